@@ -1,0 +1,135 @@
+// Checkpoint: any model file, opened. Start here.
+//
+//   FLATBED_ASSIGN(const Checkpoint checkpoint, Checkpoint::open("model.safetensors"));
+//   for (const TensorInfo& tensor : checkpoint.tensors()) { ... }
+//   FLATBED_ASSIGN(const TensorView weight, checkpoint.view(*checkpoint.find("fc.weight")));
+//
+// open() decides by content, never by a file's extension, and serves a .safetensors file (sealed by
+// flatbed or written by anyone), a sharded set (its *.index.json, or the directory that holds one)
+// and a PyTorch zip file through one class.
+//
+// A Checkpoint is a cheap, copyable handle on immutable shared state. Its const members may be
+// called from any thread at once. Everything it hands out (names, shapes, values, views) borrows
+// from that state and lives as long as any copy.
+//
+// Opening reads only metadata, with pread into owned memory, and maps nothing. view() maps the file
+// on first use: if another process then truncates the file, touching the view raises SIGBUS. read()
+// and verify() never map.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "flatbed/result.hpp"
+#include "flatbed/tensor.hpp"
+#include "flatbed/value.hpp"
+
+namespace flatbed {
+
+// The states of spec S6 that an opened file can be in.
+enum class SealState : std::uint8_t {
+  unsealed,
+  sealed,
+  annotated,  // content right; other metadata or the JSON form changed after sealing
+  newer,      // sealed by a later version of the format: tensors only
+  broken,     // seen only with CheckSeal::off: otherwise it is an error
+};
+[[nodiscard]] std::string_view name(SealState state) noexcept;
+
+// What open() demands (spec S6).
+enum class CheckSeal : std::uint8_t { if_sealed, required, off };
+// Whether read() checks the digests of the chunks it touches, where there are any.
+enum class Verify : std::uint8_t { yes, no };
+
+struct OpenOptions {
+  CheckSeal check_seal = CheckSeal::if_sealed;
+  bool follow_links =
+      true;  // sharded sets: shards may be symbolic links (the Hub's cache consists of them)
+};
+
+struct FileInfo {
+  std::filesystem::path path;
+  std::uint64_t nbytes = 0;
+  SealState seal = SealState::unsealed;
+  std::string content;    // 16 hex digits: equal content means equal names, dtypes, shapes, bytes;
+                          // empty: unsealed
+  std::string seal_note;  // why it is annotated, newer or broken; empty otherwise
+  std::optional<ErrorCode> seal_error;  // broken: the cause
+  bool sidecar = false;                 // the seal stands in <file>.flatbed.json
+};
+
+struct Alias {
+  std::string name;    // another name ...
+  std::string target;  // ... of this tensor
+};
+
+enum class Layout : std::uint8_t { safetensors, torch_zip };
+
+// Which tensors of a checkpoint to keep, and where its tree begins.
+struct Selection {
+  std::string path;  // subtree by dotted path; its prefix leaves the names; "" is everything
+  std::vector<std::string> include;  // globs (* ? [...]) over tensor names; empty: all
+  std::vector<std::string> exclude;  // globs; wins over include
+};
+
+class Checkpoint {
+ public:
+  // Opens `path`. Errors: what the file is (20-29), what is wrong with it (30-169), the system's
+  // (1-9).
+  [[nodiscard]] static Result<Checkpoint> open(const std::filesystem::path& path,
+                                               const OpenOptions& options = {});
+
+  [[nodiscard]] std::span<const TensorInfo> tensors() const&;
+  std::span<const TensorInfo> tensors() const&& = delete;
+  // The tensor of this name or alias; nullptr when there is none. Constant time.
+  [[nodiscard]] const TensorInfo* find(std::string_view name_or_alias) const&;
+  const TensorInfo* find(std::string_view) const&& = delete;
+  // find(), as an error that names the closest the caller could have meant.
+  [[nodiscard]] Result<TensorInfo> tensor(std::string_view name_or_alias) const&;
+
+  [[nodiscard]] std::span<const Alias> aliases() const&;
+  [[nodiscard]] std::span<const FileInfo> files()
+      const&;  // the one file, or every shard in byte order of its name
+  [[nodiscard]] Layout layout() const noexcept;
+  [[nodiscard]] SealState seal() const noexcept;  // of a set: sealed only if every shard is
+  // Metadata pairs of the (first) file in file order, flatbed's own included.
+  [[nodiscard]] std::span<const std::pair<std::string_view, std::string_view>> metadata() const&;
+  // Facts a user should see: unlisted tensors, an ignored sidecar, dropped hooks. One sentence
+  // each.
+  [[nodiscard]] std::span<const std::string> notes() const&;
+
+  // The structure around the tensors; tensor nodes count into tensors(). A file without one gives a
+  // dict of names and aliases. Errors (tree_*) concern the tree alone: the tensors stay readable.
+  // Decoded on the first call.
+  [[nodiscard]] Result<Value> tree() const&;
+  [[nodiscard]] bool has_tree() const noexcept;  // false: the file records no structure
+
+  // The bytes in place (Stored::plain and held). The first view maps the file.
+  [[nodiscard]] Result<TensorView> view(const TensorInfo& tensor) const&;
+
+  // Bytes [offset, offset + out.size()) of the tensor's contiguous little-endian contents, however
+  // they are stored. With Verify::yes every chunk touched is checked against its digest; a mismatch
+  // is chunk_corrupt or chunk_rewritten and leaves `out` unspecified.
+  [[nodiscard]] Result<void> read(const TensorInfo& tensor, std::uint64_t offset,
+                                  std::span<std::byte> out, Verify verify = Verify::yes) const;
+
+  // The same files under a selection. With globs the result is a flat state dict: a structure with
+  // holes would be neither the old one nor a new one.
+  [[nodiscard]] Result<Checkpoint> select(const Selection& selection) const;
+
+ private:
+  friend struct CheckpointAccess;
+  struct State;
+  explicit Checkpoint(std::shared_ptr<const State> state) : state_(std::move(state)) {}
+  std::shared_ptr<const State> state_;
+};
+
+}  // namespace flatbed

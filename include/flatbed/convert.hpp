@@ -1,0 +1,25 @@
+// make_plan(): from an open Checkpoint to a SavePlan. convert = Checkpoint::open + select +
+// make_plan + save.
+#pragma once
+
+#include "flatbed/checkpoint.hpp"
+#include "flatbed/result.hpp"
+#include "flatbed/save.hpp"
+
+namespace flatbed {
+
+struct PlanOptions {
+  bool expand_aliases =
+      false;  // every alias becomes a tensor of its own, for readers that know no aliases
+  bool allow_expansion =
+      false;  // permit more than 1 GiB that is more than 16 times the stored bytes
+};
+
+// All tensors of the checkpoint in source order, with its tree, aliases and metadata. The plan
+// holds copies of the checkpoint handle. Metadata is copied when the tensors are those of the file,
+// unselected; otherwise only "format" (spec L9). Errors: tree_* when the file's tree is malformed,
+// expansion_refused.
+[[nodiscard]] Result<SavePlan> make_plan(const Checkpoint& checkpoint,
+                                         const PlanOptions& options = {});
+
+}  // namespace flatbed

@@ -1,0 +1,93 @@
+// save(): the one writer. convert, merges and engines all describe a file as a SavePlan and hand it
+// here.
+//
+//   SavePlan plan;
+//   plan.items.push_back({"weight", Dtype::f32, {2, 2}, std::as_bytes(std::span(values))});
+//   FLATBED_ASSIGN(const SaveReport report, save("out.safetensors", std::move(plan)));
+//
+// The file is a valid .safetensors file, laid out, aligned and sealed as spec/FORMAT.md says (L, S,
+// T). It is written to a temporary file beside the target, synced and renamed: readers see the old
+// file or the complete new one. Memory is bounded whatever the size: 64 MiB, and 1 KiB per tensor.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <span>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "flatbed/checkpoint.hpp"
+#include "flatbed/dtype.hpp"
+#include "flatbed/result.hpp"
+#include "flatbed/value.hpp"
+
+namespace flatbed {
+
+// A tensor of an open checkpoint, by its index in tensors().
+struct TensorRef {
+  Checkpoint checkpoint;
+  std::uint32_t tensor = 0;
+};
+
+struct SaveItem {
+  std::string name;
+  Dtype dtype = Dtype::u8;
+  std::vector<std::uint64_t> shape;
+  std::variant<std::span<const std::byte>, TensorRef>
+      from;  // memory must stay valid and unchanged until save() returns
+};
+
+// What a file shall hold, in source order (spec L5).
+struct SavePlan {
+  std::vector<SaveItem> items;
+  ValueTree tree;  // tensor nodes count into `items`; no root: none is written
+  std::vector<Alias> aliases;
+  std::vector<std::pair<std::string, std::string>>
+      metadata;  // beside flatbed's own; "format" defaults to "pt"
+};
+
+struct Progress {
+  std::uint64_t bytes_done = 0;
+  std::uint64_t bytes_total = 0;
+};
+
+struct SaveOptions {
+  bool seal = true;
+  bool sync = true;     // false: no fsync; the file is complete but may not survive a power cut
+  bool replace = true;  // false: an existing target is file_exists
+  bool allow_large_header = false;  // above 25,000,000 bytes, which the Hub and others refuse
+  unsigned threads = 2;             // that read and hash; at most 16 are used
+  // Called from the calling thread, at most every few MiB.
+  std::function<void(const Progress&)> progress = {};
+  // Set from anywhere: save() stops, removes what it wrote, says cancelled.
+  const std::atomic<bool>* cancel = nullptr;
+};
+
+// committed: complete and durable. durability_unknown: complete and visible, but the directory
+// could not be synced (or options.sync was off). Not committed is an Error: the target is as it was
+// and nothing is left beside it.
+enum class Durability : std::uint8_t { committed, durability_unknown };
+
+struct SaveReport {
+  Durability durability = Durability::committed;
+  std::uint64_t nbytes = 0;  // of the file
+  std::uint64_t header_nbytes = 0;
+  std::string content;  // the seal's content digest; empty when unsealed
+  std::string durability_note;
+};
+
+// Blocking; may be called from several threads for different targets.
+[[nodiscard]] Result<SaveReport> save(const std::filesystem::path& path, const SavePlan& plan,
+                                      const SaveOptions& options = {});
+
+// Seals a safetensors file that must not change: writes <path>.flatbed.json beside it (spec C1),
+// atomically.
+[[nodiscard]] Result<SaveReport> save_sidecar(const std::filesystem::path& path,
+                                              const SaveOptions& options = {});
+
+}  // namespace flatbed

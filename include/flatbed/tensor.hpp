@@ -1,0 +1,80 @@
+// TensorInfo: what a checkpoint knows about one tensor without reading its bytes; TensorView: its
+// bytes in place.
+//
+// Both borrow from the Checkpoint that handed them out and are valid while any copy of it lives.
+// Plain data, copyable.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+#include "flatbed/dtype.hpp"
+
+namespace flatbed {
+
+// The sizes of the dimensions, in elements; rank 0 is a scalar. Borrows.
+using ShapeView = std::span<const std::uint64_t>;
+
+// How a tensor's bytes lie in its file. Only `plain` bytes can be viewed in place;
+// Checkpoint::read() serves all.
+enum class Stored : std::uint8_t {
+  plain,    // contiguous, little endian: the extent is the tensor
+  strided,  // a view with strides into a storage, or one whose values must be conjugated or negated
+  byteswapped,  // big endian in the file
+  deflated,     // inside a compressed zip entry
+  held,  // in the checkpoint's own memory (a long `bytes` object of a pickle); `where` is not used
+};
+
+// A range of bytes of one of the checkpoint's files.
+struct Extent {
+  std::uint32_t file = 0;  // index into Checkpoint::files()
+  std::uint64_t offset = 0;
+  std::uint64_t nbytes = 0;
+};
+
+// The digests of a tensor's 262,144-byte chunks (XXH3-64), 16 lower-case hex digits each. Empty
+// when unsealed.
+class DigestView {
+ public:
+  DigestView() = default;
+  explicit DigestView(std::string_view hex) : hex_(hex) {}
+  [[nodiscard]] std::size_t size() const noexcept { return hex_.size() / 16; }
+  [[nodiscard]] bool empty() const noexcept { return hex_.empty(); }
+  [[nodiscard]] std::string_view hex(std::size_t chunk) const {
+    return hex_.substr(chunk * 16, 16);
+  }
+
+ private:
+  std::string_view hex_;
+};
+
+struct TensorInfo {
+  std::string_view
+      name;  // any UTF-8, also empty or with NUL: never a path or a C string without a check
+  ShapeView shape;
+  std::uint64_t nbytes = 0;  // of the contiguous contents that read() serves
+  Extent where;              // plain: the tensor; else the stored bytes of its storage
+  DigestView digests;
+  std::uint32_t index = 0;    // of this tensor in Checkpoint::tensors()
+  std::uint32_t storage = 0;  // tensors with one number share stored bytes
+  Dtype dtype = Dtype::u8;
+  Stored stored = Stored::plain;
+};
+
+// A tensor's bytes in place: a mapping, or the checkpoint's own memory.
+struct TensorView {
+  TensorInfo info;
+  std::span<const std::byte> bytes;
+
+  // The largest power of two that divides the address, at most 4096. Files that flatbed did not
+  // write may be aligned to 1: copy such elements instead of casting the pointer.
+  [[nodiscard]] std::size_t alignment() const noexcept {
+    const auto address = reinterpret_cast<std::uintptr_t>(bytes.data());
+    const std::size_t lowest = address & (~address + 1);
+    return address == 0 || lowest > 4096 ? 4096 : lowest;
+  }
+};
+
+}  // namespace flatbed

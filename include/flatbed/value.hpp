@@ -1,0 +1,189 @@
+// ValueTree: the nested Python structure around the tensors (optimizer state, epoch, scores), as
+// data.
+//
+// One arena per tree holds all nodes; a Value is {tree, index}: it borrows the tree and is freely
+// copied. Containers refer to nodes by number, so that sharing and cycles are kept: equal ids are
+// the same Python object, and nothing here recurses. A tree may be a graph with cycles: bound
+// whatever you expand.
+//
+//   ValueTree tree;                                        // {"epoch": 3, "weight": <tensor 0>}
+//   const NodeId root = tree.add_dict();
+//   tree.set_item(root, tree.add_string("epoch"), tree.add_integer(3));
+//   tree.set_item(root, tree.add_string("weight"), tree.add_tensor(0, {}));
+//   tree.set_root(root);
+//
+// Building is for one thread; a finished tree is read from any number of threads. Node numbers are
+// 32 bits: a tree holds at most 2^32 - 2 nodes (whoever reads files has bounded that before).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "flatbed/result.hpp"
+
+namespace flatbed {
+
+using NodeId = std::uint32_t;
+inline constexpr NodeId kNoNode = 0xFFFFFFFF;
+
+enum class Kind : std::uint8_t {
+  none,         // None
+  boolean,      // True, False
+  integer,      // an int that fits 64 bits
+  big_integer,  // any other int: text() is hex, "-1f" style
+  real,         // float
+  string,       // str: text() is UTF-8, lone surrogates as 3 bytes (WTF-8)
+  bytes,        // bytes: text(), or when tensor() is set the contents of that U8 tensor
+  list,
+  tuple,
+  dict,    // pairs in order
+  global,  // a class or function by name: text() is the module, qualname() the rest
+  object,  // pickle's reduce form: a call, then items appended, pairs set, a state
+  tensor,  // tensor() and attributes()
+  array,   // numpy array: tensor() has its data, text() is dtype.str
+  scalar,  // numpy scalar: text() is dtype.str, raw() its bytes
+};
+
+// What a tensor node says beyond the tensor's own bytes (spec T5). Absent fields are the defaults.
+struct TensorAttributes {
+  bool requires_grad = false;
+  bool parameter = false;  // nn.Parameter
+  std::string device;      // where it was when saved; empty: cpu
+  std::string dtype;       // torch's name where the stored dtype differs (spec T6)
+  std::optional<std::vector<std::uint64_t>> stride;  // in elements, where not C order: a hint
+  std::optional<std::vector<std::uint64_t>> shape;   // its own shape where the stored one differs
+  NodeId quantizer = kNoNode;                        // the quantizer tuple
+  NodeId state = kNoNode;                            // Python attributes
+  bool operator==(const TensorAttributes&) const = default;
+};
+
+class ValueTree;
+
+class Value {
+ public:
+  Value(const ValueTree* tree, NodeId id) : tree_(tree), id_(id) {}
+
+  [[nodiscard]] Kind kind() const;
+  [[nodiscard]] NodeId id() const noexcept { return id_; }  // equal ids: the same object
+
+  // list, tuple: items; dict: pairs; object: its pairs; everything else: 0.
+  [[nodiscard]] std::size_t size() const;
+  [[nodiscard]] Value key(std::size_t index) const;  // dict, object
+  [[nodiscard]] Value item(
+      std::size_t index) const;  // list, tuple; dict, object: the value of pair `index`
+
+  // object only. F, A, I, S of the spec: callable(*arguments); then appended; then pairs; then
+  // state (if any).
+  [[nodiscard]] Value callable() const;
+  [[nodiscard]] Value arguments() const;  // a tuple
+  [[nodiscard]] std::size_t appended_size() const;
+  [[nodiscard]] Value appended(std::size_t index) const;
+  [[nodiscard]] std::optional<Value> state() const;
+
+  [[nodiscard]] std::optional<bool> as_bool() const;
+  [[nodiscard]] std::optional<std::int64_t> as_int() const;  // integer only, not boolean
+  [[nodiscard]] std::optional<double> as_real() const;       // real or integer
+  [[nodiscard]] std::string_view text() const;               // see Kind; empty for the others
+  [[nodiscard]] std::string_view qualname() const;           // global
+  [[nodiscard]] std::string_view raw() const;                // scalar: the bytes of the value
+  [[nodiscard]] std::optional<std::uint32_t> tensor()
+      const;  // index into the tensors the tree belongs to
+  [[nodiscard]] const TensorAttributes& attributes() const;  // tensor; default ones for the rest
+
+  // The value at a dotted path: dict keys (the longest key that matches first; ints and
+  // True/False/None by their text), indices of lists and tuples, and for objects their pairs,
+  // appended items or the dict of their state. "" is this value. Errors: path_not_found, naming the
+  // part that is missing and what is there.
+  [[nodiscard]] Result<Value> at(std::string_view path) const;
+
+ private:
+  const ValueTree* tree_;
+  NodeId id_;
+};
+
+class ValueTree {
+ public:
+  [[nodiscard]] Value root() const { return {this, root_}; }  // None until set_root
+  void set_root(NodeId id) { root_ = id; }
+  [[nodiscard]] std::size_t size() const noexcept { return nodes_.size(); }  // nodes
+  [[nodiscard]] Value value(NodeId id) const { return {this, id}; }
+
+  NodeId add_none();
+  NodeId add_boolean(bool value);
+  NodeId add_integer(std::int64_t value);
+  NodeId add_big_integer(std::string_view hex);
+  NodeId add_real(double value);
+  NodeId add_string(std::string_view wtf8);
+  NodeId add_bytes(std::string_view bytes);
+  NodeId add_bytes_in_tensor(std::uint32_t tensor);
+  NodeId add_list();
+  NodeId add_tuple(std::span<const NodeId> items);
+  NodeId add_dict();
+  NodeId add_global(std::string_view module, std::string_view qualname);
+  NodeId add_object(NodeId callable, NodeId arguments);  // arguments: a tuple node
+  NodeId add_tensor(std::uint32_t tensor, const TensorAttributes& attributes);
+  NodeId add_array(std::uint32_t tensor, std::string_view typestr);
+  NodeId add_scalar(std::string_view typestr, std::string_view bytes);
+
+  void append(NodeId list_or_object, NodeId item);
+  void append_all(NodeId list_or_object, std::span<const NodeId> items);
+  void set_item(NodeId dict_or_object, NodeId key,
+                NodeId value);  // adds a pair; equal keys are the caller's business
+  void set_items(NodeId dict_or_object, std::span<const NodeId> keys_and_values);
+  void set_state(NodeId object, NodeId state);
+  void set_tuple(NodeId tuple,
+                 std::span<const NodeId> items);  // fills a tuple added empty (for cycles)
+  void set_tensor(NodeId tensor_or_array_or_bytes, std::uint32_t tensor);
+  // Every node that holds tensor t now holds numbers[t].
+  void renumber_tensors(std::span<const std::uint32_t> numbers);
+  TensorAttributes& edit_attributes(NodeId tensor);  // valid until the next add
+
+ private:
+  friend class Value;
+
+  // A growable run of child ids inside children_. When it is full it moves to the end with twice
+  // the room, so that memory stays within a small factor of what was added.
+  struct Run {
+    std::size_t begin = 0;
+    std::uint32_t size = 0;
+    std::uint32_t capacity = 0;
+  };
+  struct Node {
+    Kind kind = Kind::none;
+    std::uint32_t small = 0;  // boolean; length of text; tensor index; index into runs_ or objects_
+    std::uint64_t large = 0;  // integer; bits of real; offset of text; index into attributes_
+  };
+  // Texts of globals, arrays and scalars are the string nodes right before them.
+  static constexpr std::uint64_t kInTensor =
+      ~std::uint64_t{0};  // bytes: their contents are a tensor
+  static constexpr std::uint64_t kNoAttributes =
+      0;  // tensor: the defaults, which stand first in attributes_
+  struct ObjectParts {
+    NodeId callable = kNoNode, arguments = kNoNode, state = kNoNode;
+    std::uint32_t appended = 0, pairs = 0;  // runs_
+  };
+
+  NodeId add(Kind kind, std::uint32_t small, std::uint64_t large);
+  NodeId add_text(Kind kind, std::string_view text);
+  std::uint32_t add_run();
+  void extend(std::uint32_t run, std::span<const NodeId> ids);
+  [[nodiscard]] std::span<const NodeId> items(std::uint32_t run) const;
+  [[nodiscard]] std::string_view text_at(NodeId id) const;
+  [[nodiscard]] std::uint32_t items_run(NodeId list_or_object) const;
+  [[nodiscard]] std::uint32_t pairs_run(NodeId dict_or_object) const;
+
+  NodeId root_ = kNoNode;
+  std::vector<Node> nodes_;
+  std::vector<Run> runs_;
+  std::vector<NodeId> children_;
+  std::vector<ObjectParts> objects_;
+  std::vector<TensorAttributes> attributes_ = std::vector<TensorAttributes>(1);
+  std::string texts_;
+};
+
+}  // namespace flatbed

@@ -1,0 +1,43 @@
+// verify(): reads every byte of a checkpoint and checks it against its seal. Never maps; memory is
+// bounded.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "flatbed/checkpoint.hpp"
+#include "flatbed/result.hpp"
+#include "flatbed/save.hpp"
+
+namespace flatbed {
+
+struct VerifyOptions {
+  unsigned threads = 2;
+  std::function<void(const Progress&)> progress = {};  // called from the calling thread
+  const std::atomic<bool>* cancel = nullptr;
+};
+
+// One run of bytes that does not match: whole chunks, adjacent ones joined.
+struct DamagedRange {
+  std::uint32_t file = 0;    // index into Checkpoint::files()
+  std::uint32_t tensor = 0;  // index into Checkpoint::tensors()
+  std::uint64_t begin = 0;   // within the tensor, in bytes
+  std::uint64_t end = 0;
+};
+
+struct VerifyReport {
+  std::uint64_t bytes_checked = 0;
+  std::uint64_t chunks_checked = 0;
+  std::vector<DamagedRange> damaged;  // at most 10,000; in order of tensor and offset
+  bool damaged_complete = true;       // false: there are more
+};
+
+// Checks every chunk that has a digest. Damage is a result, not an error; errors are the system's,
+// file_changed and cancelled. A checkpoint without digests gives an empty report.
+[[nodiscard]] Result<VerifyReport> verify(const Checkpoint& checkpoint,
+                                          const VerifyOptions& options = {});
+
+}  // namespace flatbed

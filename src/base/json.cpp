@@ -1,0 +1,164 @@
+// Parsing by simdjson. See json.hpp for what is promised.
+#include "base/json.hpp"
+
+#include <simdjson.h>
+
+#include "base/bytes.hpp"
+#include "base/str_cat.hpp"
+
+namespace flatbed {
+
+namespace {
+
+bool is_digit(char c) { return c >= '0' && c <= '9'; }
+
+// Skips digits; false when there is none.
+bool skip_digits(std::string_view json, std::size_t& at) {
+  const std::size_t begin = at;
+  while (at < json.size() && is_digit(json[at])) ++at;
+  return at > begin;
+}
+
+// Skips one number; false when it is none of JSON's grammar.
+bool skip_number(std::string_view json, std::size_t& at) {
+  if (json[at] == '-') ++at;
+  const bool zero = at < json.size() && json[at] == '0';
+  if (zero ? (++at, false) : !skip_digits(json, at)) return false;
+  if (at < json.size() && json[at] == '.' && !skip_digits(json, ++at)) return false;
+  if (at < json.size() && (json[at] == 'e' || json[at] == 'E')) {
+    ++at;
+    if (at < json.size() && (json[at] == '+' || json[at] == '-')) ++at;
+    if (!skip_digits(json, at)) return false;
+  }
+  return at == json.size() || !(is_digit(json[at]) || json[at] == '.' || json[at] == '-');
+}
+
+// simdjson gives one error for numbers that are malformed and for those that do not fit 64 bits.
+// This tells them apart, in a text whose strings are well-formed up to the number in question.
+bool numbers_are_json(std::string_view json) {
+  for (std::size_t at = 0; at < json.size();) {
+    if (json[at] == '"') {
+      for (++at; at < json.size() && json[at] != '"'; ++at) at += json[at] == '\\' ? 1 : 0;
+      ++at;
+    } else if (json[at] == '-' || is_digit(json[at])) {
+      if (!skip_number(json, at)) return false;
+    } else {
+      ++at;
+    }
+  }
+  return true;
+}
+
+Error json_error(simdjson::error_code code, std::string_view text, const JsonRules& rules) {
+  switch (code) {
+    case simdjson::UTF8_ERROR:
+      return make_error(rules.not_utf8, "the JSON text is not valid UTF-8");
+    case simdjson::DEPTH_ERROR:
+      return make_error(rules.too_deep, "the JSON text nests more than ", rules.max_depth,
+                        " levels");
+    case simdjson::NUMBER_ERROR:
+      if (numbers_are_json(text)) {
+        return make_error(rules.number_range, "the JSON text has a number beyond 64 bits");
+      }
+      return make_error(rules.not_json, "the JSON text has a malformed number");
+    case simdjson::EMPTY:
+      return make_error(rules.not_json, "the JSON text is empty");
+    case simdjson::MEMALLOC:
+      return make_error(ErrorCode::resource_exhausted, "no memory to parse the JSON text");
+    default:
+      return make_error(rules.not_json,
+                        "the JSON text is malformed: ", simdjson::error_message(code));
+  }
+}
+
+bool is_space(char c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r'; }
+
+// Whether the '-' at `at` can begin a literal -0, judged by its neighbours alone.
+bool may_be_negative_zero(std::string_view json, std::size_t at) {
+  if (at + 1 >= json.size() || json[at + 1] != '0') return false;
+  const char before = at == 0 ? ' ' : json[at - 1];
+  const char after = at + 2 == json.size() ? ' ' : json[at + 2];
+  const bool begins = before == '[' || before == ',' || before == ':' || is_space(before);
+  return begins && (after == ']' || after == '}' || after == ',' || is_space(after));
+}
+
+}  // namespace
+
+std::size_t JsonValue::depth() const noexcept {
+  std::size_t depth = 0;
+  std::size_t deepest = 0;
+  const std::size_t end = index_ + width();
+  for (JsonValue at = *this; at.index_ < end;) {
+    if (at.is_object() || at.is_array()) deepest = std::max(deepest, ++depth);
+    if (at.at_end()) --depth;
+    const bool opens = at.is_object() || at.is_array();
+    at.index_ += opens ? 1 : at.width();
+  }
+  return deepest;
+}
+
+struct JsonDocument::Parser {
+  // Makes room for a text of this size. parse() would do the same, but would not let us at the
+  // memory before it is touched.
+  simdjson::error_code allocate(std::size_t size, std::size_t max_depth, MemoryAdvice advise) {
+    if (const auto code = parser.allocate(size, max_depth)) return code;
+    if (const auto code = parser.doc.allocate(size)) return code;
+    if (advise == nullptr) return simdjson::SUCCESS;
+    // A text has at most one structural character, tape word and string byte per byte.
+    advise(parser.implementation->structural_indexes.get(), size * sizeof(std::uint32_t));
+    advise(parser.doc.tape.get(), size * sizeof(std::uint64_t));
+    advise(parser.doc.string_buf.get(), size);
+    return simdjson::SUCCESS;
+  }
+
+  simdjson::dom::parser parser;
+};
+
+JsonDocument::JsonDocument(std::unique_ptr<Parser> parser)
+    : parser_(std::move(parser)),
+      tape_(parser_->parser.doc.tape.get()),
+      strings_(parser_->parser.doc.string_buf.get()) {}
+JsonDocument::JsonDocument(JsonDocument&&) noexcept = default;
+JsonDocument& JsonDocument::operator=(JsonDocument&&) noexcept = default;
+JsonDocument::~JsonDocument() = default;
+
+Result<JsonDocument> JsonDocument::parse(std::span<const std::byte> padded, const JsonRules& rules,
+                                         MemoryAdvice advise) {
+  static_assert(kPadding >= simdjson::SIMDJSON_PADDING);
+  const std::string_view text = as_text(padded.first(padded.size() - kPadding));
+  auto parser = std::make_unique<Parser>();
+  // simdjson counts the root as one level more than it has.
+  if (const auto code = parser->allocate(text.size(), rules.max_depth + 1, advise)) {
+    return json_error(code, text, rules);
+  }
+  const auto code = parser->parser.parse(text.data(), text.size(), false).error();
+  if (code != simdjson::SUCCESS) return json_error(code, text, rules);
+  return JsonDocument(std::move(parser));
+}
+
+Result<JsonDocument> JsonDocument::parse_copy(std::string_view text, const JsonRules& rules) {
+  const auto copy = std::make_unique_for_overwrite<std::byte[]>(text.size() + kPadding);
+  std::memcpy(copy.get(), text.data(), text.size());
+  std::memset(copy.get() + text.size(), 0, kPadding);
+  return parse({copy.get(), text.size() + kPadding}, rules);
+}
+
+std::vector<std::size_t> find_negative_zeros(std::string_view json) {
+  std::size_t at = json.find('-');
+  while (at != json.npos && !may_be_negative_zero(json, at)) at = json.find('-', at + 1);
+  std::vector<std::size_t> places;
+  if (at == json.npos) return places;
+  // Rare: something looks like one. Only now is it worth telling strings from the rest.
+  bool in_string = false;
+  for (std::size_t i = 0; i < json.size(); ++i) {
+    if (in_string && json[i] == '\\')
+      ++i;
+    else if (json[i] == '"')
+      in_string = !in_string;
+    else if (!in_string && json[i] == '-' && may_be_negative_zero(json, i))
+      places.push_back(i);
+  }
+  return places;
+}
+
+}  // namespace flatbed

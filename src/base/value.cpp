@@ -1,0 +1,398 @@
+// The arena behind ValueTree: nodes in one vector, texts in one string, children in one vector of
+// runs.
+#include "flatbed/value.hpp"
+
+#include <algorithm>
+#include <bit>
+#include <cassert>
+#include <charconv>
+
+#include "base/str_cat.hpp"
+
+namespace flatbed {
+
+namespace {
+
+// The text by which a path names this key, where it has one.
+std::optional<std::string> key_text(Value key) {
+  switch (key.kind()) {
+    case Kind::string:
+      return std::string(key.text());
+    case Kind::integer:
+      return str_cat(*key.as_int());
+    case Kind::boolean:
+      return *key.as_bool() ? "True" : "False";
+    case Kind::none:
+      return "None";
+    default:
+      return std::nullopt;
+  }
+}
+
+struct Step {
+  Value value;
+  std::size_t consumed;  // bytes of the path, with the dot that follows
+};
+
+// Whether `key` is the whole path or its beginning up to a dot.
+bool is_step(std::string_view path, std::string_view key) {
+  return path.starts_with(key) && (path.size() == key.size() || path[key.size()] == '.');
+}
+
+std::optional<Step> step_by_key(Value from, std::string_view path) {
+  std::optional<Step> best;
+  for (std::size_t i = 0; i < from.size(); ++i) {
+    const std::optional<std::string> key = key_text(from.key(i));
+    if (!key || !is_step(path, *key)) continue;
+    if (!best || key->size() + 1 > best->consumed) best = Step{from.item(i), key->size() + 1};
+  }
+  return best;
+}
+
+std::optional<std::size_t> leading_index(std::string_view path) {
+  std::size_t index = 0;
+  const auto [end, error] = std::from_chars(path.data(), path.data() + path.size(), index);
+  if (error != std::errc{}) return std::nullopt;
+  const bool whole = end == path.data() + path.size() || *end == '.';
+  return whole ? std::optional(index) : std::nullopt;
+}
+
+std::size_t index_length(std::string_view path) { return std::min(path.find('.'), path.size()); }
+
+std::optional<Step> step_by_index(Value from, std::string_view path) {
+  const std::optional<std::size_t> index = leading_index(path);
+  const bool object = from.kind() == Kind::object;
+  const std::size_t count = object ? from.appended_size() : from.size();
+  if (!index || *index >= count) return std::nullopt;
+  return Step{object ? from.appended(*index) : from.item(*index), index_length(path) + 1};
+}
+
+std::optional<Step> step(Value from, std::string_view path) {
+  switch (from.kind()) {
+    case Kind::dict:
+      return step_by_key(from, path);
+    case Kind::list:
+    case Kind::tuple:
+      return step_by_index(from, path);
+    case Kind::object: {
+      if (auto found = step_by_key(from, path)) return found;
+      if (auto found = step_by_index(from, path)) return found;
+      const std::optional<Value> state = from.state();
+      return state && state->kind() == Kind::dict ? step_by_key(*state, path) : std::nullopt;
+    }
+    default:
+      return std::nullopt;
+  }
+}
+
+// What is there instead, for the error message: the first few keys or the number of items.
+std::string contents(Value value) {
+  if (value.kind() == Kind::list || value.kind() == Kind::tuple)
+    return str_cat(value.size(), " items");
+  std::string keys;
+  for (std::size_t i = 0; i < value.size() && i < 8; ++i) {
+    const std::optional<std::string> key = key_text(value.key(i));
+    keys += str_cat(i == 0 ? "" : ", ", key ? quoted(*key) : "...");
+  }
+  if (value.size() > 8) keys += ", ...";
+  return keys.empty() ? "nothing below it" : str_cat("keys ", keys);
+}
+
+}  // namespace
+
+Kind Value::kind() const { return id_ == kNoNode ? Kind::none : tree_->nodes_[id_].kind; }
+
+std::size_t Value::size() const {
+  switch (kind()) {
+    case Kind::list:
+    case Kind::tuple:
+      return tree_->items(tree_->items_run(id_)).size();
+    case Kind::dict:
+    case Kind::object:
+      return tree_->items(tree_->pairs_run(id_)).size() / 2;
+    default:
+      return 0;
+  }
+}
+
+Value Value::key(std::size_t index) const {
+  return {tree_, tree_->items(tree_->pairs_run(id_))[index * 2]};
+}
+
+Value Value::item(std::size_t index) const {
+  const bool sequence = kind() == Kind::list || kind() == Kind::tuple;
+  if (sequence) return {tree_, tree_->items(tree_->items_run(id_))[index]};
+  return {tree_, tree_->items(tree_->pairs_run(id_))[index * 2 + 1]};
+}
+
+Value Value::callable() const {
+  assert(kind() == Kind::object);
+  return {tree_, tree_->objects_[tree_->nodes_[id_].small].callable};
+}
+
+Value Value::arguments() const {
+  assert(kind() == Kind::object);
+  return {tree_, tree_->objects_[tree_->nodes_[id_].small].arguments};
+}
+
+std::size_t Value::appended_size() const {
+  return kind() == Kind::object ? tree_->items(tree_->items_run(id_)).size() : 0;
+}
+
+Value Value::appended(std::size_t index) const {
+  return {tree_, tree_->items(tree_->items_run(id_))[index]};
+}
+
+std::optional<Value> Value::state() const {
+  if (kind() != Kind::object) return std::nullopt;
+  const NodeId state = tree_->objects_[tree_->nodes_[id_].small].state;
+  return state == kNoNode ? std::nullopt : std::optional(Value(tree_, state));
+}
+
+std::optional<bool> Value::as_bool() const {
+  if (kind() != Kind::boolean) return std::nullopt;
+  return tree_->nodes_[id_].small != 0;
+}
+
+std::optional<std::int64_t> Value::as_int() const {
+  if (kind() != Kind::integer) return std::nullopt;
+  return static_cast<std::int64_t>(tree_->nodes_[id_].large);
+}
+
+std::optional<double> Value::as_real() const {
+  if (const std::optional<std::int64_t> integer = as_int()) return static_cast<double>(*integer);
+  if (kind() != Kind::real) return std::nullopt;
+  return std::bit_cast<double>(tree_->nodes_[id_].large);
+}
+
+std::string_view Value::text() const {
+  switch (kind()) {
+    case Kind::string:
+    case Kind::big_integer:
+      return tree_->text_at(id_);
+    case Kind::bytes:
+      return tensor() ? std::string_view() : tree_->text_at(id_);
+    case Kind::global:
+    case Kind::scalar:
+      return tree_->text_at(id_ - 2);
+    case Kind::array:
+      return tree_->text_at(id_ - 1);
+    default:
+      return {};
+  }
+}
+
+std::string_view Value::qualname() const {
+  return kind() == Kind::global ? tree_->text_at(id_ - 1) : std::string_view();
+}
+
+std::string_view Value::raw() const {
+  return kind() == Kind::scalar ? tree_->text_at(id_ - 1) : std::string_view();
+}
+
+std::optional<std::uint32_t> Value::tensor() const {
+  const Kind k = kind();
+  if (k != Kind::tensor && k != Kind::array && k != Kind::bytes) return std::nullopt;
+  const ValueTree::Node& node = tree_->nodes_[id_];
+  if (k == Kind::bytes && node.large != ValueTree::kInTensor) return std::nullopt;
+  return node.small;
+}
+
+const TensorAttributes& Value::attributes() const {
+  const bool has_some = kind() == Kind::tensor;
+  return tree_->attributes_[has_some ? tree_->nodes_[id_].large : ValueTree::kNoAttributes];
+}
+
+Result<Value> Value::at(std::string_view path) const {
+  Value here = *this;
+  std::string_view rest = path;
+  while (!rest.empty()) {
+    const std::optional<Step> next = step(here, rest);
+    if (!next) {
+      const std::string_view done = path.substr(0, path.size() - rest.size());
+      return make_error(
+          ErrorCode::path_not_found, "nothing at ", quoted(rest.substr(0, index_length(rest))),
+          done.empty() ? " of the root" : str_cat(" of ", quoted(done.substr(0, done.size() - 1))),
+          ", which has ", contents(here));
+    }
+    here = next->value;
+    if (next->consumed > rest.size()) return here;
+    rest.remove_prefix(next->consumed);
+    // "a." asks for the empty key below "a".
+    if (rest.empty()) {
+      const std::optional<Step> empty_key = step(here, rest);
+      if (!empty_key)
+        return make_error(ErrorCode::path_not_found, "nothing after the last dot of ",
+                          quoted(path));
+      return empty_key->value;
+    }
+  }
+  return here;
+}
+
+NodeId ValueTree::add(Kind kind, std::uint32_t small, std::uint64_t large) {
+  nodes_.push_back({kind, small, large});
+  return static_cast<NodeId>(nodes_.size() - 1);
+}
+
+NodeId ValueTree::add_text(Kind kind, std::string_view text) {
+  assert(text.size() < 0xFFFFFFFF);
+  const std::size_t offset = texts_.size();
+  texts_ += text;
+  return add(kind, static_cast<std::uint32_t>(text.size()), offset);
+}
+
+NodeId ValueTree::add_none() { return add(Kind::none, 0, 0); }
+NodeId ValueTree::add_boolean(bool value) { return add(Kind::boolean, value ? 1 : 0, 0); }
+NodeId ValueTree::add_integer(std::int64_t value) {
+  return add(Kind::integer, 0, static_cast<std::uint64_t>(value));
+}
+NodeId ValueTree::add_big_integer(std::string_view hex) { return add_text(Kind::big_integer, hex); }
+NodeId ValueTree::add_real(double value) {
+  return add(Kind::real, 0, std::bit_cast<std::uint64_t>(value));
+}
+NodeId ValueTree::add_string(std::string_view wtf8) { return add_text(Kind::string, wtf8); }
+NodeId ValueTree::add_bytes(std::string_view bytes) { return add_text(Kind::bytes, bytes); }
+NodeId ValueTree::add_bytes_in_tensor(std::uint32_t tensor) {
+  return add(Kind::bytes, tensor, kInTensor);
+}
+NodeId ValueTree::add_list() { return add(Kind::list, add_run(), 0); }
+
+NodeId ValueTree::add_tuple(std::span<const NodeId> items) {
+  const std::uint32_t run = add_run();
+  extend(run, items);
+  return add(Kind::tuple, run, 0);
+}
+
+NodeId ValueTree::add_dict() { return add(Kind::dict, add_run(), 0); }
+
+NodeId ValueTree::add_global(std::string_view module, std::string_view qualname) {
+  add_text(Kind::string, module);
+  add_text(Kind::string, qualname);
+  return add(Kind::global, 0, 0);
+}
+
+NodeId ValueTree::add_object(NodeId callable, NodeId arguments) {
+  const std::uint32_t appended = add_run();
+  const std::uint32_t pairs = add_run();
+  objects_.push_back({callable, arguments, kNoNode, appended, pairs});
+  return add(Kind::object, static_cast<std::uint32_t>(objects_.size() - 1), 0);
+}
+
+NodeId ValueTree::add_tensor(std::uint32_t tensor, const TensorAttributes& attributes) {
+  if (attributes == TensorAttributes{}) return add(Kind::tensor, tensor, kNoAttributes);
+  attributes_.push_back(attributes);
+  return add(Kind::tensor, tensor, attributes_.size() - 1);
+}
+
+NodeId ValueTree::add_array(std::uint32_t tensor, std::string_view typestr) {
+  add_text(Kind::string, typestr);
+  return add(Kind::array, tensor, 0);
+}
+
+NodeId ValueTree::add_scalar(std::string_view typestr, std::string_view bytes) {
+  add_text(Kind::string, typestr);
+  add_text(Kind::bytes, bytes);
+  return add(Kind::scalar, 0, 0);
+}
+
+void ValueTree::append(NodeId list_or_object, NodeId item) {
+  append_all(list_or_object, {&item, 1});
+}
+
+void ValueTree::append_all(NodeId list_or_object, std::span<const NodeId> items) {
+  extend(items_run(list_or_object), items);
+}
+
+void ValueTree::set_item(NodeId dict_or_object, NodeId key, NodeId value) {
+  const NodeId pair[] = {key, value};
+  set_items(dict_or_object, pair);
+}
+
+void ValueTree::set_items(NodeId dict_or_object, std::span<const NodeId> keys_and_values) {
+  extend(pairs_run(dict_or_object), keys_and_values);
+}
+
+void ValueTree::set_state(NodeId object, NodeId state) {
+  assert(nodes_[object].kind == Kind::object);
+  objects_[nodes_[object].small].state = state;
+}
+
+void ValueTree::set_tuple(NodeId tuple, std::span<const NodeId> items) {
+  assert(nodes_[tuple].kind == Kind::tuple && this->items(nodes_[tuple].small).empty());
+  extend(nodes_[tuple].small, items);
+}
+
+void ValueTree::set_tensor(NodeId tensor_or_array_or_bytes, std::uint32_t tensor) {
+  nodes_[tensor_or_array_or_bytes].small = tensor;
+}
+
+void ValueTree::renumber_tensors(std::span<const std::uint32_t> numbers) {
+  for (Node& node : nodes_) {
+    const bool in_tensor = node.kind == Kind::bytes && node.large == kInTensor;
+    const bool refers = node.kind == Kind::tensor || node.kind == Kind::array || in_tensor;
+    // Nodes that the root does not reach may hold any number.
+    if (refers && node.small < numbers.size()) node.small = numbers[node.small];
+  }
+}
+
+TensorAttributes& ValueTree::edit_attributes(NodeId tensor) {
+  Node& node = nodes_[tensor];
+  assert(node.kind == Kind::tensor);
+  if (node.large == kNoAttributes) {
+    node.large = attributes_.size();
+    attributes_.emplace_back();
+  }
+  return attributes_[node.large];
+}
+
+std::uint32_t ValueTree::add_run() {
+  runs_.push_back({});
+  return static_cast<std::uint32_t>(runs_.size() - 1);
+}
+
+void ValueTree::extend(std::uint32_t run_index, std::span<const NodeId> ids) {
+  Run& run = runs_[run_index];
+  const std::size_t size = run.size + ids.size();
+  if (size > run.capacity) {
+    // The first fill is exact: most containers are filled once. A run at the end grows in place.
+    const bool last = run.begin + std::size_t{run.capacity} == children_.size();
+    const std::size_t capacity =
+        run.capacity == 0 ? size : std::max(size, std::size_t{run.capacity} * 2);
+    if (!last) {
+      const std::size_t begin = children_.size();
+      children_.resize(begin + capacity);
+      std::copy_n(children_.begin() + run.begin, run.size,
+                  children_.begin() + static_cast<std::ptrdiff_t>(begin));
+      run.begin = begin;
+    } else {
+      children_.resize(run.begin + capacity);
+    }
+    run.capacity = static_cast<std::uint32_t>(capacity);
+  }
+  std::copy(ids.begin(), ids.end(),
+            children_.begin() + static_cast<std::ptrdiff_t>(run.begin + run.size));
+  run.size = static_cast<std::uint32_t>(size);
+}
+
+std::span<const NodeId> ValueTree::items(std::uint32_t run) const {
+  return std::span(children_).subspan(runs_[run].begin, runs_[run].size);
+}
+
+std::string_view ValueTree::text_at(NodeId id) const {
+  return std::string_view(texts_).substr(nodes_[id].large, nodes_[id].small);
+}
+
+std::uint32_t ValueTree::items_run(NodeId id) const {
+  const Node& node = nodes_[id];
+  assert(node.kind == Kind::list || node.kind == Kind::tuple || node.kind == Kind::object);
+  return node.kind == Kind::object ? objects_[node.small].appended : node.small;
+}
+
+std::uint32_t ValueTree::pairs_run(NodeId id) const {
+  const Node& node = nodes_[id];
+  assert(node.kind == Kind::dict || node.kind == Kind::object);
+  return node.kind == Kind::object ? objects_[node.small].pairs : node.small;
+}
+
+}  // namespace flatbed

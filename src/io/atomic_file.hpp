@@ -1,0 +1,84 @@
+// AtomicFile: writes a file so that its name shows the old contents or the complete new ones, never
+// half.
+//
+// The sequence (rename replaces a name in one step; only fsync makes bytes and names durable):
+//   create   .<name>.<random>.tmp beside the target, mode 0666 & ~umask, or the existing target's
+//            mode and, where permitted, owner
+//   reserve  the whole size with fallocate, so that a full disk is an error before the first byte
+//   write_at in any order, from several threads
+//   commit   fsync the file, rename it over the target, fsync the directory
+// A failed fsync is never retried on the same file: the kernel may have dropped the pages and would
+// report success.
+//
+// Owns the temporary file: the destructor removes it unless commit() renamed it. Move-only;
+// write_at() and start_writeback() are thread-safe.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <string>
+
+#include "flatbed/result.hpp"
+
+namespace flatbed {
+
+enum class CommitState : std::uint8_t { committed, durability_unknown };
+
+struct CommitReport {
+  CommitState state = CommitState::committed;
+  std::string note;  // why durability is unknown
+};
+
+struct AtomicFileOptions {
+  bool replace = true;  // false: an existing target is file_exists (checked at create() and, by the
+                        // kernel, at commit())
+  bool sync = true;     // false: no fsync; commit() then reports durability_unknown
+};
+
+class AtomicFile {
+ public:
+  // A symbolic link at `target` is followed: the file that it points to is replaced, the link
+  // stays. Errors: file_not_found (no directory), permission_denied, not_a_regular_file,
+  // file_exists, no_space (also the process's own file size limit), invalid_argument (no file
+  // name), io_error.
+  [[nodiscard]] static Result<AtomicFile> create(const std::filesystem::path& target,
+                                                 std::uint64_t nbytes,
+                                                 const AtomicFileOptions& options = {});
+
+  AtomicFile(AtomicFile&& other) noexcept;
+  AtomicFile& operator=(AtomicFile&&) = delete;
+  ~AtomicFile();
+
+  [[nodiscard]] Result<void> write_at(std::uint64_t offset, std::span<const std::byte> bytes);
+
+  // Asks the kernel to start writing [offset, offset + nbytes) to the device, so that commit() has
+  // less to wait for. A hint: failures are ignored.
+  void start_writeback(std::uint64_t offset, std::uint64_t nbytes) noexcept;
+
+  // To be called once. An Error means not committed: the target is as it was, and the temporary
+  // file is gone with this object. unsupported_filesystem: no rename that replaces in one step.
+  [[nodiscard]] Result<CommitReport> commit();
+
+ private:
+  AtomicFile(std::filesystem::path target, const AtomicFileOptions& options);
+
+  Result<void> open_directory();
+  Result<void> create_temporary();
+  Result<void> reserve(std::uint64_t nbytes);
+  Result<void> sync_and_close(CommitReport& report);
+  Result<void> rename_over_target();
+  [[nodiscard]] int rename_errno();
+  [[nodiscard]] bool target_is_ours() const;
+
+  std::filesystem::path target_;  // links resolved
+  AtomicFileOptions options_;
+  std::string name_;            // of the target within directory_
+  std::string temporary_name_;  // empty: there is none to remove
+  std::uint64_t inode_ = 0;     // of the temporary file
+  int directory_ = -1;
+  int descriptor_ = -1;
+};
+
+}  // namespace flatbed

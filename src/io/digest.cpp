@@ -1,0 +1,36 @@
+#include "io/digest.hpp"
+
+// The x86 header chooses SSE2, AVX2 or AVX-512 at run time; the plain one is fixed at compile time.
+#if defined(__x86_64__)
+#include <xxh_x86dispatch.h>
+#else
+#include <xxhash.h>
+#endif
+
+#include "flatbed/error.hpp"
+
+namespace flatbed {
+
+std::uint64_t xxh3(std::span<const std::byte> bytes) noexcept {
+  return XXH3_64bits(bytes.data(), bytes.size());
+}
+
+std::uint64_t xxh3_seeded(std::string_view text, std::uint64_t seed) noexcept {
+  return XXH3_64bits_withSeed(text.data(), text.size(), seed);
+}
+
+Xxh3Stream::Xxh3Stream() : state_(XXH3_createState()) {
+  // As an allocation by the standard library would end, were it this one that failed.
+  if (state_ == nullptr) raise({ErrorCode::resource_exhausted, "no memory for a digest"});
+  XXH3_64bits_reset(state_.get());
+}
+
+void Xxh3Stream::update(std::span<const std::byte> bytes) noexcept {
+  XXH3_64bits_update(state_.get(), bytes.data(), bytes.size());
+}
+
+std::uint64_t Xxh3Stream::digest() const noexcept { return XXH3_64bits_digest(state_.get()); }
+
+void Xxh3Stream::Free::operator()(XXH3_state_s* state) const noexcept { XXH3_freeState(state); }
+
+}  // namespace flatbed

@@ -1,0 +1,38 @@
+// XXH3-64 with seed 0 and the default secret: the digest of spec/FORMAT.md. The only unit that
+// includes xxhash.h.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string_view>
+
+struct XXH3_state_s;
+
+namespace flatbed {
+
+// The digest of one buffer. Thread-safe, no allocation.
+[[nodiscard]] std::uint64_t xxh3(std::span<const std::byte> bytes) noexcept;
+
+// A hash of a text for tables in memory: with a seed that files cannot know, they cannot aim for
+// collisions. Thread-safe, no allocation.
+[[nodiscard]] std::uint64_t xxh3_seeded(std::string_view text, std::uint64_t seed) noexcept;
+
+// The digest of a sequence of buffers. Owns its state; move-only, for one thread at a time. After a
+// move only assignment and destruction are left.
+class Xxh3Stream {
+ public:
+  Xxh3Stream();
+
+  void update(std::span<const std::byte> bytes) noexcept;
+  [[nodiscard]] std::uint64_t digest() const noexcept;  // of everything so far
+
+ private:
+  struct Free {
+    void operator()(XXH3_state_s* state) const noexcept;
+  };
+  std::unique_ptr<XXH3_state_s, Free> state_;
+};
+
+}  // namespace flatbed

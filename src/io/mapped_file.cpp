@@ -1,0 +1,44 @@
+#include "io/mapped_file.hpp"
+
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+#include <cerrno>
+#include <utility>
+
+#include "base/str_cat.hpp"
+#include "io/system_error.hpp"
+
+namespace flatbed {
+
+Result<MappedFile> MappedFile::map(const File& file) {
+  const std::string place = quoted(file.path().native());
+  struct stat status = {};
+  if (::fstat(file.descriptor(), &status) != 0) return system_error(errno, place);
+  const auto size = static_cast<std::uint64_t>(status.st_size);
+  if (size < file.size()) {
+    return make_error(ErrorCode::file_changed, place, ": has ", size, " bytes, had ", file.size(),
+                      " when it was opened");
+  }
+  if (file.size() == 0) return MappedFile(nullptr, 0);  // the kernel maps no empty range
+  void* data = ::mmap(nullptr, file.size(), PROT_READ, MAP_SHARED, file.descriptor(), 0);
+  if (data == MAP_FAILED) {
+    return system_error(errno, str_cat(place, ": mapping ", file.size(), " bytes"));
+  }
+  return MappedFile(static_cast<const std::byte*>(data), file.size());
+}
+
+MappedFile::MappedFile(MappedFile&& other) noexcept
+    : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+
+MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
+  std::swap(data_, other.data_);
+  std::swap(size_, other.size_);
+  return *this;
+}
+
+MappedFile::~MappedFile() {
+  if (data_ != nullptr) ::munmap(const_cast<std::byte*>(data_), size_);
+}
+
+}  // namespace flatbed

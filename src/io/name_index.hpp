@@ -1,0 +1,88 @@
+// NameIndex: a hash table from texts to numbers, for duplicates and lookup by name. It stores no
+// text: the caller owns them and hands over a function from number to text. Owns its slots; build
+// on one thread, find() from any.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string_view>
+#include <vector>
+
+#include "io/digest.hpp"
+#include "io/large_allocator.hpp"
+
+namespace flatbed {
+
+// A seed that files cannot know, for hash tables over names from files.
+[[nodiscard]] std::uint64_t random_seed() noexcept;
+
+class NameIndex {
+ public:
+  explicit NameIndex(std::size_t expected = 0) { grow(expected); }
+
+  [[nodiscard]] std::size_t size() const noexcept { return count_; }
+
+  // Adds `number` under `name`, unless an equal name is there: then returns its number and changes
+  // nothing. `text_of(n)` gives the name of a number that was added.
+  template <typename TextOf>
+  std::optional<std::uint32_t> insert(std::string_view name, std::uint32_t number, TextOf text_of) {
+    if ((count_ + 1) * 2 > slots_.size()) rehash(text_of);
+    const std::uint64_t hash = xxh3_seeded(name, seed_);
+    std::size_t at = hash & (slots_.size() - 1);
+    for (; slots_[at].number != kFree; at = (at + 1) & (slots_.size() - 1)) {
+      if (slots_[at].check == check_of(hash) && text_of(slots_[at].number) == name)
+        return slots_[at].number;
+    }
+    slots_[at] = {check_of(hash), number};
+    ++count_;
+    return std::nullopt;
+  }
+
+  template <typename TextOf>
+  [[nodiscard]] std::optional<std::uint32_t> find(std::string_view name, TextOf text_of) const {
+    const std::uint64_t hash = xxh3_seeded(name, seed_);
+    for (std::size_t at = hash & (slots_.size() - 1); slots_[at].number != kFree;
+         at = (at + 1) & (slots_.size() - 1)) {
+      if (slots_[at].check == check_of(hash) && text_of(slots_[at].number) == name)
+        return slots_[at].number;
+    }
+    return std::nullopt;
+  }
+
+ private:
+  static constexpr std::uint32_t kFree = 0xFFFFFFFF;
+  struct Slot {
+    std::uint32_t check = 0;  // the upper half of the hash: spares most comparisons of texts
+    std::uint32_t number = kFree;
+  };
+
+  static std::uint32_t check_of(std::uint64_t hash) noexcept {
+    return static_cast<std::uint32_t>(hash >> 32);
+  }
+
+  void grow(std::size_t expected) {
+    std::size_t capacity = 16;
+    while (capacity < expected * 2) capacity *= 2;
+    slots_.assign(capacity, Slot{});
+  }
+
+  template <typename TextOf>
+  void rehash(TextOf text_of) {
+    const std::vector<Slot, LargeAllocator<Slot>> old = std::move(slots_);
+    grow(old.size());
+    for (const Slot& slot : old) {
+      if (slot.number == kFree) continue;
+      std::size_t at = xxh3_seeded(text_of(slot.number), seed_) & (slots_.size() - 1);
+      while (slots_[at].number != kFree) at = (at + 1) & (slots_.size() - 1);
+      slots_[at] = slot;
+    }
+  }
+
+  std::vector<Slot, LargeAllocator<Slot>> slots_;
+  std::size_t count_ = 0;
+  std::uint64_t seed_ = random_seed();
+};
+
+}  // namespace flatbed
