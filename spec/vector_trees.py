@@ -1,0 +1,310 @@
+"""Test vectors of the tree and the aliases: T1 to T7, N1 to N4, A1 and A2 of FORMAT.md."""
+
+import struct
+from collections import OrderedDict
+
+import writer
+from restore import Array, Global, Object, Scalar, Tensor
+from vector_containers import Vector
+from vector_seals import SMALL, unpadded, with_strings
+
+
+def floats(*values):
+    return bytearray(struct.pack(f"<{len(values)}f", *values))
+
+
+def square(first=1.0):
+    return Tensor("F32", [2, 2], floats(first, first + 1, first + 2, first + 3))
+
+
+def examples():
+    """name -> Python value: the thirteen examples of section 9."""
+    tied, on_one_storage = square(), floats(1, 2, 3, 4)
+    shared, cycle = {"a": 1}, [1]
+    cycle.append(cycle)
+    state_dict = OrderedDict(weight=square(), bias=Tensor("F32", [2], floats(5, 6)))
+    state_dict._metadata = OrderedDict({"": {"version": 1}})
+    momentum = {0: {"momentum_buffer": square()}}
+    group = {"lr": 0.1, "nesterov": False, "foreach": None, "params": [0]}
+    namespace = Object(Global("copyreg", "__newobj__"), (Global("argparse", "Namespace"),))
+    namespace.state = {"lr": 1e-3}
+    yield "example-01-values", {
+        "epoch": 3,
+        "lr": 1e-3,
+        "one": 1.0,
+        "neg0": -0.0,
+        "best": float("inf"),
+        "n": None,
+        "amp": True,
+    }
+    yield "example-02-other-values", [2**64, -(2**53), float("nan"), "a\ud800", b"\0\xff", ""]
+    yield "example-03-keys", {1: "a", "1": "b", (0, "x"): "c", None: "d"}
+    yield "example-04-empties", {"state": {}, "l": [], "t": ()}
+    size, device = Object(Global("torch", "Size"), ((2, 3),)), Object(Global("torch", "device"), ("cuda", 1))
+    yield "example-05-known-objects", ({3}, size, device, Global("torch", "bfloat16"), 1 - 2j)
+    yield "example-06-names", {"a": {"b": square()}, "a.b": square(5), "__metadata__": square(9)}
+    yield "example-07-one-tensor-twice", {"embed": tied, "head": tied}
+    two = [Tensor("F32", [2, 2], on_one_storage), Tensor("F32", [2, 2], on_one_storage)]
+    yield "example-07-two-on-one-storage", {"embed": two[0], "head": two[1]}
+    yield "example-08-shared-and-cycle", {"x": shared, "y": shared, "c": cycle}
+    transposed = Tensor("F32", [3, 2], floats(0, 3, 1, 4, 2, 5), {"stride": [1, 3]})
+    ones = Tensor("F64", [2, 2], struct.pack("<4d", 1, 0, 1, 0), {"dtype": "complex128"})
+    parameter = Tensor("F32", [2, 2], floats(1, 2, 3, 4), {"grad": True, "param": True})
+    yield "example-09-attributes", {"p": parameter, "t": transposed, "z": ones}
+    yield "example-10-state-dict", state_dict
+    yield "example-11-optimizer", {"state": momentum, "param_groups": [group]}
+    array = Array(">i4", "I32", [3], struct.pack("<3i", 0, 1, 2))
+    yield "example-12-numpy", {"m": Scalar("<f8", struct.pack("<d", 0.5)), "r": array}
+    when = Object(Global("datetime", "date"), (b"\x07\xea\x01\x02",))
+    yield "example-13-inert", {"args": namespace, "when": when}
+
+
+def more_values():
+    """name -> Python value, beyond the examples."""
+    parent = Object(Global("copyreg", "__newobj__"), (Global("m", "Node"),))
+    parent.state = {"children": [parent]}
+    yield "tensor-at-the-root", square()
+    yield "long-bytes", {"b": bytes(range(256)) * 5, "s": bytes(4)}
+    yield "object-cycle", parent
+    yield "tensor-in-a-key", {(1, square()): "x", "0": {"key": {"1": square(5)}}}
+    yield "name-collisions", {
+        "a": [square(), square(5)],
+        "a.0": square(9),
+        "a.0~1": square(13),
+        1: square(2),
+        "1": square(3),
+    }
+    yield "attributes", {
+        "device": Tensor("F16", [1], b"\0\x3c", {"device": "cuda:0"}),
+        "quantized": Tensor(
+            "I8", [2], b"\1\2", {"dtype": "qint8", "quant": (Global("torch", "per_tensor_affine"), 0.5, 0)}
+        ),
+        "packed": Tensor("U8", [2], b"\x21\x43", {"dtype": "quint4x2", "shape": [2, 2]}),
+        "state": Tensor("U8", [1], b"\1", {"state": {"note": "kept"}}),
+        "half": Tensor("F16", [1, 2], b"\0\x3c\0\0", {"dtype": "complex32"}),
+    }
+    yield "arrays", [
+        Array("|b1", "BOOL", [2], b"\0\1"),
+        Array("<f8", "F64", [], struct.pack("<d", 2.5)),
+        Array("<c16", "F64", [1, 2], struct.pack("<2d", 1, -1)),
+        Array("|S2", "U8", [2, 2], b"abc\0"),
+        Array("<U1", "U8", [1, 4], "é".encode("utf-32-le")),
+        Array("<M8[ns]", "U8", [1, 8], bytes(8)),
+        Scalar("|b1", b"\1"),
+        Scalar("<M8[D]", bytes(8)),
+    ]
+
+
+# A tree by its text: what an encoder would not write, and the valid neighbours of malformed ones.
+TREE_TENSORS = [
+    ("a.b", "F32", [2, 2], bytes(floats(1, 2, 3, 4))), ("z", "F64", [2, 2], bytes(32)), ("r", "I32", [3], bytes(12)),
+    ("u2", "U8", [2, 2], b"abcd"), ("u", "U8", [4], b"abcd"),
+]  # fmt: skip
+VALID_TEXTS = {
+    "number": "3",
+    "white-space": ' [ "list" ,\n 1 ] ',
+    "list": '["list",1]',
+    "dict": '["dict","a",1,"b",["list"]]',
+    "dict-keys": '["dict",1,0,1.5,0,"1",0,true,0,["int","20000000000000"],0,["str","eda080"],0,["tuple"],0]',
+    "int": '["list",9007199254740991,-9007199254740991,["int","20000000000000"],["int","-20000000000000"]]',
+    "float": '["list",1.0,1e3,-0.0,5e-324,["float","fff0000000000000"],["float","3ff0000000000000"]]',
+    "str": r'["list","\u0000\ud83d\ude00",["str","61eda080"],["str","eda0bdedb880"],["str","61"]]',
+    "bytes": '["list",["bytes",""],["bytes","00ff"],["bytes",["tensor","u"]]]',
+    "global": '["global","torch","nn.Module"]',
+    "object": '["object",["global","m","f"],["tuple"]]',
+    "object-items-pairs": '["object",["global","m","f"],["tuple",1],[2,3],["k",4]]',
+    "object-state-null": '["object",["global","m","f"],["tuple"],[],[],null]',
+    "object-cycle-in-state": '["id",0,["object",["global","m","f"],["tuple"],[],[],["dict","me",["ref",0]]]]',
+    "tensor": '["tensor","a.b"]',
+    "tensor-attributes": '["tensor","a.b",{"grad":true,"param":true,"device":"cpu","stride":[1,2],"state":["list"]}]',
+    "tensor-no-attributes": '["tensor","a.b",{}]',
+    "tensor-unknown-dtype": '["tensor","a.b",{"dtype":"float32x","shape":[4],"stride":[1]}]',
+    "tensor-complex": '["tensor","z",{"dtype":"complex128","stride":[1]}]',
+    "tensor-packed": '["tensor","u",{"dtype":"quint4x2","shape":[2,4],"stride":[4,1],"quant":["tuple"]}]',
+    "array": '["array","r",">i4"]',
+    "scalar": '["scalar","<f8","000000000000e03f"]',
+    "shared": '["list",["id",0,["tuple",1]],["ref",0],["id",1,["tensor","u"]],["ref",1]]',
+    "cycle": '["id",0,["list",["tuple",["ref",0]],["id",1,["dict","up",["ref",0],"me",["ref",1]]]]]',
+    "list-open-in-arguments": '["id",0,["list",["object",["global","m","f"],["tuple",["ref",0]]]]]',
+    "depth-512": '["list",' * 511 + '["list"]' + "]" * 511,
+}
+INVALID_TEXTS = (
+    # code, name, text, valid twin
+    ("tree_not_json", "empty", "", "number"),
+    ("tree_not_json", "cut", '["list",1', "list"),
+    ("tree_not_json", "two-values", '["list"]["list"]', "list"),
+    ("tree_not_json", "nan", '["list",NaN]', "float"),
+    ("tree_not_json", "half-pair", r'["list","\ud800"]', "str"),
+    ("tree_malformed_number", "above-binary64", '["list",1e999]', "float"),
+    ("tree_malformed_number", "above-64-bits", '["list",18446744073709551616]', "int"),
+    ("tree_not_json", "leading-zero", '["list",01]', "list"),
+    ("tree_not_json", "byte-order-mark", '\ufeff["list",1]', "list"),
+    ("tree_duplicate_member", "grad", '["tensor","a.b",{"grad":true,"grad":true}]', "tensor-attributes"),
+    ("tree_duplicate_member", "escaped", r'["tensor","a.b",{"grad":true,"gr\u0061d":true}]', "tensor-attributes"),
+    ("tree_unexpected_object", "root", '{"a":1}', "dict"),
+    ("tree_unexpected_object", "item", '["list",{}]', "list"),
+    ("tree_unexpected_object", "value", '["dict","a",{"b":1}]', "dict"),
+    ("tree_unexpected_object", "key", '["dict",{},1]', "dict"),
+    ("tree_unknown_tag", "odict", '["odict"]', "dict"),
+    ("tree_unknown_tag", "capital", '["List"]', "list"),
+    ("tree_unknown_tag", "empty", '[""]', "list"),
+    ("tree_unknown_tag", "item", '["list",["set",1]]', "list"),
+    ("tree_unknown_attribute", "unknown", '["tensor","a.b",{"x":1}]', "tensor-attributes"),
+    ("tree_unknown_attribute", "grad-false", '["tensor","a.b",{"grad":false}]', "tensor-attributes"),
+    ("tree_unknown_attribute", "param-number", '["tensor","a.b",{"param":1}]', "tensor-attributes"),
+    ("tree_unknown_attribute", "device-number", '["tensor","a.b",{"device":0}]', "tensor-attributes"),
+    ("tree_unknown_attribute", "stride-rank", '["tensor","a.b",{"stride":[1]}]', "tensor-attributes"),
+    ("tree_unknown_attribute", "stride-negative", '["tensor","a.b",{"stride":[1,-2]}]', "tensor-attributes"),
+    ("tree_unknown_attribute", "stride-fraction", '["tensor","a.b",{"stride":[1.0,2]}]', "tensor-attributes"),
+    ("tree_unknown_attribute", "dtype-stored-otherwise", '["tensor","a.b",{"dtype":"complex128"}]', "tensor-complex"),
+    ("tree_unknown_attribute", "dtype-not-pairs", '["tensor","r",{"dtype":"complex128"}]', "tensor-complex"),
+    ("tree_unknown_attribute", "shape-alone", '["tensor","u",{"shape":[4]}]', "tensor-packed"),
+    ("tree_unknown_attribute", "shape-missing", '["tensor","u",{"dtype":"quint4x2"}]', "tensor-packed"),
+    ("tree_malformed_node", "empty-array", "[]", "list"),
+    ("tree_malformed_node", "number-tag", "[1]", "list"),
+    ("tree_malformed_node", "array-tag", '[["list"]]', "list"),
+    ("tree_malformed_node", "dict-odd", '["dict","a"]', "dict"),
+    ("tree_malformed_node", "int-empty", '["int"]', "int"),
+    ("tree_malformed_node", "int-number", '["int",5]', "int"),
+    ("tree_malformed_node", "float-two", '["float","7ff8000000000000","7ff8000000000000"]', "float"),
+    ("tree_malformed_number", "str-odd", '["str","61eda08"]', "str"),
+    ("tree_malformed_number", "str-capitals", '["str","61EDA080"]', "str"),
+    ("tree_malformed_number", "str-not-utf8", '["str","ff"]', "str"),
+    ("tree_malformed_number", "bytes-odd", '["bytes","0"]', "bytes"),
+    ("tree_malformed_number", "bytes-capitals", '["bytes","FF"]', "bytes"),
+    ("tree_malformed_node", "bytes-list", '["bytes",["list"]]', "bytes"),
+    ("tree_malformed_node", "bytes-dtype", '["bytes",["tensor","r"]]', "bytes"),
+    ("tree_malformed_node", "bytes-rank", '["bytes",["tensor","u2"]]', "bytes"),
+    ("tree_malformed_node", "global-one", '["global","torch"]', "global"),
+    ("tree_malformed_node", "global-empty", '["global","","f"]', "global"),
+    ("tree_malformed_node", "global-number", '["global","m",1]', "global"),
+    ("tree_malformed_node", "object-one-part", '["object",["global","m","f"]]', "object"),
+    ("tree_malformed_node", "object-three-parts", '["object",["global","m","f"],["tuple"],[]]', "object-items-pairs"),
+    ("tree_malformed_node", "object-list-arguments", '["object",["global","m","f"],["list"]]', "object"),
+    ("tree_malformed_node", "object-id-arguments", '["object",["global","m","f"],["id",0,["tuple"]]]', "object"),
+    ("tree_malformed_node", "items-null", '["object",["global","m","f"],["tuple"],null,[]]', "object-items-pairs"),
+    ("tree_malformed_node", "pairs-odd", '["object",["global","m","f"],["tuple"],[],["k"]]', "object-items-pairs"),
+    ("tree_malformed_node", "tensor-empty", '["tensor"]', "tensor"),
+    ("tree_malformed_node", "tensor-number", '["tensor",0]', "tensor"),
+    ("tree_malformed_node", "tensor-array", '["tensor","a.b",["list"]]', "tensor-attributes"),
+    ("tree_malformed_node", "tensor-three", '["tensor","a.b",{"grad":true},1]', "tensor-attributes"),
+    ("tree_malformed_node", "array-one", '["array","r"]', "array"),
+    ("tree_malformed_node", "array-type-unknown", '["array","r","int32"]', "array"),
+    ("tree_malformed_node", "array-type-other", '["array","r","<f4"]', "array"),
+    ("tree_malformed_node", "array-item-size", '["array","u2","|S3"]', "array"),
+    ("tree_malformed_node", "scalar-one", '["scalar","<f8"]', "scalar"),
+    ("tree_malformed_node", "scalar-short", '["scalar","<f8","000000000000e0"]', "scalar"),
+    ("tree_malformed_number", "scalar-capitals", '["scalar","<f8","000000000000E03F"]', "scalar"),
+    ("tree_malformed_id", "text", '["id","0",["list"]]', "shared"),
+    ("tree_malformed_node", "id-alone", '["id",0]', "shared"),
+    ("tree_malformed_node", "ref-empty", '["ref"]', "shared"),
+    ("tree_malformed_node", "ref-fraction", '["list",["id",0,["list"]],["ref",0.0]]', "shared"),
+    ("tree_malformed_number", "minus-zero", '["list",-0]', "float"),
+    ("tree_malformed_number", "two-to-53", '["list",9007199254740992]', "int"),
+    ("tree_malformed_number", "minus-two-to-53", '["list",-9007199254740992]', "int"),
+    ("tree_malformed_number", "int-prefix", '["int","0x1f"]', "int"),
+    ("tree_malformed_number", "int-fits", '["int","1f"]', "int"),
+    ("tree_malformed_number", "int-fits-just", '["int","1fffffffffffff"]', "int"),
+    ("tree_malformed_number", "int-leading-zero", '["int","020000000000000"]', "int"),
+    ("tree_malformed_number", "int-capitals", '["int","2000000000000A"]', "int"),
+    ("tree_malformed_number", "int-minus-zero", '["int","-0"]', "int"),
+    ("tree_malformed_number", "float-short", '["float","7ff8"]', "float"),
+    ("tree_malformed_number", "float-capitals", '["float","7FF8000000000000"]', "float"),
+    ("tree_too_deep", "depth-513", '["list",' * 512 + '["list"]' + "]" * 512, "depth-512"),
+    ("tree_too_deep", "depth-20000", "[" * 10_000 + "]" * 10_000, "depth-512"),
+    ("tree_unknown_tensor", "tensor", '["tensor","nope"]', "tensor"),
+    ("tree_unknown_tensor", "capitals", '["tensor","A.B"]', "tensor"),
+    ("tree_unknown_tensor", "array", '["array","nope",">i4"]', "array"),
+    ("tree_unknown_tensor", "bytes", '["bytes",["tensor","nope"]]', "bytes"),
+    ("tree_malformed_id", "begins-at-1", '["id",1,["list"]]', "shared"),
+    ("tree_malformed_id", "twice", '["list",["id",0,["list"]],["id",0,["list"]]]', "shared"),
+    ("tree_malformed_id", "skips", '["list",["id",0,["list"]],["id",2,["list"]]]', "shared"),
+    ("tree_malformed_id", "negative", '["id",-1,["list"]]', "shared"),
+    ("tree_malformed_id", "inner-first", '["id",1,["list",["id",0,["list"]]]]', "cycle"),
+    ("tree_malformed_id", "number", '["tuple",["id",0,3]]', "shared"),
+    ("tree_malformed_id", "string", '["id",0,"x"]', "shared"),
+    ("tree_malformed_id", "global", '["id",0,["global","m","f"]]', "shared"),
+    ("tree_malformed_id", "of-id", '["id",0,["id",1,["list"]]]', "shared"),
+    ("tree_malformed_id", "of-ref", '["list",["id",0,["list"]],["id",1,["ref",0]]]', "shared"),
+    ("tree_malformed_ref", "none", '["ref",0]', "shared"),
+    ("tree_malformed_ref", "later", '["list",["ref",0],["id",0,["list"]]]', "shared"),
+    ("tree_malformed_node", "ref-negative", '["list",["id",0,["list"]],["ref",-1]]', "shared"),
+    ("tree_malformed_ref", "open-tuple", '["id",0,["tuple",["ref",0]]]', "cycle"),
+    ("tree_malformed_ref", "open-tuple-through-list", '["id",0,["tuple",["list",["ref",0]]]]', "cycle"),
+    ("tree_malformed_ref", "open-in-arguments", '["id",0,["object",["global","m","f"],["tuple",["ref",0]]]]',
+     "object-cycle-in-state"),
+    ("tree_malformed_ref", "open-deep-in-arguments",
+     '["id",0,["object",["global","m","f"],["tuple",["object",["global","m","g"],["tuple"],[],[],["ref",0]]]]]',
+     "object-cycle-in-state"),
+    ("tree_malformed_ref", "open-in-function", '["id",0,["object",["ref",0],["tuple"]]]', "object-cycle-in-state"),
+    ("tree_malformed_ref", "open-tensor", '["id",0,["tensor","a.b",{"state":["ref",0]}]]', "tensor-attributes"),
+    ("tree_malformed_key", "list", '["dict",["list"],1]', "dict-keys"),
+    ("tree_malformed_key", "dict", '["dict",["dict"],1]', "dict-keys"),
+    ("tree_malformed_key", "array", '["dict",["array","r",">i4"],1]', "dict-keys"),
+    ("tree_malformed_key", "id", '["dict",["id",0,["list"]],1]', "dict-keys"),
+    ("tree_malformed_key", "ref", '["list",["id",0,["list"]],["dict",["ref",0],1]]', "dict-keys"),
+    ("tree_malformed_key", "pairs", '["object",["global","m","f"],["tuple"],[],[["list"],1]]', "object-items-pairs"),
+    ("tree_duplicate_key", "str", '["dict","a",1,"a",2]', "dict-keys"),
+    ("tree_duplicate_key", "str-escaped", r'["dict","a",1,"\u0061",2]', "dict-keys"),
+    ("tree_duplicate_key", "str-by-hex", '["dict","a",1,["str","61"],2]', "dict-keys"),
+    ("tree_duplicate_key", "int", '["dict",1,1,1,2]', "dict-keys"),
+    ("tree_duplicate_key", "large-int", '["dict",["int","20000000000000"],1,["int","20000000000000"],2]', "dict-keys"),
+    ("tree_duplicate_key", "surrogates", '["dict",["str","eda080"],1,["str","eda080"],2]', "dict-keys"),
+    ("tree_duplicate_key", "pairs", '["object",["global","m","f"],["tuple"],[],["k",1,"k",2]]', "object-items-pairs"),
+)  # fmt: skip
+# The rule that each code belongs to.
+RULES = {
+    "tree_not_json": "T1", "tree_malformed_number": "T2", "tree_malformed_node": "T2", "tree_unknown_tag": "T2",
+    "tree_malformed_key": "T2", "tree_duplicate_key": "T2", "tree_malformed_id": "T2", "tree_malformed_ref": "T2",
+    "tree_unknown_attribute": "T5", "tree_duplicate_member": "T5", "tree_unexpected_object": "T2",
+    "tree_too_deep": "T7", "tree_unknown_tensor": "T2",
+}  # fmt: skip
+
+
+def tree_file(text):
+    """A sealed file around a tree of this text."""
+    return unpadded(writer.build(TREE_TENSORS, tree=text))
+
+
+def vectors():
+    for name, value in (*examples(), *more_values()):
+        tree, tensors, aliases = writer.encode(value)
+        yield valid(name, "tree", "T2", writer.build(tensors, tree=tree, aliases=aliases))
+    for name, text in VALID_TEXTS.items():
+        yield valid("text-" + name, "tree", "T2", tree_file(text))
+    for code, name, text, twin in INVALID_TEXTS:
+        rule, short = RULES[code], code[len("tree_") :].replace("_", "-")
+        path = f"invalid/{rule}-{short}-{name}.safetensors"
+        twin = f"valid/tree-text-{twin}.safetensors"
+        yield Vector(path, "tree", code, rule, twin, "-", "-", {path: tree_file(text)})
+    for name, text in VALID_ALIASES.items():
+        path = f"valid/aliases-{name}.safetensors"
+        yield Vector(path, "aliases", "ok", "A1", "-", "-", "-", {path: aliases_file(text)})
+    for name, text in INVALID_ALIASES.items():
+        path, twin = f"invalid/A2-aliases-{name}.safetensors", "valid/aliases-two.safetensors"
+        yield Vector(path, "aliases", "aliases_malformed", "A2", twin, "-", "-", {path: aliases_file(text)})
+
+
+def valid(name, kind, rule, raw):
+    path = f"valid/tree-{name}.safetensors"
+    return Vector(path, kind, "ok", rule, "-", "-", "-", {path: raw})
+
+
+# Aliases of the tensors h and w.
+VALID_ALIASES = {"two": '{"x":"h","y":"h"}', "none": "{}", "odd-names": r'{"":"w","__metadata__":"h","\u0000":"h"}'}
+INVALID_ALIASES = {
+    "not-json": "{",
+    "array": '["x","h"]',
+    "key-twice": '{"x":"h","x":"h"}',
+    "key-twice-escaped": r'{"x":"h","\u0078":"w"}',
+    "key-is-a-tensor": '{"w":"h"}',
+    "key-is-its-own-tensor": '{"w":"w"}',
+    "no-such-tensor": '{"x":"nope"}',
+    "chain": '{"x":"h","y":"x"}',
+    "number": '{"x":1}',
+    "two-targets": '{"x":["h","w"]}',
+}
+
+
+def aliases_file(text):
+    return unpadded(with_strings({"flatbed.digests": writer.chunk_digests(SMALL), "flatbed.aliases": text}))
