@@ -1,0 +1,34 @@
+// gather(): the contiguous contents of a strided view, read from a storage that is too large to
+// hold.
+//
+// The wanted range is cut into boxes of whole rows. Each box is read in the storage's own order,
+// many runs at a time into a small stage, and scattered from there: a transposed matrix costs long
+// reads instead of one per element. The larger the range, the longer the runs: give it tens of MiB.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <span>
+
+#include "flatbed/result.hpp"
+
+namespace flatbed::pth {
+
+// A view that was checked to lie within its storage. Borrows.
+struct StridedView {
+  std::span<const std::uint64_t> sizes;
+  std::span<const std::uint64_t> strides;  // in elements, as many as sizes
+  std::uint64_t offset = 0;                // in elements
+  std::uint32_t element_nbytes = 1;        // 1, 2, 4, 8 or 16
+};
+
+// Reads a range of the storage's bytes.
+using ReadStorage = std::function<Result<void>(std::uint64_t offset, std::span<std::byte> out)>;
+
+// Fills `out`, whole elements, from element `first` of the view's C order. Memory: 1 MiB. Errors:
+// those of `read`.
+[[nodiscard]] Result<void> gather(const StridedView& view, std::uint64_t first,
+                                  std::span<std::byte> out, const ReadStorage& read);
+
+}  // namespace flatbed::pth

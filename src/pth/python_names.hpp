@@ -1,0 +1,19 @@
+// The names that Python 2 gave to modules and classes which Python 3 renamed. Picklers of protocols 0 to 2 write the old
+// ones, whatever Python they run in.
+#pragma once
+
+#include <string_view>
+#include <utility>
+
+namespace flatbed::pth {
+
+struct PythonName {
+  std::string_view module;
+  std::string_view name;
+  bool operator==(const PythonName&) const = default;
+};
+
+// Python 3's name for what an old pickle calls `old`.
+[[nodiscard]] PythonName python3_name(PythonName old) noexcept;
+
+}  // namespace flatbed::pth

@@ -1,0 +1,21 @@
+// find_zip_end(): where a zip file's central directory is, by its end record. Pure reading, no state.
+#pragma once
+
+#include <cstdint>
+
+#include "flatbed/result.hpp"
+#include "io/file.hpp"
+
+namespace flatbed::pth {
+
+struct ZipEnd {
+  std::uint64_t directory_offset = 0;
+  std::uint64_t directory_nbytes = 0;
+  std::uint64_t entry_count = 0;
+  std::uint64_t trailing_nbytes = 0;  // of the file after the end record and its comment
+};
+
+// Errors: zip_end_missing, zip_end_ambiguous, zip64_malformed, zip_directory_malformed, those of File::read_at.
+[[nodiscard]] Result<ZipEnd> find_zip_end(const File& file);
+
+}  // namespace flatbed::pth

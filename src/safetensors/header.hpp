@@ -1,0 +1,52 @@
+// Header: a parsed and fully checked safetensors header.
+//
+//   offset  size    field
+//   0       8       N, u64 little endian
+//   8       N       JSON object: {"__metadata__": {...}, "<name>":
+//   {"dtype","shape","data_offsets"}, ...} 8 + N   rest    data buffer; data_offsets count from
+//   here and cover it without gap or overlap
+//
+// read_header() applies the rules R1 to R22 of spec/FORMAT.md in the spec's order, one small
+// function and one error code each. Owns the header's bytes and everything the views in it point
+// to; move-only.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "base/dims_pool.hpp"
+#include "base/json.hpp"
+#include "flatbed/result.hpp"
+#include "flatbed/tensor.hpp"
+#include "io/file.hpp"
+#include "io/large_allocator.hpp"
+#include "io/name_index.hpp"
+
+namespace flatbed::safetensors {
+
+inline constexpr std::uint64_t kMaxHeader = 100'000'000;
+inline constexpr std::size_t kMaxDepth = 127;
+
+using TensorList = std::vector<TensorInfo, LargeAllocator<TensorInfo>>;
+
+struct Header {
+  JsonDocument json;         // owns the texts below
+  ByteBuffer bytes;          // the file's bytes 0 .. 8 + N, and padding
+  std::uint64_t nbytes = 0;  // 8 + N: where the data begins
+  std::vector<std::pair<std::string_view, std::string_view>> metadata;  // in file order
+  TensorList tensors;  // in (begin, end, name) order; digests empty, file 0
+  NameIndex names;     // into tensors
+  DimsPool dims;
+
+  [[nodiscard]] std::span<const std::byte> raw() const noexcept {
+    return std::span(bytes).first(nbytes);
+  }
+};
+
+[[nodiscard]] Result<Header> read_header(const File& file);
+
+}  // namespace flatbed::safetensors

@@ -1,0 +1,58 @@
+// Writing headers (spec L1 to L9, S5): chooses where each tensor's bytes go, and builds bytes
+// 0..7+N of the new file.
+//
+//   u64 N
+//   {"__metadata__":{"flatbed":"<header>/1/<content>","flatbed.digests":"...",...},"name":{"dtype":"F32",
+//   "shape":[2,2],"data_offsets":[0,16]},...}  spaces up to 8 + N = a multiple of 4096
+//
+// A sealed header is built with '0' for every digit of its digests. Data is hashed while it is
+// written, each chunk's digits go to their slot, and seal_header() fills in the two digests that
+// cover the rest. Plain data and pure functions; one NewHeader is for one thread, but different
+// slots may be filled from different threads.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "flatbed/result.hpp"
+#include "safetensors/seal.hpp"
+
+namespace flatbed::safetensors {
+
+struct HeaderOptions {
+  bool seal = true;
+  bool allow_large = false;  // above 25,000,000 bytes
+};
+
+struct NewHeader {
+  std::string bytes;                      // 0..7+N
+  std::vector<std::uint32_t> file_order;  // tensors, in the order of their bytes
+  std::vector<std::uint32_t> name_order;  // tensors, in name order
+  std::vector<std::uint64_t> offsets;     // per tensor, in the file
+  DigestSlots digests;                    // sealed: within the value of flatbed.digests ...
+  std::size_t digests_begin = 0;          // ... which begins here in `bytes`
+  std::uint64_t file_nbytes = 0;
+};
+
+// `tensors` in source order; `metadata` without `flatbed`, `flatbed.digests` and duplicates, in any
+// order; "format" is added when it is not there. Errors: invalid_argument (a name or key that is
+// not UTF-8, the name `__metadata__`, a dimension of 2^53 or more), name_collision, limit_exceeded
+// (2^53 bytes of data), header_over_limit.
+[[nodiscard]] Result<NewHeader> build_header(std::span<const SealTensor> tensors,
+                                             std::span<const MetadataPair> metadata,
+                                             const HeaderOptions& options);
+
+// Puts the digest of chunk `chunk` of a tensor into its slot.
+void put_digest(NewHeader& header, std::uint32_t tensor, std::uint64_t chunk,
+                std::uint64_t digest) noexcept;
+
+// Once all slots are filled: computes and puts in the content and the header digest. Takes what
+// build_header() took. Returns the content digest's digits.
+std::string seal_header(NewHeader& header, std::span<const SealTensor> tensors,
+                        std::span<const MetadataPair> metadata);
+
+}  // namespace flatbed::safetensors

@@ -1,0 +1,156 @@
+#include "flatbed/save.hpp"
+
+#include <algorithm>
+#include <optional>
+#include <utility>
+
+#include "base/bytes.hpp"
+#include "base/checked.hpp"
+#include "base/str_cat.hpp"
+#include "io/atomic_file.hpp"
+#include "io/name_index.hpp"
+#include "safetensors/header_write.hpp"
+#include "save_data.hpp"
+#include "tree_json.hpp"
+
+namespace flatbed {
+
+namespace {
+
+using safetensors::MetadataPair;
+using safetensors::NewHeader;
+using safetensors::SealTensor;
+
+Result<std::uint64_t> source_nbytes(const SaveItem& item) {
+  const auto* memory = std::get_if<std::span<const std::byte>>(&item.from);
+  if (memory != nullptr) return memory->size();
+  const auto& ref = *std::get_if<TensorRef>(&item.from);
+  if (ref.tensor >= ref.checkpoint.tensors().size()) {
+    return make_error(ErrorCode::invalid_argument, "tensor ", quoted(item.name),
+                      ": comes from tensor ", ref.tensor, " of a checkpoint that has ",
+                      ref.checkpoint.tensors().size());
+  }
+  return ref.checkpoint.tensors()[ref.tensor].nbytes;
+}
+
+// What dtype and shape take, when that is whole bytes and fits 64 bits. Multiplied in the order in
+// which readers do it: for some of them [2^40, 2^40, 0] overflows.
+std::optional<std::uint64_t> shape_nbytes(const SaveItem& item) {
+  std::uint64_t elements = 1;
+  for (const std::uint64_t dimension : item.shape) {
+    const std::optional<std::uint64_t> product = checked_mul(elements, dimension);
+    if (!product) return std::nullopt;
+    elements = *product;
+  }
+  const std::optional<std::uint64_t> nbits = checked_mul(elements, bits(item.dtype));
+  if (!nbits || *nbits % 8 != 0) return std::nullopt;
+  return *nbits / 8;
+}
+
+// The items as the header sees them, once their bytes fit their shapes.
+Result<std::vector<SealTensor>> describe_items(const SavePlan& plan) {
+  std::vector<SealTensor> tensors;
+  tensors.reserve(plan.items.size());
+  for (const SaveItem& item : plan.items) {
+    FLATBED_ASSIGN(const std::uint64_t nbytes, source_nbytes(item));
+    const std::optional<std::uint64_t> wanted = shape_nbytes(item);
+    if (wanted != nbytes) {
+      return make_error(ErrorCode::shape_mismatch, "tensor ", quoted(item.name), ": ", nbytes,
+                        " bytes are given, ", name(item.dtype), " ",
+                        shape_text(item.shape.data(), item.shape.size()), " needs ",
+                        wanted ? str_cat(*wanted) : "a number of whole bytes below 2^61");
+    }
+    tensors.push_back({item.name, item.dtype, item.shape, nbytes});
+  }
+  return tensors;
+}
+
+// A2: other names are new names, and lead to tensors.
+Result<void> check_aliases(const SavePlan& plan) {
+  if (plan.aliases.empty()) return {};
+  const auto items = static_cast<std::uint32_t>(plan.items.size());
+  const auto name_of = [&](std::uint32_t n) -> std::string_view {
+    return n < items ? plan.items[n].name : plan.aliases[n - items].name;
+  };
+  NameIndex index(plan.items.size() + plan.aliases.size());
+  for (std::uint32_t i = 0; i < items; ++i) index.insert(name_of(i), i, name_of);
+  for (std::uint32_t i = 0; i < plan.aliases.size(); ++i) {
+    const Alias& alias = plan.aliases[i];
+    const std::optional<std::uint32_t> target = index.find(alias.target, name_of);
+    if (!target || *target >= items) {
+      return make_error(ErrorCode::invalid_argument, "alias ", quoted(alias.name), ": its target ",
+                        quoted(alias.target), " is no tensor of the plan");
+    }
+    if (index.insert(alias.name, items + i, name_of)) {
+      return make_error(ErrorCode::name_collision, "alias ", quoted(alias.name),
+                        ": the name is given twice");
+    }
+  }
+  return {};
+}
+
+// The values of the flatbed.* keys that the plan asks for; empty: no such key.
+struct FlatbedTexts {
+  std::string tree;
+  std::string aliases;
+};
+
+// Without a seal a flatbed.* key would make the file a broken one (S6, row 3): none is written.
+Result<FlatbedTexts> encode_texts(const SavePlan& plan, const SaveOptions& options) {
+  FlatbedTexts texts;
+  if (!options.seal) return texts;
+  FLATBED_TRY(check_aliases(plan));
+  if (!plan.aliases.empty()) texts.aliases = encode_aliases(plan.aliases);
+  if (plan.tree.root().id() == kNoNode) return texts;
+  std::vector<std::string> names;
+  names.reserve(plan.items.size());
+  for (const SaveItem& item : plan.items) names.push_back(item.name);
+  FLATBED_ASSIGN(texts.tree, encode_tree(plan.tree, names));
+  return texts;
+}
+
+Result<std::vector<MetadataPair>> collect_metadata(const SavePlan& plan,
+                                                   const FlatbedTexts& texts) {
+  std::vector<MetadataPair> pairs(plan.metadata.begin(), plan.metadata.end());
+  std::ranges::sort(pairs, {}, &MetadataPair::first);
+  for (std::size_t i = 0; i < pairs.size(); ++i) {
+    if (safetensors::is_seal_key(pairs[i].first)) {
+      return make_error(ErrorCode::invalid_argument, "metadata ", quoted(pairs[i].first),
+                        ": keys that begin so are written by flatbed alone");
+    }
+    if (i > 0 && pairs[i].first == pairs[i - 1].first) {
+      return make_error(ErrorCode::invalid_argument, "metadata ", quoted(pairs[i].first),
+                        ": the key is given twice");
+    }
+  }
+  if (!texts.aliases.empty()) pairs.emplace_back("flatbed.aliases", texts.aliases);
+  if (!texts.tree.empty()) pairs.emplace_back("flatbed.tree", texts.tree);
+  return pairs;
+}
+
+}  // namespace
+
+Result<SaveReport> save(const std::filesystem::path& path, const SavePlan& plan,
+                        const SaveOptions& options) {
+  FLATBED_ASSIGN(const std::vector<SealTensor> tensors, describe_items(plan));
+  FLATBED_ASSIGN(const FlatbedTexts texts, encode_texts(plan, options));
+  FLATBED_ASSIGN(const std::vector<MetadataPair> metadata, collect_metadata(plan, texts));
+  FLATBED_ASSIGN(NewHeader header,
+                 build_header(tensors, metadata, {options.seal, options.allow_large_header}));
+
+  FLATBED_ASSIGN(AtomicFile file,
+                 AtomicFile::create(path, header.file_nbytes, {options.replace, options.sync}));
+  FLATBED_TRY(write_data(plan, options, header, file));
+  SaveReport report;
+  report.nbytes = header.file_nbytes;
+  report.header_nbytes = header.bytes.size();
+  if (options.seal) report.content = seal_header(header, tensors, metadata);
+  // Last, so that what a dead process leaves behind never looks like a whole file.
+  FLATBED_TRY(file.write_at(0, as_bytes(header.bytes)));
+  FLATBED_ASSIGN(CommitReport commit, file.commit());
+  if (commit.state != CommitState::committed) report.durability = Durability::durability_unknown;
+  report.durability_note = std::move(commit.note);
+  return report;
+}
+
+}  // namespace flatbed

@@ -1,0 +1,20 @@
+// write_data(): the tensors' bytes of a new file, from wherever the plan says they are, hashed on
+// the way. The header is the caller's.
+#pragma once
+
+#include "flatbed/result.hpp"
+#include "flatbed/save.hpp"
+#include "io/atomic_file.hpp"
+#include "safetensors/header_write.hpp"
+
+namespace flatbed {
+
+// Writes every item of `plan` to its place in `file`. With options.seal the digests of all chunks
+// go to their slots in `header`. A source that is sealed is checked chunk by chunk, by the same
+// digests that the new file gets. Memory: 48 MiB for tensors that are strided or deflated, else 1
+// MiB per thread. Errors: those of Checkpoint::read (chunk_corrupt, ...), no_space, io_error,
+// cancelled, file_changed.
+[[nodiscard]] Result<void> write_data(const SavePlan& plan, const SaveOptions& options,
+                                      safetensors::NewHeader& header, AtomicFile& file);
+
+}  // namespace flatbed

@@ -1,0 +1,136 @@
+// Checkpoint::select(): the same files under a subtree, or under globs over the names.
+#include <algorithm>
+
+#include "base/str_cat.hpp"
+#include "checkpoint_state.hpp"
+#include "flatbed/checkpoint.hpp"
+#include "glob.hpp"
+#include "tensor_names.hpp"
+
+namespace flatbed {
+
+namespace {
+
+using State = CheckpointAccess::State;
+
+// A state that borrows the files of `from` and has no tensors yet.
+std::shared_ptr<State> derive(const std::shared_ptr<const State>& from) {
+  auto state = std::make_shared<State>();
+  state->base = from->base ? from->base : from;
+  state->parent = from;
+  state->layout = from->layout;
+  state->seal = from->seal;
+  state->files = from->files;
+  state->notes = from->notes;
+  for (const auto& pair : from->metadata) {
+    if (pair.first == "format") state->metadata.push_back(pair);  // spec L9
+  }
+  return state;
+}
+
+// Takes over one tensor under a name that `state` or its parents own.
+void take(State& state, const State& from, std::uint32_t tensor, std::string_view name) {
+  TensorInfo info = from.tensors[tensor];
+  info.name = name;
+  info.index = static_cast<std::uint32_t>(state.tensors.size());
+  state.base_tensor.push_back(from.base ? from.base_tensor[tensor] : tensor);
+  state.tensors.push_back(info);
+}
+
+Error nothing_selected(std::string_view what) {
+  return make_error(ErrorCode::tensor_not_found, "nothing is left: no tensor is ", what);
+}
+
+// The subtree at a path of the recorded structure; names are made anew from there.
+Result<std::shared_ptr<State>> select_subtree(const std::shared_ptr<const State>& from,
+                                              Value subtree, const ValueTree& whole) {
+  auto state = derive(from);
+  ValueTree tree = whole;
+  tree.set_root(subtree.id());
+  FLATBED_ASSIGN(TensorNames names, name_tensors(tree));
+  state->names = std::move(names.names);
+  state->aliases = std::move(names.aliases);
+  std::vector<std::uint32_t> numbers(from->tensors.size());
+  for (std::uint32_t i = 0; i < state->names.size(); ++i) {
+    take(*state, *from, names.order[i], state->names[i]);
+    numbers[names.order[i]] = i;
+  }
+  tree.renumber_tensors(numbers);
+  state->tree.emplace(std::move(tree));
+  state->has_tree = true;
+  return state;
+}
+
+// Without a recorded structure a path is a prefix of names.
+Result<std::shared_ptr<State>> select_prefix(const std::shared_ptr<const State>& from,
+                                             std::string_view path) {
+  auto state = derive(from);
+  const std::string prefix = str_cat(path, ".");
+  for (const TensorInfo& tensor : from->tensors) {
+    if (tensor.name.starts_with(prefix))
+      take(*state, *from, tensor.index, tensor.name.substr(prefix.size()));
+  }
+  for (const Alias& alias : from->aliases) {
+    if (!alias.name.starts_with(prefix) || !alias.target.starts_with(prefix)) continue;
+    state->aliases.push_back(
+        {alias.name.substr(prefix.size()), alias.target.substr(prefix.size())});
+  }
+  if (state->tensors.empty()) {
+    return make_error(ErrorCode::path_not_found,
+                      "no structure is recorded, and no tensor's name begins with ",
+                      quoted(prefix));
+  }
+  return state;
+}
+
+bool matches_any(const std::vector<std::string>& globs, std::string_view name) {
+  return std::any_of(globs.begin(), globs.end(),
+                     [&](const std::string& glob) { return glob_matches(glob, name); });
+}
+
+Result<std::shared_ptr<State>> select_globs(const std::shared_ptr<const State>& from,
+                                            const Selection& selection) {
+  auto state = derive(from);
+  const auto wanted = [&](std::string_view name) {
+    return (selection.include.empty() || matches_any(selection.include, name)) &&
+           !matches_any(selection.exclude, name);
+  };
+  std::vector<bool> kept(from->tensors.size());
+  for (const TensorInfo& tensor : from->tensors) {
+    if (!wanted(tensor.name)) continue;
+    kept[tensor.index] = true;
+    take(*state, *from, tensor.index, tensor.name);
+  }
+  if (state->tensors.empty()) return nothing_selected("included and not excluded");
+  for (const Alias& alias : from->aliases) {
+    const TensorInfo* target = from->find_tensor(alias.target);
+    if (target != nullptr && kept[target->index] && wanted(alias.name))
+      state->aliases.push_back(alias);
+  }
+  return state;
+}
+
+}  // namespace
+
+Result<Checkpoint> Checkpoint::select(const Selection& selection) const {
+  Checkpoint selected = *this;
+  if (!selection.path.empty() && has_tree()) {
+    FLATBED_ASSIGN(const Value root, tree());
+    FLATBED_ASSIGN(const Value subtree, root.at(selection.path));
+    FLATBED_ASSIGN(std::shared_ptr<State> state,
+                   select_subtree(state_, subtree, state_->decoded_tree()));
+    FLATBED_TRY(state->build_index());
+    if (state->tensors.empty()) return nothing_selected(str_cat("below ", quoted(selection.path)));
+    selected = Checkpoint(std::move(state));
+  } else if (!selection.path.empty()) {
+    FLATBED_ASSIGN(std::shared_ptr<State> state, select_prefix(state_, selection.path));
+    FLATBED_TRY(state->build_index());
+    selected = Checkpoint(std::move(state));
+  }
+  if (selection.include.empty() && selection.exclude.empty()) return selected;
+  FLATBED_ASSIGN(std::shared_ptr<State> state, select_globs(selected.state_, selection));
+  FLATBED_TRY(state->build_index());
+  return Checkpoint(std::move(state));
+}
+
+}  // namespace flatbed

@@ -1,0 +1,27 @@
+// Names for the tensors of a value tree, and aliases for their further occurrences (spec N1 to N3,
+// A1). Pure functions.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "flatbed/checkpoint.hpp"
+#include "flatbed/result.hpp"
+#include "flatbed/value.hpp"
+
+namespace flatbed {
+
+struct TensorNames {
+  std::vector<std::string> names;  // in the order of first occurrence
+  std::vector<std::uint32_t>
+      order;  // the tensor, by the number its nodes hold, that each name belongs to
+  std::vector<Alias> aliases;  // in text order
+};
+
+// Walks the tree in text order. Tensors that the root does not reach get no name. Errors:
+// limit_exceeded when the names would be longer than any header, or an int key has more than 4,096
+// digits.
+[[nodiscard]] Result<TensorNames> name_tensors(const ValueTree& tree);
+
+}  // namespace flatbed

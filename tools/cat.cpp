@@ -1,0 +1,44 @@
+// flatbed cat: the contiguous little-endian bytes of one tensor on standard output.
+#include <algorithm>
+#include <vector>
+
+#include "commands.hpp"
+#include "flatbed/checkpoint.hpp"
+#include "progress.hpp"
+
+namespace flatbed::tool {
+namespace {
+
+constexpr std::uint64_t kPieceNbytes = std::uint64_t{4} << 20;  // whole chunks of a seal
+
+Result<void> copy_bytes(const CatOptions& options, Output& output) {
+  if (!options.force && stdout_is_terminal()) {
+    return Error{ErrorCode::invalid_argument,
+                 "standard output is a terminal, which raw bytes would upset: redirect it, or use "
+                 "--force"};
+  }
+  FLATBED_ASSIGN(const Checkpoint checkpoint,
+                 Checkpoint::open(options.path, {.check_seal = options.verify ? CheckSeal::if_sealed
+                                                                              : CheckSeal::off}));
+  FLATBED_ASSIGN(const TensorInfo tensor, checkpoint.tensor(options.name));
+  std::vector<std::byte> piece(std::min(tensor.nbytes, kPieceNbytes));
+  for (std::uint64_t offset = 0; offset < tensor.nbytes && output.wanted();) {
+    const std::uint64_t nbytes = std::min(tensor.nbytes - offset, kPieceNbytes);
+    const std::span<std::byte> bytes = std::span(piece).first(nbytes);
+    FLATBED_TRY(checkpoint.read(tensor, offset, bytes, options.verify ? Verify::yes : Verify::no));
+    output.write(std::span<const std::byte>(bytes));
+    offset += nbytes;
+  }
+  return {};
+}
+
+}  // namespace
+
+ExitCode run_cat(const CatOptions& options, Output& output) {
+  const Result<void> copied = copy_bytes(options, output);
+  if (copied) return ExitCode::ok;
+  print_error(about(options.path, copied.error()));
+  return ExitCode::failure;
+}
+
+}  // namespace flatbed::tool

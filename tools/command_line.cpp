@@ -1,0 +1,192 @@
+#include "command_line.hpp"
+
+#include <fmt/format.h>
+
+#include <sstream>
+#include <string>
+
+#include "commands.hpp"
+#include "flatbed/version.hpp"
+
+namespace flatbed::tool {
+namespace {
+
+constexpr unsigned kMaxJobs = 64;
+
+std::string exit_code_text() {
+  std::string text = "Exit codes:\n";
+  for (const ExitRow& row : kExitCodes) {
+    text += fmt::format("  {:<4} {}\n", static_cast<int>(row.code), row.meaning);
+  }
+  return text;
+}
+
+void add_ls(CLI::App& app, CommandLine::Parsed& parsed) {
+  LsOptions& options = parsed.ls;
+  CLI::App* ls = app.add_subcommand(
+      "ls", "List the tensors of a checkpoint: names, dtypes, shapes, sizes, and its seal");
+  ls->add_option("FILE", options.path,
+                 "A .safetensors or PyTorch file, a *.index.json, or a set's directory")
+      ->required()
+      ->type_name("");
+  CLI::Option* tree = ls->add_flag(
+      "--tree", options.tree, "Show the nested structure around the tensors; -> #1 refers to #1");
+  CLI::Option* json = ls->add_flag("--json", options.json, "Print one JSON object");
+  CLI::Option* hex = ls->add_flag(
+      "--hex", options.hex, "Show the bytes of the header and the first bytes of each tensor");
+  ls->add_flag("--all", options.all, "With --tree: every entry of long containers")->needs(tree);
+  ls->add_option("--select", options.select, "Only the part of the tree at this dotted path")
+      ->type_name("PATH");
+  tree->excludes(json)->excludes(hex);
+  json->excludes(hex);
+  ls->footer(
+      "The JSON object has path, container, kind, seal, tensor_count, nbytes (of all tensors),\n"
+      "file_nbytes, tensors [{name, dtype, shape, nbytes, stored, storage, file, offset}],\n"
+      "aliases [{name, target}], files [{path, nbytes, seal, content, sidecar, seal_note}],\n"
+      "metadata (without flatbed's own keys), has_tree, tree_error, notes; or, after a failure,\n"
+      "error {code, name, message}. Tensors with one storage number share stored bytes; file\n"
+      "counts into files. The listing reads no tensor data: verify does.\n\n"
+      "Exit codes: 0 done, 1 failed.");
+}
+
+void add_verify(CLI::App& app, CommandLine::Parsed& parsed) {
+  VerifyCommandOptions& options = parsed.verify;
+  CLI::App* verify = app.add_subcommand(
+      "verify", "Read every byte of each file and check it against the file's seal");
+  verify->add_option("FILE", options.paths, "Files to check")->required()->type_name("");
+  verify->add_flag("--json", parsed.as_json, "Print one JSON object");
+  verify->add_flag("--quiet", options.quiet, "Print only what is not sealed and whole");
+  verify->add_option("--threads", options.threads, "Threads that read and check")
+      ->check(CLI::Range(1U, kMaxJobs))
+      ->capture_default_str();
+  verify->footer(
+      "Exit codes: 0 sealed and every byte matches; 1 damaged, broken, or cannot be opened;\n"
+      "3 every byte matches but the header was changed after sealing (annotated); 4 no seal that\n"
+      "this version can check: unsealed, or sealed by a newer version; 130 interrupted.\n"
+      "Of several files the worst counts: 1, then 4, then 3, then 0.\n\n"
+      "The JSON object has exit_code and files [{path, state, exit_code, error, bytes_checked,\n"
+      "chunks_checked, damaged [{file, tensor, begin, end}], damaged_complete, files [{path, "
+      "seal,\n"
+      "content, seal_note}]}]; state is sealed, annotated, unsealed, newer, damaged or error.");
+}
+
+void add_cat(CLI::App& app, CommandLine::Parsed& parsed) {
+  CatOptions& options = parsed.cat;
+  CLI::App* cat = app.add_subcommand(
+      "cat", "Write the bytes of one tensor, contiguous and little-endian, to standard output");
+  cat->add_option("FILE", options.path, "A checkpoint, as for ls")->required()->type_name("");
+  cat->add_option("NAME", options.name, "The tensor's name, or an alias")
+      ->required()
+      ->type_name("");
+  cat->add_flag("--no-verify", parsed.no_verify, "Do not check the bytes against the seal");
+  cat->add_flag("--force", options.force, "Write to a terminal too");
+  cat->footer(
+      "Bytes are checked before they are written; those of a bad chunk are never written.\n\n"
+      "Exit codes: 0 done, 1 failed.");
+}
+
+void add_convert_choices(CLI::App& convert, CommandLine::Parsed& parsed) {
+  ConvertOptions& options = parsed.convert;
+  convert
+      .add_option("--select", options.select,
+                  "Keep the part of the tree at this dotted path; it leaves the names")
+      ->type_name("PATH");
+  convert.add_option("--include", options.include, "Keep only tensors that match; repeatable")
+      ->allow_extra_args(false)
+      ->type_name("GLOB");
+  convert.add_option("--exclude", options.exclude, "Drop tensors that match; repeatable, wins")
+      ->allow_extra_args(false)
+      ->type_name("GLOB");
+  convert.add_flag("--no-seal", parsed.no_seal, "Write no checksums");
+  convert.add_flag("--expand-aliases", options.expand_aliases,
+                   "Store a tensor with several names once for each of them");
+  convert.add_flag("--allow-expansion", options.allow_expansion,
+                   "Permit more than 1 GiB that is over 16 times what the input stores");
+  convert.add_flag("--allow-large-header", options.allow_large_header,
+                   "Permit a header above 25,000,000 bytes, which some readers refuse");
+}
+
+void add_convert(CLI::App& app, CommandLine::Parsed& parsed) {
+  ConvertOptions& options = parsed.convert;
+  CLI::App* convert =
+      app.add_subcommand("convert", "Write checkpoints as aligned and sealed .safetensors files");
+  convert->add_option("IN", options.paths, "IN... or IN OUT, see below")->required()->type_name("");
+  convert->add_option("--out-dir", options.out_dir, "Write there; made when it does not exist")
+      ->type_name("DIR");
+  convert->add_option("--jobs", options.jobs, "Files that are converted at the same time")
+      ->check(CLI::Range(1U, kMaxJobs))
+      ->capture_default_str();
+  add_convert_choices(*convert, parsed);
+  convert->add_flag("--sidecar", options.sidecar,
+                    "Change no .safetensors file: write its seal beside it, FILE.flatbed.json");
+  convert->add_flag("--dry-run", options.dry_run, "Say what would be done, write nothing");
+  convert->add_flag("--no-sync", parsed.no_sync,
+                    "Do not wait for the disk: faster, and the output"
+                    " may not survive a power cut");
+  convert->add_flag("--force", options.force,
+                    "Redo what is up to date; replace OUT also when IN is a .safetensors file");
+  convert->add_flag("--quiet", options.quiet, "Print nothing but errors");
+  convert->add_flag("--json", parsed.as_json, "Print one JSON object at the end");
+  convert->footer(
+      "Which file goes where:\n"
+      "  convert IN                   beside IN, with the extension .safetensors\n"
+      "  convert IN OUT               two paths of which the second ends in .safetensors\n"
+      "  convert IN IN...             any other several paths: each beside its input\n"
+      "  convert IN... --out-dir DIR  each into DIR, with the extension .safetensors\n"
+      "  convert --sidecar IN...      FILE.flatbed.json beside each FILE\n"
+      "An input is never written over. An output appears, or replaces an older one, only when it\n"
+      "is complete. With several inputs or --out-dir, outputs that are valid and newer than their\n"
+      "input are skipped, and one failure does not stop the rest; --force redoes all, as is\n"
+      "needed after a change of options.\n\n"
+      "Exit codes: 0 all done; 1 the only input failed; 2 the command line is wrong, nothing was\n"
+      "done; 5 some of several inputs failed; 130 interrupted, nothing partial is left.\n\n"
+      "The JSON object has exit_code, the counts converted, planned, skipped, failed and\n"
+      "not_started, and files [{input, output, status, found, chosen, tensors, nbytes,\n"
+      "file_nbytes, content, durable, seconds, notes, error {code, name, message}}].");
+}
+
+}  // namespace
+
+CommandLine::CommandLine()
+    : app_("flatbed: model checkpoints as safetensors files that can be checked", "flatbed") {
+  app_.set_version_flag("--version", fmt::format("flatbed {}.{}.{}", FLATBED_VERSION_MAJOR,
+                                                 FLATBED_VERSION_MINOR, FLATBED_VERSION_PATCH));
+  app_.footer(exit_code_text());
+  app_.require_subcommand(1);
+  add_ls(app_, parsed_);
+  add_verify(app_, parsed_);
+  add_cat(app_, parsed_);
+  add_convert(app_, parsed_);
+}
+
+ExitCode CommandLine::run(int argc, char** argv, Output& output) {
+  app_.parse(argc, argv);
+  const Form form = parsed_.as_json ? Form::json : Form::text;
+  if (app_.got_subcommand("ls")) return run_ls(parsed_.ls, output);
+  if (app_.got_subcommand("verify")) {
+    parsed_.verify.form = form;
+    return run_verify(parsed_.verify, output);
+  }
+  if (app_.got_subcommand("cat")) {
+    parsed_.cat.verify = !parsed_.no_verify;
+    return run_cat(parsed_.cat, output);
+  }
+  parsed_.convert.form = form;
+  parsed_.convert.seal = !parsed_.no_seal;
+  parsed_.convert.sync = !parsed_.no_sync;
+  return run_convert(parsed_.convert, output);
+}
+
+ExitCode CommandLine::answer(const CLI::ParseError& error, Output& output) const {
+  std::ostringstream text;
+  std::ostringstream complaint;  // in CLI11's form; print_error() has ours
+  if (app_.exit(error, text, complaint) == 0) {
+    output.write(text.str());
+    return ExitCode::ok;
+  }
+  print_error({ErrorCode::invalid_argument,
+               fmt::format("{}; --help shows what is possible", error.what())});
+  return ExitCode::usage;
+}
+
+}  // namespace flatbed::tool

@@ -1,0 +1,42 @@
+// CommandLine: the tool's command line. Parses it and runs the subcommand that it names; owns what
+// was parsed. For one thread.
+#pragma once
+
+#include <CLI/CLI.hpp>
+
+#include "commands.hpp"
+#include "exit_code.hpp"
+#include "output.hpp"
+
+namespace flatbed::tool {
+
+class CommandLine {
+ public:
+  CommandLine();
+  CommandLine(const CommandLine&) = delete;
+  CommandLine& operator=(const CommandLine&) = delete;
+
+  // Throws CLI::ParseError, which is how CLI11 reports a wrong command line and --help.
+  [[nodiscard]] ExitCode run(int argc, char** argv, Output& output);
+
+  // What that exception asks for: the help on standard output, or a complaint.
+  [[nodiscard]] ExitCode answer(const CLI::ParseError& error, Output& output) const;
+
+  // The options of every subcommand; the parser fills those of the one that was named.
+  struct Parsed {
+    LsOptions ls;
+    VerifyCommandOptions verify;
+    CatOptions cat;
+    ConvertOptions convert;
+    bool as_json = false;
+    bool no_verify = false;
+    bool no_seal = false;
+    bool no_sync = false;
+  };
+
+ private:
+  Parsed parsed_;  // app_ refers to it
+  CLI::App app_;
+};
+
+}  // namespace flatbed::tool

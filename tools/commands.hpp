@@ -1,0 +1,63 @@
+// The subcommands: what each can be asked, and the function that does it. A command writes its
+// result to the Output, reports errors on standard error, and returns the tool's exit code.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "exit_code.hpp"
+#include "output.hpp"
+
+namespace flatbed::tool {
+
+// Whether results are text for people or one JSON object.
+enum class Form : std::uint8_t { text, json };
+
+struct LsOptions {
+  std::filesystem::path path;
+  std::string select;  // the part of the tree to list; empty: everything
+  bool tree = false;   // at most one of tree, json and hex
+  bool json = false;
+  bool hex = false;
+  bool all = false;  // with tree: no folding
+};
+[[nodiscard]] ExitCode run_ls(const LsOptions& options, Output& output);
+
+struct VerifyCommandOptions {
+  std::vector<std::filesystem::path> paths;
+  Form form = Form::text;
+  bool quiet = false;  // only what is not sealed and whole
+  unsigned threads = 2;
+};
+[[nodiscard]] ExitCode run_verify(const VerifyCommandOptions& options, Output& output);
+
+struct CatOptions {
+  std::filesystem::path path;
+  std::string name;
+  bool verify = true;
+  bool force = false;  // bytes to a terminal
+};
+[[nodiscard]] ExitCode run_cat(const CatOptions& options, Output& output);
+
+struct ConvertOptions {
+  std::vector<std::filesystem::path> paths;  // IN... or IN OUT
+  std::filesystem::path out_dir;
+  unsigned jobs = 1;
+  std::string select;
+  std::vector<std::string> include;
+  std::vector<std::string> exclude;
+  bool dry_run = false;
+  bool seal = true;
+  bool expand_aliases = false;
+  bool allow_expansion = false;
+  bool allow_large_header = false;
+  bool sidecar = false;
+  bool sync = true;
+  bool force = false;
+  bool quiet = false;
+  Form form = Form::text;
+};
+[[nodiscard]] ExitCode run_convert(const ConvertOptions& options, Output& output);
+
+}  // namespace flatbed::tool

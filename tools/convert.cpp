@@ -1,0 +1,214 @@
+// flatbed convert: runs the conversions of one command line, some at a time, and reports them.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <atomic>
+#include <future>
+#include <mutex>
+#include <vector>
+
+#include "commands.hpp"
+#include "convert_jobs.hpp"
+#include "convert_one.hpp"
+#include "format_text.hpp"
+#include "interrupt.hpp"
+#include "json_out.hpp"
+#include "progress.hpp"
+
+namespace flatbed::tool {
+namespace {
+
+constexpr std::size_t kMaxPathColumns = 48;
+
+class ConvertRun {
+ public:
+  ConvertRun(const ConvertOptions& options, ConvertJobs plan, Output& output)
+      : options_(options),
+        plan_(std::move(plan)),
+        output_(output),
+        talks_(!options.quiet && options.form == Form::text),
+        progress_(options.dry_run ? "planning" : "converting", plan_.jobs.size(), talks_),
+        outcomes_(plan_.jobs.size()) {}
+
+  ExitCode run() {
+    const std::size_t workers = std::clamp<std::size_t>(options_.jobs, 1, plan_.jobs.size());
+    std::vector<std::future<void>> running;
+    for (std::size_t i = 1; i < workers; ++i) {
+      running.push_back(std::async(std::launch::async, [this] { work(); }));
+    }
+    work();
+    for (std::future<void>& worker : running) worker.get();
+    progress_.clear();
+    if (options_.form == Form::json) {
+      write_json();
+    } else if (!options_.quiet && plan_.batch) {
+      write_table();
+    }
+    return exit_code();
+  }
+
+ private:
+  // Takes jobs until none is left.
+  void work() {
+    for (std::size_t i = next_++; i < plan_.jobs.size() && !interrupted(); i = next_++) {
+      ConvertWatch watch;
+      watch.announce = [this, i](const Outcome& outcome) { announce(plan_.jobs[i], outcome); };
+      watch.progress = [this, i](const Progress& done) { progress_.update(i, done); };
+      outcomes_[i] = convert_one(plan_.jobs[i], options_, plan_.batch, watch);
+      progress_.finish(i);
+      finished(plan_.jobs[i], outcomes_[i]);
+    }
+  }
+
+  void announce(const ConvertJob& job, const Outcome& outcome) {
+    if (!talks_) return;
+    const std::string input = path_text(job.input);
+    std::string text = fmt::format("{}: {}\n", input, outcome.found);
+    if (!outcome.chosen.empty()) text += fmt::format("{}: keeps {}\n", input, outcome.chosen);
+    if (!outcome.weights.empty()) {
+      text += fmt::format("{}: keeps everything; --select {} would keep the weights alone\n", input,
+                          outcome.weights);
+    }
+    for (const std::string& note : outcome.notes) {
+      text += fmt::format("{}: note: {}\n", input, safe_text(note));
+    }
+    print(text);
+  }
+
+  void finished(const ConvertJob& job, const Outcome& outcome) {
+    if (outcome.error) {
+      const std::lock_guard lock(mutex_);
+      progress_.clear();
+      print_error(*outcome.error);
+    }
+    if (!talks_ || outcome.status == Status::failed) return;
+    print(fmt::format("{}: {}\n", path_text(job.output), result_text(outcome)));
+  }
+
+  std::string result_text(const Outcome& outcome) const {
+    if (outcome.status == Status::skipped) return "skipped: valid, and newer than the input";
+    if (outcome.status == Status::planned) {
+      return fmt::format("would be written: {}, {}", count_text(outcome.tensors, "tensor"),
+                         size_text(outcome.nbytes));
+    }
+    const std::string seal = outcome.report.content.empty()
+                                 ? "unsealed"
+                                 : fmt::format("sealed, content {}", outcome.report.content);
+    return fmt::format("written: {}, {}, {}, {:.1f} s", count_text(outcome.tensors, "tensor"),
+                       size_text(outcome.report.nbytes), seal, outcome.seconds);
+  }
+
+  void print(const std::string& text) {
+    const std::lock_guard lock(mutex_);
+    progress_.clear();
+    output_.write(text);
+    if (stdout_is_terminal()) (void)output_.flush();  // main() flushes again and reports
+  }
+
+  std::size_t count(Status status) const {
+    return static_cast<std::size_t>(
+        std::count_if(outcomes_.begin(), outcomes_.end(),
+                      [&](const Outcome& outcome) { return outcome.status == status; }));
+  }
+
+  void write_table() {
+    std::size_t path_columns = 5;
+    for (const ConvertJob& job : plan_.jobs) {
+      path_columns = std::max(path_columns, columns(path_text(job.input)));
+    }
+    path_columns = std::min(path_columns, kMaxPathColumns);
+    output_.write(fmt::format("\n{:<11}  {}  {:>9}  {:>10}  OUTPUT\n", "STATUS",
+                              padded("INPUT", path_columns), "TENSORS", "SIZE"));
+    for (std::size_t i = 0; i < outcomes_.size(); ++i) {
+      const Outcome& outcome = outcomes_[i];
+      const bool counted =
+          outcome.status != Status::failed && outcome.status != Status::not_started;
+      output_.write(fmt::format("{:<11}  {}  {:>9}  {:>10}  {}\n", name(outcome.status),
+                                padded(path_text(plan_.jobs[i].input), path_columns),
+                                counted ? number_text(outcome.tensors) : "-",
+                                counted ? size_text(outcome.nbytes) : "-",
+                                outcome.error ? fmt::format("[{}]", name(outcome.error->code))
+                                              : path_text(plan_.jobs[i].output)));
+    }
+    std::string sum;
+    for (const Status status : {Status::converted, Status::planned, Status::skipped, Status::failed,
+                                Status::not_started}) {
+      if (count(status) == 0) continue;
+      sum += fmt::format("{}{} {}", sum.empty() ? "" : ", ", count(status), name(status));
+    }
+    output_.write(sum + "\n");
+  }
+
+  void write_json() {
+    JsonWriter json(output_);
+    json.begin_object().key("files").begin_array();
+    for (std::size_t i = 0; i < outcomes_.size(); ++i) {
+      write_json_outcome(plan_.jobs[i], outcomes_[i], json);
+    }
+    json.end_array();
+    for (const Status status : {Status::converted, Status::planned, Status::skipped, Status::failed,
+                                Status::not_started}) {
+      json.key(name(status)).number(count(status));
+    }
+    json.key("exit_code").number(static_cast<std::uint64_t>(exit_code())).end_object();
+    output_.write("\n");
+  }
+
+  static void write_json_outcome(const ConvertJob& job, const Outcome& outcome, JsonWriter& json) {
+    const bool written = outcome.status == Status::converted;
+    json.begin_object().key("input").text(job.input.native());
+    json.key("output").text(job.output.native()).key("status").text(name(outcome.status));
+    json.key("found").text(outcome.found).key("chosen").text(outcome.chosen);
+    json.key("tensors").number(outcome.tensors).key("nbytes").number(outcome.nbytes);
+    json.key("file_nbytes").number(outcome.report.nbytes).key("content");
+    outcome.report.content.empty() ? json.null() : json.text(outcome.report.content);
+    json.key("durable").boolean(written && outcome.report.durability == Durability::committed);
+    json.key("seconds").real(outcome.seconds).key("notes").begin_array();
+    for (const std::string& note : outcome.notes) json.text(note);
+    json.end_array().key("error");
+    outcome.error ? json.error(*outcome.error) : json.null();
+    json.end_object();
+  }
+
+  ExitCode exit_code() const {
+    if (interrupted()) return ExitCode::interrupted;
+    if (count(Status::failed) == 0) return ExitCode::ok;
+    return outcomes_.size() == 1 ? ExitCode::failure : ExitCode::some_failed;
+  }
+
+  const ConvertOptions& options_;
+  ConvertJobs plan_;
+  Output& output_;
+  bool talks_;
+  ProgressLine progress_;
+  std::mutex mutex_;  // of output_ and standard error
+  std::atomic<std::size_t> next_{0};
+  std::vector<Outcome> outcomes_;  // each written by the worker that took the job
+};
+
+Result<void> make_out_dir(const ConvertOptions& options) {
+  if (options.out_dir.empty() || options.dry_run) return {};
+  std::error_code failed;
+  std::filesystem::create_directories(options.out_dir, failed);
+  if (!failed) return {};
+  return Error{ErrorCode::io_error, fmt::format("{}: cannot be made a directory: {}",
+                                                path_text(options.out_dir), failed.message())};
+}
+
+}  // namespace
+
+ExitCode run_convert(const ConvertOptions& options, Output& output) {
+  catch_interrupts();
+  Result<ConvertJobs> plan = plan_jobs(options);
+  if (!plan) {
+    print_error(plan.error());
+    return ExitCode::usage;
+  }
+  if (const Result<void> made = make_out_dir(options); !made) {
+    print_error(made.error());
+    return ExitCode::failure;
+  }
+  return ConvertRun(options, *std::move(plan), output).run();
+}
+
+}  // namespace flatbed::tool

@@ -1,0 +1,154 @@
+#include "convert_jobs.hpp"
+
+#include <fmt/format.h>
+
+#include <map>
+#include <string>
+
+#include "format_text.hpp"
+
+namespace flatbed::tool {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::string_view kExtension = ".safetensors";
+constexpr std::string_view kIndexExtension = ".index.json";
+
+Error usage(std::string message) { return {ErrorCode::invalid_argument, std::move(message)}; }
+
+bool names_directory(const fs::path& path) {
+  std::error_code ignored;
+  return fs::is_directory(path, ignored);
+}
+
+bool is_there(const fs::path& path) {
+  std::error_code ignored;
+  return fs::exists(path, ignored);
+}
+
+// The path by which two spellings of one file are recognised.
+fs::path resolved(const fs::path& path) {
+  std::error_code failed;
+  fs::path out = fs::weakly_canonical(path, failed);
+  return failed ? path : out;
+}
+
+// "model.pth" gives "model.safetensors"; the index of a set gives the set's name.
+fs::path output_name(const fs::path& input) {
+  if (names_directory(input)) return resolved(input).filename() += kExtension;
+  std::string name = input.filename().native();
+  if (name.ends_with(kIndexExtension)) name.resize(name.size() - kIndexExtension.size());
+  return fs::path(name).replace_extension(kExtension);
+}
+
+Result<fs::path> output_beside(const fs::path& input) {
+  const std::string shown = path_text(input);
+  if (names_directory(input)) {
+    return usage(fmt::format("{} is a directory: name OUT, or use --out-dir", shown));
+  }
+  if (input.extension() == kExtension) {
+    return usage(
+        fmt::format("{} would be written over itself: name OUT, or use --out-dir, or seal "
+                    "it beside with --sidecar",
+                    shown));
+  }
+  return input.parent_path() / output_name(input);
+}
+
+// Two paths of which the second is meant as an output.
+bool is_in_out(const ConvertOptions& options) {
+  return options.paths.size() == 2 && options.out_dir.empty() && !options.sidecar &&
+         options.paths[1].extension() == kExtension;
+}
+
+// Mistakes that would otherwise surface as a missing input.
+Result<void> check_last_path(const ConvertOptions& options) {
+  const fs::path& last = options.paths.back();
+  const bool elsewhere = options.sidecar || !options.out_dir.empty();
+  if (elsewhere || options.paths.size() == 1 || is_there(last)) return {};
+  if (options.paths.size() == 2) {
+    return usage(fmt::format("{} does not exist; as an output its name must end in {}",
+                             path_text(last), kExtension));
+  }
+  if (last.extension() != kExtension) return {};
+  return usage(fmt::format("{} does not exist; several inputs have no one output: use --out-dir",
+                           path_text(last)));
+}
+
+Result<fs::path> output_for(const fs::path& input, const ConvertOptions& options) {
+  if (options.sidecar) return fs::path(input) += ".flatbed.json";
+  if (options.out_dir.empty()) return output_beside(input);
+  return options.out_dir / output_name(input);
+}
+
+// No output may be an input or another job's output.
+Result<void> check_distinct(const std::vector<ConvertJob>& jobs) {
+  std::map<fs::path, const ConvertJob*> inputs;
+  std::map<fs::path, const ConvertJob*> outputs;
+  for (const ConvertJob& job : jobs) inputs.emplace(resolved(job.input), &job);
+  for (const ConvertJob& job : jobs) {
+    const fs::path output = resolved(job.output);
+    if (inputs.contains(output)) {
+      return usage(fmt::format("{} is an input: it is not written over", path_text(job.output)));
+    }
+    const auto [other, added] = outputs.emplace(output, &job);
+    if (!added) {
+      return Error{ErrorCode::name_collision,
+                   fmt::format("{} and {} would both be written to {}: convert them one by one, "
+                               "naming OUT",
+                               path_text(other->second->input), path_text(job.input),
+                               path_text(job.output))};
+    }
+  }
+  return {};
+}
+
+Result<void> check_in_out(const ConvertOptions& options) {
+  const fs::path& in = options.paths[0];
+  const fs::path& out = options.paths[1];
+  if (names_directory(out)) {
+    return usage(
+        fmt::format("{} is a directory: use --out-dir {}", path_text(out), path_text(out)));
+  }
+  // `convert *.safetensors` with two files must not destroy the second.
+  if (in.extension() == kExtension && is_there(out) && !options.force) {
+    return usage(fmt::format("{} exists: --force replaces it by what is in {}", path_text(out),
+                             path_text(in)));
+  }
+  return {};
+}
+
+// A sidecar seals a file as it is: whatever changes what is written does not go with it.
+Result<void> check_sidecar(const ConvertOptions& options) {
+  const bool chooses =
+      !options.select.empty() || !options.include.empty() || !options.exclude.empty();
+  const bool changes = options.expand_aliases || options.allow_expansion ||
+                       options.allow_large_header || !options.out_dir.empty() || !options.seal;
+  if (!options.sidecar || (!chooses && !changes)) return {};
+  return usage(
+      "--sidecar seals files as they are: of the other options only --jobs, --dry-run, --no-sync, "
+      "--force, --quiet and --json go with it");
+}
+
+}  // namespace
+
+Result<ConvertJobs> plan_jobs(const ConvertOptions& options) {
+  FLATBED_TRY(check_sidecar(options));
+  ConvertJobs plan;
+  if (is_in_out(options)) {
+    FLATBED_TRY(check_in_out(options));
+    plan.jobs.push_back({options.paths[0], options.paths[1]});
+  } else {
+    FLATBED_TRY(check_last_path(options));
+    for (const fs::path& input : options.paths) {
+      FLATBED_ASSIGN(fs::path output, output_for(input, options));
+      plan.jobs.push_back({input, std::move(output)});
+    }
+    plan.batch = plan.jobs.size() > 1 || !options.out_dir.empty();
+  }
+  FLATBED_TRY(check_distinct(plan.jobs));
+  return plan;
+}
+
+}  // namespace flatbed::tool

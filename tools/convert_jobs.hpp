@@ -1,0 +1,32 @@
+// The files that one `flatbed convert` reads and writes, from its command line. Nothing is read
+// here but the kinds of the paths.
+//
+//   flatbed convert a.pth                       writes a.safetensors beside it
+//   flatbed convert a.pth b.safetensors         two paths, the second ends in .safetensors: IN OUT
+//   flatbed convert a.pth b.pth c.pth           writes one .safetensors beside each
+//   flatbed convert a.pth b.pth --out-dir DIR   writes DIR/a.safetensors, DIR/b.safetensors
+//   flatbed convert --sidecar a.safetensors     writes a.safetensors.flatbed.json
+#pragma once
+
+#include <filesystem>
+#include <vector>
+
+#include "commands.hpp"
+#include "flatbed/result.hpp"
+
+namespace flatbed::tool {
+
+struct ConvertJob {
+  std::filesystem::path input;
+  std::filesystem::path output;
+};
+
+struct ConvertJobs {
+  std::vector<ConvertJob> jobs;
+  bool batch = false;  // several inputs, or --out-dir: outputs that are up to date are skipped
+};
+
+// Errors: invalid_argument and name_collision; all are mistakes of the command line.
+[[nodiscard]] Result<ConvertJobs> plan_jobs(const ConvertOptions& options);
+
+}  // namespace flatbed::tool

@@ -1,0 +1,183 @@
+#include "convert_one.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <thread>
+
+#include "describe.hpp"
+#include "flatbed/checkpoint.hpp"
+#include "flatbed/convert.hpp"
+#include "format_text.hpp"
+#include "interrupt.hpp"
+
+namespace flatbed::tool {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::uint64_t kLargeHeader = std::uint64_t{5} << 20;  // spec L1: writers warn
+
+std::uint64_t tensor_nbytes(const Checkpoint& checkpoint) {
+  std::uint64_t sum = 0;
+  for (const TensorInfo& tensor : checkpoint.tensors()) sum += tensor.nbytes;
+  return sum;
+}
+
+std::string amount_text(const Checkpoint& checkpoint) {
+  return fmt::format("{}, {}", count_text(checkpoint.tensors().size(), "tensor"),
+                     size_text(tensor_nbytes(checkpoint)));
+}
+
+bool selects(const ConvertOptions& options) {
+  return !options.select.empty() || !options.include.empty() || !options.exclude.empty();
+}
+
+// The output must be none of the files that are read, whatever they are called.
+Result<void> check_not_input(const ConvertJob& job, const Checkpoint& input) {
+  for (const FileInfo& file : input.files()) {
+    std::error_code not_there;
+    if (!fs::equivalent(file.path, job.output, not_there)) continue;
+    return Error{
+        ErrorCode::invalid_argument,
+        fmt::format("{}: is also the input, which is not written over", path_text(job.output))};
+  }
+  return {};
+}
+
+// Whether the output is newer than all that is read, opens, and is sealed if a seal is wanted.
+bool is_done(const ConvertJob& job, const Checkpoint& input, const ConvertOptions& options) {
+  std::error_code failed;
+  const fs::file_time_type written = fs::last_write_time(job.output, failed);
+  if (failed) return false;
+  std::vector<fs::path> sources{job.input};
+  if (fs::is_directory(job.input, failed)) sources.clear();  // writing into it renews its time
+  for (const FileInfo& file : input.files()) sources.push_back(file.path);
+  for (const fs::path& source : sources) {
+    const fs::file_time_type time = fs::last_write_time(source, failed);
+    if (failed || time >= written) return false;
+  }
+  // A sidecar is read with the file that it seals.
+  const Result<Checkpoint> output = Checkpoint::open(options.sidecar ? job.input : job.output);
+  return output && (!options.seal || output->seal() == SealState::sealed);
+}
+
+Result<Checkpoint> choose(const Checkpoint& input, const ConvertOptions& options,
+                          Outcome& outcome) {
+  if (!selects(options)) return input;
+  FLATBED_ASSIGN(Checkpoint chosen,
+                 input.select({options.select, options.include, options.exclude}));
+  outcome.chosen =
+      fmt::format("{}: {}", options.select.empty() ? "the globs" : safe_text(options.select),
+                  amount_text(chosen));
+  return chosen;
+}
+
+SaveOptions save_options(const ConvertOptions& options, const ConvertWatch& watch) {
+  SaveOptions save;
+  save.seal = options.seal;
+  save.sync = options.sync;
+  save.allow_large_header = options.allow_large_header;
+  save.threads = std::max(2U, std::thread::hardware_concurrency()) / std::max(1U, options.jobs);
+  save.threads = std::clamp(save.threads, 1U, 8U);
+  save.progress = watch.progress;
+  save.cancel = &interrupted();
+  return save;
+}
+
+Result<void> convert_data(const ConvertJob& job, const Checkpoint& input,
+                          const ConvertOptions& options, const ConvertWatch& watch,
+                          Outcome& outcome) {
+  FLATBED_ASSIGN(const Checkpoint chosen, choose(input, options, outcome));
+  outcome.tensors = chosen.tensors().size();
+  outcome.nbytes = tensor_nbytes(chosen);
+  FLATBED_ASSIGN(const SavePlan plan,
+                 make_plan(chosen, {.expand_aliases = options.expand_aliases,
+                                    .allow_expansion = options.allow_expansion}));
+  // Every flatbed key belongs to a seal, so that a plain file can hold none of them.
+  if (!options.seal && (plan.tree.size() != 0 || !plan.aliases.empty())) {
+    outcome.notes.push_back(
+        "without a seal the file holds the tensors alone: no nested structure, no aliases");
+  }
+  watch.announce(outcome);
+  if (options.dry_run) {
+    outcome.status = Status::planned;
+    return {};
+  }
+  FLATBED_ASSIGN(outcome.report, save(job.output, plan, save_options(options, watch)));
+  outcome.status = Status::converted;
+  return {};
+}
+
+Result<void> seal_beside(const ConvertJob& job, const ConvertOptions& options,
+                         const ConvertWatch& watch, Outcome& outcome) {
+  watch.announce(outcome);
+  if (options.dry_run) {
+    outcome.status = Status::planned;
+    return {};
+  }
+  FLATBED_ASSIGN(outcome.report, save_sidecar(job.input, save_options(options, watch)));
+  outcome.status = Status::converted;
+  return {};
+}
+
+void note_report(const ConvertOptions& options, Outcome& outcome) {
+  if (outcome.report.header_nbytes > kLargeHeader) {
+    outcome.notes.push_back(fmt::format("the header takes {}: some readers refuse or are slow",
+                                        size_text(outcome.report.header_nbytes)));
+  }
+  if (options.sync && outcome.report.durability == Durability::durability_unknown) {
+    outcome.notes.push_back("complete, but it may not survive a power cut: " +
+                            outcome.report.durability_note);
+  }
+}
+
+Result<void> convert(const ConvertJob& job, const ConvertOptions& options, bool skip_if_done,
+                     const ConvertWatch& watch, Outcome& outcome) {
+  // A sidecar replaces whatever seal a changed file had, so a broken one is no obstacle to it.
+  FLATBED_ASSIGN(
+      const Checkpoint input,
+      Checkpoint::open(job.input,
+                       {.check_seal = options.sidecar ? CheckSeal::off : CheckSeal::if_sealed}));
+  FLATBED_TRY(check_not_input(job, input));
+  const Description description = describe(input);
+  outcome.found = fmt::format("{}: {}", description.kind, amount_text(input));
+  outcome.weights = selects(options) || options.sidecar ? "" : description.weights;
+  outcome.notes.assign(input.notes().begin(), input.notes().end());
+  outcome.tensors = input.tensors().size();
+  outcome.nbytes = tensor_nbytes(input);
+  if (skip_if_done && !options.force && is_done(job, input, options)) {
+    outcome.status = Status::skipped;
+    return {};
+  }
+  return options.sidecar ? seal_beside(job, options, watch, outcome)
+                         : convert_data(job, input, options, watch, outcome);
+}
+
+}  // namespace
+
+std::string_view name(Status status) {
+  constexpr std::array<std::string_view, 5> kNames{"not_started", "converted", "planned", "skipped",
+                                                   "failed"};
+  return kNames[static_cast<std::size_t>(status)];
+}
+
+Outcome convert_one(const ConvertJob& job, const ConvertOptions& options, bool skip_if_done,
+                    const ConvertWatch& watch) {
+  const auto start = std::chrono::steady_clock::now();
+  Outcome outcome;
+  if (Result<void> done = convert(job, options, skip_if_done, watch, outcome); !done) {
+    outcome.status = Status::failed;
+    outcome.error = about(job.input, std::move(done).error());
+    if (outcome.error->code == ErrorCode::expansion_refused) {
+      outcome.error->message += "; --allow-expansion permits it";
+    }
+  }
+  if (outcome.status == Status::converted) note_report(options, outcome);
+  outcome.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return outcome;
+}
+
+}  // namespace flatbed::tool

@@ -1,0 +1,22 @@
+// What a checkpoint is, in the words of the people who make such files: "Lightning checkpoint,
+// epoch 12". Decided by the keys of its tree alone.
+#pragma once
+
+#include <string>
+
+#include "flatbed/checkpoint.hpp"
+
+namespace flatbed::tool {
+
+struct Description {
+  std::string kind;     // "Lightning checkpoint, epoch 12"
+  std::string weights;  // the path of the model's weights within it; empty when it is all weights
+};
+
+// Decodes the tree if the file has one. A malformed tree leaves only what the file is.
+[[nodiscard]] Description describe(const Checkpoint& checkpoint);
+
+// The container by itself: "safetensors file", "sharded set of 3 files", "PyTorch file".
+[[nodiscard]] std::string container_text(const Checkpoint& checkpoint);
+
+}  // namespace flatbed::tool

@@ -1,0 +1,36 @@
+// ExitCode: the exit codes of the tool, with their meanings; `flatbed --help` prints this table.
+#pragma once
+
+#include <array>
+#include <string_view>
+
+namespace flatbed::tool {
+
+enum class ExitCode : int {
+  ok = 0,
+  failure = 1,
+  usage = 2,
+  annotated = 3,
+  unsealed = 4,
+  some_failed = 5,
+  interrupted = 130,
+};
+
+struct ExitRow {
+  ExitCode code;
+  std::string_view meaning;
+};
+
+inline constexpr std::array kExitCodes{
+    ExitRow{ExitCode::ok, "done; verify: sealed and every byte matches"},
+    ExitRow{ExitCode::failure, "failed; verify: damaged, broken, or cannot be opened"},
+    ExitRow{ExitCode::usage, "the command line is wrong"},
+    ExitRow{ExitCode::annotated,
+            "verify: every byte matches, but the header changed after sealing"},
+    ExitRow{ExitCode::unsealed,
+            "verify: no seal that this version can check, so nothing is proved"},
+    ExitRow{ExitCode::some_failed, "convert: one or more of several inputs failed"},
+    ExitRow{ExitCode::interrupted, "interrupted; nothing partial is left"},
+};
+
+}  // namespace flatbed::tool

@@ -1,0 +1,45 @@
+// Text for people: sizes, counts, shapes, and strings from files made safe for a terminal. Pure
+// functions; thread-safe.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <string_view>
+
+#include "flatbed/tensor.hpp"
+
+namespace flatbed::tool {
+
+// The code point that `text` begins with and the bytes it takes; valid is false (and nbytes 1) when
+// they are not UTF-8. `text` is not empty.
+struct CodePoint {
+  std::uint32_t value = 0;
+  std::size_t nbytes = 1;
+  bool valid = false;
+};
+[[nodiscard]] CodePoint decode_utf8(std::string_view text);
+
+// `text` with everything escaped that moves a terminal's cursor or reorders its text: control
+// characters, bidirectional controls, bytes that are not UTF-8. Safe text stays as it is.
+[[nodiscard]] std::string safe_text(std::string_view text);
+[[nodiscard]] std::string path_text(const std::filesystem::path& path);
+
+// safe_text() in quotes, cut after `limit` code points.
+[[nodiscard]] std::string quoted_text(std::string_view text, std::size_t limit);
+
+// The columns that safe text takes on a terminal, taking each code point as one.
+[[nodiscard]] std::size_t columns(std::string_view text);
+
+// `text` with spaces after it up to `width` columns.
+[[nodiscard]] std::string padded(std::string_view text, std::size_t width);
+
+[[nodiscard]] std::string size_text(std::uint64_t nbytes);                          // "1.1 GiB"
+[[nodiscard]] std::string number_text(std::uint64_t number);                        // "12,345"
+[[nodiscard]] std::string time_text(double seconds);                                // "1:02:03"
+[[nodiscard]] std::string shape_text(ShapeView shape);                              // "[64, 3]"
+[[nodiscard]] std::string count_text(std::uint64_t number, std::string_view noun);  // "2 tensors"
+[[nodiscard]] std::string tensor_text(const TensorInfo& tensor);                    // "F32[64, 3]"
+
+}  // namespace flatbed::tool

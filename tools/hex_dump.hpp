@@ -1,0 +1,18 @@
+// The bytes of a safetensors file with what each run means, as in the worked example of
+// spec/FORMAT.md:
+//
+//   +0x0000 | b8 00 00 00 00 00 00 00 | u64 LE | 184 | N, bytes of header
+//
+// For one thread.
+#pragma once
+
+#include "flatbed/checkpoint.hpp"
+#include "output.hpp"
+
+namespace flatbed::tool {
+
+// Writes the header and the first bytes of each tensor, for each file of the checkpoint. Errors:
+// unsupported_format for a PyTorch file, the system's.
+[[nodiscard]] Result<void> write_hex(const Checkpoint& checkpoint, Output& output);
+
+}  // namespace flatbed::tool

@@ -1,0 +1,49 @@
+// ProgressLine: one line on standard error that says how far the work is, how fast it goes and how
+// long it will take. Draws on a terminal only; in a pipe or log it is silent. Thread-safe: several
+// conversions may share one line.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <mutex>
+#include <string_view>
+#include <vector>
+
+#include "flatbed/save.hpp"
+
+namespace flatbed::tool {
+
+class ProgressLine {
+ public:
+  // `jobs` pieces of work share the line; `verb` begins it: "converting".
+  ProgressLine(std::string_view verb, std::size_t jobs, bool enabled);
+  ~ProgressLine();
+  ProgressLine(const ProgressLine&) = delete;
+  ProgressLine& operator=(const ProgressLine&) = delete;
+
+  void update(std::size_t job, const flatbed::Progress& progress);
+  void finish(std::size_t job);
+
+  // Removes the line so that other text can be printed; the next update draws it again.
+  void clear();
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  void draw();
+
+  std::mutex mutex_;
+  std::string_view verb_;
+  bool enabled_;
+  bool drawn_ = false;
+  std::vector<flatbed::Progress> jobs_;
+  std::size_t finished_ = 0;
+  Clock::time_point start_ = Clock::now();
+  Clock::time_point last_draw_{};
+};
+
+// Whether standard error or standard output is a terminal.
+[[nodiscard]] bool stderr_is_terminal();
+[[nodiscard]] bool stdout_is_terminal();
+
+}  // namespace flatbed::tool

@@ -1,0 +1,25 @@
+// The nested structure of a checkpoint as indented text, one line per entry:
+//
+//   dict (3)
+//     epoch: 12
+//     state_dict: collections.OrderedDict (214)
+//       conv1.weight: F32[64, 3, 7, 7]
+//       … 213 more
+//     tied: -> #1
+//
+// An object that is reached again is written once, marked #1, #2 ..., and then as "-> #1", so that
+// cycles end and the output is bounded by the size of the tree. For one thread.
+#pragma once
+
+#include "flatbed/checkpoint.hpp"
+#include "output.hpp"
+
+namespace flatbed::tool {
+
+// Whether to write every entry of a long container, or only the first ones and a count.
+enum class Fold : std::uint8_t { yes, no };
+
+// Writes the tree. Errors: tree_* when it is malformed.
+[[nodiscard]] Result<void> write_tree(const Checkpoint& checkpoint, Fold fold, Output& output);
+
+}  // namespace flatbed::tool

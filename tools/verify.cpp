@@ -1,0 +1,191 @@
+// flatbed verify: reads every byte of each file and says which state it is in (spec S6).
+#include "flatbed/verify.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <optional>
+
+#include "commands.hpp"
+#include "flatbed/checkpoint.hpp"
+#include "format_text.hpp"
+#include "interrupt.hpp"
+#include "json_out.hpp"
+#include "progress.hpp"
+
+namespace flatbed::tool {
+namespace {
+
+// What verify found out about one path.
+struct Finding {
+  std::filesystem::path path;
+  std::optional<Checkpoint> checkpoint;  // empty: it could not be opened
+  std::optional<Error> error;            // it could not be opened, or not be read to the end
+  VerifyReport report;
+};
+
+// From good to bad; the worst of several files is the exit code.
+constexpr std::array kBadness{ExitCode::ok, ExitCode::annotated, ExitCode::unsealed,
+                              ExitCode::failure, ExitCode::interrupted};
+
+ExitCode worse(ExitCode a, ExitCode b) {
+  const auto rank = [](ExitCode code) { return std::find(kBadness.begin(), kBadness.end(), code); };
+  return rank(a) < rank(b) ? b : a;
+}
+
+ExitCode exit_code(const Finding& finding) {
+  if (finding.error) {
+    return finding.error->code == ErrorCode::cancelled ? ExitCode::interrupted : ExitCode::failure;
+  }
+  if (!finding.report.damaged.empty()) return ExitCode::failure;
+  switch (finding.checkpoint->seal()) {
+    case SealState::sealed:
+      return ExitCode::ok;
+    case SealState::annotated:
+      return ExitCode::annotated;
+    case SealState::unsealed:
+    case SealState::newer:
+      return ExitCode::unsealed;
+    case SealState::broken:
+      return ExitCode::failure;
+  }
+  return ExitCode::failure;
+}
+
+Finding examine(const std::filesystem::path& path, const VerifyCommandOptions& options,
+                ProgressLine& progress, std::size_t job) {
+  Finding finding;
+  finding.path = path;
+  Result<Checkpoint> opened = Checkpoint::open(path);
+  if (!opened) {
+    finding.error = about(path, opened.error());
+    return finding;
+  }
+  VerifyOptions verify_options;
+  verify_options.threads = options.threads;
+  verify_options.cancel = &interrupted();
+  verify_options.progress = [&](const Progress& done) { progress.update(job, done); };
+  Result<VerifyReport> report = verify(*opened, verify_options);
+  finding.checkpoint = *std::move(opened);
+  if (report) {
+    finding.report = *std::move(report);
+  } else {
+    finding.error = about(path, report.error());
+  }
+  progress.finish(job);
+  return finding;
+}
+
+// The state in a word: one of the spec's, "damaged" or "error".
+std::string_view state_text(const Finding& finding) {
+  if (finding.error) return "error";
+  if (!finding.report.damaged.empty()) return "damaged";
+  return name(finding.checkpoint->seal());
+}
+
+std::string checked_text(const Finding& finding) {
+  return fmt::format("{} in {} match", size_text(finding.report.bytes_checked),
+                     count_text(finding.report.chunks_checked, "chunk"));
+}
+
+std::string seal_note(const Checkpoint& checkpoint) {
+  for (const FileInfo& file : checkpoint.files()) {
+    if (!file.seal_note.empty()) return safe_text(file.seal_note);
+  }
+  return "";
+}
+
+std::string detail_text(const Finding& finding) {
+  const VerifyReport& report = finding.report;
+  if (!report.damaged.empty()) {
+    return fmt::format("{}{} of bytes do not match", report.damaged_complete ? "" : "more than ",
+                       count_text(report.damaged.size(), "range"));
+  }
+  const Checkpoint& checkpoint = *finding.checkpoint;
+  if (checkpoint.seal() == SealState::unsealed) {
+    return report.chunks_checked == 0 ? "nothing to check it against"
+                                      : "not every file is sealed; " + checked_text(finding);
+  }
+  if (checkpoint.seal() == SealState::newer) return seal_note(checkpoint);
+  std::string text = checked_text(finding);
+  if (checkpoint.files().size() == 1) {
+    text += fmt::format(", content {}", checkpoint.files()[0].content);
+  }
+  const std::string note = seal_note(checkpoint);
+  return note.empty() ? text : fmt::format("{} ({})", text, note);
+}
+
+void write_text(const Finding& finding, Output& output) {
+  if (finding.error) {
+    print_error(*finding.error);
+    return;
+  }
+  output.write(fmt::format("{}: {}: {}\n", path_text(finding.path), state_text(finding),
+                           detail_text(finding)));
+  const Checkpoint& checkpoint = *finding.checkpoint;
+  for (const DamagedRange& range : finding.report.damaged) {
+    output.write(fmt::format("  {}: tensor {}: bytes [{},{}) do not match\n",
+                             path_text(checkpoint.files()[range.file].path),
+                             quoted_text(checkpoint.tensors()[range.tensor].name, 200), range.begin,
+                             range.end));
+  }
+}
+
+void write_json(const Finding& finding, JsonWriter& json) {
+  json.begin_object().key("path").text(finding.path.native());
+  json.key("state").text(state_text(finding));
+  json.key("exit_code").number(static_cast<std::uint64_t>(exit_code(finding)));
+  json.key("error");
+  finding.error ? json.error(*finding.error) : json.null();
+  json.key("bytes_checked").number(finding.report.bytes_checked);
+  json.key("chunks_checked").number(finding.report.chunks_checked);
+  json.key("damaged").begin_array();
+  for (const DamagedRange& range : finding.report.damaged) {
+    const Checkpoint& checkpoint = *finding.checkpoint;
+    json.begin_object().key("file").text(checkpoint.files()[range.file].path.native());
+    json.key("tensor").text(checkpoint.tensors()[range.tensor].name);
+    json.key("begin").number(range.begin).key("end").number(range.end).end_object();
+  }
+  json.end_array().key("damaged_complete").boolean(finding.report.damaged_complete);
+  json.key("files").begin_array();
+  if (finding.checkpoint) {
+    for (const FileInfo& file : finding.checkpoint->files()) {
+      json.begin_object().key("path").text(file.path.native()).key("seal").text(name(file.seal));
+      json.key("content");
+      file.content.empty() ? json.null() : json.text(file.content);
+      json.key("seal_note").text(file.seal_note).end_object();
+    }
+  }
+  json.end_array().end_object();
+}
+
+}  // namespace
+
+ExitCode run_verify(const VerifyCommandOptions& options, Output& output) {
+  catch_interrupts();
+  ExitCode worst = ExitCode::ok;
+  const bool as_json = options.form == Form::json;
+  JsonWriter json(output);
+  if (as_json) json.begin_object().key("files").begin_array();
+  ProgressLine progress("verifying", options.paths.size(), !options.quiet && !as_json);
+  for (std::size_t i = 0; i < options.paths.size() && !interrupted(); ++i) {
+    const Finding finding = examine(options.paths[i], options, progress, i);
+    const ExitCode code = exit_code(finding);
+    worst = worse(worst, code);
+    progress.clear();
+    if (as_json) {
+      write_json(finding, json);
+    } else if (!options.quiet || code != ExitCode::ok) {
+      write_text(finding, output);
+    }
+  }
+  if (interrupted()) worst = ExitCode::interrupted;
+  if (as_json) {
+    json.end_array().key("exit_code").number(static_cast<std::uint64_t>(worst)).end_object();
+    output.write("\n");
+  }
+  return worst;
+}
+
+}  // namespace flatbed::tool
