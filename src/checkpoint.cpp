@@ -231,7 +231,7 @@ Result<void> Checkpoint::State::read_stored(const TensorInfo& tensor, std::uint6
 
 Result<void> Checkpoint::State::read_verified(const TensorInfo& tensor, std::uint64_t offset,
                                               std::span<std::byte> out) const {
-  std::unique_ptr<std::byte[]> whole;  // a chunk of which only a part is wanted
+  ByteBuffer whole;  // a chunk of which only a part is wanted
   while (!out.empty()) {
     const std::uint64_t chunk = offset / kChunkBytes;
     const std::uint64_t begin = chunk * kChunkBytes;
@@ -240,12 +240,12 @@ Result<void> Checkpoint::State::read_verified(const TensorInfo& tensor, std::uin
     const std::size_t taken = std::min(out.size(), nbytes - skip);
     std::span<std::byte> target = out.first(taken);
     if (taken < nbytes) {
-      if (!whole) whole = std::make_unique_for_overwrite<std::byte[]>(kChunkBytes);
-      target = std::span(whole.get(), nbytes);
+      whole.resize(kChunkBytes);
+      target = std::span(whole).first(nbytes);
     }
     FLATBED_TRY(read_stored(tensor, begin, target));
     FLATBED_TRY(check_chunk(tensor, chunk, xxh3(target)));
-    if (taken < nbytes) std::memcpy(out.data(), whole.get() + skip, taken);
+    if (taken < nbytes) std::memcpy(out.data(), whole.data() + skip, taken);
     offset += taken;
     out = out.subspan(taken);
   }

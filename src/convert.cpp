@@ -60,8 +60,10 @@ Result<SavePlan> make_plan(const Checkpoint& checkpoint, const PlanOptions& opti
       plan.items.push_back(item_of(checkpoint, *target, alias.name));
     }
   }
+  // L9: with more tensors than the source other metadata may no longer be true.
+  const bool same = plan.items.size() == checkpoint.tensors().size();
   for (const auto& [key, value] : checkpoint.metadata()) {
-    if (!is_flatbed_key(key)) plan.metadata.emplace_back(key, value);
+    if (!is_flatbed_key(key) && (same || key == "format")) plan.metadata.emplace_back(key, value);
   }
   return plan;
 }

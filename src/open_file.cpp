@@ -16,7 +16,6 @@ using safetensors::SealVerdict;
 
 namespace {
 
-constexpr std::uint64_t kMaxSidecar = 100'000'000;  // spec C2
 constexpr JsonRules kSidecarRules{ErrorCode::sidecar_malformed, ErrorCode::sidecar_malformed,
                                   ErrorCode::sidecar_malformed, ErrorCode::sidecar_malformed, 8};
 
@@ -67,7 +66,7 @@ Result<Sidecar> parse_sidecar(std::string_view text) {
 
 std::filesystem::path sidecar_path(const std::filesystem::path& path) {
   std::filesystem::path sidecar = path;
-  sidecar += ".flatbed.json";
+  sidecar += safetensors::kSidecarSuffix;
   return sidecar;
 }
 
@@ -76,9 +75,9 @@ Result<std::optional<std::string>> read_sidecar(const std::filesystem::path& pat
   Result<File> file = File::open(sidecar_path(path));
   if (!file && file.error().code == ErrorCode::file_not_found) return std::optional<std::string>();
   if (!file) return std::move(file).error();
-  if (file->size() > kMaxSidecar) {
+  if (file->size() > safetensors::kMaxSidecarBytes) {
     return make_error(ErrorCode::sidecar_malformed, "the sidecar has ", file->size(),
-                      " bytes, at most ", kMaxSidecar, " are allowed");
+                      " bytes, at most ", safetensors::kMaxSidecarBytes, " are allowed");
   }
   std::string text(static_cast<std::size_t>(file->size()), '\0');
   FLATBED_TRY(file->read_at(0, std::as_writable_bytes(std::span(text))));
@@ -164,7 +163,9 @@ TensorInfo describe(const pth::TorchFile& torch, const pth::TorchTensor& tensor)
   } else if (storage.swap_unit > 1) {
     info.stored = Stored::byteswapped;
   } else {
-    info.where = {0, storage.stored_offset + tensor.offset * tensor.element_nbytes, tensor.nbytes};
+    // Where a tensor without elements would begin was never checked.
+    const std::uint64_t skip = tensor.nbytes == 0 ? 0 : tensor.offset * tensor.element_nbytes;
+    info.where = {0, storage.stored_offset + skip, tensor.nbytes};
   }
   return info;
 }

@@ -195,10 +195,15 @@ class SetBuilder {
     NameIndex wanted(listed.size());
     const auto listed_name = [&](std::uint32_t i) { return listed[i]; };
     for (std::uint32_t i = 0; i < listed.size(); ++i) wanted.insert(listed[i], i, listed_name);
+    const Renames renames = listed_otherwise(open.aliases, [&](std::string_view name) {
+      return wanted.find(name, listed_name).has_value();
+    });
     std::vector<bool> found(listed.size());
     std::size_t ignored = 0;
     const auto file = static_cast<std::uint32_t>(state_->files.size());
     for (TensorInfo tensor : open.tensors) {
+      if (const auto rename = renames.find(tensor.name); rename != renames.end())
+        tensor.name = rename->second;
       const auto number = wanted.find(tensor.name, listed_name);
       if (!number) {
         ++ignored;
@@ -212,10 +217,12 @@ class SetBuilder {
       state_->tensors.push_back(tensor);
     }
     for (const Alias& alias : open.aliases) {
-      if (const auto number = wanted.find(alias.name, listed_name)) {
-        found[*number] = true;
-        state_->aliases.push_back(alias);
-      }
+      const auto number = wanted.find(alias.name, listed_name);
+      if (!number || found[*number]) continue;
+      found[*number] = true;
+      const auto rename = renames.find(alias.target);
+      state_->aliases.push_back(
+          {alias.name, rename == renames.end() ? alias.target : std::string(rename->second)});
     }
     first_storage_ += static_cast<std::uint32_t>(open.tensors.size() +
                                                  (open.torch ? open.torch->storages.size() : 0));
@@ -229,6 +236,20 @@ class SetBuilder {
       state_->notes.push_back(str_cat(quoted(shard), ": ", ignored,
                                       " tensors that the index does not list are ignored"));
     return {};
+  }
+
+  using Renames = std::map<std::string_view, std::string_view>;
+
+  // Tensors that the index lists by other names alone: a tensor's name in its file, and the first
+  // listed one, which becomes its name.
+  template <typename IsListed>
+  static Renames listed_otherwise(std::span<const Alias> aliases, IsListed is_listed) {
+    Renames renames;
+    for (const Alias& alias : aliases) {
+      if (is_listed(alias.name) && !is_listed(alias.target))
+        renames.try_emplace(alias.target, alias.name);
+    }
+    return renames;
   }
 
   // H3: the first shard's tree, aliases and metadata speak for the whole set.

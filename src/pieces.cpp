@@ -1,9 +1,9 @@
 #include "pieces.hpp"
 
-#include <memory>
 #include <utility>
 
 #include "base/str_cat.hpp"
+#include "io/large_allocator.hpp"
 #include "io/thread_pool.hpp"
 
 namespace flatbed {
@@ -61,7 +61,8 @@ Result<void> PieceRunner::run(PieceQueue& queue, unsigned threads, const Work& w
 
 Result<void> PieceRunner::take_pieces(PieceQueue& queue, const Work& work, bool reports) {
   const std::size_t nbytes = queue.piece_nbytes();
-  const auto buffer = std::make_unique_for_overwrite<std::byte[]>(nbytes);
+  const LargeBlock buffer = try_allocate_large(nbytes);
+  if (!buffer) return make_error(ErrorCode::resource_exhausted, "no memory for ", nbytes, " bytes");
   while (!failed_) {
     FLATBED_TRY(check_cancelled());
     const std::optional<Piece> piece = queue.next();

@@ -137,13 +137,14 @@ Result<SaveReport> save(const std::filesystem::path& path, const SavePlan& plan,
   FLATBED_ASSIGN(const std::vector<MetadataPair> metadata, collect_metadata(plan, texts));
   FLATBED_ASSIGN(NewHeader header,
                  build_header(tensors, metadata, {options.seal, options.allow_large_header}));
+  SaveReport report;
+  report.nbytes = header.file_nbytes;
+  report.header_nbytes = header.bytes.size();
+  if (options.dry_run) return report;
 
   FLATBED_ASSIGN(AtomicFile file,
                  AtomicFile::create(path, header.file_nbytes, {options.replace, options.sync}));
   FLATBED_TRY(write_data(plan, options, header, file));
-  SaveReport report;
-  report.nbytes = header.file_nbytes;
-  report.header_nbytes = header.bytes.size();
   if (options.seal) report.content = seal_header(header, tensors, metadata);
   // Last, so that what a dead process leaves behind never looks like a whole file.
   FLATBED_TRY(file.write_at(0, as_bytes(header.bytes)));

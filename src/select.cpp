@@ -1,5 +1,6 @@
 // Checkpoint::select(): the same files under a subtree, or under globs over the names.
 #include <algorithm>
+#include <optional>
 
 #include "base/str_cat.hpp"
 #include "checkpoint_state.hpp"
@@ -61,20 +62,39 @@ Result<std::shared_ptr<State>> select_subtree(const std::shared_ptr<const State>
   return state;
 }
 
+// Takes over everything that `rename` gives a new name: tensors, then aliases. An alias whose
+// tensor was not taken becomes one: nothing that was asked for is lost.
+template <typename Rename>
+void take_renamed(State& state, const State& from, Rename rename) {
+  std::vector<std::optional<std::uint32_t>> taken(from.tensors.size());
+  const auto take_as = [&](std::uint32_t tensor, std::string_view name) {
+    taken[tensor] = static_cast<std::uint32_t>(state.tensors.size());
+    take(state, from, tensor, name);
+  };
+  for (const TensorInfo& tensor : from.tensors) {
+    if (const std::optional<std::string_view> name = rename(tensor.name))
+      take_as(tensor.index, *name);
+  }
+  for (const Alias& alias : from.aliases) {
+    const std::optional<std::string_view> name = rename(alias.name);
+    const TensorInfo* target = from.find_tensor(alias.target);
+    if (!name || target == nullptr) continue;
+    if (const auto number = taken[target->index]) {
+      state.aliases.push_back({std::string(*name), std::string(state.tensors[*number].name)});
+    } else {
+      take_as(target->index, *name);
+    }
+  }
+}
+
 // Without a recorded structure a path is a prefix of names.
 Result<std::shared_ptr<State>> select_prefix(const std::shared_ptr<const State>& from,
                                              std::string_view path) {
   auto state = derive(from);
   const std::string prefix = str_cat(path, ".");
-  for (const TensorInfo& tensor : from->tensors) {
-    if (tensor.name.starts_with(prefix))
-      take(*state, *from, tensor.index, tensor.name.substr(prefix.size()));
-  }
-  for (const Alias& alias : from->aliases) {
-    if (!alias.name.starts_with(prefix) || !alias.target.starts_with(prefix)) continue;
-    state->aliases.push_back(
-        {alias.name.substr(prefix.size()), alias.target.substr(prefix.size())});
-  }
+  take_renamed(*state, *from, [&](std::string_view name) {
+    return name.starts_with(prefix) ? std::optional(name.substr(prefix.size())) : std::nullopt;
+  });
   if (state->tensors.empty()) {
     return make_error(ErrorCode::path_not_found,
                       "no structure is recorded, and no tensor's name begins with ",
@@ -91,22 +111,12 @@ bool matches_any(const std::vector<std::string>& globs, std::string_view name) {
 Result<std::shared_ptr<State>> select_globs(const std::shared_ptr<const State>& from,
                                             const Selection& selection) {
   auto state = derive(from);
-  const auto wanted = [&](std::string_view name) {
-    return (selection.include.empty() || matches_any(selection.include, name)) &&
-           !matches_any(selection.exclude, name);
-  };
-  std::vector<bool> kept(from->tensors.size());
-  for (const TensorInfo& tensor : from->tensors) {
-    if (!wanted(tensor.name)) continue;
-    kept[tensor.index] = true;
-    take(*state, *from, tensor.index, tensor.name);
-  }
+  take_renamed(*state, *from, [&](std::string_view name) {
+    const bool wanted = (selection.include.empty() || matches_any(selection.include, name)) &&
+                        !matches_any(selection.exclude, name);
+    return wanted ? std::optional(name) : std::nullopt;
+  });
   if (state->tensors.empty()) return nothing_selected("included and not excluded");
-  for (const Alias& alias : from->aliases) {
-    const TensorInfo* target = from->find_tensor(alias.target);
-    if (target != nullptr && kept[target->index] && wanted(alias.name))
-      state->aliases.push_back(alias);
-  }
   return state;
 }
 

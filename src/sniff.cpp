@@ -72,6 +72,13 @@ bool is_json(std::string_view head) {
   return first != head.end() && (*first == '{' || *first == '[');
 }
 
+// The length field and the first byte of a header. The length is any number, also one whose bytes
+// are a magic of the table: \x1f\x8b is 35,615.
+bool is_header(std::string_view head) {
+  return head.size() > 8 && load_le64(as_bytes(head).data()) <= safetensors::kMaxHeader &&
+         (head[8] == '{' || is_space(head[8]));
+}
+
 // Nothing that a broken safetensors file would look like: the length field is absurd and no JSON
 // follows it.
 bool is_junk(std::string_view head) {
@@ -88,6 +95,7 @@ Result<Content> sniff(const File& file) {
   const auto size = static_cast<std::size_t>(std::min<std::uint64_t>(file.size(), buffer.size()));
   FLATBED_TRY(file.read_at(0, std::span(buffer).first(size)));
   const std::string_view head = as_text(std::span(buffer).first(size));
+  if (is_header(head)) return Content::safetensors;
   if (head.starts_with("PK\x03\x04"sv)) return Content::zip;
   for (const Magic& magic : kMagics) {
     if (matches(magic, head)) return make_error(magic.code, "this is ", magic.what);

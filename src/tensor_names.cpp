@@ -2,6 +2,8 @@
 #include "tensor_names.hpp"
 
 #include <algorithm>
+#include <iterator>
+#include <optional>
 #include <unordered_map>
 
 #include "base/str_cat.hpp"
@@ -13,24 +15,56 @@ namespace flatbed {
 namespace {
 
 constexpr std::size_t kMaxNameBytes = 100'000'000;  // all names together: no header could hold more
-constexpr std::size_t kMaxEdges = 200'000'000;
-constexpr std::size_t kMaxKeyHex = 3'400;  // about 4,096 decimal digits
-constexpr std::uint32_t kNoStep = 0xFFFFFFFF;
+constexpr std::size_t kMaxEdges = 50'000'000;       // nor a tree with more children
+constexpr std::size_t kMaxKeyHex = 3'400;           // about 4,096 decimal digits
 constexpr std::uint32_t kUnnamed = 0xFFFFFFFF;
+constexpr std::size_t kAliasBytes = 64;       // what an alias takes beside its names
+constexpr std::uint32_t kAlias = 0x80000000;  // in the index: the rest counts into the aliases
 
-// One component of a path, linked to the one before it.
-struct Step {
-  std::uint32_t parent = kNoStep;
-  std::uint32_t index = 0;
-  NodeId key = kNoNode;     // kNoNode: the index is the component
-  bool inside_key = false;  // the component is the word "key"
+// What a child adds to the path of its parent.
+struct Component {
+  enum class Kind : std::uint8_t { nothing, index, key, inside_key };
+  Kind kind = Kind::nothing;
+  std::uint32_t index = 0;  // inside_key: of the pair; key: of the pair, where the key has no text
+  NodeId key = kNoNode;     // key
 };
 
-// A place of the tree that is still to be walked.
-struct Place {
-  NodeId node = kNoNode;
-  std::uint32_t step = kNoStep;
+struct Child {
+  Value value;
+  Component component;
 };
+
+Child indexed(Value value, std::size_t index) {
+  return {value, {Component::Kind::index, static_cast<std::uint32_t>(index), kNoNode}};
+}
+
+// Child `i` of a dict or of an object's pairs: keys and values alternate.
+Child paired(Value of, std::size_t i) {
+  const auto pair = static_cast<std::uint32_t>(i / 2);
+  if (i % 2 == 0) return {of.key(pair), {Component::Kind::inside_key, pair, kNoNode}};
+  return {of.item(pair), {Component::Kind::key, pair, of.key(pair).id()}};
+}
+
+// Child `i` of a node in the order of the text (spec N1), or nothing behind the last one.
+std::optional<Child> child_of(const ValueTree& tree, Value value, std::size_t i) {
+  if (value.kind() == Kind::object) {
+    if (i == 0) return Child{value.callable(), {}};
+    i -= 1;
+    const Value arguments = value.arguments();
+    if (i < arguments.size()) return indexed(arguments.item(i), i);
+    i -= arguments.size();
+    if (i < value.appended_size()) return indexed(value.appended(i), i);
+    i -= value.appended_size();
+  }
+  const bool pairs = value.kind() == Kind::dict || value.kind() == Kind::object;
+  const std::size_t size = pairs ? value.size() * 2 : value.size();
+  if (i < size) return pairs ? paired(value, i) : indexed(value.item(i), i);
+  i -= size;
+  const std::optional<Value> state = value.state();
+  const NodeId rest[] = {state ? state->id() : kNoNode, value.attributes().quantizer,
+                         value.attributes().state};
+  return i < std::size(rest) ? std::optional(Child{tree.value(rest[i]), {}}) : std::nullopt;
+}
 
 // The decimal digits of "-1f"-style hex.
 std::string decimal(std::string_view hex) {
@@ -55,121 +89,67 @@ class Walker {
   explicit Walker(const ValueTree& tree) : tree_(tree), entered_(tree.size()) {}
 
   Result<TensorNames> run() {
-    pending_.push_back({tree_.root().id(), kNoStep});
-    while (!pending_.empty()) {
-      const Place place = pending_.back();
-      pending_.pop_back();
-      FLATBED_TRY(visit(tree_.value(place.node), place.step));
+    FLATBED_TRY(visit(tree_.root(), {}));
+    while (!open_.empty()) {
+      Open& open = open_.back();
+      const std::optional<Child> child = child_of(tree_, tree_.value(open.node), open.next++);
+      if (!child) {
+        if (open.has_component) path_.pop_back();
+        open_.pop_back();
+        continue;
+      }
+      if (++edges_ > kMaxEdges) {
+        return make_error(ErrorCode::limit_exceeded, "the structure has more than ", kMaxEdges,
+                          " entries");
+      }
+      FLATBED_TRY(visit(child->value, child->component));
     }
     return std::move(result_);
   }
 
  private:
-  Result<void> visit(Value value, std::uint32_t step) {
+  // A node of the path from the root to the place of the walk.
+  struct Open {
+    NodeId node;
+    bool has_component;    // in path_
+    std::size_t next = 0;  // its child that is walked next
+  };
+
+  // Names the tensor of a node, and opens it where it may have children and was not open before.
+  Result<void> visit(Value value, const Component& component) {
+    if (const auto tensor = value.tensor()) FLATBED_TRY(name(value, *tensor, component));
     switch (value.kind()) {
-      case Kind::tensor:
-      case Kind::array:
-      case Kind::bytes:
-        if (const auto tensor = value.tensor()) FLATBED_TRY(name(value, *tensor, step));
-        if (entered_[value.id()]) return {};
-        break;
       case Kind::list:
       case Kind::tuple:
       case Kind::dict:
       case Kind::object:
+      case Kind::tensor:
         if (entered_[value.id()]) return {};
-        break;
+        entered_[value.id()] = true;
+        open_.push_back({value.id(), component.kind != Component::Kind::nothing});
+        if (open_.back().has_component) path_.push_back(component);
+        return {};
       default:
         return {};
     }
-    entered_[value.id()] = true;
-    const std::size_t first = pending_.size();
-    push_children(value, step);
-    edges_ += pending_.size() - first;
-    if (edges_ > kMaxEdges || steps_.size() > kMaxEdges) {
-      return make_error(ErrorCode::limit_exceeded, "the structure has more than ", kMaxEdges,
-                        " entries");
-    }
-    // Pushed in text order, popped in reverse.
-    std::reverse(pending_.begin() + static_cast<std::ptrdiff_t>(first), pending_.end());
-    return {};
   }
 
-  void push_children(Value value, std::uint32_t step) {
-    if (value.kind() == Kind::object) {
-      push(value.callable(), step);
-      const Value arguments = value.arguments();
-      for (std::size_t i = 0; i < arguments.size(); ++i) push_indexed(arguments.item(i), step, i);
-      for (std::size_t i = 0; i < value.appended_size(); ++i)
-        push_indexed(value.appended(i), step, i);
-    }
-    const bool pairs = value.kind() == Kind::dict || value.kind() == Kind::object;
-    for (std::size_t i = 0; i < value.size(); ++i) {
-      if (pairs) {
-        push_pair(value, step, i);
-      } else {
-        push_indexed(value.item(i), step, i);
-      }
-    }
-    if (const auto state = value.state()) push(*state, step);
-    for (const NodeId id : {value.attributes().quantizer, value.attributes().state}) {
-      if (id != kNoNode) push(tree_.value(id), step);
-    }
-  }
-
-  // Only what can hold a tensor is worth a place.
-  static bool can_hold(Value value) {
-    switch (value.kind()) {
-      case Kind::list:
-      case Kind::tuple:
-      case Kind::dict:
-      case Kind::object:
-      case Kind::tensor:
-      case Kind::array:
-        return true;
-      default:
-        return value.tensor().has_value();
-    }
-  }
-
-  void push(Value value, std::uint32_t step) {
-    if (can_hold(value)) pending_.push_back({value.id(), step});
-  }
-
-  std::uint32_t add_step(const Step& step) {
-    steps_.push_back(step);
-    return static_cast<std::uint32_t>(steps_.size() - 1);
-  }
-
-  void push_indexed(Value value, std::uint32_t step, std::size_t index) {
-    if (!can_hold(value)) return;
-    push(value, add_step({step, static_cast<std::uint32_t>(index), kNoNode, false}));
-  }
-
-  void push_pair(Value of, std::uint32_t step, std::size_t index) {
-    const Value key = of.key(index);
-    const auto number = static_cast<std::uint32_t>(index);
-    if (can_hold(key)) {
-      const std::uint32_t pair = add_step({step, number, kNoNode, false});
-      push(key, add_step({pair, 0, kNoNode, true}));
-    }
-    const Value value = of.item(index);
-    if (can_hold(value)) push(value, add_step({step, number, key.id(), false}));
-  }
-
-  Result<void> name(Value value, std::uint32_t tensor, std::uint32_t step) {
+  Result<void> name(Value value, std::uint32_t tensor, const Component& last) {
     if (tensor >= number_of_.size()) number_of_.resize(std::size_t{tensor} + 1, kUnnamed);
     const bool first = number_of_[tensor] == kUnnamed;
     if (!first && value.kind() != Kind::tensor) return {};
-    FLATBED_ASSIGN(std::string text, path_text(step));
-    FLATBED_TRY(make_unique(text));
-    taken_bytes_ += text.size();
+    FLATBED_ASSIGN(std::string text, path_text(last));
+    const std::size_t count = first ? result_.names.size() : result_.aliases.size();
+    make_unique(text, static_cast<std::uint32_t>(count) | (first ? 0 : kAlias));
+    // An alias takes its target's name, too.
+    taken_bytes_ +=
+        text.size() + (first ? 0 : result_.names[number_of_[tensor]].size() + kAliasBytes);
     if (taken_bytes_ > kMaxNameBytes) {
       return make_error(ErrorCode::limit_exceeded, "the names of the tensors have more than ",
                         kMaxNameBytes, " bytes together");
     }
     if (first) {
-      number_of_[tensor] = static_cast<std::uint32_t>(result_.names.size());
+      number_of_[tensor] = static_cast<std::uint32_t>(count);
       result_.names.push_back(std::move(text));
       result_.order.push_back(tensor);
     } else {
@@ -179,29 +159,30 @@ class Walker {
   }
 
   // N1: the components of the path, joined with dots.
-  Result<std::string> path_text(std::uint32_t step) {
-    if (step == kNoStep) return std::string("tensor");
-    path_.clear();
-    for (; step != kNoStep; step = steps_[step].parent) path_.push_back(step);
+  Result<std::string> path_text(const Component& last) const {
     std::string text;
-    for (std::size_t i = path_.size(); i-- > 0;) {
-      FLATBED_TRY(append_component(text, steps_[path_[i]]));
-      if (i > 0) text += '.';
-      if (text.size() > kMaxNameBytes) {
-        return make_error(ErrorCode::limit_exceeded, "a tensor's name has more than ",
-                          kMaxNameBytes, " bytes");
-      }
-    }
-    return text;
+    bool first = true;
+    const auto append = [&](const Component& component) -> Result<void> {
+      if (component.kind == Component::Kind::nothing) return {};
+      if (!first) text += '.';
+      first = false;
+      FLATBED_TRY(append_component(text, component));
+      if (text.size() <= kMaxNameBytes) return {};
+      return make_error(ErrorCode::limit_exceeded, "a tensor's name has more than ", kMaxNameBytes,
+                        " bytes");
+    };
+    for (const Component& component : path_) FLATBED_TRY(append(component));
+    FLATBED_TRY(append(last));
+    return first ? std::string("tensor") : text;
   }
 
   // N2
-  Result<void> append_component(std::string& text, const Step& step) const {
-    const Value key = tree_.value(step.key);
-    if (step.inside_key) {
-      text += "key";
-    } else if (step.key == kNoNode) {
-      text += str_cat(step.index);
+  Result<void> append_component(std::string& text, const Component& component) const {
+    const Value key = tree_.value(component.key);
+    if (component.kind == Component::Kind::inside_key) {
+      text += str_cat(component.index, ".key");
+    } else if (component.kind == Component::Kind::index) {
+      text += str_cat(component.index);
     } else if (key.kind() == Kind::string) {
       if (is_utf8(key.text())) {
         text += key.text();
@@ -221,37 +202,34 @@ class Walker {
     } else if (key.kind() == Kind::none) {
       text += "None";
     } else {
-      text += str_cat(step.index);
+      text += str_cat(component.index);
     }
     return {};
   }
 
-  // N3: "~1", "~2", ... until the name is free.
-  Result<void> make_unique(std::string& text) {
-    if (text != "__metadata__" && take(text)) return {};
+  // N3: "~1", "~2", ... until the name is free; then it is taken by `number`.
+  void make_unique(std::string& text, std::uint32_t number) {
+    if (text != "__metadata__" && take(text, number)) return;
     std::uint32_t& last = last_suffix_[text];
     std::string candidate;
     do {
       candidate = str_cat(text, "~", ++last);
-    } while (!take(candidate));
+    } while (!take(candidate, number));
     text = std::move(candidate);
-    return {};
   }
 
-  bool take(const std::string& text) {
-    const auto text_of = [&](std::uint32_t n) -> std::string_view { return taken_[n]; };
-    if (index_.insert(text, static_cast<std::uint32_t>(taken_.size()), text_of)) return false;
-    taken_.push_back(text);
-    return true;
+  bool take(std::string_view text, std::uint32_t number) {
+    const auto text_of = [this](std::uint32_t n) -> std::string_view {
+      return n < kAlias ? result_.names[n] : result_.aliases[n - kAlias].name;
+    };
+    return !index_.insert(text, number, text_of);
   }
 
   const ValueTree& tree_;
   std::vector<bool> entered_;
-  std::vector<Place> pending_;
-  std::vector<Step> steps_;
-  std::vector<std::uint32_t> path_;
+  std::vector<Open> open_;
+  std::vector<Component> path_;           // of the open nodes, where they have one
   std::vector<std::uint32_t> number_of_;  // per tensor: its name, or kUnnamed
-  std::vector<std::string> taken_;
   std::unordered_map<std::string, std::uint32_t> last_suffix_;
   NameIndex index_;
   std::size_t taken_bytes_ = 0;

@@ -1,5 +1,5 @@
 // Decoding flatbed.tree and flatbed.aliases: a strict reader of spec T2 to T7 and A2. Recursion is
-// bounded by the 512 levels that T7 allows.
+// bounded by the 512 levels that T7 allows, which are counted before it begins.
 #include <charconv>
 #include <string>
 #include <unordered_set>
@@ -62,7 +62,7 @@ class Decoder {
   explicit Decoder(const TensorByName& tensor_by_name) : tensor_by_name_(tensor_by_name) {}
 
   Result<ValueTree> run(JsonValue root) {
-    FLATBED_ASSIGN(const NodeId id, node(root, 1));
+    FLATBED_ASSIGN(const NodeId id, node(root));
     tree_.set_root(id);
     return std::move(tree_);
   }
@@ -75,11 +75,11 @@ class Decoder {
     bool refused = true;
   };
 
-  Result<NodeId> node(JsonValue json, std::size_t depth) { return node(json, depth, nullptr); }
+  Result<NodeId> node(JsonValue json) { return node(json, nullptr); }
 
   // `shared`: set when this node is the content of an id.
-  Result<NodeId> node(JsonValue json, std::size_t depth, std::size_t* shared) {
-    if (json.is_array()) return array_node(json, depth, shared);
+  Result<NodeId> node(JsonValue json, std::size_t* shared) {
+    if (json.is_array()) return array_node(json, shared);
     if (json.is_object())
       return make_error(ErrorCode::tree_unexpected_object, "a JSON object stands here");
     if (json.is_null()) return tree_.add_none();
@@ -93,9 +93,7 @@ class Decoder {
     return tree_.add_integer(*integer);
   }
 
-  static Result<Items> open(JsonValue json, std::size_t depth) {
-    if (depth > kMaxDepth)
-      return make_error(ErrorCode::tree_too_deep, "nests more than 512 levels");
+  static Result<Items> open(JsonValue json) {
     Items items;
     items.children.reserve(json.size_hint());
     for (JsonValue child = json.first(); !child.at_end(); child = child.next())
@@ -106,34 +104,34 @@ class Decoder {
     return items;
   }
 
-  Result<NodeId> array_node(JsonValue json, std::size_t depth, std::size_t* shared) {
-    FLATBED_ASSIGN(const Items items, open(json, depth));
+  Result<NodeId> array_node(JsonValue json, std::size_t* shared) {
+    FLATBED_ASSIGN(const Items items, open(json));
     const std::string_view tag = items.tag;
-    if (tag == "list") return list_node(items, depth, shared);
-    if (tag == "tuple") return tuple_node(items, depth);
-    if (tag == "dict") return dict_node(items, depth, shared);
-    if (tag == "object") return object_node(items, depth, shared);
-    if (tag == "tensor") return tensor_node(items, depth);
+    if (tag == "list") return list_node(items, shared);
+    if (tag == "tuple") return tuple_node(items);
+    if (tag == "dict") return dict_node(items, shared);
+    if (tag == "object") return object_node(items, shared);
+    if (tag == "tensor") return tensor_node(items);
     if (tag == "array") return numpy_array_node(items);
     if (shared != nullptr)
       return make_error(ErrorCode::tree_malformed_id, "an id marks ", quoted(tag));
-    if (tag == "id") return id_node(items, depth);
+    if (tag == "id") return id_node(items);
     if (tag == "ref") return ref_node(items);
     if (tag == "int") return int_node(items);
     if (tag == "float") return float_node(items);
     if (tag == "str") return str_node(items);
-    if (tag == "bytes") return bytes_node(items, depth);
+    if (tag == "bytes") return bytes_node(items);
     if (tag == "global") return global_node(items);
     if (tag == "scalar") return scalar_node(items);
     return make_error(ErrorCode::tree_unknown_tag, "unknown tag ", quoted(tag));
   }
 
   // The children from `first` on, decoded.
-  Result<std::vector<NodeId>> nodes(const Items& items, std::size_t first, std::size_t depth) {
+  Result<std::vector<NodeId>> nodes(const Items& items, std::size_t first) {
     std::vector<NodeId> ids;
     ids.reserve(items.children.size() - first);
     for (std::size_t i = first; i < items.children.size(); ++i) {
-      Result<NodeId> id = node(items.children[i], depth + 1);
+      Result<NodeId> id = node(items.children[i]);
       if (!id) return below(i, std::move(id).error());
       ids.push_back(*id);
     }
@@ -145,23 +143,23 @@ class Decoder {
     if (shared != nullptr) shared_[*shared] = {id, false};
   }
 
-  Result<NodeId> list_node(const Items& items, std::size_t depth, std::size_t* shared) {
+  Result<NodeId> list_node(const Items& items, std::size_t* shared) {
     const NodeId id = tree_.add_list();
     publish(shared, id);
-    FLATBED_ASSIGN(const std::vector<NodeId> ids, nodes(items, 1, depth));
+    FLATBED_ASSIGN(const std::vector<NodeId> ids, nodes(items, 1));
     tree_.append_all(id, ids);
     return id;
   }
 
-  Result<NodeId> tuple_node(const Items& items, std::size_t depth) {
-    FLATBED_ASSIGN(const std::vector<NodeId> ids, nodes(items, 1, depth));
+  Result<NodeId> tuple_node(const Items& items) {
+    FLATBED_ASSIGN(const std::vector<NodeId> ids, nodes(items, 1));
     return tree_.add_tuple(ids);
   }
 
-  Result<NodeId> dict_node(const Items& items, std::size_t depth, std::size_t* shared) {
+  Result<NodeId> dict_node(const Items& items, std::size_t* shared) {
     const NodeId id = tree_.add_dict();
     publish(shared, id);
-    FLATBED_ASSIGN(const std::vector<NodeId> ids, nodes(items, 1, depth));
+    FLATBED_ASSIGN(const std::vector<NodeId> ids, nodes(items, 1));
     FLATBED_TRY(check_pairs(ids));
     tree_.set_items(id, ids);
     return id;
@@ -196,46 +194,42 @@ class Decoder {
     return key.kind() == Kind::integer ? str_cat("i", *key.as_int()) : std::string();
   }
 
-  Result<NodeId> object_node(const Items& items, std::size_t depth, std::size_t* shared) {
+  Result<NodeId> object_node(const Items& items, std::size_t* shared) {
     const std::size_t size = items.children.size();
     if (size != 3 && size != 5 && size != 6) return malformed("2, 4 or 5 parts of an object");
-    Result<NodeId> callable = node(items.children[1], depth + 1);
+    Result<NodeId> callable = node(items.children[1]);
     if (!callable) return below(1, std::move(callable).error());
-    Result<NodeId> arguments = argument_tuple(items.children[2], depth + 1);
+    Result<NodeId> arguments = argument_tuple(items.children[2]);
     if (!arguments) return below(2, std::move(arguments).error());
     const NodeId id = tree_.add_object(*callable, *arguments);
     publish(shared, id);
     if (size == 3) return id;
-    FLATBED_ASSIGN(const std::vector<NodeId> appended, plain_array(items, 3, depth));
+    FLATBED_ASSIGN(const std::vector<NodeId> appended, plain_array(items, 3));
     tree_.append_all(id, appended);
-    FLATBED_ASSIGN(const std::vector<NodeId> pairs, plain_array(items, 4, depth));
+    FLATBED_ASSIGN(const std::vector<NodeId> pairs, plain_array(items, 4));
     if (auto checked = check_pairs(pairs); !checked) return below(4, std::move(checked).error());
     tree_.set_items(id, pairs);
     if (size == 5) return id;
-    Result<NodeId> state = node(items.children[5], depth + 1);
+    Result<NodeId> state = node(items.children[5]);
     if (!state) return below(5, std::move(state).error());
     tree_.set_state(id, *state);
     return id;
   }
 
-  Result<NodeId> argument_tuple(JsonValue json, std::size_t depth) {
+  Result<NodeId> argument_tuple(JsonValue json) {
     if (!json.is_array() || json.first().text() != "tuple")
       return malformed("a tuple node as arguments");
-    return array_node(json, depth, nullptr);
+    return array_node(json, nullptr);
   }
 
   // Part `index` of an object, a bare JSON array of nodes.
-  Result<std::vector<NodeId>> plain_array(const Items& items, std::size_t index,
-                                          std::size_t depth) {
+  Result<std::vector<NodeId>> plain_array(const Items& items, std::size_t index) {
     const JsonValue json = items.children[index];
     if (!json.is_array()) return below(index, malformed("an array of nodes"));
-    if (depth + 1 > kMaxDepth) {
-      return below(index, make_error(ErrorCode::tree_too_deep, "nests more than 512 levels"));
-    }
     Items inner;
     for (JsonValue child = json.first(); !child.at_end(); child = child.next())
       inner.children.push_back(child);
-    Result<std::vector<NodeId>> ids = nodes(inner, 0, depth + 1);
+    Result<std::vector<NodeId>> ids = nodes(inner, 0);
     if (!ids) return below(index, std::move(ids).error());
     return ids;
   }
@@ -250,12 +244,12 @@ class Decoder {
     return tensor;
   }
 
-  Result<NodeId> tensor_node(const Items& items, std::size_t depth) {
+  Result<NodeId> tensor_node(const Items& items) {
     const std::size_t size = items.children.size();
     if (size != 2 && size != 3) return malformed("[\"tensor\",NAME] or [\"tensor\",NAME,{...}]");
     FLATBED_ASSIGN(const TensorInfo* tensor, tensor_named(items.children[1]));
     if (size == 2) return tree_.add_tensor(tensor->index, {});
-    Result<TensorAttributes> attributes = read_attributes(items.children[2], depth + 1);
+    Result<TensorAttributes> attributes = read_attributes(items.children[2]);
     if (!attributes) return below(2, std::move(attributes).error());
     if (!attributes_fit(*attributes, *tensor)) {
       return below(2, make_error(ErrorCode::tree_unknown_attribute,
@@ -265,15 +259,13 @@ class Decoder {
     return tree_.add_tensor(tensor->index, *attributes);
   }
 
-  Result<TensorAttributes> read_attributes(JsonValue json, std::size_t depth) {
+  Result<TensorAttributes> read_attributes(JsonValue json) {
     if (!json.is_object()) return malformed("an object of attributes");
-    if (depth > kMaxDepth)
-      return make_error(ErrorCode::tree_too_deep, "nests more than 512 levels");
     TensorAttributes attributes;
     unsigned seen = 0;
     for (JsonValue key = json.first(); !key.at_end();) {
       const JsonValue value = key.member();
-      FLATBED_ASSIGN(const unsigned bit, read_attribute(key.text(), value, depth, attributes));
+      FLATBED_ASSIGN(const unsigned bit, read_attribute(key.text(), value, attributes));
       if ((seen & bit) != 0) {
         return make_error(ErrorCode::tree_duplicate_member, "attribute ", quoted(key.text()),
                           " occurs twice");
@@ -285,8 +277,7 @@ class Decoder {
   }
 
   // Reads one attribute of T5's closed set and returns its bit.
-  Result<unsigned> read_attribute(std::string_view key, JsonValue value, std::size_t depth,
-                                  TensorAttributes& to) {
+  Result<unsigned> read_attribute(std::string_view key, JsonValue value, TensorAttributes& to) {
     const auto wrong = [&](std::string_view wanted) {
       return make_error(ErrorCode::tree_unknown_attribute, "attribute ", quoted(key), ": wanted ",
                         wanted);
@@ -303,13 +294,13 @@ class Decoder {
     }
     if (key == "stride" || key == "shape") {
       auto numbers = read_integers(value);
-      if (!numbers || depth + 1 > kMaxDepth) return wrong("an array of integers in [0, 2^53)");
+      if (!numbers) return wrong("an array of integers in [0, 2^53)");
       (key == "stride" ? to.stride : to.shape) = std::move(numbers);
       return key == "stride" ? 16u : 32u;
     }
     if (key != "quant" && key != "state")
       return wrong("one of grad, param, device, stride, dtype, shape, quant, state");
-    FLATBED_ASSIGN((key == "quant" ? to.quantizer : to.state), node(value, depth + 1));
+    FLATBED_ASSIGN((key == "quant" ? to.quantizer : to.state), node(value));
     return key == "quant" ? 64u : 128u;
   }
 
@@ -336,7 +327,7 @@ class Decoder {
     return tree_.add_array(tensor->index, items.children[2].text());
   }
 
-  Result<NodeId> id_node(const Items& items, std::size_t depth) {
+  Result<NodeId> id_node(const Items& items) {
     if (items.children.size() != 3) return malformed("[\"id\",K,NODE]");
     std::size_t number = shared_.size();
     if (items.children[1].as_unsigned() != number) {
@@ -346,7 +337,7 @@ class Decoder {
     if (!items.children[2].is_array())
       return make_error(ErrorCode::tree_malformed_id, "an id marks a scalar");
     shared_.emplace_back();
-    Result<NodeId> id = node(items.children[2], depth + 1, &number);
+    Result<NodeId> id = node(items.children[2], &number);
     if (!id) return below(2, std::move(id).error());
     shared_[number] = {*id, false};
     return id;
@@ -380,10 +371,10 @@ class Decoder {
     if (!wide && magnitude < static_cast<std::uint64_t>(kIntegerBound)) {
       return bad_number("an int of magnitude below 2^53 must be a JSON number");
     }
-    if (wide || magnitude > static_cast<std::uint64_t>(INT64_MAX))
-      return tree_.add_big_integer(text);
-    const auto value = static_cast<std::int64_t>(magnitude);
-    return tree_.add_integer(text.size() != digits.size() ? -value : value);
+    const std::uint64_t most = std::uint64_t{INT64_MAX} + (text.size() != digits.size() ? 1 : 0);
+    if (wide || magnitude > most) return tree_.add_big_integer(text);
+    const std::uint64_t value = text.size() != digits.size() ? ~magnitude + 1 : magnitude;
+    return tree_.add_integer(static_cast<std::int64_t>(value));
   }
 
   Result<NodeId> float_node(const Items& items) {
@@ -406,7 +397,7 @@ class Decoder {
     return tree_.add_string(*text);
   }
 
-  Result<NodeId> bytes_node(const Items& items, std::size_t depth) {
+  Result<NodeId> bytes_node(const Items& items) {
     if (items.children.size() != 2)
       return malformed("[\"bytes\",HEX] or [\"bytes\",[\"tensor\",NAME]]");
     const JsonValue contents = items.children[1];
@@ -416,7 +407,7 @@ class Decoder {
       return tree_.add_bytes(*bytes);
     }
     if (!contents.is_array()) return malformed("hex or a tensor node");
-    FLATBED_ASSIGN(const Items inner, open(contents, depth + 1));
+    FLATBED_ASSIGN(const Items inner, open(contents));
     if (inner.tag != "tensor" || inner.children.size() != 2) return malformed("[\"tensor\",NAME]");
     FLATBED_ASSIGN(const TensorInfo* tensor, tensor_named(inner.children[1]));
     if (tensor->dtype != Dtype::u8 || tensor->shape.size() != 1)
@@ -456,6 +447,11 @@ class Decoder {
 
 Result<ValueTree> decode_tree(std::string_view json, const TensorByName& tensor_by_name) {
   FLATBED_ASSIGN(const JsonDocument document, JsonDocument::parse_copy(json, kTreeRules));
+  // The parser lets empty arrays and objects pass one level deeper.
+  if (document.root().depth() > kMaxDepth) {
+    return make_error(ErrorCode::tree_too_deep, "flatbed.tree: nests more than ", kMaxDepth,
+                      " levels");
+  }
   // simdjson reads -0 as 0.
   if (const auto zeros = find_negative_zeros(json); !zeros.empty()) {
     return with_context("flatbed.tree",

@@ -153,13 +153,15 @@ class Encoder {
     return {};
   }
 
-  // A list, dict or object may be part of itself; a tuple, or an object within its own arguments,
-  // cannot be built.
+  // A list, dict or object may be part of itself; a tuple, an object within its own arguments, or a
+  // tensor within its attributes, cannot be built.
   Result<void> reference(Value value) {
     for (const NodeId open : unfinished_) {
       if (open != value.id()) continue;
+      const Kind kind = value.kind();
       return make_error(ErrorCode::tree_not_representable, "a ",
-                        value.kind() == Kind::tuple ? "tuple" : "call", " that contains itself");
+                        kind == Kind::tuple ? "tuple" : (kind == Kind::tensor ? "tensor" : "call"),
+                        " that contains itself");
     }
     out_ += str_cat("[\"ref\",", ids_[value.id()], "]");
     return {};
@@ -182,11 +184,14 @@ class Encoder {
       default:
         break;
     }
-    if (depth > kMaxDepth) {
-      return make_error(ErrorCode::tree_not_representable, "nests more than ", kMaxDepth,
-                        " levels");
-    }
+    FLATBED_TRY(check_depth(depth));
     return array(value, depth);
+  }
+
+  // `depth`: of an array or object that is about to be written.
+  static Result<void> check_depth(std::size_t depth) {
+    if (depth <= kMaxDepth) return {};
+    return make_error(ErrorCode::tree_not_representable, "nests more than ", kMaxDepth, " levels");
   }
 
   Result<void> text(std::string_view json) {
@@ -210,7 +215,7 @@ class Encoder {
       case Kind::big_integer:
         return text(str_cat("[\"int\",\"", value.text(), "\"]"));
       case Kind::bytes:
-        return bytes(value);
+        return bytes(value, depth);
       case Kind::list:
         return list(value, depth);
       case Kind::tuple:
@@ -240,9 +245,10 @@ class Encoder {
     }
   }
 
-  Result<void> bytes(Value value) {
+  Result<void> bytes(Value value, std::size_t depth) {
     out_ += "[\"bytes\",";
     if (const auto index = value.tensor()) {
+      FLATBED_TRY(check_depth(depth + 1));
       out_ += "[\"tensor\",";
       append_json_string(out_, names_[*index]);
       return text("]]");
@@ -301,10 +307,7 @@ class Encoder {
     unfinished_.push_back(value.id());
     FLATBED_TRY(child(value.callable(), depth, tree_.value(kNoNode), 0));
     out_ += ',';
-    if (depth + 1 > kMaxDepth) {
-      return make_error(ErrorCode::tree_not_representable, "nests more than ", kMaxDepth,
-                        " levels");
-    }
+    FLATBED_TRY(check_depth(depth + 1));
     FLATBED_TRY(tuple(value.arguments(), depth + 1));
     unfinished_.pop_back();
     const std::optional<Value> state = value.state();
@@ -327,9 +330,13 @@ class Encoder {
   Result<void> tensor(Value value, std::size_t depth) {
     out_ += "[\"tensor\",";
     append_json_string(out_, names_[*value.tensor()]);
-    if (value.attributes() == TensorAttributes{}) return text("]");
+    const TensorAttributes& of = value.attributes();
+    if (of == TensorAttributes{}) return text("]");
+    FLATBED_TRY(check_depth(depth + (of.stride || of.shape ? 2 : 1)));
+    unfinished_.push_back(value.id());
     out_ += ",{";
-    FLATBED_TRY(attributes(value.attributes(), depth + 1));
+    FLATBED_TRY(attributes(of, depth + 1));
+    unfinished_.pop_back();
     return text("}]");
   }
 
@@ -376,8 +383,8 @@ class Encoder {
   std::span<const std::string> names_;
   std::vector<std::uint8_t> visits_;
   std::vector<std::uint32_t> ids_;  // per node: its number in the text, once opened
-  std::vector<NodeId>
-      unfinished_;  // tuples, and objects in their arguments, around the place being written
+  // Around the place being written: tuples, objects in their arguments, tensors.
+  std::vector<NodeId> unfinished_;
   std::uint32_t next_id_ = 0;
   std::string out_;
 };

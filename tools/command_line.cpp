@@ -142,7 +142,9 @@ void add_convert(CLI::App& app, CommandLine::Parsed& parsed) {
       "done; 5 some of several inputs failed; 130 interrupted, nothing partial is left.\n\n"
       "The JSON object has exit_code, the counts converted, planned, skipped, failed and\n"
       "not_started, and files [{input, output, status, found, chosen, tensors, nbytes,\n"
-      "file_nbytes, content, durable, seconds, notes, error {code, name, message}}].");
+      "file_nbytes, content, durable, seconds, notes, error {code, name, message}}]; or, when "
+      "nothing\n"
+      "was started, exit_code and error.");
 }
 
 }  // namespace

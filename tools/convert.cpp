@@ -102,7 +102,7 @@ class ConvertRun {
     const std::lock_guard lock(mutex_);
     progress_.clear();
     output_.write(text);
-    if (stdout_is_terminal()) (void)output_.flush();  // main() flushes again and reports
+    static_cast<void>(output_.flush());  // so that logs grow line by line; main() reports errors
   }
 
   std::size_t count(Status status) const {
@@ -195,18 +195,26 @@ Result<void> make_out_dir(const ConvertOptions& options) {
                                                 path_text(options.out_dir), failed.message())};
 }
 
+// Nothing was started.
+ExitCode refuse(const Error& error, ExitCode code, const ConvertOptions& options, Output& output) {
+  if (options.form == Form::json) {
+    JsonWriter json(output);
+    json.begin_object().key("error").error(error);
+    json.key("exit_code").number(static_cast<std::uint64_t>(code)).end_object();
+    output.write("\n");
+  }
+  print_error(error);
+  return code;
+}
+
 }  // namespace
 
 ExitCode run_convert(const ConvertOptions& options, Output& output) {
   catch_interrupts();
   Result<ConvertJobs> plan = plan_jobs(options);
-  if (!plan) {
-    print_error(plan.error());
-    return ExitCode::usage;
-  }
+  if (!plan) return refuse(plan.error(), ExitCode::usage, options, output);
   if (const Result<void> made = make_out_dir(options); !made) {
-    print_error(made.error());
-    return ExitCode::failure;
+    return refuse(made.error(), ExitCode::failure, options, output);
   }
   return ConvertRun(options, *std::move(plan), output).run();
 }

@@ -79,6 +79,7 @@ SaveOptions save_options(const ConvertOptions& options, const ConvertWatch& watc
   SaveOptions save;
   save.seal = options.seal;
   save.sync = options.sync;
+  save.dry_run = options.dry_run;
   save.allow_large_header = options.allow_large_header;
   save.threads = std::max(2U, std::thread::hardware_concurrency()) / std::max(1U, options.jobs);
   save.threads = std::clamp(save.threads, 1U, 8U);
@@ -102,12 +103,8 @@ Result<void> convert_data(const ConvertJob& job, const Checkpoint& input,
         "without a seal the file holds the tensors alone: no nested structure, no aliases");
   }
   watch.announce(outcome);
-  if (options.dry_run) {
-    outcome.status = Status::planned;
-    return {};
-  }
   FLATBED_ASSIGN(outcome.report, save(job.output, plan, save_options(options, watch)));
-  outcome.status = Status::converted;
+  outcome.status = options.dry_run ? Status::planned : Status::converted;
   return {};
 }
 

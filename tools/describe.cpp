@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "format_text.hpp"
+#include "value_text.hpp"
 
 namespace flatbed::tool {
 namespace {
@@ -98,6 +99,8 @@ std::string other_kind(Value root) {
       return fmt::format("list of {}", count_text(root.size(), "item"));
     case Kind::tuple:
       return fmt::format("tuple of {}", count_text(root.size(), "item"));
+    case Kind::object:
+      return fmt::format("pickled {}", class_name(root));
     default:
       return "nested structure";
   }

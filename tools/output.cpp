@@ -35,7 +35,9 @@ void Output::stop() {
 }
 
 Error about(const std::filesystem::path& path, Error error) {
-  if (error.message.starts_with(path.native())) return error;
+  const std::string& name = path.native();
+  const std::string_view message = error.message;
+  if (message.starts_with(name) || message.starts_with(fmt::format("'{}'", name))) return error;
   return with_context(path_text(path), std::move(error));
 }
 

@@ -29,6 +29,7 @@ std::string tensor_node_text(Value value, std::span<const TensorInfo> tensors) {
   if (attributes.parameter) text += " parameter";
   if (attributes.requires_grad) text += " requires_grad";
   if (!attributes.device.empty()) text += fmt::format(" {}", safe_text(attributes.device));
+  if (attributes.state != kNoNode) text += " with Python attributes";
   return text;
 }
 

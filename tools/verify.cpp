@@ -178,6 +178,7 @@ ExitCode run_verify(const VerifyCommandOptions& options, Output& output) {
       write_json(finding, json);
     } else if (!options.quiet || code != ExitCode::ok) {
       write_text(finding, output);
+      static_cast<void>(output.flush());  // so that logs grow line by line; main() reports errors
     }
   }
   if (interrupted()) worst = ExitCode::interrupted;

@@ -29,20 +29,11 @@
 #include <vector>
 
 #include "flatbed/result.hpp"
+#include "flatbed/seal_state.hpp"
 #include "flatbed/tensor.hpp"
 #include "flatbed/value.hpp"
 
 namespace flatbed {
-
-// The states of spec S6 that an opened file can be in.
-enum class SealState : std::uint8_t {
-  unsealed,
-  sealed,
-  annotated,  // content right; other metadata or the JSON form changed after sealing
-  newer,      // sealed by a later version of the format: tensors only
-  broken,     // seen only with CheckSeal::off: otherwise it is an error
-};
-[[nodiscard]] std::string_view name(SealState state) noexcept;
 
 // What open() demands (spec S6).
 enum class CheckSeal : std::uint8_t { if_sealed, required, off };

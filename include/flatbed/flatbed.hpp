@@ -7,6 +7,7 @@
 #include "flatbed/error.hpp"       // IWYU pragma: export
 #include "flatbed/result.hpp"      // IWYU pragma: export
 #include "flatbed/save.hpp"        // IWYU pragma: export
+#include "flatbed/seal_state.hpp"  // IWYU pragma: export
 #include "flatbed/tensor.hpp"      // IWYU pragma: export
 #include "flatbed/value.hpp"       // IWYU pragma: export
 #include "flatbed/verify.hpp"      // IWYU pragma: export

@@ -58,8 +58,9 @@ struct Progress {
 
 struct SaveOptions {
   bool seal = true;
-  bool sync = true;     // false: no fsync; the file is complete but may not survive a power cut
-  bool replace = true;  // false: an existing target is file_exists
+  bool sync = true;      // false: no fsync; the file is complete but may not survive a power cut
+  bool replace = true;   // false: an existing target is file_exists
+  bool dry_run = false;  // true: everything is checked, nothing is written
   bool allow_large_header = false;  // above 25,000,000 bytes, which the Hub and others refuse
   unsigned threads = 2;             // that read and hash; at most 16 are used
   // Called from the calling thread, at most every few MiB.

@@ -95,6 +95,9 @@ class Value {
       const;  // index into the tensors the tree belongs to
   [[nodiscard]] const TensorAttributes& attributes() const;  // tensor; default ones for the rest
 
+  // Another node of the same tree, such as attributes().state.
+  [[nodiscard]] Value node(NodeId id) const { return {tree_, id}; }
+
   // The value at a dotted path: dict keys (the longest key that matches first; ints and
   // True/False/None by their text), indices of lists and tuples, and for objects their pairs,
   // appended items or the dict of their state. "" is this value. Errors: path_not_found, naming the
@@ -112,6 +115,9 @@ class ValueTree {
   void set_root(NodeId id) { root_ = id; }
   [[nodiscard]] std::size_t size() const noexcept { return nodes_.size(); }  // nodes
   [[nodiscard]] Value value(NodeId id) const { return {this, id}; }
+
+  // Room for about this many nodes, so that building need not move what is there.
+  void reserve(std::size_t nodes);
 
   NodeId add_none();
   NodeId add_boolean(bool value);

@@ -30,7 +30,8 @@ bool skip_number(std::string_view json, std::size_t& at) {
     if (at < json.size() && (json[at] == '+' || json[at] == '-')) ++at;
     if (!skip_digits(json, at)) return false;
   }
-  return at == json.size() || !(is_digit(json[at]) || json[at] == '.' || json[at] == '-');
+  constexpr std::string_view kAfter = " \t\r\n,]}";
+  return at == json.size() || kAfter.find(json[at]) != kAfter.npos;
 }
 
 // simdjson gives one error for numbers that are malformed and for those that do not fit 64 bits.

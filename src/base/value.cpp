@@ -327,6 +327,13 @@ void ValueTree::set_tensor(NodeId tensor_or_array_or_bytes, std::uint32_t tensor
   nodes_[tensor_or_array_or_bytes].small = tensor;
 }
 
+void ValueTree::reserve(std::size_t nodes) {
+  // The proportions of a state dict's pickle.
+  nodes_.reserve(nodes);
+  children_.reserve(nodes * 5 / 2);
+  runs_.reserve(nodes * 3 / 4);
+}
+
 void ValueTree::renumber_tensors(std::span<const std::uint32_t> numbers) {
   for (Node& node : nodes_) {
     const bool in_tensor = node.kind == Kind::bytes && node.large == kInTensor;
@@ -362,7 +369,7 @@ void ValueTree::extend(std::uint32_t run_index, std::span<const NodeId> ids) {
     if (!last) {
       const std::size_t begin = children_.size();
       children_.resize(begin + capacity);
-      std::copy_n(children_.begin() + run.begin, run.size,
+      std::copy_n(children_.begin() + static_cast<std::ptrdiff_t>(run.begin), run.size,
                   children_.begin() + static_cast<std::ptrdiff_t>(begin));
       run.begin = begin;
     } else {

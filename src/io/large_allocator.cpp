@@ -27,6 +27,12 @@ void* allocate_large(std::size_t nbytes) {
   return memory;
 }
 
+LargeBlock try_allocate_large(std::size_t nbytes) noexcept {
+  void* memory = ::operator new (nbytes, std::align_val_t{kHugePage}, std::nothrow);
+  if (memory != nullptr) prefer_huge_pages(memory, nbytes);
+  return LargeBlock(static_cast<std::byte*>(memory));
+}
+
 void free_large(void* memory) noexcept { ::operator delete (memory, std::align_val_t{kHugePage}); }
 
 }  // namespace flatbed

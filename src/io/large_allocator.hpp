@@ -1,9 +1,11 @@
-// LargeAllocator: a standard allocator that asks for huge pages for blocks of a MiB or more.
-// Touching fresh memory costs a fault per page; with 4 KiB pages that is most of the time it takes
-// to open a large header.
+// LargeAllocator: a standard allocator for blocks that are read into. Touching fresh memory costs a
+// fault per page, which with 4 KiB pages is most of the time it takes to open a large header: it
+// asks for huge pages. And the kernel copies at half speed to a buffer that begins 16 bytes into a
+// page, as malloc's large blocks do: it aligns.
 #pragma once
 
 #include <cstddef>
+#include <memory>
 #include <new>
 #include <vector>
 
@@ -14,13 +16,20 @@ namespace flatbed {
 [[nodiscard]] void* allocate_large(std::size_t nbytes);
 void free_large(void* memory) noexcept;
 
+// The same for whom a failure is an error to report: null when there is no memory.
+struct FreeLarge {
+  void operator()(std::byte* memory) const noexcept { free_large(memory); }
+};
+using LargeBlock = std::unique_ptr<std::byte, FreeLarge>;
+[[nodiscard]] LargeBlock try_allocate_large(std::size_t nbytes) noexcept;
+
 // Asks for huge pages for the whole ones within the block, which must not be touched yet. A hint.
 void prefer_huge_pages(void* memory, std::size_t nbytes) noexcept;
 
 template <typename T>
 struct LargeAllocator {
   using value_type = T;
-  static constexpr std::size_t kLarge = 1 << 20;
+  static constexpr std::size_t kLarge = 256 * 1024;
 
   LargeAllocator() = default;
   template <typename U>

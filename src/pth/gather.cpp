@@ -2,8 +2,9 @@
 
 #include <algorithm>
 #include <cstring>
-#include <memory>
 #include <vector>
+
+#include "io/large_allocator.hpp"
 
 namespace flatbed::pth {
 
@@ -169,7 +170,7 @@ class Gatherer {
       const std::uint64_t count = std::min(fit, rows.size - r);
       FLATBED_TRY(dense ? read_(from + r * rows.from, stage((count - 1) * pitch + length))
                         : read_rows(from + r * rows.from, {length, 0, 0}, {count, rows.from, 0}));
-      const Staged staged{stage_.get(), columns, {count, pitch, rows.to}};
+      const Staged staged{stage_.data(), columns, {count, pitch, rows.to}};
       scatter(staged, element_, out + r * rows.to);
     }
     return {};
@@ -193,8 +194,8 @@ class Gatherer {
   }
 
   std::span<std::byte> stage(std::uint64_t nbytes) {
-    if (!stage_) stage_ = std::make_unique_for_overwrite<std::byte[]>(kStage);
-    return {stage_.get(), nbytes};
+    stage_.resize(kStage);
+    return std::span(stage_).first(nbytes);
   }
 
   std::uint32_t element_;
@@ -204,13 +205,14 @@ class Gatherer {
   std::vector<std::uint64_t> inner_;  // inner_[i]: elements of one index of dimension i - 1
   std::uint64_t base_ = 0;
   std::uint64_t done_ = 0;  // bytes of the output that are filled
-  std::unique_ptr<std::byte[]> stage_;
+  ByteBuffer stage_;
 };
 
 }  // namespace
 
 Result<void> gather(const StridedView& view, std::uint64_t first, std::span<std::byte> out,
                     const ReadStorage& read) {
+  if (out.empty()) return {};
   return Gatherer(view, out, read).run(first, out.size() / view.element_nbytes);
 }
 

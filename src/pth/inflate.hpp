@@ -1,9 +1,9 @@
 // InflateReader: random access into one deflated zip record (raw deflate, RFC 1951).
 //
-// Reading at rising offsets inflates each byte once. Reading elsewhere goes on from the nearest of at most 64 kept
-// states, which stand 16 MiB apart (further in larger records), so that a jump costs a bounded amount of work.
-// Owns its buffers and states, borrows the file, which must outlive it. Move-only, for one thread at a time.
-// This is the only unit that includes zlib.h.
+// Reading at rising offsets inflates each byte once. Reading elsewhere goes on from the nearest of
+// at most 64 kept states, which stand 16 MiB apart (further in larger records), so that a jump
+// costs a bounded amount of work. Owns its buffers and states, borrows the file, which must outlive
+// it. Move-only, for one thread at a time. This is the only unit that includes zlib.h.
 #pragma once
 
 #include <cstddef>
@@ -23,23 +23,30 @@ struct DeflatedRecord {
   std::uint64_t nbytes = 0;
 };
 
-// A deflated byte yields at most 1,032 bytes: a record that claims more is refused before it is inflated.
+// A deflated byte yields at most 1,032 bytes: a record that claims more is refused before it is
+// inflated.
 inline constexpr std::uint64_t kMaxInflateRatio = 1032;
-[[nodiscard]] constexpr bool may_inflate_to(std::uint64_t stored_nbytes, std::uint64_t nbytes) noexcept {
+[[nodiscard]] constexpr bool may_inflate_to(std::uint64_t stored_nbytes,
+                                            std::uint64_t nbytes) noexcept {
   return nbytes / kMaxInflateRatio <= stored_nbytes;
 }
 
+inline constexpr std::uint64_t kInflateInterval = 16 * 1024 * 1024;
+
 class InflateReader {
  public:
-  // Errors: zip_deflate_malformed (an impossible ratio), zip_out_of_bounds, resource_exhausted.
-  [[nodiscard]] static Result<InflateReader> open(const File& file, const DeflatedRecord& record);
+  // `interval`: the distance of the first kept states. Errors: zip_deflate_malformed (an impossible
+  // ratio), zip_out_of_bounds, resource_exhausted.
+  [[nodiscard]] static Result<InflateReader> open(const File& file, const DeflatedRecord& record,
+                                                  std::uint64_t interval = kInflateInterval);
 
   InflateReader(InflateReader&&) noexcept;
   InflateReader& operator=(InflateReader&&) noexcept;
   ~InflateReader();
 
-  // Fills `out` from `offset` of the inflated record. Whoever reads up to the end also learns whether the stream ends
-  // there. Errors: zip_deflate_malformed, invalid_argument (outside the record), those of File::read_at.
+  // Fills `out` from `offset` of the inflated record. Whoever reads up to the end also learns
+  // whether the stream ends there. Errors: zip_deflate_malformed, invalid_argument (outside the
+  // record), those of File::read_at.
   [[nodiscard]] Result<void> read(std::uint64_t offset, std::span<std::byte> out);
 
  private:

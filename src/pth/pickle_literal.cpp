@@ -60,7 +60,8 @@ void append_utf8(std::string& out, std::uint32_t c) {
   for (unsigned i = tails; i-- > 0;) out += static_cast<char>(0x80 | (c >> (6 * i) & 0x3F));
 }
 
-// One escape of a Python 2 str, after its backslash. Returns how much of `text` it takes; 0: it is none.
+// One escape of a Python 2 str, after its backslash. Returns how much of `text` it takes; 0: it is
+// none.
 std::size_t unescape(std::string_view text, std::string& out) {
   if (text.empty()) return 0;
   constexpr std::string_view kFrom = "\\'\"abfnrtv";
@@ -87,12 +88,14 @@ std::size_t unescape(std::string_view text, std::string& out) {
 Result<PickleInteger> parse_decimal(std::string_view text) {
   const bool negative = text.starts_with('-');
   const std::string_view digits = text.substr(negative ? 1 : 0);
-  if (digits.empty() || !std::all_of(digits.begin(), digits.end(), is_digit)) return malformed("integer", text);
+  if (digits.empty() || !std::all_of(digits.begin(), digits.end(), is_digit))
+    return malformed("integer", text);
   if (digits.size() > kMaxDecimalDigits)
-    return make_error(ErrorCode::pickle_limit, "an integer of ", digits.size(), " decimal digits, the limit is ",
-                      kMaxDecimalDigits);
+    return make_error(ErrorCode::pickle_limit, "an integer of ", digits.size(),
+                      " decimal digits, the limit is ", kMaxDecimalDigits);
   std::int64_t value = 0;
-  if (std::from_chars(text.data(), text.data() + text.size(), value).ec == std::errc{}) return PickleInteger{value, {}};
+  if (std::from_chars(text.data(), text.data() + text.size(), value).ec == std::errc{})
+    return PickleInteger{value, {}};
   std::vector<std::uint8_t> magnitude;
   for (const char digit : digits) {
     unsigned carry = static_cast<unsigned>(digit - '0');
@@ -106,8 +109,11 @@ Result<PickleInteger> parse_decimal(std::string_view text) {
   return from_magnitude(magnitude, negative);
 }
 
-PickleInteger parse_long(std::string_view bytes) {
-  if (bytes.empty()) return {};
+Result<PickleInteger> parse_long(std::string_view bytes) {
+  if (bytes.empty()) return PickleInteger{};
+  if (bytes.size() > kMaxLongBytes)
+    return make_error(ErrorCode::pickle_limit, "an integer of ", bytes.size(),
+                      " bytes, the limit is ", kMaxLongBytes);
   const bool negative = (static_cast<std::uint8_t>(bytes.back()) & 0x80) != 0;
   std::vector<std::uint8_t> magnitude(bytes.begin(), bytes.end());
   if (negative) {
@@ -124,7 +130,8 @@ PickleInteger parse_long(std::string_view bytes) {
 Result<double> parse_float(std::string_view text) {
   constexpr std::string_view kFiniteDigits = "0123456789+-.e";
   const bool finite = text.find_first_not_of(kFiniteDigits) == std::string_view::npos;
-  if (!finite && text != "inf" && text != "-inf" && text != "nan" && text != "-nan") return malformed("float", text);
+  if (!finite && text != "inf" && text != "-inf" && text != "nan" && text != "-nan")
+    return malformed("float", text);
   double value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (error != std::errc{} || end != text.data() + text.size()) return malformed("float", text);
@@ -132,7 +139,8 @@ Result<double> parse_float(std::string_view text) {
 }
 
 Result<std::string> parse_quoted(std::string_view text) {
-  if (text.size() < 2 || text.front() != text.back() || (text.front() != '\'' && text.front() != '"'))
+  if (text.size() < 2 || text.front() != text.back() ||
+      (text.front() != '\'' && text.front() != '"'))
     return malformed("quoted string", text);
   const char quote = text.front();
   std::string out;

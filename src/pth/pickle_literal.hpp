@@ -1,6 +1,6 @@
-// The literals of a pickle: integers of any size, floats and strings in the text forms of protocols 0 and 1, and two's
-// complement integers. Pure functions, stricter than Python's where Python is lax (underscores, blanks, signs): picklers
-// write one form, and anything else is pickle_literal.
+// The literals of a pickle: integers of any size, floats and strings in the text forms of protocols
+// 0 and 1, and two's complement integers. Pure functions, stricter than Python's where Python is
+// lax (underscores, blanks, signs): picklers write one form, and anything else is pickle_literal.
 #pragma once
 
 #include <cstddef>
@@ -15,6 +15,7 @@ namespace flatbed::pth {
 
 // Decimal integers are converted in quadratic time; Python has the same limit.
 inline constexpr std::size_t kMaxDecimalDigits = 4300;
+inline constexpr std::size_t kMaxLongBytes = 1 << 20;
 
 // An int: in 64 bits where it fits, else as hex digits ("-1f" style).
 struct PickleInteger {
@@ -25,8 +26,8 @@ struct PickleInteger {
 // -?[0-9]+
 [[nodiscard]] Result<PickleInteger> parse_decimal(std::string_view text);
 
-// Little-endian two's complement of any length; no bytes are 0.
-[[nodiscard]] PickleInteger parse_long(std::string_view bytes);
+// Little-endian two's complement; no bytes are 0.
+[[nodiscard]] Result<PickleInteger> parse_long(std::string_view bytes);
 
 // What repr() gives for a float, also "inf", "-inf" and "nan".
 [[nodiscard]] Result<double> parse_float(std::string_view text);
@@ -34,7 +35,8 @@ struct PickleInteger {
 // A Python 2 str literal with its quotes: the bytes that it stands for.
 [[nodiscard]] Result<std::string> parse_quoted(std::string_view text);
 
-// "raw-unicode-escape": Latin-1 with \uXXXX and \UXXXXXXXX. The result is UTF-8, lone surrogates as 3 bytes.
+// "raw-unicode-escape": Latin-1 with \uXXXX and \UXXXXXXXX. The result is UTF-8, lone surrogates as
+// 3 bytes.
 [[nodiscard]] Result<std::string> parse_raw_unicode(std::string_view text);
 
 // The Latin-1 bytes of a text whose characters are all below U+0100; false: they are not.

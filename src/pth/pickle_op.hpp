@@ -1,5 +1,5 @@
-// The pickle opcodes of protocols 0 to 5, one row each: byte, name, operand, group. The enum and the table by byte both
-// come from these rows.
+// The pickle opcodes of protocols 0 to 5, one row each: byte, name, operand, group. The enum and
+// the table by byte both come from these rows.
 #pragma once
 
 #include <array>
@@ -12,15 +12,22 @@ namespace flatbed::pth {
 // What follows an opcode in the stream.
 enum class Operand : std::uint8_t {
   none,
-  u8, u16, i32, u32, u64,    // little endian
-  f64,                       // big endian
-  text8, text32, text64,     // a length of that many bits, then the bytes
-  text_i32,                  // a signed length, then the bytes
-  line,                      // text up to a newline
+  u8,
+  u16,
+  i32,
+  u32,
+  u64,  // little endian
+  f64,  // big endian
+  text8,
+  text32,
+  text64,    // a length of that many bits, then the bytes
+  text_i32,  // a signed length, then the bytes
+  line,      // text up to a newline
   two_lines,
 };
 
-// The bytes of an operand that has a fixed number of them, or of the length before a text; 0: none, or lines.
+// The bytes of an operand that has a fixed number of them, or of the length before a text; 0: none,
+// or lines.
 [[nodiscard]] constexpr std::uint8_t operand_nbytes(Operand operand) noexcept {
   switch (operand) {
     case Operand::u8:

@@ -1,5 +1,5 @@
-// The names that Python 2 gave to modules and classes which Python 3 renamed. Picklers of protocols 0 to 2 write the old
-// ones, whatever Python they run in.
+// The names that Python 2 gave to modules and classes which Python 3 renamed. Picklers of protocols
+// 0 to 2 write the old ones, whatever Python they run in.
 #pragma once
 
 #include <string_view>

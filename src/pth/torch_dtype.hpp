@@ -1,4 +1,5 @@
-// torch's element types: what they are called, how wide they are, and as what they are stored (spec T6).
+// torch's element types: what they are called, how wide they are, and as what they are stored (spec
+// T6).
 #pragma once
 
 #include <array>
@@ -23,10 +24,10 @@ struct TorchDtype {
   std::string_view name;     // torch.<name>
   std::string_view storage;  // torch.<storage>; empty: only ever in an UntypedStorage
   Dtype dtype;
-  std::uint8_t nbytes;       // of one torch element
-  std::uint8_t unit;         // in which big-endian data is reversed: half of a complex number
+  std::uint8_t nbytes;  // of one torch element
+  std::uint8_t unit;    // in which big-endian data is reversed: half of a complex number
   StoredAs stored_as;
-  bool named;                // the stored dtype does not say which torch dtype it is
+  bool named;  // the stored dtype does not say which torch dtype it is
   bool complex;
 };
 

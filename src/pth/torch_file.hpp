@@ -1,7 +1,8 @@
 // read_torch_zip(): what a PyTorch zip file (torch >= 1.6) holds, without running a line of it.
 //
-// The result is plain data: a value tree whose tensor nodes count into `tensors`, the tensors as views into storages,
-// and where each storage's record lies in the file. Names are not given here; the checkpoint does that.
+// The result is plain data: a value tree whose tensor nodes count into `tensors`, the tensors as
+// views into storages, and where each storage's record lies in the file. Names are not given here;
+// the checkpoint does that.
 #pragma once
 
 #include <cstdint>
@@ -22,41 +23,43 @@ struct TorchStorage {
   std::uint64_t stored_offset = 0;  // of the record's first stored byte in the file
   std::uint64_t stored_nbytes = 0;
   bool deflated = false;
-  std::uint32_t swap_unit = 1;      // > 1: big endian, to be reversed in units of this many bytes
+  std::uint32_t swap_unit = 1;  // > 1: big endian, to be reversed in units of this many bytes
 };
 
 inline constexpr std::uint32_t kNoStorage = 0xFFFFFFFF;
 
-// One dense tensor, as torch sees it (sizes, strides) and as it will be stored (dtype, stored shape, spec T6).
+// One dense tensor, as torch sees it (sizes, strides) and as it will be stored (dtype, stored
+// shape, spec T6).
 struct TorchTensor {
   std::uint32_t storage = kNoStorage;  // kNoStorage: the contents are held[held]
   std::uint32_t held = 0;
-  Dtype dtype = Dtype::u8;             // stored dtype
-  std::uint32_t element_nbytes = 1;    // of one torch element (16 for complex128)
-  std::uint32_t rank = 0;              // of torch's sizes and strides
+  Dtype dtype = Dtype::u8;           // stored dtype
+  std::uint32_t element_nbytes = 1;  // of one torch element (16 for complex128)
+  std::uint32_t rank = 0;            // of torch's sizes and strides
   std::uint32_t stored_rank = 0;
-  std::size_t dims = 0;                // into TorchFile::dims: rank sizes, rank strides, stored_rank stored sizes
-  std::uint64_t offset = 0;            // into the storage, in elements
-  std::uint64_t nbytes = 0;            // of the contiguous contents
-  bool contiguous = true;              // the contents are the bytes at offset, up to byte order and deflation
-  bool conjugate = false;              // imaginary parts are to be negated
-  bool negate = false;                 // all (real) values are to be negated
+  std::size_t dims = 0;  // into TorchFile::dims: rank sizes, rank strides, stored_rank stored sizes
+  std::uint64_t offset = 0;  // into the storage, in elements
+  std::uint64_t nbytes = 0;  // of the contiguous contents
+  bool contiguous = true;    // the contents are the bytes at offset, up to byte order and deflation
+  bool conjugate = false;    // imaginary parts are to be negated
+  bool negate = false;       // all (real) values are to be negated
 };
 
 struct TorchFile {
   ValueTree tree;
   std::vector<TorchStorage> storages;
-  std::vector<TorchTensor> tensors;   // equal views of one storage are one tensor (spec A1); empty ones never are
+  // Equal views of one storage are one tensor (spec A1); empty ones never are.
+  std::vector<TorchTensor> tensors;
   std::vector<std::uint64_t> dims;
-  std::vector<std::string> held;      // contents of bytes objects longer than kLongBytes
-  std::vector<std::string> notes;     // what a user should know, e.g. dropped hooks
+  std::vector<std::string> held;   // contents of bytes objects longer than kLongBytes
+  std::vector<std::string> notes;  // what a user should know, e.g. dropped hooks
 };
 
 // Bytes objects longer than this become tensors of their own (spec T2).
 inline constexpr std::size_t kLongBytes = 1024;
 
-// `file` begins with a zip local header. Errors: zip_*, pickle_*, the torch group, unsupported_layout (TorchScript and
-// other zips that torch.save did not write).
+// `file` begins with a zip local header. Errors: zip_*, pickle_*, the torch group,
+// unsupported_layout (TorchScript and other zips that torch.save did not write).
 [[nodiscard]] Result<TorchFile> read_torch_zip(const File& file);
 
 }  // namespace flatbed::pth

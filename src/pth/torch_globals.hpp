@@ -1,5 +1,6 @@
-// TorchGlobals: the closed list of classes and functions that flatbed understands in a pickle. Each occurs in a tree as
-// one node, so that a call finds its meaning by the node's number. Names match exactly; all others mean nothing.
+// TorchGlobals: the closed list of classes and functions that flatbed understands in a pickle. Each
+// occurs in a tree as one node, so that a call finds its meaning by the node's number. Names match
+// exactly; all others mean nothing.
 #pragma once
 
 #include <cstdint>
@@ -13,16 +14,24 @@ namespace flatbed::pth {
 
 enum class Meaning : std::uint8_t {
   none,
-  bytes, bytearray, set, frozenset, ordered_dict,
+  bytes,
+  bytearray,
+  set,
+  frozenset,
+  ordered_dict,
   encode,      // _codecs.encode: how protocols 0 to 2 spell bytes
   get_layout,  // torch.serialization._get_layout
-  rebuild_tensor, rebuild_tensor_v2, rebuild_tensor_v3,
+  rebuild_tensor,
+  rebuild_tensor_v2,
+  rebuild_tensor_v3,
   rebuild_qtensor,
-  rebuild_parameter, rebuild_parameter_with_state,
+  rebuild_parameter,
+  rebuild_parameter_with_state,
   rebuild_from_type,
-  tensor_class, parameter_class,
+  tensor_class,
+  parameter_class,
   size_class,
-  storage_class,         // of one dtype
+  storage_class,  // of one dtype
   untyped_storage_class,
   dtype,
 };
@@ -33,7 +42,8 @@ struct TorchGlobal {
 };
 
 // What torch means by this name.
-[[nodiscard]] TorchGlobal find_torch_global(std::string_view module, std::string_view qualname) noexcept;
+[[nodiscard]] TorchGlobal find_torch_global(std::string_view module,
+                                            std::string_view qualname) noexcept;
 
 // For one thread; borrows nothing.
 class TorchGlobals {

@@ -13,7 +13,9 @@ namespace flatbed::pth {
 namespace {
 
 // 'latin1', 'utf-8': the codecs by which pickles of protocols 0 to 2 spell bytes.
-bool is_latin1(std::string_view codec) { return codec == "latin1" || codec == "latin-1" || codec == "iso-8859-1"; }
+bool is_latin1(std::string_view codec) {
+  return codec == "latin1" || codec == "latin-1" || codec == "iso-8859-1";
+}
 bool is_utf8_codec(std::string_view codec) { return codec == "utf-8" || codec == "utf8"; }
 
 bool rebuilds_tensor(Meaning meaning) {
@@ -23,7 +25,9 @@ bool rebuilds_tensor(Meaning meaning) {
 
 // The number of arguments of a Parameter's rebuild function; 0: it is none.
 std::size_t parameter_arguments(Meaning meaning) {
-  return meaning == Meaning::rebuild_parameter ? 3 : meaning == Meaning::rebuild_parameter_with_state ? 4 : 0;
+  return meaning == Meaning::rebuild_parameter              ? 3
+         : meaning == Meaning::rebuild_parameter_with_state ? 4
+                                                            : 0;
 }
 
 std::string full_name(Value global) { return str_cat(global.text(), ".", global.qualname()); }
@@ -64,8 +68,8 @@ NodeId TorchObjects::add_frozenset(std::span<const NodeId> items) {
   return add_object("builtins", "frozenset", std::array{list});
 }
 
-// A set that a call made may share its list with others, so ADDITEMS must not reach it: only these sets are of this
-// class node.
+// A set that a call made may share its list with others, so ADDITEMS must not reach it: only these
+// sets are of this class node.
 NodeId TorchObjects::add_set() {
   if (open_set_class_ == kNoNode) open_set_class_ = tree_.add_global("builtins", "set");
   const NodeId list = tree_.add_list();
@@ -83,7 +87,8 @@ Result<NodeId> TorchObjects::call(NodeId callable, NodeId arguments) {
   const Value tuple = tree_.value(arguments);
   if (function.kind() != Kind::global && function.kind() != Kind::object)
     return make_error(ErrorCode::pickle_type, "what is called is neither a global nor an object");
-  if (tuple.kind() != Kind::tuple) return make_error(ErrorCode::pickle_type, "the arguments of a call are no tuple");
+  if (tuple.kind() != Kind::tuple)
+    return make_error(ErrorCode::pickle_type, "the arguments of a call are no tuple");
 
   const Meaning meaning = globals_.find(callable).meaning;
   const auto in_call = [&](Result<NodeId> result) -> Result<NodeId> {
@@ -98,7 +103,8 @@ Result<NodeId> TorchObjects::call(NodeId callable, NodeId arguments) {
     case Meaning::rebuild_from_type:
       return in_call(from_type(callable, tuple));
     case Meaning::rebuild_qtensor:
-      return make_error(ErrorCode::torch_unsupported, full_name(function), ": quantized tensors are not read");
+      return make_error(ErrorCode::torch_unsupported, full_name(function),
+                        ": quantized tensors are not read");
     case Meaning::ordered_dict:
       canonical = ordered_dict(callable, tuple);
       break;
@@ -164,12 +170,14 @@ std::optional<NodeId> TorchObjects::bytearray_of(Value arguments) {
 
 // The bytes that (text, codec) stand for.
 std::optional<NodeId> TorchObjects::encoded(Value arguments) {
-  if (arguments.size() != 2 || arguments.item(0).kind() != Kind::string || arguments.item(1).kind() != Kind::string)
+  if (arguments.size() != 2 || arguments.item(0).kind() != Kind::string ||
+      arguments.item(1).kind() != Kind::string)
     return std::nullopt;
   const std::string_view text = arguments.item(0).text();
   const std::string_view codec = arguments.item(1).text();
   std::string bytes;
-  if (is_latin1(codec)) return to_latin1(text, bytes) ? std::optional(add_bytes(bytes)) : std::nullopt;
+  if (is_latin1(codec))
+    return to_latin1(text, bytes) ? std::optional(add_bytes(bytes)) : std::nullopt;
   if (!is_utf8_codec(codec) || !is_utf8(text)) return std::nullopt;
   bytes = text;  // the tree's texts move when one is added
   return add_bytes(bytes);
@@ -190,13 +198,15 @@ Result<NodeId> TorchObjects::parameter(NodeId callable, Value arguments, std::si
     return make_error(ErrorCode::rebuild_malformed, arguments.size(), " arguments, wanted ", count);
   const Value data = arguments.item(0);
   if (data.kind() == Kind::object) return tree_.add_object(callable, arguments.id());
-  if (data.kind() != Kind::tensor) return make_error(ErrorCode::rebuild_malformed, "the data are no tensor");
+  if (data.kind() != Kind::tensor)
+    return make_error(ErrorCode::rebuild_malformed, "the data are no tensor");
   return tensors_.rebuild_parameter(data, arguments);
 }
 
 // (function, class, arguments, state): a tensor with Python attributes, or of a subclass.
 Result<NodeId> TorchObjects::from_type(NodeId callable, Value arguments) {
-  if (arguments.size() != 4) return make_error(ErrorCode::rebuild_malformed, arguments.size(), " arguments, wanted 4");
+  if (arguments.size() != 4)
+    return make_error(ErrorCode::rebuild_malformed, arguments.size(), " arguments, wanted 4");
   const Value function = arguments.item(0);
   const Value type = arguments.item(1);
   const Value inner = arguments.item(2);
@@ -204,15 +214,18 @@ Result<NodeId> TorchObjects::from_type(NodeId callable, Value arguments) {
   if (meaning == Meaning::rebuild_qtensor)
     return make_error(ErrorCode::torch_unsupported, "quantized tensors are not read");
   const std::size_t parameter_count = parameter_arguments(meaning);
-  if (!rebuilds_tensor(meaning) && parameter_count == 0) return tree_.add_object(callable, arguments.id());
+  if (!rebuilds_tensor(meaning) && parameter_count == 0)
+    return tree_.add_object(callable, arguments.id());
 
   if (inner.kind() != Kind::tuple || type.kind() != Kind::global)
     return make_error(ErrorCode::rebuild_malformed, "wanted (function, class, tuple, state)");
   const Meaning type_meaning = globals_.find(type.id()).meaning;
   if (type_meaning != Meaning::tensor_class && type_meaning != Meaning::parameter_class)
-    return make_error(ErrorCode::torch_unsupported, "tensors of the subclass ", quoted(full_name(type)), " are not read");
-  FLATBED_ASSIGN(const NodeId result, rebuilds_tensor(meaning) ? tensors_.rebuild(meaning, inner)
-                                                               : parameter(function.id(), inner, parameter_count));
+    return make_error(ErrorCode::torch_unsupported, "tensors of the subclass ",
+                      quoted(full_name(type)), " are not read");
+  FLATBED_ASSIGN(const NodeId result, rebuilds_tensor(meaning)
+                                          ? tensors_.rebuild(meaning, inner)
+                                          : parameter(function.id(), inner, parameter_count));
   if (tree_.value(result).kind() != Kind::tensor) return tree_.add_object(callable, arguments.id());
   const bool has_state = arguments.item(3).kind() != Kind::none;
   if (!has_state && type_meaning == Meaning::tensor_class) return result;
@@ -226,7 +239,8 @@ Result<void> TorchObjects::finish() {
   FLATBED_ASSIGN(const std::vector<bool> reached, check_tree(tree_, file_.tensors.size()));
   drop_unreached(reached);
   if (tensors_.dropped_hooks() != 0)
-    file_.notes.push_back(str_cat("backward hooks of ", tensors_.dropped_hooks(), " tensors are dropped: they are code"));
+    file_.notes.push_back(str_cat("backward hooks of ", tensors_.dropped_hooks(),
+                                  " tensors are dropped: they are code"));
   return {};
 }
 
@@ -236,14 +250,16 @@ void TorchObjects::drop_unreached(const std::vector<bool>& reached) {
   std::uint32_t kept = 0;
   for (std::size_t i = 0; i < reached.size(); ++i) {
     numbers[i] = kept;
-    if (!reached[i] && file_.tensors[i].storage == kNoStorage) file_.held[file_.tensors[i].held] = {};
+    if (!reached[i] && file_.tensors[i].storage == kNoStorage)
+      file_.held[file_.tensors[i].held] = {};
     if (reached[i]) file_.tensors[kept++] = file_.tensors[i];
   }
   if (kept == reached.size()) return;
   file_.tensors.resize(kept);
   for (NodeId id = 0; id < tree_.size(); ++id) {
     const std::optional<std::uint32_t> tensor = tree_.value(id).tensor();
-    if (tensor && *tensor < reached.size() && reached[*tensor]) tree_.set_tensor(id, numbers[*tensor]);
+    if (tensor && *tensor < reached.size() && reached[*tensor])
+      tree_.set_tensor(id, numbers[*tensor]);
   }
 }
 

@@ -1,8 +1,9 @@
-// TorchObjects: what the globals, calls and persistent ids of a torch pickle mean, without importing or calling anything.
+// TorchObjects: what the globals, calls and persistent ids of a torch pickle mean, without
+// importing or calling anything.
 //
-// The few calls that describe tensors become tensors of a TorchFile; those that only spell Python values (bytes, sets,
-// ordered dicts) get one canonical form; every other call stays an inert object node. Borrows the TorchFile that it
-// fills. For one thread.
+// The few calls that describe tensors become tensors of a TorchFile; those that only spell Python
+// values (bytes, sets, ordered dicts) get one canonical form; every other call stays an inert
+// object node. Borrows the TorchFile that it fills. For one thread.
 #pragma once
 
 #include <cstdint>
@@ -21,8 +22,9 @@ namespace flatbed::pth {
 
 class TorchObjects {
  public:
-  TorchObjects(TorchFile& file, ByteOrder order)
-      : file_(file), tree_(file.tree), tensors_(file, globals_, order) {}
+  // `expected`: about how many storages there will be.
+  TorchObjects(TorchFile& file, ByteOrder order, std::size_t expected = 0)
+      : file_(file), tree_(file.tree), tensors_(file, globals_, order, expected) {}
   TorchObjects(const TorchObjects&) = delete;
   TorchObjects& operator=(const TorchObjects&) = delete;
 
@@ -36,8 +38,8 @@ class TorchObjects {
   // The list that holds the items of a set made by add_set(); nothing for all other nodes.
   [[nodiscard]] std::optional<NodeId> set_items(NodeId set) const;
 
-  // callable(*arguments). Errors: pickle_type (callable is neither global nor object, or arguments no tuple),
-  // rebuild_malformed, tensor_out_of_storage, size_overflow, torch_unsupported.
+  // callable(*arguments). Errors: pickle_type (callable is neither global nor object, or arguments
+  // no tuple), rebuild_malformed, tensor_out_of_storage, size_overflow, torch_unsupported.
   [[nodiscard]] Result<NodeId> call(NodeId callable, NodeId arguments);
 
   // Errors: persistent_id_malformed, storage_conflict, size_overflow, torch_unsupported.
@@ -48,8 +50,10 @@ class TorchObjects {
   [[nodiscard]] Result<void> finish();
 
  private:
-  NodeId add_object(std::string_view module, std::string_view qualname, std::span<const NodeId> arguments);
-  // Each of these gives nothing where the arguments have no canonical form: then the call stays as it is.
+  NodeId add_object(std::string_view module, std::string_view qualname,
+                    std::span<const NodeId> arguments);
+  // Each of these gives nothing where the arguments have no canonical form: then the call stays as
+  // it is.
   std::optional<NodeId> ordered_dict(NodeId callable, Value arguments);
   std::optional<NodeId> set_of(NodeId callable, Value arguments);
   std::optional<NodeId> bytearray_of(Value arguments);

@@ -2,8 +2,8 @@
 
 #include <algorithm>
 #include <cstring>
-#include <memory>
 
+#include "io/large_allocator.hpp"
 #include "pth/gather.hpp"
 
 namespace flatbed::pth {
@@ -24,15 +24,15 @@ class ForwardWindow {
     const bool follows = offset >= end_ && offset - end_ <= kNear;
     end_ = offset + out.size();
     if (holds(offset, out.size())) {
-      std::memcpy(out.data(), window_.get() + (offset - begin_), out.size());
+      std::memcpy(out.data(), window_.data() + (offset - begin_), out.size());
       return {};
     }
     if (!follows || out.size() >= kWindow / 8) return read_(offset, out);
-    if (!window_) window_ = std::make_unique_for_overwrite<std::byte[]>(kWindow);
+    window_.resize(kWindow);
     begin_ = offset;
     size_ = std::min<std::uint64_t>(kWindow, nbytes_ - offset);
-    FLATBED_TRY(read_(begin_, {window_.get(), size_}));
-    std::memcpy(out.data(), window_.get(), out.size());
+    FLATBED_TRY(read_(begin_, std::span(window_).first(size_)));
+    std::memcpy(out.data(), window_.data(), out.size());
     return {};
   }
 
@@ -46,7 +46,7 @@ class ForwardWindow {
   std::uint64_t end_ = 0;  // of the last read
   std::uint64_t begin_ = 0;
   std::uint64_t size_ = 0;
-  std::unique_ptr<std::byte[]> window_;
+  ByteBuffer window_;
 };
 
 void swap_units(std::span<std::byte> bytes, std::uint32_t unit) {
@@ -128,19 +128,20 @@ Result<void> TorchReader::read_storage(std::uint32_t index, std::uint64_t offset
 Result<void> TorchReader::inflate(std::uint32_t index, std::uint64_t offset,
                                   std::span<std::byte> out) {
   const std::lock_guard lock(mutex_);
-  const auto found = std::find_if(inflaters_.begin(), inflaters_.end(),
-                                  [&](const auto& entry) { return entry.first == index; });
+  const auto found =
+      std::find_if(inflaters_.begin(), inflaters_.end(),
+                   [&](const Inflater& inflater) { return inflater.storage == index; });
   if (found != inflaters_.end()) {
-    inflaters_.splice(inflaters_.begin(), inflaters_, found);
+    std::rotate(inflaters_.begin(), found, found + 1);
   } else {
     const TorchStorage& storage = torch_.storages[index];
     FLATBED_ASSIGN(
         InflateReader reader,
         InflateReader::open(file_, {storage.stored_offset, storage.stored_nbytes, storage.nbytes}));
-    inflaters_.emplace_front(index, std::move(reader));
-    if (inflaters_.size() > kMaxInflaters) inflaters_.pop_back();
+    if (inflaters_.size() == kMaxInflaters) inflaters_.pop_back();
+    inflaters_.insert(inflaters_.begin(), Inflater{index, std::move(reader)});
   }
-  return inflaters_.front().second.read(offset, out);
+  return inflaters_.front().reader.read(offset, out);
 }
 
 }  // namespace flatbed::pth

@@ -4,10 +4,9 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <list>
 #include <mutex>
 #include <span>
-#include <utility>
+#include <vector>
 
 #include "flatbed/result.hpp"
 #include "io/file.hpp"
@@ -33,12 +32,17 @@ class TorchReader {
   [[nodiscard]] Result<void> inflate(std::uint32_t storage, std::uint64_t offset,
                                      std::span<std::byte> out);
 
+  struct Inflater {
+    std::uint32_t storage;
+    InflateReader reader;
+  };
+
   static constexpr std::size_t kMaxInflaters = 4;  // each keeps some MiB of resumable states
 
   const File& file_;
   const TorchFile& torch_;
-  std::mutex mutex_;                                              // guards inflaters_ and their use
-  std::list<std::pair<std::uint32_t, InflateReader>> inflaters_;  // by storage, last used first
+  std::mutex mutex_;                 // guards inflaters_ and their use
+  std::vector<Inflater> inflaters_;  // last used first
 };
 
 }  // namespace flatbed::pth

@@ -11,8 +11,10 @@ namespace flatbed::pth {
 
 namespace {
 
-// Before a tensor's dimensions stand two words, which with them say which view of which storage it is.
+// Before a tensor's dimensions stand two words, which with them say which view of which storage it
+// is.
 constexpr std::size_t kKeyWords = 2;
+constexpr std::uint32_t kNoTensor = 0xFFFFFFFF;
 
 template <typename... Parts>
 Error malformed_id(const Parts&... parts) {
@@ -79,32 +81,39 @@ Result<NodeId> TorchTensors::persistent(NodeId id) {
   const std::optional<std::uint64_t> count = as_count(tuple.item(4));
   if (type.meaning != Meaning::storage_class && type.meaning != Meaning::untyped_storage_class) {
     const Value given = tuple.item(1);
-    return malformed_id(given.kind() == Kind::global ? quoted(str_cat(given.text(), ".", given.qualname())) : "its class",
+    return malformed_id(given.kind() == Kind::global
+                            ? quoted(str_cat(given.text(), ".", given.qualname()))
+                            : "its class",
                         " is no storage class");
   }
   if (type.dtype != kNoTorchDtype && kTorchDtypes[type.dtype].stored_as == StoredAs::quantized)
     return make_error(ErrorCode::torch_unsupported, "torch.", kTorchDtypes[type.dtype].storage,
                       ": quantized tensors are not read");
-  if (key.kind() != Kind::string || key.text().empty() || key.text().find('/') != std::string_view::npos)
+  if (key.kind() != Kind::string || key.text().empty() ||
+      key.text().find('/') != std::string_view::npos)
     return malformed_id("its key is no plain name");
   if (location.kind() != Kind::string) return malformed_id("its location is no text");
   if (!count) return malformed_id("its count is no int from 0 on");
   const std::optional<std::uint64_t> nbytes =
       checked_mul(*count, type.dtype == kNoTorchDtype ? 1 : kTorchDtypes[type.dtype].nbytes);
-  if (!nbytes) return make_error(ErrorCode::size_overflow, "storage ", quoted(key.text()), ": ", *count, " elements");
+  if (!nbytes)
+    return make_error(ErrorCode::size_overflow, "storage ", quoted(key.text()), ": ", *count,
+                      " elements");
   FLATBED_ASSIGN(const std::uint32_t storage, add_storage(key, type.dtype, *nbytes));
   uses_.push_back({storage, type.dtype, location.id()});
   return tree_.add_bytes_in_tensor(kStorageFlag | static_cast<std::uint32_t>(uses_.size() - 1));
 }
 
-// The storage of this key, which must always be described in the same way. (torch takes the first description and reads
-// all tensors by it.)
-Result<std::uint32_t> TorchTensors::add_storage(Value key, std::uint8_t dtype, std::uint64_t nbytes) {
+// The storage of this key, which must always be described in the same way. (torch takes the first
+// description and reads all tensors by it.)
+Result<std::uint32_t> TorchTensors::add_storage(Value key, std::uint8_t dtype,
+                                                std::uint64_t nbytes) {
   const auto number = static_cast<std::uint32_t>(file_.storages.size());
   const auto there = storages_.insert(key.text(), number, [&](std::uint32_t n) -> std::string_view {
     return n == number ? key.text() : std::string_view(file_.storages[n].key);
   });
-  const std::uint32_t unit = dtype == kNoTorchDtype || order_ == ByteOrder::little ? 1 : kTorchDtypes[dtype].unit;
+  const std::uint32_t unit =
+      dtype == kNoTorchDtype || order_ == ByteOrder::little ? 1 : kTorchDtypes[dtype].unit;
   if (!there) {
     TorchStorage storage;
     storage.key = key.text();
@@ -112,6 +121,7 @@ Result<std::uint32_t> TorchTensors::add_storage(Value key, std::uint8_t dtype, s
     storage.swap_unit = unit;
     file_.storages.push_back(std::move(storage));
     storage_dtypes_.push_back(dtype);
+    first_views_.push_back(kNoTensor);
     return number;
   }
   const TorchStorage& storage = file_.storages[*there];
@@ -121,10 +131,12 @@ Result<std::uint32_t> TorchTensors::add_storage(Value key, std::uint8_t dtype, s
                       " bytes here and had ", storage.nbytes, " before");
   if (known != kNoTorchDtype && dtype != kNoTorchDtype && known != dtype)
     return make_error(ErrorCode::storage_conflict, "storage ", quoted(key.text()), " is a torch.",
-                      kTorchDtypes[dtype].storage, " here and was a torch.", kTorchDtypes[known].storage, " before");
+                      kTorchDtypes[dtype].storage, " here and was a torch.",
+                      kTorchDtypes[known].storage, " before");
   if (dtype != kNoTorchDtype && storage.swap_unit != unit)
     return make_error(ErrorCode::torch_unsupported, "storage ", quoted(key.text()),
-                      " of a big-endian file is used both untyped and as torch.", kTorchDtypes[dtype].storage);
+                      " of a big-endian file is used both untyped and as torch.",
+                      kTorchDtypes[dtype].storage);
   if (known == kNoTorchDtype) known = dtype;
   return *there;
 }
@@ -156,7 +168,8 @@ Result<void> TorchTensors::read_view(Meaning function, Value arguments, View& vi
   if (!offset) return malformed_call("the offset is no int from 0 on");
   view.offset = *offset;
   FLATBED_ASSIGN(view.rank, read_counts(arguments.item(2), globals_, "sizes", view.sizes));
-  FLATBED_ASSIGN(const std::size_t strides, read_counts(arguments.item(3), globals_, "strides", view.strides));
+  FLATBED_ASSIGN(const std::size_t strides,
+                 read_counts(arguments.item(3), globals_, "strides", view.strides));
   if (strides != view.rank) return malformed_call(view.rank, " sizes and ", strides, " strides");
   return {};
 }
@@ -182,8 +195,10 @@ Result<void> TorchTensors::read_flags(Meaning function, Value arguments, View& v
     (name == "conj" ? view.conjugate : view.negate) = *set;
   }
   const TorchDtype& dtype = kTorchDtypes[view.dtype];
-  if (view.conjugate && !dtype.complex) return malformed_call("a conjugate tensor of torch.", dtype.name);
-  if (view.negate && !can_be_negated(dtype)) return malformed_call("a negated tensor of torch.", dtype.name);
+  if (view.conjugate && !dtype.complex)
+    return malformed_call("a conjugate tensor of torch.", dtype.name);
+  if (view.negate && !can_be_negated(dtype))
+    return malformed_call("a negated tensor of torch.", dtype.name);
   return {};
 }
 
@@ -191,16 +206,19 @@ Result<void> TorchTensors::read_v3_dtype(Value dtype, View& view) const {
   const TorchGlobal global = globals_.find(dtype.id());
   if (global.meaning != Meaning::dtype) {
     if (dtype.kind() != Kind::global) return malformed_call("the dtype is no global");
-    return make_error(ErrorCode::torch_unsupported, "dtype ", quoted(str_cat(dtype.text(), ".", dtype.qualname())));
+    return make_error(ErrorCode::torch_unsupported, "dtype ",
+                      quoted(str_cat(dtype.text(), ".", dtype.qualname())));
   }
   view.dtype = global.dtype;
   const TorchDtype& row = kTorchDtypes[global.dtype];
   if (row.stored_as == StoredAs::quantized)
-    return make_error(ErrorCode::torch_unsupported, "torch.", row.name, ": quantized tensors are not read");
-  // torch swaps by the dtype of the storage, which is untyped here: nobody can say which bytes are meant.
+    return make_error(ErrorCode::torch_unsupported, "torch.", row.name,
+                      ": quantized tensors are not read");
+  // torch swaps by the dtype of the storage, which is untyped here: nobody can say which bytes are
+  // meant.
   if (order_ == ByteOrder::big && row.unit > 1)
-    return make_error(ErrorCode::torch_unsupported, "torch.", row.name, " in a big-endian file: its byte order is ",
-                      "not recorded");
+    return make_error(ErrorCode::torch_unsupported, "torch.", row.name,
+                      " in a big-endian file: its byte order is ", "not recorded");
   return {};
 }
 
@@ -213,16 +231,19 @@ Result<void> TorchTensors::read_hooks(Value hooks) {
   return {};
 }
 
-// Whether every element of the view lies in the storage. Without elements nothing is read, wherever they would be.
+// Whether every element of the view lies in the storage. Without elements nothing is read, wherever
+// they would be.
 Result<void> TorchTensors::check_view(View& view) const {
   const TorchDtype& dtype = kTorchDtypes[view.dtype];
   const TorchStorage& storage = file_.storages[view.use.storage];
   const std::span<const std::uint64_t> sizes(view.sizes.data(), view.rank);
   const auto overflow = [&] {
-    return make_error(ErrorCode::size_overflow, "a tensor ", shape_text(sizes.data(), sizes.size()), " of torch.",
-                      dtype.name, " in storage ", quoted(storage.key), " does not fit 64 bits");
+    return make_error(ErrorCode::size_overflow, "a tensor ", shape_text(sizes.data(), sizes.size()),
+                      " of torch.", dtype.name, " in storage ", quoted(storage.key),
+                      " does not fit 64 bits");
   };
-  std::optional<std::uint64_t> numel = 1;  // of the dimensions that are not 0: no order of them may hide an overflow
+  std::optional<std::uint64_t> numel =
+      1;  // of the dimensions that are not 0: no order of them may hide an overflow
   std::optional<std::uint64_t> last = view.offset;
   bool empty = false;
   for (std::size_t i = 0; i < view.rank; ++i) {
@@ -243,8 +264,9 @@ Result<void> TorchTensors::check_view(View& view) const {
     if (!last) return overflow();
   }
   if (*last >= storage.nbytes / dtype.nbytes)
-    return make_error(ErrorCode::tensor_out_of_storage, "a tensor ", shape_text(sizes.data(), sizes.size()),
-                      " at offset ", view.offset, " reaches element ", *last, " of storage ", quoted(storage.key),
+    return make_error(ErrorCode::tensor_out_of_storage, "a tensor ",
+                      shape_text(sizes.data(), sizes.size()), " at offset ", view.offset,
+                      " reaches element ", *last, " of storage ", quoted(storage.key),
                       ", which has ", storage.nbytes / dtype.nbytes);
   return {};
 }
@@ -259,9 +281,12 @@ std::uint32_t TorchTensors::add_view(const View& view) {
   dims.push_back(std::uint64_t{view.use.storage} << 32 | std::uint64_t{view.dtype} << 8 |
                  (view.conjugate ? 2U : 0U) | (view.negate ? 1U : 0U));
   dims.push_back(view.offset);
-  dims.insert(dims.end(), view.sizes.begin(), view.sizes.begin() + static_cast<std::ptrdiff_t>(view.rank));
-  dims.insert(dims.end(), view.strides.begin(), view.strides.begin() + static_cast<std::ptrdiff_t>(view.rank));
-  dims.insert(dims.end(), view.sizes.begin(), view.sizes.begin() + static_cast<std::ptrdiff_t>(view.rank));
+  dims.insert(dims.end(), view.sizes.begin(),
+              view.sizes.begin() + static_cast<std::ptrdiff_t>(view.rank));
+  dims.insert(dims.end(), view.strides.begin(),
+              view.strides.begin() + static_cast<std::ptrdiff_t>(view.rank));
+  dims.insert(dims.end(), view.sizes.begin(),
+              view.sizes.begin() + static_cast<std::ptrdiff_t>(view.rank));
   if (doubled) dims.back() *= 2;
   if (pair) dims.push_back(2);
 
@@ -280,17 +305,30 @@ std::uint32_t TorchTensors::add_view(const View& view) {
   const auto number = static_cast<std::uint32_t>(file_.tensors.size());
   file_.tensors.push_back(tensor);
   if (view.numel == 0) return number;
-  const auto there = views_.insert(view_key(number), number, [this](std::uint32_t n) { return view_key(n); });
+  const std::optional<std::uint32_t> there = equal_view(number);
   if (!there) return number;
   file_.tensors.pop_back();
   dims.resize(begin);
   return *there;
 }
 
+// The tensor that was there before as the same view of the same storage.
+std::optional<std::uint32_t> TorchTensors::equal_view(std::uint32_t number) {
+  std::uint32_t& first = first_views_[file_.tensors[number].storage];
+  if (first == kNoTensor) {
+    first = number;
+    return std::nullopt;
+  }
+  if (view_key(first) == view_key(number)) return first;
+  return later_views_.insert(view_key(number), number,
+                             [this](std::uint32_t n) { return view_key(n); });
+}
+
 std::string_view TorchTensors::view_key(std::uint32_t number) const {
   const TorchTensor& tensor = file_.tensors[number];
   const std::span<const std::uint64_t> words =
-      std::span(file_.dims).subspan(tensor.dims - kKeyWords, kKeyWords + std::size_t{2} * tensor.rank);
+      std::span(file_.dims)
+          .subspan(tensor.dims - kKeyWords, kKeyWords + std::size_t{2} * tensor.rank);
   return as_text(std::as_bytes(words));
 }
 
@@ -300,8 +338,11 @@ TensorAttributes TorchTensors::attributes_of(const View& view) const {
   TensorAttributes attributes;
   attributes.requires_grad = view.requires_grad;
   if (location != "cpu") attributes.device = location;
-  if (dtype.named || (dtype.stored_as == StoredAs::packed && view.rank == 0)) attributes.dtype = dtype.name;
-  if (!view.contiguous) attributes.stride.emplace(view.strides.begin(), view.strides.begin() + static_cast<std::ptrdiff_t>(view.rank));
+  if (dtype.named || (dtype.stored_as == StoredAs::packed && view.rank == 0))
+    attributes.dtype = dtype.name;
+  if (!view.contiguous)
+    attributes.stride.emplace(view.strides.begin(),
+                              view.strides.begin() + static_cast<std::ptrdiff_t>(view.rank));
   return attributes;
 }
 
@@ -312,7 +353,8 @@ Result<NodeId> TorchTensors::rebuild_parameter(Value tensor, Value arguments) {
   TensorAttributes attributes = tensor.attributes();
   attributes.parameter = true;
   attributes.requires_grad = *requires_grad;
-  if (arguments.size() == 4 && arguments.item(3).kind() != Kind::none) attributes.state = arguments.item(3).id();
+  if (arguments.size() == 4 && arguments.item(3).kind() != Kind::none)
+    attributes.state = arguments.item(3).id();
   return tree_.add_tensor(*tensor.tensor(), attributes);
 }
 

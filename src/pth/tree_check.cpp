@@ -19,15 +19,15 @@ namespace {
 constexpr std::size_t kSmallDict = 16;
 
 Error duplicate(Value key) {
-  const std::string text = key.kind() == Kind::string     ? quoted(key.text())
-                           : key.kind() == Kind::integer  ? str_cat(*key.as_int())
-                           : key.kind() == Kind::none     ? "None"
-                                                          : "a number or bytes";
+  const std::string text = key.kind() == Kind::string    ? quoted(key.text())
+                           : key.kind() == Kind::integer ? str_cat(*key.as_int())
+                           : key.kind() == Kind::none    ? "None"
+                                                         : "a number or bytes";
   return make_error(ErrorCode::pickle_duplicate_key, "a dict has the key ", text, " twice");
 }
 
-// A key that is no str, such that keys equal in Python are equal here. Nothing: a key that equals only itself, or is not
-// compared (tuples and objects).
+// A key that is no str, such that keys equal in Python are equal here. Nothing: a key that equals
+// only itself, or is not compared (tuples and objects).
 struct OtherKey {
   Kind kind;
   std::uint64_t number;
@@ -50,7 +50,8 @@ std::optional<OtherKey> other_key(Value key) {
       if (std::isnan(value)) return std::nullopt;
       if (value != std::trunc(value) || value < -kTwoTo63 || value >= kTwoTo63)
         return OtherKey{Kind::real, std::bit_cast<std::uint64_t>(value), {}};
-      return OtherKey{Kind::integer, static_cast<std::uint64_t>(static_cast<std::int64_t>(value)), {}};
+      return OtherKey{
+          Kind::integer, static_cast<std::uint64_t>(static_cast<std::int64_t>(value)), {}};
     }
     case Kind::big_integer:
     case Kind::bytes:
@@ -62,7 +63,8 @@ std::optional<OtherKey> other_key(Value key) {
 }
 
 bool equal_keys(Value a, Value b) {
-  if (a.kind() == Kind::string || b.kind() == Kind::string) return a.kind() == b.kind() && a.text() == b.text();
+  if (a.kind() == Kind::string || b.kind() == Kind::string)
+    return a.kind() == b.kind() && a.text() == b.text();
   const std::optional<OtherKey> left = other_key(a);
   return left && left == other_key(b);
 }
@@ -89,7 +91,8 @@ Result<void> check_many_keys(Value dict) {
     }
   }
   std::ranges::sort(others);
-  const auto twice = std::ranges::adjacent_find(others, {}, &std::pair<OtherKey, std::size_t>::first);
+  const auto twice =
+      std::ranges::adjacent_find(others, {}, &std::pair<OtherKey, std::size_t>::first);
   if (twice != others.end()) return duplicate(dict.key(twice->second));
   return {};
 }
@@ -128,7 +131,8 @@ void add_children(Walk& walk, const ValueTree& tree, Value value) {
   if (kind == Kind::object) {
     walk.add(value.callable());
     walk.add(value.arguments());
-    for (std::size_t i = 0, size = value.appended_size(); i < size; ++i) walk.add(value.appended(i));
+    for (std::size_t i = 0, size = value.appended_size(); i < size; ++i)
+      walk.add(value.appended(i));
     if (const std::optional<Value> state = value.state()) walk.add(*state);
   }
   if (kind == Kind::tensor) walk.add(tree.value(value.attributes().state));
@@ -143,7 +147,8 @@ Result<std::vector<bool>> check_tree(const ValueTree& tree, std::size_t tensor_c
   while (const std::optional<Value> value = walk.next()) {
     if (const std::optional<std::uint32_t> tensor = value->tensor()) {
       if ((*tensor & kStorageFlag) != 0)
-        return make_error(ErrorCode::torch_unsupported, "a storage stands outside a dense tensor: storages as values, ",
+        return make_error(ErrorCode::torch_unsupported,
+                          "a storage stands outside a dense tensor: storages as values, ",
                           "and the tensors of other libraries that hold them, are not read");
       reached[*tensor] = true;
     }

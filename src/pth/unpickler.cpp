@@ -3,12 +3,9 @@
 #include <algorithm>
 #include <array>
 #include <bit>
-#include <cstring>
 #include <string>
 #include <utility>
 
-#include "base/bytes.hpp"
-#include "base/checked.hpp"
 #include "base/str_cat.hpp"
 #include "base/utf8.hpp"
 #include "pth/pickle_literal.hpp"
@@ -18,86 +15,44 @@ namespace flatbed::pth {
 
 namespace {
 
-constexpr std::array<std::string_view, 15> kKindNames{"None",  "a bool", "an int", "an int", "a float",
-                                                      "a str", "bytes",  "a list", "a tuple", "a dict",
-                                                      "a global", "an object", "a tensor", "an array", "a scalar"};
+constexpr std::array<std::string_view, 15> kKindNames{
+    "None",    "a bool", "an int",   "an int",    "a float",  "a str",    "bytes",   "a list",
+    "a tuple", "a dict", "a global", "an object", "a tensor", "an array", "a scalar"};
 static_assert(kKindNames.size() == static_cast<std::size_t>(Kind::scalar) + 1);
 
 Error wrong_type(std::string_view what, Kind found, std::string_view wanted) {
-  return make_error(ErrorCode::pickle_type, what, " is ", kKindNames[static_cast<std::size_t>(found)], ", wanted ", wanted);
+  return make_error(ErrorCode::pickle_type, what, " is ",
+                    kKindNames[static_cast<std::size_t>(found)], ", wanted ", wanted);
 }
 
 bool is_callable(Kind kind) { return kind == Kind::global || kind == Kind::object; }
 
 Result<void> check_name(std::string_view name) {
-  if (!is_wtf8(name)) return make_error(ErrorCode::pickle_not_utf8, "the name ", quoted(name), " is not UTF-8");
-  const bool control = std::any_of(name.begin(), name.end(), [](unsigned char c) { return c < 0x20 || c == 0x7F; });
+  if (!is_wtf8(name))
+    return make_error(ErrorCode::pickle_not_utf8, "the name ", quoted(name), " is not UTF-8");
+  const bool control =
+      std::any_of(name.begin(), name.end(), [](unsigned char c) { return c < 0x20 || c == 0x7F; });
   if (name.empty() || control)
-    return make_error(ErrorCode::pickle_literal, quoted(name), " is no name of a module, class or function");
+    return make_error(ErrorCode::pickle_literal, quoted(name),
+                      " is no name of a module, class or function");
   return {};
 }
 
 }  // namespace
 
-// Per opcode this is all that runs beside the opcode's own work, half a million times for an ordinary checkpoint: hence
-// the tail calls, and the errors that are made out of line.
 Result<NodeId> Unpickler::run() {
   while (!stopped_) {
-    const std::size_t begin = position_;
-    if (auto done = step(); !done) [[unlikely]] return with_context(place(begin), std::move(done).error());
-    if (frame_end_ == 0 || position_ < frame_end_) continue;
-    if (position_ > frame_end_)
-      return make_error(ErrorCode::pickle_truncated, place(begin), ": its frame ends inside it, at byte ", frame_end_);
-    frame_end_ = 0;
+    if (auto read = reader_.next(); !read) [[unlikely]]
+      return with_context(reader_.place(), std::move(read).error());
+    if (auto done = run_op(); !done) [[unlikely]]
+      return with_context(reader_.place(), std::move(done).error());
   }
   return pop();
 }
 
-std::string Unpickler::place(std::size_t begin) const {
-  if (begin == pickle_.size()) return str_cat("byte ", begin);
-  const auto byte = static_cast<std::uint8_t>(pickle_[begin]);
-  const std::string_view name = kPickleOps[byte].name;
-  return name.empty() ? str_cat("byte ", begin, ": opcode 0x", hex(byte)) : str_cat("byte ", begin, ": ", name);
-}
-
-Result<void> Unpickler::step() {
-  if (position_ == pickle_.size()) return cut_off(1);
-  if (++op_count_ > kMaxPickleOps) return too_many_ops();
-  const auto op = static_cast<Op>(pickle_[position_++]);
-  const OpRow& row = kPickleOps[static_cast<std::uint8_t>(op)];
-  if (pickle_.size() - position_ < row.operand_nbytes) return cut_off(row.operand_nbytes);
-  argument_.number = load_number(row.operand_nbytes);
-  position_ += row.operand_nbytes;
-  return row.operand < Operand::text8 ? run_op(op, row.group) : run_with_text(op, row);
-}
-
-// A little-endian number of 0 to 8 bytes.
-std::uint64_t Unpickler::load_number(std::size_t nbytes) const noexcept {
-  const std::byte* const at = pickle_.data() + position_;
-  if (pickle_.size() - position_ >= 8) return nbytes == 0 ? 0 : load_le64(at) << (64 - 8 * nbytes) >> (64 - 8 * nbytes);
-  std::uint64_t number = 0;
-  std::memcpy(&number, at, nbytes);
-  return number;
-}
-
-Result<void> Unpickler::run_with_text(Op op, const OpRow& row) {
-  if (row.operand == Operand::line || row.operand == Operand::two_lines) {
-    FLATBED_ASSIGN(argument_.text, take_line());
-    if (row.operand == Operand::two_lines) {
-      FLATBED_ASSIGN(argument_.second_line, take_line());
-    }
-    return run_op(op, row.group);
-  }
-  if (row.operand == Operand::text_i32 && argument_.number > INT32_MAX)
-    return make_error(ErrorCode::pickle_literal, "a negative length");
-  if (argument_.number > pickle_.size() - position_) return cut_off(argument_.number);
-  argument_.text = as_text(pickle_.subspan(position_, argument_.number));
-  position_ += argument_.number;
-  return run_op(op, row.group);
-}
-
-Result<void> Unpickler::run_op(Op op, OpGroup group) {
-  switch (group) {
+Result<void> Unpickler::run_op() {
+  const Op op = reader_.op();
+  switch (reader_.group()) {
     case OpGroup::literal:
       return run_literal(op);
     case OpGroup::stack:
@@ -109,27 +64,12 @@ Result<void> Unpickler::run_op(Op op, OpGroup group) {
     case OpGroup::call:
       return run_call(op);
     case OpGroup::refused:
-      return Error{ErrorCode::pickle_opcode_refused, "needs a registry or buffers outside the file"};
+      return Error{ErrorCode::pickle_opcode_refused,
+                   "needs a registry or buffers outside the file"};
     case OpGroup::unknown:
       break;
   }
   return Error{ErrorCode::pickle_opcode_unknown, "no opcode of protocols 0 to 5"};
-}
-
-Result<void> Unpickler::cut_off(std::uint64_t wanted) const {
-  return make_error(ErrorCode::pickle_truncated, wanted, " bytes are wanted, ", pickle_.size() - position_, " are left");
-}
-
-Result<void> Unpickler::too_many_ops() const {
-  return make_error(ErrorCode::pickle_limit, "more than ", kMaxPickleOps, " opcodes");
-}
-
-Result<std::string_view> Unpickler::take_line() {
-  const std::string_view rest = as_text(pickle_.subspan(position_));
-  const std::size_t end = rest.find('\n');
-  if (end == std::string_view::npos) return make_error(ErrorCode::pickle_truncated, "a line without end");
-  position_ += end + 1;
-  return rest.substr(0, end);
 }
 
 Result<void> Unpickler::run_literal(Op op) {
@@ -141,39 +81,42 @@ Result<void> Unpickler::run_literal(Op op) {
     case Op::newfalse:
       return push(constant(false_, Kind::boolean, false));
     case Op::binint:
-      return push(tree_.add_integer(static_cast<std::int32_t>(static_cast<std::uint32_t>(argument_.number))));
+      return push(tree_.add_integer(
+          static_cast<std::int32_t>(static_cast<std::uint32_t>(reader_.number()))));
     case Op::binint1:
-      return push(small_integer(static_cast<std::uint8_t>(argument_.number)));
+      return push(small_integer(static_cast<std::uint8_t>(reader_.number())));
     case Op::binint2:
-      return push(tree_.add_integer(static_cast<std::int64_t>(argument_.number)));
+      return push(tree_.add_integer(static_cast<std::int64_t>(reader_.number())));
     case Op::binfloat:
-      return push(tree_.add_real(std::bit_cast<double>(__builtin_bswap64(argument_.number))));
-    case Op::long1:
-    case Op::long4:
-      return push(integer_node(parse_long(argument_.text)));
+      return push(tree_.add_real(std::bit_cast<double>(__builtin_bswap64(reader_.number()))));
     case Op::binunicode:
     case Op::short_binunicode:
     case Op::binunicode8:
-      if (!is_wtf8(argument_.text))
-        return make_error(ErrorCode::pickle_not_utf8, "the text ", quoted(argument_.text), " is not UTF-8");
-      return push_string(argument_.text);
+      if (!is_wtf8(reader_.text()))
+        return make_error(ErrorCode::pickle_not_utf8, "the text ", quoted(reader_.text()),
+                          " is not UTF-8");
+      return push_string(reader_.text());
     case Op::binbytes:
     case Op::short_binbytes:
     case Op::binbytes8:
-      return push(objects_.add_bytes(argument_.text));
+      return push(objects_.add_bytes(reader_.text()));
     case Op::bytearray8:
-      return push(objects_.add_bytearray(argument_.text));
+      return push(objects_.add_bytearray(reader_.text()));
     case Op::binstring:
     case Op::short_binstring:
-      return push_python2_string(argument_.text);
+      return push_python2_string(reader_.text());
     default:
       return run_text_literal(op);
   }
 }
 
-// The literals of protocol 0.
+// The literals of protocol 0, and long integers.
 Result<void> Unpickler::run_text_literal(Op op) {
-  std::string_view text = argument_.text;
+  std::string_view text = reader_.text();
+  if (op == Op::long1 || op == Op::long4) {
+    FLATBED_ASSIGN(const PickleInteger integer, parse_long(text));
+    return push(integer_node(integer));
+  }
   if (op == Op::float_) {
     FLATBED_ASSIGN(const double value, parse_float(text));
     return push(tree_.add_real(value));
@@ -189,7 +132,8 @@ Result<void> Unpickler::run_text_literal(Op op) {
   if (op == Op::int_ && text == "00") return push(constant(false_, Kind::boolean, false));
   if (op == Op::int_ && text == "01") return push(constant(true_, Kind::boolean, true));
   if (op == Op::long_) {
-    if (!text.ends_with('L')) return make_error(ErrorCode::pickle_literal, quoted(text), " does not end in L");
+    if (!text.ends_with('L'))
+      return make_error(ErrorCode::pickle_literal, quoted(text), " does not end in L");
     text.remove_suffix(1);
   }
   FLATBED_ASSIGN(const PickleInteger integer, parse_decimal(text));
@@ -197,10 +141,12 @@ Result<void> Unpickler::run_text_literal(Op op) {
 }
 
 NodeId Unpickler::integer_node(const PickleInteger& integer) {
-  return integer.big.empty() ? tree_.add_integer(integer.value) : tree_.add_big_integer(integer.big);
+  return integer.big.empty() ? tree_.add_integer(integer.value)
+                             : tree_.add_big_integer(integer.big);
 }
 
-// One node for each small int, as in CPython: sizes, strides and offsets are nearly half of the values in a pickle.
+// One node for each small int, as in CPython: sizes, strides and offsets are nearly half of the
+// values in a pickle.
 NodeId Unpickler::small_integer(std::uint8_t value) {
   NodeId& node = small_integers_[value];
   if (node == kNoNode) node = tree_.add_integer(value);
@@ -215,7 +161,8 @@ NodeId Unpickler::constant(NodeId& node, Kind kind, bool value) {
 
 Result<void> Unpickler::push_string(std::string_view text) {
   if (text.size() > kMaxStringBytes)
-    return make_error(ErrorCode::pickle_limit, "a str of ", text.size(), " bytes, the limit is ", kMaxStringBytes);
+    return make_error(ErrorCode::pickle_limit, "a str of ", text.size(), " bytes, the limit is ",
+                      kMaxStringBytes);
   return push(tree_.add_string(text));
 }
 
@@ -249,25 +196,14 @@ Result<void> Unpickler::run_stack(Op op) {
       if (available() < 1) return underflow(1);
       return push(stack_.back());
     case Op::proto:
-      if (argument_.number > kMaxPickleProtocol)
-        return make_error(ErrorCode::pickle_opcode_refused, "protocol ", argument_.number, ", wanted 0 to ",
-                          kMaxPickleProtocol);
-      protocol_ = static_cast<std::uint8_t>(argument_.number);
+      if (reader_.number() > kMaxPickleProtocol)
+        return make_error(ErrorCode::pickle_opcode_refused, "protocol ", reader_.number(),
+                          ", wanted 0 to ", kMaxPickleProtocol);
+      protocol_ = static_cast<std::uint8_t>(reader_.number());
       return {};
     default:  // FRAME
-      return begin_frame();
+      return reader_.begin_frame();
   }
-}
-
-// A frame says that the next so many bytes are whole opcodes. It must be true, or readers that fetch frame by frame see
-// other opcodes.
-Result<void> Unpickler::begin_frame() {
-  if (frame_end_ != 0) return make_error(ErrorCode::pickle_truncated, "it begins inside a frame that ends at byte ", frame_end_);
-  if (argument_.number > pickle_.size() - position_)
-    return make_error(ErrorCode::pickle_truncated, "a frame of ", argument_.number, " bytes, ",
-                      pickle_.size() - position_, " are left");
-  frame_end_ = position_ + argument_.number;
-  return {};
 }
 
 Result<void> Unpickler::run_container(Op op) {
@@ -345,10 +281,12 @@ Result<void> Unpickler::fill(Op op, std::size_t begin) {
 }
 
 Result<void> Unpickler::set_pairs(NodeId target, std::span<const NodeId> pairs) {
-  if (pairs.size() % 2 != 0) return make_error(ErrorCode::pickle_type, pairs.size(), " values do not pair up");
+  if (pairs.size() % 2 != 0)
+    return make_error(ErrorCode::pickle_type, pairs.size(), " values do not pair up");
   for (std::size_t i = 0; i < pairs.size(); i += 2) {
     const Kind kind = tree_.value(pairs[i]).kind();
-    if (kind == Kind::list || kind == Kind::dict) return wrong_type("a key", kind, "something hashable");
+    if (kind == Kind::list || kind == Kind::dict)
+      return wrong_type("a key", kind, "something hashable");
   }
   tree_.set_items(target, pairs);
   return {};
@@ -358,10 +296,10 @@ Result<void> Unpickler::run_memo(Op op) {
   switch (op) {
     case Op::binput:
     case Op::long_binput:
-      return put(argument_.number);
+      return put(reader_.number());
     case Op::binget:
     case Op::long_binget:
-      return get(argument_.number);
+      return get(reader_.number());
     case Op::memoize:
       return put(memo_size_);
     default:  // GET, PUT
@@ -375,18 +313,21 @@ Result<void> Unpickler::run_text_memo(Op op) {
 }
 
 Result<std::uint64_t> Unpickler::memo_index() const {
-  FLATBED_ASSIGN(const PickleInteger index, parse_decimal(argument_.text));
+  FLATBED_ASSIGN(const PickleInteger index, parse_decimal(reader_.text()));
   if (!index.big.empty() || index.value < 0)
-    return make_error(ErrorCode::pickle_literal, quoted(argument_.text), " is no memo index");
+    return make_error(ErrorCode::pickle_literal, quoted(reader_.text()), " is no memo index");
   return static_cast<std::uint64_t>(index.value);
 }
 
-// Picklers number what they memorise from 0 (or 1) on, so an index is never above the number of opcodes so far, and the
-// memo never larger than what was read.
+// Picklers number what they memorise from 0 (or 1) on, so an index is never above the number of
+// opcodes so far, and the memo never larger than what was read.
 Result<void> Unpickler::put(std::uint64_t index) {
   if (available() < 1) return underflow(1);
-  if (index > op_count_) return memo_limit(index);
-  if (index >= memo_.size()) memo_.resize(index + 1, kNoNode);
+  if (index > reader_.op_count()) return memo_limit(index);
+  if (index >= memo_.size()) {
+    memo_.resize(index, kNoNode);
+    memo_.push_back(kNoNode);
+  }
   memo_size_ += memo_[index] == kNoNode ? 1 : 0;
   memo_[index] = stack_.back();
   return {};
@@ -398,7 +339,8 @@ Result<void> Unpickler::get(std::uint64_t index) {
 }
 
 Result<void> Unpickler::memo_limit(std::uint64_t index) const {
-  return make_error(ErrorCode::pickle_limit, "memo index ", index, " after ", op_count_, " opcodes");
+  return make_error(ErrorCode::pickle_limit, "memo index ", index, " after ", reader_.op_count(),
+                    " opcodes");
 }
 
 Result<void> Unpickler::memo_missing(std::uint64_t index) const {
@@ -408,7 +350,7 @@ Result<void> Unpickler::memo_missing(std::uint64_t index) const {
 Result<void> Unpickler::run_call(Op op) {
   switch (op) {
     case Op::global:
-      return push_result(global(argument_.text, argument_.second_line));
+      return push_result(global(reader_.text(), reader_.second_line()));
     case Op::stack_global:
       return push_result(stack_global());
     case Op::reduce: {
@@ -430,8 +372,8 @@ Result<void> Unpickler::run_call(Op op) {
       return push_result(objects_.persistent(pop()));
     }
     default:  // PERSID
-      return make_error(ErrorCode::persistent_id_malformed, "persistent id ", quoted(argument_.text),
-                        " is a text, wanted a tuple");
+      return make_error(ErrorCode::persistent_id_malformed, "persistent id ",
+                        quoted(reader_.text()), " is a text, wanted a tuple");
   }
 }
 
@@ -453,7 +395,8 @@ Result<NodeId> Unpickler::stack_global() {
   return global(std::string(module.text()), std::string(name.text()));
 }
 
-// cls.__new__(cls, *args) or cls.__new__(cls, *args, **kwargs), spelled as Python's copyreg spells them.
+// cls.__new__(cls, *args) or cls.__new__(cls, *args, **kwargs), spelled as Python's copyreg spells
+// them.
 Result<NodeId> Unpickler::new_object(Op op) {
   const bool with_keywords = op == Op::newobj_ex;
   const std::size_t count = with_keywords ? 3 : 2;
@@ -462,7 +405,8 @@ Result<NodeId> Unpickler::new_object(Op op) {
   const Value arguments = tree_.value(pop());
   const Value type = tree_.value(pop());
   if (!is_callable(type.kind())) return wrong_type("the class", type.kind(), "a global or object");
-  if (arguments.kind() != Kind::tuple) return wrong_type("the arguments", arguments.kind(), "a tuple");
+  if (arguments.kind() != Kind::tuple)
+    return wrong_type("the arguments", arguments.kind(), "a tuple");
   std::vector<NodeId> all{type.id()};
   if (with_keywords) {
     const Kind kind = tree_.value(keywords).kind();
@@ -472,7 +416,8 @@ Result<NodeId> Unpickler::new_object(Op op) {
     for (std::size_t i = 0; i < arguments.size(); ++i) all.push_back(arguments.item(i).id());
   }
   NodeId& callable = with_keywords ? newobj_ex_ : newobj_;
-  if (callable == kNoNode) callable = tree_.add_global("copyreg", with_keywords ? "__newobj_ex__" : "__newobj__");
+  if (callable == kNoNode)
+    callable = tree_.add_global("copyreg", with_keywords ? "__newobj_ex__" : "__newobj__");
   return tree_.add_object(callable, tree_.add_tuple(all));
 }
 
@@ -482,7 +427,7 @@ Result<NodeId> Unpickler::old_object(Op op) {
   const std::size_t mark = begin;
   NodeId callable = kNoNode;
   if (op == Op::inst) {
-    FLATBED_ASSIGN(callable, global(argument_.text, argument_.second_line));
+    FLATBED_ASSIGN(callable, global(reader_.text(), reader_.second_line()));
   } else {
     if (begin == stack_.size()) return underflow(1).error();
     callable = stack_[begin++];
@@ -514,7 +459,8 @@ NodeId Unpickler::pop() noexcept {
 }
 
 Result<void> Unpickler::underflow(std::size_t wanted) const {
-  return make_error(ErrorCode::pickle_stack_underflow, wanted, " values are wanted, the stack has ", available());
+  return make_error(ErrorCode::pickle_stack_underflow, wanted, " values are wanted, the stack has ",
+                    available());
 }
 
 Result<std::size_t> Unpickler::pop_mark() {

@@ -1,13 +1,14 @@
 // ZipArchive: the directory of a zip file, checked. Reading an entry's bytes is left to its users.
 //
-// Zip says most things twice, and readers that believe different copies see different files. So an archive is taken
-// only when there is one way to read it: one end record, entries that do not overlap, names that are exact and differ
-// in more than case, and a local header before each entry that says what the central directory says. Sizes, offsets
-// and methods come from the central directory. Local headers are read through a forward window: neighbours share a
-// read, and the data between distant ones is not touched.
+// Zip says most things twice, and readers that believe different copies see different files. So an
+// archive is taken only when there is one way to read it: one end record, entries that do not
+// overlap, names that are exact and differ in more than case, and a local header before each entry
+// that says what the central directory says. Sizes, offsets and methods come from the central
+// directory. Local headers are read through a forward window: neighbours share a read, and the data
+// between distant ones is not touched.
 //
-// Owns its copy of the central directory, into which the names of the entries point. Move-only; const members are
-// thread-safe.
+// Owns its copy of the central directory, into which the names of the entries point. Move-only;
+// const members are thread-safe.
 #pragma once
 
 #include <cstddef>
@@ -20,47 +21,43 @@
 #include "io/file.hpp"
 #include "io/large_allocator.hpp"
 #include "io/name_index.hpp"
+#include "pth/zip_entry.hpp"
 
 namespace flatbed::pth {
 
 // The central directory of a million entries takes about 100 MB.
 inline constexpr std::uint64_t kMaxDirectoryBytes = 1ULL << 30;
 
-struct ZipEntry {
-  std::string_view name;
-  std::uint64_t header_offset = 0;  // of the local header
-  std::uint64_t data_offset = 0;
-  std::uint64_t stored_nbytes = 0;
-  std::uint64_t nbytes = 0;         // inflated; equal to stored_nbytes unless deflated
-  bool deflated = false;
-};
-
 class ZipArchive {
  public:
   // Errors: zip_*, limit_exceeded, those of File::read_at.
   [[nodiscard]] static Result<ZipArchive> open(const File& file);
 
-  [[nodiscard]] std::span<const ZipEntry> entries() const noexcept { return entries_; }  // as in the directory
+  [[nodiscard]] std::span<const ZipEntry> entries() const noexcept {
+    return entries_;
+  }                                                                 // as in the directory
   [[nodiscard]] const ZipEntry* find(std::string_view name) const;  // this exact name, or null
-  [[nodiscard]] std::uint64_t trailing_nbytes() const noexcept { return trailing_nbytes_; }  // after the end record
+  [[nodiscard]] std::uint64_t trailing_nbytes() const noexcept {
+    return trailing_nbytes_;
+  }  // after the end record
 
  private:
   ZipArchive() = default;
   [[nodiscard]] Result<void> parse_directory(std::uint64_t entry_count);
   [[nodiscard]] Result<void> add_name(std::string_view name);
-  [[nodiscard]] Result<void> check_local_headers(const File& file);
   [[nodiscard]] std::string_view folded(std::string_view name) const;
 
   ByteBuffer directory_;
-  std::uint64_t directory_offset_ = 0;
   std::uint64_t trailing_nbytes_ = 0;
   std::vector<ZipEntry> entries_;
-  std::vector<char, LargeAllocator<char>> folded_;  // names in lower case, each where it stands in directory_
-  NameIndex index_;     // of the folded names
+  std::vector<char, LargeAllocator<char>>
+      folded_;       // names in lower case, each where it stands in directory_
+  NameIndex index_;  // of the folded names
 };
 
-// The whole contents of an entry of at most `max_nbytes`, inflated. Errors: limit_exceeded, zip_deflate_malformed,
-// those of File::read_at; all name the entry.
-[[nodiscard]] Result<ByteBuffer> read_entry(const File& file, const ZipEntry& entry, std::uint64_t max_nbytes);
+// The whole contents of an entry of at most `max_nbytes`, inflated. Errors: limit_exceeded,
+// zip_deflate_malformed, those of File::read_at; all name the entry.
+[[nodiscard]] Result<ByteBuffer> read_entry(const File& file, const ZipEntry& entry,
+                                            std::uint64_t max_nbytes);
 
 }  // namespace flatbed::pth

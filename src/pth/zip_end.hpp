@@ -1,4 +1,5 @@
-// find_zip_end(): where a zip file's central directory is, by its end record. Pure reading, no state.
+// find_zip_end(): where a zip file's central directory is, by its end record. Pure reading, no
+// state.
 #pragma once
 
 #include <cstdint>
@@ -15,7 +16,8 @@ struct ZipEnd {
   std::uint64_t trailing_nbytes = 0;  // of the file after the end record and its comment
 };
 
-// Errors: zip_end_missing, zip_end_ambiguous, zip64_malformed, zip_directory_malformed, those of File::read_at.
+// Errors: zip_end_missing, zip_end_ambiguous, zip64_malformed, zip_directory_malformed, those of
+// File::read_at.
 [[nodiscard]] Result<ZipEnd> find_zip_end(const File& file);
 
 }  // namespace flatbed::pth

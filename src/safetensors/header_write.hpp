@@ -2,8 +2,9 @@
 // 0..7+N of the new file.
 //
 //   u64 N
-//   {"__metadata__":{"flatbed":"<header>/1/<content>","flatbed.digests":"...",...},"name":{"dtype":"F32",
-//   "shape":[2,2],"data_offsets":[0,16]},...}  spaces up to 8 + N = a multiple of 4096
+//   {"__metadata__":{"flatbed":"<header>/1/<content>","flatbed.digests":"...",...},
+//   "name":{"dtype":"F32","shape":[2,2],"data_offsets":[0,16]},...}
+//   spaces, so that 8 + N is a multiple of 4096
 //
 // A sealed header is built with '0' for every digit of its digests. Data is hashed while it is
 // written, each chunk's digits go to their slot, and seal_header() fills in the two digests that

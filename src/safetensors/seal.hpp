@@ -18,9 +18,9 @@
 #include <utility>
 #include <vector>
 
-#include "flatbed/checkpoint.hpp"
 #include "flatbed/dtype.hpp"
 #include "flatbed/error.hpp"
+#include "flatbed/seal_state.hpp"
 #include "flatbed/tensor.hpp"
 
 namespace flatbed::safetensors {

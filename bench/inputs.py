@@ -1,0 +1,194 @@
+#!/usr/bin/env python3
+"""Makes the files that compare.py measures with; also useful for bench_open. Python's standard
+library only.
+
+Usage: inputs.py DIR [NAME...]        all of them, or those named; files that exist are kept
+
+The .pth files lie as torch.save lays them out: stored zip entries, their bytes at multiples of 64.
+compare.py has torch write them where there is one.
+"""
+
+import json
+import os
+import struct
+import sys
+import zipfile
+
+BLOCK = os.urandom(1 << 20)
+WANTED = "wanted.weight"      # the tensor that is read out of the sparse files
+WANTED_SHAPE = (512, 512)
+
+
+class Tensor:
+    """A float32 tensor of a .pth file; `transposed` is a view whose storage lies column by column."""
+
+    def __init__(self, name, shape, transposed=False):
+        self.name = name
+        self.shape = shape
+        self.transposed = transposed
+
+    def count(self):
+        count = 1
+        for dimension in self.shape:
+            count *= dimension
+        return count
+
+    def strides(self):
+        if self.transposed:
+            return (1, self.shape[0])
+        strides = []
+        step = 1
+        for dimension in reversed(self.shape):
+            strides.append(step)
+            step *= dimension
+        return tuple(reversed(strides))
+
+
+def model_tensors():
+    """1.1 GiB: 24 transformer layers of width 1024, 289 tensors."""
+    width = 1024
+    yield Tensor("wte.weight", (1000, width))
+    for layer in range(24):
+        for name, rows, columns in (("attn.c_attn", 3 * width, width), ("attn.c_proj", width, width),
+                                    ("mlp.c_fc", 4 * width, width), ("mlp.c_proj", width, 4 * width)):
+            yield Tensor(f"h.{layer}.{name}.weight", (rows, columns))
+            yield Tensor(f"h.{layer}.{name}.bias", (rows,))
+        for name in ("ln_1", "ln_2"):
+            yield Tensor(f"h.{layer}.{name}.weight", (width,))
+            yield Tensor(f"h.{layer}.{name}.bias", (width,))
+
+
+def transposed_tensors():
+    """One view of 1 GiB."""
+    yield Tensor("weight", (16384, 16384), transposed=True)
+
+
+def many_tensors():
+    """20,000 small ones."""
+    for i in range(20000):
+        yield Tensor(f"model.layers.{i // 100}.experts.{i % 100}.weight", (16,))
+
+
+# ---- .safetensors ------------------------------------------------------------------------------
+
+def write_header(path, entries):
+    """A .safetensors file as the reference writes it, its data a hole: `entries` are (name, shape)
+    of float32 tensors."""
+    header = {}
+    end = 0
+    for name, shape in entries:
+        begin = end
+        count = 1
+        for dimension in shape:
+            count *= dimension
+        end += 4 * count
+        header[name] = {"dtype": "F32", "shape": list(shape), "data_offsets": [begin, end]}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with open(path, "wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        file.truncate(8 + len(text) + end)
+
+
+def write_large_header(path):
+    """100,000 tensors, 11.5 MB of header."""
+    write_header(path, ((f"transformer.layers.{i // 1000:03}.experts.{i % 1000:03}.weight.qscales", (4, 4))
+                        for i in range(100000)))
+
+
+def write_sparse(path, gib_or_mib):
+    """100 tensors; the last is 1 MiB in both files, the others make up the size."""
+    wanted = 4 * WANTED_SHAPE[0] * WANTED_SHAPE[1]
+    filler = (100 * gib_or_mib - wanted) // 99 // 4
+    write_header(path, [(f"filler.{i}", (filler,)) for i in range(99)] + [(WANTED, WANTED_SHAPE)])
+
+
+# ---- .pth --------------------------------------------------------------------------------------
+
+def pickle_text(text):
+    data = text.encode()
+    return b"X" + struct.pack("<I", len(data)) + data
+
+
+def pickle_integers(numbers):
+    return b"(" + b"".join(b"J" + struct.pack("<i", number) for number in numbers) + b"t"
+
+
+def pickle_tensor(tensor, key):
+    """The call of torch._utils._rebuild_tensor_v2 that torch.save records, without its memo."""
+    storage = (b"(" + pickle_text("storage") + b"ctorch\nFloatStorage\n" + pickle_text(str(key))
+               + pickle_text("cpu") + b"J" + struct.pack("<i", tensor.count()) + b"tQ")
+    return (b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage + b"K\x00" + pickle_integers(tensor.shape)
+            + pickle_integers(tensor.strides()) + b"\x89ccollections\nOrderedDict\n)RtR")
+
+
+def write_entry(archive, name, chunks, nbytes):
+    """A stored entry whose bytes begin at a multiple of 64: the gap is an extra field of the local
+    header, `FB`, as torch fills it."""
+    info = zipfile.ZipInfo("archive/" + name)
+    info.file_size = nbytes
+    begin = archive.fp.tell() + 30 + len(info.filename) + 4
+    gap = -begin % 64
+    info.extra = b"FB" + struct.pack("<H", gap) + b"Z" * gap
+    with archive.open(info, "w") as entry:
+        for chunk in chunks:
+            entry.write(chunk)
+
+
+def random_chunks(nbytes):
+    while nbytes > 0:
+        yield BLOCK[:nbytes]
+        nbytes -= len(BLOCK)
+
+
+def write_pth(path, tensors):
+    tensors = list(tensors)
+    data = [b"\x80\x02}("]
+    for key, tensor in enumerate(tensors):
+        data.append(pickle_text(tensor.name) + pickle_tensor(tensor, key))
+    data.append(b"u.")
+    with zipfile.ZipFile(path, "w") as archive:
+        write_entry(archive, "data.pkl", data, sum(map(len, data)))
+        write_entry(archive, "byteorder", [b"little"], 6)
+        for key, tensor in enumerate(tensors):
+            write_entry(archive, f"data/{key}", random_chunks(4 * tensor.count()), 4 * tensor.count())
+        write_entry(archive, "version", [b"3\n"], 2)
+
+
+# ---- all ---------------------------------------------------------------------------------------
+
+PTH_INPUTS = {
+    "many.pth": many_tensors,
+    "model.pth": model_tensors,
+    "transposed.pth": transposed_tensors,
+}
+INPUTS = {
+    "large_header.safetensors": write_large_header,
+    "sparse_100_gib.safetensors": lambda path: write_sparse(path, 1 << 30),
+    "sparse_100_mib.safetensors": lambda path: write_sparse(path, 1 << 20),
+    **{name: lambda path, tensors=tensors: write_pth(path, tensors())
+       for name, tensors in PTH_INPUTS.items()},
+}
+
+
+def make(folder, names, write):
+    """Calls write(name, path) for each file that is not there; none is left half written."""
+    os.makedirs(folder, exist_ok=True)
+    for name in names:
+        path = os.path.join(folder, name)
+        if not os.path.exists(path):
+            write(name, path + ".part")
+            os.replace(path + ".part", path)
+
+
+def main():
+    if len(sys.argv) < 2:
+        sys.exit(__doc__)
+    unknown = [name for name in sys.argv[2:] if name not in INPUTS]
+    if unknown:
+        sys.exit(f"inputs.py: {', '.join(unknown)}: the names are {', '.join(INPUTS)}")
+    make(sys.argv[1], sys.argv[2:] or INPUTS, lambda name, path: INPUTS[name](path))
+
+
+if __name__ == "__main__":
+    main()

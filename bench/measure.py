@@ -1,0 +1,150 @@
+"""How compare.py measures: one fresh process at a time, contenders in turn, medians of pairs; and
+what is known about the machine. Python's standard library only.
+"""
+
+import collections
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+Sample = collections.namedtuple("Sample", "seconds peak_kib output")
+
+
+def run(*command):
+    """Runs a command to its end: wall-clock seconds from before it starts, peak memory, output.
+
+    Linux counts into the peak of a new process what its parent had when it started it: nothing
+    below this script's own size, about 20 MiB, can be seen. So this process stays small; the files
+    are made by others."""
+    with tempfile.TemporaryFile() as output:
+        start = time.perf_counter()
+        process = os.posix_spawnp(command[0], command, os.environ,
+                                  file_actions=[(os.POSIX_SPAWN_DUP2, output.fileno(), 1)])
+        _, status, usage = os.wait4(process, 0)
+        seconds = time.perf_counter() - start
+        output.seek(0)
+        text = output.read().decode()
+    if status != 0:
+        sys.exit(f"{text}compare.py: failed with status {os.waitstatus_to_exitcode(status)}: {' '.join(command)}")
+    return Sample(seconds, usage.ru_maxrss, text)
+
+
+def ask(*command):
+    """The first line a command prints, or None where it cannot be run."""
+    try:
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True, text=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip().partition("\n")[0]
+
+
+def interleave(rounds, contenders):
+    """Calls every contender once per round, in an order that turns round each time, after a round
+    that warms up and does not count. Returns {name: [what it returned...]}."""
+    results = {name: [] for name in contenders}
+    for number in range(-1, rounds):
+        names = list(contenders) if number % 2 else list(reversed(contenders))
+        for name in names:
+            result = contenders[name]()
+            if number >= 0:
+                results[name].append(result)
+    return results
+
+
+def median_ratio(above, below):
+    """The median of the ratios of pairs."""
+    return statistics.median(a / b for a, b in zip(above, below))
+
+
+class Report:
+    """Prints, and keeps what was printed; collects the rows of the table at the end."""
+
+    def __init__(self):
+        self.lines = []
+        self.rows = []
+
+    def say(self, text=""):
+        print(text, flush=True)
+        self.lines.append(text)
+
+    def pairs(self, title, columns):
+        """A table of {heading: [numbers]}, a line for each round, then the medians."""
+        self.say(f"\n== {title}")
+        widths = [max(len(heading), 10) for heading in columns]
+        self.say("round   " + "  ".join(f"{heading:>{width}}" for heading, width in zip(columns, widths)))
+        lines = [(str(number + 1), values) for number, values in enumerate(zip(*columns.values()))]
+        lines.append(("median", [statistics.median(values) for values in columns.values()]))
+        for label, values in lines:
+            self.say(f"{label:6}  " + "  ".join(f"{value:{width}.3f}" for value, width in zip(values, widths)))
+
+    def row(self, what, reached, unit, limit, at_least=False, slack=0.0):
+        """A line of the table of targets; `slack` is what a ratio may miss its limit by."""
+        met = reached >= limit - slack if at_least else reached <= limit + slack
+        sign = ">=" if at_least else "<="
+        self.rows.append((what, f"{sign} {limit:g} {unit}", f"{reached:.2f} {unit}", "pass" if met else "FAIL"))
+
+    def ratio(self, what, reached, limit, at_least=False):
+        self.row(what, reached, "x", limit, at_least, slack=0.05)
+
+    def table(self):
+        self.say("\n== Targets (ratios are met within 0.05)")
+        widths = [max(len(row[column]) for row in self.rows) for column in range(4)]
+        for row in self.rows:
+            self.say("  ".join(f"{cell:{width}}" for cell, width in zip(row, widths)).rstrip())
+        return all(row[3] == "pass" for row in self.rows)
+
+
+# ---- the machine -------------------------------------------------------------------------------
+
+def find_line(path, key):
+    """What follows the colon in the first line that begins with `key`."""
+    with open(path, encoding="utf-8") as file:
+        for line in file:
+            if line.startswith(key):
+                return line.partition(":")[2].strip()
+    return "unknown"
+
+
+def filesystem(folder):
+    """Type and options of the mount that holds the folder."""
+    folder = os.path.realpath(folder)
+    best = ("", "unknown")
+    with open("/proc/self/mounts", encoding="utf-8") as file:
+        for line in file:
+            _, point, kind, options = line.split()[:4]
+            inside = folder == point or folder.startswith(point.rstrip("/") + "/")
+            if inside and len(point) >= len(best[0]):
+                best = (point, f"{kind} ({options})")
+    return best[1]
+
+
+def cached_value(build, name):
+    """Of a variable in CMake's cache, whose lines are NAME:TYPE=VALUE."""
+    cache = os.path.join(build, "CMakeCache.txt")
+    return find_line(cache, name + ":").partition("=")[2] if os.path.exists(cache) else ""
+
+
+def machine_facts(build, folder):
+    """Lines about processor, memory, disk, kernel and what built the programs."""
+    system = os.uname()
+    compiler = cached_value(build, "CMAKE_CXX_COMPILER")
+    yield "date", time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
+    yield "processor", f"{find_line('/proc/cpuinfo', 'model name')}, {os.cpu_count()} cores, {system.machine}"
+    yield "memory", find_line("/proc/meminfo", "MemTotal")
+    yield "kernel", f"{system.sysname} {system.release}"
+    yield "file system", filesystem(folder)
+    yield "load", "%.2f %.2f %.2f before the start" % os.getloadavg()
+    yield "compiler", f"{ask(compiler, '--version')}, {cached_value(build, 'CMAKE_BUILD_TYPE')}"
+    yield "cp", ask("cp", "--version")
+    yield "flatbed", flatbed_version(build)
+
+
+def flatbed_version(build):
+    source = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    version = ask(os.path.join(build, "tools", "flatbed"), "--version")
+    commit = ask("git", "-C", source, "rev-parse", "--short", "HEAD")
+    changed = ask("git", "-C", source, "status", "--porcelain", "--", "include", "src", "tools")
+    return f"{version}, commit {commit or 'unknown'}" + (", with changes" if changed else "")

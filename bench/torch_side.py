@@ -1,0 +1,96 @@
+"""What compare.py asks of torch and safetensors, each in a process of its own. Imports are not
+timed. Prints one JSON object.
+
+Usage: torch_side.py versions            what is installed
+       torch_side.py make DIR NAME...    the .pth files of inputs.py, by torch.save
+       torch_side.py open FILE           safe_open and keys: seconds of the first call and the next
+       torch_side.py load FILE           torch.load, mapped where torch can: the same
+       torch_side.py convert FILE OUT    torch.load and save_file: seconds of both
+"""
+
+import inspect
+import json
+import os
+import sys
+import time
+
+import inputs
+
+try:
+    import torch
+except ImportError:
+    torch = None
+try:
+    import safetensors
+except ImportError:
+    safetensors = None
+if torch and safetensors:
+    from safetensors.torch import save_file
+
+
+def time_twice(work):
+    seconds = []
+    for _ in range(2):
+        start = time.perf_counter()
+        kept = work()
+        seconds.append(time.perf_counter() - start)
+        del kept
+    return {"first": seconds[0], "next": seconds[1]}
+
+
+def versions():
+    python = ".".join(map(str, sys.version_info[:3]))
+    return {"python": python, "torch": torch and torch.__version__,
+            "safetensors": safetensors and safetensors.__version__, "mmap": bool(torch) and can_map()}
+
+
+def can_map():
+    return "mmap" in inspect.signature(torch.load).parameters
+
+
+def make(folder, *names):
+    def write(name, path):
+        tensors = {}
+        for tensor in inputs.PTH_INPUTS[name]():
+            made = torch.rand(*(reversed(tensor.shape) if tensor.transposed else tensor.shape))
+            tensors[tensor.name] = made.t() if tensor.transposed else made
+        torch.save(tensors, path)
+
+    torch.manual_seed(0)
+    inputs.make(folder, names, write)
+    return {"made": names}
+
+
+def open_safetensors(path):
+    framework = "pt" if torch else "np"
+
+    def work():
+        with safetensors.safe_open(path, framework=framework) as file:
+            return list(file.keys())
+
+    return time_twice(work)
+
+
+def load(path):
+    options = {"mmap": True} if can_map() else {}
+    return time_twice(lambda: torch.load(path, map_location="cpu", weights_only=True, **options))
+
+
+def convert(path, out):
+    start = time.perf_counter()
+    tensors = torch.load(path, map_location="cpu", weights_only=True)
+    save_file(tensors, out)
+    return {"seconds": time.perf_counter() - start, "nbytes": os.path.getsize(out)}
+
+
+COMMANDS = {"versions": versions, "make": make, "open": open_safetensors, "load": load, "convert": convert}
+
+
+def main():
+    if len(sys.argv) < 2 or sys.argv[1] not in COMMANDS:
+        sys.exit(__doc__)
+    print(json.dumps(COMMANDS[sys.argv[1]](*sys.argv[2:])))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,19 @@
+// SealState: what a file's seal says about it. Plain data.
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+
+namespace flatbed {
+
+// The states of spec S6 that an opened file can be in.
+enum class SealState : std::uint8_t {
+  unsealed,
+  sealed,
+  annotated,  // content right; other metadata or the JSON form changed after sealing
+  newer,      // sealed by a later version of the format: tensors only
+  broken,     // seen only with CheckSeal::off: otherwise it is an error
+};
+[[nodiscard]] std::string_view name(SealState state) noexcept;
+
+}  // namespace flatbed

@@ -1,0 +1,26 @@
+#include "pth/zip_entry.hpp"
+
+#include "base/str_cat.hpp"
+
+namespace flatbed::pth::zip {
+
+Result<std::optional<std::span<const std::byte>>> find_extra(std::span<const std::byte> extra,
+                                                             std::uint16_t id) {
+  std::optional<std::span<const std::byte>> found;
+  while (!extra.empty()) {
+    if (extra.size() < 4 || load_le16(extra.data() + 2) > extra.size() - 4)
+      return make_error(ErrorCode::zip_directory_malformed,
+                        "the extra fields do not fit their length");
+    const std::size_t nbytes = load_le16(extra.data() + 2);
+    if (load_le16(extra.data()) == id) {
+      if (found)
+        return make_error(ErrorCode::zip_directory_malformed, "extra field 0x", hex(id),
+                          " occurs twice");
+      found = extra.subspan(4, nbytes);
+    }
+    extra = extra.subspan(4 + nbytes);
+  }
+  return found;
+}
+
+}  // namespace flatbed::pth::zip

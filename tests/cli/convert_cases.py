@@ -1,0 +1,282 @@
+"""flatbed convert, one file at a time: what it writes, says, refuses and leaves behind."""
+
+import collections
+import json
+import os
+import pathlib
+import resource
+
+import inputs
+import writer
+from tool import FAILURE, OK, USAGE, ToolTest
+
+
+class ConvertTest(ToolTest):
+    def lightning(self, name="model.ckpt"):
+        inputs.write_torch(self.path(name), inputs.lightning())
+        return name
+
+    def plain(self, name="a.safetensors"):
+        inputs.write_safetensors(self.path(name), {"a": ("U8", [3], b"abc"), "b": ("F32", [1], inputs.floats(2))})
+        return name
+
+    def test_writes_a_sealed_file_beside_the_input(self):
+        self.run_tool("convert", self.lightning())
+        self.assertEqual(self.names(), ["model.ckpt", "model.safetensors"])
+        self.assert_sealed("model.safetensors")
+
+    def test_everything_arrives(self):
+        self.run_tool("convert", self.lightning(), "out.safetensors")
+        loaded = self.load("out.safetensors")
+        self.assertEqual(list(loaded), list(inputs.lightning()))
+        self.assertEqual(loaded["epoch"], 12)
+        self.assertIsInstance(loaded["state_dict"], collections.OrderedDict)
+        self.assertEqual(loaded["hyper_parameters"], {"name": "tiny", "sizes": (2, 3)})
+        self.assertEqual(loaded["optimizer_states"][0]["param_groups"], [{"lr": 0.001, "params": [0]}])
+        for name, values in (("fc.weight", (1, 2, 3, 4, 5, 6)), ("fc.bias", (7, 8, 9))):
+            stored = self.run_raw("cat", "out.safetensors", f"state_dict.{name}").stdout
+            self.assertEqual(stored, inputs.floats(*values))
+
+    def test_says_what_it_found_kept_and_wrote(self):
+        lines = self.run_tool("convert", self.lightning()).stdout.splitlines()
+        self.assertEqual(lines[0], "model.ckpt: Lightning checkpoint, epoch 12: 3 tensors, 60 B")
+        self.assertIn("--select state_dict", lines[1])
+        written = r"model\.safetensors: written: 3 tensors, .*, sealed, content [0-9a-f]{16}, \d+\.\d s"
+        self.assertRegex(lines[2], rf"\A{written}\Z")
+        self.assertEqual(len(lines), 3)
+
+    def test_select_keeps_one_part_and_says_so(self):
+        text = self.run_tool("convert", "--select", "state_dict", self.lightning()).stdout
+        self.assertIn("model.ckpt: keeps state_dict: 2 tensors, 36 B\n", text)
+        listed = self.run_json("ls", "model.safetensors")
+        self.assertEqual(sorted(tensor["name"] for tensor in listed["tensors"]), ["fc.bias", "fc.weight"])
+        self.assert_sealed("model.safetensors")
+
+    def test_a_selection_of_nothing_is_an_error(self):
+        result = self.run_tool("convert", "--select", "weights", self.lightning(), expect=FAILURE)
+        self.assert_error(result, "path_not_found", "model.ckpt", "weights")
+        result = self.run_tool("convert", "--include", "zzz*", "model.ckpt", expect=FAILURE)
+        self.assert_error(result, "tensor_not_found", "model.ckpt")
+        self.assertEqual(self.names(), ["model.ckpt"])
+
+    def test_include_and_exclude_choose_by_name(self):
+        globs = ["--include", "*weight", "--include", "*bias", "--exclude", "*.bias"]
+        self.run_tool("convert", *globs, self.lightning(), "out.safetensors")
+        listed = self.run_json("ls", "out.safetensors")
+        self.assertEqual([tensor["name"] for tensor in listed["tensors"]], ["state_dict.fc.weight"])
+
+    def test_no_seal_writes_a_plain_file_and_says_what_it_leaves_out(self):
+        text = self.run_tool("convert", "--no-seal", self.lightning()).stdout
+        self.assertRegex(text, r"note: .*without a seal")
+        listed = self.run_json("ls", "model.safetensors")
+        self.assertEqual((listed["seal"], listed["tensor_count"]), ("unsealed", 3))
+
+    def test_a_safetensors_file_is_aligned_and_sealed(self):
+        self.run_tool("convert", self.plain(), "b.safetensors")
+        self.assert_sealed("b.safetensors")
+        offsets = [tensor["offset"] for tensor in self.run_json("ls", "b.safetensors")["tensors"]]
+        self.assertEqual(min(offsets) % 4096, 0)
+        self.assertEqual(self.run_raw("cat", "b.safetensors", "a").stdout, b"abc")
+
+    def test_tied_tensors_become_an_alias_or_are_expanded(self):
+        weight = inputs.Tensor([2], [1, 2])
+        inputs.write_torch(self.path("t.pth"), {"embed": weight, "head": weight})
+        self.run_tool("convert", "t.pth")
+        listed = self.run_json("ls", "t.safetensors")
+        self.assertEqual((listed["tensor_count"], listed["aliases"]), (1, [{"name": "head", "target": "embed"}]))
+        self.run_tool("convert", "t.pth", "--expand-aliases")
+        listed = self.run_json("ls", "t.safetensors")
+        self.assertEqual((listed["tensor_count"], listed["aliases"]), (2, []))
+        self.assertEqual(self.run_raw("cat", "t.safetensors", "head").stdout, inputs.floats(1, 2))
+
+    def test_a_huge_expansion_is_refused_unless_allowed(self):
+        value = inputs.Tensor([1 << 20, 1 << 10], [1], stride=(0, 0))
+        inputs.write_torch(self.path("e.pth"), {"w": value})
+        result = self.run_tool("convert", "e.pth", expect=FAILURE)
+        self.assert_error(result, "expansion_refused", "e.pth", "--allow-expansion")
+        self.assertEqual(self.names(), ["e.pth"])
+        self.run_tool("convert", "e.pth", "--allow-expansion", "--dry-run")
+
+    def test_a_sidecar_leaves_the_file_as_it_is(self):
+        before = self.path(self.plain()).read_bytes()
+        text = self.run_tool("convert", "--sidecar", "a.safetensors").stdout
+        self.assertIn("a.safetensors.flatbed.json: written", text)
+        self.assertEqual(self.names(), ["a.safetensors", "a.safetensors.flatbed.json"])
+        self.assertEqual(self.path("a.safetensors").read_bytes(), before)
+        self.assert_sealed("a.safetensors")
+
+    def test_a_dry_run_writes_nothing(self):
+        text = self.run_tool("convert", "--dry-run", self.lightning()).stdout
+        self.assertIn("model.safetensors: would be written: 3 tensors, 60 B\n", text)
+        self.run_tool("convert", "--dry-run", "model.ckpt", "--out-dir", "new")
+        self.assertEqual(self.names(), ["model.ckpt"])
+
+    def test_quiet_says_nothing_and_progress_never_reaches_a_pipe(self):
+        result = self.run_tool("convert", "--quiet", self.lightning())
+        self.assertEqual((result.stdout, result.stderr), ("", ""))
+        self.assertEqual(self.run_tool("convert", "model.ckpt").stderr, "")
+
+    def test_progress_with_rate_and_time_on_a_terminal(self):
+        inputs.write_sparse_safetensors(self.path("big.safetensors"), 64 << 20)
+        primary, secondary = os.openpty()
+        process = self.start("convert", "big.safetensors", "out.safetensors", stderr=secondary)
+        os.close(secondary)
+        process.communicate(timeout=60)
+        drawn = os.read(primary, 1_000_000).decode()
+        os.close(primary)
+        self.assertEqual(process.returncode, OK)
+        self.assertRegex(drawn, r"converting \d[^,]* of 64\.0 MiB, [^,]*/s")
+
+    def test_json_reports_what_was_done(self):
+        report = self.run_json("convert", self.lightning(), "out.safetensors")
+        (file,) = report["files"]
+        self.assertEqual((report["converted"], report["failed"], report["exit_code"]), (1, 0, 0))
+        self.assertEqual((file["input"], file["output"]), ("model.ckpt", "out.safetensors"))
+        self.assertEqual(file["status"], "converted")
+        self.assertEqual((file["tensors"], file["nbytes"]), (3, 60))
+        self.assertEqual(file["file_nbytes"], self.path("out.safetensors").stat().st_size)
+        self.assertTrue(file["durable"])
+        self.assertRegex(file["content"], r"\A[0-9a-f]{16}\Z")
+        self.assertFalse(self.run_json("convert", "model.ckpt", "--no-sync")["files"][0]["durable"])
+
+    def test_json_reports_failures_with_code_name_and_message(self):
+        report = self.run_json("convert", "missing.pth", expect=FAILURE)
+        error = report["files"][0]["error"]
+        self.assertEqual((error["code"], error["name"]), (2, "file_not_found"))
+        self.assertIn("missing.pth", error["message"])
+        self.assertEqual((report["failed"], report["exit_code"]), (1, 1))
+
+    def test_content_decides_not_the_extension(self):
+        os.rename(self.path(self.lightning()), self.path("model.bin"))
+        self.run_tool("convert", "model.bin")
+        self.assert_sealed("model.safetensors")
+
+    def test_impostors_are_named_and_leave_nothing(self):
+        for name, (content, code, word) in inputs.IMPOSTORS.items():
+            self.path(name).write_bytes(content)
+            result = self.run_tool("convert", name, "out.safetensors", expect=FAILURE)
+            self.assert_error(result, code, name, word)
+            self.assertFalse(self.path("out.safetensors").exists())
+
+    def test_a_file_name_with_spaces_and_control_characters(self):
+        name = "my model\x1b[1m.pth"
+        self.lightning(name)
+        text = self.run_tool("convert", name).stdout
+        self.assertNotIn("\x1b", text)
+        self.assert_sealed("my model\x1b[1m.safetensors")
+
+
+class GrammarTest(ToolTest):
+    def torch(self, name):
+        inputs.write_torch(self.path(name), {"w": inputs.Tensor([1], [1])})
+        return name
+
+    def safetensors(self, name):
+        inputs.write_safetensors(self.path(name), {name: ("U8", [1], b"x")})
+        return name
+
+    def refused(self, *arguments):
+        before = {path: path.read_bytes() for path in self.folder.iterdir() if path.is_file()}
+        result = self.run_tool("convert", *arguments, expect=USAGE)
+        after = {path: path.read_bytes() for path in self.folder.iterdir() if path.is_file()}
+        self.assertEqual(before, after)
+        return result
+
+    def test_a_safetensors_input_needs_a_place_for_its_output(self):
+        result = self.refused(self.safetensors("a.safetensors"))
+        self.assert_error(result, "invalid_argument", "OUT", "--out-dir", "--sidecar")
+
+    def test_wrong_command_lines_are_objects_in_json(self):
+        report = self.run_json("convert", self.safetensors("a.safetensors"), expect=USAGE)
+        self.assertEqual((report["exit_code"], report["error"]["name"]), (USAGE, "invalid_argument"))
+
+    def test_an_output_that_is_not_named_safetensors(self):
+        self.assert_error(self.refused(self.torch("a.pth"), "b.bin"), "invalid_argument", "b.bin", ".safetensors")
+
+    def test_several_inputs_with_one_output(self):
+        result = self.refused(self.torch("a.pth"), self.torch("b.pth"), "c.safetensors")
+        self.assert_error(result, "invalid_argument", "c.safetensors", "--out-dir")
+
+    def test_two_safetensors_files_never_overwrite_each_other_unasked(self):
+        result = self.refused(self.safetensors("a.safetensors"), self.safetensors("b.safetensors"))
+        self.assert_error(result, "invalid_argument", "b.safetensors", "--force")
+        self.run_tool("convert", "--force", "a.safetensors", "b.safetensors")
+        self.assert_sealed("b.safetensors")
+
+    def test_an_input_is_never_its_own_output(self):
+        self.safetensors("a.safetensors")
+        os.symlink("a.safetensors", self.path("link.safetensors"))
+        for out in ("a.safetensors", "./a.safetensors", "link.safetensors"):
+            self.assert_error(self.refused("--force", "a.safetensors", out), "invalid_argument", "not written over")
+        self.assert_error(self.refused("a.safetensors", "--out-dir", "."), "invalid_argument", "not written over")
+
+    def test_a_hard_link_to_the_input_is_the_input(self):
+        self.safetensors("a.safetensors")
+        os.link(self.path("a.safetensors"), self.path("b.safetensors"))
+        result = self.run_tool("convert", "--force", "a.safetensors", "b.safetensors", expect=FAILURE)
+        self.assert_error(result, "invalid_argument", "b.safetensors", "not written over")
+
+    def test_two_inputs_with_one_output_name(self):
+        result = self.refused(self.torch("a.pth"), self.torch("a.bin"))
+        self.assert_error(result, "name_collision", "a.pth", "a.bin", "a.safetensors")
+        self.path("d").mkdir()
+        result = self.refused("a.pth", self.torch("d/a.pth"), "--out-dir", "out")
+        self.assert_error(result, "name_collision", "d/a.pth")
+
+    def test_a_directory_is_no_output_and_needs_a_named_one(self):
+        self.path("d.safetensors").mkdir()
+        self.assert_error(self.refused(self.torch("a.pth"), "d.safetensors"), "invalid_argument", "--out-dir")
+        self.assert_error(self.refused("d.safetensors"), "invalid_argument", "directory")
+
+    def test_out_dir_is_made_and_keeps_the_name(self):
+        self.run_tool("convert", self.torch("a.pth"), "--out-dir", "x/y")
+        self.assert_sealed("x/y/a.safetensors")
+
+    def test_an_out_dir_that_cannot_be_made(self):
+        result = self.run_tool("convert", self.torch("a.pth"), "--out-dir", "a.pth/x", expect=FAILURE)
+        self.assert_error(result, "io_error", "a.pth/x")
+
+    def test_a_set_becomes_one_file(self):
+        weight_map = {}
+        for number, name in ((1, "w"), (2, "v")):
+            shard = f"m-0000{number}-of-00002.safetensors"
+            inputs.write_safetensors(self.path(shard), {name: ("U8", [1], b"x")})
+            weight_map[name] = shard
+        self.path("m.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+        self.run_tool("convert", "m.safetensors.index.json")
+        self.assert_sealed("m.safetensors")
+        listed = self.run_json("ls", "m.safetensors")
+        self.assertEqual(sorted(tensor["name"] for tensor in listed["tensors"]), ["v", "w"])
+        self.run_tool("convert", ".", "--out-dir", "out")
+        self.assert_sealed(pathlib.Path("out") / f"{self.folder.name}.safetensors")
+
+
+class SafetyTest(ToolTest):
+    def test_a_full_disk_leaves_the_old_output_and_nothing_else(self):
+        inputs.write_sparse_safetensors(self.path("big.safetensors"), 8 << 20)
+        self.path("out.safetensors").write_bytes(b"the old one")
+
+        def small_disk():
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
+
+        arguments = ("convert", "--force", "big.safetensors", "out.safetensors")
+        result = self.run_tool(*arguments, expect=FAILURE, preexec_fn=small_disk)
+        self.assert_error(result, "no_space", "out.safetensors")
+        self.assertEqual(self.names(), ["big.safetensors", "out.safetensors"])
+        self.assertEqual(self.path("out.safetensors").read_bytes(), b"the old one")
+
+    def test_a_damaged_input_is_not_converted(self):
+        writer.write(self.path("s.safetensors"), [("w", "U8", [5000], bytes(5000))])
+        raw = bytearray(self.path("s.safetensors").read_bytes())
+        raw[-1] ^= 1
+        self.path("s.safetensors").write_bytes(raw)
+        result = self.run_tool("convert", "s.safetensors", "out.safetensors", expect=FAILURE)
+        self.assert_error(result, "chunk_corrupt", "'w'")
+        self.assertEqual(self.names(), ["s.safetensors"])
+
+    def test_unwritable_output_is_an_error_but_the_file_is_whole(self):
+        inputs.write_torch(self.path("a.pth"), {"w": inputs.Tensor([1], [1])})
+        with open("/dev/full", "w") as full:
+            result = self.run_tool("convert", "a.pth", expect=FAILURE, stdout=full)
+        self.assert_error(result, "no_space", "standard output")
+        self.assert_sealed("a.safetensors")

@@ -1,0 +1,144 @@
+"""Model files for the tests, written with the standard library: .safetensors, PyTorch zips, and impostors."""
+
+import collections
+import io
+import json
+import pickle
+import struct
+import sys
+import types
+import zipfile
+from unittest import mock
+
+CHUNK = 262_144  # bytes under one digest
+
+
+def floats(*values):
+    return struct.pack(f"<{len(values)}f", *values)
+
+
+def write_safetensors(path, tensors, metadata=None):
+    """tensors: name -> (dtype, shape, bytes), written as the reference does: no seal, no alignment."""
+    header, data = {}, b""
+    if metadata is not None:
+        header["__metadata__"] = metadata
+    for name, (dtype, shape, raw) in tensors.items():
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [len(data), len(data) + len(raw)]}
+        data += raw
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + data)
+
+
+def write_sparse_safetensors(path, nbytes):
+    """One U8 tensor of zeros that takes no room on the disk."""
+    text = json.dumps({"big": {"dtype": "U8", "shape": [nbytes], "data_offsets": [0, nbytes]}}).encode()
+    with open(path, "wb") as stream:
+        stream.write(struct.pack("<Q", len(text)) + text)
+        stream.truncate(8 + len(text) + nbytes)
+
+
+class Storage:
+    """Bytes in a record of their own; `key` is the record's name, given when it is written."""
+
+    def __init__(self, raw):
+        self.raw, self.key = raw, None
+
+
+class Tensor:
+    """A float32 tensor, C-contiguous unless `stride` says otherwise. Tensors may share a storage."""
+
+    def __init__(self, shape, values, stride=None, storage=None):
+        self.shape = tuple(shape)
+        self.storage = storage or Storage(floats(*values))
+        self.stride = stride or self.contiguous_stride()
+
+    def contiguous_stride(self):
+        stride, step = [], 1
+        for size in reversed(self.shape):
+            stride.append(step)
+            step *= size
+        return tuple(reversed(stride))
+
+
+def torch_modules():
+    """As much of torch as pickle needs to write its names."""
+    torch, utils = types.ModuleType("torch"), types.ModuleType("torch._utils")
+    torch.FloatStorage = type("FloatStorage", (), {"__module__": "torch"})
+
+    def _rebuild_tensor_v2():
+        raise AssertionError("only its name is used")
+
+    _rebuild_tensor_v2.__module__ = "torch._utils"
+    _rebuild_tensor_v2.__qualname__ = "_rebuild_tensor_v2"
+    utils._rebuild_tensor_v2 = _rebuild_tensor_v2
+    return {"torch": torch, "torch._utils": utils}
+
+
+class TorchPickler(pickle.Pickler):
+    def __init__(self, stream, modules):
+        super().__init__(stream, protocol=2)
+        self.modules, self.storages = modules, []
+
+    def persistent_id(self, value):
+        if not isinstance(value, Storage):
+            return None
+        if value.key is None:
+            value.key = str(len(self.storages))
+            self.storages.append(value)
+        return ("storage", self.modules["torch"].FloatStorage, value.key, "cpu", len(value.raw) // 4)
+
+    def reducer_override(self, value):
+        if not isinstance(value, Tensor):
+            return NotImplemented
+        rebuild = self.modules["torch._utils"]._rebuild_tensor_v2
+        return rebuild, (value.storage, 0, value.shape, value.stride, False, collections.OrderedDict())
+
+
+def torch_bytes(value):
+    """What torch.save(value) would write."""
+    modules, pickled, archive = torch_modules(), io.BytesIO(), io.BytesIO()
+    with mock.patch.dict(sys.modules, modules):
+        pickler = TorchPickler(pickled, modules)
+        pickler.dump(value)
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as records:
+        records.writestr("archive/data.pkl", pickled.getvalue())
+        records.writestr("archive/byteorder", "little")
+        for storage in pickler.storages:
+            records.writestr(f"archive/data/{storage.key}", storage.raw)
+        records.writestr("archive/version", "3\n")
+    for storage in pickler.storages:
+        storage.key = None
+    return archive.getvalue()
+
+
+def write_torch(path, value):
+    path.write_bytes(torch_bytes(value))
+
+
+def lightning():
+    """A Lightning checkpoint: weights, an optimizer's state, numbers and texts."""
+    weight = Tensor([2, 3], [1, 2, 3, 4, 5, 6])
+    bias = Tensor([3], [7, 8, 9])
+    moments = {"step": 5, "exp_avg": Tensor([2, 3], [0] * 6)}
+    return {
+        "epoch": 12,
+        "global_step": 900,
+        "pytorch-lightning_version": "2.1.0",
+        "state_dict": collections.OrderedDict([("fc.weight", weight), ("fc.bias", bias)]),
+        "optimizer_states": [{"state": {0: moments}, "param_groups": [{"lr": 0.001, "params": [0]}]}],
+        "hyper_parameters": {"name": "tiny", "sizes": (2, 3)},
+    }
+
+
+IMPOSTORS = {
+    # name: (content, the code it is refused with, a word that the message must hold)
+    "lfs.pth": (
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"4" * 64 + b"\nsize 12345\n",
+        "unsupported_format",
+        "git-lfs",
+    ),
+    "page.safetensors": (b"<!DOCTYPE html>\n<html><title>404</title></html>\n", "unsupported_format", "HTML"),
+    "model.gguf.safetensors": (b"GGUF\x03\0\0\0" + b"\0" * 64, "unsupported_format", "GGUF"),
+    "keras.pth": (b"\x89HDF\r\n\x1a\n" + b"\0" * 64, "unsupported_format", "HDF5"),
+    "nothing.pth": (b"", "file_too_short", "empty"),
+}

@@ -1,0 +1,77 @@
+"""ToolTest: a test case with a folder of its own that runs the tool and reads what it says."""
+
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import unittest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+sys.path.insert(0, str(ROOT / "spec"))
+
+import reader  # noqa: E402
+
+OK, FAILURE, USAGE, ANNOTATED, UNSEALED, SOME_FAILED, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
+TIME_LIMIT = 120  # seconds
+
+
+def binary():
+    path = os.environ.get("FLATBED_BIN")
+    if not path:
+        sys.exit("FLATBED_BIN must name the flatbed binary")
+    return os.path.abspath(path)
+
+
+class ToolTest(unittest.TestCase):
+    maxDiff = None
+
+    def setUp(self):
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="flatbed-cli-"))
+        self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
+
+    def path(self, name):
+        return self.folder / name
+
+    def names(self):
+        """What lies in the folder, so that leftovers are seen."""
+        return sorted(entry.name for entry in self.folder.iterdir())
+
+    def start(self, *arguments, **options):
+        """Starts the tool in the folder; both streams are pipes unless said otherwise."""
+        options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "cwd": self.folder, **options}
+        return subprocess.Popen([binary(), *map(str, arguments)], stdin=subprocess.DEVNULL, **options)
+
+    def run_raw(self, *arguments, expect=OK, **options):
+        """The finished process, its streams as bytes."""
+        process = self.start(*arguments, **options)
+        out, err = process.communicate(timeout=TIME_LIMIT)
+        result = subprocess.CompletedProcess(arguments, process.returncode, out, err)
+        self.assertEqual(result.returncode, expect, f"flatbed {arguments}: {out!r} {err!r}")
+        return result
+
+    def run_tool(self, *arguments, expect=OK, **options):
+        """The finished process, its streams as text."""
+        result = self.run_raw(*arguments, expect=expect, **options)
+        result.stdout = result.stdout.decode() if result.stdout is not None else ""
+        result.stderr = result.stderr.decode() if result.stderr is not None else ""
+        return result
+
+    def run_json(self, *arguments, expect=OK):
+        return json.loads(self.run_tool(*arguments, "--json", expect=expect).stdout)
+
+    def assert_error(self, result, code, *parts):
+        """Standard error is one line "flatbed: ... [code]" that holds each of `parts`."""
+        self.assertRegex(result.stderr, rf"\Aflatbed: [^\n]*\[{code}\]\n\Z")
+        for part in parts:
+            self.assertIn(part, result.stderr)
+
+    def assert_sealed(self, path):
+        """By the second implementation, every byte."""
+        self.assertEqual(reader.check(str(self.path(path))), "sealed")
+
+    def load(self, path):
+        """The nested object by the second implementation, tensors as plain buffers."""
+        return reader.load(str(self.path(path)), backend="plain")

@@ -1,0 +1,147 @@
+// make_plan(): what of a checkpoint goes into its own file, and what is refused.
+#include "flatbed/convert.hpp"
+
+#include <gtest/gtest.h>
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "flatbed/checkpoint.hpp"
+#include "support/expect_error.hpp"
+#include "support/temp_dir.hpp"
+#include "support/zip_builder.hpp"
+
+namespace flatbed {
+namespace {
+
+namespace pickle = test::pickle;
+using test::le;
+using test::TempDir;
+using test::write_file;
+using Names = std::vector<std::string>;
+using Pairs = std::vector<std::pair<std::string, std::string>>;
+
+// An unsealed file as other programs write it: tensors "b" and "a", the alias "tied" of "a", and
+// metadata.
+Checkpoint foreign(const TempDir& dir) {
+  const std::string header = R"({"__metadata__":{"tied":"a","format":"pt","note":"x"},)"
+                             R"("a":{"dtype":"U8","shape":[2],"data_offsets":[1,3]},)"
+                             R"("b":{"dtype":"BOOL","shape":[],"data_offsets":[0,1]}})";
+  write_file(dir / "a", le(header.size(), 8) + header + "bAA");
+  return Checkpoint::open(dir / "a").value();
+}
+
+// One tensor of these sizes and strides over 24 stored bytes.
+Checkpoint torch_view(const TempDir& dir, const std::string& sizes, const std::string& strides) {
+  write_file(dir / "a.pth",
+             test::torch_zip(
+                 {.pickle = pickle::finish(pickle::tensor({.sizes = sizes, .strides = strides}))}));
+  return Checkpoint::open(dir / "a.pth").value();
+}
+
+Names names_of(const SavePlan& plan) {
+  Names out;
+  for (const SaveItem& item : plan.items) out.push_back(item.name);
+  return out;
+}
+
+TEST(MakePlan, TakesTensorsInTheOrderOfTheSource) {
+  const TempDir dir;
+  const auto plan = make_plan(foreign(dir));
+  ASSERT_OK(plan);
+  EXPECT_EQ(names_of(*plan), (Names{"b", "a"}));
+  EXPECT_EQ(plan->items[1].dtype, Dtype::u8);
+  EXPECT_EQ(plan->items[1].shape, std::vector<std::uint64_t>{2});
+  EXPECT_EQ(std::get<TensorRef>(plan->items[1].from).tensor, 1u);
+}
+
+TEST(MakePlan, RecordsNoStructureThatTheSourceDidNotRecord) {
+  const TempDir dir;
+  EXPECT_EQ(make_plan(foreign(dir))->tree.size(), 0u);
+}
+
+TEST(MakePlan, CopiesTheMetadataOfTheWholeFile) {
+  const TempDir dir;
+  EXPECT_EQ(make_plan(foreign(dir))->metadata,
+            (Pairs{{"tied", "a"}, {"format", "pt"}, {"note", "x"}}));
+}
+
+TEST(MakePlan, CopiesOnlyTheFormatOfASelection) {
+  const TempDir dir;
+  const auto selected = foreign(dir).select({.path = {}, .include = {"a"}, .exclude = {}});
+  ASSERT_OK(selected);
+  EXPECT_EQ(make_plan(*selected)->metadata, (Pairs{{"format", "pt"}}));
+}
+
+TEST(MakePlan, NeverCopiesASeal) {
+  const TempDir dir;
+  static_cast<void>(save(dir / "sealed", *make_plan(foreign(dir)), {.sync = false}).value());
+  const auto sealed = Checkpoint::open(dir / "sealed");
+  ASSERT_OK(sealed);
+  ASSERT_EQ(sealed->seal(), SealState::sealed);
+  const auto plan = make_plan(*sealed);
+  ASSERT_OK(plan);
+  for (const auto& [key, value] : plan->metadata) EXPECT_FALSE(key.starts_with("flatbed")) << key;
+  ASSERT_EQ(plan->aliases.size(), 1u);
+  EXPECT_EQ(plan->aliases[0].name, "tied");
+}
+
+TEST(MakePlan, KeepsAliasesAsAliases) {
+  const TempDir dir;
+  const auto plan = make_plan(foreign(dir));
+  ASSERT_OK(plan);
+  ASSERT_EQ(plan->aliases.size(), 1u);
+  EXPECT_EQ(plan->aliases[0].name, "tied");
+  EXPECT_EQ(plan->aliases[0].target, "a");
+}
+
+TEST(MakePlan, ExpandsAliasesIntoTensors) {
+  const TempDir dir;
+  const auto plan = make_plan(foreign(dir), {.expand_aliases = true});
+  ASSERT_OK(plan);
+  EXPECT_TRUE(plan->aliases.empty());
+  EXPECT_EQ(names_of(*plan), (Names{"b", "a", "tied"}));
+  EXPECT_EQ(std::get<TensorRef>(plan->items[2].from).tensor, 1u);
+}
+
+// L9: a tensor was added.
+TEST(MakePlan, CopiesOnlyTheFormatWhenAliasesBecameTensors) {
+  const TempDir dir;
+  EXPECT_EQ(make_plan(foreign(dir), {.expand_aliases = true})->metadata, (Pairs{{"format", "pt"}}));
+}
+
+TEST(MakePlan, CarriesTheTreeOfATorchFile) {
+  const TempDir dir;
+  const auto plan = make_plan(torch_view(dir, pickle::counts({2, 3}), pickle::counts({3, 1})));
+  ASSERT_OK(plan);
+  EXPECT_EQ(names_of(*plan), Names{"tensor"});
+  EXPECT_EQ(plan->tree.root().kind(), Kind::tensor);
+  EXPECT_EQ(plan->tree.root().tensor(), 0u);
+}
+
+TEST(MakePlan, RefusesOutputsFarLargerThanTheirSource) {
+  const TempDir dir;
+  const auto bomb =
+      make_plan(torch_view(dir, pickle::counts({1 << 30, 1}), pickle::counts({0, 1})));
+  EXPECT_ERROR(bomb, expansion_refused);
+  EXPECT_NE(bomb.error().message.find("4294967296 bytes"), std::string::npos);
+}
+
+TEST(MakePlan, ExpandsWhereItIsAllowed) {
+  const TempDir dir;
+  const Checkpoint bomb = torch_view(dir, pickle::counts({1 << 30, 1}), pickle::counts({0, 1}));
+  EXPECT_OK(make_plan(bomb, {.allow_expansion = true}));
+}
+
+TEST(MakePlan, ExpandsWhatStaysBelowAGibibyte) {
+  const TempDir dir;
+  EXPECT_OK(make_plan(torch_view(dir, pickle::counts({1 << 28}), pickle::counts({0}))));
+  EXPECT_ERROR(make_plan(torch_view(dir, pickle::counts({(1 << 28) + 1}), pickle::counts({0}))),
+               expansion_refused);
+}
+
+}  // namespace
+}  // namespace flatbed

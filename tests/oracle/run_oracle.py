@@ -1,0 +1,72 @@
+"""Runs the oracle: torch makes checkpoints, flatbed converts them, torch and safetensors judge.
+
+Usage: run_oracle.py FLATBED WORK_DIR PYTHON...      PYTHON: the command of a Python with torch
+Needs the standard library only. Exit status 77: that Python has no torch.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+FIXTURES = os.path.join(os.path.dirname(HERE), "fixtures")
+
+# What flatbed refuses by name for now.
+REFUSED = {"legacy", "quantized"}
+
+# What `flatbed verify` says of files that the safetensors library saved again, by exit status.
+STATES = {
+    "metadata_kept": 3,     # annotated: the data moved, and every digest still holds
+    "value_changed": 1,     # a chunk that does not match
+    "dtype_changed": 1,     # the content digest does not match
+    "tensor_dropped": 1,
+    "no_metadata": 4,       # unsealed
+}
+
+
+def convert_all(flatbed, work):
+    """Converts every fixture and what torch just made; returns how many."""
+    sources = {"made": os.path.join(work, "made")}
+    for name in ("torch1", "torch2"):
+        sources[name] = os.path.join(FIXTURES, name)
+    count = 0
+    for name, folder in sources.items():
+        out = os.path.join(work, "converted", name)
+        os.makedirs(out)
+        for file in sorted(os.listdir(folder)):
+            stem, extension = os.path.splitext(file)
+            if extension != ".pth" or stem in REFUSED:
+                continue
+            subprocess.run([flatbed, "convert", "--quiet", os.path.join(folder, file),
+                            os.path.join(out, stem + ".safetensors")], check=True)
+            count += 1
+    return count
+
+
+def check_states(flatbed, folder):
+    wrong = 0
+    for name, expected in STATES.items():
+        path = os.path.join(folder, name + ".safetensors")
+        status = subprocess.run([flatbed, "verify", path], stdout=subprocess.DEVNULL,
+                                stderr=subprocess.DEVNULL, check=False).returncode
+        print(f"saved again, {name}: verify says {status}, wanted {expected}")
+        wrong += status != expected
+    return wrong
+
+
+def main():
+    flatbed, work, python = sys.argv[1], sys.argv[2], sys.argv[3:]
+    judge = python + ["-B", os.path.join(HERE, "judge.py")]
+    shutil.rmtree(work, ignore_errors=True)
+    os.makedirs(work)
+    made = subprocess.run(judge + ["make", os.path.join(work, "made")], check=False)
+    if made.returncode:
+        sys.exit(made.returncode)
+    print(f"converted {convert_all(flatbed, work)} files", flush=True)
+    subprocess.run(judge + ["compare", work], check=True)
+    sys.exit(1 if check_states(flatbed, os.path.join(work, "saved_again")) else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,297 @@
+// name_tensors(): the components of spec N1 and N2, the collisions of N3, the aliases of A1, and
+// trees that are deep or share much.
+#include "tensor_names.hpp"
+
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/str_cat.hpp"
+#include "support/expect_error.hpp"
+
+namespace flatbed {
+namespace {
+
+using Ids = std::vector<NodeId>;
+using Names = std::vector<std::string>;
+
+NodeId dict(ValueTree& tree, const Ids& pairs) {
+  const NodeId id = tree.add_dict();
+  tree.set_items(id, pairs);
+  return id;
+}
+
+NodeId list(ValueTree& tree, const Ids& items) {
+  const NodeId id = tree.add_list();
+  tree.append_all(id, items);
+  return id;
+}
+
+TensorNames names_of(ValueTree& tree, NodeId root) {
+  tree.set_root(root);
+  return name_tensors(tree).value();
+}
+
+// The names of tensors 0, 1, 2... under these keys of one dict, in order.
+Names names_under(ValueTree& tree, const Ids& keys) {
+  Ids pairs;
+  for (std::uint32_t i = 0; i < keys.size(); ++i) {
+    pairs.push_back(keys[i]);
+    pairs.push_back(tree.add_tensor(i, {}));
+  }
+  return names_of(tree, dict(tree, pairs)).names;
+}
+
+std::vector<std::pair<std::string, std::string>> pairs_of(const std::vector<Alias>& aliases) {
+  std::vector<std::pair<std::string, std::string>> out;
+  for (const Alias& alias : aliases) out.emplace_back(alias.name, alias.target);
+  return out;
+}
+using Aliased = std::vector<std::pair<std::string, std::string>>;
+
+TEST(TensorNames, OfAStateDictAreItsKeys) {
+  ValueTree tree;
+  EXPECT_EQ(names_under(tree, {tree.add_string("fc.weight"), tree.add_string("")}),
+            (Names{"fc.weight", ""}));
+}
+
+TEST(TensorNames, JoinKeysAndIndicesWithDots) {
+  ValueTree tree;
+  const NodeId inner =
+      list(tree, {tree.add_integer(1), tree.add_tuple(Ids{tree.add_tensor(0, {})})});
+  const auto names = names_of(tree, dict(tree, {tree.add_string("state"), inner}));
+  EXPECT_EQ(names.names, Names{"state.1.0"});
+  EXPECT_EQ(names.order, std::vector<std::uint32_t>{0});
+}
+
+TEST(TensorNames, OfATensorAloneIsTensor) {
+  ValueTree tree;
+  EXPECT_EQ(names_of(tree, tree.add_tensor(0, {})).names, Names{"tensor"});
+}
+
+TEST(TensorNames, OfNoTensorsAreNone) {
+  ValueTree tree;
+  EXPECT_TRUE(name_tensors(tree)->names.empty());
+  EXPECT_TRUE(names_of(tree, dict(tree, {})).names.empty());
+}
+
+TEST(TensorNames, WriteKeysOfEveryKind) {
+  ValueTree tree;
+  EXPECT_EQ(
+      names_under(tree, {tree.add_integer(-3), tree.add_boolean(true), tree.add_boolean(false),
+                         tree.add_none(), tree.add_big_integer("-10000000000000000"),
+                         tree.add_real(1.5), tree.add_bytes("b"), tree.add_tuple({}),
+                         tree.add_global("torch", "float32"), tree.add_string("a\xED\xA0\x80")}),
+      (Names{"-3", "True", "False", "None", "-18446744073709551616", "5", "6", "7", "8",
+             "a\xEF\xBF\xBD"}));
+}
+
+TEST(TensorNames, WriteIntKeysOfManyDigits) {
+  ValueTree tree;
+  std::string power = "1" + std::string(40, '0');  // 16^40
+  EXPECT_EQ(names_under(tree, {tree.add_big_integer(power)}),
+            Names{"1461501637330902918203684832716283019655932542976"});
+  tree.set_root(
+      dict(tree, {tree.add_big_integer(std::string(100'000, 'f')), tree.add_tensor(0, {})}));
+  EXPECT_ERROR(name_tensors(tree), limit_exceeded);
+}
+
+TEST(TensorNames, OfTensorsInKeysSayKey) {
+  ValueTree tree;
+  const NodeId key = tree.add_tuple(Ids{tree.add_tensor(0, {}), tree.add_integer(1)});
+  const NodeId root = dict(tree, {tree.add_string("a"), tree.add_none(), key,
+                                  tree.add_tensor(1, {}), tree.add_tensor(2, {}), tree.add_none()});
+  EXPECT_EQ(names_of(tree, root).names, (Names{"1.key.0", "1", "2.key"}));
+}
+
+TEST(TensorNames, WalkTheFivePartsOfAnObjectInOrder) {
+  ValueTree tree;
+  const auto tensor = [&](std::uint32_t number) { return tree.add_tensor(number, {}); };
+  const NodeId object =
+      tree.add_object(list(tree, {tensor(0)}), tree.add_tuple(Ids{tree.add_none(), tensor(1)}));
+  tree.append_all(object, Ids{tensor(2)});
+  tree.set_item(object, tree.add_string("p"), tensor(3));
+  tree.set_state(object, dict(tree, {tree.add_string("s"), tensor(4)}));
+  const auto names = names_of(tree, dict(tree, {tree.add_string("o"), object}));
+  EXPECT_EQ(names.names, (Names{"o.0", "o.1", "o.0~1", "o.p", "o.s"}));
+  EXPECT_EQ(names.order, (std::vector<std::uint32_t>{0, 1, 2, 3, 4}));
+}
+
+TEST(TensorNames, WalkIntoAttributes) {
+  ValueTree tree;
+  TensorAttributes attributes;
+  attributes.quantizer = tree.add_tuple(Ids{tree.add_tensor(1, {})});
+  attributes.state = dict(tree, {tree.add_string("mask"), tree.add_tensor(2, {})});
+  const NodeId tensor = tree.add_tensor(0, attributes);
+  EXPECT_EQ(names_of(tree, dict(tree, {tree.add_string("w"), tensor})).names,
+            (Names{"w", "w.0", "w.mask"}));
+}
+
+TEST(TensorNames, NameArraysAndBytesToo) {
+  ValueTree tree;
+  const NodeId root = list(tree, {tree.add_array(0, "<f4"), tree.add_bytes_in_tensor(1),
+                                  tree.add_bytes("abc"), tree.add_tensor(2, {})});
+  EXPECT_EQ(names_of(tree, root).names, (Names{"0", "1", "3"}));
+}
+
+TEST(TensorNames, ThatCollideGetASuffix) {
+  ValueTree tree;
+  const auto tensor = [&](std::uint32_t number) { return tree.add_tensor(number, {}); };
+  const NodeId root =
+      dict(tree, {tree.add_string("a"), dict(tree, {tree.add_string("b"), tensor(0)}),
+                  tree.add_string("a.b"), tensor(1), tree.add_string("a.b~1"), tensor(2),
+                  tree.add_string("a.b~2"), tensor(3), tree.add_integer(1), tensor(4),
+                  tree.add_string("1"), tensor(5)});
+  EXPECT_EQ(names_of(tree, root).names, (Names{"a.b", "a.b~1", "a.b~1~1", "a.b~2", "1", "1~1"}));
+}
+
+TEST(TensorNames, TakeTheFirstSuffixThatIsFree) {
+  ValueTree tree;
+  const NodeId root =
+      dict(tree, {tree.add_string("x~1"), tree.add_tensor(0, {}), tree.add_string("x"),
+                  tree.add_tensor(1, {}), tree.add_string("x"), tree.add_tensor(2, {})});
+  EXPECT_EQ(names_of(tree, root).names, (Names{"x~1", "x", "x~2"}));
+}
+
+TEST(TensorNames, AreNeverMetadata) {
+  ValueTree tree;
+  EXPECT_EQ(names_under(tree, {tree.add_string("__metadata__"), tree.add_string("__metadata__~1")}),
+            (Names{"__metadata__~1", "__metadata__~1~1"}));
+}
+
+TEST(TensorNames, OfOneTensorInTwoPlacesAreANameAndAnAlias) {
+  ValueTree tree;
+  const NodeId node = tree.add_tensor(0, {});
+  const NodeId root = dict(tree, {tree.add_string("embed"), node, tree.add_string("head"), node,
+                                  tree.add_string("again"), tree.add_tensor(0, {})});
+  const auto names = names_of(tree, root);
+  EXPECT_EQ(names.names, Names{"embed"});
+  EXPECT_EQ(pairs_of(names.aliases), (Aliased{{"head", "embed"}, {"again", "embed"}}));
+}
+
+TEST(TensorNames, NeverWalkAContainerTwice) {
+  ValueTree tree;
+  const NodeId shared = dict(tree, {tree.add_string("w"), tree.add_tensor(0, {})});
+  const auto names =
+      names_of(tree, dict(tree, {tree.add_string("a"), shared, tree.add_string("b"), shared}));
+  EXPECT_EQ(names.names, Names{"a.w"});
+  EXPECT_TRUE(names.aliases.empty());
+}
+
+TEST(TensorNames, GiveArraysAndBytesNoAliases) {
+  ValueTree tree;
+  const auto names =
+      names_of(tree, list(tree, {tree.add_array(0, "|u1"), tree.add_array(0, "|u1"),
+                                 tree.add_bytes_in_tensor(1), tree.add_bytes_in_tensor(1)}));
+  EXPECT_EQ(names.names, (Names{"0", "2"}));
+  EXPECT_TRUE(names.aliases.empty());
+}
+
+TEST(TensorNames, OfAliasesCollideToo) {
+  ValueTree tree;
+  const NodeId node = tree.add_tensor(0, {});
+  const NodeId root = dict(tree, {tree.add_string("a"), node, tree.add_string("b"),
+                                  dict(tree, {tree.add_string("c"), node}), tree.add_string("b.c"),
+                                  tree.add_tensor(1, {})});
+  const auto names = names_of(tree, root);
+  EXPECT_EQ(names.names, (Names{"a", "b.c~1"}));
+  EXPECT_EQ(pairs_of(names.aliases), (Aliased{{"b.c", "a"}}));
+  EXPECT_EQ(names.order, (std::vector<std::uint32_t>{0, 1}));
+}
+
+TEST(TensorNames, AreOnlyForWhatTheRootReaches) {
+  ValueTree tree;
+  tree.add_tensor(0, {});
+  const auto names = names_of(tree, list(tree, {tree.add_tensor(3, {})}));
+  EXPECT_EQ(names.names, Names{"0"});
+  EXPECT_EQ(names.order, std::vector<std::uint32_t>{3});
+}
+
+TEST(TensorNames, EndInCycles) {
+  ValueTree tree;
+  const NodeId root = tree.add_list();
+  tree.append_all(root, Ids{root, tree.add_tensor(0, {}), root});
+  EXPECT_EQ(names_of(tree, root).names, Names{"1"});
+}
+
+TEST(TensorNames, OfAVeryDeepTreeNeedNoStack) {
+  constexpr std::size_t kLevels = 1'000'000;
+  ValueTree tree;
+  NodeId node = tree.add_tensor(0, {});
+  for (std::size_t i = 0; i < kLevels; ++i) node = list(tree, {node});
+  const auto names = names_of(tree, node);
+  ASSERT_EQ(names.names.size(), 1u);
+  EXPECT_EQ(names.names[0].size(), 2 * kLevels - 1);
+}
+
+TEST(TensorNames, OfAGraphWithManyPathsAreLinear) {
+  ValueTree tree;
+  NodeId node = list(tree, {tree.add_tensor(0, {})});
+  for (int i = 0; i < 100'000; ++i) node = list(tree, {node, node});
+  const auto start = std::chrono::steady_clock::now();
+  EXPECT_EQ(names_of(tree, node).names.size(), 1u);
+  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(5));
+}
+
+// An arguments tuple is written with each of its calls, and so walked with each: 16 million
+// children here, of which none is kept.
+TEST(TensorNames, SharedArgumentsNeedNoMemory) {
+  ValueTree tree;
+  Ids lists(4000);
+  for (NodeId& id : lists) id = tree.add_list();
+  const NodeId arguments = tree.add_tuple(lists);
+  NodeId node = tree.add_tensor(0, {});
+  for (int i = 0; i < 4000; ++i) {
+    node = tree.add_object(node, arguments);
+    tree.append(lists[0], node);
+  }
+  EXPECT_EQ(names_of(tree, node).names, Names{"tensor"});
+}
+
+// Each object adds a level, but nothing to the names.
+TEST(TensorNames, BelowManyCallsAreLinear) {
+  ValueTree tree;
+  Ids tensors(50'000);
+  for (std::uint32_t i = 0; i < tensors.size(); ++i) tensors[i] = tree.add_tensor(i, {});
+  NodeId node = list(tree, tensors);
+  const NodeId empty = tree.add_tuple({});
+  for (int i = 0; i < 50'000; ++i) node = tree.add_object(node, empty);
+  const auto start = std::chrono::steady_clock::now();
+  EXPECT_EQ(names_of(tree, node).names.size(), 50'000u);
+  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(5));
+}
+
+TEST(TensorNames, OfMoreEntriesThanAnyHeaderHoldsAreRefused) {
+  ValueTree tree;
+  const NodeId arguments = tree.add_tuple(Ids(20'000, tree.add_none()));
+  const NodeId root = tree.add_list();
+  for (int i = 0; i < 3'000; ++i) tree.append(root, tree.add_object(tree.add_none(), arguments));
+  tree.set_root(root);
+  EXPECT_ERROR(name_tensors(tree), limit_exceeded);
+}
+
+TEST(TensorNames, ManyCollisionsAreLinear) {
+  ValueTree tree;
+  const NodeId root = tree.add_dict();
+  for (std::uint32_t i = 0; i < 20'000; ++i)
+    tree.set_item(root, tree.add_string("x"), tree.add_tensor(i, {}));
+  const auto start = std::chrono::steady_clock::now();
+  EXPECT_EQ(names_of(tree, root).names.back(), "x~19999");
+  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(5));
+}
+
+// Each name is short, their prefixes are not: 20,000 names of 10 kB.
+TEST(TensorNames, LongerThanAnyHeaderAreRefused) {
+  ValueTree tree;
+  const NodeId inner = tree.add_list();
+  for (std::uint32_t i = 0; i < 20'000; ++i) tree.append(inner, tree.add_tensor(i, {}));
+  tree.set_root(dict(tree, {tree.add_string(std::string(10'000, 'x')), inner}));
+  EXPECT_ERROR(name_tensors(tree), limit_exceeded);
+}
+
+}  // namespace
+}  // namespace flatbed
