@@ -281,6 +281,7 @@ def main():
                                                   for name in ("python", "torch", "safetensors")))
         report.say(f"{'rounds':12}{options.rounds}, interleaved, after one not counted; files in the page cache")
         report.say(f"{'peak floor':12}{measure.run('true').peak_kib / MIB:.1f} MiB: below it no peak can be seen")
+        measure.run(sys.executable, measure.__file__)
         for name in options.sections or SECTIONS:
             SECTIONS[name](bench)
         met = report.table()

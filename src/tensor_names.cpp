@@ -84,6 +84,12 @@ std::string decimal(std::string_view hex) {
   return digits;
 }
 
+// Nearly all tensors have none: they need not be opened to see that.
+bool may_have_children(Value value) {
+  if (value.kind() != Kind::tensor) return true;
+  return value.attributes().quantizer != kNoNode || value.attributes().state != kNoNode;
+}
+
 class Walker {
  public:
   explicit Walker(const ValueTree& tree) : tree_(tree), entered_(tree.size()) {}
@@ -124,7 +130,7 @@ class Walker {
       case Kind::dict:
       case Kind::object:
       case Kind::tensor:
-        if (entered_[value.id()]) return {};
+        if (entered_[value.id()] || !may_have_children(value)) return {};
         entered_[value.id()] = true;
         open_.push_back({value.id(), component.kind != Component::Kind::nothing});
         if (open_.back().has_component) path_.push_back(component);

@@ -16,6 +16,7 @@
 // 32 bits: a tree holds at most 2^32 - 2 nodes (whoever reads files has bounded that before).
 #pragma once
 
+#include <cassert>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -191,5 +192,47 @@ class ValueTree {
   std::vector<TensorAttributes> attributes_ = std::vector<TensorAttributes>(1);
   std::string texts_;
 };
+
+// Walking a tree is these calls and little else: hence inline.
+inline std::span<const NodeId> ValueTree::items(std::uint32_t run) const {
+  return std::span(children_).subspan(runs_[run].begin, runs_[run].size);
+}
+
+inline std::uint32_t ValueTree::items_run(NodeId id) const {
+  const Node& node = nodes_[id];
+  assert(node.kind == Kind::list || node.kind == Kind::tuple || node.kind == Kind::object);
+  return node.kind == Kind::object ? objects_[node.small].appended : node.small;
+}
+
+inline std::uint32_t ValueTree::pairs_run(NodeId id) const {
+  const Node& node = nodes_[id];
+  assert(node.kind == Kind::dict || node.kind == Kind::object);
+  return node.kind == Kind::object ? objects_[node.small].pairs : node.small;
+}
+
+inline Kind Value::kind() const { return id_ == kNoNode ? Kind::none : tree_->nodes_[id_].kind; }
+
+inline std::size_t Value::size() const {
+  switch (kind()) {
+    case Kind::list:
+    case Kind::tuple:
+      return tree_->items(tree_->items_run(id_)).size();
+    case Kind::dict:
+    case Kind::object:
+      return tree_->items(tree_->pairs_run(id_)).size() / 2;
+    default:
+      return 0;
+  }
+}
+
+inline Value Value::key(std::size_t index) const {
+  return {tree_, tree_->items(tree_->pairs_run(id_))[index * 2]};
+}
+
+inline Value Value::item(std::size_t index) const {
+  const bool sequence = kind() == Kind::list || kind() == Kind::tuple;
+  if (sequence) return {tree_, tree_->items(tree_->items_run(id_))[index]};
+  return {tree_, tree_->items(tree_->pairs_run(id_))[index * 2 + 1]};
+}
 
 }  // namespace flatbed

@@ -100,31 +100,6 @@ std::string contents(Value value) {
 
 }  // namespace
 
-Kind Value::kind() const { return id_ == kNoNode ? Kind::none : tree_->nodes_[id_].kind; }
-
-std::size_t Value::size() const {
-  switch (kind()) {
-    case Kind::list:
-    case Kind::tuple:
-      return tree_->items(tree_->items_run(id_)).size();
-    case Kind::dict:
-    case Kind::object:
-      return tree_->items(tree_->pairs_run(id_)).size() / 2;
-    default:
-      return 0;
-  }
-}
-
-Value Value::key(std::size_t index) const {
-  return {tree_, tree_->items(tree_->pairs_run(id_))[index * 2]};
-}
-
-Value Value::item(std::size_t index) const {
-  const bool sequence = kind() == Kind::list || kind() == Kind::tuple;
-  if (sequence) return {tree_, tree_->items(tree_->items_run(id_))[index]};
-  return {tree_, tree_->items(tree_->pairs_run(id_))[index * 2 + 1]};
-}
-
 Value Value::callable() const {
   assert(kind() == Kind::object);
   return {tree_, tree_->objects_[tree_->nodes_[id_].small].callable};
@@ -332,6 +307,7 @@ void ValueTree::reserve(std::size_t nodes) {
   nodes_.reserve(nodes);
   children_.reserve(nodes * 5 / 2);
   runs_.reserve(nodes * 3 / 4);
+  texts_.reserve(nodes * 5);
 }
 
 void ValueTree::renumber_tensors(std::span<const std::uint32_t> numbers) {
@@ -382,24 +358,8 @@ void ValueTree::extend(std::uint32_t run_index, std::span<const NodeId> ids) {
   run.size = static_cast<std::uint32_t>(size);
 }
 
-std::span<const NodeId> ValueTree::items(std::uint32_t run) const {
-  return std::span(children_).subspan(runs_[run].begin, runs_[run].size);
-}
-
 std::string_view ValueTree::text_at(NodeId id) const {
   return std::string_view(texts_).substr(nodes_[id].large, nodes_[id].small);
-}
-
-std::uint32_t ValueTree::items_run(NodeId id) const {
-  const Node& node = nodes_[id];
-  assert(node.kind == Kind::list || node.kind == Kind::tuple || node.kind == Kind::object);
-  return node.kind == Kind::object ? objects_[node.small].appended : node.small;
-}
-
-std::uint32_t ValueTree::pairs_run(NodeId id) const {
-  const Node& node = nodes_[id];
-  assert(node.kind == Kind::dict || node.kind == Kind::object);
-  return node.kind == Kind::object ? objects_[node.small].pairs : node.small;
 }
 
 }  // namespace flatbed

@@ -185,6 +185,7 @@ Result<TorchFile> read_torch_zip(const File& file) {
   FLATBED_ASSIGN(const ByteBuffer pickle, read_entry(file, record, max_pickle_nbytes(record)));
   out.storages.reserve(archive.entries().size());
   out.tensors.reserve(archive.entries().size());
+  out.dims.reserve(archive.entries().size() * 6);  // sizes, strides and stored sizes of matrices
   // A state dict's pickle has a node for every 15 bytes. Memory that stays unused is not touched.
   out.tree.reserve(std::min(pickle.size(), kMaxReserve) / 12);
   TorchObjects objects(out, order, archive.entries().size());
