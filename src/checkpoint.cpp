@@ -18,8 +18,7 @@ using safetensors::kChunkBytes;
 
 namespace {
 
-Result<Checkpoint> open_content(const std::filesystem::path& path, const OpenOptions& options) {
-  FLATBED_ASSIGN(File file, File::open(path));
+Result<Checkpoint> open_content(File file, const OpenOptions& options) {
   FLATBED_ASSIGN(const Content content, sniff(file));
   if (content == Content::json) return open_set(file, options);
   if (content == Content::zip) {
@@ -69,7 +68,8 @@ Result<Checkpoint> Checkpoint::open(const std::filesystem::path& path, const Ope
   if (std::filesystem::is_directory(path, ignored)) {
     FLATBED_ASSIGN(file, find_index(path));
   }
-  Result<Checkpoint> opened = open_content(file, options);
+  FLATBED_ASSIGN(File content, File::open(file));
+  Result<Checkpoint> opened = open_content(std::move(content), options);
   if (!opened) return with_context(file.native(), std::move(opened).error());
   return opened;
 }

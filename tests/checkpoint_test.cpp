@@ -237,7 +237,8 @@ TEST(Checkpoint, ReadsItsOwnBytesWhateverTheCallerChanged) {
 TEST(Checkpoint, NamesTheBytesOfACorruptChunk) {
   const TempDir dir;
   write_example(dir / "a");
-  const TensorInfo big = *open(dir / "a").tensor("model.big");
+  const Checkpoint whole = open(dir / "a");
+  const TensorInfo& big = *whole.find("model.big");
   flip(dir / "a", big.where.offset + kChunk + 5);
   const Checkpoint checkpoint = open(dir / "a");
   const TensorInfo& tensor = *checkpoint.find("model.big");
@@ -252,7 +253,8 @@ TEST(Checkpoint, NamesTheBytesOfACorruptChunk) {
 TEST(Checkpoint, ReadsTheOtherChunksOfADamagedTensor) {
   const TempDir dir;
   write_example(dir / "a");
-  const TensorInfo big = *open(dir / "a").tensor("model.big");
+  const Checkpoint whole = open(dir / "a");
+  const TensorInfo& big = *whole.find("model.big");
   flip(dir / "a", big.where.offset + kChunk);
   const Checkpoint checkpoint = open(dir / "a");
   const TensorInfo& tensor = *checkpoint.find("model.big");

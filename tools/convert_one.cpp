@@ -70,8 +70,8 @@ Result<Checkpoint> choose(const Checkpoint& input, const ConvertOptions& options
   FLATBED_ASSIGN(Checkpoint chosen,
                  input.select({options.select, options.include, options.exclude}));
   outcome.chosen =
-      fmt::format("{}: {}", options.select.empty() ? "the globs" : safe_text(options.select),
-                  amount_text(chosen));
+      fmt::format("{}: {}{}", options.select.empty() ? "the globs" : safe_text(options.select),
+                  amount_text(chosen), chosen.has_tree() ? "" : ", as a flat state dict");
   return chosen;
 }
 

@@ -78,6 +78,7 @@ class Checkpoint {
   [[nodiscard]] static Result<Checkpoint> open(const std::filesystem::path& path,
                                                const OpenOptions& options = {});
 
+  // What borrows is deleted for temporaries, which would leave it dangling.
   [[nodiscard]] std::span<const TensorInfo> tensors() const&;
   std::span<const TensorInfo> tensors() const&& = delete;
   // The tensor of this name or alias; nullptr when there is none. Constant time.
@@ -85,26 +86,33 @@ class Checkpoint {
   const TensorInfo* find(std::string_view) const&& = delete;
   // find(), as an error that names the closest the caller could have meant.
   [[nodiscard]] Result<TensorInfo> tensor(std::string_view name_or_alias) const&;
+  Result<TensorInfo> tensor(std::string_view) const&& = delete;
 
   [[nodiscard]] std::span<const Alias> aliases() const&;
-  [[nodiscard]] std::span<const FileInfo> files()
-      const&;  // the one file, or every shard in byte order of its name
+  std::span<const Alias> aliases() const&& = delete;
+  // The one file, or every shard in byte order of its name.
+  [[nodiscard]] std::span<const FileInfo> files() const&;
+  std::span<const FileInfo> files() const&& = delete;
   [[nodiscard]] Layout layout() const noexcept;
   [[nodiscard]] SealState seal() const noexcept;  // of a set: sealed only if every shard is
   // Metadata pairs of the (first) file in file order, flatbed's own included.
   [[nodiscard]] std::span<const std::pair<std::string_view, std::string_view>> metadata() const&;
+  std::span<const std::pair<std::string_view, std::string_view>> metadata() const&& = delete;
   // Facts a user should see: unlisted tensors, an ignored sidecar, dropped hooks. One sentence
   // each.
   [[nodiscard]] std::span<const std::string> notes() const&;
+  std::span<const std::string> notes() const&& = delete;
 
   // The structure around the tensors; tensor nodes count into tensors(). A file without one gives a
   // dict of names and aliases. Errors (tree_*) concern the tree alone: the tensors stay readable.
   // Decoded on the first call.
   [[nodiscard]] Result<Value> tree() const&;
+  Result<Value> tree() const&& = delete;
   [[nodiscard]] bool has_tree() const noexcept;  // false: the file records no structure
 
   // The bytes in place (Stored::plain and held). The first view maps the file.
   [[nodiscard]] Result<TensorView> view(const TensorInfo& tensor) const&;
+  Result<TensorView> view(const TensorInfo&) const&& = delete;
 
   // Bytes [offset, offset + out.size()) of the tensor's contiguous little-endian contents, however
   // they are stored. With Verify::yes every chunk touched is checked against its digest; a mismatch
