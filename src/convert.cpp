@@ -36,8 +36,6 @@ SaveItem item_of(const Checkpoint& checkpoint, const TensorInfo& tensor, std::st
           TensorRef{checkpoint, tensor.index}};
 }
 
-bool is_flatbed_key(std::string_view key) { return safetensors::is_seal_key(key); }
-
 }  // namespace
 
 Result<SavePlan> make_plan(const Checkpoint& checkpoint, const PlanOptions& options) {
@@ -63,7 +61,8 @@ Result<SavePlan> make_plan(const Checkpoint& checkpoint, const PlanOptions& opti
   // L9: with more tensors than the source other metadata may no longer be true.
   const bool same = plan.items.size() == checkpoint.tensors().size();
   for (const auto& [key, value] : checkpoint.metadata()) {
-    if (!is_flatbed_key(key) && (same || key == "format")) plan.metadata.emplace_back(key, value);
+    if (!safetensors::is_seal_key(key) && (same || key == "format"))
+      plan.metadata.emplace_back(key, value);
   }
   return plan;
 }

@@ -9,8 +9,9 @@ namespace {
 // Matches one byte against the element of the pattern at `at` and moves `at` behind the element. A
 // set without its closing bracket is a literal bracket.
 bool match_one(std::string_view pattern, std::size_t& at, char c) {
-  const std::size_t close = pattern.find(']', at + 2);
-  if (pattern[at] == '[' && close != pattern.npos) {
+  const bool opens = pattern[at] == '[';
+  const std::size_t close = opens ? pattern.find(']', at + 2) : pattern.npos;
+  if (close != pattern.npos) {
     std::size_t i = at + 1;
     const bool negated = pattern[i] == '!' || pattern[i] == '^';
     if (negated) ++i;

@@ -2,7 +2,6 @@
 // bounded by the 512 levels that T7 allows, which are counted before it begins.
 #include <charconv>
 #include <string>
-#include <unordered_set>
 
 #include "base/bytes.hpp"
 #include "base/json.hpp"
