@@ -34,7 +34,7 @@ LAYERS = [
     (r"src/safetensors/", r"base/|io/|safetensors/"),
     (r"src/pth/", r"base/|io/|pth/"),
     (r"src/", r"base/|io/|safetensors/|pth/|flatbed/|[a-z_]+\.hpp$"),
-    (r"cuda/", r"flatbed/(cuda|error|result)\.hpp$"),
+    (r"cuda/", r"flatbed/(cuda|device|error|result)\.hpp$|[a-z_]+\.hpp$"),
     (r"tools/", r"flatbed/|[a-z_]+\.hpp$"),
     (r"(tests|bench)/", r""),
 ]
@@ -45,7 +45,7 @@ GUARDED_HEADERS = [
     (r"xxhash\.h", r"src/io/digest\.cpp|tests/|bench/"),
     (r"zlib\.h", r"src/pth/inflate\.cpp|tests/"),
     (r"(CLI|fmt)/", r"tools/"),
-    (r"cuda", r"cuda/|tests/cuda/"),
+    (r"cuda", r"cuda/|tests/cuda/|tests/support/fake_cuda"),
     (r"(unistd|fcntl|poll|pthread|dirent)\.h|sys/|linux/", r"src/io/|tools/|tests/|bench/"),
     (r"(iostream|cstdio|csignal|clocale|typeinfo)", r"tools/|tests/|bench/"),
 ]

@@ -1,11 +1,20 @@
-// CUDA devices, as far as flatbed knows them today: which ones are there. Part of the component
-// flatbed::cuda, built with FLATBED_CUDA=ON or AUTO where the CUDA Toolkit is found.
+// CUDA: GPUs as devices that load() delivers to. Part of the component flatbed::cuda, built with
+// FLATBED_CUDA=ON or AUTO where the CUDA Toolkit is found.
+//
+//   FLATBED_ASSIGN(const auto gpu, cuda_device(0));
+//   FLATBED_TRY(plan.add(model, "w", {.device = gpu.get(), .data = device_pointer, .capacity =
+//   n}));
+//
+// Every CUDA call of this component is made on a thread of its own or of a load, never on the
+// caller's: the caller's current device and last CUDA error stay as they are.
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
+#include "flatbed/device.hpp"
 #include "flatbed/result.hpp"
 
 namespace flatbed {
@@ -20,7 +29,19 @@ struct CudaDeviceInfo {
 
 // Every CUDA device that this process can use, in ordinal order; never empty. Creates no context.
 // Errors: device_unavailable (no driver, too old a driver, no device), device_error (anything
-// else). Leaves the caller's last CUDA error as it was where the runtime allows it. Thread-safe.
+// else). Thread-safe.
 [[nodiscard]] Result<std::vector<CudaDeviceInfo>> cuda_devices();
+
+struct CudaDeviceOptions {
+  // A cudaStream_t of the engine, of this device, that copies are queued to; it must outlive the
+  // device object. Null: a non-blocking stream of the device object's own. The legacy default
+  // stream cannot be had.
+  void* stream = nullptr;
+};
+
+// A GPU. Its destinations may be any memory of that GPU (cudaMalloc, cudaMallocAsync, managed).
+// Errors: device_unavailable (also: no device of this ordinal), device_error, resource_exhausted.
+[[nodiscard]] Result<std::unique_ptr<Device>> cuda_device(int ordinal,
+                                                          const CudaDeviceOptions& options = {});
 
 }  // namespace flatbed

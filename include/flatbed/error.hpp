@@ -138,9 +138,17 @@
   X(170, tree_not_representable, "the structure cannot be written as a tree")                                    \
   X(171, header_over_limit, "the header would be longer than readers accept")                                    \
   X(172, shape_mismatch, "an item's bytes do not fit its dtype and shape")                                       \
-  /* 180-199: devices, and ourselves */                                                                          \
+  /* 180-189: devices */                                                                                         \
   X(180, device_unavailable, "no usable device or driver")                                                       \
   X(181, device_error, "the device reported an error")                                                           \
+  X(182, device_timeout, "the device did not finish what was queued to it in time")                              \
+  /* 190-198: loading */                                                                                         \
+  X(190, slice_invalid, "a slice does not fit its tensor")                                                       \
+  X(191, load_mismatch, "a tensor is not what its destination expects")                                          \
+  X(192, destination_invalid, "a destination is not memory that the device can write, or is misaligned")         \
+  X(193, destination_overlap, "two destinations share bytes")                                                    \
+  X(194, budget_too_small, "the staging memory is too small for a load")                                         \
+  /* 199: ourselves */                                                                                           \
   X(199, internal_error, "a bug in flatbed")
 // clang-format on
 

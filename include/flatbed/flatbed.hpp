@@ -3,8 +3,10 @@
 
 #include "flatbed/checkpoint.hpp"  // IWYU pragma: export
 #include "flatbed/convert.hpp"     // IWYU pragma: export
+#include "flatbed/device.hpp"      // IWYU pragma: export
 #include "flatbed/dtype.hpp"       // IWYU pragma: export
 #include "flatbed/error.hpp"       // IWYU pragma: export
+#include "flatbed/loader.hpp"      // IWYU pragma: export
 #include "flatbed/result.hpp"      // IWYU pragma: export
 #include "flatbed/save.hpp"        // IWYU pragma: export
 #include "flatbed/seal_state.hpp"  // IWYU pragma: export

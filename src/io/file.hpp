@@ -37,6 +37,11 @@ class File {
   // the file ends early.
   [[nodiscard]] Result<void> read_at(std::uint64_t offset, std::span<std::byte> out) const;
 
+  // Fills `parts`, one behind the other, from `offset`. As read_at(), with as few system calls as
+  // possible; memory that cannot be written is destination_invalid here and there.
+  [[nodiscard]] Result<void> read_at(std::uint64_t offset,
+                                     std::span<const std::span<std::byte>> parts) const;
+
   // Whether the file still has the size and the time of modification that it was opened with. For
   // the end of long reads. Errors: file_changed, io_error.
   [[nodiscard]] Result<void> check_unchanged() const;

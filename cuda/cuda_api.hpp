@@ -1,0 +1,69 @@
+// CudaApi: every function of the CUDA runtime that this component calls, as a table. The real table
+// is filled by linking (cuda_api.cpp, FLATBED_CUDART=static|shared); tests fill one with a fake.
+// Plain data; the entries are thread-safe as CUDA's are.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+namespace flatbed::cuda {
+
+// X(name without "cuda"): the table's entries have the type of the real function.
+#define FLATBED_CUDA_FUNCTIONS(X) \
+  X(GetDeviceCount)               \
+  X(GetDeviceProperties)          \
+  X(GetDevice)                    \
+  X(SetDevice)                    \
+  X(Malloc)                       \
+  X(Free)                         \
+  X(HostAlloc)                    \
+  X(FreeHost)                     \
+  X(HostRegister)                 \
+  X(HostUnregister)               \
+  X(PointerGetAttributes)         \
+  X(StreamCreateWithFlags)        \
+  X(StreamDestroy)                \
+  X(StreamQuery)                  \
+  X(MemcpyAsync)                  \
+  X(Memcpy2DAsync)                \
+  X(EventCreateWithFlags)         \
+  X(EventDestroy)                 \
+  X(EventRecord)                  \
+  X(EventQuery)                   \
+  X(GetLastError)                 \
+  X(PeekAtLastError)              \
+  X(GetErrorName)                 \
+  X(GetErrorString)
+
+// The C names, before any overload of the C++ header.
+struct CudaApi {
+  cudaError_t (*GetDeviceCount)(int*);
+  cudaError_t (*GetDeviceProperties)(cudaDeviceProp*, int);
+  cudaError_t (*GetDevice)(int*);
+  cudaError_t (*SetDevice)(int);
+  cudaError_t (*Malloc)(void**, size_t);
+  cudaError_t (*Free)(void*);
+  cudaError_t (*HostAlloc)(void**, size_t, unsigned int);
+  cudaError_t (*FreeHost)(void*);
+  cudaError_t (*HostRegister)(void*, size_t, unsigned int);
+  cudaError_t (*HostUnregister)(void*);
+  cudaError_t (*PointerGetAttributes)(cudaPointerAttributes*, const void*);
+  cudaError_t (*StreamCreateWithFlags)(cudaStream_t*, unsigned int);
+  cudaError_t (*StreamDestroy)(cudaStream_t);
+  cudaError_t (*StreamQuery)(cudaStream_t);
+  cudaError_t (*MemcpyAsync)(void*, const void*, size_t, cudaMemcpyKind, cudaStream_t);
+  cudaError_t (*Memcpy2DAsync)(void*, size_t, const void*, size_t, size_t, size_t, cudaMemcpyKind,
+                               cudaStream_t);
+  cudaError_t (*EventCreateWithFlags)(cudaEvent_t*, unsigned int);
+  cudaError_t (*EventDestroy)(cudaEvent_t);
+  cudaError_t (*EventRecord)(cudaEvent_t, cudaStream_t);
+  cudaError_t (*EventQuery)(cudaEvent_t);
+  cudaError_t (*GetLastError)();
+  cudaError_t (*PeekAtLastError)();
+  const char* (*GetErrorName)(cudaError_t);
+  const char* (*GetErrorString)(cudaError_t);
+};
+
+// The runtime that this component was linked with.
+[[nodiscard]] const CudaApi& linked_cuda_api() noexcept;
+
+}  // namespace flatbed::cuda

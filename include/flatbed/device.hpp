@@ -1,0 +1,151 @@
+// Device: where a load delivers, the one seam that engines and tests may implement. host_device()
+// is the host's memory; cuda_device() (cuda.hpp) is a GPU's.
+//
+// A device does four things for a load: it says whether memory is its own (check), it gives memory
+// to copy from (stage), it queues copies out of that memory (copy, fence), and it says when they
+// are done (done). Copies are in order: a ticket is done when its own copies and all earlier ones
+// of this device are.
+//
+// Every member may be called from any thread at once. A device must outlive the plans, pools and
+// buffers that name it.
+//
+// StagingPool: the bounded memory that bytes pass through on their way to a device. One pool may
+// serve many loads, also at once: together they use no more than it has.
+// DeviceBuffer: memory of a device, owned.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string_view>
+#include <utility>
+
+#include "flatbed/result.hpp"
+
+namespace flatbed {
+
+// `rows` rows of `nbytes` each, from staging memory to the device's. The pitches are the bytes
+// between the beginnings of two rows, not looked at when there is one row.
+struct CopyPiece {
+  const std::byte* from = nullptr;
+  std::byte* to = nullptr;
+  std::uint64_t nbytes = 0;
+  std::uint64_t rows = 1;
+  std::uint64_t from_pitch = 0;
+  std::uint64_t to_pitch = 0;
+};
+
+// Names queued copies. A ticket ends when done() has returned true or an error for it.
+using Ticket = std::uint64_t;
+
+class Device {
+ public:
+  Device() = default;
+  Device(const Device&) = delete;
+  Device& operator=(const Device&) = delete;
+  virtual ~Device();
+
+  [[nodiscard]] virtual std::string_view name() const noexcept = 0;  // "host", "cuda:1"
+
+  // True: the processor can write the device's memory, so that a load may read files straight into
+  // it. Its copies are then done when copy() returns.
+  [[nodiscard]] virtual bool is_host() const noexcept = 0;
+
+  // Whether [data, data + nbytes) is memory that copies may write to. Errors: destination_invalid,
+  // device_error.
+  [[nodiscard]] virtual Result<void> check(const void* data, std::uint64_t nbytes) = 0;
+
+  // Memory for the processor to fill and for copies to read, aligned to 4096 bytes or more, touched
+  // and (for a GPU) page-locked. unstage() gives it back, when no copy from it is under way.
+  // Errors: resource_exhausted, device_error.
+  [[nodiscard]] virtual Result<std::byte*> stage(std::size_t nbytes) = 0;
+  virtual void unstage(std::byte* memory, std::size_t nbytes) noexcept = 0;
+
+  // Queues all pieces, in order. The sources must not change until the ticket is done. After an
+  // error some pieces may have been queued: their sources are in use until a later fence() is done.
+  [[nodiscard]] virtual Result<Ticket> copy(std::span<const CopyPiece> pieces) = 0;
+  // A ticket for everything queued so far.
+  [[nodiscard]] virtual Result<Ticket> fence() = 0;
+  // Whether the ticket's copies are complete; does not wait. Ends the ticket, unless it returns
+  // false. An error says nothing about the sources: they may still be in use.
+  [[nodiscard]] virtual Result<bool> done(Ticket ticket) = 0;
+  // Gives up a ticket that was not waited for.
+  virtual void forget(Ticket ticket) noexcept = 0;
+  // The device's own event behind a ticket that has not ended (a cudaEvent_t), for streams of the
+  // engine to wait on; null where there is none.
+  [[nodiscard]] virtual void* native_event(Ticket ticket) noexcept = 0;
+
+  // Memory of the device, at least 256-byte aligned, for who has no allocator of his own. Errors:
+  // resource_exhausted, device_error.
+  [[nodiscard]] virtual Result<void*> allocate(std::uint64_t nbytes) = 0;
+  virtual void release(void* memory, std::uint64_t nbytes) noexcept = 0;
+  // Copies device memory to the host, after everything queued so far; waits. For tests and tools.
+  [[nodiscard]] virtual Result<void> read_back(const void* from, std::span<std::byte> out) = 0;
+};
+
+// The host's memory. A destination may be any memory of this process.
+[[nodiscard]] std::unique_ptr<Device> host_device();
+
+// Memory of a device, given back by the destructor. Move-only; borrows the device.
+class DeviceBuffer {
+ public:
+  [[nodiscard]] static Result<DeviceBuffer> allocate(Device& device, std::uint64_t nbytes);
+  DeviceBuffer(DeviceBuffer&& other) noexcept
+      : device_(other.device_),
+        data_(std::exchange(other.data_, nullptr)),
+        nbytes_(other.nbytes_) {}
+  DeviceBuffer& operator=(DeviceBuffer&& other) noexcept {
+    std::swap(device_, other.device_);
+    std::swap(data_, other.data_);
+    std::swap(nbytes_, other.nbytes_);
+    return *this;
+  }
+  ~DeviceBuffer() {
+    if (data_ != nullptr) device_->release(data_, nbytes_);
+  }
+
+  [[nodiscard]] std::byte* data() const noexcept { return static_cast<std::byte*>(data_); }
+  [[nodiscard]] std::uint64_t nbytes() const noexcept { return nbytes_; }
+
+ private:
+  DeviceBuffer(Device& device, void* data, std::uint64_t nbytes)
+      : device_(&device), data_(data), nbytes_(nbytes) {}
+  Device* device_;
+  void* data_;
+  std::uint64_t nbytes_;
+};
+
+struct StagingOptions {
+  std::uint64_t ring_nbytes = 64 << 20;  // of the whole pool; rounded down to whole slots
+  std::uint64_t slot_nbytes = 8 << 20;   // of one slot: a multiple of 4096, at least 512 KiB
+};
+
+// Memory of Device::stage(), cut into slots. For several GPUs take a pool of any one of them: CUDA
+// memory is page-locked for all. Thread-safe. Destroy it after the loads that use it.
+class StagingPool {
+ public:
+  // Errors: budget_too_small (fewer than two slots), invalid_argument, those of Device::stage().
+  [[nodiscard]] static Result<std::unique_ptr<StagingPool>> create(
+      Device& device, const StagingOptions& options = {});
+  StagingPool(const StagingPool&) = delete;
+  StagingPool& operator=(const StagingPool&) = delete;
+  ~StagingPool();
+
+  [[nodiscard]] Device& device() const noexcept;
+  [[nodiscard]] std::uint64_t nbytes() const noexcept;
+  [[nodiscard]] std::uint64_t slot_nbytes() const noexcept;
+  // The most that was in use at once, so far.
+  [[nodiscard]] std::uint64_t peak_nbytes() const noexcept;
+  // What a device failed to finish copying from. Such memory is never written again, and never
+  // given back: a device may still be reading it.
+  [[nodiscard]] std::uint64_t abandoned_nbytes() const noexcept;
+
+ private:
+  friend class StagingSlots;
+  struct State;
+  explicit StagingPool(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace flatbed

@@ -1,0 +1,18 @@
+// cached_fraction(): how much of a file is in the page cache, to choose how to read it. Reads
+// nothing, maps nothing. Thread-safe.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+#include "io/file.hpp"
+
+namespace flatbed {
+
+// Of the pages of [offset, offset + nbytes), from 0 to 1: exact where the kernel has cachestat(2)
+// and allows it, else from a sample of at most 64 pages (RWF_NOWAIT). Nothing where it cannot be
+// told. An empty range is 1.
+[[nodiscard]] std::optional<double> cached_fraction(const File& file, std::uint64_t offset,
+                                                    std::uint64_t nbytes);
+
+}  // namespace flatbed
