@@ -7,33 +7,6 @@
 
 namespace flatbed::cuda {
 
-// X(name without "cuda"): the table's entries have the type of the real function.
-#define FLATBED_CUDA_FUNCTIONS(X) \
-  X(GetDeviceCount)               \
-  X(GetDeviceProperties)          \
-  X(GetDevice)                    \
-  X(SetDevice)                    \
-  X(Malloc)                       \
-  X(Free)                         \
-  X(HostAlloc)                    \
-  X(FreeHost)                     \
-  X(HostRegister)                 \
-  X(HostUnregister)               \
-  X(PointerGetAttributes)         \
-  X(StreamCreateWithFlags)        \
-  X(StreamDestroy)                \
-  X(StreamQuery)                  \
-  X(MemcpyAsync)                  \
-  X(Memcpy2DAsync)                \
-  X(EventCreateWithFlags)         \
-  X(EventDestroy)                 \
-  X(EventRecord)                  \
-  X(EventQuery)                   \
-  X(GetLastError)                 \
-  X(PeekAtLastError)              \
-  X(GetErrorName)                 \
-  X(GetErrorString)
-
 // The C names, before any overload of the C++ header.
 struct CudaApi {
   cudaError_t (*GetDeviceCount)(int*);
