@@ -40,4 +40,10 @@ Error system_error(int error_number, std::string_view place) {
   return make_error(code_of(error_number), place, ": ", text);
 }
 
+Error read_error(int error_number, std::string_view place) {
+  if (error_number != EFAULT) return system_error(error_number, place);
+  return make_error(ErrorCode::destination_invalid, place,
+                    ": the memory to read into cannot be written");
+}
+
 }  // namespace flatbed

@@ -12,4 +12,8 @@ namespace flatbed {
 // everything else.
 [[nodiscard]] Error system_error(int error_number, std::string_view place);
 
+// Of a call that reads into memory. The same, and destination_invalid (the memory cannot be
+// written).
+[[nodiscard]] Error read_error(int error_number, std::string_view place);
+
 }  // namespace flatbed

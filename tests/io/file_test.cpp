@@ -3,16 +3,20 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cstring>
+#include <span>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "base/bytes.hpp"
 #include "io/mapped_file.hpp"
@@ -38,7 +42,7 @@ TEST(File, ReadsAnyRange) {
   EXPECT_EQ(as_text(out), "3456");
   ASSERT_OK(file->read_at(6, out));
   EXPECT_EQ(as_text(out), "6789");
-  EXPECT_OK(file->read_at(10, {}));
+  EXPECT_OK(file->read_at(10, std::span<std::byte>()));
 }
 
 TEST(File, RefusesRangesBeyondItsEnd) {
@@ -129,6 +133,95 @@ TEST(File, ReportsAFileThatWasCutShort) {
   EXPECT_ERROR(read, file_changed);
   EXPECT_NE(read.error().message.find("ends at byte 5, had 10 bytes"), std::string::npos);
   EXPECT_ERROR(MappedFile::map(*file), file_changed);
+}
+
+TEST(File, SaysThatMemoryCannotBeWritten) {
+  const TempDir dir;
+  write_file(dir / "a", std::string(20'000, 'x'));
+  const Result<File> file = File::open(dir / "a");
+  ASSERT_OK(file);
+  const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+  void* memory =
+      ::mmap(nullptr, 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  ASSERT_NE(memory, MAP_FAILED);
+  ASSERT_EQ(::mprotect(static_cast<std::byte*>(memory) + page, page, PROT_READ), 0);
+  const std::span<std::byte> bytes(static_cast<std::byte*>(memory), 2 * page);
+  EXPECT_OK(file->read_at(0, bytes.first(page)));
+  // Here the kernel fills the first page before it fails.
+  const Result<void> half = file->read_at(0, bytes.last(page + 100));
+  EXPECT_ERROR(half, destination_invalid);
+  EXPECT_NE(half.error().message.find("the memory to read into cannot be written"),
+            std::string::npos);
+  const std::array parts{bytes.first(page), bytes.last(page)};
+  EXPECT_ERROR(file->read_at(0, parts), destination_invalid);
+  EXPECT_ERROR(file->read_at(0, std::span<std::byte>(static_cast<std::byte*>(nullptr), 3)),
+               destination_invalid);
+  ::munmap(memory, 2 * page);
+}
+
+TEST(File, FillsPartsOneBehindTheOther) {
+  const TempDir dir;
+  write_file(dir / "a", "0123456789");
+  const Result<File> file = File::open(dir / "a");
+  ASSERT_OK(file);
+  std::array<std::byte, 3> first{};
+  std::array<std::byte, 4> second{};
+  const std::span<std::byte> none;
+  ASSERT_OK(file->read_at(2, std::array{none, std::span<std::byte>(first), none, none,
+                                        std::span<std::byte>(second), none}));
+  EXPECT_EQ(as_text(first), "234");
+  EXPECT_EQ(as_text(second), "5678");
+  EXPECT_OK(file->read_at(10, std::array{none, none}));
+  EXPECT_OK(file->read_at(10, std::span<const std::span<std::byte>>()));
+}
+
+TEST(File, FillsMorePartsThanOneCallTakes) {
+  const TempDir dir;
+  std::string text;
+  for (int i = 0; i < 10'000; ++i) text += static_cast<char>('a' + i * i % 23);
+  write_file(dir / "a", text);
+  const Result<File> file = File::open(dir / "a");
+  ASSERT_OK(file);
+  std::string out(text.size() - 1, '?');
+  std::vector<std::span<std::byte>> parts;
+  std::span<std::byte> rest = std::as_writable_bytes(std::span(out));
+  for (std::size_t i = 0; !rest.empty(); ++i) {  // of 0, 1, 2, 3, 4 bytes and again
+    parts.push_back(rest.first(std::min(i % 5, rest.size())));
+    rest = rest.subspan(parts.back().size());
+  }
+  ASSERT_GT(parts.size(), 4'000u);
+  ASSERT_OK(file->read_at(1, parts));
+  EXPECT_EQ(out, text.substr(1));
+}
+
+TEST(File, RefusesPartsBeyondItsEnd) {
+  const TempDir dir;
+  write_file(dir / "a", "0123456789");
+  const Result<File> file = File::open(dir / "a");
+  ASSERT_OK(file);
+  std::array<std::byte, 5> out{};
+  const std::span<std::byte> part(out);
+  EXPECT_OK(file->read_at(0, std::array{part, part}));
+  EXPECT_ERROR(file->read_at(1, std::array{part, part}), invalid_argument);
+  EXPECT_ERROR(file->read_at(UINT64_MAX, std::array{part, part}), invalid_argument);
+  // Together they are 2^64 bytes; the sum must not come out as 0.
+  const std::span<std::byte> half(out.data(), std::size_t{1} << 63);
+  EXPECT_ERROR(file->read_at(0, std::array{half, half}), invalid_argument);
+}
+
+TEST(File, ReportsAFileThatWasCutShortInsideAPart) {
+  const TempDir dir;
+  write_file(dir / "a", "0123456789");
+  const Result<File> file = File::open(dir / "a");
+  ASSERT_OK(file);
+  ASSERT_EQ(::truncate((dir / "a").c_str(), 7), 0);
+  std::array<std::byte, 5> first{};
+  std::array<std::byte, 5> second{};
+  const Result<void> read =
+      file->read_at(0, std::array{std::span<std::byte>(first), std::span<std::byte>(second)});
+  EXPECT_ERROR(read, file_changed);
+  EXPECT_NE(read.error().message.find("ends at byte 7, had 10 bytes"), std::string::npos);
+  EXPECT_EQ(as_text(second), std::string_view("56\0\0\0", 5));
 }
 
 TEST(File, ReadsTheEndOfAHugeSparseFile) {

@@ -1,0 +1,117 @@
+#include "io/direct_file.hpp"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <bit>
+#include <cerrno>
+#include <utility>
+
+#include "base/str_cat.hpp"
+#include "io/system_error.hpp"
+
+namespace flatbed {
+
+namespace {
+
+constexpr std::size_t kMaxBytesPerCall = std::size_t{1} << 30;  // a multiple of every alignment
+constexpr std::size_t kDefaultAlignment = 4096;
+constexpr std::size_t kMinAlignment = 512;
+
+// -1 when the file cannot be opened so, or when `path` is no longer the file of `wanted`.
+int open_direct(const char* path, const struct stat& wanted) noexcept {
+  // O_NONBLOCK, O_NOCTTY: by now the path may be a FIFO or a terminal.
+  constexpr int kFlags = O_RDONLY | O_DIRECT | O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
+  int descriptor = -1;
+  do {
+    descriptor = ::open(path, kFlags);
+  } while (descriptor < 0 && errno == EINTR);
+  if (descriptor < 0) return -1;
+  struct stat found = {};
+  if (::fstat(descriptor, &found) == 0 && found.st_dev == wanted.st_dev &&
+      found.st_ino == wanted.st_ino) {
+    return descriptor;
+  }
+  ::close(descriptor);
+  return -1;
+}
+
+// 0: the file cannot be read directly, although it could be opened so.
+std::size_t alignment_of(int descriptor) noexcept {
+#ifdef STATX_DIOALIGN
+  struct statx status = {};
+  if (::statx(descriptor, "", AT_EMPTY_PATH, STATX_DIOALIGN, &status) == 0 &&
+      (status.stx_mask & STATX_DIOALIGN) != 0) {
+    if (status.stx_dio_mem_align == 0 || status.stx_dio_offset_align == 0) return 0;
+    const std::size_t wanted = std::max(status.stx_dio_mem_align, status.stx_dio_offset_align);
+    const bool usable = std::has_single_bit(wanted) && wanted <= kMaxBytesPerCall;
+    return usable ? std::max(wanted, kMinAlignment) : 0;
+  }
+#else
+  static_cast<void>(descriptor);
+#endif
+  return kDefaultAlignment;
+}
+
+}  // namespace
+
+std::optional<DirectFile> DirectFile::open(const File& file) {
+  struct stat wanted = {};
+  if (::fstat(file.descriptor(), &wanted) != 0) return std::nullopt;
+  // Through /proc it is the same file whatever has happened to its name; not every container has
+  // a /proc.
+  const std::string link = str_cat("/proc/self/fd/", file.descriptor());
+  int descriptor = open_direct(link.c_str(), wanted);
+  if (descriptor < 0) descriptor = open_direct(file.path().c_str(), wanted);
+  if (descriptor < 0) return std::nullopt;
+
+  DirectFile direct(quoted(file.path().native()), descriptor, kDefaultAlignment);
+  direct.alignment_ = alignment_of(descriptor);
+  if (direct.alignment_ == 0) return std::nullopt;
+  return direct;
+}
+
+DirectFile::DirectFile(std::string place, int descriptor, std::size_t alignment)
+    : place_(std::move(place)), descriptor_(descriptor), alignment_(alignment) {}
+
+DirectFile::DirectFile(DirectFile&& other) noexcept
+    : place_(std::move(other.place_)),
+      descriptor_(std::exchange(other.descriptor_, -1)),
+      alignment_(other.alignment_) {}
+
+DirectFile& DirectFile::operator=(DirectFile&& other) noexcept {
+  std::swap(place_, other.place_);
+  std::swap(descriptor_, other.descriptor_);
+  std::swap(alignment_, other.alignment_);
+  return *this;
+}
+
+DirectFile::~DirectFile() {
+  if (descriptor_ >= 0) ::close(descriptor_);
+}
+
+Result<std::size_t> DirectFile::read_at(std::uint64_t offset, std::span<std::byte> out) const {
+  std::size_t done = 0;
+  while (done < out.size()) {
+    const std::size_t wanted = std::min(out.size() - done, kMaxBytesPerCall);
+    const std::uint64_t at = offset + done;
+    const ssize_t got = ::pread(descriptor_, out.data() + done, wanted, static_cast<off_t>(at));
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0 && (errno == EINVAL || errno == EOPNOTSUPP)) {
+      return make_error(ErrorCode::unsupported_filesystem, place_,
+                        ": the system refuses a direct read of ", wanted, " bytes at offset ", at,
+                        ", though a multiple of ", alignment_, " was to be allowed");
+    }
+    if (got < 0) {
+      return read_error(errno, str_cat(place_, ": reading ", wanted, " bytes at offset ", at));
+    }
+    done += static_cast<std::size_t>(got);
+    // The end of the file, or a place from which no aligned read can go on.
+    if (got == 0 || static_cast<std::size_t>(got) % alignment_ != 0) break;
+  }
+  return done;
+}
+
+}  // namespace flatbed
