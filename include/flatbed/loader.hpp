@@ -119,7 +119,9 @@ struct PlanReport {
   std::uint64_t bytes_wanted = 0;   // that arrive
   std::uint64_t bytes_to_read = 0;  // of files; more where a slice cuts chunks that are verified
   std::uint64_t reads = 0;          // pieces of files, each read by one thread
-  std::uint64_t peak_staging_nbytes = 0;  // at most; 0: all is read straight into place
+  // Staging memory, at most; 0: all is read straight into place. Beside it each reading thread may
+  // hold 1 MiB for what does not stay together.
+  std::uint64_t peak_staging_nbytes = 0;
   std::uint32_t groups = 0;
   std::vector<std::filesystem::path> files;  // in the order of their first use
 };

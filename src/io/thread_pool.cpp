@@ -1,10 +1,11 @@
 #include "io/thread_pool.hpp"
 
-#include <pthread.h>
 #include <signal.h>
 
 #include <algorithm>
-#include <vector>
+#include <utility>
+
+#include "base/str_cat.hpp"
 
 namespace flatbed {
 
@@ -12,52 +13,61 @@ namespace {
 
 constexpr std::size_t kStackBytes = std::size_t{1} << 20;
 
-struct Job {
-  const std::function<Result<void>(unsigned)>* worker = nullptr;
-  unsigned number = 0;
-  pthread_t thread = {};
-  Result<void> result;
-};
+}  // namespace
 
 // noexcept: an exception must not leave the crew unjoined.
-void* run_job(void* argument) noexcept {
-  Job& job = *static_cast<Job*>(argument);
-  job.result = (*job.worker)(job.number);
+void* ThreadCrew::run(void* member) noexcept {
+  const Member& self = *static_cast<Member*>(member);
+  (*self.work)(self.number);
   return nullptr;
 }
 
-// Starts jobs 1, 2, ... and returns how many of all jobs have a thread, the caller's included.
 // std::thread would throw where pthread_create() returns an error.
-std::size_t start(std::vector<Job>& jobs) {
+unsigned ThreadCrew::start(unsigned threads, unsigned first, std::function<void(unsigned)> work) {
+  work_ = std::move(work);
+  members_.resize(std::min(threads, kMaxThreads));
   pthread_attr_t attributes;
-  if (pthread_attr_init(&attributes) != 0) return 1;
+  if (pthread_attr_init(&attributes) != 0) return 0;
   pthread_attr_setstacksize(&attributes, kStackBytes);
   sigset_t all_signals;
   sigset_t before;
   sigfillset(&all_signals);
   pthread_sigmask(SIG_SETMASK, &all_signals, &before);
-  std::size_t started = 1;
-  while (started < jobs.size() &&
-         pthread_create(&jobs[started].thread, &attributes, run_job, &jobs[started]) == 0) {
-    ++started;
+  while (started_ < members_.size()) {
+    Member& member = members_[started_];
+    member.work = &work_;
+    member.number = first + started_;
+    if (pthread_create(&member.thread, &attributes, run, &member) != 0) break;
+    ++started_;
   }
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
   pthread_attr_destroy(&attributes);
-  return started;
+  return started_;
 }
 
-}  // namespace
+void ThreadCrew::join() {
+  for (; started_ > 0; --started_) pthread_join(members_[started_ - 1].thread, nullptr);
+}
+
+Result<void> run_on_own_thread(const std::function<Result<void>()>& work) {
+  Result<void> result;
+  ThreadCrew crew;
+  if (crew.start(1, 0, [&](unsigned) { result = work(); }) == 0) {
+    return make_error(ErrorCode::resource_exhausted, "no thread could be started");
+  }
+  crew.join();
+  return result;
+}
 
 Result<void> run_parallel(unsigned threads, const std::function<Result<void>(unsigned)>& worker) {
-  std::vector<Job> jobs(std::clamp(threads, 1U, kMaxThreads));
-  for (unsigned i = 0; i < jobs.size(); ++i) {
-    jobs[i].worker = &worker;
-    jobs[i].number = i;
+  std::vector<Result<void>> results(std::clamp(threads, 1U, kMaxThreads));
+  {
+    ThreadCrew others;
+    const auto count = static_cast<unsigned>(results.size());
+    others.start(count - 1, 1, [&](unsigned number) { results[number] = worker(number); });
+    results[0] = worker(0);
   }
-  const std::size_t started = start(jobs);
-  run_job(&jobs[0]);
-  for (std::size_t i = 1; i < started; ++i) pthread_join(jobs[i].thread, nullptr);
-  for (std::size_t i = 0; i < started; ++i) FLATBED_TRY(std::move(jobs[i].result));
+  for (Result<void>& result : results) FLATBED_TRY(std::move(result));
   return {};
 }
 

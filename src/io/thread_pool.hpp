@@ -1,7 +1,11 @@
-// run_parallel(): a bounded crew of threads for one job; joined before it returns.
+// ThreadCrew: some threads that run one function; joined by the destructor.
+// run_parallel(): such a crew for one job, with the calling thread as its first member.
 #pragma once
 
+#include <pthread.h>
+
 #include <functional>
+#include <vector>
 
 #include "flatbed/result.hpp"
 
@@ -10,11 +14,42 @@ namespace flatbed {
 // More than this many threads are never started for one job.
 inline constexpr unsigned kMaxThreads = 256;
 
+// Owns its threads. For one thread; `work` is called by all of them at once. They block all
+// signals: the program's handlers run on the program's own threads.
+class ThreadCrew {
+ public:
+  ThreadCrew() = default;
+  ThreadCrew(const ThreadCrew&) = delete;
+  ThreadCrew& operator=(const ThreadCrew&) = delete;
+  ~ThreadCrew() { join(); }
+
+  // Starts up to `threads` threads that call work(first), work(first + 1), ... and returns how many
+  // there are: fewer, also none, where the system gives no more. To be called once.
+  unsigned start(unsigned threads, unsigned first, std::function<void(unsigned)> work);
+  void join();
+
+ private:
+  struct Member {
+    const std::function<void(unsigned)>* work = nullptr;
+    unsigned number = 0;
+    pthread_t thread = {};
+  };
+  static void* run(void* member) noexcept;
+
+  std::function<void(unsigned)> work_;
+  std::vector<Member> members_;
+  unsigned started_ = 0;
+};
+
+// Calls `work` on a new thread and waits for it, so that what belongs to a thread (a library's last
+// error, its current device) stays as it is for the caller. Errors: resource_exhausted, those of
+// `work`.
+[[nodiscard]] Result<void> run_on_own_thread(const std::function<Result<void>()>& work);
+
 // Calls worker(0) .. worker(threads - 1), worker 0 on the calling thread, and returns when all have
 // returned. `threads` of 0 counts as 1. Workers share out the work themselves (an atomic counter).
 // The error of the lowest-numbered failing worker is returned; a worker that fails must make the
-// others stop. If a thread cannot be started, the job runs with those that could. The new threads
-// block all signals: the program's handlers run on the program's own threads.
+// others stop. If a thread cannot be started, the job runs with those that could.
 [[nodiscard]] Result<void> run_parallel(unsigned threads,
                                         const std::function<Result<void>(unsigned)>& worker);
 

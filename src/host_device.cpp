@@ -1,0 +1,75 @@
+// host_device(): memory of this process as a Device. Its copies are done when copy() returns. Keeps
+// no state; thread-safe.
+#include <cstring>
+#include <memory>
+
+#include "base/str_cat.hpp"
+#include "flatbed/device.hpp"
+#include "io/large_allocator.hpp"
+
+namespace flatbed {
+
+namespace {
+
+constexpr std::size_t kPage = 4096;
+
+class HostDevice final : public Device {
+ public:
+  [[nodiscard]] std::string_view name() const noexcept override { return "host"; }
+  [[nodiscard]] bool is_host() const noexcept override { return true; }
+
+  // Which memory may be written is known to the one who owns it.
+  Result<void> check(const void* data, std::uint64_t nbytes) override {
+    if (data != nullptr || nbytes == 0) return {};
+    return make_error(ErrorCode::destination_invalid, "host: ", nbytes, " bytes at null");
+  }
+
+  Result<std::byte*> stage(std::size_t nbytes) override {
+    LargeBlock block = try_allocate_large(nbytes);
+    if (!block) {
+      return make_error(ErrorCode::resource_exhausted, "host: no memory for ", nbytes, " bytes");
+    }
+    for (std::size_t at = 0; at < nbytes; at += kPage) block.get()[at] = std::byte{0};
+    return block.release();
+  }
+  void unstage(std::byte* memory, std::size_t /*nbytes*/) noexcept override { free_large(memory); }
+
+  Result<Ticket> copy(std::span<const CopyPiece> pieces) override {
+    for (const CopyPiece& piece : pieces) {
+      for (std::uint64_t row = 0; row < piece.rows; ++row) {
+        std::memcpy(piece.to + row * piece.to_pitch, piece.from + row * piece.from_pitch,
+                    static_cast<std::size_t>(piece.nbytes));
+      }
+    }
+    return Ticket{0};
+  }
+  Result<Ticket> fence() override { return Ticket{0}; }
+  Result<bool> done(Ticket /*ticket*/) override { return true; }
+  void forget(Ticket /*ticket*/) noexcept override {}
+  [[nodiscard]] void* native_event(Ticket /*ticket*/) noexcept override { return nullptr; }
+
+  Result<void*> allocate(std::uint64_t nbytes) override {
+    LargeBlock block = try_allocate_large(static_cast<std::size_t>(nbytes));
+    if (block) return static_cast<void*>(block.release());
+    return make_error(ErrorCode::resource_exhausted, "host: no memory for ", nbytes, " bytes");
+  }
+  void release(void* memory, std::uint64_t /*nbytes*/) noexcept override { free_large(memory); }
+
+  Result<void> read_back(const void* from, std::span<std::byte> out) override {
+    if (!out.empty()) std::memcpy(out.data(), from, out.size());
+    return {};
+  }
+};
+
+}  // namespace
+
+Device::~Device() = default;
+
+std::unique_ptr<Device> host_device() { return std::make_unique<HostDevice>(); }
+
+Result<DeviceBuffer> DeviceBuffer::allocate(Device& device, std::uint64_t nbytes) {
+  FLATBED_ASSIGN(void* const data, device.allocate(nbytes));
+  return DeviceBuffer(device, data, nbytes);
+}
+
+}  // namespace flatbed

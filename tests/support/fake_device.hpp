@@ -1,0 +1,162 @@
+// FakeDevice: a device made of this process's memory whose copies run late: when done() is asked
+// for their ticket, never before. A slot that is written while its copy is queued therefore arrives
+// wrong. Calls can be made to fail. Thread-safe, as devices are.
+#pragma once
+
+#include <algorithm>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <deque>
+#include <mutex>
+#include <new>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/str_cat.hpp"
+#include "flatbed/device.hpp"
+
+namespace flatbed::test {
+
+class FakeDevice final : public Device {
+ public:
+  struct Faults {
+    // The n-th call (from 1) of each kind fails; 0: none does.
+    int check = 0;
+    int stage = 0;
+    int copy = 0;
+    int fence = 0;
+    int done = 0;
+    bool for_ever = false;   // and all later calls of that kind
+    bool half_copy = false;  // a failing copy() has queued its first piece
+    bool never_done = false;
+  };
+
+  explicit FakeDevice(std::string name = "fake") : name_(std::move(name)) {}
+
+  Faults faults;
+  int not_ready = 0;  // so many times done() says false before it runs the copies
+
+  // What was queued and not run, staged and not given back.
+  [[nodiscard]] std::size_t pending() {
+    const std::lock_guard lock(mutex_);
+    return queue_.size();
+  }
+  [[nodiscard]] std::size_t staged_nbytes() const { return staged_; }
+  [[nodiscard]] std::size_t open_tickets() {
+    const std::lock_guard lock(mutex_);
+    return open_.size();
+  }
+  [[nodiscard]] int copies() const { return calls_copy_; }
+
+  [[nodiscard]] std::string_view name() const noexcept override { return name_; }
+  [[nodiscard]] bool is_host() const noexcept override { return false; }
+
+  Result<void> check(const void* /*data*/, std::uint64_t /*nbytes*/) override {
+    if (fails(faults.check, calls_check_)) {
+      return make_error(ErrorCode::destination_invalid, name_, ": not this device's memory");
+    }
+    return {};
+  }
+
+  Result<std::byte*> stage(std::size_t nbytes) override {
+    if (fails(faults.stage, calls_stage_)) {
+      return make_error(ErrorCode::resource_exhausted, name_, ": no memory");
+    }
+    staged_ += nbytes;
+    return static_cast<std::byte*>(::operator new (nbytes, std::align_val_t{4096}));
+  }
+  void unstage(std::byte* memory, std::size_t nbytes) noexcept override {
+    staged_ -= nbytes;
+    ::operator delete (memory, std::align_val_t{4096});
+  }
+
+  Result<Ticket> copy(std::span<const CopyPiece> pieces) override {
+    const bool failing = fails(faults.copy, calls_copy_);
+    const std::lock_guard lock(mutex_);
+    if (failing) {
+      if (faults.half_copy) queue_.push_back({next_ticket_++, {pieces[0]}});
+      return make_error(ErrorCode::device_error, name_, ": copy failed");
+    }
+    return push({pieces.begin(), pieces.end()});
+  }
+  Result<Ticket> fence() override {
+    const bool failing = fails(faults.fence, calls_fence_);
+    const std::lock_guard lock(mutex_);
+    if (failing) return make_error(ErrorCode::device_error, name_, ": fence failed");
+    return push({});
+  }
+
+  Result<bool> done(Ticket ticket) override {
+    const bool failing = fails(faults.done, calls_done_);
+    const std::lock_guard lock(mutex_);
+    if (std::ranges::find(open_, ticket) == open_.end())
+      return make_error(ErrorCode::internal_error, name_, ": ticket ", ticket, " is not open");
+    if (failing) {
+      std::erase(open_, ticket);
+      return make_error(ErrorCode::device_error, name_, ": done failed");
+    }
+    if (faults.never_done || asked_++ < not_ready) return false;
+    asked_ = 0;
+    while (!queue_.empty() && queue_.front().ticket <= ticket) {
+      run(queue_.front().pieces);
+      queue_.pop_front();
+    }
+    std::erase(open_, ticket);
+    return true;
+  }
+  void forget(Ticket ticket) noexcept override {
+    const std::lock_guard lock(mutex_);
+    std::erase(open_, ticket);
+  }
+  [[nodiscard]] void* native_event(Ticket ticket) noexcept override {
+    return reinterpret_cast<void*>(static_cast<std::uintptr_t>(ticket));
+  }
+
+  Result<void*> allocate(std::uint64_t nbytes) override { return ::operator new(nbytes); }
+  void release(void* memory, std::uint64_t /*nbytes*/) noexcept override {
+    ::operator delete(memory);
+  }
+  Result<void> read_back(const void* from, std::span<std::byte> out) override {
+    std::memcpy(out.data(), from, out.size());
+    return {};
+  }
+
+ private:
+  struct Queued {
+    Ticket ticket;
+    std::vector<CopyPiece> pieces;
+  };
+  bool fails(int nth, std::atomic<int>& calls) const {
+    const int call = ++calls;
+    return nth != 0 && (call == nth || (faults.for_ever && call > nth));
+  }
+  Ticket push(std::vector<CopyPiece> pieces) {
+    queue_.push_back({next_ticket_, std::move(pieces)});
+    open_.push_back(next_ticket_);
+    return next_ticket_++;
+  }
+  static void run(const std::vector<CopyPiece>& pieces) {
+    for (const CopyPiece& piece : pieces) {
+      for (std::uint64_t row = 0; row < piece.rows; ++row) {
+        std::memcpy(piece.to + row * piece.to_pitch, piece.from + row * piece.from_pitch,
+                    piece.nbytes);
+      }
+    }
+  }
+
+  std::string name_;
+  std::mutex mutex_;
+  std::deque<Queued> queue_;
+  std::vector<Ticket> open_;
+  Ticket next_ticket_ = 1;
+  int asked_ = 0;
+  std::atomic<std::size_t> staged_ = 0;
+  std::atomic<int> calls_check_ = 0, calls_stage_ = 0, calls_copy_ = 0, calls_fence_ = 0,
+                   calls_done_ = 0;
+};
+
+}  // namespace flatbed::test
