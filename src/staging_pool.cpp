@@ -36,7 +36,7 @@ struct StagingPool::State {
   std::byte* memory = nullptr;
 
   mutable std::mutex mutex;         // guards what follows
-  std::vector<std::uint32_t> free;  // the last one given back is the first one taken
+  std::vector<std::uint32_t> idle;  // the last one given back is the first one taken
   std::uint32_t taken = 0;
   std::uint32_t peak = 0;
   std::uint32_t abandoned = 0;
@@ -71,8 +71,8 @@ Result<std::unique_ptr<StagingPool>> StagingPool::create(Device& device,
                                                          const StagingOptions& options) {
   FLATBED_TRY(check_staging(options));
   auto state = std::make_unique<State>(device, options);
-  state->free.reserve(state->slots);
-  for (std::uint32_t slot = state->slots; slot-- > 0;) state->free.push_back(slot);
+  state->idle.reserve(state->slots);
+  for (std::uint32_t slot = state->slots; slot-- > 0;) state->idle.push_back(slot);
   std::unique_ptr<StagingPool> pool(new (std::nothrow) StagingPool(std::move(state)));
   if (!pool) return make_error(ErrorCode::resource_exhausted, "no memory for a staging pool");
   FLATBED_ASSIGN(pool->state_->memory, device.stage(pool->state_->nbytes()));
@@ -104,9 +104,9 @@ std::uint64_t StagingPool::abandoned_nbytes() const noexcept {
 std::optional<std::uint32_t> StagingSlots::try_take() const {
   StagingPool::State& state = *pool_->state_;
   const std::lock_guard lock(state.mutex);
-  if (state.free.empty()) return std::nullopt;
-  const std::uint32_t slot = state.free.back();
-  state.free.pop_back();
+  if (state.idle.empty()) return std::nullopt;
+  const std::uint32_t slot = state.idle.back();
+  state.idle.pop_back();
   state.peak = std::max(state.peak, ++state.taken);
   return slot;
 }
@@ -115,7 +115,7 @@ void StagingSlots::give_back(std::uint32_t slot) const {
   StagingPool::State& state = *pool_->state_;
   const std::lock_guard lock(state.mutex);
   --state.taken;
-  state.free.push_back(slot);
+  state.idle.push_back(slot);
 }
 
 void StagingSlots::abandon(std::uint32_t /*slot*/) const {
