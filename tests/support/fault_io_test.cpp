@@ -47,7 +47,7 @@ constexpr std::size_t kNbytes = (1 << 20) + 1000;
 struct Example {
   TempDir dir;
   std::string text = std::string(kNbytes, '\0');
-  ByteBuffer memory = ByteBuffer(2 << 20);
+  ByteBuffer memory = ByteBuffer(2 << 20, std::byte{0});
   std::optional<File> file;
 
   Example() {
@@ -135,7 +135,7 @@ TEST(FaultIo, InterruptsReadsThatAreThenRepeated) {
 
 TEST(FaultIo, ShortensReadsThatAreThenContinued) {
   Example a;
-  for (std::uint64_t seed = 0; seed < 20; ++seed) {
+  for (std::uint64_t seed = 0; seed < 8; ++seed) {
     FaultIo faults("a");
     faults.shorten({.seed = seed, .multiple = seed % 2 == 0 ? std::size_t{1} : 512});
     a.forget();
@@ -153,7 +153,7 @@ TEST(FaultIo, ShortensDirectReads) {
   const std::optional<DirectFile> direct = DirectFile::open(*a.file);
   if (!direct) GTEST_SKIP() << "no O_DIRECT in the folder for temporary files";
   bool stopped_early = false;
-  for (std::uint64_t seed = 0; seed < 20; ++seed) {
+  for (std::uint64_t seed = 0; seed < 8; ++seed) {
     a.forget();
     {
       FaultIo faults("a");
@@ -192,7 +192,7 @@ TEST(FaultIo, PretendsToHaveRead) {
   if (direct) {
     EXPECT_EQ(a.read_direct(*direct).value(), a.memory.size());
   }
-  EXPECT_EQ(as_text(a.out()), std::string(kNbytes, '\0'));
+  EXPECT_TRUE(as_text(a.out()) == std::string(kNbytes, '\0'));
 }
 
 // Nothing is read, so that the memory need not be there.
