@@ -161,21 +161,23 @@ void Scheduler::join_wants(std::size_t first) {
   const auto place = [](const Want& want) {
     return std::tie(want.file, want.begin, want.end, want.transfer);
   };
-  std::sort(wants_.begin() + static_cast<std::ptrdiff_t>(first), wants_.end(),
-            [&](const Want& a, const Want& b) { return place(a) < place(b); });
+  const auto first_want = wants_.begin() + static_cast<std::ptrdiff_t>(first);
+  const auto before = [&](const Want& a, const Want& b) { return place(a) < place(b); };
+  if (!std::is_sorted(first_want, wants_.end(), before))
+    std::sort(first_want, wants_.end(), before);
   const std::size_t first_span = spans_.size();
   for (std::size_t i = first; i < wants_.size(); ++i) {
     const Want& want = wants_[i];
     const bool is_host = transfer_of(want).device == 0;
-    Span* before = spans_.size() == first_span ? nullptr : &spans_.back();
-    if (before == nullptr || wants_[before->first].file != want.file ||
-        (want.begin > before->end && want.begin - before->end > kMaxHoleNbytes)) {
+    Span* last = spans_.size() == first_span ? nullptr : &spans_.back();
+    if (last == nullptr || wants_[last->first].file != want.file ||
+        (want.begin > last->end && want.begin - last->end > kMaxHoleNbytes)) {
       spans_.push_back({i, i + 1, want.end, is_host});
       continue;
     }
-    before->last = i + 1;
-    before->end = std::max(before->end, want.end);
-    before->all_host &= is_host;
+    last->last = i + 1;
+    last->end = std::max(last->end, want.end);
+    last->all_host &= is_host;
   }
   for (std::size_t i = first_span; i < spans_.size(); ++i) {
     const std::uint64_t begin = wants_[spans_[i].first].begin;

@@ -24,7 +24,7 @@
   X(5, not_a_regular_file, "a regular file was wanted")                                                          \
   X(6, file_changed, "the file changed while it was being read")                                                 \
   X(7, file_exists, "the target exists and may not be replaced")                                                 \
-  X(8, unsupported_filesystem, "the file system cannot replace a file safely")                                   \
+  X(8, unsupported_filesystem, "the file system cannot do what was asked of it")                                 \
   X(9, resource_exhausted, "a thread, descriptor or memory could not be had")                                    \
   /* 10-19: the caller */                                                                                        \
   X(10, invalid_argument, "an argument does not fit")                                                            \

@@ -1,5 +1,5 @@
-// cached_fraction(): how much of a file is in the page cache, to choose how to read it. Reads
-// nothing, maps nothing. Thread-safe.
+// cached_fraction(): how much of a file is in the page cache, to choose how to read it. Waits
+// for no reads, maps nothing. Thread-safe.
 #pragma once
 
 #include <cstdint>
