@@ -1,58 +1,52 @@
-// cuda_devices(): asks the CUDA runtime what is there. Owns nothing, creates no context, keeps no
-// state. Thread-safe: the runtime's last error is per thread.
-#include <cuda_runtime_api.h>
-
+// cuda_devices(): asks CUDA what is there. Owns nothing, creates no context, keeps no state, and
+// works on a thread of its own.
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "cuda_device.hpp"
+#include "cuda_error.hpp"
 #include "flatbed/cuda.hpp"
+#include "own_thread.hpp"
 
 namespace flatbed {
+namespace cuda {
 namespace {
 
-// No driver, one that is older than the runtime, or no device: the machine cannot run CUDA, which
-// is different from CUDA failing.
-bool means_unavailable(cudaError_t status) {
-  return status == cudaErrorNoDevice || status == cudaErrorInsufficientDriver ||
-         status == cudaErrorStubLibrary || status == cudaErrorSystemDriverMismatch ||
-         status == cudaErrorCompatNotSupportedOnDevice || status == cudaErrorDevicesUnavailable;
-}
-
-Error cuda_error(const char* call, cudaError_t status) {
-  // The failed call left its status as this thread's last error: take it away again, so that the
-  // caller's next check does not report it.
-  static_cast<void>(cudaGetLastError());
-  const ErrorCode code =
-      means_unavailable(status) ? ErrorCode::device_unavailable : ErrorCode::device_error;
-  return {code,
-          std::string(call) + ": " + cudaGetErrorName(status) + ": " + cudaGetErrorString(status)};
-}
-
-Result<CudaDeviceInfo> device_info(int ordinal) {
-  cudaDeviceProp properties;
-  if (const cudaError_t status = cudaGetDeviceProperties(&properties, ordinal);
+Result<CudaDeviceInfo> device_info(const CudaApi& api, int ordinal) {
+  cudaDeviceProp properties = {};
+  if (const cudaError_t status = api.GetDeviceProperties(&properties, ordinal);
       status != cudaSuccess) {
-    return cuda_error("cudaGetDeviceProperties", status);
+    return cuda_error(api, status, "cuda:" + std::to_string(ordinal), "cudaGetDeviceProperties");
   }
   return CudaDeviceInfo{ordinal, properties.name, properties.totalGlobalMem, properties.major,
                         properties.minor};
 }
 
-}  // namespace
-
-Result<std::vector<CudaDeviceInfo>> cuda_devices() {
+Result<std::vector<CudaDeviceInfo>> list_devices(const CudaApi& api) {
   int count = 0;
-  if (const cudaError_t status = cudaGetDeviceCount(&count); status != cudaSuccess) {
-    return cuda_error("cudaGetDeviceCount", status);
+  if (const cudaError_t status = api.GetDeviceCount(&count); status != cudaSuccess) {
+    return cuda_error(api, status, "CUDA", "cudaGetDeviceCount");
   }
   if (count == 0) return Error{ErrorCode::device_unavailable, "CUDA is there, but no device is"};
   std::vector<CudaDeviceInfo> devices;
   for (int ordinal = 0; ordinal < count; ++ordinal) {
-    FLATBED_ASSIGN(CudaDeviceInfo info, device_info(ordinal));
+    FLATBED_ASSIGN(CudaDeviceInfo info, device_info(api, ordinal));
     devices.push_back(std::move(info));
   }
   return devices;
+}
+
+}  // namespace
+
+Result<std::vector<CudaDeviceInfo>> make_cuda_devices(const CudaApi& api) {
+  return result_of_own_thread([&] { return list_devices(api); });
+}
+
+}  // namespace cuda
+
+Result<std::vector<CudaDeviceInfo>> cuda_devices() {
+  return cuda::make_cuda_devices(cuda::linked_cuda_api());
 }
 
 }  // namespace flatbed

@@ -1,0 +1,341 @@
+#include "cuda_device.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <limits>
+#include <thread>
+#include <utility>
+
+#include "cuda_error.hpp"
+#include "own_thread.hpp"
+
+namespace flatbed::cuda {
+namespace {
+
+// cudaMemcpy2DAsync() takes no larger pitch.
+constexpr std::uint64_t kMaxPitch = std::numeric_limits<std::int32_t>::max();
+
+std::string bytes_text(std::uint64_t nbytes) { return std::to_string(nbytes) + " bytes"; }
+
+std::string memory_text(const cudaPointerAttributes& found) {
+  switch (found.type) {
+    case cudaMemoryTypeDevice:
+      return "memory of cuda:" + std::to_string(found.device);
+    case cudaMemoryTypeManaged:
+      return "managed memory of cuda:" + std::to_string(found.device);
+    case cudaMemoryTypeHost:
+      return "page-locked host memory";
+    default:
+      return "memory that CUDA does not know (the host's, or freed)";
+  }
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Device>> make_cuda_device(const CudaApi& api, int ordinal,
+                                                 const CudaDeviceOptions& options,
+                                                 const CudaDeviceLimits& limits) {
+  // Destroyed on this thread where something fails, not on the one below: it starts its own.
+  auto device = std::make_unique<CudaDevice>(api, ordinal, limits);
+  FLATBED_TRY(result_of_own_thread([&]() -> Result<void> {
+    int count = 0;
+    if (const cudaError_t status = api.GetDeviceCount(&count); status != cudaSuccess) {
+      return device->error(status, "cudaGetDeviceCount");
+    }
+    if (ordinal < 0 || ordinal >= count) {
+      return Error{ErrorCode::device_unavailable,
+                   device->name_ + ": CUDA has " + std::to_string(count) + " devices"};
+    }
+    return device->open_stream(options);
+  }));
+  return std::unique_ptr<Device>(std::move(device));
+}
+
+CudaDevice::CudaDevice(const CudaApi& api, int ordinal, const CudaDeviceLimits& limits)
+    : api_(api),
+      ordinal_(ordinal),
+      name_("cuda:" + std::to_string(ordinal)),
+      limits_(limits),
+      handles_(std::make_unique<Handles>()),
+      pinned_(api, name_, limits.segment_nbytes) {}
+
+// Without a thread, or where the GPU cannot be made current, the handles are leaked: destroying
+// them would touch the caller's thread or open a context on another GPU.
+CudaDevice::~CudaDevice() {
+  if (stream_ == nullptr) return;  // nothing was made
+  const bool destroyed = on_own_thread([&] {
+    if (make_current()) handles_.reset();
+  });
+  if (!destroyed || handles_ != nullptr) static_cast<void>(handles_.release());
+}
+
+Error CudaDevice::error(cudaError_t status, std::string_view call) const {
+  return cuda_error(api_, status, name_, call);
+}
+
+// A device that was current is never made so again: for a thread that had used no device yet, that
+// would open a context on the first one.
+Result<void> CudaDevice::make_current() const {
+  int current = -1;
+  if (const cudaError_t status = api_.GetDevice(&current); status != cudaSuccess) {
+    return error(status, "cudaGetDevice");
+  }
+  if (current == ordinal_) return {};
+  if (const cudaError_t status = api_.SetDevice(ordinal_); status != cudaSuccess) {
+    return error(status, "cudaSetDevice");
+  }
+  return {};
+}
+
+Result<void> CudaDevice::open_stream(const CudaDeviceOptions& options) {
+  const auto given = static_cast<cudaStream_t>(options.stream);
+  if (given == cudaStreamLegacy || given == cudaStreamPerThread) {
+    return Error{ErrorCode::invalid_argument,
+                 name_ + ": the stream is a default stream, wanted one that was created"};
+  }
+  FLATBED_TRY(make_current());
+  if (given == nullptr) {
+    if (const cudaError_t status = api_.StreamCreateWithFlags(&stream_, cudaStreamNonBlocking);
+        status != cudaSuccess) {
+      return error(status, "cudaStreamCreateWithFlags");
+    }
+    handles_->own_stream = Stream(api_, stream_);
+    return {};
+  }
+  stream_ = given;
+  // An event of this device can be recorded only in a stream of this device.
+  const TicketTable::Slot slot = handles_->tickets.take();
+  Result<void> recorded = record(slot);
+  handles_->tickets.put_back(slot.index);
+  if (!recorded) return with_context("the engine's stream", std::move(recorded).error());
+  return {};
+}
+
+// ---- memory ------------------------------------------------------------------------------------
+
+Result<void> CudaDevice::check(const void* data, std::uint64_t nbytes) {
+  if (nbytes == 0) return {};
+  const auto begin = reinterpret_cast<std::uintptr_t>(data);
+  if (nbytes - 1 > std::numeric_limits<std::uintptr_t>::max() - begin) {
+    return Error{ErrorCode::destination_invalid,
+                 name_ + ": " + bytes_text(nbytes) + " go beyond the end of memory"};
+  }
+  FLATBED_TRY(make_current());
+  FLATBED_TRY(check_byte(begin, "first"));
+  return check_byte(begin + (nbytes - 1), "last");
+}
+
+Result<void> CudaDevice::check_byte(std::uintptr_t address, std::string_view which) const {
+  cudaPointerAttributes found = {};
+  if (const cudaError_t status =
+          api_.PointerGetAttributes(&found, reinterpret_cast<const void*>(address));
+      status != cudaSuccess) {
+    return error(status, "cudaPointerGetAttributes");
+  }
+  const bool fits = found.type == cudaMemoryTypeDevice || found.type == cudaMemoryTypeManaged;
+  if (fits && found.device == ordinal_) return {};
+  return Error{ErrorCode::destination_invalid, name_ + ": the " + std::string(which) +
+                                                   " byte is in " + memory_text(found) +
+                                                   ", wanted memory of " + name_};
+}
+
+Result<std::byte*> CudaDevice::stage(std::size_t nbytes) {
+  return result_of_own_thread([&]() -> Result<std::byte*> {
+    FLATBED_TRY(make_current());
+    return pinned_.stage(nbytes);
+  });
+}
+
+void CudaDevice::unstage(std::byte* memory, std::size_t nbytes) noexcept {
+  // Without a thread it stays staged.
+  static_cast<void>(on_own_thread([&] {
+    if (make_current()) pinned_.unstage(memory, nbytes);
+  }));
+}
+
+Result<void*> CudaDevice::allocate(std::uint64_t nbytes) {
+  return result_of_own_thread([&]() -> Result<void*> {
+    FLATBED_TRY(make_current());
+    void* memory = nullptr;
+    // No bytes still want an address of their own.
+    if (const cudaError_t status = api_.Malloc(&memory, std::max<std::uint64_t>(nbytes, 1));
+        status != cudaSuccess) {
+      return error(status, "cudaMalloc of " + bytes_text(nbytes));
+    }
+    return memory;
+  });
+}
+
+void CudaDevice::release(void* memory, std::uint64_t /*nbytes*/) noexcept {
+  static_cast<void>(on_own_thread([&] {
+    if (make_current()) consume(api_, api_.Free(memory));
+  }));
+}
+
+// ---- copies ------------------------------------------------------------------------------------
+
+// A slot becomes a ticket only when its event has been recorded behind the pieces: an event that
+// was not, or whose record failed, would say that it is complete.
+Result<Ticket> CudaDevice::copy(std::span<const CopyPiece> pieces) {
+  FLATBED_TRY(make_current());
+  const TicketTable::Slot slot = handles_->tickets.take();
+  Result<void> queued;
+  for (std::size_t i = 0; i < pieces.size() && queued; ++i) queued = queue(pieces[i]);
+  if (queued) queued = record(slot);
+  if (!queued) {
+    handles_->tickets.put_back(slot.index);
+    return std::move(queued).error();
+  }
+  return handles_->tickets.begin(slot.index, TicketTable::Sign::event);
+}
+
+Result<void> CudaDevice::queue(const CopyPiece& piece) {
+  if (piece.nbytes == 0 || piece.rows == 0) return {};
+  const bool adjacent = piece.from_pitch == piece.nbytes && piece.to_pitch == piece.nbytes;
+  if (piece.rows > 1 && !adjacent && std::max(piece.from_pitch, piece.to_pitch) <= kMaxPitch) {
+    if (const cudaError_t status =
+            api_.Memcpy2DAsync(piece.to, piece.to_pitch, piece.from, piece.from_pitch, piece.nbytes,
+                               piece.rows, cudaMemcpyHostToDevice, stream_);
+        status != cudaSuccess) {
+      return error(status, "cudaMemcpy2DAsync of " + std::to_string(piece.rows) + " rows of " +
+                               bytes_text(piece.nbytes));
+    }
+    return {};
+  }
+  const std::uint64_t copies = adjacent ? 1 : piece.rows;
+  const std::uint64_t nbytes = adjacent ? piece.nbytes * piece.rows : piece.nbytes;
+  for (std::uint64_t i = 0; i < copies; ++i) {
+    if (const cudaError_t status =
+            api_.MemcpyAsync(piece.to + i * piece.to_pitch, piece.from + i * piece.from_pitch,
+                             nbytes, cudaMemcpyHostToDevice, stream_);
+        status != cudaSuccess) {
+      return error(status, "cudaMemcpyAsync of " + bytes_text(nbytes));
+    }
+  }
+  return {};
+}
+
+// Behind everything that has been queued; makes the slot's event where there is none.
+Result<void> CudaDevice::record(TicketTable::Slot slot) {
+  if (slot.event == nullptr) {
+    if (const cudaError_t status = api_.EventCreateWithFlags(&slot.event, cudaEventDisableTiming);
+        status != cudaSuccess) {
+      return error(status, "cudaEventCreateWithFlags");
+    }
+    handles_->tickets.set_event(slot.index, Event(api_, slot.event));
+  }
+  if (const cudaError_t status = api_.EventRecord(slot.event, stream_); status != cudaSuccess) {
+    return error(status, "cudaEventRecord");
+  }
+  return {};
+}
+
+Result<Ticket> CudaDevice::fence() {
+  FLATBED_TRY(make_current());
+  const TicketTable::Slot slot = handles_->tickets.take();
+  Result<void> recorded = record(slot);
+  if (recorded) return handles_->tickets.begin(slot.index, TicketTable::Sign::event);
+  // Whoever drains after an error must not fail for want of an event: an empty stream says the
+  // same, if later.
+  const cudaError_t status = api_.StreamQuery(stream_);
+  consume(api_, status);
+  if (status != cudaSuccess && status != cudaErrorNotReady) {
+    handles_->tickets.put_back(slot.index);
+    return std::move(recorded).error();
+  }
+  return handles_->tickets.begin(slot.index, TicketTable::Sign::stream);
+}
+
+Result<bool> CudaDevice::done(Ticket ticket) {
+  const std::optional<cudaEvent_t> event = handles_->tickets.find(ticket);
+  if (!event) {
+    return Error{ErrorCode::invalid_argument,
+                 name_ + ": ticket " + std::to_string(ticket) + " has ended, or never was"};
+  }
+  Result<bool> complete = is_complete(*event);
+  if (complete && !*complete) return false;
+  handles_->tickets.end(ticket, complete ? TicketTable::Reuse::yes : TicketTable::Reuse::no);
+  return complete;
+}
+
+Result<bool> CudaDevice::is_complete(cudaEvent_t event) const {
+  FLATBED_TRY(make_current());
+  const cudaError_t status = event != nullptr ? api_.EventQuery(event) : api_.StreamQuery(stream_);
+  if (status == cudaSuccess) return true;
+  if (status != cudaErrorNotReady) {
+    return error(status, event != nullptr ? "cudaEventQuery" : "cudaStreamQuery");
+  }
+  consume(api_, status);
+  return false;
+}
+
+// An event may be recorded anew while it is pending: who waits for it already, waits for what it
+// stood for then.
+void CudaDevice::forget(Ticket ticket) noexcept {
+  handles_->tickets.end(ticket, TicketTable::Reuse::yes);
+}
+
+void* CudaDevice::native_event(Ticket ticket) noexcept {
+  return handles_->tickets.find(ticket).value_or(nullptr);
+}
+
+// ---- reading back ------------------------------------------------------------------------------
+
+Result<void> CudaDevice::read_back(const void* from, std::span<std::byte> out) {
+  if (out.empty()) return {};
+  return result_of_own_thread([&]() -> Result<void> {
+    FLATBED_TRY(make_current());
+    const std::size_t nbytes = std::min(out.size(), limits_.bounce_nbytes);
+    FLATBED_ASSIGN(std::byte* const bounce, pinned_.stage(nbytes));
+    Result<void> read = read_chunks(static_cast<const std::byte*>(from), out, {bounce, nbytes});
+    // After an error a copy may still write to the memory. If it does not end, the memory is
+    // leaked.
+    const bool timed_out = !read && read.error().code == ErrorCode::device_timeout;
+    if (read || (!timed_out && wait_for_all())) pinned_.unstage(bounce, nbytes);
+    return read;
+  });
+}
+
+// In the stream of the copies: behind them without an event to wait for.
+Result<void> CudaDevice::read_chunks(const std::byte* from, std::span<std::byte> out,
+                                     std::span<std::byte> bounce) {
+  while (!out.empty()) {
+    const std::size_t nbytes = std::min(out.size(), bounce.size());
+    if (const cudaError_t status =
+            api_.MemcpyAsync(bounce.data(), from, nbytes, cudaMemcpyDeviceToHost, stream_);
+        status != cudaSuccess) {
+      return error(status, "cudaMemcpyAsync of " + bytes_text(nbytes) + " to the host");
+    }
+    FLATBED_TRY(wait_for_all());
+    std::memcpy(out.data(), bounce.data(), nbytes);
+    out = out.subspan(nbytes);
+    from += nbytes;
+  }
+  return {};
+}
+
+Result<void> CudaDevice::wait_for_all() {
+  constexpr std::chrono::microseconds kPause{50};
+  FLATBED_ASSIGN(const Ticket ticket, fence());
+  const auto deadline = std::chrono::steady_clock::now() + limits_.read_back_timeout;
+  for (;;) {
+    FLATBED_ASSIGN(const bool complete, done(ticket));
+    if (complete) return {};
+    if (std::chrono::steady_clock::now() >= deadline) break;
+    std::this_thread::sleep_for(kPause);
+  }
+  forget(ticket);
+  return Error{ErrorCode::device_timeout, name_ + ": what was queued is not done after " +
+                                              std::to_string(limits_.read_back_timeout.count()) +
+                                              " ms"};
+}
+
+}  // namespace flatbed::cuda
+
+namespace flatbed {
+
+Result<std::unique_ptr<Device>> cuda_device(int ordinal, const CudaDeviceOptions& options) {
+  return cuda::make_cuda_device(cuda::linked_cuda_api(), ordinal, options);
+}
+
+}  // namespace flatbed

@@ -1,0 +1,44 @@
+#include "cuda_error.hpp"
+
+#include <string>
+
+namespace flatbed::cuda {
+namespace {
+
+ErrorCode code_of(cudaError_t status) {
+  switch (status) {
+    case cudaErrorMemoryAllocation:
+      return ErrorCode::resource_exhausted;
+    // No driver, one that is older than the runtime, or no device: the machine cannot run CUDA,
+    // which is different from CUDA failing.
+    case cudaErrorNoDevice:
+    case cudaErrorInsufficientDriver:
+    case cudaErrorStubLibrary:
+    case cudaErrorSystemDriverMismatch:
+    case cudaErrorCompatNotSupportedOnDevice:
+    case cudaErrorDevicesUnavailable:
+      return ErrorCode::device_unavailable;
+    default:
+      return ErrorCode::device_error;
+  }
+}
+
+}  // namespace
+
+void consume(const CudaApi& api, cudaError_t status) noexcept {
+  if (status != cudaSuccess && api.PeekAtLastError() == status) {
+    static_cast<void>(api.GetLastError());
+  }
+}
+
+Error cuda_error(const CudaApi& api, cudaError_t status, std::string_view place,
+                 std::string_view call) {
+  consume(api, status);
+  std::string message(place);
+  if (!message.empty()) message += ": ";
+  message.append(call).append(": ").append(api.GetErrorName(status));
+  message.append(": ").append(api.GetErrorString(status));
+  return {code_of(status), std::move(message)};
+}
+
+}  // namespace flatbed::cuda

@@ -1,0 +1,100 @@
+#include "pinned_memory.hpp"
+
+#include <algorithm>
+#include <cstdint>
+#include <utility>
+
+#include "cuda_error.hpp"
+
+namespace flatbed::cuda {
+namespace {
+
+constexpr std::size_t kAlignment = 4096;  // that O_DIRECT wants of memory
+
+}  // namespace
+
+PinnedMemory::PinnedMemory(const CudaApi& api, std::string place, std::size_t segment_nbytes)
+    : api_(api), place_(std::move(place)), segment_nbytes_(segment_nbytes), host_(host_device()) {}
+
+Result<std::byte*> PinnedMemory::stage(std::size_t nbytes) {
+  if (nbytes == 0) return Error{ErrorCode::invalid_argument, place_ + ": no bytes to stage"};
+  FLATBED_ASSIGN(const Block block, stage_block(nbytes));
+  const std::lock_guard lock(mutex_);
+  blocks_.push_back(block);
+  return block.memory;
+}
+
+// Registering memory of our own beats cudaHostAlloc(): huge pages, which are locked at once, and
+// the alignment that O_DIRECT wants. Where it is not supported, or refused for a reason other than
+// memory, there is still cudaHostAlloc().
+Result<PinnedMemory::Block> PinnedMemory::stage_block(std::size_t nbytes) {
+  FLATBED_ASSIGN(std::byte* const memory, host_->stage(nbytes));
+  std::size_t locked = 0;
+  const cudaError_t status = register_segments({memory, nbytes}, locked);
+  if (status == cudaSuccess) return Block{memory, nullptr};
+  if (unregister_segments({memory, locked})) host_->unstage(memory, nbytes);
+  if (status == cudaErrorMemoryAllocation) {
+    return cuda_error(api_, status, place_,
+                      "cudaHostRegister of " + std::to_string(nbytes) + " bytes");
+  }
+  return allocate(nbytes);
+}
+
+Result<PinnedMemory::Block> PinnedMemory::allocate(std::size_t nbytes) {
+  void* allocated = nullptr;
+  const std::size_t room = nbytes + kAlignment;
+  if (const cudaError_t status = room < nbytes
+                                     ? cudaErrorMemoryAllocation
+                                     : api_.HostAlloc(&allocated, room, cudaHostAllocPortable);
+      status != cudaSuccess) {
+    return cuda_error(api_, status, place_, "cudaHostAlloc of " + std::to_string(room) + " bytes");
+  }
+  const std::size_t over = reinterpret_cast<std::uintptr_t>(allocated) % kAlignment;
+  return Block{static_cast<std::byte*>(allocated) + (over == 0 ? 0 : kAlignment - over), allocated};
+}
+
+// Portable: page-locked for every device, so that one pool can serve several. `locked` says how
+// many bytes were registered when a call failed.
+cudaError_t PinnedMemory::register_segments(std::span<std::byte> memory,
+                                            std::size_t& locked) noexcept {
+  while (locked < memory.size()) {
+    const std::size_t nbytes = std::min(segment_nbytes_, memory.size() - locked);
+    const cudaError_t status =
+        api_.HostRegister(memory.data() + locked, nbytes, cudaHostRegisterPortable);
+    consume(api_, status);
+    if (status != cudaSuccess) return status;
+    locked += nbytes;
+  }
+  return cudaSuccess;
+}
+
+// True when nothing of it is registered any more.
+bool PinnedMemory::unregister_segments(std::span<std::byte> memory) noexcept {
+  bool all = true;
+  for (std::size_t at = 0; at < memory.size();) {
+    const cudaError_t status = api_.HostUnregister(memory.data() + at);
+    consume(api_, status);
+    all = all && status == cudaSuccess;
+    at += std::min(segment_nbytes_, memory.size() - at);
+  }
+  return all;
+}
+
+void PinnedMemory::unstage(std::byte* memory, std::size_t nbytes) noexcept {
+  Block block;
+  {
+    const std::lock_guard lock(mutex_);
+    const auto found = std::find_if(blocks_.begin(), blocks_.end(),
+                                    [&](const Block& each) { return each.memory == memory; });
+    if (found == blocks_.end()) return;
+    block = std::exchange(*found, blocks_.back());
+    blocks_.pop_back();
+  }
+  if (block.allocated != nullptr) {
+    consume(api_, api_.FreeHost(block.allocated));
+  } else if (unregister_segments({memory, nbytes})) {
+    host_->unstage(memory, nbytes);
+  }
+}
+
+}  // namespace flatbed::cuda

@@ -1,0 +1,51 @@
+// PinnedMemory: host memory that is page-locked for CUDA, on 2 MiB pages where they can be had.
+// What is staged here is owned until it is unstaged; what is still staged when this ends is leaked,
+// as is what CUDA will not let go of: a copy may still read it. Calls CUDA on the calling thread,
+// whose current device must be set. Thread-safe.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "cuda_api.hpp"
+#include "flatbed/device.hpp"
+#include "flatbed/result.hpp"
+
+namespace flatbed::cuda {
+
+class PinnedMemory {
+ public:
+  // Page-locks at most `segment_nbytes` at a time: some drivers refuse large pieces. `place` begins
+  // the messages of errors.
+  PinnedMemory(const CudaApi& api, std::string place, std::size_t segment_nbytes);
+
+  // Aligned to 4096 bytes or more, touched. Errors: resource_exhausted, device_error,
+  // device_unavailable, invalid_argument (no bytes).
+  [[nodiscard]] Result<std::byte*> stage(std::size_t nbytes);
+  void unstage(std::byte* memory, std::size_t nbytes) noexcept;
+
+ private:
+  struct Block {
+    std::byte* memory;
+    void* allocated;  // by cudaHostAlloc(); null where the host's memory was registered
+  };
+
+  [[nodiscard]] cudaError_t register_segments(std::span<std::byte> memory,
+                                              std::size_t& locked) noexcept;
+  [[nodiscard]] bool unregister_segments(std::span<std::byte> memory) noexcept;
+  [[nodiscard]] Result<Block> allocate(std::size_t nbytes);
+  [[nodiscard]] Result<Block> stage_block(std::size_t nbytes);
+
+  const CudaApi& api_;
+  const std::string place_;
+  const std::size_t segment_nbytes_;
+  const std::unique_ptr<Device> host_;
+  std::mutex mutex_;
+  std::vector<Block> blocks_;
+};
+
+}  // namespace flatbed::cuda
