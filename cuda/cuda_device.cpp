@@ -189,28 +189,56 @@ Result<Ticket> CudaDevice::copy(std::span<const CopyPiece> pieces) {
   return handles_->tickets.begin(slot.index, TicketTable::Sign::event);
 }
 
-Result<void> CudaDevice::queue(const CopyPiece& piece) {
+// As few copies as the piece and the segments of its source allow.
+Result<void> CudaDevice::queue(CopyPiece piece) {
   if (piece.nbytes == 0 || piece.rows == 0) return {};
-  const bool adjacent = piece.from_pitch == piece.nbytes && piece.to_pitch == piece.nbytes;
-  if (piece.rows > 1 && !adjacent && std::max(piece.from_pitch, piece.to_pitch) <= kMaxPitch) {
-    if (const cudaError_t status =
-            api_.Memcpy2DAsync(piece.to, piece.to_pitch, piece.from, piece.from_pitch, piece.nbytes,
-                               piece.rows, cudaMemcpyHostToDevice, stream_);
-        status != cudaSuccess) {
-      return error(status, "cudaMemcpy2DAsync of " + std::to_string(piece.rows) + " rows of " +
-                               bytes_text(piece.nbytes));
-    }
-    return {};
+  if (piece.rows > 1 && std::min(piece.from_pitch, piece.to_pitch) < piece.nbytes) {
+    return Error{ErrorCode::invalid_argument,
+                 name_ + ": a copy of rows of " + bytes_text(piece.nbytes) + " has a pitch of " +
+                     std::to_string(std::min(piece.from_pitch, piece.to_pitch))};
   }
-  const std::uint64_t copies = adjacent ? 1 : piece.rows;
-  const std::uint64_t nbytes = adjacent ? piece.nbytes * piece.rows : piece.nbytes;
-  for (std::uint64_t i = 0; i < copies; ++i) {
-    if (const cudaError_t status =
-            api_.MemcpyAsync(piece.to + i * piece.to_pitch, piece.from + i * piece.from_pitch,
-                             nbytes, cudaMemcpyHostToDevice, stream_);
+  if (piece.from_pitch == piece.nbytes && piece.to_pitch == piece.nbytes) {
+    piece.nbytes *= piece.rows;
+    piece.rows = 1;
+  }
+  const bool can_copy_rows = std::max(piece.from_pitch, piece.to_pitch) <= kMaxPitch;
+  while (piece.rows > 0) {
+    const std::uint64_t room = left_of_segment(piece.from, limits_.segment_nbytes);
+    std::uint64_t rows = 1;
+    if (piece.rows > 1 && can_copy_rows && room >= piece.nbytes) {
+      rows = std::min(piece.rows, (room - piece.nbytes) / piece.from_pitch + 1);
+    }
+    FLATBED_TRY(rows == 1 ? queue_row(piece) : queue_rows(piece, rows));
+    piece.rows -= rows;
+    if (piece.rows == 0) break;  // the pitches of one row are not looked at
+    piece.from += rows * piece.from_pitch;
+    piece.to += rows * piece.to_pitch;
+  }
+  return {};
+}
+
+// The first row.
+Result<void> CudaDevice::queue_row(const CopyPiece& piece) {
+  for (std::uint64_t at = 0; at < piece.nbytes;) {
+    const std::uint64_t nbytes = std::min<std::uint64_t>(
+        piece.nbytes - at, left_of_segment(piece.from + at, limits_.segment_nbytes));
+    if (const cudaError_t status = api_.MemcpyAsync(piece.to + at, piece.from + at, nbytes,
+                                                    cudaMemcpyHostToDevice, stream_);
         status != cudaSuccess) {
       return error(status, "cudaMemcpyAsync of " + bytes_text(nbytes));
     }
+    at += nbytes;
+  }
+  return {};
+}
+
+Result<void> CudaDevice::queue_rows(const CopyPiece& piece, std::uint64_t rows) {
+  if (const cudaError_t status =
+          api_.Memcpy2DAsync(piece.to, piece.to_pitch, piece.from, piece.from_pitch, piece.nbytes,
+                             rows, cudaMemcpyHostToDevice, stream_);
+      status != cudaSuccess) {
+    return error(status, "cudaMemcpy2DAsync of " + std::to_string(rows) + " rows of " +
+                             bytes_text(piece.nbytes));
   }
   return {};
 }
@@ -296,9 +324,11 @@ Result<void> CudaDevice::read_back(const void* from, std::span<std::byte> out) {
   });
 }
 
-// In the stream of the copies: behind them without an event to wait for.
+// In the stream of the copies, and so behind them.
 Result<void> CudaDevice::read_chunks(const std::byte* from, std::span<std::byte> out,
                                      std::span<std::byte> bounce) {
+  bounce =
+      bounce.first(std::min(bounce.size(), left_of_segment(bounce.data(), limits_.segment_nbytes)));
   while (!out.empty()) {
     const std::size_t nbytes = std::min(out.size(), bounce.size());
     if (const cudaError_t status =

@@ -27,8 +27,9 @@ namespace flatbed::cuda {
 
 // Constants, smaller in tests.
 struct CudaDeviceLimits {
-  std::size_t segment_nbytes = std::size_t{256} << 20;  // page-locked at a time
-  std::size_t bounce_nbytes = std::size_t{8} << 20;     // that read_back() goes through
+  // Page-locked at a time; the same for all devices that share staging memory.
+  std::size_t segment_nbytes = std::size_t{256} << 20;
+  std::size_t bounce_nbytes = std::size_t{8} << 20;  // that read_back() goes through
   std::chrono::milliseconds read_back_timeout{60'000};
 };
 
@@ -73,7 +74,9 @@ class CudaDevice final : public Device {
   [[nodiscard]] Result<void> make_current() const;
   [[nodiscard]] Result<void> open_stream(const CudaDeviceOptions& options);
   [[nodiscard]] Result<void> check_byte(std::uintptr_t address, std::string_view which) const;
-  [[nodiscard]] Result<void> queue(const CopyPiece& piece);
+  [[nodiscard]] Result<void> queue(CopyPiece piece);
+  [[nodiscard]] Result<void> queue_row(const CopyPiece& piece);
+  [[nodiscard]] Result<void> queue_rows(const CopyPiece& piece, std::uint64_t rows);
   [[nodiscard]] Result<void> record(TicketTable::Slot slot);
   [[nodiscard]] Result<bool> is_complete(cudaEvent_t event) const;
   [[nodiscard]] Result<void> read_chunks(const std::byte* from, std::span<std::byte> out,

@@ -13,6 +13,10 @@ constexpr std::size_t kAlignment = 4096;  // that O_DIRECT wants of memory
 
 }  // namespace
 
+std::size_t left_of_segment(const void* at, std::size_t segment_nbytes) noexcept {
+  return segment_nbytes - reinterpret_cast<std::uintptr_t>(at) % segment_nbytes;
+}
+
 PinnedMemory::PinnedMemory(const CudaApi& api, std::string place, std::size_t segment_nbytes)
     : api_(api), place_(std::move(place)), segment_nbytes_(segment_nbytes), host_(host_device()) {}
 
@@ -58,7 +62,8 @@ Result<PinnedMemory::Block> PinnedMemory::allocate(std::size_t nbytes) {
 cudaError_t PinnedMemory::register_segments(std::span<std::byte> memory,
                                             std::size_t& locked) noexcept {
   while (locked < memory.size()) {
-    const std::size_t nbytes = std::min(segment_nbytes_, memory.size() - locked);
+    const std::size_t nbytes =
+        std::min(left_of_segment(memory.data() + locked, segment_nbytes_), memory.size() - locked);
     const cudaError_t status =
         api_.HostRegister(memory.data() + locked, nbytes, cudaHostRegisterPortable);
     consume(api_, status);
@@ -75,7 +80,7 @@ bool PinnedMemory::unregister_segments(std::span<std::byte> memory) noexcept {
     const cudaError_t status = api_.HostUnregister(memory.data() + at);
     consume(api_, status);
     all = all && status == cudaSuccess;
-    at += std::min(segment_nbytes_, memory.size() - at);
+    at += left_of_segment(memory.data() + at, segment_nbytes_);
   }
   return all;
 }

@@ -17,10 +17,14 @@
 
 namespace flatbed::cuda {
 
+// Memory is page-locked in segments, because some drivers refuse large pieces, and a copy must not
+// cross from one segment into the next. They end at addresses that are multiples of the segment's
+// size, so that whoever copies, also another device, knows where. The bytes from `at` to there:
+[[nodiscard]] std::size_t left_of_segment(const void* at, std::size_t segment_nbytes) noexcept;
+
 class PinnedMemory {
  public:
-  // Page-locks at most `segment_nbytes` at a time: some drivers refuse large pieces. `place` begins
-  // the messages of errors.
+  // `place` begins the messages of errors.
   PinnedMemory(const CudaApi& api, std::string place, std::size_t segment_nbytes);
 
   // Aligned to 4096 bytes or more, touched. Errors: resource_exhausted, device_error,
