@@ -73,14 +73,10 @@ Error CudaDevice::error(cudaError_t status, std::string_view call) const {
   return cuda_error(api_, status, name_, call);
 }
 
-// A device that was current is never made so again: for a thread that had used no device yet, that
-// would open a context on the first one.
+// On each thread anew: one that has set no device is on the first, and which GPU a thread is on is
+// not asked, because asking costs as much as setting. The device that was current is not made so
+// again: on a thread that had used none, that would open a context on the first.
 Result<void> CudaDevice::make_current() const {
-  int current = -1;
-  if (const cudaError_t status = api_.GetDevice(&current); status != cudaSuccess) {
-    return error(status, "cudaGetDevice");
-  }
-  if (current == ordinal_) return {};
   if (const cudaError_t status = api_.SetDevice(ordinal_); status != cudaSuccess) {
     return error(status, "cudaSetDevice");
   }
