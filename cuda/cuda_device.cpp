@@ -107,7 +107,7 @@ Result<void> CudaDevice::open_stream(const CudaDeviceOptions& options) {
   return {};
 }
 
-// ---- memory ------------------------------------------------------------------------------------
+// ---- memory ---------------------------------------------------------------------------------
 
 Result<void> CudaDevice::check(const void* data, std::uint64_t nbytes) {
   if (nbytes == 0) return {};
@@ -168,7 +168,7 @@ void CudaDevice::release(void* memory, std::uint64_t /*nbytes*/) noexcept {
   }));
 }
 
-// ---- copies ------------------------------------------------------------------------------------
+// ---- copies ---------------------------------------------------------------------------------
 
 // A slot becomes a ticket only when its event has been recorded behind the pieces: an event that
 // was not, or whose record failed, would say that it is complete.
@@ -303,7 +303,7 @@ void* CudaDevice::native_event(Ticket ticket) noexcept {
   return handles_->tickets.find(ticket).value_or(nullptr);
 }
 
-// ---- reading back ------------------------------------------------------------------------------
+// ---- reading back ---------------------------------------------------------------------------
 
 Result<void> CudaDevice::read_back(const void* from, std::span<std::byte> out) {
   if (out.empty()) return {};

@@ -6,8 +6,8 @@
 #include <cstdint>
 #include <cstring>
 #include <memory>
-#include <numeric>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "cuda/cuda_device.hpp"
@@ -243,8 +243,7 @@ TEST(CudaDeviceCopy, OfRowsCutsARowWhereSegmentsMeet) {
   EXPECT_THAT(fake.ledger(), IsEmpty());
 }
 
-// ---- tickets
-// -------------------------------------------------------------------------------------
+// ---- tickets --------------------------------------------------------------------------------
 
 TEST(CudaDeviceTickets, UseTheirEventsAgain) {
   FakeCuda fake;
@@ -332,8 +331,41 @@ TEST(CudaDeviceTickets, NotReadyIsNoErrorAndLeavesNone) {
   EXPECT_THAT(fake.ledger(), IsEmpty());
 }
 
-// ---- failures
-// ------------------------------------------------------------------------------------
+// Each fills its slot anew as soon as its ticket is done; the fake sees any byte that is written
+// too early, and under the thread sanitizer any order that only the schedule made.
+TEST(CudaDeviceTickets, KeepThreadsApartThatCopyAtOnce) {
+  constexpr std::size_t kSlot = 10'000;
+  constexpr std::size_t kRounds = 20;
+  constexpr std::size_t kThreads = 3;
+  for (const FakeSchedule schedule : {FakeSchedule::random, FakeSchedule::threads}) {
+    FakeCuda fake({.schedule = schedule, .piece_nbytes = 1000});
+    {
+      Rig rig(fake, kThreads * kRounds * kSlot);
+      const auto work = [&](std::size_t number) {
+        std::byte* const slot = rig.from + number * kSlot;
+        for (std::size_t round = 0; round < kRounds; ++round) {
+          std::memset(slot, static_cast<int>(number * kRounds + round), kSlot);
+          const CopyPiece piece{
+              .from = slot, .to = rig.to + (number * kRounds + round) * kSlot, .nbytes = kSlot};
+          const Ticket ticket = rig.device->copy({&piece, 1}).value();
+          while (!rig.device->done(ticket).value()) std::this_thread::yield();
+        }
+      };
+      std::vector<std::thread> threads;
+      for (std::size_t i = 0; i < kThreads; ++i) threads.emplace_back(work, i);
+      for (std::thread& thread : threads) thread.join();
+      const std::vector<std::byte> found = fake.read_device(rig.to, rig.nbytes);
+      for (std::size_t i = 0; i < kThreads * kRounds; ++i) {
+        EXPECT_EQ(found[i * kSlot], static_cast<std::byte>(i));
+        EXPECT_EQ(found[i * kSlot + kSlot - 1], static_cast<std::byte>(i));
+      }
+    }
+    EXPECT_LE(fake.calls("EventCreateWithFlags"), kThreads);
+    EXPECT_THAT(fake.ledger(), IsEmpty());
+  }
+}
+
+// ---- failures -------------------------------------------------------------------------------
 
 TEST(CudaDeviceCopy, ThatFailedLeavesItsPiecesToAFence) {
   FakeCuda fake({.schedule = FakeSchedule::step});
@@ -428,8 +460,7 @@ TEST(CudaDeviceTickets, EndWithAnErrorAndTheirEventIsNotUsedAgain) {
   EXPECT_THAT(fake.ledger(), IsEmpty());
 }
 
-// ---- streams
-// -------------------------------------------------------------------------------------
+// ---- streams --------------------------------------------------------------------------------
 
 TEST(CudaDeviceStream, OfTheEngineIsUsedAndLeftAlone) {
   FakeCuda fake;

@@ -43,8 +43,7 @@ using testing::Not;
 
 constexpr std::size_t kMiB = std::size_t{1} << 20;
 
-// ---- which thread calls
-// --------------------------------------------------------------------------
+// ---- which thread calls ---------------------------------------------------------------------
 
 std::mutex g_mutex;
 std::multiset<std::thread::id> g_callers;
@@ -164,8 +163,7 @@ TEST(CudaDeviceThreads, AreMadeToUseTheirGpu) {
   EXPECT_THAT(fake.ledger(), IsEmpty());
 }
 
-// ---- one call fails
-// ------------------------------------------------------------------------------
+// ---- one call fails -------------------------------------------------------------------------
 
 // Everything that a device does, once. An error ends it early, and everything is given back.
 Result<void> use_copies(FakeCuda& fake, Device& device, std::byte* staged, std::byte* memory) {
@@ -333,8 +331,7 @@ TEST(CudaDeviceFaults, ACopyThatNeverEndsIsNeverDone) {
   }
 }
 
-// ---- the caller's last error
-// ---------------------------------------------------------------------
+// ---- the caller's last error ----------------------------------------------------------------
 
 TEST(CudaDeviceFaults, LeaveTheCallersLastErrorAsItWas) {
   FakeCuda fake;
@@ -360,8 +357,7 @@ TEST(CudaDeviceFaults, LeaveTheCallersLastErrorAsItWas) {
   expect_left();
 }
 
-// ---- no threads, no CUDA
-// -------------------------------------------------------------------------
+// ---- no threads, no CUDA --------------------------------------------------------------------
 
 class WithoutThreads {
  public:

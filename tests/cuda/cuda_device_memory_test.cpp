@@ -168,8 +168,7 @@ TEST(CudaDeviceMemory, RunsOut) {
   EXPECT_THAT(fake.ledger(), IsEmpty());
 }
 
-// ---- destinations
-// --------------------------------------------------------------------------------
+// ---- destinations ---------------------------------------------------------------------------
 
 TEST(CudaDeviceCheck, TakesMemoryOfItsGpu) {
   FakeCuda fake({.devices = 2});
@@ -217,8 +216,7 @@ TEST(CudaDeviceCheck, ThatFailsSaysSo) {
   }
 }
 
-// ---- reading back
-// --------------------------------------------------------------------------------
+// ---- reading back ---------------------------------------------------------------------------
 
 TEST(CudaDeviceReadBack, ComesAfterTheCopiesInPiecesOfTheBounce) {
   FakeCuda fake({.not_ready_queries = 2});
@@ -270,8 +268,7 @@ TEST(CudaDeviceReadBack, ThatFailedGivesItsMemoryBackWhenTheStreamIsEmpty) {
   }
 }
 
-// ---- which devices there are
-// ---------------------------------------------------------------------
+// ---- which devices there are ----------------------------------------------------------------
 
 TEST(CudaDeviceList, HasAllInOrder) {
   FakeCuda fake({.devices = 3});
