@@ -4,8 +4,11 @@
 #include <gtest/gtest.h>
 
 #include <cstring>
+#include <string>
+#include <string_view>
 #include <vector>
 
+#include "cuda/race_count.hpp"
 #include "support/fake_cuda.hpp"
 
 namespace flatbed {
@@ -31,8 +34,10 @@ class Loader {
     }
   }
 
+  // Of a length that the compiler does not know, for the thread sanitizer to see it.
   void fill(std::size_t slot, int value) const {
-    std::memset(pinned + slot * second_slot_at_, value, kSlot);
+    volatile std::size_t nbytes = kSlot;
+    std::memset(pinned + slot * second_slot_at_, value, nbytes);
   }
   void copy(std::size_t slot, void* to) const {
     EXPECT_EQ(
@@ -66,22 +71,23 @@ class Loader {
 };
 
 enum class Code { correct, broken };
-constexpr const char* kModified = "was modified in flight";
+constexpr std::string_view kModified = "was modified in flight";
 
 class Bug : public ::testing::TestWithParam<FakeSchedule> {
  protected:
   // Runs the code in both ways.
   template <typename Run>
-  void expect_found(const char* sentence, const Run& run) const {
-    for (const Code code : {Code::correct, Code::broken}) {
+  void expect_found(std::string_view sentence, const Run& run) const {
+    {
       FakeCuda fake({.schedule = GetParam(), .piece_nbytes = 500});
-      run(fake, code);
-      if (code == Code::correct) {
-        EXPECT_THAT(fake.ledger(), IsEmpty());
-      } else {
-        EXPECT_THAT(fake.ledger(), Contains(HasSubstr(sentence)));
-      }
+      run(fake, Code::correct);
+      EXPECT_THAT(fake.ledger(), IsEmpty());
     }
+    const ExpectRaces races;
+    FakeCuda fake({.schedule = GetParam(), .piece_nbytes = 500});
+    run(fake, Code::broken);
+    EXPECT_THAT(fake.ledger(), Contains(HasSubstr(std::string(sentence))));
+    EXPECT_TRUE(sentence != kModified || races.count() > 0 || !kSeesRaces);
   }
 };
 INSTANTIATE_TEST_SUITE_P(FakeCuda, Bug,
@@ -100,7 +106,6 @@ TEST_P(Bug, ASlotIsFilledAgainBeforeItsEvent) {
       loader.record(0);
     }
     loader.drain();
-    EXPECT_EQ(code == Code::correct, fake.misuse().empty());
     loader.close();
   });
 }
