@@ -3,9 +3,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <cstring>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <vector>
 
 #include "cuda/race_count.hpp"
@@ -243,6 +245,93 @@ TEST_P(Bug, AViewOutlivesItsBuffer) {
     loader.close();
   };
   expect_found("its destination is still read in the engine's stream", run);
+}
+
+// ---- what the thread sanitizer is told
+// -----------------------------------------------------------
+
+// Two host threads call the fake, one after the other, and share an int; no event is between them.
+TEST_P(Bug, CallsOfTwoThreadsOrderNothing) {
+  const ExpectRaces races;
+  const FakeCuda fake({.schedule = GetParam()});
+  const Loader loader;
+  std::atomic<bool> written = false;
+  int shared = 0;
+  std::thread first([&] {
+    shared = 1;
+    static_cast<void>(loader.api.StreamQuery(loader.stream));
+    written.store(true, std::memory_order_relaxed);
+  });
+  while (!written.load(std::memory_order_relaxed)) std::this_thread::yield();
+  static_cast<void>(loader.api.StreamQuery(loader.stream));
+  shared = 2;
+  first.join();
+  EXPECT_EQ(races.count() > 0, kSeesRaces);
+  loader.close();
+}
+
+// The same, but the one waits for an event that the other recorded.
+TEST_P(Bug, AnEventOrdersTwoThreads) {
+  FakeCuda fake({.schedule = GetParam()});
+  const Loader loader;
+  void* const to = fake.engine_allocate(0, kSlot);
+  std::atomic<bool> recorded = false;
+  int shared = 0;
+  std::thread first([&] {
+    loader.fill(0, 1);
+    shared = 1;
+    loader.copy(0, to);
+    loader.record(0);
+    recorded.store(true, std::memory_order_relaxed);
+  });
+  while (!recorded.load(std::memory_order_relaxed)) std::this_thread::yield();
+  loader.wait(0);
+  shared = 2;
+  loader.fill(0, 2);
+  first.join();
+  loader.close();
+  EXPECT_THAT(fake.ledger(), IsEmpty());
+}
+
+// Two threads with a slot each load into one buffer, waiting for their own events only.
+void load_with_two_threads(FakeCuda& fake) {
+  constexpr std::size_t kChunks = 16;
+  const Loader loader;
+  auto* const to = static_cast<std::byte*>(fake.engine_allocate(0, kChunks * kSlot));
+  const auto work = [&](std::size_t slot) {
+    EXPECT_EQ(loader.api.SetDevice(0), cudaSuccess);
+    for (std::size_t chunk = slot; chunk < kChunks; chunk += 2) {
+      loader.wait(slot);
+      loader.fill(slot, static_cast<int>(chunk) + 1);
+      loader.copy(slot, to + chunk * kSlot);
+      loader.record(slot);
+    }
+    loader.wait(slot);
+  };
+  std::thread other(work, 1);
+  work(0);
+  other.join();
+  loader.drain();
+  loader.close();
+  for (std::size_t chunk = 0; chunk < kChunks; ++chunk) {
+    EXPECT_EQ(fake.read_device(to + chunk * kSlot + kSlot - 1, 1).front(),
+              static_cast<std::byte>(chunk + 1));
+  }
+  EXPECT_EQ(fake.writes(to, kChunks * kSlot).once, kChunks * kSlot);
+  EXPECT_THAT(fake.ledger(), IsEmpty());
+}
+
+TEST_P(Bug, IsNotSeenInCorrectCodeOfManySeeds) {
+  for (std::uint64_t seed = 1; seed <= 50; ++seed) {
+    FakeCuda fake({.devices = 2,
+                   .schedule = GetParam(),
+                   .seed = seed,
+                   .piece_nbytes = 700,
+                   .last_first = seed % 2 == 0,
+                   .not_ready_queries = static_cast<unsigned>(seed % 3)});
+    load_with_two_threads(fake);
+    if (HasFailure()) FAIL() << "seed " << seed;
+  }
 }
 
 }  // namespace

@@ -379,6 +379,34 @@ TEST(FakeCudaMemory, IsRegisteredOnceAndGivenBackOnce) {
   EXPECT_EQ(rig.fake.misuse().size(), 4U);
 }
 
+TEST(FakeCudaMemory, MayBeRegisteredInOtherPartsLater) {
+  const Rig rig;
+  std::vector<std::byte> own(300);
+  for (std::byte* const begin : {own.data(), own.data() + 100}) {
+    ASSERT_EQ(rig.api.HostRegister(begin, 100, 0), cudaSuccess);
+    ASSERT_EQ(rig.api.HostUnregister(begin), cudaSuccess);
+  }
+  ASSERT_EQ(rig.api.HostRegister(own.data(), 300, 0), cudaSuccess);
+  EXPECT_EQ(rig.api.MemcpyAsync(rig.device, own.data() + 150, 100, cudaMemcpyDefault, rig.stream),
+            cudaSuccess);
+  EXPECT_EQ(rig.api.StreamQuery(rig.stream), cudaSuccess);
+  EXPECT_EQ(rig.api.HostUnregister(own.data()), cudaSuccess);
+}
+
+TEST(FakeCudaMemory, IsReadBackIntoPinnedMemory) {
+  const Rig rig;
+  rig.fill(3);
+  ASSERT_EQ(rig.copy(), cudaSuccess);
+  ASSERT_EQ(rig.api.StreamQuery(rig.stream), cudaSuccess);
+  rig.fill(0);
+  ASSERT_EQ(rig.api.MemcpyAsync(rig.slot, rig.device, 10, cudaMemcpyDeviceToHost, rig.stream),
+            cudaSuccess);
+  ASSERT_EQ(rig.api.StreamQuery(rig.stream), cudaSuccess);
+  EXPECT_EQ(rig.slot[9], std::byte{3});
+  EXPECT_EQ(rig.slot[10], std::byte{0});
+  EXPECT_THAT(rig.fake.misuse(), IsEmpty());
+}
+
 TEST(FakeCudaMemory, CannotBeRegisteredWhereThatIsNotSupported) {
   const Rig rig({.host_register_supported = false});
   std::vector<std::byte> own(100);

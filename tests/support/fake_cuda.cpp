@@ -59,6 +59,7 @@ FakeCuda::FakeCuda(const FakeCudaOptions& options) {
   state_ = std::make_unique<State>(options);
   state_->id = ++made;
   state_->link_free_ns.resize(static_cast<std::size_t>(options.devices));
+  state_->device_nbytes.resize(static_cast<std::size_t>(options.devices));
   if (fake_cuda::current() != nullptr) {
     state_->add(Entry::misuse, "two FakeCuda at once: the older one is out of use");
   }

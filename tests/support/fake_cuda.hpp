@@ -65,9 +65,10 @@ struct FakeCudaOptions {
 struct Injection {
   enum class Fault {
     error,          // the call does nothing and returns `code`
-    at_completion,  // the call succeeds; a query that covers it returns `code`
+    at_completion,  // the call succeeds; what it queues (or what is queued next) fails without
+                    // moving bytes, and a query that covers it returns `code`
     sticky,         // this call and all later ones return `code`; nothing runs any more
-    not_ready,      // what is queued or queried by this call never becomes ready
+    not_ready,      // what this call queues or queries (or what is queued next) is never ready
   };
   Fault fault = Fault::error;
   std::string_view call = {};  // "EventRecord"; empty: any call that can fail

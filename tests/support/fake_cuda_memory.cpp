@@ -33,28 +33,15 @@ bool is_host(const Allocation& allocation) {
   return allocation.kind == MemoryKind::pinned || allocation.kind == MemoryKind::registered;
 }
 
-}  // namespace
-
-std::uint64_t State::pinned_nbytes() const {
-  std::uint64_t total = 0;
-  for (const auto* memory : {&allocations, &registrations}) {
-    for (const auto& [data, allocation] : *memory) {
-      if (allocation.live && is_host(allocation)) total += allocation.nbytes;
-    }
-  }
-  return total;
+bool fits(std::uint64_t nbytes, std::uint64_t used, std::uint64_t limit) {
+  return used <= limit && nbytes <= limit - used;
 }
 
+}  // namespace
+
 cudaError_t State::allocate_device(void** out, std::size_t nbytes, int device, MemoryKind kind) {
-  std::uint64_t used = 0;
-  for (const auto& [data, allocation] : allocations) {
-    if (allocation.live && !is_host(allocation) && allocation.device == device) {
-      used += allocation.nbytes;
-    }
-  }
-  if (nbytes > options.device_limit_nbytes - std::min(used, options.device_limit_nbytes)) {
-    return cudaErrorMemoryAllocation;
-  }
+  std::uint64_t& used = device_nbytes[static_cast<std::size_t>(device)];
+  if (!fits(nbytes, used, options.device_limit_nbytes)) return cudaErrorMemoryAllocation;
   *out = nullptr;
   if (nbytes == 0) return cudaSuccess;
   Allocation block{.number = ++last_allocation,
@@ -80,16 +67,14 @@ cudaError_t State::allocate_device(void** out, std::size_t nbytes, int device, M
     }
   }
   *out = block.data;
+  used += nbytes;
   allocations.emplace(block.data, block);
   return cudaSuccess;
 }
 
 cudaError_t State::allocate_pinned(void** out, std::size_t nbytes) {
   *out = nullptr;
-  if (nbytes >
-      options.pinned_limit_nbytes - std::min(pinned_nbytes(), options.pinned_limit_nbytes)) {
-    return cudaErrorMemoryAllocation;
-  }
+  if (!fits(nbytes, pinned_nbytes, options.pinned_limit_nbytes)) return cudaErrorMemoryAllocation;
   if (nbytes == 0) return cudaSuccess;
   Allocation block{.number = ++last_allocation,
                    .kind = MemoryKind::pinned,
@@ -101,6 +86,7 @@ cudaError_t State::allocate_pinned(void** out, std::size_t nbytes) {
   block.view = block.data;
   mappings.emplace_back(block.data, block.mapped_nbytes);
   *out = block.data;
+  pinned_nbytes += nbytes;
   allocations.emplace(block.data, block);
   return cudaSuccess;
 }
@@ -120,10 +106,8 @@ cudaError_t State::register_host(void* data, std::size_t nbytes) {
       return is_host(block) ? cudaErrorHostMemoryAlreadyRegistered : cudaErrorInvalidValue;
     }
   }
-  if (nbytes >
-      options.pinned_limit_nbytes - std::min(pinned_nbytes(), options.pinned_limit_nbytes)) {
-    return cudaErrorMemoryAllocation;
-  }
+  if (!fits(nbytes, pinned_nbytes, options.pinned_limit_nbytes)) return cudaErrorMemoryAllocation;
+  pinned_nbytes += nbytes;
   registrations[begin] = {.number = ++last_allocation,
                           .kind = MemoryKind::registered,
                           .device = thread_state(*this).device,
@@ -199,8 +183,13 @@ cudaError_t State::release(const void* data, std::string_view call, const Verdic
     block.release_failed = true;
     return verdict.code;
   }
+  (is_host(block) ? pinned_nbytes : device_nbytes[static_cast<std::size_t>(block.device)]) -=
+      block.nbytes;
+  if (registered) {
+    registrations.erase(found);  // the memory is the caller's, and may be registered otherwise
+    return cudaSuccess;
+  }
   block.live = false;
-  if (registered) return cudaSuccess;
   // The address stays taken, so that late uses of it fault or are recognised.
   if (block.view != block.data) munmap(block.view, block.mapped_nbytes);
   if (block.write_counts != nullptr) munmap(block.write_counts, block.mapped_nbytes);

@@ -1,5 +1,5 @@
-// What the fake knows: its memory, streams, events, ledger and faults. One mutex guards all of it.
-// Everything that takes a Lock must be called with it held.
+// What the fake knows: its memory, streams, events, ledger and faults. One mutex guards all of it:
+// every function of State's but perform() and copy_pieces() is called with it held.
 #pragma once
 
 #include <array>
@@ -168,6 +168,7 @@ struct Verdict {
   std::optional<Injection::Fault> fault;
   cudaError_t code = cudaSuccess;
   bool forever = false;
+  // Returns the code, at once.
   [[nodiscard]] bool fails_now() const { return code != cudaSuccess && fault != late; }
   [[nodiscard]] bool fails_late() const { return fault == late; }
   [[nodiscard]] bool never_ready() const { return fault == Injection::Fault::not_ready; }
@@ -196,7 +197,6 @@ struct State {
   void protect(const Op& op, bool on);
   void forget_memory(Op& op);  // of a copy, given back too early
   void unmap_all();
-  std::uint64_t pinned_nbytes() const;
 
   // ---- fake_cuda_copy.cpp: what may be copied
   cudaError_t submit_copy(Rows rows, cudaMemcpyKind kind, cudaStream_t stream);
@@ -271,7 +271,9 @@ struct State {
   std::map<void*, std::unique_ptr<Stream>> streams;
   std::vector<Stream*> streams_by_number;
   std::map<void*, std::unique_ptr<Event>> events;
-  std::vector<std::uint64_t> link_free_ns;
+  std::vector<std::uint64_t> link_free_ns;   // of each device
+  std::vector<std::uint64_t> device_nbytes;  // in use, of each device
+  std::uint64_t pinned_nbytes = 0;
   std::uint64_t last_number = 0;
   int last_allocation = 0;
 };
