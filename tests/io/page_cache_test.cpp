@@ -94,6 +94,23 @@ TEST(CachedFraction, IsThatOfTheRangeAlone) {
   EXPECT_EQ(cached_fraction(*file, kNbytes - 1, 1), 0.0);
 }
 
+TEST(CachedFraction, OfALargeRangeIsThatOfWindowsAllOverIt) {
+  constexpr std::size_t kLarge = 64 << 20;
+  const TempDir dir;
+  write_file(dir / "a", std::string(kLarge, 'x'));
+  const Result<File> file = File::open(dir / "a");
+  ASSERT_OK(file);
+  if (cached_fraction(*file, 0, 1) != 1.0) GTEST_SKIP() << "the system does not tell";
+  EXPECT_EQ(cached_fraction(*file, 0, kLarge), 1.0);
+  ASSERT_TRUE(drop_from_cache(dir / "a"));
+  if (cached_fraction(*file, 0, kLarge) != 0.0) GTEST_SKIP() << "the pages were not dropped";
+  ASSERT_EQ(::posix_fadvise(file->descriptor(), 0, 0, POSIX_FADV_RANDOM), 0);
+  std::vector<std::byte> quarter(kLarge / 4);
+  ASSERT_OK(file->read_at(kLarge / 2, quarter));
+  EXPECT_EQ(cached_fraction(*file, 0, kLarge), 0.25);
+  EXPECT_EQ(cached_fraction(*file, kLarge / 2, kLarge / 2), 0.5);
+}
+
 TEST(CachedFraction, StaysAsItIsWhenAFileIsReadDirectly) {
   const TempDir dir;
   write_file(dir / "a", std::string(kNbytes, 'x'));
