@@ -1,0 +1,175 @@
+// load() of a whole file into owned memory that was touched before, against the least that reading
+// it there can take: threads that pread the next piece to where it belongs. The bare loop gets the
+// piece size, and from a cold file also the number of threads, that suit it best here.
+//
+//   bench_load warm FILE ROUNDS [THREADS]   seconds of load() verified, unverified, the bare loop
+//   bench_load cold FILE ROUNDS             seconds and processor seconds of load() verified,
+//                                           the same into memory laid out unlike the file, and of a
+//                                           bare loop past the page cache (O_DIRECT)
+//
+// One line about itself, then a line for each round; the order turns round from round to round.
+#include <array>
+#include <atomic>
+#include <functional>
+#include <string_view>
+#include <thread>
+
+#include "load_common.hpp"
+#include "stopwatch.hpp"
+
+namespace {
+
+using bench::DataRange;
+using bench::fail;
+using bench::OwnedMemory;
+using bench::Placement;
+
+struct LoopShape {
+  unsigned threads = 2;
+  std::uint64_t piece_nbytes = 0;
+};
+
+// Owns the descriptor; reads a range of a file to the beginning of the memory.
+class BareLoop {
+ public:
+  BareLoop(const char* path, DataRange data, const OwnedMemory& memory, int flags)
+      : descriptor_(open(path, O_RDONLY | O_CLOEXEC | flags)), data_(data), memory_(memory) {
+    if (descriptor_ < 0) fail(std::string(path) + ": cannot be opened so");
+  }
+  BareLoop(const BareLoop&) = delete;
+  BareLoop& operator=(const BareLoop&) = delete;
+  ~BareLoop() { close(descriptor_); }
+
+  void run(const LoopShape& shape) {
+    next_ = data_.begin;
+    std::vector<std::jthread> others;
+    for (unsigned i = 1; i < shape.threads; ++i) {
+      others.emplace_back([this, &shape] { take_pieces(shape.piece_nbytes); });
+    }
+    take_pieces(shape.piece_nbytes);
+  }
+
+  // The shape with the fastest of `tries` runs, each after `prepare`.
+  LoopShape find_best(const std::vector<LoopShape>& shapes, int tries,
+                      const std::function<void()>& prepare) {
+    LoopShape best;
+    double best_seconds = 1e9;
+    for (const LoopShape& shape : shapes) {
+      for (int i = 0; i < tries; ++i) {
+        prepare();
+        const double seconds = bench::time_seconds([&] { run(shape); });
+        if (seconds < best_seconds) best = shape;
+        best_seconds = std::min(best_seconds, seconds);
+      }
+    }
+    return best;
+  }
+
+ private:
+  // Pieces are whole: the file's last bytes come with a short read, and the memory has room for the
+  // length that was asked for.
+  void take_pieces(std::uint64_t piece_nbytes) {
+    for (;;) {
+      const std::uint64_t at = next_.fetch_add(piece_nbytes);
+      if (at >= data_.end) return;
+      const std::uint64_t wanted = std::min(piece_nbytes, data_.end - at);
+      const std::uint64_t asked = (wanted + bench::kPage - 1) / bench::kPage * bench::kPage;
+      const ssize_t got =
+          pread(descriptor_, memory_.data() + (at - data_.begin), asked, static_cast<off_t>(at));
+      if (got < static_cast<ssize_t>(wanted)) fail("a short read");
+    }
+  }
+
+  int descriptor_;
+  DataRange data_;
+  const OwnedMemory& memory_;
+  std::atomic<std::uint64_t> next_ = 0;
+};
+
+flatbed::LoadReport load_all(const flatbed::LoadPlan& plan, const flatbed::LoadOptions& options) {
+  return bench::take(flatbed::load(plan, options));
+}
+
+void print_warm(const char* path, int rounds, unsigned threads) {
+  const auto model = bench::take(flatbed::Checkpoint::open(path));
+  if (model.seal() != flatbed::SealState::sealed) fail(std::string(path) + ": not sealed");
+  const DataRange data = bench::find_data(model);
+  const OwnedMemory memory(bench::count_memory(model, Placement::as_in_file));
+  const flatbed::LoadPlan plan = bench::make_plan(model, memory, Placement::as_in_file);
+
+  BareLoop loop(path, data, memory, 0);
+  std::vector<LoopShape> shapes;
+  for (std::uint64_t kib = 256; kib <= 8192; kib *= 2) shapes.push_back({threads, kib << 10});
+  const LoopShape best = loop.find_best(shapes, 3, [] {});
+
+  const std::array<std::function<void()>, 3> contenders = {
+      [&] { load_all(plan, {.threads = threads}); },
+      [&] { load_all(plan, {.verify = flatbed::Verify::no, .threads = threads}); },
+      [&] { loop.run(best); }};
+  std::printf("%llu bytes, %u threads, bare loop in pieces of %llu KiB\n",
+              static_cast<unsigned long long>(data.nbytes()), threads,
+              static_cast<unsigned long long>(best.piece_nbytes >> 10));
+  for (int i = -1; i < rounds; ++i) {
+    std::array<double, 3> seconds{};
+    for (std::size_t k = 0; k < 3; ++k) {
+      const std::size_t turn = i % 2 == 0 ? k : 2 - k;
+      seconds[turn] = bench::time_seconds(contenders[turn]);
+    }
+    if (i >= 0) std::printf("%.9f %.9f %.9f\n", seconds[0], seconds[1], seconds[2]);
+  }
+}
+
+void print_cold(const char* path, int rounds) {
+  const auto model = bench::take(flatbed::Checkpoint::open(path));
+  if (model.seal() != flatbed::SealState::sealed) fail(std::string(path) + ": not sealed");
+  const DataRange data = bench::find_data(model);
+  const OwnedMemory memory(std::max(bench::count_memory(model, Placement::as_in_file),
+                                    bench::count_memory(model, Placement::apart)));
+  const flatbed::LoadPlan plan = bench::make_plan(model, memory, Placement::as_in_file);
+  const flatbed::LoadPlan apart = bench::make_plan(model, memory, Placement::apart);
+
+  const bench::ColdFile file(path);
+  BareLoop loop(path, data, memory, O_DIRECT);
+  std::vector<LoopShape> shapes;
+  for (const unsigned threads : {1U, 2U, 4U}) {
+    for (std::uint64_t mib = 2; mib <= 16; mib *= 2) shapes.push_back({threads, mib << 20});
+  }
+  const LoopShape best = loop.find_best(shapes, 2, [&] { file.evict(); });
+
+  const flatbed::LoadReport warm_up = (file.evict(), load_all(plan, {}));
+  std::printf("%llu bytes, load() with %u threads, %s; bare loop with %u in pieces of %llu MiB\n",
+              static_cast<unsigned long long>(data.nbytes()), warm_up.threads,
+              warm_up.files_direct == 1 ? "past the page cache" : "THROUGH THE PAGE CACHE",
+              best.threads, static_cast<unsigned long long>(best.piece_nbytes >> 20));
+  const std::array<std::function<void()>, 3> contenders = {
+      [&] { load_all(plan, {}); }, [&] { load_all(apart, {}); }, [&] { loop.run(best); }};
+  for (int i = -1; i < rounds; ++i) {
+    std::array<double, 3> seconds{};
+    std::array<double, 3> processor{};
+    for (std::size_t k = 0; k < 3; ++k) {
+      const std::size_t turn = i % 2 == 0 ? k : 2 - k;
+      file.evict();
+      const double before = bench::processor_seconds();
+      seconds[turn] = bench::time_seconds(contenders[turn]);
+      processor[turn] = bench::processor_seconds() - before;
+    }
+    if (i < 0) continue;
+    for (std::size_t k = 0; k < 3; ++k) std::printf("%.9f %.6f ", seconds[k], processor[k]);
+    std::printf("\n");
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const std::string_view what = argc > 3 ? argv[1] : "";
+  if (what == "warm") {
+    const int threads = argc > 4 ? std::atoi(argv[4]) : 2;
+    print_warm(argv[2], std::atoi(argv[3]), static_cast<unsigned>(std::max(threads, 1)));
+  } else if (what == "cold") {
+    print_cold(argv[2], std::atoi(argv[3]));
+  } else {
+    fail("warm or cold, FILE and ROUNDS are wanted");
+  }
+  return 0;
+}

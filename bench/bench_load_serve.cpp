@@ -1,0 +1,145 @@
+// One contender of a comparison between programs: keeps its memory, and loads a file whenever it is
+// told to. Run:ai's streamer is a shared library that was built or installed by hand; nothing of it
+// is needed to compile this.
+//
+//   bench_load_serve flatbed FILE verified|unverified
+//   bench_load_serve runai FILE LIBRARY      its settings: its environment variables,
+//   RUNAI_STREAMER_*
+//
+// Prints "ready"; then for each line read: "load": the seconds of a load, in which flatbed opens
+// the file, plans and loads, and the streamer is given the ranges of the tensors and waited for;
+// "sum": of all that lies in the memory. Ends with its input.
+#include <dlfcn.h>
+
+#include <functional>
+#include <iostream>
+#include <string_view>
+
+#include "load_common.hpp"
+#include "stopwatch.hpp"
+
+namespace {
+
+// The C interface of libstreamer.so 0.17, as far as it is used: ranges of files to host memory.
+struct RunaiDevice {
+  int type = 0;  // the host
+  int ordinal = 0;
+};
+using RunaiStart = int (*)(void** streamer);
+using RunaiEnd = void (*)(void* streamer);
+using RunaiRequest = int (*)(void* streamer, std::uint64_t* submission, std::uint32_t files,
+                             const char** paths, std::uint32_t* ranges_of_file,
+                             std::size_t* offsets, std::size_t* sizes, void** destinations,
+                             RunaiDevice device);
+using RunaiResponse = int (*)(void* streamer, std::uint64_t* submission, std::uint32_t* file,
+                              std::uint32_t* range, int* submission_done,
+                              unsigned timeout_milliseconds);
+
+// Owns a streamer, whose threads live as long as it. The library stays loaded.
+class Runai {
+ public:
+  explicit Runai(const char* library) : library_(dlopen(library, RTLD_NOW | RTLD_LOCAL)) {
+    if (library_ == nullptr) bench::fail(dlerror());
+    request_ = find<RunaiRequest>("runai_file_streamer_request");
+    response_ = find<RunaiResponse>("runai_file_streamer_response");
+    end_ = find<RunaiEnd>("runai_file_streamer_end");
+    if (find<RunaiStart>("runai_file_streamer_start")(&streamer_) != 0) {
+      bench::fail("the streamer does not start");
+    }
+  }
+  Runai(const Runai&) = delete;
+  Runai& operator=(const Runai&) = delete;
+  ~Runai() { end_(streamer_); }
+
+  struct Ranges {
+    std::vector<std::size_t> offsets;
+    std::vector<std::size_t> sizes;
+    std::vector<void*> destinations;
+  };
+
+  void load(const char* path, Ranges& ranges) {
+    auto count = static_cast<std::uint32_t>(ranges.sizes.size());
+    std::uint64_t submission = 0;
+    if (request_(streamer_, &submission, 1, &path, &count, ranges.offsets.data(),
+                 ranges.sizes.data(), ranges.destinations.data(), {}) != 0) {
+      bench::fail("the streamer refuses the request");
+    }
+    for (int done = 0; done == 0;) {
+      std::uint32_t file = 0;
+      std::uint32_t range = 0;
+      if (response_(streamer_, &submission, &file, &range, &done, 0) != 0) {
+        bench::fail("the streamer fails to read");
+      }
+    }
+  }
+
+ private:
+  template <typename Function>
+  Function find(const char* name) {
+    void* symbol = dlsym(library_, name);
+    if (symbol == nullptr) bench::fail(std::string("the library has no ") + name);
+    return reinterpret_cast<Function>(symbol);
+  }
+
+  void* library_;
+  void* streamer_ = nullptr;
+  RunaiRequest request_ = nullptr;
+  RunaiResponse response_ = nullptr;
+  RunaiEnd end_ = nullptr;
+};
+
+void serve(const bench::OwnedMemory& memory, const std::function<void()>& load) {
+  std::cout << "ready" << std::endl;
+  std::string line;
+  while (std::getline(std::cin, line)) {
+    if (line == "load") {
+      std::cout << bench::time_seconds(load) << std::endl;
+    } else if (line == "sum") {
+      std::cout << memory.sum() << std::endl;
+    } else {
+      bench::fail("load or sum is wanted, not " + line);
+    }
+  }
+}
+
+void serve_flatbed(const bench::OwnedMemory& memory, const char* path, flatbed::Verify verify) {
+  serve(memory, [&] {
+    const auto model = bench::take(flatbed::Checkpoint::open(path));
+    const flatbed::LoadPlan plan = bench::make_plan(model, memory, bench::Placement::as_in_file);
+    const flatbed::LoadReport report = bench::take(flatbed::load(plan, {.verify = verify}));
+    if (verify == flatbed::Verify::yes && report.bytes_verified < report.bytes_wanted) {
+      bench::fail("not all was verified");
+    }
+  });
+}
+
+void serve_runai(const bench::OwnedMemory& memory, const char* path, const char* library) {
+  Runai::Ranges ranges;
+  {
+    const auto model = bench::take(flatbed::Checkpoint::open(path));
+    const bench::DataRange data = bench::find_data(model);
+    for (const flatbed::TensorInfo& tensor : model.tensors()) {
+      ranges.offsets.push_back(tensor.where.offset);
+      ranges.sizes.push_back(tensor.nbytes);
+      ranges.destinations.push_back(memory.data() + (tensor.where.offset - data.begin));
+    }
+  }
+  Runai runai(library);
+  serve(memory, [&] { runai.load(path, ranges); });
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc != 4) bench::fail("flatbed FILE VERIFIED or runai FILE LIBRARY are wanted");
+  const char* path = argv[2];
+  const bench::OwnedMemory memory(bench::count_memory(bench::take(flatbed::Checkpoint::open(path)),
+                                                      bench::Placement::as_in_file));
+  if (std::string_view(argv[1]) == "runai") {
+    serve_runai(memory, path, argv[3]);
+  } else {
+    const bool verified = std::string_view(argv[3]) == "verified";
+    serve_flatbed(memory, path, verified ? flatbed::Verify::yes : flatbed::Verify::no);
+  }
+  return 0;
+}

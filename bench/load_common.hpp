@@ -1,0 +1,177 @@
+// What the programs share that measure load(): memory that is owned and was touched, plans that
+// fill it, a file put out of the page cache, and the processor's seconds.
+#pragma once
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "flatbed/flatbed.hpp"
+#include "flatbed/loader.hpp"
+
+namespace bench {
+
+constexpr std::uint64_t kPage = 4096;
+constexpr std::uint64_t kHugePage = 2 << 20;
+
+[[noreturn]] inline void fail(const std::string& message) {
+  std::fprintf(stderr, "bench: %s\n", message.c_str());
+  std::exit(1);
+}
+
+// The value, or the end of the program with the error's message.
+template <typename T>
+T take(flatbed::Result<T> result) {
+  if (!result) fail(result.error().message);
+  return *std::move(result);
+}
+
+// Memory in pages of 2 MiB where the kernel has them, every page touched.
+class OwnedMemory {
+ public:
+  explicit OwnedMemory(std::uint64_t nbytes)
+      : mapped_nbytes_(nbytes + 2 * kHugePage),
+        mapped_(mmap(nullptr, mapped_nbytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+                     -1, 0)) {
+    if (mapped_ == MAP_FAILED) fail("no memory for the destinations");
+    const auto address = reinterpret_cast<std::uintptr_t>(mapped_);
+    data_ = static_cast<std::byte*>(mapped_) + (kHugePage - address % kHugePage) % kHugePage;
+    nbytes_ = nbytes;
+    madvise(data_, nbytes + kHugePage, MADV_HUGEPAGE);
+    std::memset(data_, 0, nbytes);
+  }
+  OwnedMemory(const OwnedMemory&) = delete;
+  OwnedMemory& operator=(const OwnedMemory&) = delete;
+  ~OwnedMemory() { munmap(mapped_, mapped_nbytes_); }
+
+  [[nodiscard]] std::byte* data() const { return data_; }
+  [[nodiscard]] std::uint64_t nbytes() const { return nbytes_; }
+
+  // Of all bytes as numbers of 64 bits: says whether two contenders loaded the same.
+  [[nodiscard]] std::uint64_t sum() const {
+    std::uint64_t sum = 0;
+    for (std::uint64_t i = 0; i + 8 <= nbytes_; i += 8) {
+      std::uint64_t word = 0;
+      std::memcpy(&word, data_ + i, 8);
+      sum += word;
+    }
+    return sum;
+  }
+
+ private:
+  std::uint64_t mapped_nbytes_;
+  void* mapped_;
+  std::byte* data_ = nullptr;
+  std::uint64_t nbytes_ = 0;
+};
+
+// The bytes of a file that hold tensors: from the page of the first to the end of the last.
+struct DataRange {
+  std::uint64_t begin = 0;
+  std::uint64_t end = 0;
+  [[nodiscard]] std::uint64_t nbytes() const { return end - begin; }
+};
+
+inline DataRange find_data(const flatbed::Checkpoint& model) {
+  DataRange data{.begin = ~std::uint64_t{0}};
+  for (const flatbed::TensorInfo& tensor : model.tensors()) {
+    data.begin = std::min(data.begin, tensor.where.offset / kPage * kPage);
+    data.end = std::max(data.end, tensor.where.offset + tensor.where.nbytes);
+  }
+  if (data.begin >= data.end) fail("a file with tensors is wanted");
+  return data;
+}
+
+// Whole tensors. `as_in_file`: in one block laid out like the file. `apart`: each at the next
+// multiple of 64, as an allocator of the engine's would give it, so that no file block fits.
+enum class Placement { as_in_file, apart };
+
+inline std::uint64_t place_apart(std::uint64_t at, std::uint64_t nbytes) {
+  return (at + nbytes + 64) / 64 * 64;
+}
+
+// The memory that a plan made with `placement` fills.
+inline std::uint64_t count_memory(const flatbed::Checkpoint& model, Placement placement) {
+  std::uint64_t at = 0;
+  for (const flatbed::TensorInfo& tensor : model.tensors()) at = place_apart(at, tensor.nbytes);
+  return (placement == Placement::apart ? at : find_data(model).nbytes()) + kHugePage;
+}
+
+inline flatbed::LoadPlan make_plan(const flatbed::Checkpoint& model, const OwnedMemory& memory,
+                                   Placement placement) {
+  flatbed::LoadPlan plan;
+  const DataRange data = find_data(model);
+  std::uint64_t apart = 0;
+  for (const flatbed::TensorInfo& tensor : model.tensors()) {
+    const std::uint64_t at =
+        placement == Placement::apart ? apart : tensor.where.offset - data.begin;
+    const flatbed::Result<void> added =
+        plan.add(model, tensor.name, {.data = memory.data() + at, .capacity = tensor.nbytes});
+    if (!added) fail(added.error().message);
+    apart = place_apart(apart, tensor.nbytes);
+  }
+  return plan;
+}
+
+// The seconds that all threads of this process, ended ones included, have used processors.
+inline double processor_seconds() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  const auto seconds = [](const timeval& time) {
+    return static_cast<double>(time.tv_sec) + 1e-6 * static_cast<double>(time.tv_usec);
+  };
+  return seconds(usage.ru_utime) + seconds(usage.ru_stime);
+}
+
+// A file that is written back and can be put out of the page cache.
+class ColdFile {
+ public:
+  explicit ColdFile(const char* path) : descriptor_(open(path, O_RDONLY | O_CLOEXEC)) {
+    struct stat status {};
+    if (descriptor_ < 0 || fstat(descriptor_, &status) != 0) {
+      fail(std::string(path) + ": cannot be opened");
+    }
+    nbytes_ = static_cast<std::size_t>(status.st_size);
+    fsync(descriptor_);
+  }
+  ColdFile(const ColdFile&) = delete;
+  ColdFile& operator=(const ColdFile&) = delete;
+  ~ColdFile() { close(descriptor_); }
+
+  // Ends the program where more than a thousandth of the file stays: that would not be cold.
+  void evict() const {
+    for (int i = 0; i < 5; ++i) {
+      posix_fadvise(descriptor_, 0, 0, POSIX_FADV_DONTNEED);
+      if (count_resident() * 1000 <= nbytes_ / kPage + 1000) return;
+    }
+    fail("the file stays in the page cache: is it mapped or being written?");
+  }
+
+  [[nodiscard]] std::size_t count_resident() const {
+    void* mapped = mmap(nullptr, nbytes_, PROT_READ, MAP_SHARED, descriptor_, 0);
+    if (mapped == MAP_FAILED) fail("the file cannot be mapped");
+    std::vector<unsigned char> pages((nbytes_ + kPage - 1) / kPage);
+    mincore(mapped, nbytes_, pages.data());
+    munmap(mapped, nbytes_);
+    return static_cast<std::size_t>(
+        std::ranges::count_if(pages, [](unsigned char page) { return (page & 1) != 0; }));
+  }
+
+ private:
+  int descriptor_;
+  std::size_t nbytes_ = 0;
+};
+
+}  // namespace bench
