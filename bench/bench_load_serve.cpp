@@ -88,32 +88,61 @@ class Runai {
   RunaiEnd end_ = nullptr;
 };
 
-void serve(const bench::OwnedMemory& memory, const std::function<void()>& load) {
+struct Contender {
+  std::function<void()> load;
+  std::function<std::uint64_t()> sum;
+};
+
+void serve(const Contender& contender) {
   std::cout << "ready" << std::endl;
   std::string line;
   while (std::getline(std::cin, line)) {
     if (line == "load") {
-      std::cout << bench::time_seconds(load) << std::endl;
+      std::cout << bench::time_seconds(contender.load) << std::endl;
     } else if (line == "sum") {
-      std::cout << memory.sum() << std::endl;
+      std::cout << contender.sum() << std::endl;
     } else {
       bench::fail("load or sum is wanted, not " + line);
     }
   }
 }
 
-void serve_flatbed(const bench::OwnedMemory& memory, const char* path, flatbed::Verify verify) {
-  serve(memory, [&] {
-    const auto model = bench::take(flatbed::Checkpoint::open(path));
-    const flatbed::LoadPlan plan = bench::make_plan(model, memory, bench::Placement::as_in_file);
-    const flatbed::LoadReport report = bench::take(flatbed::load(plan, {.verify = verify}));
-    if (verify == flatbed::Verify::yes && report.bytes_verified < report.bytes_wanted) {
-      bench::fail("not all was verified");
-    }
-  });
+bench::OwnedMemory make_memory(const char* path) {
+  return bench::OwnedMemory(bench::count_memory(bench::take(flatbed::Checkpoint::open(path)),
+                                                bench::Placement::as_in_file));
 }
 
-void serve_runai(const bench::OwnedMemory& memory, const char* path, const char* library) {
+void serve_flatbed(const char* path) {
+  const bench::OwnedMemory memory = make_memory(path);
+  const auto load = [&] {
+    const auto model = bench::take(flatbed::Checkpoint::open(path));
+    const flatbed::LoadPlan plan = bench::make_plan(model, memory, bench::Placement::as_in_file);
+    const flatbed::LoadReport report = bench::take(flatbed::load(plan));
+    if (report.bytes_verified < report.bytes_wanted) bench::fail("not all was verified");
+  };
+  serve({.load = load, .sum = [&] { return memory.sum(); }});
+}
+
+void serve_view(const char* path) {
+  const auto visit = [&](std::size_t step) {
+    const auto model = bench::take(flatbed::Checkpoint::open(path));
+    std::uint64_t sum = 0;
+    for (const flatbed::TensorInfo& tensor : model.tensors()) {
+      const flatbed::TensorView view = bench::take(model.view(tensor));
+      for (std::size_t i = 0; i + 8 <= view.bytes.size(); i += step) {
+        std::uint64_t word = 0;
+        std::memcpy(&word, view.bytes.data() + i, 8);
+        sum += word;
+      }
+    }
+    return sum;
+  };
+  volatile std::uint64_t kept = 0;  // so that no compiler leaves the reading out
+  serve({.load = [&] { kept = visit(bench::kPage); }, .sum = [&] { return visit(8); }});
+}
+
+void serve_runai(const char* path, const char* library) {
+  const bench::OwnedMemory memory = make_memory(path);
   Runai::Ranges ranges;
   {
     const auto model = bench::take(flatbed::Checkpoint::open(path));
@@ -125,21 +154,24 @@ void serve_runai(const bench::OwnedMemory& memory, const char* path, const char*
     }
   }
   Runai runai(library);
-  serve(memory, [&] { runai.load(path, ranges); });
+  serve({.load = [&] { runai.load(path, ranges); }, .sum = [&] { return memory.sum(); }});
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc != 4) bench::fail("flatbed FILE VERIFIED or runai FILE LIBRARY are wanted");
-  const char* path = argv[2];
-  const bench::OwnedMemory memory(bench::count_memory(bench::take(flatbed::Checkpoint::open(path)),
-                                                      bench::Placement::as_in_file));
-  if (std::string_view(argv[1]) == "runai") {
-    serve_runai(memory, path, argv[3]);
+  const std::string_view what = argc > 2 ? argv[1] : "";
+  if (what == "flatbed") {
+    serve_flatbed(argv[2]);
+  } else if (what == "view") {
+    serve_view(argv[2]);
+  } else if (what == "evict") {
+    const bench::ColdFile file(argv[2]);
+    serve({.load = [&] { file.evict(); }, .sum = [&] { return file.count_resident(); }});
+  } else if (what == "runai" && argc > 3) {
+    serve_runai(argv[2], argv[3]);
   } else {
-    const bool verified = std::string_view(argv[3]) == "verified";
-    serve_flatbed(memory, path, verified ? flatbed::Verify::yes : flatbed::Verify::no);
+    bench::fail("a contender and FILE are wanted");
   }
   return 0;
 }

@@ -18,6 +18,8 @@ import statistics
 import sys
 import tempfile
 
+import compare_load
+import compare_peers
 import inputs
 import measure
 
@@ -239,7 +241,8 @@ def compare_sparse(bench):
 
 
 SECTIONS = {"header": compare_header, "pth": compare_pth, "convert": compare_model,
-            "transposed": compare_transposed, "verify": compare_verify, "sparse": compare_sparse}
+            "transposed": compare_transposed, "verify": compare_verify, "sparse": compare_sparse,
+            **compare_load.SECTIONS, **compare_peers.SECTIONS}
 
 
 def parse_options():
@@ -277,9 +280,10 @@ def main():
         report = bench.report
         for name, value in measure.machine_facts(options.build, folder):
             report.say(f"{name:12}{value}")
-        report.say(f"{'compared':12}" + ", ".join(f"{name} {bench.versions[name]}"
-                                                  for name in ("python", "torch", "safetensors")))
-        report.say(f"{'rounds':12}{options.rounds}, interleaved, after one not counted; files in the page cache")
+        peers = ("python", "torch", "safetensors", "fastsafetensors", "runai")
+        report.say(f"{'compared':12}" + ", ".join(f"{name} {bench.versions[name]}" for name in peers))
+        report.say(f"{'rounds':12}{options.rounds}, interleaved, after one not counted; files in the page cache, "
+                   "unless cold")
         report.say(f"{'peak floor':12}{measure.run('true').peak_kib / MIB:.1f} MiB: below it no peak can be seen")
         measure.run(sys.executable, measure.__file__)
         for name in options.sections or SECTIONS:

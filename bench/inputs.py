@@ -17,6 +17,7 @@ import zipfile
 BLOCK = os.urandom(1 << 20)
 WANTED = "wanted.weight"      # the tensor that is read out of the sparse files
 WANTED_SHAPE = (512, 512)
+ITEM_NBYTES = {"F32": 4, "BF16": 2}
 
 
 class Tensor:
@@ -71,9 +72,9 @@ def many_tensors():
 
 # ---- .safetensors ------------------------------------------------------------------------------
 
-def write_header(path, entries):
+def write_header(path, entries, dtype="F32"):
     """A .safetensors file as the reference writes it, its data a hole: `entries` are (name, shape)
-    of float32 tensors."""
+    of tensors of one dtype."""
     header = {}
     end = 0
     for name, shape in entries:
@@ -81,8 +82,8 @@ def write_header(path, entries):
         count = 1
         for dimension in shape:
             count *= dimension
-        end += 4 * count
-        header[name] = {"dtype": "F32", "shape": list(shape), "data_offsets": [begin, end]}
+        end += ITEM_NBYTES[dtype] * count
+        header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [begin, end]}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     with open(path, "wb") as file:
@@ -94,6 +95,27 @@ def write_large_header(path):
     """100,000 tensors, 11.5 MB of header."""
     write_header(path, ((f"transformer.layers.{i // 1000:03}.experts.{i % 1000:03}.weight.qscales", (4, 4))
                         for i in range(100000)))
+
+
+def write_llama(path):
+    """0.5 GB with the shapes of a Llama of 1 billion parameters: the embedding and four layers."""
+    width, inner, keys = 2048, 5632, 256
+    entries = [("model.embed_tokens.weight", (32000, width)), ("model.norm.weight", (width,))]
+    for layer in range(4):
+        for name, shape in (("self_attn.q_proj", (width, width)), ("self_attn.k_proj", (keys, width)),
+                            ("self_attn.v_proj", (keys, width)), ("self_attn.o_proj", (width, width)),
+                            ("mlp.gate_proj", (inner, width)), ("mlp.up_proj", (inner, width)),
+                            ("mlp.down_proj", (width, inner)), ("input_layernorm", (width,)),
+                            ("post_attention_layernorm", (width,))):
+            entries.append((f"model.layers.{layer}.{name}.weight", shape))
+    write_header(path, entries, "BF16")
+
+
+def write_experts(path):
+    """0.6 GB: one layer of 64 experts of 768 x 2048."""
+    write_header(path, [(f"model.layers.0.mlp.experts.{expert}.{name}.weight", shape) for expert in range(64)
+                        for name, shape in (("gate_proj", (768, 2048)), ("up_proj", (768, 2048)),
+                                            ("down_proj", (2048, 768)))], "BF16")
 
 
 def write_sparse(path, gib_or_mib):
@@ -164,6 +186,8 @@ PTH_INPUTS = {
 }
 INPUTS = {
     "large_header.safetensors": write_large_header,
+    "llama.safetensors": write_llama,
+    "experts.safetensors": write_experts,
     "sparse_100_gib.safetensors": lambda path: write_sparse(path, 1 << 30),
     "sparse_100_mib.safetensors": lambda path: write_sparse(path, 1 << 20),
     **{name: lambda path, tensors=tensors: write_pth(path, tensors())

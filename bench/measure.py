@@ -33,6 +33,39 @@ def run(*command):
     return Sample(seconds, usage.ru_maxrss, text)
 
 
+class Server:
+    """A process that prints "ready" and then answers each line it reads with a number: it keeps its
+    memory from one measurement to the next. Use in a `with`; leaving it ends the process."""
+
+    def __init__(self, command, environment):
+        self.command = command
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                                        env={**os.environ, **environment})
+        while self.read_line() != "ready":
+            pass  # what imports print
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.stdin.close()
+        self.process.wait()
+
+    def read_line(self):
+        line = self.process.stdout.readline()
+        if not line:
+            sys.exit(f"compare.py: ended with status {self.process.wait()}: {' '.join(self.command)}")
+        return line.strip()
+
+    def ask(self, word):
+        self.process.stdin.write(word + "\n")
+        self.process.stdin.flush()
+        return self.read_line()
+
+    def load(self):
+        return float(self.ask("load"))
+
+
 def ask(*command):
     """The first line a command prints, or None where it cannot be run."""
     try:

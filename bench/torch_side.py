@@ -8,6 +8,7 @@ Usage: torch_side.py versions            what is installed
        torch_side.py convert FILE OUT    torch.load and save_file: seconds of both
 """
 
+import importlib.metadata
 import inspect
 import json
 import os
@@ -40,8 +41,21 @@ def time_twice(work):
 
 def versions():
     python = ".".join(map(str, sys.version_info[:3]))
+    runai = distribution("runai-model-streamer")
+    fastsafetensors = distribution("fastsafetensors")
     return {"python": python, "torch": torch and torch.__version__,
-            "safetensors": safetensors and safetensors.__version__, "mmap": bool(torch) and can_map()}
+            "safetensors": safetensors and safetensors.__version__, "mmap": bool(torch) and can_map(),
+            "fastsafetensors": fastsafetensors and fastsafetensors.version,
+            "runai": runai and runai.version,
+            "runai_library": runai and str(runai.locate_file("runai_model_streamer/libstreamer/lib/libstreamer.so"))}
+
+
+def distribution(name):
+    """What is known of an installed package, or None; it is not imported."""
+    try:
+        return importlib.metadata.distribution(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def can_map():
