@@ -3,7 +3,7 @@
 // piece size, and from a cold file also the number of threads, that suit it best here.
 //
 //   bench_load warm FILE ROUNDS [THREADS]   seconds of load() verified, unverified, the bare loop
-//   bench_load cold FILE ROUNDS             seconds and processor seconds of load() verified,
+//   bench_load cold FILE ROUNDS [THREADS]   seconds and processor seconds of load() verified,
 //                                           the same into memory laid out unlike the file, and of a
 //                                           bare loop past the page cache (O_DIRECT)
 //
@@ -119,7 +119,7 @@ void print_warm(const char* path, int rounds, unsigned threads) {
   }
 }
 
-void print_cold(const char* path, int rounds) {
+void print_cold(const char* path, int rounds, unsigned threads) {
   const auto model = bench::take(flatbed::Checkpoint::open(path));
   if (model.seal() != flatbed::SealState::sealed) fail(std::string(path) + ": not sealed");
   const DataRange data = bench::find_data(model);
@@ -136,13 +136,14 @@ void print_cold(const char* path, int rounds) {
   }
   const LoopShape best = loop.find_best(shapes, 2, [&] { file.evict(); });
 
-  const flatbed::LoadReport warm_up = (file.evict(), load_all(plan, {}));
+  const flatbed::LoadReport warm_up = (file.evict(), load_all(plan, {.threads = threads}));
   std::printf("%llu bytes, load() with %u threads, %s; bare loop with %u in pieces of %llu MiB\n",
               static_cast<unsigned long long>(data.nbytes()), warm_up.threads,
               warm_up.files_direct == 1 ? "past the page cache" : "THROUGH THE PAGE CACHE",
               best.threads, static_cast<unsigned long long>(best.piece_nbytes >> 20));
   const std::array<std::function<void()>, 3> contenders = {
-      [&] { load_all(plan, {}); }, [&] { load_all(apart, {}); }, [&] { loop.run(best); }};
+      [&] { load_all(plan, {.threads = threads}); }, [&] { load_all(apart, {.threads = threads}); },
+      [&] { loop.run(best); }};
   for (int i = -1; i < rounds; ++i) {
     std::array<double, 3> seconds{};
     std::array<double, 3> processor{};
@@ -163,11 +164,12 @@ void print_cold(const char* path, int rounds) {
 
 int main(int argc, char** argv) {
   const std::string_view what = argc > 3 ? argv[1] : "";
+  const int rounds = argc > 3 ? std::atoi(argv[3]) : 0;
+  const auto threads = static_cast<unsigned>(argc > 4 ? std::max(std::atoi(argv[4]), 0) : 0);
   if (what == "warm") {
-    const int threads = argc > 4 ? std::atoi(argv[4]) : 2;
-    print_warm(argv[2], std::atoi(argv[3]), static_cast<unsigned>(std::max(threads, 1)));
+    print_warm(argv[2], rounds, threads == 0 ? 2 : threads);
   } else if (what == "cold") {
-    print_cold(argv[2], std::atoi(argv[3]));
+    print_cold(argv[2], rounds, threads);
   } else {
     fail("warm or cold, FILE and ROUNDS are wanted");
   }
