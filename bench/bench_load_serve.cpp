@@ -11,9 +11,11 @@
 // "sum": of all that lies in the memory. Ends with its input.
 #include <dlfcn.h>
 
+#include <atomic>
 #include <functional>
 #include <iostream>
 #include <string_view>
+#include <thread>
 
 #include "load_common.hpp"
 #include "stopwatch.hpp"
@@ -123,22 +125,35 @@ void serve_flatbed(const char* path) {
   serve({.load = load, .sum = [&] { return memory.sum(); }});
 }
 
-void serve_view(const char* path) {
-  const auto visit = [&](std::size_t step) {
-    const auto model = bench::take(flatbed::Checkpoint::open(path));
+// The sum of the words at every `step` bytes of all tensors, which the threads share out.
+std::uint64_t sum_views(const char* path, std::size_t step, int threads) {
+  const auto model = bench::take(flatbed::Checkpoint::open(path));
+  std::atomic<std::size_t> next = 0;
+  std::atomic<std::uint64_t> total = 0;
+  const auto take_tensors = [&] {
     std::uint64_t sum = 0;
-    for (const flatbed::TensorInfo& tensor : model.tensors()) {
-      const flatbed::TensorView view = bench::take(model.view(tensor));
+    for (std::size_t k = next++; k < model.tensors().size(); k = next++) {
+      const flatbed::TensorView view = bench::take(model.view(model.tensors()[k]));
       for (std::size_t i = 0; i + 8 <= view.bytes.size(); i += step) {
         std::uint64_t word = 0;
         std::memcpy(&word, view.bytes.data() + i, 8);
         sum += word;
       }
     }
-    return sum;
+    total += sum;
   };
+  {
+    std::vector<std::jthread> others;
+    for (int i = 1; i < threads; ++i) others.emplace_back(take_tensors);
+    take_tensors();
+  }
+  return total;
+}
+
+void serve_view(const char* path, int threads) {
   volatile std::uint64_t kept = 0;  // so that no compiler leaves the reading out
-  serve({.load = [&] { kept = visit(bench::kPage); }, .sum = [&] { return visit(8); }});
+  serve({.load = [&] { kept = sum_views(path, bench::kPage, threads); },
+         .sum = [&] { return sum_views(path, 8, threads); }});
 }
 
 void serve_runai(const char* path, const char* library) {
@@ -163,8 +178,8 @@ int main(int argc, char** argv) {
   const std::string_view what = argc > 2 ? argv[1] : "";
   if (what == "flatbed") {
     serve_flatbed(argv[2]);
-  } else if (what == "view") {
-    serve_view(argv[2]);
+  } else if (what == "view" && argc > 3) {
+    serve_view(argv[2], std::atoi(argv[3]));
   } else if (what == "evict") {
     const bench::ColdFile file(argv[2]);
     serve({.load = [&] { file.evict(); }, .sum = [&] { return file.count_resident(); }});
