@@ -131,8 +131,8 @@ void print_cold(const char* path, int rounds, unsigned threads) {
   const bench::ColdFile file(path);
   BareLoop loop(path, data, memory, O_DIRECT);
   std::vector<LoopShape> shapes;
-  for (const unsigned threads : {1U, 2U, 4U}) {
-    for (std::uint64_t mib = 2; mib <= 16; mib *= 2) shapes.push_back({threads, mib << 20});
+  for (const unsigned readers : {1U, 2U, 4U}) {
+    for (std::uint64_t mib = 2; mib <= 16; mib *= 2) shapes.push_back({readers, mib << 20});
   }
   const LoopShape best = loop.find_best(shapes, 2, [&] { file.evict(); });
 
