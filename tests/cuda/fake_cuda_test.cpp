@@ -455,6 +455,18 @@ TEST_P(EachSchedule, NoticesMemoryGivenBackInFlight) {
                                              HasSubstr("cudaFreeHost of pinned memory 1")));
 }
 
+TEST(FakeCudaLedger, NoticesMemoryGivenBackThatTheEngineReads) {
+  const Rig rig;
+  void* memory = nullptr;
+  ASSERT_EQ(rig.api.Malloc(&memory, kBytes), cudaSuccess);
+  ASSERT_EQ(rig.api.MemcpyAsync(memory, rig.slot, kBytes, cudaMemcpyHostToDevice, rig.stream),
+            cudaSuccess);
+  ASSERT_EQ(rig.api.StreamQuery(rig.stream), cudaSuccess);
+  rig.fake.engine_read(rig.fake.engine_stream(0), memory, kBytes);
+  EXPECT_EQ(rig.api.Free(memory), cudaSuccess);
+  EXPECT_THAT(rig.fake.misuse(), ElementsAre(HasSubstr("while the engine's read 2 in stream 2")));
+}
+
 TEST(FakeCudaLedger, NamesTheLegacyStream) {
   const Rig rig;
   EXPECT_EQ(rig.api.MemcpyAsync(rig.device, rig.slot, 1, cudaMemcpyHostToDevice, nullptr),

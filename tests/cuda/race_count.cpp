@@ -36,7 +36,8 @@ extern "C" {
 // Equal reports count, too; what they mean is decided here and not by the exit status.
 const char* __tsan_default_options();
 const char* __tsan_default_options() {
-  return "exitcode=0:handle_segv=0:suppress_equal_stacks=0:suppress_equal_addresses=0:history_size=4";
+  return "exitcode=0:handle_segv=0:history_size=4:"
+         "suppress_equal_stacks=0:suppress_equal_addresses=0";
 }
 void __tsan_on_report(void*);
 void __tsan_on_report(void*) { ++g_races; }

@@ -144,6 +144,22 @@ std::string State::check_range(const void* data, std::size_t nbytes, Allocation*
   return "";
 }
 
+std::vector<std::shared_ptr<Op>> State::users_of(const Allocation& block) const {
+  std::vector<std::shared_ptr<Op>> out;
+  const auto add_if_user = [&](const std::shared_ptr<Op>& op) {
+    const std::byte* const end = block.data + block.nbytes;
+    const Rows& rows = op->rows;
+    if ((rows.from >= block.data && rows.from < end) || (rows.to >= block.data && rows.to < end)) {
+      out.push_back(op);
+    }
+  };
+  for (const Stream* const stream : streams_by_number) {
+    for (const auto& op : stream->unseen) add_if_user(op);
+  }
+  for (const auto& op : reads) add_if_user(op);
+  return out;
+}
+
 cudaError_t State::release(const void* data, std::string_view call, const Verdict& verdict) {
   const bool registered = call == "HostUnregister";
   if (data == nullptr && !registered) return verdict.fails_now() ? verdict.code : cudaSuccess;
@@ -163,21 +179,14 @@ cudaError_t State::release(const void* data, std::string_view call, const Verdic
     if (verdict.fails_now()) return verdict.code;
     return registered ? cudaErrorHostMemoryNotRegistered : cudaErrorInvalidValue;
   }
-  for (const auto& [handle, stream] : streams) {
-    const auto unseen = stream->unseen;  // running them does not end them, but be sure
-    for (const auto& op : unseen) {
-      const Rows& rows = op->rows;
-      const std::byte* const end = block.data + block.nbytes;
-      if (!(rows.from >= block.data && rows.from < end) &&
-          !(rows.to >= block.data && rows.to < end)) {
-        continue;
-      }
-      add(Entry::misuse, text("cuda", call, " of ", describe(block), " while copy ", op->number,
-                              " in stream ", stream->number, " is under way"));
-      if (verdict.fails_now()) continue;
-      run_to(*op->stream, op->number);
-      forget_memory(*op);
-    }
+  for (const auto& op : users_of(block)) {
+    const bool is_read = op->kind == Op::Kind::read;
+    add(Entry::misuse, text("cuda", call, " of ", describe(block), " while ",
+                            is_read ? "the engine's read " : "copy ", op->number, " in stream ",
+                            op->stream->number, " is under way"));
+    if (verdict.fails_now()) continue;
+    run_to(*op->stream, op->number);
+    forget_memory(*op);
   }
   if (verdict.fails_now()) {
     block.release_failed = true;

@@ -17,7 +17,7 @@ void touch(const State& state, Op& op, std::size_t first, std::size_t count) {
   acquire_edge(&op.edge);
   if (op.kind == Op::Kind::wait) acquire_edge(&op.capture->edge);
   if (op.kind == Op::Kind::copy) state.copy_pieces(op, first, count);
-  if (op.kind == Op::Kind::read && state.options.move_bytes) {
+  if (op.kind == Op::Kind::read && !op.failed && state.options.move_bytes) {
     std::array<std::byte, 4096> scratch;
     for (std::size_t at = 0; at < op.rows.width; at += scratch.size()) {
       std::memcpy(scratch.data(), op.from_view + at, std::min(scratch.size(), op.rows.width - at));

@@ -101,7 +101,7 @@ struct Op {
   std::size_t pieces_done = 0;
   bool last_first = false;
   bool stuck = false;
-  bool failed = false;  // at completion: moves no bytes
+  bool failed = false;  // touches no bytes
   bool seen_modified = false;
   std::vector<void*> backtrace = {};
   char edge = 0;
@@ -188,6 +188,7 @@ struct State {
   cudaError_t allocate_pinned(void** out, std::size_t nbytes);
   cudaError_t register_host(void* data, std::size_t nbytes);
   // Checks are made, and memory is given back, if `verdict` does not say that the call fails.
+  std::vector<std::shared_ptr<Op>> users_of(const Allocation& block) const;  // not seen complete
   cudaError_t release(const void* data, std::string_view call, const Verdict& verdict);
   Allocation* find(const void* data);  // also freed memory; null if in none
   // Why the bytes may not be used, "" if they may; sets the allocation.
