@@ -92,7 +92,12 @@ TEST(CudaDeviceCopy, OfNothingIsDoneWhenEarlierOnesAre) {
   {
     Rig rig(fake);
     const Ticket first = rig.copy(0, 1000).value();
-    const Ticket nothing = rig.copy(0, 0).value();
+    const std::vector<CopyPiece> pieces{
+        {.from = rig.from, .to = rig.to, .nbytes = 0},
+        {.from = rig.from, .to = rig.to, .nbytes = 0, .rows = 3, .to_pitch = 5},
+        {.from = rig.from, .to = rig.to, .nbytes = 5, .rows = 0}};
+    const Ticket nothing = rig.device->copy(pieces).value();
+    EXPECT_EQ(fake.calls("Memcpy2DAsync"), 0U);
     EXPECT_EQ(fake.calls("MemcpyAsync"), 1U);
     EXPECT_FALSE(rig.device->done(nothing).value());
     fake.run_all();
@@ -266,6 +271,20 @@ TEST(CudaDeviceTickets, UseTheirEventsAgain) {
   EXPECT_THAT(fake.ledger(), IsEmpty());
 }
 
+// Timing makes events slower, and nobody asks for it.
+TEST(CudaDeviceTickets, HaveEventsWithoutTiming) {
+  static unsigned int flags = 0;
+  FakeCuda fake;
+  cuda::CudaApi api = FakeCuda::api();
+  api.EventCreateWithFlags = [](cudaEvent_t* event, unsigned int wanted) {
+    flags = wanted;
+    return FakeCuda::api().EventCreateWithFlags(event, wanted);
+  };
+  const auto device = cuda::make_cuda_device(api, 0, {}).value();
+  EXPECT_TRUE(device->done(device->fence().value()).value());
+  EXPECT_EQ(flags, cudaEventDisableTiming);
+}
+
 // The event of the first is the second's, and the slot, too: only the generation differs.
 TEST(CudaDeviceTickets, ThatHaveEndedAreRefused) {
   FakeCuda fake({.schedule = FakeSchedule::step});
@@ -406,6 +425,7 @@ TEST(CudaDeviceCopy, WhoseRecordFailedGivesNoTicket) {
     fake.run_all();
     EXPECT_TRUE(rig.device->done(fence).value());
   }
+  EXPECT_EQ(fake.calls("EventCreateWithFlags"), 1U);  // recorded anew, it says the truth
   EXPECT_THAT(fake.ledger(), IsEmpty());
 }
 
@@ -417,6 +437,7 @@ TEST(CudaDeviceFence, AsksTheStreamWhereItCanHaveNoEvent) {
       const Ticket copied = rig.copy(0, 1000).value();
       fake.fail({.call = call, .code = cudaErrorMemoryAllocation, .forever = true});
       const Ticket fence = rig.device->fence().value();
+      EXPECT_EQ(fake.last_error_of_this_thread(), cudaSuccess);
       EXPECT_EQ(rig.device->native_event(fence), nullptr);
       EXPECT_FALSE(rig.device->done(fence).value());
       EXPECT_EQ(fake.last_error_of_this_thread(), cudaSuccess);
@@ -442,6 +463,7 @@ TEST(CudaDeviceFence, FailsWhereNeitherEventNorStreamCanBeHad) {
     EXPECT_NE(fence.error().message.find("cudaEventRecord"), std::string::npos);
     rig.finish();
   }
+  EXPECT_EQ(fake.calls("EventCreateWithFlags"), 1U);
   EXPECT_THAT(fake.ledger(), IsEmpty());
 }
 
@@ -472,6 +494,7 @@ TEST(CudaDeviceStream, OfTheEngineIsUsedAndLeftAlone) {
     fake.engine_read(stream, rig.to, kMiB);
     rig.finish();
   }
+  EXPECT_EQ(fake.calls("EventCreateWithFlags"), 1U);
   EXPECT_EQ(fake.calls("StreamCreateWithFlags"), 0U);
   EXPECT_EQ(fake.calls("StreamDestroy"), 0U);
   EXPECT_TRUE(fake.engine_finish(stream));

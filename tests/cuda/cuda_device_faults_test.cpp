@@ -5,6 +5,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <pthread.h>
+#include <signal.h>
 
 #include <atomic>
 #include <cstring>
@@ -144,6 +145,26 @@ TEST(CudaDeviceThreads, AreTheLoadsForCopies) {
   EXPECT_THAT(fake.misuse(), IsEmpty());
 }
 
+bool blocks_sigterm() {
+  sigset_t mask;
+  pthread_sigmask(SIG_SETMASK, nullptr, &mask);
+  return sigismember(&mask, SIGTERM) == 1;
+}
+
+TEST(CudaDeviceThreads, TakeNoSignals) {
+  static bool blocked = false;
+  FakeCuda fake;
+  CudaApi api = FakeCuda::api();
+  api.Malloc = [](void** out, size_t nbytes) {
+    blocked = blocks_sigterm();
+    return FakeCuda::api().Malloc(out, nbytes);
+  };
+  const auto device = cuda::make_cuda_device(api, 0, {}).value();
+  const DeviceBuffer buffer = DeviceBuffer::allocate(*device, 100).value();
+  EXPECT_TRUE(blocked);
+  EXPECT_FALSE(blocks_sigterm());  // this thread, as before
+}
+
 // A reading thread begins on device 0.
 TEST(CudaDeviceThreads, AreMadeToUseTheirGpu) {
   FakeCuda fake({.devices = 2});
@@ -159,6 +180,9 @@ TEST(CudaDeviceThreads, AreMadeToUseTheirGpu) {
       }
     });
     reader.join();
+    const Ticket ticket = second->fence().value();
+    std::thread asker([&] { EXPECT_TRUE(second->done(ticket).value()); });
+    asker.join();
   }
   EXPECT_THAT(fake.ledger(), IsEmpty());
 }

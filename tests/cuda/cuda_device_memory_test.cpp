@@ -237,6 +237,19 @@ TEST(CudaDeviceReadBack, ComesAfterTheCopiesInPiecesOfTheBounce) {
   EXPECT_THAT(fake.ledger(), IsEmpty());
 }
 
+TEST(CudaDeviceReadBack, DoesNotCrossSegments) {
+  FakeCuda fake;
+  {
+    const auto device = make(0, {.segment_nbytes = 4096, .bounce_nbytes = 8192});
+    const DeviceBuffer buffer = DeviceBuffer::allocate(*device, 10'000).value();
+    std::vector<std::byte> out(10'000);
+    EXPECT_OK(device->read_back(buffer.data(), out));
+    EXPECT_EQ(fake.calls("MemcpyAsync"), 3U);
+    EXPECT_EQ(out, std::vector<std::byte>(10'000, FakeCuda::kCanary));
+  }
+  EXPECT_THAT(fake.misuse(), IsEmpty());
+}
+
 // The copy may write to the bounce memory yet: it stays page-locked, and nobody else's.
 TEST(CudaDeviceReadBack, GivesUpAndKeepsTheMemoryWhereTheGpuNeverEnds) {
   FakeCuda fake;
@@ -250,6 +263,7 @@ TEST(CudaDeviceReadBack, GivesUpAndKeepsTheMemoryWhereTheGpuNeverEnds) {
   fake.heal();
   fake.run_all();
   EXPECT_TRUE(device->done(device->fence().value()).value());
+  EXPECT_EQ(fake.calls("EventCreateWithFlags"), 1U);
   EXPECT_THAT(fake.misuse(), IsEmpty());
 }
 
@@ -276,6 +290,15 @@ TEST(CudaDeviceList, HasAllInOrder) {
   ASSERT_OK(devices);
   ASSERT_EQ(devices->size(), 3U);
   for (int i = 0; i < 3; ++i) EXPECT_EQ((*devices)[static_cast<std::size_t>(i)].ordinal, i);
+  EXPECT_EQ(fake.calls("SetDevice"), 0U);
+  EXPECT_THAT(fake.ledger(), IsEmpty());
+}
+
+TEST(CudaDeviceList, HasNoOtherOrdinals) {
+  FakeCuda fake({.devices = 2});
+  for (const int ordinal : {-1, 2}) {
+    EXPECT_ERROR(cuda::make_cuda_device(FakeCuda::api(), ordinal, {}), device_unavailable);
+  }
   EXPECT_EQ(fake.calls("SetDevice"), 0U);
   EXPECT_THAT(fake.ledger(), IsEmpty());
 }
