@@ -319,6 +319,8 @@ TEST(CudaDeviceTickets, ThatNeverWereAreRefused) {
   EXPECT_ERROR(device->done(first + 1), invalid_argument);
   EXPECT_ERROR(device->done(first + (Ticket{1} << 32)), invalid_argument);
   EXPECT_TRUE(device->done(first).value());
+  // The next one of the slot, before there is one.
+  EXPECT_ERROR(device->done(first + (Ticket{1} << 32)), invalid_argument);
 }
 
 TEST(CudaDeviceTickets, HaveAnEventThatStreamsOfTheEngineCanWaitFor) {

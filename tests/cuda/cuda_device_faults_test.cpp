@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "cuda/cuda_device.hpp"
+#include "cuda/cuda_error.hpp"
 #include "support/expect_error.hpp"
 #include "support/fake_cuda.hpp"
 
@@ -379,6 +380,15 @@ TEST(CudaDeviceFaults, LeaveTheCallersLastErrorAsItWas) {
   fake.fail({.call = "StreamDestroy", .code = cudaErrorUnknown});
   device.reset();
   expect_left();
+}
+
+TEST(CudaDeviceFaults, TakeAwayNoOtherError) {
+  FakeCuda fake;
+  fake.set_last_error_of_this_thread(cudaErrorInvalidConfiguration);
+  cuda::consume(FakeCuda::api(), cudaErrorUnknown);
+  EXPECT_EQ(fake.last_error_of_this_thread(), cudaErrorInvalidConfiguration);
+  cuda::consume(FakeCuda::api(), cudaErrorInvalidConfiguration);
+  EXPECT_EQ(fake.last_error_of_this_thread(), cudaSuccess);
 }
 
 // ---- no threads, no CUDA --------------------------------------------------------------------

@@ -152,6 +152,55 @@ TEST(CudaDeviceStaging, IsKeptWhereItCannotBeUnregistered) {
   EXPECT_THAT(fake.misuse(), IsEmpty());
 }
 
+TEST(CudaDeviceStaging, IsKeptWhereItCannotBeTakenBack) {
+  static std::byte* first = nullptr;
+  FakeCuda fake;
+  cuda::CudaApi api = FakeCuda::api();
+  api.HostRegister = [](void* memory, size_t nbytes, unsigned int flags) {
+    if (first == nullptr) first = static_cast<std::byte*>(memory);
+    return FakeCuda::api().HostRegister(memory, nbytes, flags);
+  };
+  const auto device = cuda::make_cuda_device(api, 0, {}, {.segment_nbytes = kMiB}).value();
+  fake.fail({.call = "HostRegister", .nth = 2, .code = cudaErrorMemoryAllocation});
+  fake.fail({.call = "HostUnregister", .code = cudaErrorUnknown});
+  EXPECT_ERROR(device->stage(2 * kMiB), resource_exhausted);
+  std::byte* const other = device->stage(2 * kMiB).value();
+  EXPECT_TRUE(other >= first + 2 * kMiB || first >= other + 2 * kMiB);
+  device->unstage(other, 2 * kMiB);
+  EXPECT_THAT(fake.misuse(), IsEmpty());
+}
+
+TEST(CudaDeviceStaging, IsGivenBackOnce) {
+  FakeCuda fake;
+  const auto device = make(0, {.segment_nbytes = kMiB});
+  std::byte* const memory = device->stage(kMiB).value();
+  device->unstage(memory, kMiB);
+  device->unstage(memory, kMiB);
+  EXPECT_EQ(fake.calls("HostUnregister"), 1U);
+  EXPECT_THAT(fake.misuse(), IsEmpty());
+}
+
+// Page-locked for every GPU of the process, not only for its own.
+TEST(CudaDeviceStaging, IsPortable) {
+  static unsigned int registered = 0;
+  static unsigned int allocated = 0;
+  FakeCuda fake;
+  cuda::CudaApi api = FakeCuda::api();
+  api.HostRegister = [](void*, size_t, unsigned int flags) {
+    registered = flags;
+    return cudaErrorNotSupported;
+  };
+  api.HostAlloc = [](void** out, size_t nbytes, unsigned int flags) {
+    allocated = flags;
+    return FakeCuda::api().HostAlloc(out, nbytes, flags);
+  };
+  const auto device = cuda::make_cuda_device(api, 0, {}).value();
+  device->unstage(device->stage(4096).value(), 4096);
+  EXPECT_EQ(registered, cudaHostRegisterPortable);
+  EXPECT_EQ(allocated, cudaHostAllocPortable);
+  EXPECT_THAT(fake.misuse(), IsEmpty());
+}
+
 TEST(CudaDeviceMemory, RunsOut) {
   FakeCuda fake({.device_limit_nbytes = kMiB});
   {
