@@ -36,6 +36,11 @@ class FakeDevice final : public Device {
   };
 
   explicit FakeDevice(std::string name = "fake") : name_(std::move(name)) {}
+  // What was staged and abandoned ends here.
+  ~FakeDevice() override {
+    for (const Staging& staging : staging_)
+      ::operator delete (staging.memory, std::align_val_t{4096});
+  }
 
   Faults faults;
   int not_ready = 0;  // so many times done() says false before it runs the copies
@@ -46,6 +51,8 @@ class FakeDevice final : public Device {
     return queue_.size();
   }
   [[nodiscard]] std::size_t staged_nbytes() const { return staged_; }
+  // Whether memory was given back that a queued copy had yet to read.
+  [[nodiscard]] bool freed_under_copy() const { return freed_under_copy_; }
   [[nodiscard]] std::size_t open_tickets() {
     const std::lock_guard lock(mutex_);
     return open_.size();
@@ -67,10 +74,19 @@ class FakeDevice final : public Device {
       return make_error(ErrorCode::resource_exhausted, name_, ": no memory");
     }
     staged_ += nbytes;
-    return static_cast<std::byte*>(::operator new (nbytes, std::align_val_t{4096}));
+    auto* memory = static_cast<std::byte*>(::operator new (nbytes, std::align_val_t{4096}));
+    const std::lock_guard lock(mutex_);
+    staging_.push_back({memory, nbytes});
+    return memory;
   }
   void unstage(std::byte* memory, std::size_t nbytes) noexcept override {
     staged_ -= nbytes;
+    const std::lock_guard lock(mutex_);
+    for (const Queued& queued : queue_) {
+      for (const CopyPiece& piece : queued.pieces)
+        freed_under_copy_ |= reads(piece, memory, nbytes);
+    }
+    std::erase_if(staging_, [&](const Staging& staging) { return staging.memory == memory; });
     ::operator delete (memory, std::align_val_t{4096});
   }
 
@@ -130,6 +146,13 @@ class FakeDevice final : public Device {
     Ticket ticket;
     std::vector<CopyPiece> pieces;
   };
+  struct Staging {
+    std::byte* memory;
+    std::size_t nbytes;
+  };
+  static bool reads(const CopyPiece& piece, const std::byte* memory, std::size_t nbytes) {
+    return piece.from >= memory && piece.from < memory + nbytes;
+  }
   bool fails(int nth, std::atomic<int>& calls) const {
     const int call = ++calls;
     return nth != 0 && (call == nth || (faults.for_ever && call > nth));
@@ -152,6 +175,8 @@ class FakeDevice final : public Device {
   std::mutex mutex_;
   std::deque<Queued> queue_;
   std::vector<Ticket> open_;
+  std::vector<Staging> staging_;
+  std::atomic<bool> freed_under_copy_ = false;
   Ticket next_ticket_ = 1;
   int asked_ = 0;
   std::atomic<std::size_t> staged_ = 0;
