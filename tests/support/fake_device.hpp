@@ -84,7 +84,7 @@ class FakeDevice final : public Device {
     const std::lock_guard lock(mutex_);
     for (const Queued& queued : queue_) {
       for (const CopyPiece& piece : queued.pieces)
-        freed_under_copy_ |= reads(piece, memory, nbytes);
+        if (reads(piece, memory, nbytes)) freed_under_copy_ = true;
     }
     std::erase_if(staging_, [&](const Staging& staging) { return staging.memory == memory; });
     ::operator delete (memory, std::align_val_t{4096});
