@@ -260,9 +260,10 @@ Result<void> Checkpoint::State::check_chunk(const TensorInfo& tensor, std::uint6
   const bool rewritten = files[tensor.where.file].seal == SealState::annotated;
   const std::uint64_t begin = chunk * kChunkBytes;
   return make_error(rewritten ? ErrorCode::chunk_rewritten : ErrorCode::chunk_corrupt, "tensor ",
-                    quoted(tensor.name), ": bytes [", begin, ",",
-                    std::min(begin + kChunkBytes, tensor.nbytes), ") have digest ", found,
-                    ", the seal says ", wanted, rewritten ? ": rewritten or corrupt" : ": corrupt");
+                    quoted(tensor.name), ": chunk ", chunk, ", bytes [", begin, ",",
+                    std::min(begin + kChunkBytes, tensor.nbytes), ") at file offset ",
+                    tensor.where.offset + begin, ", have digest ", found, ", the seal says ",
+                    wanted, rewritten ? ": rewritten or corrupt" : ": corrupt");
 }
 
 }  // namespace flatbed

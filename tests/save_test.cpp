@@ -272,7 +272,8 @@ TEST(Save, NeverCopiesDamageSilently) {
   for (const bool seal : {true, false}) {
     const Result<SaveReport> report = save(dir / "b", make_plan(source).value(), {.seal = seal});
     EXPECT_ERROR(report, chunk_corrupt);
-    EXPECT_NE(report.error().message.find("tensor 'w': bytes [262144,262154)"), std::string::npos)
+    EXPECT_NE(report.error().message.find("tensor 'w': chunk 1, bytes [262144,262154)"),
+              std::string::npos)
         << report.error().message;
     EXPECT_NE(report.error().message.find((dir / "a").native()), std::string::npos);
   }
