@@ -45,10 +45,11 @@ class FakeDevice final : public Device {
   Faults faults;
   int not_ready = 0;  // so many times done() says false before it runs the copies
 
-  // What was queued and not run, staged and not given back.
+  // Copies that were queued and not run; what was staged and not given back.
   [[nodiscard]] std::size_t pending() {
     const std::lock_guard lock(mutex_);
-    return queue_.size();
+    return static_cast<std::size_t>(
+        std::ranges::count_if(queue_, [](const Queued& queued) { return !queued.pieces.empty(); }));
   }
   [[nodiscard]] std::size_t staged_nbytes() const { return staged_; }
   // Whether memory was given back that a queued copy had yet to read.
@@ -58,6 +59,11 @@ class FakeDevice final : public Device {
     return open_.size();
   }
   [[nodiscard]] int copies() const { return calls_copy_; }
+  // What a stream does that waits for a native_event().
+  void wait_for(void* event) {
+    const std::lock_guard lock(mutex_);
+    run_to(static_cast<Ticket>(reinterpret_cast<std::uintptr_t>(event)));
+  }
 
   [[nodiscard]] std::string_view name() const noexcept override { return name_; }
   [[nodiscard]] bool is_host() const noexcept override { return false; }
@@ -117,10 +123,7 @@ class FakeDevice final : public Device {
     }
     if (faults.never_done || asked_++ < not_ready) return false;
     asked_ = 0;
-    while (!queue_.empty() && queue_.front().ticket <= ticket) {
-      run(queue_.front().pieces);
-      queue_.pop_front();
-    }
+    run_to(ticket);
     std::erase(open_, ticket);
     return true;
   }
@@ -161,6 +164,12 @@ class FakeDevice final : public Device {
     queue_.push_back({next_ticket_, std::move(pieces)});
     open_.push_back(next_ticket_);
     return next_ticket_++;
+  }
+  void run_to(Ticket ticket) {
+    while (!queue_.empty() && queue_.front().ticket <= ticket) {
+      run(queue_.front().pieces);
+      queue_.pop_front();
+    }
   }
   static void run(const std::vector<CopyPiece>& pieces) {
     for (const CopyPiece& piece : pieces) {
