@@ -32,6 +32,12 @@ std::optional<std::uint32_t> LoadSlots::take(StageTimes& times) {
   while (!options_.stop.stopped()) {
     if (const std::optional<std::uint32_t> slot = slots_.try_take()) return slot;
     if (wait_for_oldest(times)) continue;
+    if (slots_.all_abandoned()) {
+      options_.stop.fail(make_error(ErrorCode::budget_too_small,
+                                    "all staging memory is left to devices that did not finish "
+                                    "copying from it"));
+      break;
+    }
     // Other threads are filling all of them, or other loads have them.
     const StageTimer timer(options_.hooks, times, Stage::slots);
     pause();

@@ -124,6 +124,12 @@ void StagingSlots::abandon(std::uint32_t /*slot*/) const {
   ++state.abandoned;
 }
 
+bool StagingSlots::all_abandoned() const {
+  StagingPool::State& state = *pool_->state_;
+  const std::lock_guard lock(state.mutex);
+  return state.abandoned == state.slots;
+}
+
 std::byte* StagingSlots::data(std::uint32_t slot) const {
   const StagingPool::State& state = *pool_->state_;
   return state.memory + slot * state.slot_nbytes;

@@ -21,6 +21,8 @@ class StagingSlots {
   [[nodiscard]] std::optional<std::uint32_t> try_take() const;
   void give_back(std::uint32_t slot) const;
   void abandon(std::uint32_t slot) const;
+  // No slot will ever be free again.
+  [[nodiscard]] bool all_abandoned() const;
   [[nodiscard]] std::byte* data(std::uint32_t slot) const;
 
  private:
