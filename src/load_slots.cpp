@@ -85,8 +85,11 @@ bool LoadSlots::wait_for_oldest(StageTimes& times) {
 Result<void> LoadSlots::wait(const DeviceTicket& ticket) {
   Device& device = *options_.devices[ticket.device];
   const std::uint64_t begin = options_.hooks.now_ns();
+  // A year is as good as for ever, and fits nanoseconds.
+  constexpr std::chrono::milliseconds kLongest = std::chrono::hours(24 * 365);
   const auto limit = static_cast<std::uint64_t>(
-      std::chrono::nanoseconds(std::max(options_.timeout, std::chrono::milliseconds(0))).count());
+      std::chrono::nanoseconds(std::clamp(options_.timeout, std::chrono::milliseconds(0), kLongest))
+          .count());
   Pause pause(options_.hooks);
   while (true) {
     FLATBED_ASSIGN(const bool done, device.done(ticket.ticket));
