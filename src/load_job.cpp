@@ -166,8 +166,7 @@ Result<void> JobRunner::run_staged(const Job& job) {
     work_.slots->copying(*slot, {});
     return read;
   }
-  FLATBED_TRY(deliver(job, *slot, at));
-  return work_.groups.job_done(job, job.nbytes);
+  return deliver(job, *slot, at);
 }
 
 // Reads and checks: through the page cache in pieces that stay in the processor's cache until they
@@ -225,7 +224,7 @@ void JobRunner::collect_pieces(const Job& job, const std::byte* at) {
   }
 }
 
-// Takes over the slot.
+// Takes over the slot. A job that a stopped load does not deliver is not counted as done.
 Result<void> JobRunner::deliver(const Job& job, std::uint32_t slot, const std::byte* at) {
   if (work_.stop.stopped()) {
     work_.slots->copying(slot, {});
@@ -237,7 +236,7 @@ Result<void> JobRunner::deliver(const Job& job, std::uint32_t slot, const std::b
   Result<void> queued = queue(slot, tickets);
   if (queued) {
     work_.slots->copying(slot, std::move(tickets));
-    return {};
+    return work_.groups.job_done(job, job.nbytes);
   }
   for (const DeviceTicket& ticket : tickets)
     work_.plan.devices[ticket.device]->forget(ticket.ticket);
@@ -265,8 +264,7 @@ Result<void> JobRunner::run_contents(const Job& job) {
     work_.slots->copying(*slot, {});
     return read;
   }
-  FLATBED_TRY(deliver(job, *slot, at));
-  return work_.groups.job_done(job, job.nbytes);
+  return deliver(job, *slot, at);
 }
 
 Result<void> JobRunner::run_contents_in_place(const Job& job) {

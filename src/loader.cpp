@@ -184,7 +184,7 @@ void Load::call_back() {
       if (options_.ready && !stop_.stopped()) options_.ready(*ready);
       groups_->next_group();
     }
-    report_progress();
+    if (!stop_.stopped()) report_progress();
   }
 }
 
