@@ -13,10 +13,10 @@ constexpr std::uint64_t round_down(std::uint64_t at) { return at - at % kDirectA
 }  // namespace
 
 LoadFile::LoadFile(const File& file, const Options& options)
-    : file_(&file), hooks_(options.hooks), index_(options.index) {
-  if (!options.direct || hooks_->read) return;
-  direct_ = DirectFile::open(file);
-  if (direct_ && direct_->alignment() > kDirectAlignment) direct_.reset();
+    : file_(&file), hooks_(options.hooks), index_(options.index), direct_(options.direct) {
+  if (!direct_ || hooks_->read) return;
+  past_cache_ = DirectFile::open(file);
+  direct_ = past_cache_ && past_cache_->alignment() <= kDirectAlignment;
 }
 
 Result<void> LoadFile::read(std::uint64_t offset, std::span<std::byte> out) {
@@ -41,7 +41,7 @@ Result<void> LoadFile::read(std::uint64_t offset, std::span<const std::span<std:
 
 // How many of the blocks' bytes arrived; none once the system has refused.
 Result<std::size_t> LoadFile::read_blocks(std::uint64_t offset, std::span<std::byte> out) {
-  Result<std::size_t> got = direct_->read_at(offset, out);
+  Result<std::size_t> got = past_cache_->read_at(offset, out);
   if (got) {
     bytes_read_ += *got;
     return got;
@@ -52,7 +52,7 @@ Result<std::size_t> LoadFile::read_blocks(std::uint64_t offset, std::span<std::b
 }
 
 Result<void> LoadFile::read_around(std::uint64_t offset, std::span<std::byte> out) {
-  if (!direct()) return read(offset, out);
+  if (!direct() || hooks_->read) return read(offset, out);
   const std::uint64_t begin = round_down(offset);
   const std::uint64_t end = round_down(offset + out.size() + kDirectAlignment - 1);
   const auto before = static_cast<std::size_t>(offset - begin);
@@ -66,7 +66,7 @@ Result<void> LoadFile::read_around(std::uint64_t offset, std::span<std::byte> ou
 Result<void> LoadFile::read_within(std::uint64_t offset, std::span<std::byte> out) {
   const std::uint64_t begin = round_down(offset + kDirectAlignment - 1);
   const std::uint64_t end = round_down(offset + out.size());
-  if (!direct() || begin >= end) return read(offset, out);
+  if (!direct() || hooks_->read || begin >= end) return read(offset, out);
   const auto head = static_cast<std::size_t>(begin - offset);
   FLATBED_ASSIGN(const std::size_t got,
                  read_blocks(begin, out.subspan(head, static_cast<std::size_t>(end - begin))));

@@ -27,6 +27,7 @@ class LoadFile {
   LoadFile(const File& file, const Options& options);
 
   [[nodiscard]] const File& file() const noexcept { return *file_; }
+  // Hooks that replace reading are asked for as much at once as is read past the page cache.
   [[nodiscard]] bool direct() const noexcept { return direct_ && !refused_; }
   [[nodiscard]] std::uint64_t bytes_read() const noexcept { return bytes_read_; }
 
@@ -47,7 +48,8 @@ class LoadFile {
   const File* file_;
   const LoadHooks* hooks_;
   std::uint32_t index_;
-  std::optional<DirectFile> direct_;
+  bool direct_;
+  std::optional<DirectFile> past_cache_;
   std::atomic<bool> refused_ = false;
   std::atomic<std::uint64_t> bytes_read_ = 0;
 };
