@@ -1,0 +1,341 @@
+// load() to GPUs, through CudaDevice over the fake runtime: what arrives, in which order, and what
+// the engine's threads and streams see of it.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "base/str_cat.hpp"
+#include "support/load_gpu.hpp"
+#include "support/temp_dir.hpp"
+
+namespace flatbed {
+namespace {
+
+using test::CallersThread;
+using test::fill;
+using test::Gpus;
+using test::HastyClock;
+using test::kChunk;
+using test::LoadScene;
+using test::make_gpus;
+using test::ModelTensor;
+using test::Streams;
+using test::TempDir;
+using test::write_model;
+using testing::HasSubstr;
+using testing::IsEmpty;
+
+std::vector<ModelTensor> example() {
+  std::vector<ModelTensor> tensors{
+      {"scalar", Dtype::f32, {}},        {"empty", Dtype::f32, {0, 7}},
+      {"odd", Dtype::u8, {3, 5, 7}},     {"wide", Dtype::bf16, {6, 90'000}},
+      {"long", Dtype::f32, {512, 300}},  {"cube", Dtype::i64, {4, 60, 33}},
+      {"tail", Dtype::u8, {kChunk + 1}},
+  };
+  fill(tensors);
+  return tensors;
+}
+
+// Slots of which there are too few, so that they are used again.
+LoadOptions tight(unsigned threads = 3) {
+  return {.threads = threads, .ring_nbytes = 1 << 20, .slot_nbytes = 512 << 10};
+}
+
+// ---- what arrives -------------------------------------------------------------------------------
+
+struct Way {
+  std::string name;
+  FakeCudaOptions fake;
+  bool seal = true;
+  Streams streams = Streams::own;
+};
+
+class LoadToGpus : public testing::TestWithParam<Way> {};
+
+TEST_P(LoadToGpus, TensorsAndSlicesArrive) {
+  const Way& way = GetParam();
+  const TempDir dir;
+  const std::vector<ModelTensor> tensors = example();
+  const Checkpoint checkpoint = write_model(dir / "a", tensors, way.seal);
+  FakeCudaOptions options = way.fake;
+  options.devices = 2;
+  FakeCuda fake(options);
+  {
+    const Gpus gpus = make_gpus(fake, 2, way.streams);
+    LoadScene scene(fake, gpus);
+    int place = 0;  // each slice is for another
+    const auto next = [&place] { return place++ % 3 - 1; };
+    for (const ModelTensor& tensor : tensors) {
+      scene.add(checkpoint, {&tensor, {}, next()});
+      for (std::size_t dim = 0; dim < tensor.shape.size(); ++dim) {
+        const std::uint64_t size = tensor.shape[dim];
+        scene.add(checkpoint, {&tensor, {dim, size / 3, size / 3 * 2}, next()});
+        scene.add(checkpoint, {&tensor, {dim, size - size / 4, size}, next(), 16});
+      }
+    }
+    const CallersThread caller(fake);
+    const Result<LoadReport> report = load(scene.plan, tight());
+    caller.expect_untouched();
+    ASSERT_OK(report);
+    scene.expect_all_arrived();
+    EXPECT_EQ(report->chunks_verified > 0, way.seal);
+    EXPECT_LE(report->peak_staging_nbytes, (1U << 20) + 3 * (1U << 20));
+    for (const LoadScene::Target& target : scene.targets())
+      EXPECT_FALSE(fake.in_flight(target.memory, target.image.size()));
+  }
+  EXPECT_THAT(fake.ledger(), IsEmpty());
+}
+
+std::vector<Way> every_way() {
+  using enum FakeSchedule;
+  return {
+      {.name = "Lazy", .fake = {.schedule = lazy}},
+      {.name = "LazyLastFirst", .fake = {.schedule = lazy, .last_first = true}},
+      {.name = "LazyPages", .fake = {.schedule = lazy, .protect_sources = true}},
+      {.name = "Eager", .fake = {.schedule = eager}},
+      {.name = "Random", .fake = {.schedule = random, .piece_nbytes = 10'000}},
+      {.name = "RandomSlow", .fake = {.schedule = random, .seed = 7, .not_ready_queries = 3}},
+      {.name = "Threads", .fake = {.schedule = threads}},
+      {.name = "Unsealed", .fake = {.schedule = lazy}, .seal = false},
+      {.name = "EngineStream", .fake = {.schedule = random, .seed = 3}, .streams = Streams::engine},
+      {.name = "NoRegister", .fake = {.schedule = lazy, .host_register_supported = false}},
+  };
+}
+
+INSTANTIATE_TEST_SUITE_P(Ways, LoadToGpus, testing::ValuesIn(every_way()),
+                         [](const auto& way) { return way.param.name; });
+
+// ---- groups -------------------------------------------------------------------------------------
+
+struct GroupsSeen {
+  std::vector<std::uint32_t> order;
+  std::map<std::uint32_t, std::size_t> events;
+};
+
+// Loads two groups to two GPUs; when one is ready, kernels of the engine read it, on streams that
+// have waited for its event or not. No copy is seen complete before both groups are ready.
+GroupsSeen load_groups(FakeCuda& fake, bool wait) {
+  const TempDir dir;
+  const std::vector<ModelTensor> tensors = example();
+  const Checkpoint checkpoint = write_model(dir / "a", tensors);
+  const Gpus gpus = make_gpus(fake, 2);
+  LoadScene scene(fake, gpus);
+  scene.add(checkpoint, {&tensors[3], {}, 0, 0, {1, 5}});
+  scene.add(checkpoint, {&tensors[4], {}, 1, 0, {1, 5}});
+  scene.add(checkpoint, {&tensors[5], {}, 0, 0, {2, -1}});
+  scene.add(checkpoint, {&tensors[6], {}, -1, 0, {3, 9}});
+  const std::vector<cudaStream_t> streams{fake.engine_stream(0), fake.engine_stream(1)};
+  GroupsSeen seen;
+  std::atomic<std::size_t> called = 0;
+  LoadOptions options{.threads = 2, .ring_nbytes = 8 << 20, .slot_nbytes = 512 << 10};
+  options.ready = [&](const GroupReady& ready) {
+    seen.order.push_back(ready.group);
+    seen.events[ready.group] = ready.events.size();
+    for (const GroupReady::Event& event : ready.events) {
+      const int gpu = event.device == gpus[0].get() ? 0 : 1;
+      const cudaStream_t stream = streams[static_cast<std::size_t>(gpu)];
+      if (wait) fake.engine_wait(stream, static_cast<cudaEvent_t>(event.event));
+      scene.engine_reads(stream, gpu, ready.group);
+    }
+    ++called;
+  };
+  HastyClock clock;
+  LoadHooks hooks = clock.hooks();
+  hooks.sleep_ns = [&](std::uint64_t) {
+    while (called != 3) std::this_thread::yield();
+  };
+  const CallersThread caller(fake);
+  EXPECT_OK(load_with_hooks(scene.plan, options, hooks));
+  caller.expect_untouched();
+  scene.expect_all_arrived();
+  for (const cudaStream_t stream : streams) EXPECT_TRUE(fake.engine_finish(stream));
+  return seen;
+}
+
+TEST(LoadGroupsToGpus, HaveArrivedForWhoWaitsForTheirEvent) {
+  for (const FakeSchedule schedule : {FakeSchedule::lazy, FakeSchedule::random}) {
+    FakeCuda fake({.devices = 2, .schedule = schedule, .not_ready_queries = 1});
+    const GroupsSeen seen = load_groups(fake, true);
+    EXPECT_EQ(seen.order, (std::vector<std::uint32_t>{2, 1, 3}));
+    EXPECT_EQ(seen.events, (std::map<std::uint32_t, std::size_t>{{1, 2}, {2, 1}, {3, 0}}));
+    EXPECT_THAT(fake.ledger(), IsEmpty());
+  }
+}
+
+TEST(LoadGroupsToGpus, HaveNotArrivedForWhoDoesNot) {
+  FakeCuda fake({.devices = 2, .not_ready_queries = 1});
+  static_cast<void>(load_groups(fake, false));
+  ASSERT_FALSE(fake.misuse().empty());
+  EXPECT_THAT(fake.misuse()[0], HasSubstr("has not been waited for"));
+}
+
+// ---- several loads ------------------------------------------------------------------------------
+
+TEST(LoadsToGpus, ShareAPool) {
+  const TempDir dir;
+  const std::vector<ModelTensor> tensors = example();
+  const Checkpoint checkpoint = write_model(dir / "a", tensors);
+  for (const FakeSchedule schedule :
+       {FakeSchedule::lazy, FakeSchedule::random, FakeSchedule::threads}) {
+    FakeCuda fake({.devices = 2, .schedule = schedule});
+    {
+      const Gpus gpus = make_gpus(fake, 2);
+      const auto pool = StagingPool::create(*gpus[0], {1 << 20, 512 << 10}).value();
+      std::vector<std::thread> engines;
+      for (int gpu = 0; gpu < 2; ++gpu) {
+        engines.emplace_back([&, gpu] {
+          LoadScene scene(fake, gpus);
+          for (const ModelTensor& tensor : tensors) scene.add(checkpoint, {&tensor, {}, gpu});
+          LoadOptions options = tight(2);
+          options.pool = pool.get();
+          const CallersThread caller(fake);
+          EXPECT_OK(load(scene.plan, options));
+          caller.expect_untouched();
+          scene.expect_all_arrived();
+        });
+      }
+      for (std::thread& engine : engines) engine.join();
+      EXPECT_LE(pool->peak_nbytes(), 1U << 20);
+      EXPECT_EQ(pool->abandoned_nbytes(), 0U);
+    }
+    EXPECT_THAT(fake.ledger(), IsEmpty());
+  }
+}
+
+TEST(LoadsToGpus, OfAPoolOfTheHostAreRefused) {
+  const TempDir dir;
+  const std::vector<ModelTensor> tensors = example();
+  const Checkpoint checkpoint = write_model(dir / "a", tensors);
+  FakeCuda fake;
+  const Gpus gpus = make_gpus(fake, 1);
+  const auto host = host_device();
+  const auto pool = StagingPool::create(*host, {1 << 20, 512 << 10}).value();
+  LoadScene scene(fake, gpus);
+  scene.add(checkpoint, {&tensors[2], {}, 0});
+  LoadOptions options = tight();
+  options.pool = pool.get();
+  EXPECT_ERROR(load(scene.plan, options), invalid_argument);
+}
+
+// ---- what is refused ----------------------------------------------------------------------------
+
+// Says that a load of 1000 bytes to `memory` is refused before anything is read or locked.
+void expect_refused(FakeCuda& fake, const Gpus& gpus, void* memory, std::string_view reason) {
+  SCOPED_TRACE(std::string(reason));
+  const TempDir dir;
+  std::vector<ModelTensor> tensors{{"w", Dtype::u8, {1000}}};
+  fill(tensors);
+  const Checkpoint checkpoint = write_model(dir / "a", tensors);
+  LoadPlan plan;
+  ASSERT_OK(plan.add(checkpoint, "w", {gpus[0].get(), memory, 1000, 0}));
+  HastyClock clock;
+  LoadHooks hooks = clock.hooks();
+  std::atomic<int> reads = 0;
+  hooks.read = [&](auto, auto, auto) -> Result<void> {
+    ++reads;
+    return {};
+  };
+  const CallersThread caller(fake);
+  EXPECT_ERROR(plan.check(tight()), destination_invalid);
+  const Result<LoadReport> report = load_with_hooks(plan, tight(), hooks);
+  caller.expect_untouched();
+  ASSERT_TRUE(test::has_error(report, ErrorCode::destination_invalid));
+  EXPECT_THAT(report.error().message, HasSubstr("tensor 'w'"));
+  EXPECT_THAT(report.error().message, HasSubstr(std::string(reason)));
+  EXPECT_EQ(reads, 0);
+  EXPECT_EQ(fake.calls("HostRegister") + fake.calls("HostAlloc"), 0U);
+}
+
+TEST(LoadToGpu, RefusesMemoryThatIsNotItsOwn) {
+  FakeCuda fake({.devices = 2});
+  {
+    const Gpus gpus = make_gpus(fake, 2);
+    expect_refused(fake, gpus, fake.engine_allocate(1, 1000), "memory of cuda:1");
+    std::vector<std::byte> host(1000);
+    expect_refused(fake, gpus, host.data(), "memory that CUDA does not know");
+    void* const freed = fake.engine_allocate(0, 1000);
+    fake.engine_free(freed);
+    expect_refused(fake, gpus, freed, "the first byte is in memory that CUDA does not know");
+    void* const small = fake.engine_allocate(0, 999);
+    expect_refused(fake, gpus, small, "the last byte is in memory that CUDA does not know");
+  }
+  EXPECT_THAT(fake.ledger(), IsEmpty());
+}
+
+// ---- what ends early ----------------------------------------------------------------------------
+
+TEST(LoadToGpu, QueuesNothingThatIsNotVerified) {
+  const TempDir dir;
+  std::vector<ModelTensor> tensors{{"a", Dtype::u8, {kChunk}}, {"b", Dtype::u8, {kChunk}}};
+  fill(tensors);
+  const Checkpoint checkpoint = write_model(dir / "a", tensors);
+  {
+    const std::uint64_t at = checkpoint.find("b")->where.offset + 1000;
+    std::fstream file(dir / "a", std::ios::binary | std::ios::in | std::ios::out);
+    file.seekp(static_cast<std::streamoff>(at));
+    file.put(static_cast<char>(~tensors[1].bytes[1000]));
+  }
+  for (const FakeSchedule schedule : {FakeSchedule::lazy, FakeSchedule::eager}) {
+    FakeCuda fake({.schedule = schedule});
+    {
+      const Gpus gpus = make_gpus(fake, 1);
+      LoadScene scene(fake, gpus);
+      scene.add(checkpoint, {&tensors[0], {}, 0, 0, {1}});
+      scene.add(checkpoint, {&tensors[1], {}, 0, 0, {2}});
+      std::vector<std::uint32_t> groups;
+      LoadOptions options = tight(2);
+      options.ready = [&](const GroupReady& ready) { groups.push_back(ready.group); };
+      const CallersThread caller(fake);
+      EXPECT_ERROR(load(scene.plan, options), chunk_corrupt);
+      caller.expect_untouched();
+      const LoadScene::Target& corrupt = scene.targets()[1];
+      EXPECT_EQ(fake.writes(corrupt.memory, corrupt.image.size()).once, 0U);
+      EXPECT_THAT(groups, testing::Not(testing::Contains(2U)));
+    }
+    EXPECT_THAT(fake.ledger(), IsEmpty());
+  }
+}
+
+TEST(LoadToGpu, StopsAndDrainsWhenCancelled) {
+  const TempDir dir;
+  const std::vector<ModelTensor> tensors = example();
+  const Checkpoint checkpoint = write_model(dir / "a", tensors);
+  FakeCuda fake({.schedule = FakeSchedule::random, .not_ready_queries = 2});
+  {
+    const Gpus gpus = make_gpus(fake, 1);
+    LoadScene scene(fake, gpus);
+    for (std::uint32_t i = 0; i < tensors.size(); ++i)
+      scene.add(checkpoint, {&tensors[i], {}, 0, 0, {i}});
+    std::atomic<bool> cancel = false;
+    int groups = 0;
+    LoadOptions options = tight(2);
+    options.cancel = &cancel;
+    options.ready = [&](const GroupReady&) {
+      ++groups;
+      cancel = true;
+    };
+    HastyClock clock;
+    LoadHooks hooks = clock.hooks();
+    // The last of the readers waits until the load was cancelled.
+    hooks.sleep_ns = [&](std::uint64_t) {
+      while (!cancel) std::this_thread::yield();
+    };
+    const CallersThread caller(fake);
+    EXPECT_ERROR(load_with_hooks(scene.plan, options, hooks), cancelled);
+    caller.expect_untouched();
+    EXPECT_EQ(groups, 1);
+    for (const LoadScene::Target& target : scene.targets())
+      EXPECT_TRUE(scene.border_is_whole(target));
+  }
+  EXPECT_THAT(fake.ledger(), IsEmpty());
+}
+
+}  // namespace
+}  // namespace flatbed

@@ -1,0 +1,232 @@
+// What tests of loading to GPUs of the fake runtime share: the GPUs, which count the calls of each
+// thread; destinations with a border, and what must be in them; and a clock that does not wait.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <deque>
+#include <memory>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "cuda/cuda_device.hpp"
+#include "flatbed/loader.hpp"
+#include "load_hooks.hpp"
+#include "support/expect_error.hpp"
+#include "support/fake_cuda.hpp"
+#include "support/load_model.hpp"
+
+namespace flatbed::test {
+
+// ---- GPUs ---------------------------------------------------------------------------------------
+
+inline thread_local std::uint64_t t_cuda_calls = 0;  // that this thread has made
+
+template <auto kCall>
+struct Counted;
+template <typename Return, typename... Arguments, Return (*cuda::CudaApi::*kCall)(Arguments...)>
+struct Counted<kCall> {
+  static Return call(Arguments... arguments) {
+    ++t_cuda_calls;
+    return (FakeCuda::api().*kCall)(arguments...);
+  }
+};
+
+inline const cuda::CudaApi& counted_cuda_api() {
+  using Api = cuda::CudaApi;
+  static constexpr Api kApi{Counted<&Api::GetDeviceCount>::call,
+                            Counted<&Api::GetDeviceProperties>::call,
+                            Counted<&Api::GetDevice>::call,
+                            Counted<&Api::SetDevice>::call,
+                            Counted<&Api::Malloc>::call,
+                            Counted<&Api::Free>::call,
+                            Counted<&Api::HostAlloc>::call,
+                            Counted<&Api::FreeHost>::call,
+                            Counted<&Api::HostRegister>::call,
+                            Counted<&Api::HostUnregister>::call,
+                            Counted<&Api::PointerGetAttributes>::call,
+                            Counted<&Api::StreamCreateWithFlags>::call,
+                            Counted<&Api::StreamDestroy>::call,
+                            Counted<&Api::StreamQuery>::call,
+                            Counted<&Api::MemcpyAsync>::call,
+                            Counted<&Api::Memcpy2DAsync>::call,
+                            Counted<&Api::EventCreateWithFlags>::call,
+                            Counted<&Api::EventDestroy>::call,
+                            Counted<&Api::EventRecord>::call,
+                            Counted<&Api::EventQuery>::call,
+                            Counted<&Api::GetLastError>::call,
+                            Counted<&Api::PeekAtLastError>::call,
+                            Counted<&Api::GetErrorName>::call,
+                            Counted<&Api::GetErrorString>::call};
+  return kApi;
+}
+
+using Gpus = std::vector<std::unique_ptr<Device>>;
+
+enum class Streams { own, engine };
+
+inline Gpus make_gpus(FakeCuda& fake, int count, Streams streams = Streams::own) {
+  Gpus gpus;
+  for (int i = 0; i < count; ++i) {
+    void* const stream = streams == Streams::engine ? fake.engine_stream(i) : nullptr;
+    auto gpu = cuda::make_cuda_device(counted_cuda_api(), i, {.stream = stream});
+    EXPECT_OK(gpu);
+    if (gpu) gpus.push_back(*std::move(gpu));
+  }
+  return gpus;
+}
+
+// What a load must leave as it was on the thread that calls it.
+class CallersThread {
+ public:
+  explicit CallersThread(FakeCuda& fake) : fake_(fake), calls_(t_cuda_calls) {
+    fake.set_last_error_of_this_thread(kError);
+  }
+  void expect_untouched() const {
+    EXPECT_EQ(fake_.last_error_of_this_thread(), kError);
+    EXPECT_EQ(t_cuda_calls, calls_);
+  }
+
+ private:
+  static constexpr cudaError_t kError = cudaErrorInvalidConfiguration;  // the engine's own
+  FakeCuda& fake_;
+  std::uint64_t calls_;
+};
+
+// ---- destinations -------------------------------------------------------------------------------
+
+struct Wish {
+  const ModelTensor* tensor = nullptr;
+  Slice slice = {};
+  int gpu = -1;                // -1: the host
+  std::uint64_t gap_rows = 0;  // so many bytes between two rows
+  Group group = {};
+};
+
+// A plan, its destinations, and what must be in them.
+class LoadScene {
+ public:
+  LoadScene(FakeCuda& fake, const Gpus& gpus) : fake_(fake), gpus_(gpus) {}
+  LoadScene(const LoadScene&) = delete;
+  LoadScene& operator=(const LoadScene&) = delete;
+  ~LoadScene() {
+    for (const Target& target : targets_) {
+      if (target.gpu >= 0) fake_.engine_free(target.memory);
+    }
+  }
+
+  struct Target {
+    int gpu = -1;
+    std::uint32_t group = 0;
+    std::byte* memory = nullptr;
+    std::vector<std::byte> image;  // the memory afterwards, border and all
+    std::uint64_t nbytes = 0;      // that arrive
+    std::vector<std::byte> host = {};
+  };
+
+  void add(const Checkpoint& checkpoint, const Wish& wish) {
+    const ModelTensor& tensor = *wish.tensor;
+    const std::uint64_t element = bits(tensor.dtype) / 8;
+    std::string bytes = tensor.bytes;
+    std::uint64_t row = tensor.shape.empty() ? element : tensor.shape.back() * element;
+    if (!tensor.shape.empty()) {
+      const std::uint64_t size = tensor.shape[wish.slice.dim];
+      const std::uint64_t end = wish.slice.end == Slice::kEnd ? size : wish.slice.end;
+      bytes = slice_of(tensor, wish.slice.dim, wish.slice.begin, end);
+      if (wish.slice.dim + 1 == tensor.shape.size()) row = (end - wish.slice.begin) * element;
+    }
+    const std::uint64_t pitch = row + wish.gap_rows;
+    const std::uint64_t rows = row == 0 ? 0 : bytes.size() / row;
+    const std::uint64_t extent = rows == 0 ? 0 : (rows - 1) * pitch + row;
+    Target& target = targets_.emplace_back();
+    target.gpu = wish.gpu;
+    target.group = wish.group.id;
+    target.nbytes = bytes.size();
+    target.image.resize(extent + 2 * kBorder, FakeCuda::kCanary);
+    for (std::uint64_t i = 0; i < rows; ++i)
+      std::memcpy(target.image.data() + kBorder + i * pitch, bytes.data() + i * row, row);
+    Device* device = nullptr;
+    if (wish.gpu < 0) {
+      target.host.resize(target.image.size(), FakeCuda::kCanary);
+      target.memory = target.host.data();
+    } else {
+      device = gpus_[static_cast<std::size_t>(wish.gpu)].get();
+      target.memory = static_cast<std::byte*>(fake_.engine_allocate(wish.gpu, target.image.size()));
+    }
+    EXPECT_OK(plan.add(checkpoint, tensor.name,
+                       {.device = device,
+                        .data = target.memory + kBorder,
+                        .capacity = extent,
+                        .row_pitch = wish.gap_rows == 0 ? 0 : pitch},
+                       {.slice = wish.slice, .group = wish.group}));
+  }
+
+  [[nodiscard]] const std::deque<Target>& targets() const { return targets_; }
+  [[nodiscard]] std::vector<std::byte> contents(const Target& target) const {
+    return target.gpu < 0 ? target.host : fake_.read_device(target.memory, target.image.size());
+  }
+  [[nodiscard]] bool arrived(const Target& target) const {
+    return contents(target) == target.image;
+  }
+  [[nodiscard]] bool border_is_whole(const Target& target) const {
+    const std::vector<std::byte> found = contents(target);
+    for (std::size_t i = 0; i < kBorder; ++i) {
+      if (found[i] != FakeCuda::kCanary || found[found.size() - 1 - i] != FakeCuda::kCanary)
+        return false;
+    }
+    return true;
+  }
+  void expect_all_arrived() const {
+    for (std::size_t i = 0; i < targets_.size(); ++i) {
+      const Target& target = targets_[i];
+      EXPECT_TRUE(arrived(target)) << "destination " << i;
+      if (target.gpu < 0) continue;
+      const FakeCuda::Writes writes = fake_.writes(target.memory, target.image.size());
+      EXPECT_EQ(writes.once, target.nbytes) << "destination " << i;
+      EXPECT_EQ(writes.more, 0U) << "destination " << i;
+    }
+  }
+  // As an engine would: queues a kernel that reads what came for the group.
+  void engine_reads(cudaStream_t stream, int gpu, std::uint32_t group) const {
+    for (const Target& target : targets_) {
+      if (target.gpu != gpu || target.group != group || target.nbytes == 0) continue;
+      fake_.engine_read(stream, target.memory + kBorder, target.image.size() - 2 * kBorder);
+    }
+  }
+
+  LoadPlan plan;
+
+ private:
+  static constexpr std::size_t kBorder = 64;
+
+  FakeCuda& fake_;
+  const Gpus& gpus_;
+  std::deque<Target> targets_;
+};
+
+// ---- time ---------------------------------------------------------------------------------------
+
+// Who sleeps does not wait, but time goes on: a second passes when it was slept for in all.
+class HastyClock {
+ public:
+  [[nodiscard]] LoadHooks hooks() {
+    LoadHooks hooks;
+    hooks.now_ns = [this] { return now_ns_.load(); };
+    hooks.sleep_ns = [this](std::uint64_t nanoseconds) {
+      now_ns_ += nanoseconds;
+      std::this_thread::yield();
+    };
+    return hooks;
+  }
+
+ private:
+  std::atomic<std::uint64_t> now_ns_ = 0;
+};
+
+}  // namespace flatbed::test
