@@ -53,7 +53,7 @@ Result<void> LoadGroups::complete(std::uint32_t number) {
   std::vector<Ticket> fences;
   if (with_fences_) {
     for (const std::uint32_t device : group.devices) {
-      Result<Ticket> fence = plan_.devices[device]->fence();
+      Result<Ticket> fence = fence_with_event(*plan_.devices[device]);
       if (!fence) {
         for (std::size_t i = 0; i < fences.size(); ++i)
           plan_.devices[group.devices[i]]->forget(fences[i]);
@@ -67,6 +67,15 @@ Result<void> LoadGroups::complete(std::uint32_t number) {
   group.complete = true;
   changed_.notify_one();
   return {};
+}
+
+// Without an event nobody could tell when the group has arrived.
+Result<Ticket> LoadGroups::fence_with_event(Device& device) {
+  FLATBED_ASSIGN(const Ticket fence, device.fence());
+  if (device.native_event(fence) != nullptr) return fence;
+  device.forget(fence);
+  return make_error(ErrorCode::device_error, device.name(),
+                    ": there is no event that streams could wait for");
 }
 
 void LoadGroups::readers_done() {

@@ -83,6 +83,7 @@ class LoadGroups {
     bool complete = false;               // guarded by mutex_
   };
   [[nodiscard]] Result<void> complete(std::uint32_t group);
+  [[nodiscard]] static Result<Ticket> fence_with_event(Device& device);
   void forget_fences(State& group) noexcept;
   [[nodiscard]] bool turn_is_complete() const;
 

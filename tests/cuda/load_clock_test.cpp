@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <memory>
+#include <ostream>
 #include <string>
 #include <vector>
 
@@ -66,6 +67,7 @@ struct World {
   unsigned threads = 8;
   std::uint64_t ring_nbytes = 128 << 20;
   Stage slowest = Stage::read;
+  friend void PrintTo(const World& world, std::ostream* out) { *out << world.description; }
 };
 
 struct Seconds {

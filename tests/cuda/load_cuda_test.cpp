@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <fstream>
 #include <map>
+#include <ostream>
 #include <string>
 #include <thread>
 #include <vector>
@@ -55,6 +56,7 @@ struct Way {
   FakeCudaOptions fake;
   bool seal = true;
   Streams streams = Streams::own;
+  friend void PrintTo(const Way& way, std::ostream* out) { *out << way.name; }
 };
 
 class LoadToGpus : public testing::TestWithParam<Way> {};

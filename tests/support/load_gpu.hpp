@@ -109,17 +109,12 @@ struct Wish {
   Group group = {};
 };
 
-// A plan, its destinations, and what must be in them.
+// A plan, its destinations, and what must be in them. The memory lives as long as the fake.
 class LoadScene {
  public:
   LoadScene(FakeCuda& fake, const Gpus& gpus) : fake_(fake), gpus_(gpus) {}
   LoadScene(const LoadScene&) = delete;
   LoadScene& operator=(const LoadScene&) = delete;
-  ~LoadScene() {
-    for (const Target& target : targets_) {
-      if (target.gpu >= 0) fake_.engine_free(target.memory);
-    }
-  }
 
   struct Target {
     int gpu = -1;
