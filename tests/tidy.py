@@ -45,7 +45,7 @@ GUARDED_HEADERS = [
     (r"xxhash\.h", r"src/io/digest\.cpp|tests/|bench/"),
     (r"zlib\.h", r"src/pth/inflate\.cpp|tests/"),
     (r"(CLI|fmt)/", r"tools/"),
-    (r"cuda", r"cuda/|tests/cuda/|tests/support/(fake_cuda|load_gpu)"),
+    (r"cuda", r"cuda/|tests/cuda/|tests/support/(fake_cuda|load_)"),
     (r"pthread\.h", r"src/io/|cuda/own_thread\.cpp|tools/|tests/|bench/"),
     (r"(unistd|fcntl|poll|dirent)\.h|sys/|linux/", r"src/io/|tools/|tests/|bench/"),
     (r"(iostream|cstdio|csignal|clocale|typeinfo)", r"tools/|tests/|bench/"),

@@ -122,6 +122,8 @@ class LoadScene {
     std::byte* memory = nullptr;
     std::vector<std::byte> image;  // the memory afterwards, border and all
     std::uint64_t nbytes = 0;      // that arrive
+    std::uint64_t row = 0;         // bytes of a row
+    std::uint64_t pitch = 0;       // between the beginnings of two
     std::vector<std::byte> host = {};
   };
 
@@ -143,6 +145,8 @@ class LoadScene {
     target.gpu = wish.gpu;
     target.group = wish.group.id;
     target.nbytes = bytes.size();
+    target.row = row;
+    target.pitch = pitch;
     target.image.resize(extent + 2 * kBorder, FakeCuda::kCanary);
     for (std::uint64_t i = 0; i < rows; ++i)
       std::memcpy(target.image.data() + kBorder + i * pitch, bytes.data() + i * row, row);
@@ -191,7 +195,10 @@ class LoadScene {
   void engine_reads(cudaStream_t stream, int gpu, std::uint32_t group) const {
     for (const Target& target : targets_) {
       if (target.gpu != gpu || target.group != group || target.nbytes == 0) continue;
-      fake_.engine_read(stream, target.memory + kBorder, target.image.size() - 2 * kBorder);
+      const bool packed = target.row == target.pitch;
+      const std::uint64_t row = packed ? target.nbytes : target.row;
+      for (std::uint64_t i = 0; i < target.nbytes / row; ++i)
+        fake_.engine_read(stream, target.memory + kBorder + i * target.pitch, row);
     }
   }
 
@@ -207,14 +214,15 @@ class LoadScene {
 
 // ---- time ---------------------------------------------------------------------------------------
 
-// Who sleeps does not wait, but time goes on: a second passes when it was slept for in all.
+// Who sleeps does not wait, but time goes on: a second passes when it was slept for in all. Orders
+// no threads, which the thread sanitizer would take for order in the load.
 class HastyClock {
  public:
   [[nodiscard]] LoadHooks hooks() {
     LoadHooks hooks;
-    hooks.now_ns = [this] { return now_ns_.load(); };
+    hooks.now_ns = [this] { return now_ns_.load(std::memory_order_relaxed); };
     hooks.sleep_ns = [this](std::uint64_t nanoseconds) {
-      now_ns_ += nanoseconds;
+      now_ns_.fetch_add(nanoseconds, std::memory_order_relaxed);
       std::this_thread::yield();
     };
     return hooks;
