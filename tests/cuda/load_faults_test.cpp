@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <optional>
 #include <ostream>
@@ -53,6 +54,7 @@ struct Kind {
   std::string name;
   Injection injection;
   FakeCudaOptions fake = {};
+  std::optional<Injection> also = {};
   friend void PrintTo(const Kind& kind, std::ostream* out) { *out << kind.name; }
 };
 
@@ -100,6 +102,7 @@ Outcome run(const Model& model, const Kind& kind) {
     HastyClock clock;
     const CallersThread caller(fake);
     fake.fail(kind.injection);
+    if (kind.also) fake.fail(*kind.also);
     const std::uint64_t calls = fake.calls(kind.injection.call);
     const Result<LoadReport> report = load_with_hooks(scene.plan, options, clock.hooks());
     caller.expect_untouched();
@@ -230,6 +233,60 @@ std::vector<Kind> kinds() {
 
 INSTANTIATE_TEST_SUITE_P(Kinds, LoadFaults, testing::ValuesIn(kinds()),
                          [](const auto& kind) { return kind.param.name; });
+
+// Where no event can be recorded any more, slots come back once the streams say that they are
+// empty; where those cannot be asked either, they are left to the devices.
+TEST(LoadFault, OfEventsLeaveTheStreamsToAsk) {
+  Kind kind{.name = "NoEvents", .injection = {.call = "EventRecord", .forever = true}};
+  kind.fake.devices = 2;
+  const Model model;
+  for (kind.injection.nth = 1; kind.injection.nth < 100; ++kind.injection.nth) {
+    SCOPED_TRACE(kind.injection.nth);
+    const Outcome outcome = run(model, kind);
+    if (!outcome.fired) break;
+    EXPECT_TRUE(outcome.error);
+    EXPECT_THAT(outcome.leaks, IsEmpty());
+    kind.also = Injection{.call = "StreamQuery", .code = cudaErrorUnknown, .forever = true};
+    expect_sound(kind, run(model, kind));
+    kind.also.reset();
+  }
+  EXPECT_GT(kind.injection.nth, 4U);
+}
+
+// A pool that a device has spoilt: what is left of it serves later loads, and nothing hangs when
+// nothing is left.
+TEST(LoadFault, MayUseUpAPool) {
+  const Model model;
+  FakeCuda fake;
+  const Gpus gpus = make_gpus(fake, 1);
+  const auto pool = StagingPool::create(*gpus[0], {2 << 20, 512 << 10}).value();
+  std::uint64_t abandoned = 0;
+  for (int i = 0; abandoned < pool->nbytes(); ++i) {
+    ASSERT_LT(i, 8);
+    LoadScene scene(fake, gpus);
+    scene.add(*model.checkpoint, {&model.tensors[1], {}, 0});
+    const LoadOptions options{.pool = pool.get(), .device_timeout = kTimeout};
+    HastyClock clock;
+    EXPECT_OK(load_with_hooks(scene.plan, options, clock.hooks()));
+    scene.expect_all_arrived();
+    LoadScene spoilt(fake, gpus);
+    spoilt.add(*model.checkpoint, {&model.tensors[1], {}, 0});
+    fake.fail({.fault = Fault::not_ready, .call = "MemcpyAsync"});
+    EXPECT_ERROR(load_with_hooks(spoilt.plan, options, clock.hooks()), device_timeout);
+    fake.heal();
+    EXPECT_GT(pool->abandoned_nbytes(), abandoned);
+    abandoned = pool->abandoned_nbytes();
+  }
+  LoadScene scene(fake, gpus);
+  scene.add(*model.checkpoint, {&model.tensors[1], {}, 0});
+  std::atomic<bool> cancel = false;
+  HastyClock clock;
+  LoadHooks hooks = clock.hooks();
+  hooks.sleep_ns = [&](std::uint64_t) { cancel = true; };  // rather than for ever
+  EXPECT_ERROR(load_with_hooks(scene.plan, {.pool = pool.get(), .cancel = &cancel}, hooks),
+               budget_too_small);
+  EXPECT_THAT(fake.misuse(), IsEmpty());
+}
 
 }  // namespace
 }  // namespace flatbed
