@@ -305,6 +305,84 @@ TEST(LoadToGpu, QueuesNothingThatIsNotVerified) {
   }
 }
 
+// Reads a file as the loader would.
+Result<void> read_from(const std::filesystem::path& path, std::uint64_t offset,
+                       std::span<std::byte> out) {
+  std::ifstream file(path, std::ios::binary);
+  file.seekg(static_cast<std::streamoff>(offset));
+  file.read(reinterpret_cast<char*>(out.data()), static_cast<std::streamsize>(out.size()));
+  if (file) return {};
+  return make_error(ErrorCode::io_error, path.native(), ": short read");
+}
+
+// The n-th read fails, or what it brings is not what was sealed, while copies are under way.
+TEST(LoadToGpu, DrainsWhenReadingFails) {
+  const TempDir dir;
+  const std::vector<ModelTensor> tensors = example();
+  const Checkpoint checkpoint = write_model(dir / "a", tensors);
+  for (const bool corrupt : {false, true}) {
+    int nth = 1;
+    for (bool fired = true; fired; ++nth) {
+      SCOPED_TRACE(nth);
+      FakeCuda fake({.schedule = FakeSchedule::random, .not_ready_queries = 2});
+      {
+        const Gpus gpus = make_gpus(fake, 1);
+        LoadScene scene(fake, gpus);
+        for (const ModelTensor& tensor : tensors) scene.add(checkpoint, {&tensor, {}, 0});
+        HastyClock clock;
+        LoadHooks hooks = clock.hooks();
+        std::atomic<int> reads = 0;
+        hooks.read = [&](std::uint32_t, std::uint64_t at, std::span<std::byte> out) {
+          const bool fails = ++reads == nth;
+          Result<void> read = read_from(dir / "a", at, out);
+          if (fails && corrupt) out.back() ^= std::byte{1};
+          if (fails && !corrupt) return Result<void>(make_error(ErrorCode::io_error, "the disk"));
+          return read;
+        };
+        const CallersThread caller(fake);
+        const Result<LoadReport> report = load_with_hooks(scene.plan, tight(2), hooks);
+        caller.expect_untouched();
+        fired = reads >= nth;
+        if (fired) {
+          EXPECT_TRUE(
+              test::has_error(report, corrupt ? ErrorCode::chunk_corrupt : ErrorCode::io_error));
+        } else {
+          EXPECT_OK(report);
+          scene.expect_all_arrived();
+        }
+      }
+      EXPECT_THAT(fake.ledger(), IsEmpty());
+    }
+    EXPECT_GT(nth, 4);
+  }
+}
+
+// Tensors that are gathered, or inflated, on their way to a slot.
+TEST(LoadToGpu, TakesTensorsThatDoNotLiePlainlyInTheirFile) {
+  FakeCuda fake({.schedule = FakeSchedule::random});
+  {
+    const Gpus gpus = make_gpus(fake, 1);
+    for (const char* const name : {"complex_views.pth", "deflated.pth", "dtypes.pth"}) {
+      SCOPED_TRACE(name);
+      const Checkpoint checkpoint =
+          Checkpoint::open(std::filesystem::path(FLATBED_FIXTURES_DIR) / "torch2" / name).value();
+      LoadPlan plan;
+      std::vector<std::pair<std::byte*, std::vector<std::byte>>> wanted;
+      for (const TensorInfo& tensor : checkpoint.tensors()) {
+        std::vector<std::byte> bytes(tensor.nbytes);
+        ASSERT_OK(checkpoint.read(tensor, 0, bytes));
+        auto* const memory = static_cast<std::byte*>(fake.engine_allocate(0, tensor.nbytes + 1));
+        ASSERT_OK(plan.add(checkpoint, tensor.name, {gpus[0].get(), memory, tensor.nbytes, 0}));
+        wanted.emplace_back(memory, std::move(bytes));
+      }
+      ASSERT_OK(load(plan, tight()));
+      for (const auto& [memory, bytes] : wanted)
+        EXPECT_EQ(fake.read_device(memory, bytes.size()), bytes);
+    }
+  }
+  EXPECT_THAT(fake.ledger(), IsEmpty());
+}
+
 TEST(LoadToGpu, StopsAndDrainsWhenCancelled) {
   const TempDir dir;
   const std::vector<ModelTensor> tensors = example();
