@@ -42,7 +42,7 @@ LAYERS = [
 # (header, who may include it)
 GUARDED_HEADERS = [
     (r"simdjson\.h", r"src/base/json\.cpp|tests/|bench/"),
-    (r"xxhash\.h", r"src/io/digest\.cpp|tests/|bench/"),
+    (r"xxhash\.h", r"src/io/digest\.cpp|tools/load_digest\.cpp|tests/|bench/"),
     (r"zlib\.h", r"src/pth/inflate\.cpp|tests/"),
     (r"(CLI|fmt)/", r"tools/"),
     (r"cuda", r"cuda/|tests/cuda/|tests/support/(fake_cuda|load_)"),

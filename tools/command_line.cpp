@@ -7,6 +7,7 @@
 
 #include "commands.hpp"
 #include "flatbed/version.hpp"
+#include "load_command_line.hpp"
 
 namespace flatbed::tool {
 namespace {
@@ -159,6 +160,8 @@ CommandLine::CommandLine()
   add_verify(app_, parsed_);
   add_cat(app_, parsed_);
   add_convert(app_, parsed_);
+  add_load(app_, parsed_);
+  add_bench(app_, parsed_);
 }
 
 ExitCode CommandLine::run(int argc, char** argv, Output& output) {
@@ -172,6 +175,15 @@ ExitCode CommandLine::run(int argc, char** argv, Output& output) {
   if (app_.got_subcommand("cat")) {
     parsed_.cat.verify = !parsed_.no_verify;
     return run_cat(parsed_.cat, output);
+  }
+  if (app_.got_subcommand("load")) {
+    parsed_.load.form = form;
+    parsed_.load.verify = parsed_.no_verify ? Verify::no : Verify::yes;
+    return run_load(parsed_.load, output);
+  }
+  if (app_.got_subcommand("bench")) {
+    parsed_.bench.form = form;
+    return run_bench(parsed_.bench, output);
   }
   parsed_.convert.form = form;
   parsed_.convert.seal = !parsed_.no_seal;

@@ -28,6 +28,8 @@ class CommandLine {
     VerifyCommandOptions verify;
     CatOptions cat;
     ConvertOptions convert;
+    LoadCommandOptions load;
+    BenchOptions bench;
     bool as_json = false;
     bool no_verify = false;
     bool no_seal = false;

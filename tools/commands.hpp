@@ -3,10 +3,13 @@
 #pragma once
 
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "exit_code.hpp"
+#include "flatbed/loader.hpp"
+#include "load_words.hpp"
 #include "output.hpp"
 
 namespace flatbed::tool {
@@ -59,5 +62,34 @@ struct ConvertOptions {
   Form form = Form::text;
 };
 [[nodiscard]] ExitCode run_convert(const ConvertOptions& options, Output& output);
+
+struct LoadCommandOptions {
+  std::vector<std::filesystem::path> paths;  // one plan for all of them
+  DeviceName device;                         // of every tensor that `map` does not name
+  std::vector<DeviceMapping> map;
+  std::string select;
+  std::vector<std::string> include;
+  std::vector<std::string> exclude;
+  std::optional<SliceChoice> slice;
+  IoMode io = IoMode::automatic;
+  std::uint64_t ring_nbytes = LoadOptions{}.ring_nbytes;
+  std::uint64_t slot_nbytes = 0;  // 0: as the library chooses; so are the threads
+  unsigned threads = 0;
+  Verify verify = Verify::yes;
+  bool digests = false;
+  bool quiet = false;
+  Form form = Form::text;
+};
+[[nodiscard]] ExitCode run_load(const LoadCommandOptions& options, Output& output);
+
+struct BenchOptions {
+  std::filesystem::path path;
+  DeviceName device;
+  unsigned runs = 5;
+  std::vector<unsigned> threads;  // empty: 1, 2, 4... up to the cores
+  bool quiet = false;             // no progress
+  Form form = Form::text;
+};
+[[nodiscard]] ExitCode run_bench(const BenchOptions& options, Output& output);
 
 }  // namespace flatbed::tool

@@ -22,8 +22,9 @@ struct ExitRow {
 };
 
 inline constexpr std::array kExitCodes{
-    ExitRow{ExitCode::ok, "done; verify: sealed and every byte matches"},
-    ExitRow{ExitCode::failure, "failed; verify: damaged, broken, or cannot be opened"},
+    ExitRow{ExitCode::ok,
+            "done; verify: sealed and every byte matches; load: what has a digest matches"},
+    ExitRow{ExitCode::failure, "failed; verify, load: damaged, broken, or cannot be opened"},
     ExitRow{ExitCode::usage, "the command line is wrong"},
     ExitRow{ExitCode::annotated,
             "verify: every byte matches, but the header changed after sealing"},

@@ -1,0 +1,147 @@
+#include "load_command_line.hpp"
+
+#include <functional>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "commands.hpp"
+#include "load_words.hpp"
+
+namespace flatbed::tool {
+namespace {
+
+constexpr unsigned kMaxRuns = 1000;
+
+// An option whose word `parse` understands; `keep` gets what it stands for. Given several times it
+// is called for each, in order: expected(1) at the call forbids that.
+template <typename T>
+CLI::Option* add_word(CLI::App& app, const std::string& name, Result<T> (*parse)(std::string_view),
+                      std::function<void(T)> keep) {
+  const auto keep_all = [parse, keep](const std::vector<std::string>& words) {
+    for (const std::string& word : words) keep(*parse(word));
+  };
+  const auto complaint = [parse](const std::string& word) {
+    const Result<T> parsed = parse(word);
+    return parsed ? std::string() : parsed.error().message;
+  };
+  return app.add_option_function<std::vector<std::string>>(name, keep_all)
+      ->allow_extra_args(false)
+      ->check(complaint);
+}
+
+void add_device(CLI::App& app, DeviceName& device) {
+  add_word<DeviceName>(app, "--device", parse_device, [&device](DeviceName name) { device = name; })
+      ->expected(1)
+      ->description("Where tensors go: host or cuda:N [host]")
+      ->type_name("DEVICE");
+}
+
+void add_choices(CLI::App& load, LoadCommandOptions& options) {
+  add_device(load, options.device);
+  add_word<DeviceMapping>(load, "--map", parse_mapping,
+                          [&options](DeviceMapping mapping) { options.map.push_back(mapping); })
+      ->description("What was saved on FROM goes to TO, as cuda:1=cuda:0; repeatable")
+      ->type_name("FROM=TO");
+  load.add_option("--select", options.select,
+                  "Only the part of the tree at this dotted path; it leaves the names")
+      ->type_name("PATH");
+  load.add_option("--include", options.include, "Only tensors that match; repeatable")
+      ->allow_extra_args(false)
+      ->type_name("GLOB");
+  load.add_option("--exclude", options.exclude, "No tensors that match; repeatable, wins")
+      ->allow_extra_args(false)
+      ->type_name("GLOB");
+  add_word<SliceChoice>(load, "--slice", parse_slice,
+                        [&options](SliceChoice slice) { options.slice = slice; })
+      ->expected(1)
+      ->description(
+          "Part RANK of N of dimension DIM; tensors without it, or shorter than N there, whole")
+      ->type_name("DIM:RANK/N");
+}
+
+void add_ways(CLI::App& load, LoadCommandOptions& options) {
+  const std::map<std::string, IoMode> modes{
+      {"auto", IoMode::automatic}, {"pread", IoMode::buffered}, {"direct", IoMode::direct}};
+  load.add_option("--io", options.io, "Through the page cache, past it, or as it fits [auto]")
+      ->transform(CLI::CheckedTransformer(modes).description(""))
+      ->type_name("auto|pread|direct");
+  add_word<std::uint64_t>(load, "--ring", parse_nbytes,
+                          [&options](std::uint64_t nbytes) { options.ring_nbytes = nbytes; })
+      ->expected(1)
+      ->description("Staging memory of the load; K, M and G are units [64M]")
+      ->type_name("BYTES");
+  add_word<std::uint64_t>(load, "--slot", parse_nbytes,
+                          [&options](std::uint64_t nbytes) { options.slot_nbytes = nbytes; })
+      ->expected(1)
+      ->description("One piece of it [a fitting part of the ring]")
+      ->type_name("BYTES");
+  load.add_option("--threads", options.threads, "Threads that read and check [as many as cores]")
+      ->check(CLI::Range(1U, kMaxThreads));
+}
+
+}  // namespace
+
+void add_load(CLI::App& app, CommandLine::Parsed& parsed) {
+  LoadCommandOptions& options = parsed.load;
+  CLI::App* load = app.add_subcommand(
+      "load", "Load tensors into memory of the host or of GPUs, checked, and say how fast it went");
+  load->add_option("FILE", options.paths, "Checkpoints, as for ls; one load for all of them")
+      ->required()
+      ->type_name("");
+  add_choices(*load, options);
+  add_ways(*load, options);
+  load->add_flag("--no-verify", parsed.no_verify, "Do not check the bytes against the seal");
+  load->add_flag("--digests", options.digests, "Print the XXH3-64 of what arrived, per tensor");
+  load->add_flag("--quiet", options.quiet, "Print nothing but digests and errors");
+  load->add_flag("--json", parsed.as_json, "Print one JSON object");
+  load->footer(
+      "Each device gets one allocation, and each tensor a place in it at a multiple of 256 bytes.\n"
+      "A line of --digests is the XXH3-64 of the tensor's (or slice's) bytes where they arrived,\n"
+      "two blanks, and the name, with FILE: before it when there are several files.\n\n"
+      "Exit codes: 0 loaded, and every byte that has a digest matches; also when there are none\n"
+      "(\"not verified: unsealed\"); 1 failed; 2 the command line is wrong; 130 interrupted.\n\n"
+      "The JSON object has exit_code, error {code, name, message}, sources [{path, seal,\n"
+      "tensors}], tensors, slice {dim, rank, count, sliced, whole}, mapped (tensors that --map\n"
+      "names), devices [{name, tensors, nbytes, allocated_nbytes}], notes, plan {bytes_wanted,\n"
+      "bytes_to_read, reads, peak_staging_nbytes, groups, files}, report {bytes_wanted,\n"
+      "bytes_read, bytes_verified, chunks_verified, peak_staging_nbytes, files_direct,\n"
+      "files_buffered, threads, seconds, read_seconds, hash_seconds, submit_seconds,\n"
+      "slots_seconds, link_seconds, bottleneck, gb_per_second}, verified (all, some or none),\n"
+      "unverified_reason, allocate_seconds, peak_memory_nbytes, and with --digests digests\n"
+      "[{path, name, device, nbytes, xxh3}]. What a failed load did not come to is null or\n"
+      "missing. The seconds of stages are of all threads together; GB are 10^9 bytes.");
+}
+
+void add_bench(CLI::App& app, CommandLine::Parsed& parsed) {
+  BenchOptions& options = parsed.bench;
+  CLI::App* bench = app.add_subcommand(
+      "bench", "Compare the ways from a file to memory, on this file and this machine");
+  bench->add_option("FILE", options.path, "A checkpoint, as for ls")->required()->type_name("");
+  add_device(*bench, options.device);
+  bench->add_option("--runs", options.runs, "Rounds after the first")
+      ->check(CLI::Range(1U, kMaxRuns))
+      ->capture_default_str();
+  add_word<std::vector<unsigned>>(
+      *bench, "--threads", parse_threads,
+      [&options](std::vector<unsigned> threads) { options.threads = threads; })
+      ->expected(1)
+      ->description("Numbers of threads to compare, as 1,2,4 [1, 2, 4... up to the cores]")
+      ->type_name("LIST");
+  bench->add_flag("--quiet", options.quiet, "Draw no progress");
+  bench->add_flag("--json", parsed.as_json, "Print one JSON object");
+  bench->footer(
+      "Compares load() through and past the page cache, verified and not, with a bare pread()\n"
+      "loop, read() of each tensor, touching the mapped view(), and verify(). All write to the\n"
+      "same memory, allocated and touched before, and take turns. The first round finds the file\n"
+      "as it lies and is shown apart; median, min and max are of the others. Nothing is dropped\n"
+      "from the page cache, so that there are no cold figures but those of a first round.\n\n"
+      "Exit codes: 0 done, 1 failed, 2 the command line is wrong, 130 interrupted.\n\n"
+      "The JSON object has exit_code, error {code, name, message}, path, device, runs, tensors,\n"
+      "nbytes, seal, paths [{name, verified, threads, first_gb_per_second,\n"
+      "median_gb_per_second, min_gb_per_second, max_gb_per_second, gb_per_second []}], automatic\n"
+      "{first, last {files_direct, files_buffered}}, fastest and fastest_verified (loads; they\n"
+      "count into paths), notes. threads is null where load() chose. GB are 10^9 bytes.");
+}
+
+}  // namespace flatbed::tool

@@ -1,0 +1,17 @@
+// The XXH3-64 of bytes that lie on a device. Host memory is hashed in place, other memory comes
+// back in pieces, so that a digest takes 8 MiB whatever the tensor's size.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "flatbed/device.hpp"
+#include "flatbed/result.hpp"
+
+namespace flatbed::tool {
+
+// Errors: those of Device::read_back(); cancelled, after Ctrl-C; resource_exhausted.
+[[nodiscard]] Result<std::uint64_t> digest_on_device(Device& device, const std::byte* data,
+                                                     std::uint64_t nbytes);
+
+}  // namespace flatbed::tool

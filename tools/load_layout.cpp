@@ -1,0 +1,180 @@
+#include "load_layout.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <future>
+#include <limits>
+#include <thread>
+
+#include "format_text.hpp"
+#include "interrupt.hpp"
+
+namespace flatbed::tool {
+namespace {
+
+constexpr std::uint64_t kAlignment = 256;
+// Large tensors begin on a page, so that reads past the page cache can go straight into place.
+constexpr std::uint64_t kPageNbytes = 4096;
+constexpr std::uint64_t kLargeNbytes = std::uint64_t{1} << 20;
+constexpr std::uint64_t kMaxNbytes = std::numeric_limits<std::uint64_t>::max() / 4;
+
+// Where tensor `index` of a source goes.
+DeviceName choose_device(const LoadSource& source, std::size_t index,
+                         const LoadCommandOptions& options, LoadLayout& layout) {
+  if (source.homes.empty()) return options.device;
+  for (const DeviceMapping& mapping : options.map) {
+    if (mapping.from != source.homes[index]) continue;
+    ++layout.mapped;
+    return mapping.to;
+  }
+  return options.device;
+}
+
+std::size_t find_share(DeviceName name, std::vector<DeviceShare>& shares) {
+  const auto found = std::find_if(shares.begin(), shares.end(),
+                                  [&](const DeviceShare& share) { return share.name == name; });
+  if (found != shares.end()) return static_cast<std::size_t>(found - shares.begin());
+  shares.emplace_back().name = name;
+  return shares.size() - 1;
+}
+
+// The bytes of `rows` of the rows of one dimension. Elements may be less than a byte; the library
+// refuses slices that end within one.
+std::uint64_t slice_nbytes(const TensorInfo& tensor, std::uint64_t rows, std::uint64_t all_rows) {
+  const std::uint64_t element_bits = bits(tensor.dtype);
+  const std::uint64_t elements =
+      tensor.nbytes / element_bits * 8 + tensor.nbytes % element_bits * 8 / element_bits;
+  const std::uint64_t wanted = elements / all_rows * rows;
+  return wanted / 8 * element_bits + (wanted % 8 * element_bits + 7) / 8;
+}
+
+// Cuts tensors that have the dimension and at least as many rows as there are parts. The others,
+// norms for example, are what tensor parallelism has on every device.
+Result<void> cut(const TensorInfo& tensor, const SliceChoice& choice, Placement& place,
+                 LoadLayout& layout) {
+  if (choice.dim >= tensor.shape.size() || tensor.shape[choice.dim] < choice.count) return {};
+  FLATBED_ASSIGN(place.slice, shard_slice(tensor, choice.dim, choice.rank, choice.count));
+  const std::uint64_t all_rows = tensor.shape[choice.dim];
+  const std::uint64_t end = std::min(place.slice.end, all_rows);
+  place.nbytes = slice_nbytes(tensor, end - place.slice.begin, all_rows);
+  ++layout.sliced;
+  return {};
+}
+
+Result<void> put(Placement& place, DeviceShare& share) {
+  const std::uint64_t alignment = place.nbytes >= kLargeNbytes ? kPageNbytes : kAlignment;
+  if (place.nbytes > kMaxNbytes || share.allocated_nbytes > kMaxNbytes) {
+    return Error{ErrorCode::size_overflow,
+                 fmt::format("{}: the sizes of the tensors add up to more than {}",
+                             device_text(share.name), size_text(kMaxNbytes))};
+  }
+  place.offset = (share.allocated_nbytes + alignment - 1) / alignment * alignment;
+  share.allocated_nbytes = place.offset + place.nbytes;
+  share.nbytes += place.nbytes;
+  ++share.tensors;
+  return {};
+}
+
+Result<void> check_available(const LoadLayout& layout) {
+  std::uint64_t wanted = 0;
+  for (const DeviceShare& share : layout.shares) {
+    if (share.name.is_host()) wanted += share.allocated_nbytes;
+  }
+  const std::optional<std::uint64_t> available = available_memory();
+  if (!available || wanted <= *available) return {};
+  return Error{ErrorCode::resource_exhausted,
+               fmt::format("host: the tensors need {}, and {} of memory are available",
+                           size_text(wanted), size_text(*available))};
+}
+
+// Writes a byte to each page, a block at a time, until `cancel` is set.
+void touch(std::span<std::byte> memory, const std::atomic<bool>& cancel) {
+  constexpr std::size_t kBlock = std::size_t{64} << 20;
+  for (std::size_t block = 0; block < memory.size() && !cancel.load(); block += kBlock) {
+    const std::size_t end = std::min(memory.size(), block + kBlock);
+    for (std::size_t at = block; at < end; at += kPageNbytes) {
+      static_cast<volatile std::byte*>(memory.data())[at] = std::byte{0};
+    }
+  }
+}
+
+void touch_in_parallel(std::span<std::byte> memory) {
+  constexpr std::size_t kLeastPart = std::size_t{64} << 20;
+  const std::size_t threads = std::clamp<std::size_t>(
+      memory.size() / kLeastPart, 1, std::clamp(std::thread::hardware_concurrency(), 1U, 8U));
+  const std::size_t part = (memory.size() / threads / kPageNbytes + 1) * kPageNbytes;
+  std::vector<std::future<void>> running;
+  for (std::size_t begin = part; begin < memory.size(); begin += part) {
+    const std::span<std::byte> piece = memory.subspan(begin, std::min(part, memory.size() - begin));
+    running.push_back(std::async(std::launch::async, [piece] { touch(piece, interrupted()); }));
+  }
+  touch(memory.first(std::min(part, memory.size())), interrupted());
+  for (std::future<void>& worker : running) worker.get();
+}
+
+}  // namespace
+
+std::uint64_t LoadLayout::nbytes() const {
+  std::uint64_t sum = 0;
+  for (const DeviceShare& share : shares) sum += share.nbytes;
+  return sum;
+}
+
+std::uint64_t LoadLayout::allocated_nbytes() const {
+  std::uint64_t sum = 0;
+  for (const DeviceShare& share : shares) sum += share.allocated_nbytes;
+  return sum;
+}
+
+Result<LoadLayout> lay_out(std::span<const LoadSource> sources, const LoadCommandOptions& options) {
+  LoadLayout layout;
+  for (std::size_t s = 0; s < sources.size(); ++s) {
+    const std::span<const TensorInfo> tensors = sources[s].checkpoint.tensors();
+    for (std::size_t t = 0; t < tensors.size(); ++t) {
+      Placement place{s, t, 0, 0, tensors[t].nbytes, {}};
+      if (options.slice) {
+        Result<void> done = cut(tensors[t], *options.slice, place, layout);
+        if (!done) return about(sources[s].path, done.error());
+      }
+      place.share = find_share(choose_device(sources[s], t, options, layout), layout.shares);
+      FLATBED_TRY(put(place, layout.shares[place.share]));
+      layout.placements.push_back(place);
+    }
+  }
+  return layout;
+}
+
+Result<void> allocate(LoadLayout& layout, LoadDevices& devices) {
+  for (DeviceShare& share : layout.shares) {
+    FLATBED_ASSIGN(share.device, devices.get(share.name));
+  }
+  FLATBED_TRY(check_available(layout));
+  for (DeviceShare& share : layout.shares) {
+    // A device that gets only empty tensors has an address for them too.
+    const std::uint64_t nbytes = std::max(share.allocated_nbytes, kAlignment);
+    FLATBED_ASSIGN(share.memory, DeviceBuffer::allocate(*share.device, nbytes));
+    if (share.device->is_host()) touch_in_parallel({share.memory->data(), nbytes});
+    if (interrupted()) return Error{ErrorCode::cancelled, "interrupted before anything was read"};
+  }
+  return {};
+}
+
+Result<LoadPlan> make_load_plan(std::span<const LoadSource> sources, const LoadLayout& layout) {
+  LoadPlan plan;
+  for (const Placement& place : layout.placements) {
+    const LoadSource& source = sources[place.source];
+    const TensorInfo& tensor = source.checkpoint.tensors()[place.tensor];
+    const Destination to{.device = layout.shares[place.share].device,
+                         .data = layout.data(place),
+                         .capacity = place.nbytes,
+                         .row_pitch = 0};
+    LoadItem item;
+    item.slice = place.slice;
+    Result<void> added = plan.add(source.checkpoint, tensor.name, to, item);
+    if (!added) return about(source.path, added.error());
+  }
+  return plan;
+}
+
+}  // namespace flatbed::tool

@@ -1,0 +1,86 @@
+#include "load_sources.hpp"
+
+#include <optional>
+
+namespace flatbed::tool {
+namespace {
+
+// What a value refers to, keys included: any of it can lead to a tensor.
+void push_children(Value value, std::vector<Value>& stack) {
+  const Kind kind = value.kind();
+  const bool pairs = kind == Kind::dict || kind == Kind::object;
+  for (std::size_t i = 0; i < value.size(); ++i) {
+    stack.push_back(value.item(i));
+    if (pairs) stack.push_back(value.key(i));
+  }
+  if (kind == Kind::tensor) {
+    const TensorAttributes& attributes = value.attributes();
+    for (const NodeId id : {attributes.quantizer, attributes.state}) {
+      if (id != kNoNode) stack.push_back(value.node(id));
+    }
+  }
+  if (kind != Kind::object) return;
+  stack.push_back(value.callable());
+  stack.push_back(value.arguments());
+  for (std::size_t i = 0; i < value.appended_size(); ++i) stack.push_back(value.appended(i));
+  if (const std::optional<Value> state = value.state()) stack.push_back(*state);
+}
+
+// The device of each tensor, by the tree. The tree may be a graph with cycles: each node is looked
+// at once. Of a tensor that stands in two places the first that names a device counts.
+std::vector<std::string> tree_devices(Value root, std::size_t tensors) {
+  std::vector<std::string> devices(tensors, "cpu");
+  std::vector<bool> seen;
+  std::vector<Value> stack{root};
+  while (!stack.empty()) {
+    const Value value = stack.back();
+    stack.pop_back();
+    if (value.id() == kNoNode) continue;
+    if (value.id() >= seen.size()) seen.resize(value.id() + std::size_t{1} + seen.size());
+    if (seen[value.id()]) continue;
+    seen[value.id()] = true;
+    if (value.kind() == Kind::tensor) {
+      const std::optional<std::uint32_t> tensor = value.tensor();
+      const std::string& device = value.attributes().device;
+      if (tensor && !device.empty() && devices[*tensor] == "cpu") devices[*tensor] = device;
+    }
+    push_children(value, stack);
+  }
+  return devices;
+}
+
+Result<LoadSource> open_source(const std::filesystem::path& path,
+                               const LoadCommandOptions& options) {
+  FLATBED_ASSIGN(Checkpoint chosen, Checkpoint::open(path));
+  if (!options.select.empty()) {
+    FLATBED_ASSIGN(chosen, chosen.select({options.select, {}, {}}));
+  }
+  // Globs leave a flat state dict, which knows no devices: those are asked for before.
+  const Checkpoint whole = chosen;
+  if (!options.include.empty() || !options.exclude.empty()) {
+    FLATBED_ASSIGN(chosen, chosen.select({"", options.include, options.exclude}));
+  }
+  LoadSource source{path, std::move(chosen), {}};
+  if (options.map.empty()) return source;
+  FLATBED_ASSIGN(const Value root, whole.tree());
+  const std::vector<std::string> devices = tree_devices(root, whole.tensors().size());
+  for (const TensorInfo& tensor : source.checkpoint.tensors()) {
+    const TensorInfo* found = whole.find(tensor.name);
+    source.homes.push_back(found == nullptr ? "cpu" : devices[found->index]);
+  }
+  return source;
+}
+
+}  // namespace
+
+Result<std::vector<LoadSource>> open_sources(const LoadCommandOptions& options) {
+  std::vector<LoadSource> sources;
+  for (const std::filesystem::path& path : options.paths) {
+    Result<LoadSource> source = open_source(path, options);
+    if (!source) return about(path, source.error());
+    sources.push_back(*std::move(source));
+  }
+  return sources;
+}
+
+}  // namespace flatbed::tool
