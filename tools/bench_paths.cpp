@@ -96,7 +96,8 @@ std::vector<BenchPath> BenchSubject::paths() {
   return paths;
 }
 
-BenchPath BenchSubject::load_path(std::string name, IoMode io, Verify verify, unsigned threads) {
+BenchPath BenchSubject::load_path(const std::string& name, IoMode io, Verify verify,
+                                  unsigned threads) {
   LoadOptions options;
   options.io = io;
   options.verify = verify;
@@ -112,7 +113,8 @@ BenchPath BenchSubject::load_path(std::string name, IoMode io, Verify verify, un
     done.files_buffered = report.files_buffered;
     return done;
   };
-  return {std::move(name), threads, verify == Verify::yes, io, true, run};
+  const bool verified = verify == Verify::yes;
+  return {verified ? name + ", verified" : name, threads, verified, io, true, run};
 }
 
 // Paths that only host memory can take.
@@ -127,7 +129,9 @@ void BenchSubject::add_reads(std::vector<BenchPath>& paths) {
   for (const Verify verify : {Verify::yes, Verify::no}) {
     if (verify == Verify::yes && !sealed_) continue;
     const auto run = [this, verify] { return read_all(verify); };
-    paths.push_back({"read()", 1, verify == Verify::yes, IoMode::buffered, false, run});
+    const bool verified = verify == Verify::yes;
+    paths.push_back(
+        {verified ? "read(), verified" : "read()", 1, verified, IoMode::buffered, false, run});
   }
 }
 

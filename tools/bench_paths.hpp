@@ -27,11 +27,11 @@ struct BenchRun {
 };
 
 struct BenchPath {
-  std::string name;
+  std::string name;      // "load buffered, verified"
   unsigned threads = 1;  // 0: as load() chooses
   bool verified = false;
   IoMode io = IoMode::buffered;
-  bool is_load = false;
+  bool is_load = false;  // a load(), that is what an engine would do
   std::function<Result<BenchRun>()> run;
 };
 
@@ -51,7 +51,7 @@ class BenchSubject {
 
  private:
   BenchSubject() = default;
-  BenchPath load_path(std::string name, IoMode io, Verify verify, unsigned threads);
+  BenchPath load_path(const std::string& name, IoMode io, Verify verify, unsigned threads);
   void add_reads(std::vector<BenchPath>& paths);
   void add_touch(std::vector<BenchPath>& paths);
   [[nodiscard]] Result<BenchRun> read_all(Verify verify) const;

@@ -26,10 +26,6 @@ std::string threads_text(const BenchPath& path) {
   return path.threads == 0 ? "auto" : number_text(path.threads);
 }
 
-std::string row_name(const BenchPath& path) {
-  return fmt::format("{}{}", path.name, path.verified ? ", verified" : "");
-}
-
 std::string choice_text(const BenchRun& run) {
   if (run.files_direct == 0) return "through the page cache";
   if (run.files_buffered == 0) return "past the page cache";
@@ -53,18 +49,18 @@ std::string fastest_text(const BenchFindings& findings, bool verified) {
   if (!best) return "";
   const BenchRow& row = findings.rows[*best];
   return fmt::format("fastest{}: {}, threads {}, {:.2f} GB/s\n", verified ? " verified" : "",
-                     row_name(row.path), threads_text(row.path), median(row.rates));
+                     row.path.name, threads_text(row.path), median(row.rates));
 }
 
 std::string table_text(const BenchFindings& findings) {
   std::size_t width = 0;
-  for (const BenchRow& row : findings.rows) width = std::max(width, columns(row_name(row.path)));
+  for (const BenchRow& row : findings.rows) width = std::max(width, columns(row.path.name));
   std::string text = fmt::format("{}  {:>7}  {:>6}  {:>6}  {:>6}..max, GB/s\n",
                                  padded("path", width), "threads", "first", "median", "min");
   for (const BenchRow& row : findings.rows) {
     const auto [low, high] = std::minmax_element(row.rates.begin(), row.rates.end());
     text += fmt::format("{}  {:>7}  {:>6.2f}  {:>6.2f}  {:>6.2f}..{:.2f}\n",
-                        padded(row_name(row.path), width), threads_text(row.path),
+                        padded(row.path.name, width), threads_text(row.path),
                         first_rate(findings, row), median(row.rates), *low, *high);
   }
   return text;
@@ -102,8 +98,9 @@ void write_text(const BenchFindings& findings, const BenchOptions& options, Outp
                            name(findings.seal), device_text(options.device)));
   output.write(table_text(findings));
   const BenchRow& automatic = findings.rows[0];
-  output.write(fmt::format("automatic: {} at first, {} at last\n", choice_text(automatic.first),
-                           choice_text(automatic.last)));
+  const std::string first = choice_text(automatic.first);
+  const std::string last = choice_text(automatic.last);
+  output.write(fmt::format("automatic: {}{}\n", first, first == last ? "" : ", later " + last));
   output.write(fastest_text(findings, false));
   output.write(fastest_text(findings, true));
   for (const std::string& note : findings.notes) output.write(fmt::format("note: {}\n", note));

@@ -1,7 +1,6 @@
 #include "load_command_line.hpp"
 
 #include <functional>
-#include <map>
 #include <string>
 #include <vector>
 
@@ -61,10 +60,9 @@ void add_choices(CLI::App& load, LoadCommandOptions& options) {
 }
 
 void add_ways(CLI::App& load, LoadCommandOptions& options) {
-  const std::map<std::string, IoMode> modes{
-      {"auto", IoMode::automatic}, {"pread", IoMode::buffered}, {"direct", IoMode::direct}};
-  load.add_option("--io", options.io, "Through the page cache, past it, or as it fits [auto]")
-      ->transform(CLI::CheckedTransformer(modes).description(""))
+  add_word<IoMode>(load, "--io", parse_io, [&options](IoMode mode) { options.io = mode; })
+      ->expected(1)
+      ->description("As it fits, through the page cache, or past it [auto]")
       ->type_name("auto|pread|direct");
   add_word<std::uint64_t>(load, "--ring", parse_nbytes,
                           [&options](std::uint64_t nbytes) { options.ring_nbytes = nbytes; })

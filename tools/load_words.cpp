@@ -68,6 +68,13 @@ Result<SliceChoice> parse_slice(std::string_view word) {
   return SliceChoice{*dim, *rank, *count};
 }
 
+Result<IoMode> parse_io(std::string_view word) {
+  if (word == "auto") return IoMode::automatic;
+  if (word == "pread") return IoMode::buffered;
+  if (word == "direct") return IoMode::direct;
+  return unlike(word, "auto, pread or direct");
+}
+
 Result<std::uint64_t> parse_nbytes(std::string_view word) {
   struct Unit {
     std::string_view name;

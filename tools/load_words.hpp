@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "flatbed/loader.hpp"
 #include "flatbed/result.hpp"
 
 namespace flatbed::tool {
@@ -39,6 +40,9 @@ struct SliceChoice {
   std::uint64_t count = 1;
 };
 [[nodiscard]] Result<SliceChoice> parse_slice(std::string_view word);
+
+// "auto", "pread" (through the page cache) or "direct" (past it).
+[[nodiscard]] Result<IoMode> parse_io(std::string_view word);
 
 // "64M", "512KiB", "4096": units are powers of 1024.
 [[nodiscard]] Result<std::uint64_t> parse_nbytes(std::string_view word);

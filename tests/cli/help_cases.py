@@ -8,13 +8,13 @@ from tool import OK, ROOT, USAGE, ToolTest
 class HelpTest(ToolTest):
     def test_help_names_the_commands_and_every_exit_code(self):
         text = self.run_tool("--help").stdout
-        for command in ("ls", "verify", "cat", "convert"):
+        for command in ("ls", "verify", "cat", "convert", "load", "bench"):
             self.assertRegex(text, rf"(?m)^  {command} ")
         for code in ("0", "1", "2", "3", "4", "5", "130"):
             self.assertRegex(text, rf"(?m)^  {code} ")
 
     def test_each_command_explains_itself_and_its_exit_codes(self):
-        for command in ("ls", "verify", "cat", "convert"):
+        for command in ("ls", "verify", "cat", "convert", "load", "bench"):
             text = self.run_tool(command, "--help").stdout
             self.assertIn("Exit codes:", text, command)
 
@@ -33,6 +33,8 @@ class HelpTest(ToolTest):
             ["verify"],
             ["cat", "a"],
             ["convert"],
+            ["load"],
+            ["bench"],
             ["convert", "a.pth", "--jobs", "0"],
         ):
             result = self.run_tool(*arguments, expect=USAGE)
