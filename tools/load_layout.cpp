@@ -69,10 +69,11 @@ Result<void> put(Placement& place, DeviceShare& share) {
                  fmt::format("{}: the sizes of the tensors add up to more than {}",
                              device_text(share.name), size_text(kMaxNbytes))};
   }
+  ++share.tensors;
+  if (place.nbytes == 0) return {};  // at the beginning, which is memory of the device in any case
   place.offset = (share.allocated_nbytes + alignment - 1) / alignment * alignment;
   share.allocated_nbytes = place.offset + place.nbytes;
   share.nbytes += place.nbytes;
-  ++share.tensors;
   return {};
 }
 

@@ -5,7 +5,7 @@ import time
 
 import inputs
 import writer
-from tool import FAILURE, INTERRUPTED, OK, TIME_LIMIT, USAGE, ToolTest
+from tool import FAILURE, INTERRUPTED, OK, TIME_LIMIT, USAGE, ToolTest, wait_until_caught
 
 
 class BenchTest(ToolTest):
@@ -94,7 +94,8 @@ class BenchTest(ToolTest):
     def test_an_interrupt_stops_it(self):
         inputs.write_sparse_safetensors(self.path("big.safetensors"), 1 << 30)
         process = self.start("bench", "big.safetensors", "--runs", "1000")
-        time.sleep(1)
+        wait_until_caught(process.pid, signal.SIGINT)
+        time.sleep(0.5)
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=TIME_LIMIT)
         self.assertEqual(process.returncode, INTERRUPTED)

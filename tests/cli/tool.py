@@ -3,10 +3,12 @@
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
@@ -23,6 +25,17 @@ def binary():
     if not path:
         sys.exit("FLATBED_BIN must name the flatbed binary")
     return os.path.abspath(path)
+
+
+def wait_until_caught(pid, number):
+    """Until a process handles a signal instead of dying of it."""
+    deadline = time.monotonic() + TIME_LIMIT
+    while time.monotonic() < deadline:
+        caught = re.search(r"SigCgt:\s*(\w+)", pathlib.Path(f"/proc/{pid}/status").read_text())[1]
+        if int(caught, 16) >> (number - 1) & 1:
+            return
+        time.sleep(0.01)
+    raise AssertionError(f"signal {number} is not caught")
 
 
 class ToolTest(unittest.TestCase):
