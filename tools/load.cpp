@@ -16,6 +16,11 @@ namespace {
 
 // Facts that the figures do not show.
 void add_notes(const LoadCommandOptions& options, LoadOutcome& outcome) {
+  for (const LoadSource& source : outcome.sources) {
+    for (const std::string& note : source.checkpoint.notes()) {
+      outcome.notes.push_back(fmt::format("{}: {}", source.path.native(), note));
+    }
+  }
   for (const DeviceMapping& mapping : options.map) {
     bool found = false;
     for (const LoadSource& source : outcome.sources) {

@@ -3,7 +3,6 @@
 import json
 import os
 import pathlib
-import re
 import signal
 import struct
 import time
@@ -59,6 +58,16 @@ class LoadTest(ToolTest):
 
     def unsealed(self, name="u.safetensors"):
         inputs.write_safetensors(self.path(name), self.tensors())
+        return name
+
+    def saved_on_gpus(self, name="g.safetensors"):
+        first, second = pattern(4096, 1), pattern(8192, 2)
+        tree, tensors, aliases = writer.encode({
+            "a": Tensor("F32", [1024], first, {"device": "cuda:0"}),
+            "b": [Tensor("F32", [2048], second, {"device": "cuda:1"})],
+            "c": Tensor("U8", [3], b"abc"),
+        })
+        writer.write(self.path(name), tensors, tree=tree, aliases=aliases)
         return name
 
     def flip(self, path, tensor, offset):
@@ -268,16 +277,6 @@ class WhatIsSaidTest(LoadTest):
 
 
 class DevicesOfTheTreeTest(LoadTest):
-    def saved_on_gpus(self, name="g.safetensors"):
-        first, second = pattern(4096, 1), pattern(8192, 2)
-        tree, tensors, aliases = writer.encode({
-            "a": Tensor("F32", [1024], first, {"device": "cuda:0"}),
-            "b": [Tensor("F32", [2048], second, {"device": "cuda:1"})],
-            "c": Tensor("U8", [3], b"abc"),
-        })
-        writer.write(self.path(name), tensors, tree=tree, aliases=aliases)
-        return name
-
     def test_a_map_counts_what_it_names(self):
         report = self.run_json("load", self.saved_on_gpus(), "--map", "cuda:1=host", "--digests")
         self.assertEqual((report["mapped"], report["notes"]), (1, []))
@@ -388,12 +387,12 @@ FAKE_DIR = os.environ.get("FLATBED_FAKE_CUDART_DIR")
 
 
 @unittest.skipUnless(SHARED and FAKE_DIR, "FLATBED_BIN_SHARED and FLATBED_FAKE_CUDART_DIR are not set")
-class FakeCudaTest(DevicesOfTheTreeTest):
+class FakeCudaTest(LoadTest):
     """The shared build of the tool, end to end, over a libcudart.so that is not CUDA: it delays copies, guards their
     sources, keeps a ledger of what was misused or not given back, and fails calls on demand."""
 
     def run_fake(self, *arguments, fake="devices=2,schedule=lazy", expect=OK):
-        """The finished process; what the ledger holds must be nothing."""
+        """The finished process; its ledger has no misuse and no leak."""
         ledger = self.path("ledger.txt")
         ledger.unlink(missing_ok=True)
         environment = {
@@ -409,7 +408,8 @@ class FakeCudaTest(DevicesOfTheTreeTest):
         finally:
             os.environ["FLATBED_BIN"] = own
         self.assertTrue(ledger.exists(), "the fake wrote its ledger")
-        self.assertEqual(ledger.read_text(), "", (arguments, fake))
+        faults = [line for line in ledger.read_text().splitlines() if not line.startswith("NOTE ")]
+        self.assertEqual(faults, [], (arguments, fake))
         return result
 
     def fake_digests(self, *arguments, **options):
@@ -441,10 +441,21 @@ class FakeCudaTest(DevicesOfTheTreeTest):
         result = self.run_fake(self.sealed(), "--device", "cuda:5", expect=FAILURE)
         self.assert_error(result, "device_unavailable", "cuda:5")
 
+    def run_failing(self, call, nth):
+        """A load whose n-th such call fails, once; None when there were fewer and nothing failed."""
+        arguments = ["s.safetensors", "--device", "cuda:0", "--ring", "2M", "--slot", "512K", "--digests"]
+        try:
+            return self.run_fake(*arguments, fake=f"devices=1,schedule=lazy,fail={call}:{nth}:once", expect=FAILURE)
+        except AssertionError:
+            self.run_fake(*arguments, fake=f"devices=1,schedule=lazy,fail={call}:{nth}:once", expect=OK)
+            return None
+
     def test_failing_calls_are_typed_errors_and_leak_nothing(self):
         self.sealed()
-        for fail in ("EventRecord:3:once", "MemcpyAsync:2:once", "HostRegister:1:once", "Malloc:1:once"):
-            result = self.run_fake("s.safetensors", "--device", "cuda:0", "--ring", "2M", "--slot", "512K",
-                                   fake=f"devices=1,schedule=lazy,fail={fail}", expect=FAILURE)
-            self.assertRegex(result.stderr, r"\Aflatbed: [^\n]*\[(device_error|resource_exhausted)\]\n\Z", fail)
-            self.assertTrue(re.search("cuda:0", result.stderr), (fail, result.stderr))
+        for call in ("EventRecord", "MemcpyAsync", "Malloc", "StreamCreateWithFlags", "PointerGetAttributes"):
+            results = []
+            while len(results) < 50 and (result := self.run_failing(call, len(results) + 1)) is not None:
+                self.assert_error(result, "device_error", "cuda:0", call)
+                results.append(result)
+            self.assertTrue(results, call)
+            self.assertLess(len(results), 50, call)
