@@ -53,6 +53,7 @@ Result<std::unique_ptr<BenchSubject>> BenchSubject::open(const BenchOptions& opt
     return Error{ErrorCode::invalid_argument, "there are no bytes of tensors to measure with"};
   }
   FLATBED_TRY(allocate(subject->layout_, subject->devices_));
+  FLATBED_ASSIGN(subject->pool_, StagingPool::create(*subject->layout_.shares[0].device));
   FLATBED_ASSIGN(subject->plan_, make_load_plan(subject->sources_, subject->layout_));
   const Checkpoint& checkpoint = subject->checkpoint();
   if (options.device.is_host() && all_stored(checkpoint, {Stored::plain})) {
@@ -102,6 +103,7 @@ BenchPath BenchSubject::load_path(const std::string& name, IoMode io, Verify ver
   options.io = io;
   options.verify = verify;
   options.threads = threads;
+  options.pool = pool_.get();
   options.cancel = &interrupted();
   const auto run = [this, options]() -> Result<BenchRun> {
     LoadReport report;

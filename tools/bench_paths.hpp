@@ -1,5 +1,5 @@
 // The ways from a file to memory that `flatbed bench` compares. BenchSubject owns the checkpoint
-// and the memory that every path writes to, allocated and touched once; its paths borrow from it.
+// and the memory that every path uses, allocated and touched once; its paths borrow from it.
 // For one thread at a time.
 #pragma once
 
@@ -61,6 +61,7 @@ class BenchSubject {
   LoadDevices devices_;
   std::vector<LoadSource> sources_;
   LoadLayout layout_;
+  std::unique_ptr<StagingPool> pool_;  // of all loads: page-locking takes longer than a small load
   LoadPlan plan_;
   std::optional<PreadLoop> pread_;  // where the bytes lie in the file as they do in memory
   std::vector<unsigned> thread_counts_;

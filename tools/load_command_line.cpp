@@ -131,9 +131,9 @@ void add_bench(CLI::App& app, CommandLine::Parsed& parsed) {
   bench->footer(
       "Compares load() through and past the page cache, verified and not, with a bare pread()\n"
       "loop, read() of each tensor, touching the mapped view(), and verify(). All write to the\n"
-      "same memory, allocated and touched before, and take turns. The first round finds the file\n"
-      "as it lies and is shown apart; median, min and max are of the others. Nothing is dropped\n"
-      "from the page cache, so that there are no cold figures but those of a first round.\n\n"
+      "same memory, allocated and touched before, as is staging memory, and take turns. The first\n"
+      "round finds the file as it lies and is shown apart; median, min and max are of the others.\n"
+      "Nothing is dropped from the page cache: a first round alone can have cold figures.\n\n"
       "Exit codes: 0 done, 1 failed, 2 the command line is wrong, 130 interrupted.\n\n"
       "The JSON object has exit_code, error {code, name, message}, path, device, runs, tensors,\n"
       "nbytes, seal, paths [{name, verified, threads, first_gb_per_second,\n"
