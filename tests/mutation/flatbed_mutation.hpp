@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <string>
+#include <utility>
 
 namespace flatbed_mutation {
 
@@ -44,25 +45,27 @@ inline bool is(int number) {
   return state.is(number);
 }
 
-// A call that was made, and whose error goes unnoticed: Result<void> and cudaError_t are then what
-// their default says.
-template <typename T>
-T ignored(int number, T result) {
-  return is(number) ? T{} : result;
+// A call that was made, and whose error goes unnoticed.
+template <typename Status>
+Status ignored(int number, Status status) {
+  return is(number) ? Status{} : status;
+}
+template <template <typename> typename Result, typename T>
+Result<void> ignored(int number, Result<T> result) {
+  if (is(number) || result) return {};
+  return std::move(result).error();
 }
 
-// A condition that was asked, and whose answer is set.
+// A condition that was asked, and whose answer is set: something that can be a bool, or a result
+// that holds one.
 template <typename T>
-bool forced(int number, bool answer, const T& condition) {
-  const bool found = static_cast<bool>(condition);
-  return is(number) ? answer : found;
-}
-template <typename T>
-  requires requires(T result) {
-    { result.value() } -> std::same_as<bool&>;
+auto forced(int number, bool answer, const T& condition) {
+  if constexpr (requires { { condition.value() } -> std::same_as<const bool&>; }) {
+    return is(number) ? T(answer) : condition;
+  } else {
+    const bool found = static_cast<bool>(condition);
+    return is(number) ? answer : found;
   }
-T forced(int number, bool answer, T result) {
-  return is(number) ? T(answer) : result;
 }
 
 }  // namespace flatbed_mutation

@@ -89,9 +89,10 @@ def write_tree(tree, mutants, texts):
         for at, _, files in os.walk(os.path.join(ROOT, folder)):
             names += [os.path.relpath(os.path.join(at, file), ROOT) for file in files]
     wanted = set(filter(is_copied, names))
+    head = f'#include "{HERE}/flatbed_mutation.hpp"\n#line 1\n'
     for name in sorted(wanted):
         if name in texts:
-            data = rules.instrument(texts[name], of_file[name]).encode()
+            data = (head + rules.instrument(texts[name], of_file[name])).encode()
         else:
             with open(os.path.join(ROOT, name), "rb") as file:
                 data = file.read()
@@ -117,16 +118,14 @@ def write_if_changed(path, data):
 
 def build(tree, folder, jobs, arguments):
     """The test executables."""
-    header = os.path.join(HERE, "flatbed_mutation.hpp")
     subprocess.run(["cmake", "-S", tree, "-B", folder, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Debug",
-                    f"-DCMAKE_CXX_FLAGS=-w -include {header}",
-                    "-DCMAKE_CXX_FLAGS_DEBUG=-O1 -D_GLIBCXX_ASSERTIONS", "-DFLATBED_TOOLS=OFF",
+                    "-DCMAKE_CXX_FLAGS=-w", "-DCMAKE_CXX_FLAGS_DEBUG=-O1 -D_GLIBCXX_ASSERTIONS", "-DFLATBED_TOOLS=OFF",
                     "-DFLATBED_INSTALL=OFF", *arguments], check=True, stdout=subprocess.DEVNULL)
     listing = subprocess.run(["ninja", "-C", folder, "-t", "targets", "all"], check=True, capture_output=True,
                              text=True).stdout
     programs = re.findall(r"^(tests/\w+_tests): CXX_EXECUTABLE", listing, re.MULTILINE)
     programs = [program for program in programs if not NOT_RUN.search(program)]
-    subprocess.run(["ninja", "-C", folder, f"-j{jobs}", *programs], check=True)
+    subprocess.run(["ninja", "-C", folder, f"-j{jobs}", "-k0", *programs], check=True)
     return [os.path.join(folder, program) for program in programs]
 
 

@@ -55,7 +55,7 @@ CONDITION_DECLARES = re.compile(r"(?:const\s+)?[\w:]+(?:<.*>)?[\s*&]+(?:const\s+
 ONLY_AN_ERROR = re.compile(r"\{?\s*return (?:make_error|Error\{|error\(|with_context|cuda_error|\w+_error|in_tensor|"
                            r"std::move\(\w+\)\.error)")
 NOT_A_CALL = re.compile(r"(?:make_error|Error\b|error\(|with_context|cuda_error|\w+_error|in_tensor|std::move|\{|\w+$)")
-IS = "::flatbed_mutation::is({})"
+IS = "::flatbed_mutation::is({0})"
 OK = "::flatbed::Result<void>()"
 
 
@@ -137,30 +137,31 @@ class Finder:
             return self.break_typed(s, match.group(1), s.begin + match.end(), s.end - 1)
         if DECLARATION.match(text):
             return None
+        self.add(s, "deleted", (s.begin, True, "{{ if (!" + IS + ") {{ "), (s.end, False, " }} }}"))
         ternary = statements.find_top(code, s.begin, s.end, (" ? ",))
         if ternary >= 0 and not re.search(r"[^=!<>]=[^=]", code[s.begin:ternary]):
             self.break_condition(s, s.begin, ternary, "always the first", "always the second")
-        return self.add(s, "deleted", (s.begin, True, "{{ if (!" + IS + ") {{ "), (s.end, False, " }} }}"))
+        return None
 
     def break_typed(self, s, name, begin, end):
         if name == "Result<void>":
             self.break_result(s, begin, end)
         elif name == "cudaError_t":
             self.add(s, "call deleted", (begin, True, IS + " ? cudaSuccess : ("), (end, False, ")"))
-            self.add(s, "error ignored", (begin, True, "::flatbed_mutation::ignored({}, "), (end, False, ")"))
+            self.add(s, "error ignored", (begin, True, "::flatbed_mutation::ignored({0}, "), (end, False, ")"))
         else:
             self.break_condition(s, begin, end, "true", "false")
 
     def break_result(self, s, begin, end):
         self.add(s, "call deleted", (begin, True, IS + " ? " + OK + " : ("), (end, False, ")"))
-        self.add(s, "error ignored", (begin, True, "::flatbed_mutation::ignored({}, "), (end, False, ")"))
+        self.add(s, "error ignored", (begin, True, "::flatbed_mutation::ignored({0}, "), (end, False, ")"))
 
     def break_condition(self, s, begin, end, for_true, for_false):
         """Forces a condition both ways, after it has been evaluated."""
         value = self.code[begin:end].strip()
         for name, forced in ((for_true, "true"), (for_false, "false")):
             if name and value != forced:
-                self.add(s, name, (begin, True, "::flatbed_mutation::forced({}, " + forced + ", "), (end, False, ")"))
+                self.add(s, name, (begin, True, "::flatbed_mutation::forced({0}, " + forced + ", "), (end, False, ")"))
 
     def break_return(self, s):
         code = self.code
