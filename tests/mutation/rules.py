@@ -46,7 +46,7 @@ FUNCTIONS = [
 ]
 
 # Never: no more than names, declarations and texts.
-NOT = re.compile(r"^(?:break|continue|using|struct|constexpr|static_assert|goto)\b|^std::swap|^return \*this;"
+NOT = re.compile(r"^(?:break|continue|using|struct|constexpr|static_assert|goto)\b|^std::swap|^return \*this;|^[\w.>-]+reserve\("
                  r"|^seconds\[|^report\.\w*seconds")
 DECLARATION = re.compile(r"(?:const\s+)?(?:std::)?[\w:]+(?:<.*?>)?[\s*&]+(?:const\s+)?(?:\w+|\[[\w, ]+\])\s*(?:=|\(|\{|;)",
                          re.DOTALL)
