@@ -46,10 +46,10 @@ FUNCTIONS = [
 ]
 
 # Never: no more than names, declarations and texts.
-NOT = re.compile(r"^(?:break|continue|using|struct|constexpr|static_assert|goto)\b|^std::swap|^return \*this;|^[\w.>-]+reserve\("
-                 r"|^seconds\[|^report\.\w*seconds")
-DECLARATION = re.compile(r"(?:const\s+)?(?:std::)?[\w:]+(?:<.*?>)?[\s*&]+(?:const\s+)?(?:\w+|\[[\w, ]+\])\s*(?:=|\(|\{|;)",
-                         re.DOTALL)
+NOT = re.compile(r"^(?:break|continue|using|struct|constexpr|static_assert|goto)\b|^std::swap|^return \*this;"
+                 r"|^[\w.>-]+reserve\(|^seconds\[|^report\.\w*seconds")
+DECLARATION = re.compile(r"(?:const\s+)?(?:std::)?[\w:]+(?:<.*?>)?[\s*&]+(?:const\s+)?(?:\w+|\[[\w, ]+\])"
+                         r"\s*(?:=|\(|\{|;)", re.DOTALL)
 TYPED = re.compile(r"(?:const\s+)?(bool|Result<void>|Result<bool>|cudaError_t)\s+(\w+)\s*=\s*")
 CONDITION_DECLARES = re.compile(r"(?:const\s+)?[\w:]+(?:<.*>)?[\s*&]+(?:const\s+)?(\w+)\s*=\s*(?!=)")
 ONLY_AN_ERROR = re.compile(r"\{?\s*return (?:make_error|Error\{|error\(|with_context|cuda_error|\w+_error|in_tensor|"
@@ -67,15 +67,19 @@ class Mutant:
     statement: str       # in one line
     mutation: str
     word: str            # by which it counts
-    edits: list = None   # (offset, opens, text with {} for the number): `opens` stands before, else behind
+    edits: list = None   # (offset, opens, text with {0} for the number): `opens` stands before, else behind
     number: int = 0
 
     def key(self):
         return (self.file, self.function, self.statement, self.mutation)
 
 
-def word_of(text):
-    return next((word for word, pattern, _ in WORDS if re.search(pattern, text)), "")
+def word_of(text, function):
+    """The word by which a statement counts, or ''."""
+    for word, pattern, _ in WORDS:
+        if re.search(pattern, text):
+            return word
+    return next((word for word, pattern in FUNCTIONS if re.search(pattern, function)), "")
 
 
 def one_line(text):
@@ -104,7 +108,7 @@ class Finder:
             if len(s.body) == 1 and s.body[0].kind in ("simple", "return"):
                 words += self.code[s.body[0].begin:s.body[0].end]
         if s.kind not in ("block", "switch", "do", "empty") and not NOT.match(words):
-            self.word = word_of(words) or next((word for word, pattern in FUNCTIONS if re.search(pattern, s.function)), "")
+            self.word = word_of(words, s.function)
             if self.word:
                 getattr(self, "break_" + s.kind)(s)
             else:
@@ -213,18 +217,17 @@ class Finder:
 
 # (file, function, what is broken, edits: (a text that stands once in the function's file, "before" or "behind" it,
 # what is put there)). For what no rule makes: another order, another argument.
+DELIVER = "FLATBED_TRY(deliver(job, *slot, at));\n  return work_.groups.job_done(job, job.nbytes);\n}\n\n"
+DONE_FIRST = ("if (IS) { FLATBED_TRY(work_.groups.job_done(job, job.nbytes)); "
+              "return deliver(job, *slot, at); } ")
 BY_HAND = [
     ("src/load_job.cpp", "JobRunner::run_staged", "what its digest does not fit is queued all the same",
-     [("work_.slots->copying(*slot, {});\n    return read;\n  }\n  FLATBED_TRY(deliver(job, *slot, at));\n"
-       "  return work_.groups.job_done(job, job.nbytes);\n}\n\n// Reads and checks", "before",
+     [("work_.slots->copying(*slot, {});\n    return read;\n  }\n  " + DELIVER + "// Reads and checks", "before",
        "if (IS) { static_cast<void>(deliver(job, *slot, at)); return read; } ")]),
     ("src/load_job.cpp", "JobRunner::run_staged", "the group's job is done before its bytes are queued",
-     [("FLATBED_TRY(deliver(job, *slot, at));\n  return work_.groups.job_done(job, job.nbytes);\n}\n\n// Reads and checks",
-       "before", "if (IS) { FLATBED_TRY(work_.groups.job_done(job, job.nbytes)); return deliver(job, *slot, at); } ")]),
+     [(DELIVER + "// Reads and checks", "before", DONE_FIRST)]),
     ("src/load_job.cpp", "JobRunner::run_contents", "the group's job is done before its bytes are queued",
-     [("FLATBED_TRY(deliver(job, *slot, at));\n  return work_.groups.job_done(job, job.nbytes);\n}\n\nResult<void> JobRunner::"
-       "run_contents_in_place", "before",
-       "if (IS) { FLATBED_TRY(work_.groups.job_done(job, job.nbytes)); return deliver(job, *slot, at); } ")]),
+     [(DELIVER + "Result<void> JobRunner::run_contents_in_place", "before", DONE_FIRST)]),
     ("src/load_progress.cpp", "LoadGroups::complete", "ready before its fences are queued",
      [("State& group = groups_[number];\n", "behind",
        "if (IS) { const std::lock_guard early(mutex_); group.complete = true; changed_.notify_one(); } ")]),
