@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <random>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -78,6 +79,7 @@ class Target {
 
   [[nodiscard]] std::byte* data() { return reinterpret_cast<std::byte*>(begin()); }
   [[nodiscard]] std::string_view bytes() { return {begin(), nbytes_}; }
+  [[nodiscard]] std::span<std::byte> span() { return {data(), nbytes_}; }
   [[nodiscard]] bool border_is_whole() {
     const std::string_view all(memory_);
     const auto before = static_cast<std::size_t>(begin() - memory_.data());
