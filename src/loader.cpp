@@ -111,7 +111,11 @@ Result<LoadReport> Load::run() {
     if (threads_ == 0) {
       return make_error(ErrorCode::resource_exhausted, "no thread could be started");
     }
-    if (threads_ < wanted && (readers_ -= wanted - threads_) == 0) groups_->readers_done();
+    if (threads_ < wanted && (readers_ -= wanted - threads_) == 0) {
+      StageTimes times = {};  // those that ran have ended, none of them as the last
+      if (slots_) slots_->settle(times);
+      groups_->readers_done();
+    }
     call_back();
   }
   groups_->forget_events();
