@@ -207,7 +207,7 @@ TEST(LoadHungDevice, CanBeCancelled) {
   attempt.device.faults.never_done = true;
   std::atomic<bool> cancel = false;
   std::thread other([&] {
-    std::this_thread::sleep_for(10ms);
+    while (attempt.device.copies() == 0) std::this_thread::yield();
     cancel = true;
   });
   const Result<LoadReport> result = attempt.run({.device_timeout = 60ms, .cancel = &cancel});

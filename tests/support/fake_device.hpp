@@ -81,6 +81,7 @@ class FakeDevice final : public Device {
     }
     staged_ += nbytes;
     auto* memory = static_cast<std::byte*>(::operator new (nbytes, std::align_val_t{4096}));
+    std::memset(memory, 0xa5, nbytes);  // not what an earlier load left there
     const std::lock_guard lock(mutex_);
     staging_.push_back({memory, nbytes});
     return memory;
