@@ -217,17 +217,15 @@ class Finder:
 
 # (file, function, what is broken, edits: (a text that stands once in the function's file, "before" or "behind" it,
 # what is put there)). For what no rule makes: another order, another argument.
-DELIVER = "FLATBED_TRY(deliver(job, *slot, at));\n  return work_.groups.job_done(job, job.nbytes);\n}\n\n"
-DONE_FIRST = ("if (IS) { FLATBED_TRY(work_.groups.job_done(job, job.nbytes)); "
-              "return deliver(job, *slot, at); } ")
 BY_HAND = [
     ("src/load_job.cpp", "JobRunner::run_staged", "what its digest does not fit is queued all the same",
-     [("work_.slots->copying(*slot, {});\n    return read;\n  }\n  " + DELIVER + "// Reads and checks", "before",
-       "if (IS) { static_cast<void>(deliver(job, *slot, at)); return read; } ")]),
-    ("src/load_job.cpp", "JobRunner::run_staged", "the group's job is done before its bytes are queued",
-     [(DELIVER + "// Reads and checks", "before", DONE_FIRST)]),
-    ("src/load_job.cpp", "JobRunner::run_contents", "the group's job is done before its bytes are queued",
-     [(DELIVER + "Result<void> JobRunner::run_contents_in_place", "before", DONE_FIRST)]),
+     [("work_.slots->copying(*slot, {});\n    return read;\n  }\n  return deliver(job, *slot, at);\n}\n\n// Reads",
+       "before", "if (IS) { static_cast<void>(deliver(job, *slot, at)); return read; } ")]),
+    ("src/load_job.cpp", "JobRunner::deliver", "the group's job is done before its bytes are queued",
+     [("Result<void> queued = queue(slot, tickets);", "before",
+       "if (IS) FLATBED_TRY(work_.groups.job_done(job, job.nbytes)); "),
+      ("return work_.groups.job_done(job, job.nbytes);\n  }\n  for (", "before",
+       "if (IS) return {}; ")]),
     ("src/load_progress.cpp", "LoadGroups::complete", "ready before its fences are queued",
      [("State& group = groups_[number];\n", "behind",
        "if (IS) { const std::lock_guard early(mutex_); group.complete = true; changed_.notify_one(); } ")]),
