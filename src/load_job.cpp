@@ -64,18 +64,14 @@ std::uint64_t JobRunner::offset_of(const Job& job, const Transfer& transfer) con
   return in_file ? transfer.tensor->where.offset : 0;
 }
 
-// With the tensor that the job begins with: reads are of files, and their errors say so.
-Error JobRunner::in_tensor(const Job& job, Error error) const {
-  const Part& part = work_.schedule.parts[job.first_part];
-  const TensorInfo& tensor = *work_.plan.transfers[part.transfer].tensor;
-  return with_context(str_cat("tensor ", quoted(tensor.name), job.parts > 1 ? " and others" : ""),
-                      std::move(error));
+Error JobRunner::in_job(const Job& job, Error error) const {
+  return with_context(job_text(work_.plan, work_.schedule, job), std::move(error));
 }
 
 // ---- straight into host memory ------------------------------------------------------------------
 
 Result<void> JobRunner::run_in_place(const Job& job) {
-  if (Result<void> read = read_in_place(job); !read) return in_tensor(job, std::move(read).error());
+  if (Result<void> read = read_in_place(job); !read) return in_job(job, std::move(read).error());
   std::vector<CopyPiece>& pieces = pieces_.empty() ? pieces_.emplace_back() : pieces_[0];
   pieces.clear();
   {
@@ -163,7 +159,7 @@ Result<void> JobRunner::run_staged(const Job& job) {
   // As in the file, so that O_DIRECT can read whole blocks around.
   std::byte* const at = work_.slots->data(*slot) + job.begin % kDirectAlignment;
   if (Result<void> read = read_staged(job, at); !read) {
-    work_.slots->copying(*slot, {});
+    work_.slots->give_back(*slot);
     return read;
   }
   return deliver(job, *slot, at);
@@ -182,7 +178,7 @@ Result<void> JobRunner::read_staged(const Job& job, std::byte* at) {
     {
       const StageTimer timer(work_.hooks, times_, Stage::read);
       Result<void> read = file.direct() ? file.read_around(from, out) : file.read(from, out);
-      if (!read) return in_tensor(job, std::move(read).error());
+      if (!read) return in_job(job, std::move(read).error());
     }
     const StageTimer timer(work_.hooks, times_, Stage::hash);
     for (std::optional<Unit> unit = units.peek(); unit && unit->end <= to; unit = units.peek()) {
@@ -227,7 +223,7 @@ void JobRunner::collect_pieces(const Job& job, const std::byte* at) {
 // Takes over the slot. A job that a stopped load does not deliver is not counted as done.
 Result<void> JobRunner::deliver(const Job& job, std::uint32_t slot, const std::byte* at) {
   if (work_.stop.stopped()) {
-    work_.slots->copying(slot, {});
+    work_.slots->give_back(slot);
     return {};
   }
   const StageTimer timer(work_.hooks, times_, Stage::submit);
@@ -235,13 +231,13 @@ Result<void> JobRunner::deliver(const Job& job, std::uint32_t slot, const std::b
   std::vector<DeviceTicket> tickets;
   Result<void> queued = queue(slot, tickets);
   if (queued) {
-    work_.slots->copying(slot, std::move(tickets));
+    work_.slots->copying(slot, job, std::move(tickets));
     return work_.groups.job_done(job, job.nbytes);
   }
   for (const DeviceTicket& ticket : tickets)
     work_.plan.devices[ticket.device]->forget(ticket.ticket);
   work_.slots->doubtful(slot);
-  return in_tensor(job, std::move(queued).error());
+  return in_job(job, std::move(queued).error());
 }
 
 Result<void> JobRunner::queue(std::uint32_t /*slot*/, std::vector<DeviceTicket>& tickets) {
@@ -261,7 +257,7 @@ Result<void> JobRunner::run_contents(const Job& job) {
   if (!slot) return {};
   std::byte* const at = work_.slots->data(*slot);
   if (Result<void> read = read_contents(job, {at, static_cast<std::size_t>(job.nbytes)}); !read) {
-    work_.slots->copying(*slot, {});
+    work_.slots->give_back(*slot);
     return read;
   }
   return deliver(job, *slot, at);
@@ -280,7 +276,7 @@ Result<void> JobRunner::read_contents(const Job& job, std::span<std::byte> out) 
   const Checkpoint& checkpoint = work_.plan.checkpoints[transfer.checkpoint];
   contents_read_ += out.size();
   Result<void> read = checkpoint.read(*transfer.tensor, job.begin, out, work_.verify);
-  return read ? std::move(read) : Result<void>(in_tensor(job, std::move(read).error()));
+  return read ? std::move(read) : Result<void>(in_job(job, std::move(read).error()));
 }
 
 // ---- digests ------------------------------------------------------------------------------------

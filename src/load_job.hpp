@@ -73,7 +73,7 @@ class JobRunner {
   Result<void> queue(std::uint32_t slot, std::vector<DeviceTicket>& tickets);
   void collect_pieces(const Job& job, const std::byte* at);
   [[nodiscard]] std::uint64_t offset_of(const Job& job, const Transfer& transfer) const;
-  [[nodiscard]] Error in_tensor(const Job& job, Error error) const;
+  [[nodiscard]] Error in_job(const Job& job, Error error) const;
 
   LoadWork work_;
   StageTimes times_ = {};

@@ -5,6 +5,7 @@
 #include <tuple>
 #include <unordered_map>
 
+#include "base/str_cat.hpp"
 #include "checkpoint_state.hpp"
 #include "io/page_cache.hpp"
 
@@ -305,6 +306,12 @@ void Scheduler::add_contents(std::uint32_t number, std::uint32_t group) {
 
 Schedule make_schedule(const LoadPlanState& plan, const ScheduleOptions& options) {
   return Scheduler(plan, options).run();
+}
+
+std::string job_text(const LoadPlanState& plan, const Schedule& schedule, const Job& job) {
+  const Transfer& transfer = plan.transfers[schedule.parts[job.first_part].transfer];
+  return str_cat(transfer_text(plan, transfer), job.parts > 1 ? " and others" : "", ": ",
+                 lies_in_file(*transfer.tensor) ? "file offset " : "byte ", job.begin);
 }
 
 }  // namespace flatbed

@@ -16,6 +16,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "io/file.hpp"
@@ -85,6 +86,10 @@ struct ScheduleOptions {
 
 // Asks for the share of each file that is in the page cache where io is automatic; reads nothing.
 [[nodiscard]] Schedule make_schedule(const LoadPlanState& plan, const ScheduleOptions& options);
+
+// What a job is about, for messages: "a.safetensors: tensor 'w' and others: from offset 4096".
+[[nodiscard]] std::string job_text(const LoadPlanState& plan, const Schedule& schedule,
+                                   const Job& job);
 
 // Whether the tensor's bytes are looked for in its file. Others are read by Checkpoint::read().
 [[nodiscard]] inline bool lies_in_file(const TensorInfo& tensor) noexcept {

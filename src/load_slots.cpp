@@ -45,10 +45,10 @@ std::optional<std::uint32_t> LoadSlots::take(StageTimes& times) {
   return std::nullopt;
 }
 
-void LoadSlots::copying(std::uint32_t slot, std::vector<DeviceTicket> tickets) {
+void LoadSlots::copying(std::uint32_t slot, const Job& job, std::vector<DeviceTicket> tickets) {
   if (tickets.empty()) return slots_.give_back(slot);
   const std::lock_guard lock(mutex_);
-  copying_.push_back({slot, std::move(tickets)});
+  copying_.push_back({slot, &job, std::move(tickets)});
 }
 
 void LoadSlots::doubtful(std::uint32_t slot) {
@@ -74,7 +74,8 @@ bool LoadSlots::wait_for_oldest(StageTimes& times) {
   bool all_done = true;
   for (const DeviceTicket& ticket : oldest.tickets) {
     if (Result<void> done = wait(ticket); !done) {
-      options_.stop.fail(std::move(done).error());
+      options_.stop.fail(with_context(job_text(options_.plan, options_.schedule, *oldest.job),
+                                      std::move(done).error()));
       all_done = false;
     }
   }
@@ -83,7 +84,7 @@ bool LoadSlots::wait_for_oldest(StageTimes& times) {
 }
 
 Result<void> LoadSlots::wait(const DeviceTicket& ticket) {
-  Device& device = *options_.devices[ticket.device];
+  Device& device = *options_.plan.devices[ticket.device];
   const std::uint64_t begin = options_.hooks.now_ns();
   // A year is as good as for ever, and fits nanoseconds.
   constexpr std::chrono::milliseconds kLongest = std::chrono::hours(24 * 365);
@@ -111,7 +112,7 @@ void LoadSlots::settle(StageTimes& times) {
   if (doubtful_.empty()) return;
   const StageTimer timer(options_.hooks, times, Stage::link);
   bool all_drained = true;
-  for (std::uint32_t device = 1; device < options_.devices.size(); ++device) {
+  for (std::uint32_t device = 1; device < options_.plan.devices.size(); ++device) {
     all_drained &= drain(device);
   }
   for (const std::uint32_t slot : doubtful_) {
@@ -122,7 +123,7 @@ void LoadSlots::settle(StageTimes& times) {
 
 // Whether everything that was queued to the device is complete.
 bool LoadSlots::drain(std::uint32_t device) {
-  const Result<Ticket> fence = options_.devices[device]->fence();
+  const Result<Ticket> fence = options_.plan.devices[device]->fence();
   return fence && wait({device, *fence});
 }
 

@@ -29,18 +29,21 @@ class LoadSlots {
   struct Options {
     const LoadHooks& hooks;
     LoadStop& stop;
-    const std::vector<Device*>& devices;  // the plan's
+    const LoadPlanState& plan;
+    const Schedule& schedule;
     std::chrono::milliseconds timeout;
   };
   LoadSlots(StagingPool& pool, const Options& options)
-      : slots_(pool), options_(options), hung_(options.devices.size()) {}
+      : slots_(pool), options_(options), hung_(options.plan.devices.size()) {}
 
   // A slot to fill; waits for one. Nothing once the load has stopped.
   [[nodiscard]] std::optional<std::uint32_t> take(StageTimes& times);
   [[nodiscard]] std::byte* data(std::uint32_t slot) const { return slots_.data(slot); }
 
-  // The slot is being copied: it comes back when all tickets are done. Without tickets it is free.
-  void copying(std::uint32_t slot, std::vector<DeviceTicket> tickets);
+  void give_back(std::uint32_t slot) const { slots_.give_back(slot); }
+  // The slot's bytes, of `job`, are being copied: it comes back when all tickets are done. Without
+  // tickets that is at once.
+  void copying(std::uint32_t slot, const Job& job, std::vector<DeviceTicket> tickets);
   // Something may be copying the slot, and no ticket says when that ends.
   void doubtful(std::uint32_t slot);
 
@@ -52,6 +55,7 @@ class LoadSlots {
  private:
   struct Copying {
     std::uint32_t slot = 0;
+    const Job* job = nullptr;
     std::vector<DeviceTicket> tickets;
   };
   [[nodiscard]] bool wait_for_oldest(StageTimes& times);

@@ -133,7 +133,7 @@ Result<void> Load::prepare() {
   if (schedule_.needs_slots) FLATBED_TRY(make_pool());
   if (pool_ != nullptr) {
     slots_.emplace(*pool_,
-                   LoadSlots::Options{hooks_, stop_, plan_.devices, options_.device_timeout});
+                   LoadSlots::Options{hooks_, stop_, plan_, schedule_, options_.device_timeout});
   }
   return {};
 }
