@@ -259,7 +259,7 @@ void Scheduler::add_job(Job& job, const Span& span) {
   job.nbytes = reached - job.begin;
   job.kind = kind_of(job, span);
   out_.bytes_to_read += job.nbytes;
-  out_.needs_slots |= job.kind == JobKind::staged;
+  out_.slot_jobs += job.kind == JobKind::staged ? 1 : 0;
   out_.jobs.push_back(job);
 }
 
@@ -297,7 +297,7 @@ void Scheduler::add_contents(std::uint32_t number, std::uint32_t group) {
     at += job.nbytes;
     out_.parts.push_back({job.begin, at, number});
     out_.bytes_to_read += job.nbytes;
-    out_.needs_slots |= !in_place;
+    out_.slot_jobs += in_place ? 0 : 1;
     out_.jobs.push_back(job);
   }
 }

@@ -74,7 +74,7 @@ struct Schedule {
   std::vector<std::uint32_t> jobs_of_group;  // per group of the plan
   std::uint64_t bytes_wanted = 0;
   std::uint64_t bytes_to_read = 0;
-  bool needs_slots = false;
+  std::uint64_t slot_jobs = 0;  // that go by way of a slot
 };
 
 // How much room jobs have.

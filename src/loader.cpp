@@ -30,17 +30,28 @@ constexpr std::chrono::milliseconds kReportInterval{20};  // between two looks a
 constexpr std::chrono::milliseconds kIdle{1000};
 constexpr std::uint64_t kReportNbytes = 8 << 20;  // between two calls of the caller's progress
 
-unsigned thread_count(const LoadOptions& options) {
+// Threads that read past the page cache wait for the disk: more of them than cores keep it busy.
+unsigned thread_count(const LoadOptions& options, const Schedule& schedule) {
   if (options.threads != 0) return std::min(options.threads, kMaxThreads);
+  if (std::ranges::any_of(schedule.files, &ScheduledFile::direct)) return kUsualThreads;
   return std::clamp(std::thread::hardware_concurrency(), kMinThreads, kUsualThreads);
 }
 
 StagingOptions staging_options(const LoadOptions& options) {
   if (options.pool != nullptr) return {options.pool->nbytes(), options.pool->slot_nbytes()};
+  const unsigned threads = options.threads != 0 ? options.threads : kUsualThreads;
   const std::uint64_t slot = options.slot_nbytes != 0
                                  ? options.slot_nbytes
-                                 : fitting_slot_nbytes(options.ring_nbytes, thread_count(options));
+                                 : fitting_slot_nbytes(options.ring_nbytes, threads);
   return {options.ring_nbytes, slot};
+}
+
+// What the load would make for itself: no more slots than there are jobs for them.
+StagingOptions own_staging(const LoadOptions& options, const Schedule& schedule) {
+  const StagingOptions most = staging_options(options);
+  const std::uint64_t slots =
+      std::clamp<std::uint64_t>(schedule.slot_jobs, 2, most.ring_nbytes / most.slot_nbytes);
+  return {slots * most.slot_nbytes, most.slot_nbytes};
 }
 
 // The schedule of a plan that was checked.
@@ -85,7 +96,8 @@ class Load {
   Schedule schedule_;
   std::unique_ptr<Device> host_ = host_device();
   std::unique_ptr<StagingPool> own_pool_;
-  StagingPool* pool_ = nullptr;  // own_pool_, the caller's, or none
+  StagingPool* pool_ = nullptr;         // own_pool_, the caller's, or none
+  std::uint64_t abandoned_before_ = 0;  // of the pool, by earlier loads
   std::deque<LoadFile> files_;
   std::optional<LoadGroups> groups_;
   std::optional<LoadSlots> slots_;
@@ -104,7 +116,7 @@ Result<LoadReport> Load::run() {
   {
     ThreadCrew crew;
     const unsigned wanted = static_cast<unsigned>(
-        std::clamp<std::size_t>(schedule_.jobs.size(), 1, thread_count(options_)));
+        std::clamp<std::size_t>(schedule_.jobs.size(), 1, thread_count(options_, schedule_)));
     readers_ = wanted;
     threads_ = crew.start(wanted, 0, [this](unsigned number) { read(number); });
     // Who was not started has ended.
@@ -130,7 +142,7 @@ Result<void> Load::prepare() {
                         LoadFile::Options{&hooks_, i, schedule_.files[i].direct});
   }
   groups_.emplace(plan_, schedule_, options_.ready != nullptr);
-  if (schedule_.needs_slots) FLATBED_TRY(make_pool());
+  if (schedule_.slot_jobs != 0) FLATBED_TRY(make_pool());
   if (pool_ != nullptr) {
     slots_.emplace(*pool_,
                    LoadSlots::Options{hooks_, stop_, plan_, schedule_, options_.device_timeout});
@@ -141,9 +153,12 @@ Result<void> Load::prepare() {
 // Of the first device that is not the host: what it can copy from, all others of its kind can.
 Result<void> Load::make_pool() {
   pool_ = options_.pool;
-  if (pool_ != nullptr) return {};
+  if (pool_ != nullptr) {
+    abandoned_before_ = pool_->abandoned_nbytes();
+    return {};
+  }
   Device& device = plan_.devices.size() > 1 ? *plan_.devices[1] : *host_;
-  FLATBED_ASSIGN(own_pool_, StagingPool::create(device, staging_options(options_)));
+  FLATBED_ASSIGN(own_pool_, StagingPool::create(device, own_staging(options_, schedule_)));
   pool_ = own_pool_.get();
   return {};
 }
@@ -206,9 +221,11 @@ Result<void> Load::judge() {
   for (std::size_t i = 0; i < schedule_.files.size() && result; ++i) {
     result = schedule_.files[i].file->check_unchanged();
   }
-  if (result || pool_ == nullptr || pool_->abandoned_nbytes() == 0) return result;
+  const std::uint64_t abandoned =
+      pool_ == nullptr ? 0 : pool_->abandoned_nbytes() - abandoned_before_;
+  if (result || abandoned == 0) return result;
   Error error = std::move(result).error();
-  error.message += str_cat("; ", pool_->abandoned_nbytes(),
+  error.message += str_cat("; ", abandoned,
                            " bytes of staging memory that a device may still read are left to it");
   return error;
 }
@@ -265,9 +282,8 @@ Result<PlanReport> LoadPlan::check(const LoadOptions& options) const {
   report.bytes_to_read = schedule.bytes_to_read;
   report.reads = schedule.jobs.size();
   report.groups = static_cast<std::uint32_t>(schedule.groups.size());
-  if (schedule.needs_slots) {
-    const StagingOptions staging = staging_options(options);
-    report.peak_staging_nbytes = staging.ring_nbytes - staging.ring_nbytes % staging.slot_nbytes;
+  if (schedule.slot_jobs != 0) {
+    report.peak_staging_nbytes = own_staging(options, schedule).ring_nbytes;
   }
   for (const ScheduledFile& file : schedule.files) report.files.push_back(file.file->path());
   return report;

@@ -133,10 +133,10 @@ TEST(LoadSchedule, OrdersJobsByPriorityThenPlace) {
 TEST(LoadSchedule, TakesSlotsForDevicesAlone) {
   Example a({{"a", Dtype::u8, {100'000}}, {"b", Dtype::u8, {3 << 20}}});
   a.add("a");
-  EXPECT_FALSE(a.schedule().needs_slots);
+  EXPECT_EQ(a.schedule().slot_jobs, 0u);
   a.add("b", {}, {1, 0}, &a.device);
   const Schedule schedule = a.schedule();
-  EXPECT_TRUE(schedule.needs_slots);
+  EXPECT_GT(schedule.slot_jobs, 0u);
   ASSERT_EQ(schedule.jobs.size(), 2u);
   EXPECT_EQ(schedule.jobs[0].kind, JobKind::in_place);
   EXPECT_EQ(schedule.jobs[1].kind, JobKind::staged);

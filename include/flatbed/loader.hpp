@@ -53,7 +53,9 @@ struct Slice {
 [[nodiscard]] Result<Slice> shard_slice(const TensorInfo& tensor, std::size_t dim,
                                         std::uint64_t rank, std::uint64_t count);
 
-// Where a tensor goes. The bytes arrive in C order, little endian, packed or, with a pitch, each
+// Where a tensor goes. Memory of the host must be writable: that is not checked beforehand. (A read
+// straight into memory that is not says destination_invalid; a copy into it ends the process.)
+// The bytes arrive in C order, little endian, packed or, with a pitch, each
 // row of the last dimension `row_pitch` bytes behind the one before.
 struct Destination {
   Device* device = nullptr;     // null: the host's memory
@@ -97,7 +99,9 @@ struct GroupReady {
 struct LoadOptions {
   Verify verify = Verify::yes;
   IoMode io = IoMode::automatic;
-  unsigned threads = 0;  // that read and hash; 0: as many as cores, at least 2, at most 8
+  // That read and hash. 0: 8 where a file is read past the page cache, else as many as cores, at
+  // least 2, at most 8.
+  unsigned threads = 0;
   // Staging memory: `pool`, or else a pool of the load's own, of ring_nbytes, which is made only
   // where one is needed.
   StagingPool* pool = nullptr;
