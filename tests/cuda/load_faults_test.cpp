@@ -12,6 +12,7 @@
 #include <set>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <vector>
 
 #include "base/str_cat.hpp"
@@ -69,6 +70,16 @@ struct Outcome {
   std::vector<std::string> leaks;
 };
 
+// On a thread that is not the caller's: nothing is looked at that a GPU may still write.
+void wait_for_all(const Gpus& gpus) {
+  std::thread([&gpus] {
+    for (const auto& gpu : gpus) {
+      const Ticket fence = gpu->fence().value();
+      while (!gpu->done(fence).value()) std::this_thread::yield();
+    }
+  }).join();
+}
+
 // What came of a load, once whatever was queued has run.
 void look_at(const LoadScene& scene, Outcome& outcome) {
   for (const LoadScene::Target& target : scene.targets()) {
@@ -111,9 +122,9 @@ Outcome run(const Model& model, const Kind& kind) {
     // A sticky error ends the process, and there is no afterwards.
     if (kind.injection.fault != Fault::sticky || !outcome.fired) {
       fake.heal();
-      fake.run_all();
+      wait_for_all(gpus);
+      look_at(scene, outcome);
     }
-    look_at(scene, outcome);
   }
   outcome.misuse = fake.misuse();
   outcome.leaks = fake.leaks();
