@@ -73,7 +73,8 @@ class Device {
   // Gives up a ticket that was not waited for.
   virtual void forget(Ticket ticket) noexcept = 0;
   // The device's own event behind a ticket that has not ended (a cudaEvent_t), for streams of the
-  // engine to wait on; null where there is none.
+  // engine to wait on; null where there is none. A device without events cannot tell groups ready
+  // (LoadOptions::ready).
   [[nodiscard]] virtual void* native_event(Ticket ticket) noexcept = 0;
 
   // Memory of the device, at least 256-byte aligned, for who has no allocator of his own. Errors:
