@@ -5,9 +5,9 @@
 //   FLATBED_TRY(plan.add(model, "w", {.device = gpu.get(), .data = device_pointer, .capacity =
 //   n}));
 //
-// Every CUDA call of this component is made on a thread of its own or of a load, so that the caller's
-// current device and last CUDA error stay as they are. (Who calls copy(), fence(), done() or check()
-// of a Device himself has them made on his thread.)
+// Every CUDA call of this component is made on a thread of its own or of a load, so that the
+// caller's current device and last CUDA error stay as they are. (Who calls copy(), fence(), done()
+// or check() of a Device himself has them made on his own thread.)
 #pragma once
 
 #include <cstdint>
