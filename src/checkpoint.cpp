@@ -21,12 +21,13 @@ namespace {
 Result<Checkpoint> open_content(File file, const OpenOptions& options) {
   FLATBED_ASSIGN(const Content content, sniff(file));
   if (content == Content::json) return open_set(file, options);
-  if (content == Content::zip) {
-    FLATBED_ASSIGN(std::unique_ptr<OpenFile> open, open_torch_zip(std::move(file)));
+  if (is_torch(content)) {
+    FLATBED_ASSIGN(std::unique_ptr<OpenFile> open, open_torch(std::move(file), content));
     if (options.check_seal == CheckSeal::required) {
       return make_error(ErrorCode::not_sealed, "a PyTorch file carries no seal: convert it first");
     }
-    return checkpoint_of(std::move(open), Layout::torch_zip);
+    const Layout layout = layout_of(*open);
+    return checkpoint_of(std::move(open), layout);
   }
   FLATBED_ASSIGN(std::unique_ptr<OpenFile> open, open_safetensors(std::move(file), options));
   return checkpoint_of(std::move(open), Layout::safetensors);
@@ -122,9 +123,7 @@ Result<TensorView> Checkpoint::view(const TensorInfo& tensor) const& {
   const OpenFile& open = *base.opened[own.where.file];
   if (own.stored == Stored::held) {
     const std::uint32_t number = state.number_in_file(own);
-    const std::string& bytes =
-        open.torch->held[open.torch->tensors[open.torch_tensor[number]].held];
-    return TensorView{own, std::as_bytes(std::span(bytes))};
+    return TensorView{own, held_bytes(*open.torch, open.torch->tensors[open.torch_tensor[number]])};
   }
   if (own.stored != Stored::plain) {
     return make_error(ErrorCode::not_viewable, "tensor ", quoted(own.name),
@@ -223,7 +222,8 @@ Result<void> Checkpoint::State::read_stored(const TensorInfo& tensor, std::uint6
   if (tensor.stored == Stored::plain) return open.file.read_at(tensor.where.offset + offset, out);
   const pth::TorchTensor& source = open.torch->tensors[open.torch_tensor[number_in_file(tensor)]];
   if (tensor.stored == Stored::held) {
-    std::memcpy(out.data(), open.torch->held[source.held].data() + offset, out.size());
+    const std::span<const std::byte> held = held_bytes(*open.torch, source);
+    std::copy_n(held.begin() + static_cast<std::ptrdiff_t>(offset), out.size(), out.begin());
     return {};
   }
   return open.torch_reader->read(source, offset, out);

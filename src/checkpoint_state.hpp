@@ -19,6 +19,7 @@
 #include "pth/torch_reader.hpp"
 #include "safetensors/header.hpp"
 #include "safetensors/seal.hpp"
+#include "sniff.hpp"
 
 namespace flatbed {
 
@@ -125,7 +126,9 @@ struct CheckpointAccess {
 // open_file.cpp: one file of any layout.
 [[nodiscard]] Result<std::unique_ptr<OpenFile>> open_safetensors(File file,
                                                                  const OpenOptions& options);
-[[nodiscard]] Result<std::unique_ptr<OpenFile>> open_torch_zip(File file);
+// A file whose content may be a PyTorch file's.
+[[nodiscard]] Result<std::unique_ptr<OpenFile>> open_torch(File file, Content content);
+[[nodiscard]] Layout layout_of(const OpenFile& open);
 // Errors when options demand more than this seal gives.
 [[nodiscard]] Result<void> check_seal(const FileInfo& info, CheckSeal wanted);
 // One file, as a checkpoint of its own.

@@ -1,10 +1,12 @@
-// Opening one file: safetensors with its seal or sidecar, or a PyTorch zip.
+// Opening one file: safetensors with its seal or sidecar, or a PyTorch file of any layout.
 #include <memory>
 
 #include "base/bytes.hpp"
 #include "base/json.hpp"
 #include "base/str_cat.hpp"
 #include "checkpoint_state.hpp"
+#include "pth/torch_pickle.hpp"
+#include "pth/torch_tar.hpp"
 #include "tensor_names.hpp"
 #include "tree_json.hpp"
 
@@ -155,10 +157,15 @@ TensorInfo describe(const pth::TorchFile& torch, const pth::TorchTensor& tensor)
   }
   const pth::TorchStorage& storage = torch.storages[tensor.storage];
   info.storage = tensor.storage;
+  const bool views = !tensor.contiguous || tensor.conjugate || tensor.negate;
+  if (storage.held != pth::kNotHeld) {
+    info.stored = views ? Stored::strided : Stored::held;
+    return info;
+  }
   info.where = {0, storage.stored_offset, storage.stored_nbytes};
   if (storage.deflated) {
     info.stored = Stored::deflated;
-  } else if (!tensor.contiguous || tensor.conjugate || tensor.negate) {
+  } else if (views) {
     info.stored = Stored::strided;
   } else if (storage.swap_unit > 1) {
     info.stored = Stored::byteswapped;
@@ -202,11 +209,28 @@ Result<std::unique_ptr<OpenFile>> open_safetensors(File file, const OpenOptions&
   return open;
 }
 
-Result<std::unique_ptr<OpenFile>> open_torch_zip(File file) {
+Layout layout_of(const OpenFile& open) {
+  if (!open.torch) return Layout::safetensors;
+  switch (open.torch->layout) {
+    case pth::TorchLayout::legacy:
+      return Layout::torch_legacy;
+    case pth::TorchLayout::tar:
+      return Layout::torch_tar;
+    case pth::TorchLayout::pickle:
+      return Layout::torch_pickle;
+    case pth::TorchLayout::zip:
+      break;
+  }
+  return Layout::torch_zip;
+}
+
+Result<std::unique_ptr<OpenFile>> open_torch(File file, Content content) {
   auto open = std::make_unique<OpenFile>(std::move(file));
   open->info.path = open->file.path();
   open->info.nbytes = open->file.size();
-  FLATBED_ASSIGN(open->torch, pth::read_torch_zip(open->file));
+  FLATBED_ASSIGN(open->torch, content == Content::zip   ? pth::read_torch_zip(open->file)
+                              : content == Content::tar ? pth::read_torch_tar(open->file)
+                                                        : pth::read_torch_pickle(open->file));
   pth::TorchFile& torch = *open->torch;
   open->torch_reader.emplace(open->file, torch);
   FLATBED_ASSIGN(TensorNames names, name_tensors(torch.tree));

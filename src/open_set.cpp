@@ -130,15 +130,15 @@ Result<std::unique_ptr<OpenFile>> open_shard(const std::filesystem::path& path,
   }
   if (!file) return std::move(file).error();
   FLATBED_ASSIGN(const Content content, sniff(*file));
-  const bool zip = content == Content::zip;
-  if (content == Content::json || zip != path.native().ends_with(kBin)) {
+  const bool torch = is_torch(content);
+  if (content == Content::json || torch != path.native().ends_with(kBin)) {
     return make_error(ErrorCode::unsupported_format,
                       "the content is not what the file's name and the index promise");
   }
-  if (!zip) return open_safetensors(*std::move(file), options);
+  if (!torch) return open_safetensors(*std::move(file), options);
   if (options.check_seal == CheckSeal::required)
     return make_error(ErrorCode::not_sealed, "a PyTorch file has no seal");
-  return open_torch_zip(*std::move(file));
+  return open_torch(*std::move(file), content);
 }
 
 // Builds the state of a set, shard by shard.
@@ -180,7 +180,7 @@ class SetBuilder {
   }
 
   Result<Checkpoint> finish() {
-    state_->layout = state_->opened.front()->torch ? Layout::torch_zip : Layout::safetensors;
+    state_->layout = layout_of(*state_->opened.front());
     state_->seal = common_seal();
     FLATBED_TRY(state_->build_index());
     state_->has_tree = state_->tree_text.has_value();
@@ -224,8 +224,8 @@ class SetBuilder {
       state_->aliases.push_back(
           {alias.name, rename == renames.end() ? alias.target : std::string(rename->second)});
     }
-    first_storage_ += static_cast<std::uint32_t>(open.tensors.size() +
-                                                 (open.torch ? open.torch->storages.size() : 0));
+    first_storage_ += static_cast<std::uint32_t>(
+        open.torch ? open.torch->storages.size() + open.torch->held.size() : open.tensors.size());
     const std::string shard = path.filename().native();
     for (std::size_t i = 0; i < listed.size(); ++i) {
       if (found[i]) continue;
@@ -306,10 +306,12 @@ Result<std::filesystem::path> find_index(const std::filesystem::path& directory)
   constexpr std::string_view kEndings[] = {".safetensors.index.json", ".bin.index.json",
                                            ".safetensors"};
   std::vector<std::filesystem::path> found[3];
+  bool distributed = false;
   std::error_code error;
   for (std::filesystem::directory_iterator entry(directory, error), end; !error && entry != end;
        entry.increment(error)) {
     const std::string name = entry->path().filename().native();
+    distributed = distributed || name == ".metadata" || name.ends_with(".distcp");
     for (std::size_t i = 0; i < 3; ++i) {
       if (name.ends_with(kEndings[i]) && !name.starts_with('.')) found[i].push_back(entry->path());
     }
@@ -323,6 +325,9 @@ Result<std::filesystem::path> find_index(const std::filesystem::path& directory)
                         paths.size(), " indexes or models: name one of them");
     }
   }
+  if (distributed)
+    return make_error(ErrorCode::unsupported_layout, quoted(directory.native()), " is ",
+                      pth::kDistributedAdvice);
   return make_error(ErrorCode::index_ambiguous, quoted(directory.native()),
                     " holds no .safetensors.index.json, .bin.index.json or .safetensors file");
 }

@@ -6,6 +6,8 @@
 
 #include "base/bytes.hpp"
 #include "base/str_cat.hpp"
+#include "pth/pickle_reader.hpp"
+#include "pth/torch_file.hpp"
 #include "safetensors/header.hpp"
 
 namespace flatbed {
@@ -36,13 +38,10 @@ constexpr std::array kMagics{
     Magic{0, "\x89HDF"sv, kFormat, "an HDF5 file (Keras, older TensorFlow)"},
     Magic{0, "\x93NUMPY"sv, kFormat, "a NumPy array file (.npy)"},
     Magic{0, "PYTORCH1"sv, kLayout, "a PyTorch preview archive, which no released PyTorch reads"},
-    Magic{4, "PTMF"sv, kLayout, "a TorchScript mobile file (flatbuffer)"},
+    Magic{4, "PTMF"sv, kLayout,
+          "a TorchScript mobile file (flatbuffer); in Python, "
+          "torch.save(torch.jit.load(path).state_dict(), other) makes a file that flatbed reads"},
     Magic{0, "PK\x05\x06"sv, kFormat, "an empty zip archive"},
-    Magic{0, "\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"sv, kLayout,
-          "a legacy torch.save stream (torch before 1.6): load it and save it again with torch 1.6 "
-          "or later"},
-    Magic{257, "ustar"sv, kLayout,
-          "a tar archive (torch before 0.1.10, or a packed folder: unpack it)"},
     Magic{0, "\x1f\x8b"sv, kFormat, "a gzip file: unpack it first"},
     Magic{0, "\x28\xb5\x2f\xfd"sv, kFormat, "a zstd file: unpack it first"},
     Magic{0, "\xfd\x37zXZ"sv, kFormat, "an xz file: unpack it first"},
@@ -55,10 +54,29 @@ bool matches(const Magic& magic, std::string_view head) {
   return head.size() >= magic.offset && head.substr(magic.offset).starts_with(magic.bytes);
 }
 
-// PROTO 0..5: a pickle without torch's container.
+// PROTO 0..5: a pickle, whether torch's or another's.
 bool is_pickle(std::string_view head) {
   return head.size() >= 3 && head[0] == '\x80' && static_cast<unsigned char>(head[1]) <= 5 &&
          head[2] != 0;
+}
+
+// Protocols 0 and 1 have no mark at the beginning: opcodes as far as the head goes, the first of
+// which makes a value, and a STOP at the end of the head or of the file.
+Result<bool> is_old_pickle(const File& file, std::string_view head) {
+  constexpr std::string_view kFirst = "()]}cFGIJKLMNSTUVX";
+  if (head.empty() || kFirst.find(head[0]) == kFirst.npos) return false;
+  pth::PickleReader reader(as_bytes(head));
+  for (;;) {
+    const Result<void> next = reader.next();
+    if (!next && next.error().code != ErrorCode::pickle_truncated) return false;
+    if (!next) break;
+    if (reader.op() == pth::Op::stop) return true;
+    if (reader.group() == pth::OpGroup::unknown || reader.group() == pth::OpGroup::refused)
+      return false;
+  }
+  std::byte last{};
+  FLATBED_TRY(file.read_at(file.size() - 1, {&last, 1}));
+  return head.size() < file.size() && last == std::byte{'.'};
 }
 
 bool is_space(char c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r'; }
@@ -96,16 +114,20 @@ Result<Content> sniff(const File& file) {
   FLATBED_TRY(file.read_at(0, std::span(buffer).first(size)));
   const std::string_view head = as_text(std::span(buffer).first(size));
   if (is_header(head)) return Content::safetensors;
-  if (head.starts_with("PK\x03\x04"sv)) return Content::zip;
+  if (head.starts_with("PK\x03\x04"sv)) {
+    // Torch.save's zips one behind the other, between which only the metadata can tell.
+    if (file.path().native().ends_with(".distcp"))
+      return make_error(kLayout, "this is ", pth::kDistributedAdvice);
+    return Content::zip;
+  }
   for (const Magic& magic : kMagics) {
     if (matches(magic, head)) return make_error(magic.code, "this is ", magic.what);
   }
-  if (is_pickle(head)) {
-    return make_error(
-        ErrorCode::unsupported_layout,
-        "this is a plain pickle: load it and save it again with torch.save of torch 1.6 or later");
-  }
+  if (head.size() > 262 && head.substr(257, 5) == "ustar") return Content::tar;
+  if (is_pickle(head)) return Content::pickle;
   if (is_json(head)) return Content::json;
+  FLATBED_ASSIGN(const bool old_pickle, is_old_pickle(file, head));
+  if (old_pickle) return Content::pickle;
   if (is_junk(head))
     return make_error(ErrorCode::unknown_format, "the content is no format that flatbed knows");
   return Content::safetensors;

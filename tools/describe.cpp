@@ -109,7 +109,7 @@ std::string other_kind(Value root) {
 }  // namespace
 
 std::string container_text(const Checkpoint& checkpoint) {
-  const bool torch = checkpoint.layout() == Layout::torch_zip;
+  const bool torch = checkpoint.layout() != Layout::safetensors;
   if (checkpoint.files().size() > 1) {
     return fmt::format("sharded set of {} {} files", number_text(checkpoint.files().size()),
                        torch ? "PyTorch" : "safetensors");

@@ -6,7 +6,7 @@
 //
 // open() decides by content, never by a file's extension, and serves a .safetensors file (sealed by
 // flatbed or written by anyone), a sharded set (its *.index.json, or the directory that holds one)
-// and a PyTorch zip file through one class.
+// and a PyTorch file of any age through one class.
 //
 // A Checkpoint is a cheap, copyable handle on immutable shared state. Its const members may be
 // called from any thread at once. Everything it hands out (names, shapes, values, views) borrows
@@ -62,7 +62,14 @@ struct Alias {
   std::string target;  // ... of this tensor
 };
 
-enum class Layout : std::uint8_t { safetensors, torch_zip };
+// What a checkpoint was read from; of a set, its first shard.
+enum class Layout : std::uint8_t {
+  safetensors,
+  torch_zip,     // torch.save since 1.6
+  torch_legacy,  // torch.save from 0.1.10 on: pickles, then storages
+  torch_tar,     // torch.save before that
+  torch_pickle,  // pickle.dump, with or without tensors
+};
 
 // Which tensors of a checkpoint to keep, and where its tree begins.
 struct Selection {

@@ -134,6 +134,9 @@
   X(156, torch_unsupported, "a kind of PyTorch object that flatbed does not read")                               \
   X(157, byteorder_unknown, "the byteorder record is neither little nor big")                                    \
   X(158, torch_version_unsupported, "the file format version is not supported")                                  \
+  X(159, legacy_malformed, "a part of a legacy PyTorch file is not what torch writes there")                     \
+  X(160, legacy_truncated, "a legacy PyTorch file ends before its storages do")                                  \
+  X(161, tar_malformed, "a tar archive has a malformed header or member")                                        \
   /* 170-179: saving */                                                                                          \
   X(170, tree_not_representable, "the structure cannot be written as a tree")                                    \
   X(171, header_over_limit, "the header would be longer than readers accept")                                    \

@@ -149,6 +149,9 @@ class ValueTree {
   // Every node that holds tensor t now holds numbers[t].
   void renumber_tensors(std::span<const std::uint32_t> numbers);
   TensorAttributes& edit_attributes(NodeId tensor);  // valid until the next add
+  // Makes an object node what another node is, which may not be used again. A pickle refers to some
+  // tensors before it says what is in them.
+  void become(NodeId object, NodeId other);
 
  private:
   friend class Value;

@@ -319,6 +319,11 @@ void ValueTree::renumber_tensors(std::span<const std::uint32_t> numbers) {
   }
 }
 
+void ValueTree::become(NodeId object, NodeId other) {
+  assert(nodes_[object].kind == Kind::object && nodes_[other].kind != Kind::global);
+  nodes_[object] = nodes_[other];
+}
+
 TensorAttributes& ValueTree::edit_attributes(NodeId tensor) {
   Node& node = nodes_[tensor];
   assert(node.kind == Kind::tensor);

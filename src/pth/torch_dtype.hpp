@@ -97,5 +97,18 @@ inline constexpr std::uint8_t kNoTorchDtype = 0xFF;
   }
   return kNoTorchDtype;
 }
+// That of a tensor class: FloatTensor is the tensor of a FloatStorage.
+[[nodiscard]] constexpr std::uint8_t torch_dtype_of_tensor(std::string_view tensor) noexcept {
+  constexpr std::string_view kTensor = "Tensor";
+  constexpr std::string_view kStorage = "Storage";
+  for (std::size_t i = 0; tensor.ends_with(kTensor) && i < kTorchDtypes.size(); ++i) {
+    const std::string_view storage = kTorchDtypes[i].storage;
+    if (storage.empty()) continue;
+    const std::string_view element = storage.substr(0, storage.size() - kStorage.size());
+    if (tensor.substr(0, tensor.size() - kTensor.size()) == element)
+      return static_cast<std::uint8_t>(i);
+  }
+  return kNoTorchDtype;
+}
 
 }  // namespace flatbed::pth

@@ -50,9 +50,13 @@ std::string_view other_kind(const ZipArchive& archive, std::string_view folder) 
     return "a TorchScript archive; in Python, torch.save(torch.jit.load(path).state_dict(), other) "
            "makes a file that "
            "flatbed reads";
-  if (has(".data/extern_modules") || has("extern_modules")) return "a torch.package archive";
+  if (has(".data/extern_modules") || has("extern_modules"))
+    return "a torch.package archive, which holds code; in Python, "
+           "torch.save(importer.load_pickle(package, resource).state_dict(), other) makes a file "
+           "that flatbed reads";
   if (has("archive_format") || archive.find("archive_format") != nullptr)
-    return "a torch.export archive";
+    return "a torch.export archive (.pt2); in Python, "
+           "torch.save(torch.export.load(path).state_dict, other) makes a file that flatbed reads";
   const std::span<const ZipEntry> entries = archive.entries();
   const bool arrays =
       !entries.empty() && std::all_of(entries.begin(), entries.end(), [](const ZipEntry& entry) {
@@ -148,10 +152,12 @@ Result<void> run_pickle(std::span<const std::byte> pickle, TorchObjects& objects
 }
 
 // The records of the storages. An empty one may be missing.
-Result<void> find_records(const ZipArchive& archive, std::string_view folder, TorchFile& out) {
+Result<void> find_records(const ZipArchive& archive, std::string_view folder,
+                          std::span<const std::uint32_t> named, TorchFile& out) {
   std::string name = str_cat(folder, "/data/");
   const std::size_t prefix = name.size();
-  for (TorchStorage& storage : out.storages) {
+  for (const std::uint32_t number : named) {
+    TorchStorage& storage = out.storages[number];
     name.resize(prefix);
     name += storage.key;
     const ZipEntry* entry = archive.find(name);
@@ -169,6 +175,15 @@ Result<void> find_records(const ZipArchive& archive, std::string_view folder, To
 }
 
 }  // namespace
+
+std::span<const std::byte> held_bytes(const TorchFile& file, const TorchTensor& tensor) {
+  if (tensor.storage == kNoStorage) return as_bytes(file.held[tensor.held]);
+  const TorchStorage& storage = file.storages[tensor.storage];
+  const std::uint64_t skip = tensor.nbytes == 0 ? 0 : tensor.offset * tensor.element_nbytes;
+  return as_bytes(file.held[storage.held])
+      .subspan(static_cast<std::size_t>(storage.stored_offset + skip),
+               static_cast<std::size_t>(tensor.nbytes));
+}
 
 Result<TorchFile> read_torch_zip(const File& file) {
   FLATBED_ASSIGN(const ZipArchive archive, ZipArchive::open(file));
@@ -191,7 +206,7 @@ Result<TorchFile> read_torch_zip(const File& file) {
   TorchObjects objects(out, order, archive.entries().size());
   if (auto done = run_pickle(pickle, objects, out); !done)
     return with_context(quoted(record.name), std::move(done).error());
-  FLATBED_TRY(find_records(archive, folder, out));
+  FLATBED_TRY(find_records(archive, folder, objects.tensors().named_storages(), out));
   return out;
 }
 

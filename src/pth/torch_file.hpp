@@ -1,12 +1,17 @@
-// read_torch_zip(): what a PyTorch zip file (torch >= 1.6) holds, without running a line of it.
+// TorchFile: what a PyTorch file holds, and read_torch_zip(), which reads one of torch >= 1.6
+// without running a line of it. The other layouts have readers of their own: torch_pickle.hpp,
+// torch_tar.hpp.
 //
 // The result is plain data: a value tree whose tensor nodes count into `tensors`, the tensors as
-// views into storages, and where each storage's record lies in the file. Names are not given here;
-// the checkpoint does that.
+// views into storages, and where each storage lies in the file. Names are not given here; the
+// checkpoint does that.
 #pragma once
 
 #include <cstdint>
+#include <deque>
+#include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "flatbed/dtype.hpp"
@@ -16,12 +21,15 @@
 
 namespace flatbed::pth {
 
-// One record data/<key>: a whole storage.
+inline constexpr std::uint32_t kNotHeld = 0xFFFFFFFF;
+
+// One whole storage. Of a zip it is the record data/<key>.
 struct TorchStorage {
   std::string key;
   std::uint64_t nbytes = 0;         // of the storage, inflated
-  std::uint64_t stored_offset = 0;  // of the record's first stored byte in the file
+  std::uint64_t stored_offset = 0;  // of its first stored byte in the file, or in held[held]
   std::uint64_t stored_nbytes = 0;
+  std::uint32_t held = kNotHeld;  // into TorchFile::held: the file has its bytes encoded only
   bool deflated = false;
   std::uint32_t swap_unit = 1;  // > 1: big endian, to be reversed in units of this many bytes
 };
@@ -45,15 +53,28 @@ struct TorchTensor {
   bool negate = false;       // all (real) values are to be negated
 };
 
+enum class TorchLayout : std::uint8_t { zip, legacy, tar, pickle };
+
 struct TorchFile {
+  TorchLayout layout = TorchLayout::zip;
   ValueTree tree;
   std::vector<TorchStorage> storages;
   // Equal views of one storage are one tensor (spec A1); empty ones never are.
   std::vector<TorchTensor> tensors;
   std::vector<std::uint64_t> dims;
-  std::vector<std::string> held;   // contents of bytes objects longer than kLongBytes
+  std::deque<std::string> held;    // contents of long bytes objects; they stay where they are
   std::vector<std::string> notes;  // what a user should know, e.g. dropped hooks
 };
+
+// A tensor whose bytes are held: where they are. It is contiguous, or has no storage.
+[[nodiscard]] std::span<const std::byte> held_bytes(const TorchFile& file,
+                                                    const TorchTensor& tensor);
+
+// What to do with a distributed checkpoint.
+inline constexpr std::string_view kDistributedAdvice =
+    "a distributed checkpoint or a part of one; in Python, "
+    "torch.distributed.checkpoint.format_utils.dcp_to_torch_save(folder, file) makes one file that "
+    "flatbed reads";
 
 // Bytes objects longer than this become tensors of their own (spec T2).
 inline constexpr std::size_t kLongBytes = 1024;

@@ -31,6 +31,8 @@ constexpr std::array kNames{
     NameRow{"torch.tensor", "_rebuild_from_type_v2", Meaning::rebuild_from_type},
     NameRow{"torch", "Tensor", Meaning::tensor_class},
     NameRow{"torch.nn.parameter", "Parameter", Meaning::parameter_class},
+    NameRow{"torch.autograd.variable", "Variable", Meaning::variable_class},
+    NameRow{"torch.storage", "_load_from_bytes", Meaning::load_from_bytes},
     NameRow{"torch", "Size", Meaning::size_class},
     NameRow{"torch.serialization", "_get_layout", Meaning::get_layout},
     NameRow{"torch.storage", "UntypedStorage", Meaning::untyped_storage_class},
@@ -47,6 +49,8 @@ TorchGlobal find_torch_global(std::string_view module, std::string_view qualname
   if (module == "torch" || module == "torch.cuda") {
     const std::uint8_t dtype = torch_dtype_of_storage(qualname);
     if (dtype != kNoTorchDtype) return {Meaning::storage_class, dtype};
+    const std::uint8_t element = torch_dtype_of_tensor(qualname);
+    if (element != kNoTorchDtype) return {Meaning::typed_tensor_class, element};
   }
   if (module == "torch") {
     const std::uint8_t dtype = torch_dtype_named(qualname);

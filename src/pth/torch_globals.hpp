@@ -30,6 +30,9 @@ enum class Meaning : std::uint8_t {
   rebuild_from_type,
   tensor_class,
   parameter_class,
+  variable_class,      // torch.autograd.variable.Variable: a tensor, up to 0.3
+  typed_tensor_class,  // torch.FloatTensor and kin, up to 0.3: of one dtype
+  load_from_bytes,     // torch.storage._load_from_bytes: bytes that hold a legacy stream
   size_class,
   storage_class,  // of one dtype
   untyped_storage_class,
@@ -38,7 +41,8 @@ enum class Meaning : std::uint8_t {
 
 struct TorchGlobal {
   Meaning meaning = Meaning::none;
-  std::uint8_t dtype = kNoTorchDtype;  // of a storage class or dtype: into kTorchDtypes
+  std::uint8_t dtype =
+      kNoTorchDtype;  // of a storage class, tensor class or dtype: into kTorchDtypes
 };
 
 // What torch means by this name.

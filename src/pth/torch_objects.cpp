@@ -1,11 +1,18 @@
 #include "pth/torch_objects.hpp"
 
+#include <algorithm>
 #include <array>
+#include <charconv>
+#include <functional>
 #include <string>
+#include <system_error>
 
+#include "base/bytes.hpp"
 #include "base/str_cat.hpp"
 #include "base/utf8.hpp"
+#include "pth/legacy_stream.hpp"
 #include "pth/pickle_literal.hpp"
+#include "pth/pickle_stream.hpp"
 #include "pth/tree_check.hpp"
 
 namespace flatbed::pth {
@@ -30,6 +37,12 @@ std::size_t parameter_arguments(Meaning meaning) {
                                                             : 0;
 }
 
+// ('module', class, file, source)
+bool is_module_id(Value id) {
+  return id.kind() == Kind::tuple && id.size() == 4 && id.item(0).kind() == Kind::string &&
+         id.item(0).text() == "module";
+}
+
 std::string full_name(Value global) { return str_cat(global.text(), ".", global.qualname()); }
 
 }  // namespace
@@ -39,17 +52,43 @@ NodeId TorchObjects::add_global(std::string_view module, std::string_view qualna
 }
 
 NodeId TorchObjects::add_bytes(std::string_view bytes) {
-  if (bytes.size() <= kLongBytes) return tree_.add_bytes(bytes);
+  if (bytes.size() > kLongBytes) return add_long_bytes(bytes);
+  const std::optional<std::uint64_t> place = source_offset(bytes);
+  const NodeId node = tree_.add_bytes(bytes);
+  if (place) places_.emplace_back(node, *place);
+  return node;
+}
+
+// A tensor on the bytes where they are, or on a copy of what stands nowhere like this.
+NodeId TorchObjects::add_long_bytes(std::string_view bytes) {
   TorchTensor tensor;
-  tensor.held = static_cast<std::uint32_t>(file_.held.size());
+  if (const std::optional<std::uint64_t> place = source_offset(bytes)) {
+    TorchStorage storage;
+    storage.nbytes = storage.stored_nbytes = bytes.size();
+    storage.held = source_.held;
+    storage.stored_offset = source_.offset + *place;
+    tensor.storage = tensors_.add_placed(std::move(storage));
+  } else {
+    tensor.held = static_cast<std::uint32_t>(file_.held.size());
+    file_.held.emplace_back(bytes);
+  }
   tensor.rank = 1;
   tensor.stored_rank = 1;
   tensor.dims = file_.dims.size();
   tensor.nbytes = bytes.size();
-  file_.held.emplace_back(bytes);
   file_.dims.insert(file_.dims.end(), {bytes.size(), 1, bytes.size()});
   file_.tensors.push_back(tensor);
   return tree_.add_bytes_in_tensor(static_cast<std::uint32_t>(file_.tensors.size() - 1));
+}
+
+// Where in the pickle's own bytes these are; nothing for bytes that were decoded.
+std::optional<std::uint64_t> TorchObjects::source_offset(std::string_view bytes) const {
+  const std::string_view source = as_text(source_.bytes);
+  const std::less_equal<const char*> not_after;
+  const bool inside = !bytes.empty() && not_after(source.data(), bytes.data()) &&
+                      not_after(bytes.data() + bytes.size(), source.data() + source.size());
+  if (!inside) return std::nullopt;
+  return static_cast<std::uint64_t>(bytes.data() - source.data());
 }
 
 NodeId TorchObjects::add_object(std::string_view module, std::string_view qualname,
@@ -105,6 +144,15 @@ Result<NodeId> TorchObjects::call(NodeId callable, NodeId arguments) {
     case Meaning::rebuild_qtensor:
       return make_error(ErrorCode::torch_unsupported, full_name(function),
                         ": quantized tensors are not read");
+    case Meaning::typed_tensor_class:
+      if (tuple.size() == 0) break;  // BUILD says what is in it
+      return in_call(typed_tensor(globals_.find(callable), tuple));
+    case Meaning::load_from_bytes:
+      return in_call(load_from_bytes(tuple));
+    case Meaning::parameter_class:
+    case Meaning::variable_class:
+      canonical = variable(meaning, tuple);
+      break;
     case Meaning::ordered_dict:
       canonical = ordered_dict(callable, tuple);
       break;
@@ -235,12 +283,183 @@ Result<NodeId> TorchObjects::from_type(NodeId callable, Value arguments) {
   return result;
 }
 
+Result<NodeId> TorchObjects::persistent(NodeId id) {
+  const Value value = tree_.value(id);
+  switch (source_.ids) {
+    case PersistentIds::zip:
+      return tensors_.persistent(id);
+    case PersistentIds::legacy:
+      if (is_module_id(value)) return module_class(value, 1);
+      return tensors_.persistent(id, PersistentIds::legacy);
+    case PersistentIds::tar:
+      return tar_object(value);
+    case PersistentIds::none:
+      break;
+  }
+  return make_error(ErrorCode::persistent_id_malformed,
+                    "a persistent id, which only torch.save writes, in a plain pickle");
+}
+
+// (class, file, source): the class of a whole module, with the code that it was made of.
+Result<NodeId> TorchObjects::module_class(Value id, std::size_t first) {
+  const Value type = id.item(first);
+  if (type.kind() != Kind::global)
+    return make_error(ErrorCode::persistent_id_malformed, "persistent id: its class is no global");
+  if (id.item(first + 2).kind() == Kind::string && !id.item(first + 2).text().empty())
+    ++dropped_sources_;
+  return type.id();
+}
+
+Result<NodeId> TorchObjects::tar_object(Value id) {
+  if (id.kind() == Kind::tuple && id.size() == 3) return module_class(id, 0);
+  const std::string_view text = id.text();
+  std::int64_t key = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), key);
+  if (id.kind() != Kind::string || error != std::errc{} || end != text.data() + text.size())
+    return make_error(ErrorCode::persistent_id_malformed,
+                      "persistent id: wanted the decimal number of a tensor or storage");
+  const std::optional<NodeId> found = find_tar_object(key);
+  if (!found)
+    return make_error(ErrorCode::persistent_id_malformed, "persistent id: ", key,
+                      " is no tensor or storage of the archive");
+  return *found;
+}
+
+bool TorchObjects::name_tar_object(std::int64_t key, NodeId node) {
+  return tar_objects_.try_emplace(key, node).second;
+}
+
+std::optional<NodeId> TorchObjects::find_tar_object(std::int64_t key) const {
+  const auto found = tar_objects_.find(key);
+  return found == tar_objects_.end() ? std::nullopt : std::optional(found->second);
+}
+
+// torch.FloatTensor(storage, offset, sizes, strides)
+Result<NodeId> TorchObjects::typed_tensor(TorchGlobal type, Value arguments) {
+  FLATBED_ASSIGN(const NodeId made, tensors_.rebuild(Meaning::rebuild_tensor, arguments));
+  if (tensors_.torch_dtype(arguments.item(0)) == type.dtype) return made;
+  return make_error(ErrorCode::rebuild_malformed, "a tensor class of torch.",
+                    kTorchDtypes[type.dtype].name, " with a storage of another dtype");
+}
+
+// Parameter(data[, requires_grad]) and Variable(data[, requires_grad, volatile]) of a tensor.
+std::optional<NodeId> TorchObjects::variable(Meaning type, Value arguments) {
+  const std::size_t count = arguments.size();
+  if (count == 0 || count > 3 || arguments.item(0).kind() != Kind::tensor) return std::nullopt;
+  const bool parameter = type == Meaning::parameter_class;
+  const std::optional<bool> wanted =
+      count == 1 ? std::optional(parameter) : arguments.item(1).as_bool();
+  if (!wanted) return std::nullopt;
+  TensorAttributes attributes = arguments.item(0).attributes();
+  attributes.parameter = attributes.parameter || parameter;
+  attributes.requires_grad = *wanted;
+  return tree_.add_tensor(*arguments.item(0).tensor(), attributes);
+}
+
+// The state of
+//   torch.FloatTensor          (storage, offset, sizes, strides)
+//   a Parameter or Variable    (requires_grad, volatile, hooks), or when it was made of nothing
+//                              (data, gradient, hooks, requires_grad, volatile)
+Result<bool> TorchObjects::build(NodeId target, NodeId state_node) {
+  const Value state = tree_.value(state_node);
+  const Value value = tree_.value(target);
+  if (state.kind() != Kind::tuple) return false;
+  if (value.kind() == Kind::tensor) return build_variable(target, state);
+  if (value.kind() != Kind::object) return false;
+  Value type = value.callable();
+  Value arguments = value.arguments();
+  const bool by_new = type.kind() == Kind::global && type.text() == "copyreg" &&
+                      type.qualname() == "__newobj__" && arguments.size() != 0;
+  if (by_new) type = arguments.item(0);
+  if (arguments.size() != (by_new ? 1U : 0U)) return false;
+  const TorchGlobal global = globals_.find(type.id());
+  if (global.meaning == Meaning::typed_tensor_class) {
+    FLATBED_ASSIGN(const NodeId made, typed_tensor(global, state));
+    tree_.become(target, made);
+    return true;
+  }
+  const bool variable_class =
+      global.meaning == Meaning::parameter_class || global.meaning == Meaning::variable_class;
+  if (!variable_class || state.size() != 5) return false;
+  const NodeId data[] = {state.item(0).id(), state.item(3).id()};
+  FLATBED_TRY(tensors_.read_hooks(state.item(2)));
+  const std::optional<NodeId> made = variable(global.meaning, tree_.value(tree_.add_tuple(data)));
+  if (!made)
+    return make_error(ErrorCode::rebuild_malformed,
+                      "wanted (data, gradient, hooks, requires_grad, volatile)");
+  tree_.become(target, *made);
+  return true;
+}
+
+Result<bool> TorchObjects::build_variable(NodeId target, Value state) {
+  if (state.size() != 3 || !state.item(0).as_bool()) return false;
+  const bool requires_grad = *state.item(0).as_bool();
+  FLATBED_TRY(tensors_.read_hooks(state.item(2)));
+  tree_.edit_attributes(target).requires_grad = requires_grad;
+  return true;
+}
+
+// A storage, or anything else that torch.save wrote into the bytes: a stream within the pickle.
+Result<NodeId> TorchObjects::load_from_bytes(Value arguments) {
+  const bool is_bytes = arguments.size() == 1 && arguments.item(0).kind() == Kind::bytes;
+  if (!is_bytes || (arguments.item(0).tensor().value_or(0) & kStorageFlag) != 0)
+    return make_error(ErrorCode::rebuild_malformed, "wanted one bytes object");
+  if (nested_streams_ == kMaxNestedStreams)
+    return make_error(ErrorCode::pickle_limit, "more than ", kMaxNestedStreams,
+                      " streams within each other");
+  const PickleSource bytes = find_bytes(arguments.item(0));
+  const PickleSource outer = source_;
+  const std::size_t places = places_.size();
+  StorageKeys keys = tensors_.exchange_keys(StorageKeys());
+  ++nested_streams_;
+  PickleStream stream(bytes.bytes, bytes.held, bytes.offset);
+  Result<NodeId> root = read_legacy_stream(stream, *this);
+  --nested_streams_;
+  tensors_.exchange_keys(std::move(keys));
+  places_.resize(places);
+  source_ = outer;
+  nested_nbytes_ += stream.pickled_nbytes();
+  if (nested_nbytes_ > kMaxNestedBytes)
+    return make_error(ErrorCode::pickle_limit, "nested pickles of more than ", kMaxNestedBytes,
+                      " bytes");
+  return root;
+}
+
+// The bytes of a bytes object, where they will stay.
+PickleSource TorchObjects::find_bytes(Value bytes) {
+  if (!bytes.tensor()) {
+    const auto place =
+        std::lower_bound(places_.begin(), places_.end(), std::pair(bytes.id(), std::uint64_t{0}));
+    if (place != places_.end() && place->first == bytes.id())
+      return {PersistentIds::legacy,
+              source_.bytes.subspan(static_cast<std::size_t>(place->second), bytes.text().size()),
+              source_.held, source_.offset + place->second};
+    file_.held.emplace_back(bytes.text());
+    return {PersistentIds::legacy, as_bytes(file_.held.back()),
+            static_cast<std::uint32_t>(file_.held.size() - 1), 0};
+  }
+  const TorchTensor& tensor = file_.tensors[*bytes.tensor()];
+  if (tensor.storage == kNoStorage)
+    return {PersistentIds::legacy, as_bytes(file_.held[tensor.held]), tensor.held, 0};
+  const TorchStorage& storage = file_.storages[tensor.storage];
+  if (storage.held != kNotHeld)
+    return {PersistentIds::legacy, held_bytes(file_, tensor), storage.held, storage.stored_offset};
+  // In the file, and so in this pickle: what nested streams hand out lies in the bytes they are in.
+  const auto begin = static_cast<std::size_t>(storage.stored_offset - source_.offset);
+  return {PersistentIds::legacy,
+          source_.bytes.subspan(begin, static_cast<std::size_t>(storage.nbytes)), storage.held,
+          storage.stored_offset};
+}
+
 Result<void> TorchObjects::finish() {
   FLATBED_ASSIGN(const std::vector<bool> reached, check_tree(tree_, file_.tensors.size()));
   drop_unreached(reached);
   if (tensors_.dropped_hooks() != 0)
     file_.notes.push_back(str_cat("backward hooks of ", tensors_.dropped_hooks(),
                                   " tensors are dropped: they are code"));
+  if (dropped_sources_ != 0)
+    file_.notes.push_back(
+        str_cat("the Python source of ", dropped_sources_, " module classes is dropped"));
   return {};
 }
 
@@ -248,9 +467,14 @@ Result<void> TorchObjects::finish() {
 void TorchObjects::drop_unreached(const std::vector<bool>& reached) {
   std::vector<std::uint32_t> numbers(reached.size());
   std::uint32_t kept = 0;
+  std::vector<bool> needed(file_.held.size());  // by the storages of nested streams
+  for (const TorchStorage& storage : file_.storages) {
+    if (storage.held != kNotHeld) needed[storage.held] = true;
+  }
   for (std::size_t i = 0; i < reached.size(); ++i) {
     numbers[i] = kept;
-    if (!reached[i] && file_.tensors[i].storage == kNoStorage)
+    const bool own = file_.tensors[i].storage == kNoStorage;
+    if (!reached[i] && own && !needed[file_.tensors[i].held])
       file_.held[file_.tensors[i].held] = {};
     if (reached[i]) file_.tensors[kept++] = file_.tensors[i];
   }

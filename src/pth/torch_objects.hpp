@@ -7,9 +7,11 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <span>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "flatbed/result.hpp"
@@ -19,6 +21,19 @@
 #include "pth/torch_tensors.hpp"
 
 namespace flatbed::pth {
+
+// Streams within streams: torch writes a storage within a pickle, and that is all.
+inline constexpr int kMaxNestedStreams = 4;
+// Of the pickles in all nested streams of a file together. That of one storage has 200 bytes or so.
+inline constexpr std::uint64_t kMaxNestedBytes = 256ULL << 20;
+
+// The pickle that is run: how it names storages, and where its bytes lie for good.
+struct PickleSource {
+  PersistentIds ids = PersistentIds::zip;
+  std::span<const std::byte> bytes = {};  // empty: nowhere, so that what is kept is copied
+  std::uint32_t held = kNotHeld;          // they lie in TorchFile::held[held], else in the file
+  std::uint64_t offset = 0;               // from this byte on
+};
 
 class TorchObjects {
  public:
@@ -42,8 +57,24 @@ class TorchObjects {
   // no tuple), rebuild_malformed, tensor_out_of_storage, size_overflow, torch_unsupported.
   [[nodiscard]] Result<NodeId> call(NodeId callable, NodeId arguments);
 
-  // Errors: persistent_id_malformed, storage_conflict, size_overflow, torch_unsupported.
-  [[nodiscard]] Result<NodeId> persistent(NodeId id) { return tensors_.persistent(id); }
+  // What a persistent id stands for. Errors: persistent_id_malformed, storage_conflict,
+  // size_overflow, torch_unsupported, tensor_out_of_storage.
+  [[nodiscard]] Result<NodeId> persistent(NodeId id);
+
+  // BUILD, where it says what is in a tensor, as torch wrote them up to 0.3; false: it is something
+  // else. Errors: those of a call.
+  [[nodiscard]] Result<bool> build(NodeId target, NodeId state);
+
+  // Begins another pickle; returns the one before, with which it is gone on with.
+  PickleSource exchange_source(const PickleSource& source) {
+    return std::exchange(source_, source);
+  }
+  // The tensor or storage that a tar's pickle calls `key`; false: that key is taken.
+  bool name_tar_object(std::int64_t key, NodeId node);
+  [[nodiscard]] std::optional<NodeId> find_tar_object(std::int64_t key) const;
+
+  [[nodiscard]] TorchFile& file() { return file_; }
+  [[nodiscard]] TorchTensors& tensors() { return tensors_; }
 
   // Once the tree has its root: checks it and drops tensors that it does not reach.
   // Errors: torch_unsupported (a storage used as a value), pickle_duplicate_key.
@@ -61,6 +92,15 @@ class TorchObjects {
   std::optional<NodeId> layout_named(Value arguments);
   [[nodiscard]] Result<NodeId> parameter(NodeId callable, Value arguments, std::size_t count);
   [[nodiscard]] Result<NodeId> from_type(NodeId callable, Value arguments);
+  [[nodiscard]] Result<NodeId> module_class(Value id, std::size_t first);
+  [[nodiscard]] Result<NodeId> tar_object(Value id);
+  [[nodiscard]] Result<NodeId> typed_tensor(TorchGlobal type, Value arguments);
+  std::optional<NodeId> variable(Meaning type, Value arguments);
+  [[nodiscard]] Result<bool> build_variable(NodeId target, Value state);
+  [[nodiscard]] Result<NodeId> load_from_bytes(Value arguments);
+  PickleSource find_bytes(Value bytes);
+  NodeId add_long_bytes(std::string_view bytes);
+  [[nodiscard]] std::optional<std::uint64_t> source_offset(std::string_view bytes) const;
   void drop_unreached(const std::vector<bool>& reached);
 
   TorchFile& file_;
@@ -68,6 +108,13 @@ class TorchObjects {
   TorchGlobals globals_;
   TorchTensors tensors_;
   NodeId open_set_class_ = kNoNode;  // builtins.set, a node of its own for the sets of add_set()
+  PickleSource source_;
+  // Short bytes objects that lie in source_: node, and offset there. In the order of the nodes.
+  std::vector<std::pair<NodeId, std::uint64_t>> places_;
+  std::map<std::int64_t, NodeId> tar_objects_;
+  int nested_streams_ = 0;  // within each other
+  std::uint64_t nested_nbytes_ = 0;
+  std::uint64_t dropped_sources_ = 0;
 };
 
 }  // namespace flatbed::pth

@@ -121,6 +121,11 @@ Result<void> TorchReader::read_elements(const TorchTensor& tensor, std::uint64_t
 Result<void> TorchReader::read_storage(std::uint32_t index, std::uint64_t offset,
                                        std::span<std::byte> out) {
   const TorchStorage& storage = torch_.storages[index];
+  if (storage.held != kNotHeld) {
+    std::memcpy(out.data(), torch_.held[storage.held].data() + storage.stored_offset + offset,
+                out.size());
+    return {};
+  }
   if (storage.deflated) return inflate(index, offset, out);
   return file_.read_at(storage.stored_offset + offset, out);
 }

@@ -69,20 +69,30 @@ bool is_contiguous(std::span<const std::uint64_t> sizes, std::span<const std::ui
 
 }  // namespace
 
-Result<NodeId> TorchTensors::persistent(NodeId id) {
+Result<NodeId> TorchTensors::persistent(NodeId id, PersistentIds ids) {
   const Value tuple = tree_.value(id);
-  if (tuple.kind() != Kind::tuple || tuple.size() != 5)
-    return malformed_id("wanted a tuple ('storage', class, key, location, count)");
+  const bool legacy = ids == PersistentIds::legacy;
+  if (tuple.kind() != Kind::tuple || tuple.size() != (legacy ? 6 : 5))
+    return malformed_id("wanted a tuple ('storage', class, key, location, count",
+                        legacy ? ", view)" : ")");
   if (tuple.item(0).kind() != Kind::string || tuple.item(0).text() != "storage")
     return malformed_id("its first item is not 'storage'");
-  const TorchGlobal type = globals_.find(tuple.item(1).id());
-  const Value key = tuple.item(2);
-  const Value location = tuple.item(3);
-  const std::optional<std::uint64_t> count = as_count(tuple.item(4));
+  FLATBED_ASSIGN(const NodeId storage,
+                 name_storage({tuple.item(1), tuple.item(2), tuple.item(3), tuple.item(4)}));
+  if (!legacy || tuple.item(5).kind() == Kind::none) return storage;
+  const Value view = tuple.item(5);
+  if (view.kind() != Kind::tuple || view.size() != 3)
+    return malformed_id("its view is no tuple (key, offset, count)");
+  return name_view(storage, {view.item(0), view.item(1), view.item(2)});
+}
+
+Result<NodeId> TorchTensors::name_storage(const StorageText& text) {
+  const TorchGlobal type = globals_.find(text.type.id());
+  const Value key = text.key;
+  const std::optional<std::uint64_t> count = as_count(text.count);
   if (type.meaning != Meaning::storage_class && type.meaning != Meaning::untyped_storage_class) {
-    const Value given = tuple.item(1);
-    return malformed_id(given.kind() == Kind::global
-                            ? quoted(str_cat(given.text(), ".", given.qualname()))
+    return malformed_id(text.type.kind() == Kind::global
+                            ? quoted(str_cat(text.type.text(), ".", text.type.qualname()))
                             : "its class",
                         " is no storage class");
   }
@@ -92,7 +102,7 @@ Result<NodeId> TorchTensors::persistent(NodeId id) {
   if (key.kind() != Kind::string || key.text().empty() ||
       key.text().find('/') != std::string_view::npos)
     return malformed_id("its key is no plain name");
-  if (location.kind() != Kind::string) return malformed_id("its location is no text");
+  if (text.location.kind() != Kind::string) return malformed_id("its location is no text");
   if (!count) return malformed_id("its count is no int from 0 on");
   const std::optional<std::uint64_t> nbytes =
       checked_mul(*count, type.dtype == kNoTorchDtype ? 1 : kTorchDtypes[type.dtype].nbytes);
@@ -100,8 +110,63 @@ Result<NodeId> TorchTensors::persistent(NodeId id) {
     return make_error(ErrorCode::size_overflow, "storage ", quoted(key.text()), ": ", *count,
                       " elements");
   FLATBED_ASSIGN(const std::uint32_t storage, add_storage(key, type.dtype, *nbytes));
-  uses_.push_back({storage, type.dtype, location.id()});
+  return add_use({storage, type.dtype, text.location.id(), 0, *nbytes});
+}
+
+NodeId TorchTensors::add_use(const StorageUse& use) {
+  uses_.push_back(use);
   return tree_.add_bytes_in_tensor(kStorageFlag | static_cast<std::uint32_t>(uses_.size() - 1));
+}
+
+// Up to 0.3 a storage could be part of another; tensors count from its own beginning.
+Result<NodeId> TorchTensors::name_view(NodeId root, const ViewText& text) {
+  StorageUse use = uses_[*tree_.value(root).tensor() & ~kStorageFlag];
+  const std::uint64_t unit = use.dtype == kNoTorchDtype ? 1 : kTorchDtypes[use.dtype].nbytes;
+  const std::optional<std::uint64_t> first = as_count(text.first);
+  const std::optional<std::uint64_t> count = as_count(text.count);
+  if (text.key.kind() != Kind::string || text.key.text().empty() || !first || !count)
+    return malformed_id("its view is no tuple of a text and two ints from 0 on");
+  const std::uint64_t available = use.nbytes / unit;
+  if (!in_bounds(*first, *count, available))
+    return make_error(ErrorCode::tensor_out_of_storage, "the view ", quoted(text.key.text()),
+                      " of ", *count, " elements from ", *first, " leaves storage ",
+                      quoted(std::string_view(file_.storages[use.storage].key)), ", which has ",
+                      available);
+  use.begin += *first * unit;
+  use.nbytes = *count * unit;
+  FLATBED_TRY(check_view_key({std::string(text.key.text()), use.storage, use.begin, use.nbytes}));
+  return add_use(use);
+}
+
+// A view's key always means the same part of the same storage, and is no storage's key.
+Result<void> TorchTensors::check_view_key(const StorageView& view) {
+  const auto number = static_cast<std::uint32_t>(keys_.view_rows.size());
+  const auto there = keys_.views.insert(view.key, number, [&](std::uint32_t n) {
+    return std::string_view(n == number ? view.key : keys_.view_rows[n].key);
+  });
+  const StorageView& known = there ? keys_.view_rows[*there] : view;
+  const bool same =
+      known.storage == view.storage && known.begin == view.begin && known.nbytes == view.nbytes;
+  if (!same || find_storage(view.key))
+    return make_error(ErrorCode::storage_conflict, "the key ", quoted(view.key), " is a view of ",
+                      view.nbytes, " bytes at byte ", view.begin, " of storage ",
+                      quoted(std::string_view(file_.storages[view.storage].key)),
+                      " here and something else before");
+  if (!there) keys_.view_rows.push_back(view);
+  return {};
+}
+
+std::optional<std::uint32_t> TorchTensors::find_storage(std::string_view key) const {
+  return keys_.roots.find(key,
+                          [&](std::uint32_t n) { return std::string_view(file_.storages[n].key); });
+}
+
+std::uint32_t TorchTensors::add_placed(TorchStorage storage) {
+  file_.storages.push_back(std::move(storage));
+  storage_dtypes_.push_back(kNoTorchDtype);
+  first_views_.push_back(kNoTensor);
+  units_.push_back(1);
+  return static_cast<std::uint32_t>(file_.storages.size() - 1);
 }
 
 // The storage of this key, which must always be described in the same way. (torch takes the first
@@ -109,19 +174,27 @@ Result<NodeId> TorchTensors::persistent(NodeId id) {
 Result<std::uint32_t> TorchTensors::add_storage(Value key, std::uint8_t dtype,
                                                 std::uint64_t nbytes) {
   const auto number = static_cast<std::uint32_t>(file_.storages.size());
-  const auto there = storages_.insert(key.text(), number, [&](std::uint32_t n) -> std::string_view {
-    return n == number ? key.text() : std::string_view(file_.storages[n].key);
-  });
+  const auto there =
+      keys_.roots.insert(key.text(), number, [&](std::uint32_t n) -> std::string_view {
+        return n == number ? key.text() : std::string_view(file_.storages[n].key);
+      });
   const std::uint32_t unit =
       dtype == kNoTorchDtype || order_ == ByteOrder::little ? 1 : kTorchDtypes[dtype].unit;
   if (!there) {
+    const auto view_named = [&](std::uint32_t n) {
+      return std::string_view(keys_.view_rows[n].key);
+    };
+    if (keys_.views.find(key.text(), view_named))
+      return make_error(ErrorCode::storage_conflict, "the key ", quoted(key.text()),
+                        " is a storage here and was a view before");
     TorchStorage storage;
     storage.key = key.text();
     storage.nbytes = nbytes;
     storage.swap_unit = unit;
-    file_.storages.push_back(std::move(storage));
-    storage_dtypes_.push_back(dtype);
-    first_views_.push_back(kNoTensor);
+    add_placed(std::move(storage));
+    storage_dtypes_.back() = dtype;
+    units_.back() = dtype == kNoTorchDtype ? 1 : kTorchDtypes[dtype].nbytes;
+    keys_.named.push_back(number);
     return number;
   }
   const TorchStorage& storage = file_.storages[*there];
@@ -263,11 +336,15 @@ Result<void> TorchTensors::check_view(View& view) const {
     last = reach ? checked_add(*last, *reach) : std::nullopt;
     if (!last) return overflow();
   }
-  if (*last >= storage.nbytes / dtype.nbytes)
+  const std::uint64_t available = view.use.nbytes / dtype.nbytes;
+  if (*last >= available)
     return make_error(ErrorCode::tensor_out_of_storage, "a tensor ",
                       shape_text(sizes.data(), sizes.size()), " at offset ", view.offset,
                       " reaches element ", *last, " of storage ", quoted(storage.key),
-                      ", which has ", storage.nbytes / dtype.nbytes);
+                      ", which has ", available);
+  if (view.use.begin % dtype.nbytes != 0)
+    return malformed_call("a tensor of torch.", dtype.name, " in a view at byte ", view.use.begin);
+  view.offset += view.use.begin / dtype.nbytes;  // stays below the storage's own size
   return {};
 }
 

@@ -441,6 +441,8 @@ Result<void> Unpickler::build() {
   if (available() < 2) return underflow(2);
   const NodeId state = pop();
   const Value target = tree_.value(stack_.back());
+  FLATBED_ASSIGN(const bool done, objects_.build(target.id(), state));
+  if (done) return {};
   if (target.kind() != Kind::object) return wrong_type("the target", target.kind(), "an object");
   if (target.state()) return make_error(ErrorCode::pickle_type, "the object has a state already");
   tree_.set_state(target.id(), state);

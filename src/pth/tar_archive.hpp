@@ -1,0 +1,39 @@
+// TarArchive: the members of a tar file of the few that torch.save wrote before 0.1.10, checked.
+// Owns the names. For one thread while it opens; const members are thread-safe.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "flatbed/result.hpp"
+#include "io/file.hpp"
+
+namespace flatbed::pth {
+
+inline constexpr std::size_t kMaxTarMembers = 64;  // torch's have four
+
+struct TarMember {
+  std::string name;
+  std::uint64_t offset = 0;  // of its first byte in the file
+  std::uint64_t nbytes = 0;
+};
+
+class TarArchive {
+ public:
+  // Errors: tar_malformed, unsupported_layout (more members than torch writes), those of
+  // File::read_at.
+  [[nodiscard]] static Result<TarArchive> open(const File& file);
+
+  [[nodiscard]] std::span<const TarMember> members() const noexcept { return members_; }
+  [[nodiscard]] const TarMember* find(std::string_view name) const;  // this exact name, or null
+
+ private:
+  TarArchive() = default;
+  std::vector<TarMember> members_;
+};
+
+}  // namespace flatbed::pth
