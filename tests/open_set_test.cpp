@@ -14,6 +14,7 @@
 #include "flatbed/save.hpp"
 #include "flatbed/verify.hpp"
 #include "support/expect_error.hpp"
+#include "support/legacy_builder.hpp"
 #include "support/temp_dir.hpp"
 #include "support/zip_builder.hpp"
 
@@ -306,6 +307,31 @@ TEST(OpenSetOfTorchFiles, ReadsTensorsAndAliases) {
   EXPECT_EQ(read(*set, "head"), std::string(24, 'x'));
   EXPECT_EQ(read(*set, "norm"), std::string(24, 'y'));
   EXPECT_NE(set->find("embed")->storage, set->find("norm")->storage);
+}
+
+// Shards of different ages, each with keys and held bytes of its own.
+TEST(OpenSetOfTorchFiles, ReadsShardsOfEveryLayout) {
+  const TempDir dir;
+  write_file(dir / "m1.bin",
+             test::legacy_stream({.object = pickle::finish(
+                                      pickle::dict({pickle::text("a"), test::legacy_tensor()}))}));
+  write_file(dir / "m2.bin", torch_shard({"b"}, 'y'));
+  write_file(dir / "m3.bin", test::torch_tar());
+  const std::string storage =
+      test::load_from_bytes(test::nested_storage({.data = std::string(24, 'z')}));
+  write_file(
+      dir / "m4.bin",
+      pickle::finish(pickle::dict({pickle::text("d"), pickle::tensor({.storage = storage})})));
+  write_file(dir / kBinIndex,
+             index_of({"a", "m1.bin", "b", "m2.bin", "tensor", "m3.bin", "d", "m4.bin"}));
+  const auto set = Checkpoint::open(dir.path());
+  ASSERT_OK(set);
+  EXPECT_EQ(set->layout(), Layout::torch_legacy);
+  EXPECT_EQ(names_of(*set), (Names{"a", "b", "tensor", "d"}));
+  EXPECT_EQ(read(*set, "a"), std::string(24, '\1'));
+  EXPECT_EQ(read(*set, "b"), std::string(24, 'y'));
+  EXPECT_EQ(read(*set, "tensor"), std::string(24, '\1'));
+  EXPECT_EQ(read(*set, "d"), std::string(24, 'z'));
 }
 
 TEST(OpenSetOfTorchFiles, NeverOpensPicklesFromASafetensorsIndex) {

@@ -56,16 +56,9 @@ TEST(Sniff, NamesFormatsThatAreNoModelOrNotRead) {
 }
 
 TEST(Sniff, NamesPyTorchLayoutsThatAreNotRead) {
-  std::string tar(1024, '\0');
-  tar.replace(0, 5, "names");
-  tar.replace(257, 6, "ustar\0"s);
   const std::pair<std::string, std::string_view> cases[] = {
-      {"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.\x80\x02M\xe9\x03."s, "legacy"},
-      {tar, "tar"},
-      {"\x18\0\0\0PTMF"s, "mobile"},
+      {"\x18\0\0\0PTMF"s, "state_dict()"},
       {"PYTORCH1", "preview"},
-      {"\x80\x02}q\0."s, "pickle"},
-      {"\x80\x05\x95\x10\0\0\0\0\0\0\0}\x94."s, "pickle"},
   };
   for (const auto& [bytes, what] : cases) {
     const auto found = sniff_bytes(padded(bytes));
@@ -79,6 +72,37 @@ TEST(Sniff, KnowsWhatIsRead) {
   EXPECT_EQ(sniff_bytes("{\"weight_map\":{}}").value(), Content::json);
   EXPECT_EQ(sniff_bytes(" \n\t[1]").value(), Content::json);
   EXPECT_EQ(sniff_bytes("\2\0\0\0\0\0\0\0{}"s).value(), Content::safetensors);
+  std::string tar(1024, '\0');
+  tar.replace(0, 5, "names");
+  tar.replace(257, 6, "ustar\0"s);
+  EXPECT_EQ(sniff_bytes(tar).value(), Content::tar);
+}
+
+TEST(Sniff, KnowsPicklesOfEveryProtocol) {
+  for (const std::string& bytes :
+       {"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.\x80\x02M\xe9\x03."s,
+        "\x80\x02}q\0."s, "\x80\x05\x95\x10\0\0\0\0\0\0\0}\x94."s, "(dp0\nS'a'\np1\nI1\ns."s,
+        "}q\0X\1\0\0\0aq\1K\1s."s, "L119547037146038801333356L\n.I1001\n."s, "N."s,
+        "(lp0\nV"s + std::string(1000, 'v') + "\np1\na."})
+    EXPECT_EQ(sniff_bytes(bytes).value(), Content::pickle) << bytes;
+  EXPECT_ERROR(sniff_bytes("(lp0\nV"s + std::string(1000, 'v') + "\np1\na"), unknown_format)
+      << "no STOP";
+  EXPECT_ERROR(sniff_bytes("(this,is,a,text,not,a,pickle)."), unknown_format);
+}
+
+// A part that holds one tensor alone is a whole zip of torch.save.
+TEST(Sniff, NamesPartsOfDistributedCheckpoints) {
+  const TempDir dir;
+  const std::string zip = "PK\3\4"s + std::string(26, '\0');
+  write_file(dir / "__0_0.distcp", zip);
+  write_file(dir / "__0_0.pth", zip);
+  const auto part = sniff(File::open(dir / "__0_0.distcp").value());
+  EXPECT_ERROR(part, unsupported_layout);
+  EXPECT_NE(part.error().message.find("format_utils.dcp_to_torch_save"), std::string::npos);
+  EXPECT_OK(sniff(File::open(dir / "__0_0.pth").value()));
+  const auto folder = Checkpoint::open(dir.path());
+  EXPECT_ERROR(folder, unsupported_layout);
+  EXPECT_NE(folder.error().message.find("format_utils.dcp_to_torch_save"), std::string::npos);
 }
 
 TEST(Sniff, LeavesBrokenSafetensorsToTheirRules) {

@@ -223,6 +223,8 @@ std::optional<NodeId> TorchObjects::encoded(Value arguments) {
     return std::nullopt;
   const std::string_view text = arguments.item(0).text();
   const std::string_view codec = arguments.item(1).text();
+  if (text.size() > decodable_nbytes_) return std::nullopt;  // one text, decoded again and again
+  decodable_nbytes_ -= text.size();
   std::string bytes;
   if (is_latin1(codec))
     return to_latin1(text, bytes) ? std::optional(add_bytes(bytes)) : std::nullopt;
@@ -281,6 +283,11 @@ Result<NodeId> TorchObjects::from_type(NodeId callable, Value arguments) {
   attributes.parameter = attributes.parameter || type_meaning == Meaning::parameter_class;
   if (has_state) attributes.state = arguments.item(3).id();
   return result;
+}
+
+void TorchObjects::begin_pickle(std::uint64_t nbytes) {
+  decodable_nbytes_ += nbytes;
+  if (nested_streams_ == 0) max_nested_nbytes_ += nbytes * kMaxNestedRatio;
 }
 
 Result<NodeId> TorchObjects::persistent(NodeId id) {
@@ -419,9 +426,9 @@ Result<NodeId> TorchObjects::load_from_bytes(Value arguments) {
   places_.resize(places);
   source_ = outer;
   nested_nbytes_ += stream.pickled_nbytes();
-  if (nested_nbytes_ > kMaxNestedBytes)
-    return make_error(ErrorCode::pickle_limit, "nested pickles of more than ", kMaxNestedBytes,
-                      " bytes");
+  if (nested_nbytes_ > max_nested_nbytes_)
+    return make_error(ErrorCode::pickle_limit, "nested pickles of more than ", max_nested_nbytes_,
+                      " bytes, ", kMaxNestedRatio, " times what they are in");
   return root;
 }
 
@@ -434,6 +441,7 @@ PickleSource TorchObjects::find_bytes(Value bytes) {
       return {PersistentIds::legacy,
               source_.bytes.subspan(static_cast<std::size_t>(place->second), bytes.text().size()),
               source_.held, source_.offset + place->second};
+    nested_nbytes_ += bytes.text().size();
     file_.held.emplace_back(bytes.text());
     return {PersistentIds::legacy, as_bytes(file_.held.back()),
             static_cast<std::uint32_t>(file_.held.size() - 1), 0};

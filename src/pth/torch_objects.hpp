@@ -24,8 +24,11 @@ namespace flatbed::pth {
 
 // Streams within streams: torch writes a storage within a pickle, and that is all.
 inline constexpr int kMaxNestedStreams = 4;
-// Of the pickles in all nested streams of a file together. That of one storage has 200 bytes or so.
-inline constexpr std::uint64_t kMaxNestedBytes = 256ULL << 20;
+// The pickles of all nested streams together, for each byte of the one that they are in: each
+// stream stands there once, and may hold others.
+inline constexpr std::uint64_t kMaxNestedRatio = kMaxNestedStreams;
+// Bytes that texts are decoded to, beyond the size of the pickles that hold them.
+inline constexpr std::uint64_t kFreeDecodedBytes = 64 * 1024;
 
 // The pickle that is run: how it names storages, and where its bytes lie for good.
 struct PickleSource {
@@ -64,6 +67,9 @@ class TorchObjects {
   // BUILD, where it says what is in a tensor, as torch wrote them up to 0.3; false: it is something
   // else. Errors: those of a call.
   [[nodiscard]] Result<bool> build(NodeId target, NodeId state);
+
+  // A pickle of this size is run: it may take memory and time in proportion.
+  void begin_pickle(std::uint64_t nbytes);
 
   // Begins another pickle; returns the one before, with which it is gone on with.
   PickleSource exchange_source(const PickleSource& source) {
@@ -114,6 +120,8 @@ class TorchObjects {
   std::map<std::int64_t, NodeId> tar_objects_;
   int nested_streams_ = 0;  // within each other
   std::uint64_t nested_nbytes_ = 0;
+  std::uint64_t max_nested_nbytes_ = 0;
+  std::uint64_t decodable_nbytes_ = kFreeDecodedBytes;
   std::uint64_t dropped_sources_ = 0;
 };
 

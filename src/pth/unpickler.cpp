@@ -41,6 +41,7 @@ Result<void> check_name(std::string_view name) {
 }  // namespace
 
 Result<NodeId> Unpickler::run() {
+  objects_.begin_pickle(reader_.remaining());
   while (!stopped_) {
     if (auto read = reader_.next(); !read) [[unlikely]]
       return with_context(reader_.place(), std::move(read).error());

@@ -12,6 +12,7 @@ import hashlib
 import json
 import math
 import os
+import pickle
 import sys
 
 try:
@@ -193,6 +194,9 @@ class Same:
 # ---- converted files ----------------------------------------------------------------------------
 
 def load_pth(path):
+    if os.path.basename(path).startswith("pickled_"):
+        with open(path, "rb") as file:
+            return pickle.load(file)
     return torch.load(path, map_location="cpu", weights_only=False)
 
 

@@ -13,7 +13,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 FIXTURES = os.path.join(os.path.dirname(HERE), "fixtures")
 
 # What flatbed refuses by name for now.
-REFUSED = {"legacy", "quantized"}
+REFUSED = {"quantized"}
 
 # What `flatbed verify` says of files that the safetensors library saved again, by exit status.
 STATES = {

@@ -134,9 +134,9 @@ TEST(TorchZip, OtherZipsAreNamed) {
   script.push_back({.name = "archive/constants.pkl", .data = "x"});
   EXPECT_EQ(message(script), "unsupported_layout: a TorchScript archive; in ");
   EXPECT_EQ(message({{.name = "p/.data/extern_modules", .data = ""}}),
-            "unsupported_layout: a torch.package archive");
+            "unsupported_layout: a torch.package archive, w");
   EXPECT_EQ(message({{.name = "m/archive_format", .data = "pt2"}}),
-            "unsupported_layout: a torch.export archive");
+            "unsupported_layout: a torch.export archive (.p");
   EXPECT_EQ(message({{.name = "arr_0.npy", .data = "x"}}),
             "unsupported_layout: a NumPy .npz archive");
   EXPECT_EQ(message({{.name = "word/document.xml", .data = "x"}}),
