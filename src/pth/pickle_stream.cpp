@@ -13,7 +13,7 @@ namespace flatbed::pth {
 namespace {
 
 constexpr std::uint64_t kFirstWindow = 64 * 1024;
-constexpr std::uint64_t kSmallWindow = 4096;  // around a number between storages
+constexpr std::uint64_t kSmallWindow = 16 * 1024;  // around a number between storages
 
 // The bytes up to and with STOP; nothing: it lies further on. Frames are left to who runs the
 // pickle: they do not change where it stops.
@@ -36,7 +36,7 @@ Error truncated(std::uint64_t wanted, std::uint64_t left) {
 
 }  // namespace
 
-Result<std::span<const std::byte>> PickleStream::peek(std::uint64_t nbytes) {
+Result<std::span<const std::byte>> PickleStream::peek(std::uint64_t nbytes, std::uint64_t ahead) {
   const auto wanted = static_cast<std::size_t>(std::min(nbytes, remaining()));
   if (file_ == nullptr) return bytes_.subspan(static_cast<std::size_t>(position_), wanted);
   const std::uint64_t window_end = window_begin_ + window_.size();
@@ -50,20 +50,20 @@ Result<std::span<const std::byte>> PickleStream::peek(std::uint64_t nbytes) {
           static_cast<std::size_t>(position_ - window_begin_), wanted);
     std::memmove(window_.data(), window_.data() + (window_.size() - kept), kept);
   }
-  window_.resize(wanted);
+  window_.resize(static_cast<std::size_t>(std::min(std::max(nbytes, ahead), remaining())));
   window_begin_ = position_;
   if (auto read = file_->read_at(begin_ + position_ + kept, std::span(window_).subspan(kept));
       !read) {
     window_.clear();
     return std::move(read).error();
   }
-  return std::span<const std::byte>(window_);
+  return std::span<const std::byte>(window_).first(wanted);
 }
 
 Result<std::span<const std::byte>> PickleStream::next_pickle() {
   for (std::uint64_t wanted = kFirstWindow;; wanted *= 2) {
     wanted = std::min(wanted, kMaxStreamPickle);
-    FLATBED_ASSIGN(const std::span<const std::byte> bytes, peek(wanted));
+    FLATBED_ASSIGN(const std::span<const std::byte> bytes, peek(wanted, wanted));
     const bool complete = bytes.size() == remaining();
     FLATBED_ASSIGN(const std::optional<std::size_t> end, find_stop(bytes, complete));
     if (end) {
@@ -79,8 +79,7 @@ Result<std::span<const std::byte>> PickleStream::next_pickle() {
 
 Result<std::span<const std::byte>> PickleStream::next_bytes(std::size_t nbytes) {
   if (nbytes > remaining()) return truncated(nbytes, remaining());
-  FLATBED_ASSIGN(const std::span<const std::byte> bytes,
-                 peek(std::max<std::uint64_t>(nbytes, kSmallWindow)));
+  FLATBED_ASSIGN(const std::span<const std::byte> bytes, peek(nbytes, kSmallWindow));
   position_ += nbytes;
   return bytes.first(nbytes);
 }

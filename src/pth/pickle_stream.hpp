@@ -50,8 +50,9 @@ class PickleStream {
   [[nodiscard]] std::uint64_t pickled_nbytes() const noexcept { return pickled_nbytes_; }
 
  private:
-  // The next `nbytes` bytes, or what is left.
-  [[nodiscard]] Result<std::span<const std::byte>> peek(std::uint64_t nbytes);
+  // The next `nbytes` bytes, or what is left. Where they are not in the window, it is filled with
+  // `ahead` bytes, if that is more.
+  [[nodiscard]] Result<std::span<const std::byte>> peek(std::uint64_t nbytes, std::uint64_t ahead);
 
   const File* file_ = nullptr;
   std::span<const std::byte> bytes_;

@@ -419,6 +419,26 @@ TEST(PlainPickle, DecodedTextsAreBoundedTogether) {
   EXPECT_EQ(decoded(1000), 1u);
 }
 
+TEST(PlainPickle, NoPrefixAndNoFlippedBitDoesHarm) {
+  const string encoded =
+      call(global("torch.storage", "_load_from_bytes"), as_latin1(nested_storage()) + "\x85");
+  const string good =
+      finish(list({nested_tensor(load_from_bytes(nested_storage())), nested_tensor(encoded)}));
+  ASSERT_OK(read_bytes(good));
+  for (std::size_t size = 0; size < good.size(); ++size)
+    EXPECT_FALSE(read_bytes(good.substr(0, size))) << size;
+  for (std::size_t bit = 0; bit < good.size() * 8; ++bit) {
+    string bad = good;
+    bad[bit / 8] = static_cast<char>(bad[bit / 8] ^ 1 << bit % 8);
+    const auto file = read_bytes(bad);
+    for (const TorchStorage& storage : file ? file->storages : std::vector<TorchStorage>()) {
+      const std::uint64_t size =
+          storage.held == kNotHeld ? bad.size() : file->held[storage.held].size();
+      EXPECT_TRUE(in_bounds(storage.stored_offset, storage.stored_nbytes, size)) << bit;
+    }
+  }
+}
+
 TEST(PlainPickle, TheMetadataOfADistributedCheckpointIsNamed) {
   const string metadata = global("torch.distributed.checkpoint.metadata", "Metadata");
   const auto result = read_bytes(finish(metadata + ")\x81}b"));
