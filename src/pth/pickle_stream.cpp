@@ -1,7 +1,6 @@
 #include "pth/pickle_stream.hpp"
 
 #include <algorithm>
-#include <cstring>
 #include <optional>
 
 #include "base/checked.hpp"
@@ -48,7 +47,7 @@ Result<std::span<const std::byte>> PickleStream::peek(std::uint64_t nbytes, std:
     if (kept >= wanted)
       return std::span<const std::byte>(window_).subspan(
           static_cast<std::size_t>(position_ - window_begin_), wanted);
-    std::memmove(window_.data(), window_.data() + (window_.size() - kept), kept);
+    std::copy(window_.end() - static_cast<std::ptrdiff_t>(kept), window_.end(), window_.begin());
   }
   window_.resize(static_cast<std::size_t>(std::min(std::max(nbytes, ahead), remaining())));
   window_begin_ = position_;
