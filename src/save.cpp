@@ -5,12 +5,12 @@
 #include <utility>
 
 #include "base/bytes.hpp"
-#include "base/checked.hpp"
 #include "base/str_cat.hpp"
 #include "io/atomic_file.hpp"
 #include "io/name_index.hpp"
 #include "safetensors/header_write.hpp"
 #include "save_data.hpp"
+#include "save_source.hpp"
 #include "tree_json.hpp"
 
 namespace flatbed {
@@ -21,45 +21,12 @@ using safetensors::MetadataPair;
 using safetensors::NewHeader;
 using safetensors::SealTensor;
 
-Result<std::uint64_t> source_nbytes(const SaveItem& item) {
-  const auto* memory = std::get_if<std::span<const std::byte>>(&item.from);
-  if (memory != nullptr) return memory->size();
-  const auto& ref = *std::get_if<TensorRef>(&item.from);
-  if (ref.tensor >= ref.checkpoint.tensors().size()) {
-    return make_error(ErrorCode::invalid_argument, "tensor ", quoted(item.name),
-                      ": comes from tensor ", ref.tensor, " of a checkpoint that has ",
-                      ref.checkpoint.tensors().size());
-  }
-  return ref.checkpoint.tensors()[ref.tensor].nbytes;
-}
-
-// What dtype and shape take, when that is whole bytes and fits 64 bits. Multiplied in the order in
-// which readers do it: for some of them [2^40, 2^40, 0] overflows.
-std::optional<std::uint64_t> shape_nbytes(const SaveItem& item) {
-  std::uint64_t elements = 1;
-  for (const std::uint64_t dimension : item.shape) {
-    const std::optional<std::uint64_t> product = checked_mul(elements, dimension);
-    if (!product) return std::nullopt;
-    elements = *product;
-  }
-  const std::optional<std::uint64_t> nbits = checked_mul(elements, bits(item.dtype));
-  if (!nbits || *nbits % 8 != 0) return std::nullopt;
-  return *nbits / 8;
-}
-
 // The items as the header sees them, once their bytes fit their shapes.
 Result<std::vector<SealTensor>> describe_items(const SavePlan& plan) {
   std::vector<SealTensor> tensors;
   tensors.reserve(plan.items.size());
   for (const SaveItem& item : plan.items) {
-    FLATBED_ASSIGN(const std::uint64_t nbytes, source_nbytes(item));
-    const std::optional<std::uint64_t> wanted = shape_nbytes(item);
-    if (wanted != nbytes) {
-      return make_error(ErrorCode::shape_mismatch, "tensor ", quoted(item.name), ": ", nbytes,
-                        " bytes are given, ", name(item.dtype), " ",
-                        shape_text(item.shape.data(), item.shape.size()), " needs ",
-                        wanted ? str_cat(*wanted) : "a number of whole bytes below 2^61");
-    }
+    FLATBED_ASSIGN(const std::uint64_t nbytes, item_nbytes(item));
     tensors.push_back({item.name, item.dtype, item.shape, nbytes});
   }
   return tensors;

@@ -107,10 +107,24 @@ void add_convert_choices(CLI::App& convert, CommandLine::Parsed& parsed) {
                    "Permit a header above 25,000,000 bytes, which some readers refuse");
 }
 
+void add_convert_to_torch(CLI::App& convert, CommandLine::Parsed& parsed) {
+  ConvertOptions& options = parsed.convert;
+  CLI::Option* conversion = convert.add_flag(
+      "--allow-conversion", options.allow_conversion,
+      "To a PyTorch file: replace what weights_only=True refuses (numpy arrays by tensors, numpy "
+      "scalars and paths by Python's, namespaces and the like by dict) and say so");
+  convert
+      .add_flag("--unsafe-objects", options.unsafe_objects,
+                "To a PyTorch file: keep such objects; it loads with weights_only=False only")
+      ->excludes(conversion);
+  convert.add_flag("--keep-device", options.keep_device,
+                   "To a PyTorch file: tensors load where they were when saved, not on the cpu");
+}
+
 void add_convert(CLI::App& app, CommandLine::Parsed& parsed) {
   ConvertOptions& options = parsed.convert;
-  CLI::App* convert =
-      app.add_subcommand("convert", "Write checkpoints as aligned and sealed .safetensors files");
+  CLI::App* convert = app.add_subcommand(
+      "convert", "Write checkpoints as aligned and sealed .safetensors files, or for torch.load");
   convert->add_option("IN", options.paths, "IN... or IN OUT, see below")->required()->type_name("");
   convert->add_option("--out-dir", options.out_dir, "Write there; made when it does not exist")
       ->type_name("DIR");
@@ -118,20 +132,27 @@ void add_convert(CLI::App& app, CommandLine::Parsed& parsed) {
       ->check(CLI::Range(1U, kMaxJobs))
       ->capture_default_str();
   add_convert_choices(*convert, parsed);
+  add_convert_to_torch(*convert, parsed);
   convert->add_flag("--sidecar", options.sidecar,
                     "Change no .safetensors file: write its seal beside it, FILE.flatbed.json");
   convert->add_flag("--dry-run", options.dry_run, "Say what would be done, write nothing");
   convert->add_flag("--no-sync", parsed.no_sync,
                     "Do not wait for the disk: faster, and the output"
                     " may not survive a power cut");
-  convert->add_flag("--force", options.force,
-                    "Redo what is up to date; replace OUT also when IN is a .safetensors file");
+  convert->add_flag(
+      "--force", options.force,
+      "Redo what is up to date; replace OUT also when IN is a .safetensors file or OUT "
+      "a PyTorch file");
   convert->add_flag("--quiet", options.quiet, "Print nothing but errors");
   convert->add_flag("--json", parsed.as_json, "Print one JSON object at the end");
   convert->footer(
       "Which file goes where:\n"
       "  convert IN                   beside IN, with the extension .safetensors\n"
       "  convert IN OUT               two paths of which the second ends in .safetensors\n"
+      "  convert IN OUT               OUT ends in .pth .pt .bin .ckpt, and IN does not or OUT is "
+      "not\n"
+      "                               there yet: a PyTorch file, for weights_only=True and "
+      "mmap=True\n"
       "  convert IN IN...             any other several paths: each beside its input\n"
       "  convert IN... --out-dir DIR  each into DIR, with the extension .safetensors\n"
       "  convert --sidecar IN...      FILE.flatbed.json beside each FILE\n"

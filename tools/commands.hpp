@@ -56,6 +56,9 @@ struct ConvertOptions {
   bool allow_expansion = false;
   bool allow_large_header = false;
   bool sidecar = false;
+  bool allow_conversion = false;  // these three: of outputs that are PyTorch files
+  bool unsafe_objects = false;
+  bool keep_device = false;
   bool sync = true;
   bool force = false;
   bool quiet = false;

@@ -28,6 +28,7 @@ class ConvertRun {
         output_(output),
         talks_(!options.quiet && options.form == Form::text),
         progress_(options.dry_run ? "planning" : "converting", plan_.jobs.size(), talks_),
+        announced_(plan_.jobs.size()),
         outcomes_(plan_.jobs.size()) {}
 
   ExitCode run() {
@@ -52,11 +53,14 @@ class ConvertRun {
   void work() {
     for (std::size_t i = next_++; i < plan_.jobs.size() && !interrupted(); i = next_++) {
       ConvertWatch watch;
-      watch.announce = [this, i](const Outcome& outcome) { announce(plan_.jobs[i], outcome); };
+      watch.announce = [this, i](const Outcome& outcome) {
+        announced_[i] = outcome.notes.size();
+        announce(plan_.jobs[i], outcome);
+      };
       watch.progress = [this, i](const Progress& done) { progress_.update(i, done); };
       outcomes_[i] = convert_one(plan_.jobs[i], options_, plan_.batch, watch);
       progress_.finish(i);
-      finished(plan_.jobs[i], outcomes_[i]);
+      finished(i);
     }
   }
 
@@ -69,29 +73,38 @@ class ConvertRun {
       text += fmt::format("{}: keeps everything; --select {} would keep the weights alone\n", input,
                           outcome.weights);
     }
-    for (const std::string& note : outcome.notes) {
-      text += fmt::format("{}: note: {}\n", input, safe_text(note));
-    }
-    print(text);
+    print(text + notes_text(job, outcome, 0));
   }
 
-  void finished(const ConvertJob& job, const Outcome& outcome) {
+  static std::string notes_text(const ConvertJob& job, const Outcome& outcome, std::size_t first) {
+    std::string text;
+    for (std::size_t i = first; i < outcome.notes.size(); ++i) {
+      text += fmt::format("{}: note: {}\n", path_text(job.input), safe_text(outcome.notes[i]));
+    }
+    return text;
+  }
+
+  void finished(std::size_t i) {
+    const ConvertJob& job = plan_.jobs[i];
+    const Outcome& outcome = outcomes_[i];
     if (outcome.error) {
       const std::lock_guard lock(mutex_);
       progress_.clear();
       print_error(*outcome.error);
     }
     if (!talks_ || outcome.status == Status::failed) return;
-    print(fmt::format("{}: {}\n", path_text(job.output), result_text(outcome)));
+    print(notes_text(job, outcome, announced_[i]) +
+          fmt::format("{}: {}\n", path_text(job.output), result_text(job, outcome)));
   }
 
-  std::string result_text(const Outcome& outcome) const {
+  static std::string result_text(const ConvertJob& job, const Outcome& outcome) {
     if (outcome.status == Status::skipped) return "skipped: valid, and newer than the input";
     if (outcome.status == Status::planned) {
       return fmt::format("would be written: {}, {}", count_text(outcome.tensors, "tensor"),
                          size_text(outcome.nbytes));
     }
-    const std::string seal = outcome.report.content.empty()
+    const std::string seal = job.torch ? "a PyTorch file"
+                             : outcome.report.content.empty()
                                  ? "unsealed"
                                  : fmt::format("sealed, content {}", outcome.report.content);
     return fmt::format("written: {}, {}, {}, {:.1f} s", count_text(outcome.tensors, "tensor"),
@@ -183,7 +196,8 @@ class ConvertRun {
   ProgressLine progress_;
   std::mutex mutex_;  // of output_ and standard error
   std::atomic<std::size_t> next_{0};
-  std::vector<Outcome> outcomes_;  // each written by the worker that took the job
+  std::vector<std::size_t> announced_;  // how many of its notes were printed, as below
+  std::vector<Outcome> outcomes_;       // each written by the worker that took the job
 };
 
 Result<void> make_out_dir(const ConvertOptions& options) {

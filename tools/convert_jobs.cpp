@@ -1,7 +1,10 @@
 #include "convert_jobs.hpp"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
+#include <algorithm>
+#include <array>
 #include <map>
 #include <string>
 
@@ -14,12 +17,18 @@ namespace fs = std::filesystem;
 
 constexpr std::string_view kExtension = ".safetensors";
 constexpr std::string_view kIndexExtension = ".index.json";
+constexpr std::array<std::string_view, 4> kTorchExtensions{".pth", ".pt", ".bin", ".ckpt"};
 
 Error usage(std::string message) { return {ErrorCode::invalid_argument, std::move(message)}; }
 
 bool names_directory(const fs::path& path) {
   std::error_code ignored;
   return fs::is_directory(path, ignored);
+}
+
+bool has_torch_name(const fs::path& path) {
+  return std::find(kTorchExtensions.begin(), kTorchExtensions.end(), path.extension().native()) !=
+         kTorchExtensions.end();
 }
 
 bool is_there(const fs::path& path) {
@@ -56,10 +65,14 @@ Result<fs::path> output_beside(const fs::path& input) {
   return input.parent_path() / output_name(input);
 }
 
-// Two paths of which the second is meant as an output.
+// Two paths of which the second is meant as an output. Of two PyTorch files that are both there
+// both are inputs: `convert *.pth` must not destroy the second.
 bool is_in_out(const ConvertOptions& options) {
-  return options.paths.size() == 2 && options.out_dir.empty() && !options.sidecar &&
-         options.paths[1].extension() == kExtension;
+  if (options.paths.size() != 2 || !options.out_dir.empty() || options.sidecar) return false;
+  const fs::path& in = options.paths[0];
+  const fs::path& out = options.paths[1];
+  if (out.extension() == kExtension) return true;
+  return has_torch_name(out) && (!has_torch_name(in) || !is_there(out));
 }
 
 // Mistakes that would otherwise surface as a missing input.
@@ -68,8 +81,8 @@ Result<void> check_last_path(const ConvertOptions& options) {
   const bool elsewhere = options.sidecar || !options.out_dir.empty();
   if (elsewhere || options.paths.size() == 1 || is_there(last)) return {};
   if (options.paths.size() == 2) {
-    return usage(fmt::format("{} does not exist; as an output its name must end in {}",
-                             path_text(last), kExtension));
+    return usage(fmt::format("{} does not exist; as an output its name must end in {}, or in {}",
+                             path_text(last), kExtension, fmt::join(kTorchExtensions, " ")));
   }
   if (last.extension() != kExtension) return {};
   return usage(fmt::format("{} does not exist; several inputs have no one output: use --out-dir",
@@ -112,7 +125,8 @@ Result<void> check_in_out(const ConvertOptions& options) {
         fmt::format("{} is a directory: use --out-dir {}", path_text(out), path_text(out)));
   }
   // `convert *.safetensors` with two files must not destroy the second.
-  if (in.extension() == kExtension && is_there(out) && !options.force) {
+  const bool precious = in.extension() == kExtension || has_torch_name(out);
+  if (precious && is_there(out) && !options.force) {
     return usage(fmt::format("{} exists: --force replaces it by what is in {}", path_text(out),
                              path_text(in)));
   }
@@ -131,19 +145,35 @@ Result<void> check_sidecar(const ConvertOptions& options) {
       "--force, --quiet and --json go with it");
 }
 
+// Some options are about PyTorch files alone, and one about all others.
+Result<void> check_torch(const ConvertOptions& options, bool torch) {
+  if (options.allow_conversion && options.unsafe_objects)
+    return usage("--allow-conversion and --unsafe-objects exclude each other");
+  if (torch && options.expand_aliases)
+    return usage("--expand-aliases is not for PyTorch files, in which tensors share their bytes");
+  const bool chosen = options.allow_conversion || options.unsafe_objects || options.keep_device;
+  if (torch || !chosen) return {};
+  return usage(fmt::format(
+      "--allow-conversion, --unsafe-objects and --keep-device go with an OUT that ends in {}",
+      fmt::join(kTorchExtensions, " ")));
+}
+
 }  // namespace
 
 Result<ConvertJobs> plan_jobs(const ConvertOptions& options) {
   FLATBED_TRY(check_sidecar(options));
+  const bool in_out = is_in_out(options);
+  const bool torch = in_out && has_torch_name(options.paths[1]);
+  FLATBED_TRY(check_torch(options, torch));
   ConvertJobs plan;
-  if (is_in_out(options)) {
+  if (in_out) {
     FLATBED_TRY(check_in_out(options));
-    plan.jobs.push_back({options.paths[0], options.paths[1]});
+    plan.jobs.push_back({options.paths[0], options.paths[1], torch});
   } else {
     FLATBED_TRY(check_last_path(options));
     for (const fs::path& input : options.paths) {
       FLATBED_ASSIGN(fs::path output, output_for(input, options));
-      plan.jobs.push_back({input, std::move(output)});
+      plan.jobs.push_back({input, std::move(output), false});
     }
     plan.batch = plan.jobs.size() > 1 || !options.out_dir.empty();
   }

@@ -3,6 +3,8 @@
 //
 //   flatbed convert a.pth                       writes a.safetensors beside it
 //   flatbed convert a.pth b.safetensors         two paths, the second ends in .safetensors: IN OUT
+//   flatbed convert a.safetensors b.pth         the second ends in .pth, .pt, .bin or .ckpt and is
+//                                               not there, or the first does not: IN OUT
 //   flatbed convert a.pth b.pth c.pth           writes one .safetensors beside each
 //   flatbed convert a.pth b.pth --out-dir DIR   writes DIR/a.safetensors, DIR/b.safetensors
 //   flatbed convert --sidecar a.safetensors     writes a.safetensors.flatbed.json
@@ -19,6 +21,7 @@ namespace flatbed::tool {
 struct ConvertJob {
   std::filesystem::path input;
   std::filesystem::path output;
+  bool torch = false;  // the output is a PyTorch file, else a safetensors file or a sidecar
 };
 
 struct ConvertJobs {

@@ -10,6 +10,7 @@
 #include "describe.hpp"
 #include "flatbed/checkpoint.hpp"
 #include "flatbed/convert.hpp"
+#include "flatbed/save_torch.hpp"
 #include "format_text.hpp"
 #include "interrupt.hpp"
 
@@ -61,7 +62,8 @@ bool is_done(const ConvertJob& job, const Checkpoint& input, const ConvertOption
   }
   // A sidecar is read with the file that it seals.
   const Result<Checkpoint> output = Checkpoint::open(options.sidecar ? job.input : job.output);
-  return output && (!options.seal || output->seal() == SealState::sealed);
+  const bool plain = job.torch || !options.seal;
+  return output && (plain || output->seal() == SealState::sealed);
 }
 
 Result<Checkpoint> choose(const Checkpoint& input, const ConvertOptions& options,
@@ -88,6 +90,21 @@ SaveOptions save_options(const ConvertOptions& options, const ConvertWatch& watc
   return save;
 }
 
+Result<void> write_torch(const ConvertJob& job, const SavePlan& plan, const ConvertOptions& options,
+                         const ConvertWatch& watch, Outcome& outcome) {
+  SaveTorchOptions torch;
+  torch.file = save_options(options, watch);
+  torch.keep_device = options.keep_device;
+  torch.unsafe_objects = options.unsafe_objects     ? UnsafeObjects::keep
+                         : options.allow_conversion ? UnsafeObjects::convert
+                                                    : UnsafeObjects::refuse;
+  FLATBED_ASSIGN(SaveTorchReport report, save_torch(job.output, plan, torch));
+  outcome.report = std::move(report.file);
+  outcome.notes.insert(outcome.notes.end(), report.notes.begin(), report.notes.end());
+  outcome.status = options.dry_run ? Status::planned : Status::converted;
+  return {};
+}
+
 Result<void> convert_data(const ConvertJob& job, const Checkpoint& input,
                           const ConvertOptions& options, const ConvertWatch& watch,
                           Outcome& outcome) {
@@ -97,6 +114,10 @@ Result<void> convert_data(const ConvertJob& job, const Checkpoint& input,
   FLATBED_ASSIGN(const SavePlan plan,
                  make_plan(chosen, {.expand_aliases = options.expand_aliases,
                                     .allow_expansion = options.allow_expansion}));
+  if (job.torch) {
+    watch.announce(outcome);
+    return write_torch(job, plan, options, watch, outcome);
+  }
   // Every flatbed key belongs to a seal, so that a plain file can hold none of them.
   if (!options.seal && (plan.tree.size() != 0 || !plan.aliases.empty())) {
     outcome.notes.push_back(
@@ -170,6 +191,12 @@ Outcome convert_one(const ConvertJob& job, const ConvertOptions& options, bool s
     outcome.error = about(job.input, std::move(done).error());
     if (outcome.error->code == ErrorCode::expansion_refused) {
       outcome.error->message += "; --allow-expansion permits it";
+    }
+    if (outcome.error->code == ErrorCode::weights_only_refused) {
+      outcome.error->message +=
+          options.allow_conversion
+              ? "; --unsafe-objects keeps it"
+              : "; --allow-conversion replaces some, --unsafe-objects keeps all";
     }
   }
   if (outcome.status == Status::converted) note_report(options, outcome);

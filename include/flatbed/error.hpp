@@ -141,6 +141,8 @@
   X(170, tree_not_representable, "the structure cannot be written as a tree")                                    \
   X(171, header_over_limit, "the header would be longer than readers accept")                                    \
   X(172, shape_mismatch, "an item's bytes do not fit its dtype and shape")                                       \
+  X(173, weights_only_refused, "torch.load(weights_only=True) refuses an object of this kind")                   \
+  X(174, not_in_torch, "PyTorch has no such tensor or text")                                                     \
   /* 180-189: devices */                                                                                         \
   X(180, device_unavailable, "no usable device or driver")                                                       \
   X(181, device_error, "the device reported an error")                                                           \

@@ -3,7 +3,7 @@
 // Reading at rising offsets inflates each byte once. Reading elsewhere goes on from the nearest of
 // at most 64 kept states, which stand 16 MiB apart (further in larger records), so that a jump
 // costs a bounded amount of work. Owns its buffers and states, borrows the file, which must outlive
-// it. Move-only, for one thread at a time. This is the only unit that includes zlib.h.
+// it. Move-only, for one thread at a time.
 #pragma once
 
 #include <cstddef>

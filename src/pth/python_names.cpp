@@ -57,6 +57,7 @@ constexpr std::array kModules{
     ModuleRow{"urllib2", "urllib.request"},
     ModuleRow{"anydbm", "dbm"},
     ModuleRow{"_abcoll", "collections.abc"},
+    // From here on only old names are read: these modules became parts of others.
     ModuleRow{"cPickle", "pickle"},
     ModuleRow{"_elementtree", "xml.etree.ElementTree"},
     ModuleRow{"FileDialog", "tkinter.filedialog"},
@@ -112,6 +113,7 @@ constexpr std::array kNames{
     NameRow{{"multiprocessing", "BufferTooShort"}, {"multiprocessing.context", "BufferTooShort"}},
     NameRow{{"multiprocessing", "ProcessError"}, {"multiprocessing.context", "ProcessError"}},
     NameRow{{"multiprocessing", "TimeoutError"}, {"multiprocessing.context", "TimeoutError"}},
+    // From here on only old names are read.
     NameRow{{"__builtin__", "basestring"}, {"builtins", "str"}},
     NameRow{{"exceptions", "StandardError"}, {"builtins", "Exception"}},
     NameRow{{"UserDict", "UserDict"}, {"collections", "UserDict"}},
@@ -131,6 +133,21 @@ PythonName python3_name(PythonName old) noexcept {
     if (row.python2 == old.module) return {row.python3, old.name};
   }
   return old;
+}
+
+// As CPython chooses, so that its files and ours have the same names.
+PythonName python2_name(PythonName name) noexcept {
+  const auto returns = [name](PythonName old) { return python3_name(old) == name; };
+  for (const NameRow& row : kNames) {
+    if (row.python2 == PythonName{"__builtin__", "basestring"}) break;
+    if (row.python3 == name && returns(row.python2)) return row.python2;
+  }
+  for (const ModuleRow& row : kModules) {
+    if (row.python2 == "cPickle") break;
+    const PythonName old{row.python2, name.name};
+    if (row.python3 == name.module && returns(old)) return old;
+  }
+  return name;
 }
 
 }  // namespace flatbed::pth

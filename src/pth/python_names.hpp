@@ -16,4 +16,7 @@ struct PythonName {
 // Python 3's name for what an old pickle calls `old`.
 [[nodiscard]] PythonName python3_name(PythonName old) noexcept;
 
+// What a pickle of protocol 2 calls Python 3's `name`: python3_name() gives it back.
+[[nodiscard]] PythonName python2_name(PythonName name) noexcept;
+
 }  // namespace flatbed::pth

@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import resource
+import zipfile
 
 import inputs
 import writer
@@ -96,6 +97,50 @@ class ConvertTest(ToolTest):
         self.assert_error(result, "expansion_refused", "e.pth", "--allow-expansion")
         self.assertEqual(self.names(), ["e.pth"])
         self.run_tool("convert", "e.pth", "--allow-expansion", "--dry-run")
+
+    def test_a_torch_file_is_written_for_out_that_ends_in_pth(self):
+        text = self.run_tool("convert", self.plain(), "b.pth").stdout
+        self.assertIn("b.pth: written", text)
+        self.assertIn("a PyTorch file", text)
+        with zipfile.ZipFile(self.path("b.pth")) as archive:
+            self.assertIsNone(archive.testzip())
+            self.assertEqual(archive.namelist()[:2], ["archive/data.pkl", "archive/byteorder"])
+            self.assertEqual(archive.namelist()[-1], "archive/version")
+            self.assertEqual(archive.read("archive/version"), b"3\n")
+            self.assertIn(b"abc", [archive.read(name) for name in archive.namelist()])
+        self.assertEqual(self.run_raw("cat", "b.pth", "a").stdout, b"abc")
+
+    def test_a_torch_file_goes_there_and_back(self):
+        self.run_tool("convert", self.lightning(), "a.safetensors")
+        for out in ("b.pth", "b.pt", "b.bin", "b.ckpt"):
+            self.run_tool("convert", "a.safetensors", out)
+            self.assertEqual(self.run_tool("ls", "--tree", out).stdout.splitlines()[1:],
+                             self.run_tool("ls", "--tree", "model.ckpt").stdout.splitlines()[1:])
+        self.run_tool("convert", "a.safetensors", "c.pth", "--select", "state_dict")
+        names = [tensor["name"] for tensor in self.run_json("ls", "c.pth")["tensors"]]
+        self.assertTrue(names and not any(name.startswith("state_dict") for name in names), names)
+
+    def test_a_torch_file_is_replaced_by_force_alone(self):
+        self.run_tool("convert", self.plain(), "b.pth")
+        result = self.run_tool("convert", "a.safetensors", "b.pth", expect=USAGE)
+        self.assert_error(result, "invalid_argument", "b.pth", "--force")
+        self.run_tool("convert", "--force", "a.safetensors", "b.pth")
+
+    def test_options_of_torch_files_need_one(self):
+        for option in ("--allow-conversion", "--unsafe-objects", "--keep-device"):
+            result = self.run_tool("convert", option, self.plain(), "b.safetensors", expect=USAGE)
+            self.assert_error(result, "invalid_argument", option, ".pth")
+        result = self.run_tool("convert", "--expand-aliases", "a.safetensors", "b.pth", expect=USAGE)
+        self.assert_error(result, "invalid_argument", "--expand-aliases")
+
+    def test_what_weights_only_refuses_is_named_or_converted(self):
+        inputs.write_torch(self.path("n.pth"), {"w": inputs.Tensor([2], [1, 2]), "s": frozenset([3])})
+        result = self.run_tool("convert", "n.pth", "o.pth", expect=FAILURE)
+        self.assert_error(result, "weights_only_refused", "'s'", "builtins.frozenset", "--allow-conversion")
+        self.assertEqual(self.names(), ["n.pth"])
+        text = self.run_tool("convert", "--allow-conversion", "n.pth", "o.pth").stdout
+        self.assertIn("note: builtins.frozenset became set: at 's'", text)
+        self.run_tool("convert", "--unsafe-objects", "n.pth", "p.pth")
 
     def test_a_sidecar_leaves_the_file_as_it_is(self):
         before = self.path(self.plain()).read_bytes()
@@ -191,7 +236,7 @@ class GrammarTest(ToolTest):
         self.assertEqual((report["exit_code"], report["error"]["name"]), (USAGE, "invalid_argument"))
 
     def test_an_output_that_is_not_named_safetensors(self):
-        self.assert_error(self.refused(self.torch("a.pth"), "b.bin"), "invalid_argument", "b.bin", ".safetensors")
+        self.assert_error(self.refused(self.torch("a.pth"), "b.onnx"), "invalid_argument", "b.onnx", ".safetensors", ".bin")
 
     def test_several_inputs_with_one_output(self):
         result = self.refused(self.torch("a.pth"), self.torch("b.pth"), "c.safetensors")

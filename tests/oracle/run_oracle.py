@@ -44,6 +44,27 @@ def convert_all(flatbed, work):
     return count
 
 
+def convert_back(flatbed, work):
+    """Every converted file as a .pth again; returns how many of them hold objects that
+    weights_only refuses."""
+    unsafe = 0
+    for name in ("made", "torch1", "torch2"):
+        folder, out = (os.path.join(work, part, name) for part in ("converted", "back"))
+        os.makedirs(out)
+        for file in sorted(os.listdir(folder)):
+            convert = [flatbed, "convert", "--quiet", os.path.join(folder, file)]
+            back = os.path.splitext(file)[0] + ".pth"
+            done = subprocess.run(convert + [os.path.join(out, back)], stderr=subprocess.PIPE,
+                                  text=True, check=False)
+            if done.returncode == 0:
+                continue
+            assert "[weights_only_refused]" in done.stderr, done.stderr
+            subprocess.run(convert + ["--unsafe-objects", os.path.join(out, "unsafe-" + back)],
+                           check=True)
+            unsafe += 1
+    return unsafe
+
+
 def check_states(flatbed, folder):
     wrong = 0
     for name, expected in STATES.items():
@@ -64,6 +85,8 @@ def main():
     if made.returncode:
         sys.exit(made.returncode)
     print(f"converted {convert_all(flatbed, work)} files", flush=True)
+    print(f"converted back, {convert_back(flatbed, work)} with objects that weights_only refuses",
+          flush=True)
     subprocess.run(judge + ["compare", work], check=True)
     sys.exit(1 if check_states(flatbed, os.path.join(work, "saved_again")) else 0)
 

@@ -1,0 +1,48 @@
+// save_torch(): the same plans that save() writes, as the zip files that torch.save writes.
+//
+//   FLATBED_ASSIGN(const SavePlan plan, make_plan(checkpoint));
+//   FLATBED_ASSIGN(const SaveTorchReport report, save_torch("out.pth", plan));
+//
+// torch 1.13 and later load them, with weights_only=True and mmap=True where they have it. Tensors
+// that are one, or share their bytes, do so again. The plan's tree is the object that torch.load
+// gives; without one it is a dict of all names and aliases. Metadata has no place in such files.
+// Written to a temporary file, synced and renamed, as by save(); memory is bounded in the same way,
+// by 64 MiB and 1 KiB per tensor, beside the pickle itself.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "flatbed/save.hpp"
+
+namespace flatbed {
+
+// What becomes of objects that torch.load(weights_only=True) refuses.
+enum class UnsafeObjects : std::uint8_t {
+  refuse,   // an error that names the object and its place
+  convert,  // numpy arrays become tensors, numpy scalars Python's, paths str, namespaces and
+            // subclasses of dict dict, frozenset set, deque list; other objects are refused
+  keep,     // written as they are: the file then loads with weights_only=False only
+};
+
+struct SaveTorchOptions {
+  SaveOptions file;  // seal and allow_large_header say nothing here
+  UnsafeObjects unsafe_objects = UnsafeObjects::refuse;
+  // Every tensor where it was when saved; false: on the cpu, so that any machine loads the file.
+  bool keep_device = false;
+};
+
+struct SaveTorchReport {
+  SaveReport file;
+  std::vector<std::string> notes;  // what was converted or left out, one sentence each
+};
+
+// Blocking; may be called from several threads for different targets. Errors: those of save(), and
+// weights_only_refused, not_in_torch (a dtype or name that PyTorch has not), tree_not_representable
+// (a tuple that contains itself), limit_exceeded; these name the place in the tree.
+[[nodiscard]] Result<SaveTorchReport> save_torch(const std::filesystem::path& path,
+                                                 const SavePlan& plan,
+                                                 const SaveTorchOptions& options = {});
+
+}  // namespace flatbed

@@ -1,0 +1,24 @@
+// What torch.load(weights_only=True) accepts: the names that torch 2.6 to 2.14 allow without being
+// asked, and what may be done with each. Pure functions, thread-safe.
+#pragma once
+
+#include <string_view>
+
+#include "flatbed/value.hpp"
+
+namespace flatbed::pth {
+
+// torch.sparse_coo and its like, which pickles name by a call.
+[[nodiscard]] bool is_layout(std::string_view module, std::string_view name) noexcept;
+
+// Whether a class, function or dtype may be named.
+[[nodiscard]] bool allows_global(std::string_view module, std::string_view name) noexcept;
+
+// Whether the object's own call, items, pairs and state are accepted; its parts are not looked at.
+[[nodiscard]] bool allows_object(Value object);
+
+// The class of an object that a call of `cls.__new__` or copyreg's _reconstructor makes; else what
+// is called.
+[[nodiscard]] Value class_of(Value object);
+
+}  // namespace flatbed::pth
