@@ -180,6 +180,12 @@ class TorchBackend(PlainBackend):
         "F8_E5M2FNUZ": "float8_e5m2fnuz",
     }  # fmt: skip
     QUANTIZED = {"qint8": "int8", "quint8": "uint8", "qint32": "int32"}
+    STORAGES = {
+        "Double": "float64", "Float": "float32", "Half": "float16", "BFloat16": "bfloat16", "Long": "int64",
+        "Int": "int32", "Short": "int16", "Char": "int8", "Byte": "uint8", "Bool": "bool", "ComplexFloat": "complex64",
+        "ComplexDouble": "complex128", "QInt8": "qint8", "QUInt8": "quint8", "QInt32": "qint32",
+        "QUInt4x2": "quint4x2", "QUInt2x4": "quint2x4",
+    }  # fmt: skip
 
     def __init__(self):
         import torch
@@ -191,6 +197,25 @@ class TorchBackend(PlainBackend):
             self.numpy = PlainBackend()
         self.array, self.scalar = self.numpy.array, self.numpy.scalar
         self.constructors = {("torch", "Size"): torch.Size, ("torch", "device"): torch.device}
+        self._add_tensor_makers()
+
+    def _add_tensor_makers(self):
+        """Torch's own functions for tensors that are not one block, and its storages."""
+        for name in ("_rebuild_sparse_tensor", "_rebuild_nested_tensor", "_rebuild_meta_tensor_no_storage",
+                     "_rebuild_parameter", "_rebuild_parameter_with_state"):  # fmt: skip
+            if hasattr(self.torch._utils, name):
+                self.constructors[("torch._utils", name)] = getattr(self.torch._utils, name)
+        # torch 1.9 to 1.13 had a function of its own for CSR
+        sparse = self.torch._utils._rebuild_sparse_tensor
+        self.constructors[("torch._utils", "_rebuild_sparse_csr_tensor")] = sparse
+        if hasattr(self.torch.Tensor, "untyped_storage"):
+            self.constructors[("torch.storage", "UntypedStorage")] = lambda tensor: tensor.untyped_storage()
+            for name, dtype in self.STORAGES.items():
+                self.constructors[("torch", name + "Storage")] = self._typed_storage(getattr(self.torch, dtype))
+
+    def _typed_storage(self, dtype):
+        make = self.torch.storage.TypedStorage
+        return lambda tensor: make(wrap_storage=tensor.untyped_storage(), dtype=dtype, _internal=True)
 
     def constant(self, module, qualname):
         value = getattr(self.torch, qualname, None) if module == "torch" else None
@@ -201,6 +226,8 @@ class TorchBackend(PlainBackend):
         name = attributes.get("dtype") or self.NAMES.get(info.dtype, "")
         dtype = getattr(self.torch, self.QUANTIZED.get(name, name), None)
         quantizer = attributes.get("quant", ())
+        if name in PACKED and len(quantizer) == 4 and isinstance(dtype, self.torch.dtype):
+            return self._packed(storage, dtype, attributes["shape"], quantizer)
         if not isinstance(dtype, self.torch.dtype) or name in PACKED or (name in self.QUANTIZED) != bool(quantizer):
             return super().tensor(info, storage, attributes)  # a type that this torch does not have
         shape = info.shape[:-1] if name in COMPLEX else info.shape
@@ -234,6 +261,14 @@ class TorchBackend(PlainBackend):
                 return tensor
             expected *= size
         return self.torch.empty_strided(tensor.shape, stride, dtype=tensor.dtype).copy_(tensor)
+
+    def _packed(self, storage, dtype, shape, quantizer):
+        """Several elements in a byte. Torch makes such tensors for each channel only."""
+        _, scales, zero_points, axis = quantizer
+        make = self.torch._empty_per_channel_affine_quantized
+        tensor = make(shape, scales=scales, zero_points=zero_points, axis=axis, dtype=dtype)
+        tensor.untyped_storage().copy_(self._flat(storage).untyped_storage())
+        return tensor
 
     def _quantized(self, integers, scheme, scale, zero_point, axis=None):
         if axis is None:
@@ -352,6 +387,8 @@ class Builder:
             known = bool(args) and any(args[0] is known for known in self.classes.values())
             return (lambda: args[0].__new__(*args)) if known else None
         build = self.constructors.get(name)
+        if name in self.backend.constructors and any(isinstance(arg, (Object, Tensor)) for arg in args):
+            return None  # made of parts that are not known themselves
         return None if build is None else lambda: build(*args)
 
     def inert(self, parts, args, own):

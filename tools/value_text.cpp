@@ -6,6 +6,7 @@
 
 #include "element_text.hpp"
 #include "format_text.hpp"
+#include "python_text.hpp"
 
 namespace flatbed::tool {
 namespace {
@@ -29,6 +30,13 @@ std::string tensor_node_text(Value value, std::span<const TensorInfo> tensors) {
   if (attributes.parameter) text += " parameter";
   if (attributes.requires_grad) text += " requires_grad";
   if (!attributes.device.empty()) text += fmt::format(" {}", safe_text(attributes.device));
+  if (attributes.shape) text += fmt::format(" {}", shape_text(*attributes.shape));
+  if (attributes.quantizer != kNoNode) {
+    const Value quantizer = value.node(attributes.quantizer);
+    if (quantizer.kind() == Kind::tuple && quantizer.size() != 0 &&
+        quantizer.item(0).kind() == Kind::global)
+      text += fmt::format(" {}", safe_text(quantizer.item(0).qualname()));
+  }
   if (attributes.state != kNoNode) text += " with Python attributes";
   return text;
 }
@@ -67,7 +75,7 @@ std::string leaf_text(Value value, std::span<const TensorInfo> tensors) {
     case Kind::bytes:
       return bytes_text(value, tensors);
     case Kind::global:
-      return class_name(value);
+      return short_name(value);
     case Kind::scalar:
       return scalar_text(value.text(), value.raw());
     case Kind::tensor:
@@ -101,11 +109,87 @@ std::optional<std::string> items_text(Value list, const TextContext& context, in
   return out;
 }
 
+std::optional<std::string> pairs_text(Value dict, const TextContext& context, int depth);
+
+// "1, 2" of `count` values.
+template <typename At>
+std::optional<std::string> run_text(std::size_t count, At at, const TextContext& context,
+                                    int depth) {
+  std::string out;
+  for (std::size_t i = 0; i < count; ++i) {
+    const std::optional<std::string> text = small_text(at(i), context, depth + 1);
+    if (!text) return std::nullopt;
+    out += (i == 0 ? "" : ", ") + *text;
+    if (columns(out) > kLineColumns) return std::nullopt;
+  }
+  return out;
+}
+
+// "lr=0.001, name='x'" of an object's attributes.
+std::optional<std::string> state_text(Value state, const TextContext& context, int depth) {
+  if (state.kind() != Kind::dict || (context.shared && context.shared(state.id())))
+    return std::nullopt;
+  std::string out;
+  for (std::size_t i = 0; i < state.size(); ++i) {
+    const Value key = state.key(i);
+    const std::optional<std::string> text = small_text(state.item(i), context, depth + 1);
+    if (key.kind() != Kind::string || !text) return std::nullopt;
+    out += fmt::format("{}{}={}", i == 0 ? "" : ", ", key_text(key), *text);
+    if (columns(out) > kLineColumns) return std::nullopt;
+  }
+  return out;
+}
+
+// "{1, 2}" and "frozenset({1})".
+std::optional<std::string> set_text(Value object, const TextContext& context, int depth) {
+  const std::string name = short_name(object);
+  if ((name != "set" && name != "frozenset") || object.arguments().size() != 1 ||
+      object.arguments().item(0).kind() != Kind::list)
+    return std::nullopt;
+  const Value list = object.arguments().item(0);
+  if (context.shared && context.shared(list.id())) return std::nullopt;
+  if (list.size() == 0) return name + "()";
+  const std::optional<std::string> items = items_text(list, context, depth);
+  if (!items) return std::nullopt;
+  return name == "set" ? fmt::format("{{{}}}", *items) : fmt::format("frozenset({{{}}})", *items);
+}
+
+// As Python writes it: Class(arguments, [items], {pairs}, attribute=value).
 std::optional<std::string> small_object_text(Value object, const TextContext& context, int depth) {
-  if (object.size() != 0 || object.appended_size() != 0 || object.state()) return std::nullopt;
-  const std::optional<std::string> arguments = items_text(object.arguments(), context, depth);
-  if (!arguments || columns(*arguments) > kLineColumns) return std::nullopt;
-  return fmt::format("{}({})", class_name(object), *arguments);
+  if (std::optional<std::string> text = known_text(object)) return text;
+  const Value arguments = object.arguments();
+  std::vector<std::optional<std::string>> parts;
+  if (object.size() == 0 && object.appended_size() == 0 && !object.state()) {
+    if (std::optional<std::string> text = set_text(object, context, depth)) return text;
+  }
+  std::size_t first = is_instance(object) ? 1 : 0;
+  if (const std::optional<std::string> moment = moment_text(object)) {
+    parts.push_back(moment);
+    first = 1;
+  }
+  if (arguments.size() > first) {
+    parts.push_back(run_text(
+        arguments.size() - first, [&](std::size_t i) { return arguments.item(first + i); }, context,
+        depth));
+  }
+  if (object.appended_size() != 0) {
+    const auto items = run_text(
+        object.appended_size(), [&](std::size_t i) { return object.appended(i); }, context, depth);
+    parts.push_back(items ? std::optional("[" + *items + "]") : std::nullopt);
+  }
+  if (object.size() != 0) {
+    const std::optional<std::string> pairs = pairs_text(object, context, depth);
+    parts.push_back(pairs ? std::optional("{" + *pairs + "}") : std::nullopt);
+  }
+  if (const std::optional<Value> state = object.state())
+    parts.push_back(state_text(*state, context, depth));
+  std::string out;
+  for (const std::optional<std::string>& part : parts) {
+    if (!part) return std::nullopt;
+    if (!part->empty()) out += (out.empty() ? "" : ", ") + *part;
+  }
+  if (columns(out) > kLineColumns) return std::nullopt;
+  return fmt::format("{}({})", short_name(object), out);
 }
 
 // "lr: 0.1, nesterov: False" when the pairs fit a line.
@@ -167,7 +251,7 @@ std::vector<Entry> entries(Value container) {
   }
   if (kind == Kind::object) {
     const Value arguments = container.arguments();
-    for (std::size_t i = 0; i < arguments.size(); ++i) {
+    for (std::size_t i = is_instance(container) ? 1 : 0; i < arguments.size(); ++i) {
       out.push_back({fmt::format("argument {}", i), arguments.item(i)});
     }
     for (std::size_t i = 0; i < container.appended_size(); ++i) {
@@ -202,7 +286,7 @@ std::string head_text(Value container) {
       break;
   }
   const std::size_t held = container.size() + container.appended_size();
-  return held == 0 ? class_name(container) : fmt::format("{} ({})", class_name(container), held);
+  return held == 0 ? short_name(container) : fmt::format("{} ({})", short_name(container), held);
 }
 
 std::string class_name(Value value) {

@@ -149,8 +149,8 @@ class ValueTree {
   // Every node that holds tensor t now holds numbers[t].
   void renumber_tensors(std::span<const std::uint32_t> numbers);
   TensorAttributes& edit_attributes(NodeId tensor);  // valid until the next add
-  // Makes an object node what another node is, which may not be used again. A pickle refers to some
-  // tensors before it says what is in them.
+  // Makes an object or bytes node what another node is, which may not be used again. A pickle
+  // refers to some tensors before it says what is in them.
   void become(NodeId object, NodeId other);
 
  private:
@@ -168,7 +168,7 @@ class ValueTree {
     std::uint32_t small = 0;  // boolean; length of text; tensor index; index into runs_ or objects_
     std::uint64_t large = 0;  // integer; bits of real; offset of text; index into attributes_
   };
-  // Texts of globals, arrays and scalars are the string nodes right before them.
+  // Texts of globals and scalars are string nodes before them, that of an array is node `large`.
   static constexpr std::uint64_t kInTensor =
       ~std::uint64_t{0};  // bytes: their contents are a tensor
   static constexpr std::uint64_t kNoAttributes =

@@ -151,7 +151,7 @@ std::string_view Value::text() const {
     case Kind::scalar:
       return tree_->text_at(id_ - 2);
     case Kind::array:
-      return tree_->text_at(id_ - 1);
+      return tree_->text_at(static_cast<NodeId>(tree_->nodes_[id_].large));
     default:
       return {};
   }
@@ -261,8 +261,8 @@ NodeId ValueTree::add_tensor(std::uint32_t tensor, const TensorAttributes& attri
 }
 
 NodeId ValueTree::add_array(std::uint32_t tensor, std::string_view typestr) {
-  add_text(Kind::string, typestr);
-  return add(Kind::array, tensor, 0);
+  const NodeId text = add_text(Kind::string, typestr);
+  return add(Kind::array, tensor, text);
 }
 
 NodeId ValueTree::add_scalar(std::string_view typestr, std::string_view bytes) {
@@ -289,7 +289,7 @@ void ValueTree::set_items(NodeId dict_or_object, std::span<const NodeId> keys_an
 }
 
 void ValueTree::set_state(NodeId object, NodeId state) {
-  assert(nodes_[object].kind == Kind::object);
+  assert(nodes_[object].kind == Kind::object || nodes_[object].kind == Kind::bytes);
   objects_[nodes_[object].small].state = state;
 }
 
@@ -319,9 +319,11 @@ void ValueTree::renumber_tensors(std::span<const std::uint32_t> numbers) {
   }
 }
 
-void ValueTree::become(NodeId object, NodeId other) {
-  assert(nodes_[object].kind == Kind::object && nodes_[other].kind != Kind::global);
-  nodes_[object] = nodes_[other];
+void ValueTree::become(NodeId object_or_bytes, NodeId other) {
+  assert(nodes_[object_or_bytes].kind == Kind::object ||
+         nodes_[object_or_bytes].kind == Kind::bytes);
+  assert(nodes_[other].kind != Kind::global && nodes_[other].kind != Kind::scalar);
+  nodes_[object_or_bytes] = nodes_[other];
 }
 
 TensorAttributes& ValueTree::edit_attributes(NodeId tensor) {

@@ -1,5 +1,6 @@
 // Tensors, numpy arrays and numpy scalars in a pickle.
-#include <algorithm>
+#include <charconv>
+#include <system_error>
 
 #include "base/str_cat.hpp"
 #include "pth/numpy_scalar.hpp"
@@ -9,17 +10,43 @@ namespace flatbed::pth {
 
 namespace {
 
-bool is_quantized(const TorchForm& form) {
-  return kTorchDtypes[form.dtype].stored_as == StoredAs::quantized;
-}
+bool is_quantized(const TorchForm& form) { return is_quantized(kTorchDtypes[form.dtype]); }
 
 // torch's dtypes without a storage class of their own lie in bytes, and need the third function.
 bool is_typed(const TorchForm& form) { return !kTorchDtypes[form.dtype].storage.empty(); }
+
+// A call and nothing more.
+bool is_bare(Value object) {
+  return object.size() == 0 && object.appended_size() == 0 && !object.state();
+}
 
 std::string_view rebuild_function(const TorchForm& form) {
   return is_quantized(form) ? "_rebuild_qtensor"
          : is_typed(form)   ? "_rebuild_tensor_v2"
                             : "_rebuild_tensor_v3";
+}
+
+constexpr std::string_view kNumpyKinds = "biufcSUVMm";
+
+struct NumpyUnit {
+  std::string_view name = "generic";
+  std::int64_t count = 1;
+};
+
+// "[25s]" at the end of a date's typestr. Nothing: it is malformed.
+std::optional<NumpyUnit> numpy_unit(std::string_view typestr) {
+  const std::size_t begin = typestr.find('[');
+  if (begin == std::string_view::npos) return NumpyUnit();
+  if (begin < 3) return std::nullopt;
+  const bool dated = typestr[1] == 'M' || typestr[1] == 'm';
+  std::string_view unit = typestr.substr(begin + 1);
+  if (!dated || !unit.ends_with(']')) return std::nullopt;
+  unit.remove_suffix(1);
+  NumpyUnit found;
+  const auto [end, error] = std::from_chars(unit.data(), unit.data() + unit.size(), found.count);
+  if (end != unit.data() && (error != std::errc{} || found.count < 1)) return std::nullopt;
+  found.name = unit.substr(static_cast<std::size_t>(end - unit.data()));
+  return found.name.empty() ? std::nullopt : std::optional(found);
 }
 
 constexpr std::string_view kUtils = "torch._utils";
@@ -43,9 +70,7 @@ Result<TorchForm> TreePickler::form_of(std::uint32_t number,
 Result<void> TreePickler::tensor(Value value) {
   const TensorAttributes& attributes = value.attributes();
   FLATBED_ASSIGN(const TorchForm form, form_of(*value.tensor(), attributes));
-  if (is_quantized(form) && attributes.quantizer == kNoNode)
-    return fail(ErrorCode::not_in_torch, "a tensor of torch.", kTorchDtypes[form.dtype].name,
-                " without a quantizer");
+  FLATBED_TRY(check_quantizer(attributes, form));
   push({{.what = Do::emit, .op = Op::reduce}, {.what = Do::remember, .node = value.id()}});
   if (attributes.state != kNoNode) {
     push({{.what = Do::value, .node = attributes.state}, {.what = Do::emit, .op = Op::tuple}});
@@ -55,6 +80,13 @@ Result<void> TreePickler::tensor(Value value) {
   push({{.what = Do::finish_tensor, .node = value.id()}});
   if (is_quantized(form)) push({{.what = Do::value, .node = attributes.quantizer}});
   return tensor_head(*value.tensor(), attributes, form);
+}
+
+Result<void> TreePickler::check_quantizer(const TensorAttributes& attributes,
+                                          const TorchForm& form) const {
+  if (!is_quantized(form) || attributes.quantizer != kNoNode) return {};
+  return fail(ErrorCode::not_in_torch, "a tensor of torch.", kTorchDtypes[form.dtype].name,
+              " without a quantizer");
 }
 
 // Up to the strides of the innermost tensor.
@@ -70,12 +102,82 @@ Result<void> TreePickler::tensor_head(std::uint32_t number, const TensorAttribut
   }
   out_.global(kUtils, rebuild_function(form));
   if (with_state && !attributes.parameter) out_.global("torch", "Tensor");
+  tensor_arguments(number, attributes, form);
+  return {};
+}
+
+void TreePickler::tensor_arguments(std::uint32_t number, const TensorAttributes& attributes,
+                                   const TorchForm& form) {
   out_.op(Op::mark);
-  storage(number, attributes, form);
+  storage(number, attributes, is_typed(form) ? form.dtype : kNoTorchDtype);
   out_.unsigned_integer(0);
   counts(form.sizes);
   counts(form.strides);
-  return {};
+}
+
+// _rebuild_from_type_v2(function, class, (tensor), state): with the arguments that the function
+// makes the tensor of. False: another object.
+Result<bool> TreePickler::subclass(Value value) {
+  const Value callable = value.callable();
+  const Value arguments = value.arguments();
+  const bool from_type = callable.kind() == Kind::global && callable.text() == "torch._tensor" &&
+                         callable.qualname() == "_rebuild_from_type_v2" && is_bare(value) &&
+                         arguments.size() == 4;
+  if (!from_type || arguments.item(2).kind() != Kind::tuple || arguments.item(2).size() != 1 ||
+      arguments.item(2).item(0).kind() != Kind::tensor)
+    return false;
+  const Value type = arguments.item(1);
+  const Value inner = arguments.item(2).item(0);
+  const TensorAttributes& attributes = inner.attributes();
+  if (type.kind() != Kind::global)
+    return fail(ErrorCode::not_in_torch, "a tensor whose class is no global is not written");
+  if (attributes.parameter || attributes.state != kNoNode)
+    return fail(ErrorCode::not_in_torch, "a tensor of the subclass ", full_name(type),
+                " that is also a Parameter or has a state of its own is not written");
+  FLATBED_ASSIGN(const TorchForm form, form_of(*inner.tensor(), attributes));
+  FLATBED_TRY(check_quantizer(attributes, form));
+  FLATBED_TRY(named(callable.text(), callable.qualname()));
+  out_.op(Op::mark);
+  out_.global(kUtils, rebuild_function(form));
+  FLATBED_TRY(named(type.text(), type.qualname()));
+  tensor_arguments(*inner.tensor(), attributes, form);
+  push({{.what = Do::finish_tensor, .node = inner.id()},
+        {.what = Do::value, .node = arguments.item(3).id()},
+        {.what = Do::emit, .op = Op::tuple},
+        {.what = Do::emit, .op = Op::reduce},
+        {.what = Do::remember, .node = value.id()}});
+  if (is_quantized(form)) push({{.what = Do::value, .node = attributes.quantizer}});
+  return true;
+}
+
+// A storage as a value, a call of its class with one tensor, has a persistent id. False: another
+// object.
+Result<bool> TreePickler::storage_value(Value value) {
+  const Value callable = value.callable();
+  const Value arguments = value.arguments();
+  const std::uint8_t type =
+      callable.text() == "torch" ? torch_dtype_of_storage(callable.qualname()) : kNoTorchDtype;
+  const bool untyped =
+      callable.text() == "torch.storage" && callable.qualname() == "UntypedStorage";
+  if (callable.kind() != Kind::global || (type == kNoTorchDtype && !untyped)) return false;
+  const bool of_tensor =
+      is_bare(value) && arguments.size() == 1 && arguments.item(0).kind() == Kind::tensor;
+  if (!of_tensor) {
+    return fail(ErrorCode::not_in_torch, "a ", full_name(callable),
+                " of something other than one tensor is not written");
+  }
+  const std::uint32_t number = *arguments.item(0).tensor();
+  const StoredTensor& stored = tensors_[number];
+  const Dtype wanted = untyped ? Dtype::u8 : kTorchDtypes[type].dtype;
+  const bool pair = !untyped && kTorchDtypes[type].stored_as == StoredAs::pair;
+  if (stored.dtype != wanted || stored.shape.size() != (pair ? 2 : 1) ||
+      (pair && stored.shape[1] != 2))
+    return fail(ErrorCode::not_in_torch, "a ", full_name(callable), " of a tensor ",
+                name(stored.dtype), " ", shape_text(stored.shape.data(), stored.shape.size()),
+                " is not written");
+  storage(number, arguments.item(0).attributes(), type);
+  remember(value.id());
+  return true;
 }
 
 // What follows the strides, or the quantizer.
@@ -98,17 +200,17 @@ void TreePickler::finish_plain(const TorchForm& form, bool requires_grad) {
 
 // ('storage', class, key, location, number of elements), or of bytes where there is no class.
 void TreePickler::storage(std::uint32_t number, const TensorAttributes& attributes,
-                          const TorchForm& form) {
-  const TorchDtype& dtype = kTorchDtypes[form.dtype];
-  const bool typed = is_typed(form);
-  const std::uint32_t key = storage_key(number, typed ? form.dtype : kNoTorchDtype);
+                          std::uint8_t type) {
+  const bool typed = type != kNoTorchDtype;
+  const std::uint32_t key = storage_key(number, type);
   const bool keeps = options_.keep_device && !attributes.device.empty();
   out_.op(Op::mark);
   out_.constant("storage");
-  out_.global(typed ? "torch" : "torch.storage", typed ? dtype.storage : "UntypedStorage");
+  out_.global(typed ? "torch" : "torch.storage",
+              typed ? kTorchDtypes[type].storage : "UntypedStorage");
   out_.text(str_cat(key));
   out_.constant(keeps ? std::string_view(attributes.device) : "cpu");
-  out_.unsigned_integer(typed ? form.numel : tensors_[number].nbytes);
+  out_.unsigned_integer(tensors_[number].nbytes / (typed ? kTorchDtypes[type].nbytes : 1));
   out_.op(Op::tuple).op(Op::binpersid);
 }
 
@@ -200,40 +302,56 @@ Result<void> TreePickler::array_as_is(Value value) {
   out_.op(Op::mark);
   out_.unsigned_integer(1);
   counts(shape);
-  numpy_dtype(value.text());
+  FLATBED_TRY(numpy_dtype(value.text()));
   out_.boolean(false);
   out_.bytes(content);
   out_.op(Op::tuple).op(Op::build);
   return {};
 }
 
-// numpy.dtype("f8", False, True), then the state (3, "<", None, None, None, -1, -1, 0). Other types
-// than numbers are whole in the first argument.
-void TreePickler::numpy_dtype(std::string_view typestr) {
-  const bool number = std::string_view("biufc").find(typestr[1]) != std::string_view::npos;
+//   numpy.dtype("f8", False, True), then the state
+//     (3, "<", None, None, None, -1, -1, 0)              of numbers
+//     (3, "<", None, None, None, nbytes, alignment, flags)    of texts and raw bytes
+//     (4, "<", None, None, None, -1, -1, 0, ({}, (unit, count, 1, 1)))    of dates
+Result<void> TreePickler::numpy_dtype(std::string_view typestr) {
+  const std::optional<TypeStr> type = parse_typestr(typestr);
+  const std::optional<NumpyUnit> unit = numpy_unit(typestr);
+  if (!type || !unit || kNumpyKinds.find(type->kind) == std::string_view::npos)
+    return fail(ErrorCode::not_in_torch, "numpy's dtype ", quoted(typestr), " is not written");
+  const bool dated = type->kind == 'M' || type->kind == 'm';
+  const bool flexible = type->kind == 'U' || type->kind == 'S' || type->kind == 'V';
+  const bool unicode = type->kind == 'U';
   out_.global("numpy", "dtype");
-  out_.text(number ? typestr.substr(1) : typestr);
+  out_.text(typestr.substr(1, typestr.find('[') - 1));
   out_.boolean(false);
   out_.boolean(true);
   out_.op(Op::tuple3).op(Op::reduce);
-  if (!number) return;
   out_.op(Op::mark);
-  out_.integer(3);
+  out_.integer(dated ? 4 : 3);
   out_.constant(typestr.substr(0, 1));
   out_.none();
   out_.none();
   out_.none();
-  out_.integer(-1);
-  out_.integer(-1);
-  out_.integer(0);
+  out_.integer(flexible ? static_cast<std::int64_t>(type->nbytes) : -1);
+  out_.integer(!flexible ? -1 : unicode ? 4 : 1);
+  out_.integer(unicode ? 8 : 0);  // numpy's NPY_NEEDS_INIT
+  if (dated) {
+    out_.op(Op::empty_dict).op(Op::mark);
+    out_.bytes(unit->name);
+    out_.integer(unit->count);
+    out_.integer(1);
+    out_.integer(1);
+    out_.op(Op::tuple).op(Op::tuple2);
+  }
   out_.op(Op::tuple).op(Op::build);
+  return {};
 }
 
 Result<void> TreePickler::scalar(Value value) {
   if (options_.unsafe_objects == UnsafeObjects::refuse) return refused("a numpy scalar");
   if (options_.unsafe_objects == UnsafeObjects::convert) return scalar_as_python(value);
   out_.global(kMultiarray, "scalar");
-  numpy_dtype(value.text());
+  FLATBED_TRY(numpy_dtype(value.text()));
   out_.bytes(value.raw());
   out_.op(Op::tuple2).op(Op::reduce);
   return {};

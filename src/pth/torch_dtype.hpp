@@ -17,7 +17,8 @@ enum class StoredAs : std::uint8_t {
   same,
   pair,       // one more dimension of 2: real and imaginary part
   packed,     // the last dimension doubled: torch counts bytes of two elements
-  quantized,  // not read
+  quantized,  // integers, of which a quantizer makes numbers
+  sub_byte,   // the same, several in a byte: one dimension, of bytes
 };
 
 struct TorchDtype {
@@ -77,12 +78,16 @@ inline constexpr std::array kTorchDtypes{
     TorchDtype{"qint8", "QInt8Storage", Dtype::i8, 1, 1, StoredAs::quantized, true, false},
     TorchDtype{"quint8", "QUInt8Storage", Dtype::u8, 1, 1, StoredAs::quantized, true, false},
     TorchDtype{"qint32", "QInt32Storage", Dtype::i32, 4, 4, StoredAs::quantized, true, false},
-    TorchDtype{"quint4x2", "QUInt4x2Storage", Dtype::u8, 1, 1, StoredAs::quantized, true, false},
-    TorchDtype{"quint2x4", "QUInt2x4Storage", Dtype::u8, 1, 1, StoredAs::quantized, true, false},
+    TorchDtype{"quint4x2", "QUInt4x2Storage", Dtype::u8, 1, 1, StoredAs::sub_byte, true, false},
+    TorchDtype{"quint2x4", "QUInt2x4Storage", Dtype::u8, 1, 1, StoredAs::sub_byte, true, false},
 };
 static_assert(kTorchDtypes.size() == 47);
 
 inline constexpr std::uint8_t kNoTorchDtype = 0xFF;
+
+[[nodiscard]] constexpr bool is_quantized(const TorchDtype& dtype) noexcept {
+  return dtype.stored_as == StoredAs::quantized || dtype.stored_as == StoredAs::sub_byte;
+}
 
 // Indices into kTorchDtypes, or kNoTorchDtype.
 [[nodiscard]] constexpr std::uint8_t torch_dtype_named(std::string_view name) noexcept {

@@ -25,6 +25,15 @@ std::uint64_t elements_per_byte(const TorchDtype& dtype) {
   return dtype.name == "quint4x2" ? 2 : dtype.name == "quint2x4" ? 4 : 1;
 }
 
+// Of all elements, torch's own bytes: each row is rounded up to whole ones.
+std::optional<std::uint64_t> nbytes_of(const TorchForm& form) {
+  const TorchDtype& dtype = kTorchDtypes[form.dtype];
+  const std::uint64_t together = elements_per_byte(dtype);
+  if (together == 1 || form.numel == 0) return checked_mul(form.numel, dtype.nbytes);
+  const std::uint64_t last = form.sizes.empty() ? 1 : form.sizes.back();
+  return form.numel / last * (last / together + (last % together == 0 ? 0 : 1));
+}
+
 template <typename... Parts>
 Error misfit(const StoredTensor& stored, const Parts&... parts) {
   return make_error(ErrorCode::not_in_torch, "a tensor ", name(stored.dtype), " ",
@@ -78,10 +87,7 @@ Result<TorchForm> torch_form(const StoredTensor& stored, const TensorAttributes&
   const TorchDtype& dtype = kTorchDtypes[form.dtype];
   FLATBED_ASSIGN(form.sizes, own_sizes(stored, attributes, dtype));
   FLATBED_TRY(set_strides(stored, form));
-  const std::uint64_t together = elements_per_byte(dtype);
-  const std::uint64_t bytes = form.numel / together + (form.numel % together == 0 ? 0 : 1);
-  const std::optional<std::uint64_t> nbytes = checked_mul(bytes, dtype.nbytes);
-  if (nbytes != stored.nbytes)
+  if (nbytes_of(form) != stored.nbytes)
     return misfit(stored, "is no torch.", dtype.name, " ",
                   shape_text(form.sizes.data(), form.sizes.size()), ": it has ", stored.nbytes,
                   " bytes");

@@ -38,6 +38,15 @@ constexpr std::array kNames{
     NameRow{"torch.storage", "UntypedStorage", Meaning::untyped_storage_class},
     NameRow{"torch.storage", "_UntypedStorage", Meaning::untyped_storage_class},
     NameRow{"torch", "UntypedStorage", Meaning::untyped_storage_class},
+    NameRow{"numpy", "ndarray", Meaning::numpy_array_class},
+    NameRow{"numpy", "dtype", Meaning::numpy_dtype_class},
+    // numpy 2 renamed its modules.
+    NameRow{"numpy.core.multiarray", "_reconstruct", Meaning::numpy_reconstruct},
+    NameRow{"numpy._core.multiarray", "_reconstruct", Meaning::numpy_reconstruct},
+    NameRow{"numpy.core.numeric", "_frombuffer", Meaning::numpy_frombuffer},
+    NameRow{"numpy._core.numeric", "_frombuffer", Meaning::numpy_frombuffer},
+    NameRow{"numpy.core.multiarray", "scalar", Meaning::numpy_scalar},
+    NameRow{"numpy._core.multiarray", "scalar", Meaning::numpy_scalar},
 };
 
 }  // namespace

@@ -37,6 +37,11 @@ enum class Meaning : std::uint8_t {
   storage_class,  // of one dtype
   untyped_storage_class,
   dtype,
+  numpy_array_class,
+  numpy_dtype_class,
+  numpy_reconstruct,  // an empty array, which BUILD fills
+  numpy_frombuffer,
+  numpy_scalar,
 };
 
 struct TorchGlobal {

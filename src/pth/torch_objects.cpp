@@ -43,6 +43,11 @@ bool is_module_id(Value id) {
          id.item(0).text() == "module";
 }
 
+bool makes_dense(Meaning meaning) {
+  return rebuilds_tensor(meaning) || parameter_arguments(meaning) != 0 ||
+         meaning == Meaning::rebuild_qtensor;
+}
+
 std::string full_name(Value global) { return str_cat(global.text(), ".", global.qualname()); }
 
 }  // namespace
@@ -130,20 +135,23 @@ Result<NodeId> TorchObjects::call(NodeId callable, NodeId arguments) {
     return make_error(ErrorCode::pickle_type, "the arguments of a call are no tuple");
 
   const Meaning meaning = globals_.find(callable).meaning;
-  const auto in_call = [&](Result<NodeId> result) -> Result<NodeId> {
+  const auto in_call = [&]<typename T>(Result<T> result) -> Result<T> {
     if (result) return result;
     return with_context(full_name(function), std::move(result).error());
   };
-  if (rebuilds_tensor(meaning)) return in_call(tensors_.rebuild(meaning, tuple));
-  if (const std::size_t count = parameter_arguments(meaning); count != 0)
-    return in_call(parameter(callable, tuple, count));
+  if (makes_dense(meaning)) {
+    FLATBED_ASSIGN(const std::optional<NodeId> made, dense(callable, tuple));
+    return *made;
+  }
   std::optional<NodeId> canonical;
   switch (meaning) {
     case Meaning::rebuild_from_type:
       return in_call(from_type(callable, tuple));
-    case Meaning::rebuild_qtensor:
-      return make_error(ErrorCode::torch_unsupported, full_name(function),
-                        ": quantized tensors are not read");
+    case Meaning::numpy_frombuffer:
+    case Meaning::numpy_scalar: {
+      FLATBED_ASSIGN(canonical, in_call(numpy_.call(meaning, tuple)));
+      break;
+    }
     case Meaning::typed_tensor_class:
       if (tuple.size() == 0) break;  // BUILD says what is in it
       return in_call(typed_tensor(globals_.find(callable), tuple));
@@ -242,6 +250,11 @@ std::optional<NodeId> TorchObjects::layout_named(Value arguments) {
   return add_global("torch", std::string_view(name).substr(kModule.size()));
 }
 
+Result<NodeId> TorchObjects::quantized(NodeId callable, Value arguments) {
+  FLATBED_ASSIGN(const std::optional<NodeId> made, tensors_.rebuild_quantized(arguments));
+  return made ? *made : tree_.add_object(callable, arguments.id());
+}
+
 // A Parameter of a tensor. One of another object, such as a sparse tensor, stays a call.
 Result<NodeId> TorchObjects::parameter(NodeId callable, Value arguments, std::size_t count) {
   if (arguments.size() != count)
@@ -253,36 +266,52 @@ Result<NodeId> TorchObjects::parameter(NodeId callable, Value arguments, std::si
   return tensors_.rebuild_parameter(data, arguments);
 }
 
-// (function, class, arguments, state): a tensor with Python attributes, or of a subclass.
+// A call of one of the functions that make one dense tensor. Nothing: `function` is none of them.
+Result<std::optional<NodeId>> TorchObjects::dense(NodeId function, Value arguments) {
+  const Meaning meaning = globals_.find(function).meaning;
+  Result<NodeId> made = kNoNode;
+  if (rebuilds_tensor(meaning)) {
+    made = tensors_.rebuild(meaning, arguments);
+  } else if (const std::size_t count = parameter_arguments(meaning); count != 0) {
+    made = parameter(function, arguments, count);
+  } else if (meaning == Meaning::rebuild_qtensor) {
+    made = quantized(function, arguments);
+  } else {
+    return std::optional<NodeId>();
+  }
+  if (!made) return with_context(full_name(tree_.value(function)), std::move(made).error());
+  return std::optional(*made);
+}
+
+// (function, class, arguments, state): a tensor with Python attributes, or of a subclass. That of a
+// subclass stays a call, with one argument for the function: the tensor that it makes.
 Result<NodeId> TorchObjects::from_type(NodeId callable, Value arguments) {
   if (arguments.size() != 4)
     return make_error(ErrorCode::rebuild_malformed, arguments.size(), " arguments, wanted 4");
   const Value function = arguments.item(0);
   const Value type = arguments.item(1);
   const Value inner = arguments.item(2);
-  const Meaning meaning = globals_.find(function.id()).meaning;
-  if (meaning == Meaning::rebuild_qtensor)
-    return make_error(ErrorCode::torch_unsupported, "quantized tensors are not read");
-  const std::size_t parameter_count = parameter_arguments(meaning);
-  if (!rebuilds_tensor(meaning) && parameter_count == 0)
+  const Value state = arguments.item(3);
+  if (!makes_dense(globals_.find(function.id()).meaning))
+    return tree_.add_object(callable, arguments.id());
+  if (inner.kind() != Kind::tuple || (type.kind() != Kind::global && type.kind() != Kind::object))
+    return make_error(ErrorCode::rebuild_malformed, "wanted (function, class, tuple, state)");
+  FLATBED_ASSIGN(const std::optional<NodeId> result, dense(function.id(), inner));
+  if (tree_.value(*result).kind() != Kind::tensor)
     return tree_.add_object(callable, arguments.id());
 
-  if (inner.kind() != Kind::tuple || type.kind() != Kind::global)
-    return make_error(ErrorCode::rebuild_malformed, "wanted (function, class, tuple, state)");
   const Meaning type_meaning = globals_.find(type.id()).meaning;
-  if (type_meaning != Meaning::tensor_class && type_meaning != Meaning::parameter_class)
-    return make_error(ErrorCode::torch_unsupported, "tensors of the subclass ",
-                      quoted(full_name(type)), " are not read");
-  FLATBED_ASSIGN(const NodeId result, rebuilds_tensor(meaning)
-                                          ? tensors_.rebuild(meaning, inner)
-                                          : parameter(function.id(), inner, parameter_count));
-  if (tree_.value(result).kind() != Kind::tensor) return tree_.add_object(callable, arguments.id());
-  const bool has_state = arguments.item(3).kind() != Kind::none;
-  if (!has_state && type_meaning == Meaning::tensor_class) return result;
-  TensorAttributes& attributes = tree_.edit_attributes(result);
+  if (type_meaning != Meaning::tensor_class && type_meaning != Meaning::parameter_class) {
+    const NodeId of_tensor = tree_.add_tuple(std::array{*result});
+    const std::array parts{function.id(), type.id(), of_tensor, state.id()};
+    return tree_.add_object(callable, tree_.add_tuple(parts));
+  }
+  const bool has_state = state.kind() != Kind::none;
+  if (!has_state && type_meaning == Meaning::tensor_class) return *result;
+  TensorAttributes& attributes = tree_.edit_attributes(*result);
   attributes.parameter = attributes.parameter || type_meaning == Meaning::parameter_class;
-  if (has_state) attributes.state = arguments.item(3).id();
-  return result;
+  if (has_state) attributes.state = state.id();
+  return *result;
 }
 
 void TorchObjects::begin_pickle(std::uint64_t nbytes) {
@@ -363,7 +392,7 @@ std::optional<NodeId> TorchObjects::variable(Meaning type, Value arguments) {
   return tree_.add_tensor(*arguments.item(0).tensor(), attributes);
 }
 
-// The state of
+// The state of an array, or of
 //   torch.FloatTensor          (storage, offset, sizes, strides)
 //   a Parameter or Variable    (requires_grad, volatile, hooks), or when it was made of nothing
 //                              (data, gradient, hooks, requires_grad, volatile)
@@ -371,6 +400,8 @@ Result<bool> TorchObjects::build(NodeId target, NodeId state_node) {
   const Value state = tree_.value(state_node);
   const Value value = tree_.value(target);
   if (state.kind() != Kind::tuple) return false;
+  FLATBED_ASSIGN(const bool array, numpy_.build(value, state));
+  if (array) return true;
   if (value.kind() == Kind::tensor) return build_variable(target, state);
   if (value.kind() != Kind::object) return false;
   Value type = value.callable();
@@ -460,8 +491,9 @@ PickleSource TorchObjects::find_bytes(Value bytes) {
 }
 
 Result<void> TorchObjects::finish() {
-  FLATBED_ASSIGN(const std::vector<bool> reached, check_tree(tree_, file_.tensors.size()));
-  drop_unreached(reached);
+  FLATBED_ASSIGN(Reached reached, check_tree(tree_, file_.tensors.size()));
+  for (const NodeId storage : reached.storages) keep_storage(storage, reached.tensors);
+  drop_unreached(reached.tensors);
   if (tensors_.dropped_hooks() != 0)
     file_.notes.push_back(str_cat("backward hooks of ", tensors_.dropped_hooks(),
                                   " tensors are dropped: they are code"));
@@ -471,20 +503,36 @@ Result<void> TorchObjects::finish() {
   return {};
 }
 
+// A storage as a value becomes a call of its class with the tensor that sees all of it.
+void TorchObjects::keep_storage(NodeId storage, std::vector<bool>& reached) {
+  const std::uint8_t dtype = tensors_.torch_dtype(tree_.value(storage));
+  const NodeId tensor = tensors_.whole_storage(tree_.value(storage));
+  const NodeId value = dtype == kNoTorchDtype
+                           ? add_object("torch.storage", "UntypedStorage", std::array{tensor})
+                           : add_object("torch", kTorchDtypes[dtype].storage, std::array{tensor});
+  tree_.become(storage, value);
+  reached.resize(file_.tensors.size());
+  reached[*tree_.value(tensor).tensor()] = true;
+}
+
 // A pickle may build what it then discards.
 void TorchObjects::drop_unreached(const std::vector<bool>& reached) {
   std::vector<std::uint32_t> numbers(reached.size());
   std::uint32_t kept = 0;
-  std::vector<bool> needed(file_.held.size());  // by the storages of nested streams
+  // Bytes are still needed where a reached tensor is made of them (several may be: an array of a
+  // bytes object), and where a storage lies in them (of a stream within the pickle).
+  std::vector<bool> needed(file_.held.size());
   for (const TorchStorage& storage : file_.storages) {
     if (storage.held != kNotHeld) needed[storage.held] = true;
   }
   for (std::size_t i = 0; i < reached.size(); ++i) {
     numbers[i] = kept;
-    const bool own = file_.tensors[i].storage == kNoStorage;
-    if (!reached[i] && own && !needed[file_.tensors[i].held])
-      file_.held[file_.tensors[i].held] = {};
-    if (reached[i]) file_.tensors[kept++] = file_.tensors[i];
+    if (!reached[i]) continue;
+    file_.tensors[kept++] = file_.tensors[i];
+    if (file_.tensors[i].storage == kNoStorage) needed[file_.tensors[i].held] = true;
+  }
+  for (std::size_t i = 0; i < needed.size(); ++i) {
+    if (!needed[i]) file_.held[i] = {};
   }
   if (kept == reached.size()) return;
   file_.tensors.resize(kept);

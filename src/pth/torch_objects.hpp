@@ -16,6 +16,7 @@
 
 #include "flatbed/result.hpp"
 #include "flatbed/value.hpp"
+#include "pth/numpy_objects.hpp"
 #include "pth/torch_file.hpp"
 #include "pth/torch_globals.hpp"
 #include "pth/torch_tensors.hpp"
@@ -30,19 +31,14 @@ inline constexpr std::uint64_t kMaxNestedRatio = kMaxNestedStreams;
 // Bytes that texts are decoded to, beyond the size of the pickles that hold them.
 inline constexpr std::uint64_t kFreeDecodedBytes = 64 * 1024;
 
-// The pickle that is run: how it names storages, and where its bytes lie for good.
-struct PickleSource {
-  PersistentIds ids = PersistentIds::zip;
-  std::span<const std::byte> bytes = {};  // empty: nowhere, so that what is kept is copied
-  std::uint32_t held = kNotHeld;          // they lie in TorchFile::held[held], else in the file
-  std::uint64_t offset = 0;               // from this byte on
-};
-
 class TorchObjects {
  public:
   // `expected`: about how many storages there will be.
   TorchObjects(TorchFile& file, ByteOrder order, std::size_t expected = 0)
-      : file_(file), tree_(file.tree), tensors_(file, globals_, order, expected) {}
+      : file_(file),
+        tree_(file.tree),
+        tensors_(file, globals_, order, expected),
+        numpy_(file, globals_, source_) {}
   TorchObjects(const TorchObjects&) = delete;
   TorchObjects& operator=(const TorchObjects&) = delete;
 
@@ -64,8 +60,8 @@ class TorchObjects {
   // size_overflow, torch_unsupported, tensor_out_of_storage.
   [[nodiscard]] Result<NodeId> persistent(NodeId id);
 
-  // BUILD, where it says what is in a tensor, as torch wrote them up to 0.3; false: it is something
-  // else. Errors: those of a call.
+  // BUILD, where it says what is in an array, or in a tensor as torch wrote them up to 0.3; false:
+  // it is something else. Errors: those of a call.
   [[nodiscard]] Result<bool> build(NodeId target, NodeId state);
 
   // A pickle of this size is run: it may take memory and time in proportion.
@@ -83,7 +79,7 @@ class TorchObjects {
   [[nodiscard]] TorchTensors& tensors() { return tensors_; }
 
   // Once the tree has its root: checks it and drops tensors that it does not reach.
-  // Errors: torch_unsupported (a storage used as a value), pickle_duplicate_key.
+  // Errors: pickle_duplicate_key, pickle_type.
   [[nodiscard]] Result<void> finish();
 
  private:
@@ -96,7 +92,9 @@ class TorchObjects {
   std::optional<NodeId> bytearray_of(Value arguments);
   std::optional<NodeId> encoded(Value arguments);
   std::optional<NodeId> layout_named(Value arguments);
+  [[nodiscard]] Result<NodeId> quantized(NodeId callable, Value arguments);
   [[nodiscard]] Result<NodeId> parameter(NodeId callable, Value arguments, std::size_t count);
+  [[nodiscard]] Result<std::optional<NodeId>> dense(NodeId function, Value arguments);
   [[nodiscard]] Result<NodeId> from_type(NodeId callable, Value arguments);
   [[nodiscard]] Result<NodeId> module_class(Value id, std::size_t first);
   [[nodiscard]] Result<NodeId> tar_object(Value id);
@@ -107,12 +105,14 @@ class TorchObjects {
   PickleSource find_bytes(Value bytes);
   NodeId add_long_bytes(std::string_view bytes);
   [[nodiscard]] std::optional<std::uint64_t> source_offset(std::string_view bytes) const;
+  void keep_storage(NodeId storage, std::vector<bool>& reached);
   void drop_unreached(const std::vector<bool>& reached);
 
   TorchFile& file_;
   ValueTree& tree_;
   TorchGlobals globals_;
   TorchTensors tensors_;
+  NumpyObjects numpy_;
   NodeId open_set_class_ = kNoNode;  // builtins.set, a node of its own for the sets of add_set()
   PickleSource source_;
   // Short bytes objects that lie in source_: node, and offset there. In the order of the nodes.

@@ -50,6 +50,27 @@ Result<std::size_t> read_counts(Value value, const TorchGlobals& globals, std::s
   return rank;
 }
 
+// (scheme, scale, zero_point) or (scheme, scales, zero_points, axis)
+Result<void> check_quantizer(Value quantizer, std::size_t rank) {
+  const Value scheme =
+      quantizer.kind() == Kind::tuple && quantizer.size() != 0 ? quantizer.item(0) : quantizer;
+  const bool of_torch = scheme.kind() == Kind::global && scheme.text() == "torch";
+  if (of_torch && scheme.qualname().starts_with("per_tensor_") && quantizer.size() == 3) {
+    if (quantizer.item(1).as_real() && quantizer.item(2).as_int()) return {};
+    return malformed_call("the quantizer is not (scheme, float, int)");
+  }
+  if (!of_torch || !scheme.qualname().starts_with("per_channel_") || quantizer.size() != 4)
+    return malformed_call("the quantizer has no scheme of torch, or not its arguments");
+  for (std::size_t i = 1; i < 3; ++i) {
+    const Kind kind = quantizer.item(i).kind();
+    if (kind != Kind::tensor && kind != Kind::list)
+      return malformed_call("the quantizer's scales or zero points are no tensor");
+  }
+  const std::optional<std::uint64_t> axis = as_count(quantizer.item(3));
+  if (!axis || *axis >= rank) return malformed_call("the quantizer's axis is no dimension");
+  return {};
+}
+
 bool can_be_negated(const TorchDtype& dtype) {
   return dtype.complex || (!dtype.named && dtype.dtype != Dtype::boolean &&
                            !(dtype.dtype >= Dtype::f8_e5m2 && dtype.dtype <= Dtype::f8_e5m2fnuz) &&
@@ -96,9 +117,6 @@ Result<NodeId> TorchTensors::name_storage(const StorageText& text) {
                             : "its class",
                         " is no storage class");
   }
-  if (type.dtype != kNoTorchDtype && kTorchDtypes[type.dtype].stored_as == StoredAs::quantized)
-    return make_error(ErrorCode::torch_unsupported, "torch.", kTorchDtypes[type.dtype].storage,
-                      ": quantized tensors are not read");
   if (key.kind() != Kind::string || key.text().empty() ||
       key.text().find('/') != std::string_view::npos)
     return malformed_id("its key is no plain name");
@@ -113,9 +131,39 @@ Result<NodeId> TorchTensors::name_storage(const StorageText& text) {
   return add_use({storage, type.dtype, text.location.id(), 0, *nbytes});
 }
 
+// In Python the same key is the same storage object.
 NodeId TorchTensors::add_use(const StorageUse& use) {
+  use_nodes_.resize(file_.storages.size(), kNoNode);
+  NodeId& node = use_nodes_[use.storage];
+  if (node != kNoNode) {
+    const StorageUse& last = uses_[*tree_.value(node).tensor() & ~kStorageFlag];
+    const bool same = last.dtype == use.dtype && last.begin == use.begin &&
+                      last.nbytes == use.nbytes &&
+                      tree_.value(last.location).text() == tree_.value(use.location).text();
+    if (same) return node;
+  }
   uses_.push_back(use);
-  return tree_.add_bytes_in_tensor(kStorageFlag | static_cast<std::uint32_t>(uses_.size() - 1));
+  node = tree_.add_bytes_in_tensor(kStorageFlag | static_cast<std::uint32_t>(uses_.size() - 1));
+  return node;
+}
+
+NodeId TorchTensors::whole_storage(Value storage) {
+  View view{};
+  view.use = uses_[*storage.tensor() & ~kStorageFlag];
+  view.dtype = view.use.dtype;
+  if (view.dtype == kNoTorchDtype) view.dtype = torch_dtype_named("uint8");
+  const TorchDtype& dtype = kTorchDtypes[view.dtype];
+  if (is_quantized(dtype))
+    view.dtype = torch_dtype_named(dtype.dtype == Dtype::i8    ? "int8"
+                                   : dtype.dtype == Dtype::i32 ? "int32"
+                                                               : "uint8");
+  view.rank = 1;
+  view.offset = view.use.begin / dtype.nbytes;  // whole elements: views count in them
+  view.sizes[0] = view.numel = view.use.nbytes / dtype.nbytes;
+  view.strides[0] = 1;
+  view.nbytes = view.numel * dtype.nbytes;
+  view.contiguous = true;
+  return tree_.add_tensor(add_view(view), attributes_of(view));
 }
 
 // Up to 0.3 a storage could be part of another; tensors count from its own beginning.
@@ -217,9 +265,59 @@ Result<std::uint32_t> TorchTensors::add_storage(Value key, std::uint8_t dtype,
 Result<NodeId> TorchTensors::rebuild(Meaning function, Value arguments) {
   View view;
   FLATBED_TRY(read_view(function, arguments, view));
+  if (is_quantized(kTorchDtypes[view.dtype]))
+    return malformed_call("torch.", kTorchDtypes[view.dtype].name, " without a quantizer");
   FLATBED_TRY(read_flags(function, arguments, view));
   FLATBED_TRY(check_view(view));
   return tree_.add_tensor(add_view(view), attributes_of(view));
+}
+
+//   _rebuild_qtensor    (storage, offset, sizes, strides, quantizer, requires_grad, hooks)
+Result<std::optional<NodeId>> TorchTensors::rebuild_quantized(Value arguments) {
+  View view;
+  FLATBED_TRY(read_view(Meaning::rebuild_qtensor, arguments, view));
+  if (!is_quantized(kTorchDtypes[view.dtype]))
+    return malformed_call("a quantized tensor of torch.", kTorchDtypes[view.dtype].name);
+  FLATBED_TRY(check_quantizer(arguments.item(4), view.rank));
+  const std::optional<bool> requires_grad = arguments.item(5).as_bool();
+  if (!requires_grad) return malformed_call("requires_grad is no bool");
+  view.requires_grad = *requires_grad;
+  view.quantizer = arguments.item(4).id();
+  FLATBED_TRY(read_hooks(arguments.item(6)));
+  if (kTorchDtypes[view.dtype].stored_as == StoredAs::sub_byte) {
+    FLATBED_ASSIGN(const bool whole, to_bytes(view));
+    if (!whole) return std::optional<NodeId>();
+  }
+  FLATBED_TRY(check_view(view));
+  return std::optional(tree_.add_tensor(add_view(view), attributes_of(view)));
+}
+
+// torch rounds each row up to whole bytes. False: a view that does not begin with the storage, or
+// has strides of its own.
+Result<bool> TorchTensors::to_bytes(View& view) const {
+  const std::uint64_t in_byte = kTorchDtypes[view.dtype].name == "quint4x2" ? 2 : 4;
+  const std::vector<std::uint64_t> sizes(
+      view.sizes.begin(), view.sizes.begin() + static_cast<std::ptrdiff_t>(view.rank));
+  std::optional<std::uint64_t> nbytes = 1;
+  std::optional<std::uint64_t> elements = 1;  // of the dimensions so far, where none is 0
+  bool contiguous = view.offset == 0;
+  for (std::size_t i = view.rank; i-- > 0;) {
+    const bool last = i + 1 == view.rank;
+    if (sizes[i] != 1) contiguous = contiguous && view.strides[i] == *elements;
+    nbytes = checked_mul(*nbytes,
+                         last ? sizes[i] / in_byte + (sizes[i] % in_byte != 0 ? 1 : 0) : sizes[i]);
+    elements = checked_mul(*elements, std::max<std::uint64_t>(sizes[i], 1));
+    if (!nbytes || !elements)
+      return make_error(ErrorCode::size_overflow, "a tensor ",
+                        shape_text(sizes.data(), sizes.size()), " does not fit 64 bits");
+  }
+  if (!contiguous && *nbytes != 0) return false;
+  view.own_shape = sizes;
+  view.rank = 1;
+  view.offset = 0;
+  view.sizes[0] = *nbytes;
+  view.strides[0] = 1;
+  return true;
 }
 
 //   _rebuild_tensor     (storage, offset, sizes, strides)
@@ -229,6 +327,7 @@ Result<void> TorchTensors::read_view(Meaning function, Value arguments, View& vi
   const std::size_t count = arguments.size();
   const bool fits = function == Meaning::rebuild_tensor      ? count == 4
                     : function == Meaning::rebuild_tensor_v2 ? count == 6 || count == 7
+                    : function == Meaning::rebuild_qtensor   ? count == 7
                                                              : count == 7 || count == 8;
   if (!fits) return malformed_call(count, " arguments");
   const std::uint32_t number = arguments.item(0).tensor().value_or(0);
@@ -284,9 +383,8 @@ Result<void> TorchTensors::read_v3_dtype(Value dtype, View& view) const {
   }
   view.dtype = global.dtype;
   const TorchDtype& row = kTorchDtypes[global.dtype];
-  if (row.stored_as == StoredAs::quantized)
-    return make_error(ErrorCode::torch_unsupported, "torch.", row.name,
-                      ": quantized tensors are not read");
+  if (is_quantized(row))
+    return make_error(ErrorCode::torch_unsupported, "torch.", row.name, " without a quantizer");
   // torch swaps by the dtype of the storage, which is untyped here: nobody can say which bytes are
   // meant.
   if (order_ == ByteOrder::big && row.unit > 1)
@@ -420,6 +518,8 @@ TensorAttributes TorchTensors::attributes_of(const View& view) const {
   if (!view.contiguous)
     attributes.stride.emplace(view.strides.begin(),
                               view.strides.begin() + static_cast<std::ptrdiff_t>(view.rank));
+  attributes.shape = view.own_shape;
+  attributes.quantizer = view.quantizer;
   return attributes;
 }
 

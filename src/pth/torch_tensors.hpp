@@ -6,7 +6,7 @@
 // the records.
 //
 // A storage has no node kind of its own: on its way from persistent id to rebuild function it is a
-// `bytes` node whose tensor number has kStorageFlag set. None may be left in a finished tree.
+// `bytes` node whose tensor number has kStorageFlag set. None is left in a finished tree.
 //
 // Borrows the TorchFile that it fills and the globals. For one thread.
 #pragma once
@@ -37,6 +37,14 @@ enum class ByteOrder : std::uint8_t { little, big };
 // How a pickle names storages: not at all, as torch's zip files do, as its legacy streams do, or by
 // the numbers of a tar's tables.
 enum class PersistentIds : std::uint8_t { none, zip, legacy, tar };
+
+// The pickle that is run: how it names storages, and where its bytes lie for good.
+struct PickleSource {
+  PersistentIds ids = PersistentIds::zip;
+  std::span<const std::byte> bytes = {};  // empty: nowhere, so that what is kept is copied
+  std::uint32_t held = kNotHeld;          // they lie in TorchFile::held[held], else in the file
+  std::uint64_t offset = 0;               // from this byte on
+};
 
 // Part of a storage that a legacy file gives a key of its own.
 struct StorageView {
@@ -93,6 +101,10 @@ class TorchTensors {
   // Errors: rebuild_malformed, tensor_out_of_storage, size_overflow, torch_unsupported.
   [[nodiscard]] Result<NodeId> rebuild(Meaning function, Value arguments);
 
+  // A tensor from a call of _rebuild_qtensor. Nothing: a view of a tensor with several elements in
+  // a byte, which stays a call. Errors: as above.
+  [[nodiscard]] Result<std::optional<NodeId>> rebuild_quantized(Value arguments);
+
   // Another node for the tensor of `tensor`, as a Parameter. `arguments`: (data, requires_grad,
   // hooks[, state]).
   [[nodiscard]] Result<NodeId> rebuild_parameter(Value tensor, Value arguments);
@@ -104,6 +116,11 @@ class TorchTensors {
 
   // Counts backward hooks, which are code. Errors: rebuild_malformed.
   [[nodiscard]] Result<void> read_hooks(Value hooks);
+
+  // A tensor of one dimension: all elements of the storage that a node stands for. Of a quantized
+  // storage those are integers, or bytes.
+  [[nodiscard]] NodeId whole_storage(Value storage);
+
   [[nodiscard]] std::uint64_t dropped_hooks() const noexcept { return dropped_hooks_; }
 
  private:
@@ -128,6 +145,8 @@ class TorchTensors {
     bool requires_grad = false;
     bool conjugate = false;
     bool negate = false;
+    std::optional<std::vector<std::uint64_t>> own_shape = {};  // sizes are those of bytes
+    NodeId quantizer = kNoNode;
   };
 
   [[nodiscard]] Result<std::uint32_t> add_storage(Value key, std::uint8_t dtype,
@@ -137,6 +156,7 @@ class TorchTensors {
   [[nodiscard]] Result<void> read_view(Meaning function, Value arguments, View& view) const;
   [[nodiscard]] Result<void> read_flags(Meaning function, Value arguments, View& view);
   [[nodiscard]] Result<void> read_v3_dtype(Value dtype, View& view) const;
+  [[nodiscard]] Result<bool> to_bytes(View& view) const;
   [[nodiscard]] Result<void> check_view(View& view) const;
   std::uint32_t add_view(const View& view);
   [[nodiscard]] std::optional<std::uint32_t> equal_view(std::uint32_t tensor);
@@ -149,6 +169,7 @@ class TorchTensors {
   ByteOrder order_;
   std::uint64_t dropped_hooks_ = 0;
   std::vector<StorageUse> uses_;
+  std::vector<NodeId> use_nodes_;  // per storage: the node of its last use, or kNoNode
   std::vector<std::uint8_t>
       storage_dtypes_;  // per storage: what a persistent id said, or kNoTorchDtype
   std::vector<std::uint32_t> first_views_;  // per storage: its first tensor, or kNoTensor

@@ -69,6 +69,16 @@ bool equal_keys(Value a, Value b) {
   return left && left == other_key(b);
 }
 
+// An array cannot be hashed. What is one now may have been a call when it was set as a key.
+Result<void> check_no_array_key(Value dict) {
+  for (std::size_t i = 0; i < dict.size(); ++i) {
+    if (dict.key(i).kind() == Kind::array)
+      return make_error(ErrorCode::pickle_type,
+                        "a key is a numpy array, wanted something hashable");
+  }
+  return {};
+}
+
 Result<void> check_few_keys(Value dict) {
   for (std::size_t i = 1; i < dict.size(); ++i) {
     for (std::size_t j = 0; j < i; ++j) {
@@ -135,25 +145,30 @@ void add_children(Walk& walk, const ValueTree& tree, Value value) {
       walk.add(value.appended(i));
     if (const std::optional<Value> state = value.state()) walk.add(*state);
   }
-  if (kind == Kind::tensor) walk.add(tree.value(value.attributes().state));
+  if (kind == Kind::tensor) {
+    walk.add(tree.value(value.attributes().quantizer));
+    walk.add(tree.value(value.attributes().state));
+  }
 }
 
 }  // namespace
 
-Result<std::vector<bool>> check_tree(const ValueTree& tree, std::size_t tensor_count) {
-  std::vector<bool> reached(tensor_count);
+Result<Reached> check_tree(const ValueTree& tree, std::size_t tensor_count) {
+  Reached reached{std::vector<bool>(tensor_count), {}};
   Walk walk(tree);
   walk.add(tree.root());
   while (const std::optional<Value> value = walk.next()) {
     if (const std::optional<std::uint32_t> tensor = value->tensor()) {
-      if ((*tensor & kStorageFlag) != 0)
-        return make_error(ErrorCode::torch_unsupported,
-                          "a storage stands outside a dense tensor: storages as values, ",
-                          "and the tensors of other libraries that hold them, are not read");
-      reached[*tensor] = true;
+      if ((*tensor & kStorageFlag) != 0) {
+        reached.storages.push_back(value->id());
+      } else {
+        reached.tensors[*tensor] = true;
+      }
     }
-    if (value->kind() == Kind::dict || value->kind() == Kind::object)
+    if (value->kind() == Kind::dict || value->kind() == Kind::object) {
+      FLATBED_TRY(check_no_array_key(*value));
       FLATBED_TRY(value->size() <= kSmallDict ? check_few_keys(*value) : check_many_keys(*value));
+    }
     add_children(walk, tree, *value);
   }
   return reached;

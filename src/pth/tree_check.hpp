@@ -10,9 +10,14 @@
 
 namespace flatbed::pth {
 
-// Which of `tensor_count` tensors are reached. Errors: torch_unsupported (a storage that no tensor
-// was made of), pickle_duplicate_key (two equal keys in a dict or object). Linear in the nodes,
-// whatever the keys.
-[[nodiscard]] Result<std::vector<bool>> check_tree(const ValueTree& tree, std::size_t tensor_count);
+struct Reached {
+  std::vector<bool> tensors;     // by number
+  std::vector<NodeId> storages;  // nodes of storages that are values themselves
+};
+
+// What of a tree and its `tensor_count` tensors is reached. Errors: pickle_duplicate_key (two equal
+// keys in a dict or object), pickle_type (an array as a key). Linear in the nodes, whatever the
+// keys.
+[[nodiscard]] Result<Reached> check_tree(const ValueTree& tree, std::size_t tensor_count);
 
 }  // namespace flatbed::pth

@@ -339,6 +339,10 @@ Result<void> TreePickler::named(std::string_view module, std::string_view name) 
 }
 
 Result<void> TreePickler::object(Value value) {
+  FLATBED_ASSIGN(const bool is_storage, storage_value(value));
+  if (is_storage) return {};
+  FLATBED_ASSIGN(const bool is_subclass, subclass(value));
+  if (is_subclass) return {};
   if (options_.unsafe_objects == UnsafeObjects::keep || allows_object(value)) {
     push_object(value);
     return {};

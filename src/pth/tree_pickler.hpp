@@ -79,7 +79,13 @@ class TreePickler {
                                          const TorchForm& form);
   void finish_tensor(Value value);
   void finish_plain(const TorchForm& form, bool requires_grad);
-  void storage(std::uint32_t number, const TensorAttributes& attributes, const TorchForm& form);
+  void tensor_arguments(std::uint32_t number, const TensorAttributes& attributes,
+                        const TorchForm& form);
+  [[nodiscard]] Result<void> check_quantizer(const TensorAttributes& attributes,
+                                             const TorchForm& form) const;
+  [[nodiscard]] Result<bool> subclass(Value value);
+  [[nodiscard]] Result<bool> storage_value(Value value);
+  void storage(std::uint32_t number, const TensorAttributes& attributes, std::uint8_t type);
   void counts(std::span<const std::uint64_t> counts);
   [[nodiscard]] std::uint32_t storage_key(std::uint32_t number, std::uint8_t type);
   [[nodiscard]] Result<TorchForm> form_of(std::uint32_t number,
@@ -89,7 +95,7 @@ class TreePickler {
   [[nodiscard]] Result<void> array_as_is(Value value);
   [[nodiscard]] Result<void> scalar(Value value);
   [[nodiscard]] Result<void> scalar_as_python(Value value);
-  void numpy_dtype(std::string_view typestr);
+  [[nodiscard]] Result<void> numpy_dtype(std::string_view typestr);
   [[nodiscard]] Result<std::string> contents(std::uint32_t number) const;
 
   // ---- pickle_convert.cpp

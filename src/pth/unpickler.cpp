@@ -286,7 +286,7 @@ Result<void> Unpickler::set_pairs(NodeId target, std::span<const NodeId> pairs) 
     return make_error(ErrorCode::pickle_type, pairs.size(), " values do not pair up");
   for (std::size_t i = 0; i < pairs.size(); i += 2) {
     const Kind kind = tree_.value(pairs[i]).kind();
-    if (kind == Kind::list || kind == Kind::dict)
+    if (kind == Kind::list || kind == Kind::dict || kind == Kind::array)
       return wrong_type("a key", kind, "something hashable");
   }
   tree_.set_items(target, pairs);

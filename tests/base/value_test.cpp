@@ -255,5 +255,21 @@ TEST(ValueAt, FollowsACycleAsFarAsThePathGoes) {
   EXPECT_ERROR(tree.value(dict).at(path + ".you"), path_not_found);
 }
 
+TEST(ValueTree, AnObjectBecomesWhatAnotherNodeIs) {
+  ValueTree tree;
+  const NodeId made = tree.add_object(tree.add_global("m", "make"), tree.add_tuple({}));
+  const NodeId list = tree.add_list();
+  tree.append(list, made);
+  tree.set_root(list);
+  tree.become(made, tree.add_array(7, "<f4"));
+  const Value item = tree.root().item(0);
+  EXPECT_EQ(item.id(), made);
+  EXPECT_EQ(item.kind(), Kind::array);
+  EXPECT_EQ(item.tensor(), 7u);
+  EXPECT_EQ(item.text(), "<f4");
+  tree.set_tensor(made, 3);
+  EXPECT_EQ(item.tensor(), 3u);
+}
+
 }  // namespace
 }  // namespace flatbed

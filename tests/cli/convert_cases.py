@@ -236,7 +236,8 @@ class GrammarTest(ToolTest):
         self.assertEqual((report["exit_code"], report["error"]["name"]), (USAGE, "invalid_argument"))
 
     def test_an_output_that_is_not_named_safetensors(self):
-        self.assert_error(self.refused(self.torch("a.pth"), "b.onnx"), "invalid_argument", "b.onnx", ".safetensors", ".bin")
+        self.assert_error(self.refused(self.torch("a.pth"), "b.onnx"), "invalid_argument", "b.onnx",
+                          ".safetensors", ".bin")
 
     def test_several_inputs_with_one_output(self):
         result = self.refused(self.torch("a.pth"), self.torch("b.pth"), "c.safetensors")

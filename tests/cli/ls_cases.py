@@ -2,7 +2,10 @@
 
 import argparse
 import collections
+import datetime
+import decimal
 import json
+import pathlib
 
 import inputs
 import writer
@@ -152,7 +155,7 @@ class TreeTest(ToolTest):
                 "  epoch: 12",
                 "  global_step: 900",
                 "  pytorch-lightning_version: '2.1.0'",
-                "  state_dict: collections.OrderedDict (2)",
+                "  state_dict: OrderedDict (2)",
                 "    fc.weight: F32[2, 3]",
                 "    fc.bias: F32[3]",
                 "  optimizer_states: list (1)",
@@ -207,12 +210,40 @@ class TreeTest(ToolTest):
             "{}": {},
             "()": (),
             "(1,)": (1,),
-            "builtins.complex(1.0, -2.0)": complex(1, -2),
-            "builtins.set([7])": {7},
+            "complex(1.0, -2.0)": complex(1, -2),
+            "{7}": {7},
         }
         lines = self.tree(collections.OrderedDict((f"k{i}", value) for i, value in enumerate(values.values())))
-        self.assertEqual(lines[0], "collections.OrderedDict (13)")
+        self.assertEqual(lines[0], "OrderedDict (13)")
         self.assertEqual(lines[1:], [f"  k{i}: {text}" for i, text in enumerate(values)])
+
+    def test_shows_objects_as_python_writes_them(self):
+        utc = datetime.timezone(datetime.timedelta(seconds=3600))
+        values = {
+            "defaultdict(list, {a: [1]})": collections.defaultdict(list, {"a": [1]}),
+            "Counter({a: 2, b: 1})": collections.Counter("aab"),
+            "deque([1, 2])": collections.deque([1, 2]),
+            "OrderedDict({a: 1})": collections.OrderedDict(a=1),
+            "datetime(2024, 1, 2, 3, 4, 5, 678)": datetime.datetime(2024, 1, 2, 3, 4, 5, 678),
+            "datetime(2024, 1, 2, 0, 0, timezone(timedelta(0, 3600, 0)))": datetime.datetime(2024, 1, 2, tzinfo=utc),
+            "date(2026, 1, 2)": datetime.date(2026, 1, 2),
+            "time(1, 2, 3)": datetime.time(1, 2, 3),
+            "PurePosixPath('a/b')": pathlib.PurePosixPath("a/b"),
+            "PurePosixPath('/a')": pathlib.PurePosixPath("/a"),
+            "Namespace(lr=0.001, name='x')": argparse.Namespace(lr=1e-3, name="x"),
+            "frozenset({1})": frozenset([1]),
+            "set()": set(),
+            "slice(1, None, None)": slice(1, None),
+            "Decimal('1.50')": decimal.Decimal("1.50"),
+        }
+        lines = self.tree({f"k{i}": value for i, value in enumerate(values.values())})
+        self.assertEqual(lines[1:], [f"  k{i}: {text}" for i, text in enumerate(values)])
+
+    def test_objects_with_tensors_have_lines_of_their_own(self):
+        lines = self.tree({"a": argparse.Namespace(w=inputs.Tensor([1], [1])), "d": collections.defaultdict(int)})
+        self.assertEqual(
+            lines, ["dict (2)", "  a: Namespace", "    state: dict (1)", "      w: F32[1]", "  d: defaultdict(int)"]
+        )
 
     def test_deep_nesting_ends(self):
         value = inner = []

@@ -12,9 +12,6 @@ import sys
 HERE = os.path.dirname(os.path.abspath(__file__))
 FIXTURES = os.path.join(os.path.dirname(HERE), "fixtures")
 
-# What flatbed refuses by name for now.
-REFUSED = {"quantized"}
-
 # What `flatbed verify` says of files that the safetensors library saved again, by exit status.
 STATES = {
     "metadata_kept": 3,     # annotated: the data moved, and every digest still holds
@@ -36,7 +33,7 @@ def convert_all(flatbed, work):
         os.makedirs(out)
         for file in sorted(os.listdir(folder)):
             stem, extension = os.path.splitext(file)
-            if extension != ".pth" or stem in REFUSED:
+            if extension != ".pth":
                 continue
             subprocess.run([flatbed, "convert", "--quiet", os.path.join(folder, file),
                             os.path.join(out, stem + ".safetensors")], check=True)

@@ -15,6 +15,7 @@
 namespace flatbed::pth {
 namespace {
 
+using test::le;
 using test::legacy_storage;
 using test::legacy_stream;
 using test::legacy_tensor;
@@ -354,6 +355,52 @@ TEST(PlainPickle, LongBytesAreTensorsInPlace) {
 }
 
 // Each stream has keys of its own.
+TEST(LegacyStream, StoragesAreValuesToo) {
+  const string id = legacy_storage();
+  const auto whole = read_object(list({id, id, legacy_tensor()}), {{}});
+  ASSERT_OK(whole);
+  EXPECT_EQ(show(whole->tree.root()), "[torch.FloatStorage(T1), torch.FloatStorage(T1), T0]");
+  EXPECT_EQ(whole->tree.root().item(0).id(), whole->tree.root().item(1).id());
+
+  const string part = legacy_storage({}, tuple({text("v"), integer(2), integer(3)}));
+  const string bytes =
+      legacy_stream({.object = finish(part), .storages = {{.data = "aaaabbbbccccddddeeeeffff"}}});
+  EXPECT_EQ(contents(bytes, 0), "ccccddddeeee");
+
+  const auto nested = read_bytes("\x80\x03" + load_from_bytes(nested_storage()) + ".");
+  ASSERT_OK(nested);
+  EXPECT_EQ(show(nested->tree.root()), "torch.FloatStorage(T0)");
+}
+
+// _reconstruct of an array of bytes, [2, 600], of which the pickle has more than it copies.
+string byte_array(const string& data, const char* fortran) {
+  const string type = call(global("numpy", "dtype"), tuple({text("u1"), "\x89", "\x88"})) +
+                      tuple({integer(3), text("|"), "NNN", integer(-1), integer(-1), integer(0)}) +
+                      "b";
+  const string made = call(global("numpy._core.multiarray", "_reconstruct"),
+                           tuple({global("numpy", "ndarray"), counts({0}), "C\1b"}));
+  return "\x80\x03" + made + tuple({integer(1), counts({2, 600}), type, fortran, data}) + "b.";
+}
+
+TEST(PlainPickle, ArraysAreMadeOfBytesInPlace) {
+  string data(1200, 'x');
+  data[1] = 'y';
+  const string in_place = byte_array("B" + le(data.size(), 4) + data, "\x89");
+  const auto file = read_bytes(in_place);
+  ASSERT_OK(file);
+  ASSERT_EQ(file->tensors.size(), 1u);
+  EXPECT_EQ(file->tree.root().kind(), Kind::array);
+  EXPECT_NE(file->tensors[0].storage, kNoStorage);
+  EXPECT_EQ(contents(in_place, 0), data);
+
+  string in_c_order(1200, 'x');
+  in_c_order[600] = 'y';
+  EXPECT_EQ(contents(byte_array("B" + le(data.size(), 4) + data, "\x88"), 0), in_c_order);
+  const string decoded = call(global("_codecs", "encode"), tuple({text(data), text("latin1")}));
+  EXPECT_EQ(contents(byte_array(decoded, "\x89"), 0), data);
+  EXPECT_EQ(contents(byte_array(decoded, "\x88"), 0), in_c_order);
+}
+
 TEST(PlainPickle, EqualKeysOfTwoStreamsAreTwoStorages) {
   const string a = nested_tensor(load_from_bytes(nested_storage({.data = string(24, 'a')})));
   const string b = nested_tensor(load_from_bytes(nested_storage({.data = string(24, 'b')})));

@@ -363,6 +363,63 @@ TEST(PickleWriter, ConvertsObjectsThatWeightsOnlyRefuses) {
   r.expect(mine, "}K\1K\2s", "mine.Dict became dict");
 }
 
+TEST(PickleWriter, WritesStoragesAsPersistentIds) {
+  Pickled p;
+  const auto storage = [&](const char* module, const char* type, Dtype dtype,
+                           std::vector<std::uint64_t> shape) {
+    const NodeId tensor = p.tree.add_tensor(p.add_stored(dtype, std::move(shape)), {});
+    return p.tree.add_object(p.tree.add_global(module, type), p.tuple({tensor}));
+  };
+  const NodeId floats = storage("torch", "FloatStorage", Dtype::f32, {6});
+  EXPECT_EQ(p.body(floats), bytes("(X\7\0\0\0storageq\0ctorch\nFloatStorage\nq\1X\1\0\0\0"
+                                  "0X\3\0\0\0cpuq\2K\6tQ"));
+  EXPECT_EQ(p.body(p.tuple({floats, floats})), p.body(floats) + bytes("q\3h\3\x86"));
+  EXPECT_NE(p.body(storage("torch.storage", "UntypedStorage", Dtype::u8, {5})).find("K\5tQ"),
+            string::npos);
+  EXPECT_NE(p.body(storage("torch", "ComplexDoubleStorage", Dtype::f64, {3, 2})).find("K\3tQ"),
+            string::npos);
+  EXPECT_ERROR(p.write(storage("torch", "FloatStorage", Dtype::i32, {6})), not_in_torch);
+  EXPECT_ERROR(p.write(storage("torch", "FloatStorage", Dtype::f32, {2, 3})), not_in_torch);
+  EXPECT_ERROR(p.write(p.tree.add_object(p.tree.add_global("torch", "FloatStorage"),
+                                         p.tuple({p.tree.add_integer(3)}))),
+               not_in_torch);
+}
+
+TEST(PickleWriter, CountsBytesOfElementsThatShareThem) {
+  Pickled p;
+  TensorAttributes attributes;
+  attributes.dtype = "quint4x2";
+  attributes.shape = std::vector<std::uint64_t>{3, 5};
+  attributes.quantizer = p.tree.add_none();
+  const string body = p.body(p.tree.add_tensor(p.add_stored(Dtype::u8, {9}), attributes));
+  EXPECT_TRUE(body.starts_with("ctorch._utils\n_rebuild_qtensor\n")) << body;
+  EXPECT_NE(body.find("QUInt4x2Storage"), string::npos);
+  EXPECT_NE(body.find(bytes("K\x09tQK\0K\3K\5\x86K\5K\1\x86N\x89")), string::npos);
+  EXPECT_ERROR(p.write(p.tree.add_tensor(p.add_stored(Dtype::u8, {8}), attributes)), not_in_torch);
+}
+
+TEST(PickleWriter, WritesSubclassesOfTensors) {
+  Pickled p;
+  p.unsafe = UnsafeObjects::keep;
+  const auto subclass = [&](TensorAttributes attributes) {
+    const NodeId tensor = p.tree.add_tensor(p.add_stored(Dtype::f32, {}), attributes);
+    return p.tree.add_object(
+        p.tree.add_global("torch._tensor", "_rebuild_from_type_v2"),
+        p.tuple({p.tree.add_global("torch._utils", "_rebuild_tensor_v2"),
+                 p.tree.add_global("mine", "Tensor"), p.tuple({tensor}), p.tree.add_dict()}));
+  };
+  EXPECT_EQ(p.body(subclass({})),
+            bytes("ctorch._tensor\n_rebuild_from_type_v2\nq\0(ctorch._utils\n_rebuild_tensor_v2\n"
+                  "q\1cmine\nTensor\nq\2((X\7\0\0\0storageq\3ctorch\nFloatStorage\nq\4X\1\0\0\0"
+                  "0X\3\0\0\0cpuq\5K\1tQK\0))\x89"
+                  "ccollections\nOrderedDict\nq\6)Rt}tR"));
+  TensorAttributes parameter;
+  parameter.parameter = true;
+  EXPECT_ERROR(p.write(subclass(parameter)), not_in_torch);
+  p.unsafe = UnsafeObjects::refuse;
+  EXPECT_ERROR(p.write(subclass({})), weights_only_refused);
+}
+
 TEST(PickleWriter, ConvertsNumpyValues) {
   Refused r;
   ValueTree& tree = r.p.tree;
@@ -398,6 +455,16 @@ TEST(PickleWriter, KeepsObjectsAsTheyAreWhenAllowed) {
   EXPECT_NE(r.p.body(array).find(text(string("\0\1", 2))), string::npos);
   EXPECT_TRUE(r.p.body(tree.add_scalar("<f4", string(4, '\0')))
                   .starts_with("cnumpy.core.multiarray\nscalar\n"));
+  EXPECT_NE(r.p.body(tree.add_scalar("<U2", string(8, '\0'))).find("NNNK\x08K\4K\x08tb"),
+            string::npos);
+  EXPECT_NE(r.p.body(tree.add_scalar("|S3", string(3, '\0'))).find(bytes("NNNK\3K\1K\0tb")),
+            string::npos);
+  const string date = r.p.body(tree.add_scalar("<M8[25s]", string(8, '\0')));
+  EXPECT_NE(date.find(text("M8")), string::npos);
+  EXPECT_NE(date.find(text("s")), string::npos);
+  EXPECT_NE(date.find(bytes("K\x19K\1K\1t\x86tb")), string::npos);
+  for (const char* typestr : {"<M8[]", "<M8[0s]", "<M8[s", "<f8[s]", "|O8", "f8"})
+    EXPECT_ERROR(r.p.write(tree.add_scalar(typestr, string(8, '\0'))), not_in_torch) << typestr;
 }
 
 TEST(PickleWriter, NamesOfPython2LeadBack) {

@@ -60,6 +60,9 @@ inline std::string tensor(Value value) {
   if (!attributes.dtype.empty()) out += " " + attributes.dtype;
   if (attributes.stride)
     out += " stride" + shape_text(attributes.stride->data(), attributes.stride->size());
+  if (attributes.shape)
+    out += " shape" + shape_text(attributes.shape->data(), attributes.shape->size());
+  if (attributes.quantizer != kNoNode) out += " quant" + show(value.node(attributes.quantizer));
   return out;
 }
 
@@ -94,9 +97,12 @@ inline std::string show(Value value, int depth) {
       return show_internal::object(value, depth);
     case Kind::tensor:
       return show_internal::tensor(value);
-    default:
-      return "?";
+    case Kind::array:
+      return str_cat("A", *value.tensor(), " ", value.text());
+    case Kind::scalar:
+      return str_cat(value.text(), " ", quoted(value.raw()));
   }
+  return "?";
 }
 
 // The tree and tensors of a bare pickle. Storages have no records here.

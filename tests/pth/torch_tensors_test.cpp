@@ -15,6 +15,7 @@ namespace {
 
 using namespace test::pickle;  // NOLINT: the assembler's words are the subject here
 using std::string;
+using namespace std::string_literals;  // NOLINT: pickles hold NULs
 using Counts = std::vector<std::int64_t>;
 
 string v3(const string& dtype, Tensor t = {}, const string& count = integer(1000)) {
@@ -96,8 +97,14 @@ TEST(TorchTensors, ReadsTensorsWithPythonAttributes) {
   }
   EXPECT_EQ(shown(from_type("torch._tensor", parameter, function, inner, "N")), "T0 parameter");
   EXPECT_EQ(shown(from_type("torch._tensor", plain, function, inner, "N")), "T0");
-  EXPECT_EQ(shown(from_type("torch._tensor", global("my", "Sub"), function, inner, "N")),
-            "torch_unsupported");
+  EXPECT_EQ(shown(from_type("torch._tensor", global("my", "Sub"), function, inner, state)),
+            "torch._tensor._rebuild_from_type_v2(torch._utils._rebuild_tensor_v2, my.Sub, (T0), "
+            "{'name': 'w'})")
+      << "a subclass";
+  EXPECT_EQ(
+      shown(from_type("torch._tensor", call(global("my", "make"), ")"), function, inner, "N")),
+      "torch._tensor._rebuild_from_type_v2(torch._utils._rebuild_tensor_v2, my.make(), (T0), "
+      "None)");
   EXPECT_EQ(shown(from_type("torch._tensor", plain, function, "N", "N")), "rebuild_malformed");
   EXPECT_EQ(shown(from_type("torch._tensor", "N", function, inner, "N")), "rebuild_malformed");
   // A function that is not torch's dense ones stays a call, with plain tensors inside.
@@ -137,7 +144,7 @@ TEST(TorchTensors, KnowsEveryDtypeOfAStorage) {
   EXPECT_EQ(typed("UntypedStorage"), "U8 [2,3]") << "bytes";
   for (const char* quantized :
        {"QInt8Storage", "QUInt8Storage", "QInt32Storage", "QUInt4x2Storage", "QUInt2x4Storage"})
-    EXPECT_EQ(typed(quantized), "torch_unsupported");
+    EXPECT_EQ(typed(quantized), "rebuild_malformed") << "their tensors have a quantizer";
   EXPECT_EQ(stored_as(tensor({.storage = storage({.type = global("torch.cuda", "FloatStorage")})})),
             "F32 [2,3]");
 }
@@ -375,13 +382,136 @@ TEST(TorchTensors, PersistentIdsAreStorages) {
   EXPECT_EQ(shown("Pstorage\n"), malformed) << "PERSID: a text";
 }
 
-TEST(TorchTensors, StoragesBelongInTensors) {
-  EXPECT_EQ(shown(storage()), "torch_unsupported");
-  EXPECT_EQ(shown(test::pickle::list({storage()})), "torch_unsupported");
-  EXPECT_EQ(shown(dict({text("s"), storage()})), "torch_unsupported");
-  EXPECT_EQ(shown(call(global("my", "wrap"), storage() + "\x85")), "torch_unsupported");
-  EXPECT_EQ(shown(call(global("torch._utils", "_rebuild_qtensor"), ")")), "torch_unsupported");
+TEST(TorchTensors, StoragesAreValues) {
+  EXPECT_EQ(shown(storage()), "torch.FloatStorage(T0)");
+  EXPECT_EQ(shown(storage({.location = text("cuda:1")})), "torch.FloatStorage(T0 cuda:1)");
+  EXPECT_EQ(shown(storage({.type = global("torch.cuda", "FloatStorage")})),
+            "torch.FloatStorage(T0)");
+  EXPECT_EQ(shown(storage({.type = global("torch.storage", "_UntypedStorage")})),
+            "torch.storage.UntypedStorage(T0)");
+  EXPECT_EQ(shown(storage({.type = global("torch", "ComplexDoubleStorage")})),
+            "torch.ComplexDoubleStorage(T0 complex128)");
+  EXPECT_EQ(shown(storage({.type = global("torch", "QInt8Storage")})), "torch.QInt8Storage(T0)");
+  EXPECT_EQ(shown(dict({text("s"), storage()})), "{'s': torch.FloatStorage(T0)}");
+  EXPECT_EQ(shown(call(global("my", "wrap"), storage() + "\x85")),
+            "my.wrap(torch.FloatStorage(T0))");
   EXPECT_EQ(shown(storage() + "0N"), "None") << "discarded";
+  const auto file = unpickle(finish(storage({.count = integer(5)})));
+  ASSERT_OK(file);
+  ASSERT_EQ(file->tensors.size(), 1u);
+  EXPECT_EQ(file->tensors[0].dtype, Dtype::f32);
+  EXPECT_EQ(shape_of(*file, file->tensors[0]), "[5]");
+  EXPECT_EQ(file->tensors[0].nbytes, 20u);
+}
+
+TEST(TorchTensors, AStorageIsOneObject) {
+  // With a tensor that sees part of it, and one that sees all of it.
+  const auto file = unpickle(finish(test::pickle::list(
+      {storage(), storage(), tensor(), tensor({.sizes = counts({6}), .strides = counts({1})}),
+       storage({.key = text("1")}), storage({.location = text("cuda:0")})})));
+  ASSERT_OK(file);
+  const Value root = file->tree.root();
+  EXPECT_EQ(root.item(0).id(), root.item(1).id());
+  EXPECT_EQ(show(root),
+            "[torch.FloatStorage(T1), torch.FloatStorage(T1), T0, T1, torch.FloatStorage(T2), "
+            "torch.FloatStorage(T1 cuda:0)]");
+}
+
+struct Quantized {
+  string type = "QInt8Storage";
+  string count = integer(6);
+  string offset = integer(0);
+  string sizes = counts({2, 3});
+  string strides = counts({3, 1});
+  string quantizer = test::pickle::tuple(
+      {global("torch", "per_tensor_affine"), "G\x3f\xe0" + string(6, '\0'), integer(3)});
+  string requires_grad = "\x89";
+};
+string quantized_arguments(const Quantized& q) {
+  return test::pickle::tuple({storage({.type = global("torch", q.type), .count = q.count}),
+                              q.offset, q.sizes, q.strides, q.quantizer, q.requires_grad,
+                              ordered_dict()});
+}
+string quantized(const Quantized& q = {}) {
+  return call(global("torch._utils", "_rebuild_qtensor"), quantized_arguments(q));
+}
+string channels(const string& scales, const string& zero_points, const string& axis) {
+  return test::pickle::tuple({global("torch", "per_channel_affine"), scales, zero_points, axis});
+}
+
+TEST(TorchTensors, ReadsQuantizedTensors) {
+  EXPECT_EQ(stored_as(quantized()), "I8 [2,3] qint8 quant(torch.per_tensor_affine, 0.500000, 3)");
+  EXPECT_EQ(stored_as(quantized({.type = "QUInt8Storage"})).substr(0, 15), "U8 [2,3] quint8");
+  EXPECT_EQ(stored_as(quantized({.type = "QInt32Storage"})).substr(0, 16), "I32 [2,3] qint32");
+  EXPECT_EQ(
+      stored_as(quantized({.sizes = counts({3, 2}), .strides = counts({1, 3})})).substr(0, 26),
+      "I8 [3,2] qint8 stride[1,3]");
+  const string scales = tensor({.storage = storage({.key = text("s")})});
+  const auto file =
+      unpickle(finish(quantized({.quantizer = channels(scales, scales, integer(1))})));
+  ASSERT_OK(file);
+  EXPECT_EQ(file->tensors.size(), 2u) << "the scales are reached";
+  EXPECT_EQ(show(file->tree.root()), "T1 qint8 quant(torch.per_channel_affine, T0, T0, 1)");
+  EXPECT_EQ(shown(quantized({.quantizer = channels("]", "]", integer(0))})),
+            "T0 qint8 quant(torch.per_channel_affine, [], [], 0)");
+  EXPECT_EQ(shown(call(global("torch._utils", "_rebuild_parameter"),
+                       test::pickle::tuple({quantized(), "\x89", ordered_dict()}))),
+            "T0 parameter qint8 quant(torch.per_tensor_affine, 0.500000, 3)");
+  const string subclass =
+      call(global("torch._tensor", "_rebuild_from_type_v2"),
+           test::pickle::tuple({global("torch._utils", "_rebuild_qtensor"), global("my", "Sub"),
+                                quantized_arguments({}), "N"}));
+  EXPECT_EQ(shown(subclass),
+            "torch._tensor._rebuild_from_type_v2(torch._utils._rebuild_qtensor, my.Sub, "
+            "(T0 qint8 quant(torch.per_tensor_affine, 0.500000, 3)), None)");
+}
+
+TEST(TorchTensors, SubByteTensorsAreTheirBytes) {
+  const auto packed = [](const char* type, const string& count, Counts sizes, Counts strides) {
+    return stored_as(quantized(
+        {.type = type, .count = count, .sizes = counts(sizes), .strides = counts(strides)}));
+  };
+  const string quantizer = " quant(torch.per_tensor_affine, 0.500000, 3)";
+  // Each row begins with a byte of its own.
+  EXPECT_EQ(packed("QUInt4x2Storage", integer(9), {3, 5}, {5, 1}),
+            "U8 [9] quint4x2 shape[3,5]" + quantizer);
+  EXPECT_EQ(packed("QUInt2x4Storage", integer(6), {3, 5}, {5, 1}),
+            "U8 [6] quint2x4 shape[3,5]" + quantizer);
+  EXPECT_EQ(packed("QUInt4x2Storage", integer(1), {}, {}), "U8 [1] quint4x2 shape[]" + quantizer);
+  EXPECT_EQ(packed("QUInt4x2Storage", integer(0), {0, 5}, {5, 1}),
+            "U8 [0] quint4x2 shape[0,5]" + quantizer);
+  EXPECT_EQ(packed("QUInt4x2Storage", integer(8), {3, 5}, {5, 1}), "tensor_out_of_storage");
+  EXPECT_EQ(packed("QUInt4x2Storage", integer(9), {1LL << 62, 0, 5}, {0, 5, 1}), "size_overflow");
+  // Views stay calls, with the storage.
+  const string view = quantized({.type = "QUInt4x2Storage",
+                                 .count = integer(9),
+                                 .sizes = counts({5, 3}),
+                                 .strides = counts({1, 5})});
+  EXPECT_EQ(shown(view).substr(0, 60),
+            "torch._utils._rebuild_qtensor(torch.QUInt4x2Storage(T0), 0, ");
+  EXPECT_EQ(shown(quantized({.type = "QUInt4x2Storage", .offset = integer(1)})).substr(0, 29),
+            "torch._utils._rebuild_qtensor");
+}
+
+TEST(TorchTensors, RefusesMalformedQuantizers) {
+  const auto refused = [](const Quantized& q) {
+    EXPECT_EQ(shown(quantized(q)), "rebuild_malformed");
+  };
+  const string scheme = global("torch", "per_tensor_affine");
+  for (const string& quantizer :
+       {string("N"), string(")"), test::pickle::tuple({scheme, "K\1"}),
+        test::pickle::tuple({scheme, "N", "K\1"}), test::pickle::tuple({scheme, "K\1", "N"}),
+        test::pickle::tuple({global("my", "per_tensor_affine"), "K\1", "K\1"}),
+        test::pickle::tuple({global("torch", "strided"), "K\1", "K\1"}),
+        test::pickle::tuple({scheme, "]", "]", "K\0"s}), channels("N", "]", integer(0)),
+        channels("]", "N", integer(0)), channels("]", "]", integer(2)),
+        channels("]", "]", integer(-1)), channels("]", "]", "N")})
+    refused({.quantizer = quantizer});
+  refused({.type = "CharStorage"});
+  refused({.requires_grad = "N"});
+  refused({.sizes = counts({2})});
+  EXPECT_EQ(shown(quantized({.count = integer(5)})), "tensor_out_of_storage");
+  EXPECT_EQ(shown(call(global("torch._utils", "_rebuild_qtensor"), ")")), "rebuild_malformed");
 }
 
 TEST(TorchTensors, UnreachedTensorsAreDropped) {
