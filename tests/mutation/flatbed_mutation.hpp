@@ -60,7 +60,9 @@ Result<void> ignored(int number, Result<T> result) {
 // that holds one.
 template <typename T>
 auto forced(int number, bool answer, const T& condition) {
-  if constexpr (requires { { condition.value() } -> std::same_as<const bool&>; }) {
+  if constexpr (requires {
+                  { condition.value() } -> std::same_as<const bool&>;
+                }) {
     return is(number) ? T(answer) : condition;
   } else {
     const bool found = static_cast<bool>(condition);

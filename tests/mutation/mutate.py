@@ -5,12 +5,14 @@ verifies, announces or stops (the table is in rules.py) stands in as many broken
 each asleep. It is built once; FLATBED_MUTANT=k wakes mutant k. A first run of each test alone says which
 mutants it comes to; then each mutant is run under the tests that come to it, those first that caught its
 neighbours, until one fails. A crash is a catch, and so is silence for many times as long as any test takes.
+Mutants that survivors.json lists are run under the quicker tests alone.
 
 Exit status 1 when fewer than 95 % are caught, or when one survives that survivors.json does not list with
 a reason. A listed one that is caught, or is gone, is named, so that the list stays true.
 
-Usage: mutate.py --build-dir DIR [--jobs N] [--only REGEX] [--list] [--unmatched] [-- CMAKE ARGUMENTS]
+Usage: mutate.py --build-dir DIR [--jobs N] [--only REGEX] [--resume] [--list] [--unmatched] [-- CMAKE ARGUMENTS]
   --only       mutants whose "file:line: function: statement" the expression matches; the share is theirs
+  --resume     what an earlier run caught is taken as caught: for who adds tests, and changes nothing else
   --list       prints the mutants, builds and runs nothing
   --unmatched  prints the statements that are not mutated, builds and runs nothing
 """
@@ -41,13 +43,14 @@ import tidy  # noqa: E402
 
 WANTED = 0.95
 # The tests that are copied and run: of loading and of its parts. Others would be built for nothing.
-TESTS = re.compile(r"^tests/(?:load\w*_test|staging\w*_test|host_device\w*_test|io/direct_file_test|cuda/\w+)\.[ch]pp$")
+TESTS = re.compile(r"^tests/(?:load\w*_test|staging\w*_test|host_device\w*_test|io/direct\w+_test|cuda/\w+)\.[ch]pp$")
 # Tests of the tests' own fakes, which none of the mutants is in.
 NOT_RUN = re.compile(r"flatbed_fake_cuda_tests")
 FOLDERS = ("include", "src", "cuda", "tests")
 LINKED = ("spec", "tests/fixtures")
 KILLERS = 12  # tests that are tried first
 MIN_SILENCE_S = 15  # of a test that hangs; on a busy machine
+SLOW_S = 0.3  # tests that take longer are not run for mutants that are known to survive
 FEW = {"FLATBED_STRESS_SEEDS": "80"}  # of the tests that a seed makes up
 
 
@@ -207,6 +210,7 @@ class Suite:
             sys.exit("no tests were built")
         self.silence_s = max(MIN_SILENCE_S, 8 * max(self.seconds.values()))
         self.lock = threading.Lock()
+        self.known = read_accepted()
         self.kills = collections.defaultdict(collections.Counter)  # by file of the mutant
 
     def measure(self, program_and_test):
@@ -222,6 +226,8 @@ class Suite:
     def judge(self, mutant):
         """How the tests catch the mutant; '' when they do not."""
         reaching = [each for each in self.tests if mutant.number in self.reaches[each]]
+        if mutant.key() in self.known:
+            reaching = [each for each in reaching if self.seconds[each] < SLOW_S]
         if not reaching:
             return ""
         with self.lock:
@@ -276,15 +282,34 @@ def report(mutants, caught, suite, whole):
     return 1 if unlisted or share < WANTED else 0
 
 
-def run_all(mutants, suite, jobs):
+def name_all(mutants):
+    """{number: a name that outlives edits}: equal keys are counted."""
+    seen = collections.Counter()
+    names = {}
+    for mutant in mutants:
+        seen[mutant.key()] += 1
+        names[mutant.number] = " | ".join((*mutant.key(), str(seen[mutant.key()])))
+    return names
+
+
+def run_all(mutants, names, suite, arguments):
     """{number: how it was caught, or ''}; a line for each while it goes."""
-    caught = {}
+    path = os.path.join(arguments.build_dir, "caught.json")
+    before = {}
+    if arguments.resume and os.path.exists(path):
+        with open(path, encoding="utf-8") as file:
+            before = json.load(file)
+    caught = {mutant.number: before.get(names[mutant.number], "") for mutant in mutants}
+    left = [mutant for mutant in mutants if not caught[mutant.number]]
     began = time.monotonic()
-    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-        for done, (mutant, how) in enumerate(zip(mutants, pool.map(suite.judge, mutants)), 1):
+    with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
+        for done, (mutant, how) in enumerate(zip(left, pool.map(suite.judge, left)), 1):
             caught[mutant.number] = how
-            print(f"{done}/{len(mutants)} {time.monotonic() - began:.0f} s {mutant.word}: {title(mutant)}: "
+            print(f"{done}/{len(left)} {time.monotonic() - began:.0f} s {mutant.word}: {title(mutant)}: "
                   f"{mutant.mutation}: {how or 'SURVIVES'}", flush=True)
+            before |= {names[mutant.number]: how} if how else {}
+            with open(path, "w", encoding="utf-8") as file:
+                json.dump(before, file, indent=0)
     return caught
 
 
@@ -293,6 +318,7 @@ def parse_arguments():
     parser.add_argument("--build-dir")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--only", default="")
+    parser.add_argument("--resume", action="store_true")
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--unmatched", action="store_true")
     parser.add_argument("cmake", nargs="*")
@@ -319,7 +345,7 @@ def main():
     programs = build(tree, os.path.join(folder, "build"), arguments.jobs, arguments.cmake)
     suite = Suite(programs, arguments.jobs)
     print(f"{len(suite.tests)} tests, {sum(suite.seconds.values()):.1f} s; silence after {suite.silence_s:.0f} s")
-    caught = run_all(chosen, suite, arguments.jobs)
+    caught = run_all(chosen, name_all(mutants), suite, arguments)
     sys.exit(report(chosen, caught, suite, whole=chosen == mutants))
 
 

@@ -27,7 +27,8 @@ WORDS = [
     ("record", r"record|Record|fence|queue|copy\(|\bcopies\b|Memcpy|memcpy|set_event|add_unused|unused|begin\(slot"
                r"|tickets|make_current|SetDevice|open_stream|Register|stage\(|stage_block|Alloc|Malloc|left_of_segment",
      "queues copies, records what says that they are done, or makes the GPU current for that"),
-    ("verify", r"check|verif|digest|hash|unchanged|share_bytes|fits|overlap|attributes|Attributes|st_ino|alignment_of",
+    ("verify", r"check(?!point)|verif|digest|hash|unchanged|share_bytes|fits|overlap|[aA]ttributes|st_ino"
+               r"|alignment_of",
      "checks bytes, destinations, files or memory"),
     ("ready", r"ready|complete|job_done|jobs_left|readers|turn_|notify|next_group|bytes_done|progress|events_"
               r"|finished|add_up|peak",
@@ -52,9 +53,9 @@ DECLARATION = re.compile(r"(?:const\s+)?(?:std::)?[\w:]+(?:<.*?>)?[\s*&]+(?:cons
                          r"\s*(?:=|\(|\{|;)", re.DOTALL)
 TYPED = re.compile(r"(?:const\s+)?(bool|Result<void>|Result<bool>|cudaError_t)\s+(\w+)\s*=\s*")
 CONDITION_DECLARES = re.compile(r"(?:const\s+)?[\w:]+(?:<.*>)?[\s*&]+(?:const\s+)?(\w+)\s*=\s*(?!=)")
-ONLY_AN_ERROR = re.compile(r"\{?\s*return (?:make_error|Error\{|error\(|with_context|cuda_error|\w+_error|in_tensor|"
+ONLY_AN_ERROR = re.compile(r"\{?\s*return (?:make_error|Error\{|error\(|with_context|cuda_error|\w+_error|in_\w+\(|"
                            r"std::move\(\w+\)\.error)")
-NOT_A_CALL = re.compile(r"(?:make_error|Error\b|error\(|with_context|cuda_error|\w+_error|in_tensor|std::move|\{|\w+$)")
+NOT_A_CALL = re.compile(r"(?:make_error|Error\b|error\(|with_context|cuda_error|\w+_error|in_\w+\(|std::move|\{|\w+$)")
 IS = "::flatbed_mutation::is({0})"
 OK = "::flatbed::Result<void>()"
 
@@ -215,22 +216,19 @@ class Finder:
     break_range = break_while
 
 
-# (file, function, what is broken, edits: (a text that stands once in the function's file, "before" or "behind" it,
-# what is put there)). For what no rule makes: another order, another argument.
+# (file, function, what is broken, edits: (a text that stands once in the function, "before" or "behind" it, what is
+# put there)). For what no rule makes: another order, another argument.
 BY_HAND = [
     ("src/load_job.cpp", "JobRunner::run_staged", "what its digest does not fit is queued all the same",
-     [("work_.slots->copying(*slot, {});\n    return read;\n  }\n  return deliver(job, *slot, at);\n}\n\n// Reads",
-       "before", "if (IS) { static_cast<void>(deliver(job, *slot, at)); return read; } ")]),
+     [("return read;", "before", "if (IS) static_cast<void>(deliver(job, *slot, at)); ")]),
     ("src/load_job.cpp", "JobRunner::deliver", "the group's job is done before its bytes are queued",
-     [("Result<void> queued = queue(slot, tickets);", "before",
-       "if (IS) FLATBED_TRY(work_.groups.job_done(job, job.nbytes)); "),
-      ("return work_.groups.job_done(job, job.nbytes);\n  }\n  for (", "before",
-       "if (IS) return {}; ")]),
+     [("collect_pieces(job, at);", "behind", " if (IS) FLATBED_TRY(work_.groups.job_done(job, job.nbytes)); "),
+      ("return work_.groups.job_done(job, job.nbytes);", "before", "if (IS) return {}; ")]),
     ("src/load_progress.cpp", "LoadGroups::complete", "ready before its fences are queued",
      [("State& group = groups_[number];\n", "behind",
        "if (IS) { const std::lock_guard early(mutex_); group.complete = true; changed_.notify_one(); } ")]),
     ("src/load_slots.cpp", "LoadSlots::settle", "only the first device is drained",
-     [("device < options_.devices.size(); ++device) {\n", "behind", "if (IS && device > 1) break; ")]),
+     [("all_drained &= drain(device);", "before", "if (IS && device > 1) break; ")]),
     ("cuda/cuda_device.cpp", "CudaDevice::copy", "recorded before the pieces are queued",
      [("for (std::size_t i = 0; i < pieces.size() && queued;", "before", "if (IS) queued = record(slot); "),
       ("if (queued) queued = record(slot);", "before", "if (!IS) ")]),
@@ -252,10 +250,12 @@ def by_hand(path, text):
             continue
         edits = []
         for anchor, side, inserted in places:
-            if text.count(anchor) != 1:
-                raise SystemExit(f"{path}: {text.count(anchor)} places are {anchor!r}, wanted 1: "
-                                 f"adapt BY_HAND in rules.py ({function}: {mutation})")
-            at = text.index(anchor) + (len(anchor) if side == "behind" else 0)
+            begin = text.index(f" {function}(")
+            end = text.index("\n}", begin)
+            if text.count(anchor, begin, end) != 1:
+                raise SystemExit(f"{path}: {text.count(anchor, begin, end)} places of {function} are {anchor!r}, "
+                                 f"wanted 1: adapt BY_HAND in rules.py ({mutation})")
+            at = text.index(anchor, begin) + (len(anchor) if side == "behind" else 0)
             inserted = inserted.replace("{", "{{").replace("}", "}}").replace("IS", IS)
             edits.append((at, True, inserted))
         line = text.count("\n", 0, edits[0][0]) + 1

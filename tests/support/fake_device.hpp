@@ -33,6 +33,7 @@ class FakeDevice final : public Device {
     bool for_ever = false;   // and all later calls of that kind
     bool half_copy = false;  // a failing copy() has queued its first piece
     bool never_done = false;
+    bool no_events = false;  // behind tickets
   };
 
   explicit FakeDevice(std::string name = "fake") : name_(std::move(name)) {}
@@ -58,6 +59,8 @@ class FakeDevice final : public Device {
     const std::lock_guard lock(mutex_);
     return open_.size();
   }
+  // Tickets that were given up and had ended before.
+  [[nodiscard]] int forgotten_twice() const { return forgotten_twice_; }
   [[nodiscard]] int copies() const { return calls_copy_; }
   // What a stream does that waits for a native_event().
   void wait_for(void* event) {
@@ -130,9 +133,10 @@ class FakeDevice final : public Device {
   }
   void forget(Ticket ticket) noexcept override {
     const std::lock_guard lock(mutex_);
-    std::erase(open_, ticket);
+    if (std::erase(open_, ticket) == 0) ++forgotten_twice_;
   }
   [[nodiscard]] void* native_event(Ticket ticket) noexcept override {
+    if (faults.no_events) return nullptr;
     return reinterpret_cast<void*>(static_cast<std::uintptr_t>(ticket));
   }
 
@@ -187,6 +191,7 @@ class FakeDevice final : public Device {
   std::vector<Ticket> open_;
   std::vector<Staging> staging_;
   std::atomic<bool> freed_under_copy_ = false;
+  std::atomic<int> forgotten_twice_ = 0;
   Ticket next_ticket_ = 1;
   int asked_ = 0;
   std::atomic<std::size_t> staged_ = 0;

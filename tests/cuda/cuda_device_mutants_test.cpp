@@ -1,0 +1,142 @@
+// CudaDevice: what nothing but a check by mutation (tests/mutation) showed to be untested.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <array>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "cuda/cuda_device.hpp"
+#include "support/expect_error.hpp"
+#include "support/fake_cuda.hpp"
+
+namespace flatbed {
+namespace {
+
+using testing::IsEmpty;
+
+// So large that malloc() gives it back to the system at once, in two segments.
+constexpr std::size_t kLarge = std::size_t{64} << 20;
+constexpr cuda::CudaDeviceLimits kTwoSegments{.segment_nbytes = kLarge / 2};
+
+// Whether the process has memory there.
+bool is_mapped(const std::byte* at) {
+  std::array<int, 2> ends = {};
+  if (::pipe(ends.data()) != 0) return false;
+  const bool is = ::write(ends[1], at, 1) == 1;
+  ::close(ends[0]);
+  ::close(ends[1]);
+  return is;
+}
+
+// Sanitizers keep what was freed.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr bool kFreedIsUnmapped = false;
+#else
+constexpr bool kFreedIsUnmapped = true;
+#endif
+
+// A device under a table that remembers the first memory that was to be registered.
+struct Watched {
+  static inline std::byte* memory = nullptr;
+  cuda::CudaApi api = FakeCuda::api();
+  std::unique_ptr<Device> device;
+
+  Watched() {
+    memory = nullptr;
+    api.HostRegister = [](void* at, size_t nbytes, unsigned int flags) {
+      if (memory == nullptr) memory = static_cast<std::byte*>(at);
+      return FakeCuda::api().HostRegister(at, nbytes, flags);
+    };
+    device = cuda::make_cuda_device(api, 0, {}, kTwoSegments).value();
+  }
+};
+
+TEST(CudaDeviceStagedMemory, GoesBackToTheHostWithItsLastSegment) {
+  FakeCuda fake;
+  const Watched watched;
+  std::byte* const memory = watched.device->stage(kLarge).value();
+  EXPECT_TRUE(is_mapped(memory));
+  watched.device->unstage(memory, kLarge);
+  EXPECT_EQ(is_mapped(memory), !kFreedIsUnmapped);
+  EXPECT_THAT(fake.misuse(), IsEmpty());
+}
+
+TEST(CudaDeviceStagedMemory, GoesBackToTheHostWhereASegmentCannotBeRegistered) {
+  for (const cudaError_t code : {cudaErrorMemoryAllocation, cudaErrorNotSupported}) {
+    FakeCuda fake;
+    const Watched watched;
+    fake.fail({.call = "HostRegister", .nth = 2, .code = code});
+    const Result<std::byte*> staged = watched.device->stage(kLarge);
+    ASSERT_NE(Watched::memory, nullptr);
+    EXPECT_EQ(is_mapped(Watched::memory), !kFreedIsUnmapped);
+    if (staged) watched.device->unstage(*staged, kLarge);
+    EXPECT_THAT(fake.misuse(), IsEmpty());
+  }
+}
+
+TEST(CudaDeviceStagedMemory, StaysWhereCudaDoesNotLetGoOfIt) {
+  for (const std::uint64_t nth : {1U, 2U}) {
+    FakeCuda fake;
+    const Watched watched;
+    std::byte* const memory = watched.device->stage(kLarge).value();
+    fake.fail({.call = "HostUnregister", .nth = nth});
+    watched.device->unstage(memory, kLarge);
+    EXPECT_TRUE(is_mapped(memory));
+  }
+}
+
+TEST(CudaDeviceStagedMemory, StaysWhereCudaDoesNotLetGoOfTheSegmentsBeforeOneThatFailed) {
+  FakeCuda fake;
+  const Watched watched;
+  fake.fail({.call = "HostRegister", .nth = 2, .code = cudaErrorMemoryAllocation});
+  fake.fail({.call = "HostUnregister"});
+  EXPECT_ERROR(watched.device->stage(kLarge), resource_exhausted);
+  ASSERT_NE(Watched::memory, nullptr);
+  EXPECT_TRUE(is_mapped(Watched::memory));
+}
+
+// On another GPU than its own it does nothing.
+TEST(CudaDeviceCurrent, CannotBeMadeCurrentAndSaysSo) {
+  FakeCuda fake({.devices = 2});
+  const std::unique_ptr<Device> device = cuda::make_cuda_device(FakeCuda::api(), 1, {}).value();
+  const DeviceBuffer memory = DeviceBuffer::allocate(*device, 4096).value();
+  std::byte* const staged = device->stage(4096).value();
+  const CopyPiece piece{.from = staged, .to = memory.data(), .nbytes = 4096};
+  const Ticket ticket = device->copy({&piece, 1}).value();
+  std::vector<std::byte> out(4096);
+  fake.fail({.call = "SetDevice", .forever = true});
+  EXPECT_ERROR(cuda::make_cuda_device(FakeCuda::api(), 1, {}), device_error);
+  EXPECT_ERROR(device->allocate(4096), device_error);
+  EXPECT_ERROR(device->stage(4096), device_error);
+  EXPECT_ERROR(device->check(memory.data(), 4096), device_error);
+  EXPECT_ERROR(device->copy({&piece, 1}), device_error);
+  EXPECT_ERROR(device->fence(), device_error);
+  EXPECT_ERROR(device->done(ticket), device_error);
+  EXPECT_ERROR(device->read_back(memory.data(), out), device_error);
+  fake.heal();
+  EXPECT_OK(device->read_back(memory.data(), out));
+  device->unstage(staged, 4096);
+  EXPECT_THAT(fake.misuse(), IsEmpty());
+}
+
+// After its time it does not wait for as long again.
+TEST(CudaDeviceReadBackTime, IsOverOnce) {
+  FakeCuda fake;
+  const std::unique_ptr<Device> device =
+      cuda::make_cuda_device(FakeCuda::api(), 0, {},
+                             {.read_back_timeout = std::chrono::milliseconds(20)})
+          .value();
+  const DeviceBuffer memory = DeviceBuffer::allocate(*device, 4096).value();
+  std::vector<std::byte> out(4096);
+  fake.fail({.fault = Injection::Fault::not_ready, .call = "EventRecord", .forever = true});
+  EXPECT_ERROR(device->read_back(memory.data(), out), device_timeout);
+  EXPECT_EQ(fake.calls("EventRecord"), 1U);
+}
+
+}  // namespace
+}  // namespace flatbed
