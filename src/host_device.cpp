@@ -63,8 +63,6 @@ class HostDevice final : public Device {
 
 }  // namespace
 
-Device::~Device() = default;
-
 std::unique_ptr<Device> host_device() { return std::make_unique<HostDevice>(); }
 
 Result<DeviceBuffer> DeviceBuffer::allocate(Device& device, std::uint64_t nbytes) {

@@ -44,7 +44,7 @@ class Device {
   Device() = default;
   Device(const Device&) = delete;
   Device& operator=(const Device&) = delete;
-  virtual ~Device();
+  virtual ~Device() = default;  // inline: users may be built with RTTI, and the library without
 
   [[nodiscard]] virtual std::string_view name() const noexcept = 0;  // "host", "cuda:1"
 
