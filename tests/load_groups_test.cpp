@@ -154,19 +154,21 @@ TEST(LoadProgress, IsNotReportedAfterAnError) {
   LoadHooks world = hooks();
   std::atomic<int> hashed = 0;
   std::atomic<bool> in_progress = false;
+  std::atomic<bool> reader_has_ended = false;
   int calls = 0;
+  // The first call lasts until a later chunk has turned out to be wrong, and the reader has said
+  // so.
   options.progress = [&](const Progress&) {
     ++calls;
     in_progress = true;
-    while (hashed < 200 && hashed >= 0) std::this_thread::yield();
+    while (!reader_has_ended) std::this_thread::yield();
   };
-  // Waits in the first call of progress until a later chunk has turned out to be wrong.
   world.hash = [&](std::span<const std::byte> bytes) {
     if (++hashed < 100) return xxh3(bytes);
     while (!in_progress) std::this_thread::yield();
-    hashed = 1000;
     return std::uint64_t{0};
   };
+  world.leave = [&] { reader_has_ended = true; };
   EXPECT_ERROR(load_with_hooks(a.plan, options, world), chunk_corrupt);
   EXPECT_EQ(calls, 1);
 }
