@@ -229,7 +229,7 @@ Result<void> JobRunner::deliver(const Job& job, std::uint32_t slot, const std::b
   const StageTimer timer(work_.hooks, times_, Stage::submit);
   collect_pieces(job, at);
   std::vector<DeviceTicket> tickets;
-  Result<void> queued = queue(slot, tickets);
+  Result<void> queued = queue(tickets);
   if (queued) {
     work_.slots->copying(slot, job, std::move(tickets));
     return work_.groups.job_done(job, job.nbytes);
@@ -240,7 +240,7 @@ Result<void> JobRunner::deliver(const Job& job, std::uint32_t slot, const std::b
   return in_job(job, std::move(queued).error());
 }
 
-Result<void> JobRunner::queue(std::uint32_t /*slot*/, std::vector<DeviceTicket>& tickets) {
+Result<void> JobRunner::queue(std::vector<DeviceTicket>& tickets) {
   if (!pieces_[0].empty()) FLATBED_TRY(work_.host.copy(pieces_[0]));
   for (std::uint32_t device = 1; device < pieces_.size(); ++device) {
     if (pieces_[device].empty()) continue;

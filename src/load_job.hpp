@@ -70,7 +70,7 @@ class JobRunner {
   [[nodiscard]] std::byte* place_of(const Job& job, const Unit& unit) const;
   [[nodiscard]] std::byte* scratch_at(const Job& job, std::uint64_t at) const;
   Result<void> deliver(const Job& job, std::uint32_t slot, const std::byte* at);
-  Result<void> queue(std::uint32_t slot, std::vector<DeviceTicket>& tickets);
+  Result<void> queue(std::vector<DeviceTicket>& tickets);
   void collect_pieces(const Job& job, const std::byte* at);
   [[nodiscard]] std::uint64_t offset_of(const Job& job, const Transfer& transfer) const;
   [[nodiscard]] Error in_job(const Job& job, Error error) const;
