@@ -194,6 +194,8 @@ INVALID_TEXTS = (
     ("tree_malformed_node", "array-item-size", '["array","u2","|S3"]', "array"),
     ("tree_malformed_node", "scalar-one", '["scalar","<f8"]', "scalar"),
     ("tree_malformed_node", "scalar-short", '["scalar","<f8","000000000000e0"]', "scalar"),
+    ("tree_malformed_node", "scalar-size-zero", '["scalar","|S0",""]', "scalar"),
+    ("tree_malformed_node", "scalar-size-zero-first", '["scalar","<f08","000000000000e03f"]', "scalar"),
     ("tree_malformed_number", "scalar-capitals", '["scalar","<f8","000000000000E03F"]', "scalar"),
     ("tree_malformed_id", "text", '["id","0",["list"]]', "shared"),
     ("tree_malformed_node", "id-alone", '["id",0]', "shared"),

@@ -108,7 +108,7 @@ std::optional<NumpyType> parse_numpy_type(std::string_view typestr) {
   if (std::string_view("biufcSUVMm").find(type.kind) == typestr.npos) return std::nullopt;
   const std::string_view rest = typestr.substr(2);
   const std::size_t digits = std::min(rest.find_first_not_of("0123456789"), rest.size());
-  if (digits == 0 || digits > kMaxDigits) return std::nullopt;
+  if (digits == 0 || digits > kMaxDigits || rest[0] == '0') return std::nullopt;
   std::from_chars(rest.data(), rest.data() + digits, type.nbytes);
   if (type.kind == 'U') type.nbytes *= 4;  // counts characters
   const std::string_view unit = rest.substr(digits);

@@ -114,8 +114,8 @@ TEST(NumpyType, OfDatesMayHaveAUnit) {
 }
 
 TEST(NumpyType, OfAnotherFormIsNone) {
-  for (const std::string_view text :
-       {"", "<", "<f", "f8", "=f8", "<x8", "<f8 ", "<f-8", "<f8x", "<O8", "<f1234567890", "< 8"}) {
+  for (const std::string_view text : {"", "<", "<f", "f8", "=f8", "<x8", "<f8 ", "<f-8", "<f8x",
+                                      "<O8", "<f1234567890", "< 8", "<f08", "|S0"}) {
     EXPECT_FALSE(parse_numpy_type(text)) << text;
   }
 }
