@@ -49,6 +49,9 @@ std::optional<NumpyUnit> numpy_unit(std::string_view typestr) {
   return found.name.empty() ? std::nullopt : std::optional(found);
 }
 
+constexpr std::uint64_t kMaxContents =
+    0x7FFFFFFF;  // in a pickle: Latin-1 takes up to twice as many
+
 constexpr std::string_view kUtils = "torch._utils";
 constexpr std::string_view kMultiarray = "numpy.core.multiarray";
 
@@ -283,14 +286,19 @@ Result<void> TreePickler::array_as_is(Value value) {
   const std::uint32_t number = *value.tensor();
   const StoredTensor& stored = tensors_[number];
   const std::optional<TypeStr> type = parse_typestr(value.text());
-  FLATBED_ASSIGN(std::string content, contents(number));
-  if (!type || type->nbytes == 0 || content.size() > 0x7FFFFFFF)
+  if (!type || type->nbytes == 0 || stored.nbytes > kMaxContents)
     return fail(ErrorCode::limit_exceeded, "a numpy array ", quoted(value.text()), " of ",
-                content.size(), " bytes");
+                stored.nbytes, " bytes");
   const bool raw = stored.dtype == Dtype::u8 && (type->kind != 'u' || type->nbytes != 1);
-  if (type->order == '>' && !raw) content = swapped(*type, content);
   std::span<const std::uint64_t> shape = stored.shape;
-  if (raw || (type->kind == 'c' && type->nbytes == 16)) shape = shape.first(shape.size() - 1);
+  if (raw || (type->kind == 'c' && type->nbytes == 16)) {
+    if (shape.empty())
+      return fail(ErrorCode::not_in_torch, "a numpy array ", quoted(value.text()),
+                  " whose tensor has no dimension for the items");
+    shape = shape.first(shape.size() - 1);
+  }
+  FLATBED_ASSIGN(std::string content, contents(number));
+  if (type->order == '>' && !raw) content = swapped(*type, content);
 
   out_.global(kMultiarray, "_reconstruct");
   out_.global("numpy", "ndarray");

@@ -467,6 +467,29 @@ TEST(PickleWriter, KeepsObjectsAsTheyAreWhenAllowed) {
     EXPECT_ERROR(r.p.write(tree.add_scalar(typestr, string(8, '\0'))), not_in_torch) << typestr;
 }
 
+TEST(PickleWriter, AsksForNoContentsThatAreTooLongForAPickle) {
+  Pickled p;
+  p.unsafe = UnsafeObjects::keep;
+  const std::uint64_t nbytes = std::uint64_t{1} << 31;
+  const NodeId array = p.tree.add_array(p.add_stored(Dtype::u8, {nbytes}), "|u1");
+  p.tree.set_root(array);
+  bool asked = false;
+  const auto contents = [&](std::uint32_t) -> Result<string> {
+    asked = true;
+    return string();
+  };
+  EXPECT_ERROR(write_pickle(p.tree, p.tensors, {p.unsafe, false, contents}), limit_exceeded);
+  EXPECT_FALSE(asked);
+}
+
+TEST(PickleWriter, RefusesArraysWhoseTensorDoesNotFitTheirType) {
+  Pickled p;
+  p.unsafe = UnsafeObjects::keep;
+  EXPECT_ERROR(p.write(p.tree.add_array(p.add_stored(Dtype::u8, {}), "|S1")), not_in_torch);
+  EXPECT_ERROR(p.write(p.tree.add_array(p.add_stored(Dtype::f64, {}), "<c16")), not_in_torch);
+  EXPECT_OK(p.write(p.tree.add_array(p.add_stored(Dtype::u8, {4, 1}), "|S1")));
+}
+
 TEST(PickleWriter, NamesOfPython2LeadBack) {
   EXPECT_EQ(python2_name({"builtins", "set"}), (PythonName{"__builtin__", "set"}));
   EXPECT_EQ(python2_name({"builtins", "int"}), (PythonName{"__builtin__", "long"}));
