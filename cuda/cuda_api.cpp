@@ -7,7 +7,6 @@ namespace {
 constexpr CudaApi kLinked{
     .GetDeviceCount = cudaGetDeviceCount,
     .GetDeviceProperties = cudaGetDeviceProperties,
-    .GetDevice = cudaGetDevice,
     .SetDevice = cudaSetDevice,
     .Malloc = cudaMalloc,
     .Free = cudaFree,

@@ -11,7 +11,6 @@ namespace flatbed::cuda {
 struct CudaApi {
   cudaError_t (*GetDeviceCount)(int*);
   cudaError_t (*GetDeviceProperties)(cudaDeviceProp*, int);
-  cudaError_t (*GetDevice)(int*);
   cudaError_t (*SetDevice)(int);
   cudaError_t (*Malloc)(void**, size_t);
   cudaError_t (*Free)(void*);

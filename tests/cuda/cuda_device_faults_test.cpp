@@ -72,14 +72,13 @@ CudaApi noting() {
 
 const CudaApi& noting_api() {
   static const CudaApi api =
-      noting<&CudaApi::GetDeviceCount, &CudaApi::GetDeviceProperties, &CudaApi::GetDevice,
-             &CudaApi::SetDevice, &CudaApi::Malloc, &CudaApi::Free, &CudaApi::HostAlloc,
-             &CudaApi::FreeHost, &CudaApi::HostRegister, &CudaApi::HostUnregister,
-             &CudaApi::PointerGetAttributes, &CudaApi::StreamCreateWithFlags,
-             &CudaApi::StreamDestroy, &CudaApi::StreamQuery, &CudaApi::MemcpyAsync,
-             &CudaApi::Memcpy2DAsync, &CudaApi::EventCreateWithFlags, &CudaApi::EventDestroy,
-             &CudaApi::EventRecord, &CudaApi::EventQuery, &CudaApi::GetLastError,
-             &CudaApi::PeekAtLastError>();
+      noting<&CudaApi::GetDeviceCount, &CudaApi::GetDeviceProperties, &CudaApi::SetDevice,
+             &CudaApi::Malloc, &CudaApi::Free, &CudaApi::HostAlloc, &CudaApi::FreeHost,
+             &CudaApi::HostRegister, &CudaApi::HostUnregister, &CudaApi::PointerGetAttributes,
+             &CudaApi::StreamCreateWithFlags, &CudaApi::StreamDestroy, &CudaApi::StreamQuery,
+             &CudaApi::MemcpyAsync, &CudaApi::Memcpy2DAsync, &CudaApi::EventCreateWithFlags,
+             &CudaApi::EventDestroy, &CudaApi::EventRecord, &CudaApi::EventQuery,
+             &CudaApi::GetLastError, &CudaApi::PeekAtLastError>();
   return api;
 }
 

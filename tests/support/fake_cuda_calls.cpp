@@ -56,13 +56,6 @@ cudaError_t get_device_properties(cudaDeviceProp* properties, int device) {
   });
 }
 
-cudaError_t get_device(int* device) {
-  return enter(Call::GetDevice, [&](State& state, const Verdict&) {
-    *device = thread_state(state).device;
-    return cudaSuccess;
-  });
-}
-
 cudaError_t set_device(int device) {
   return enter(Call::SetDevice, [&](State& state, const Verdict&) {
     if (device < 0 || device >= state.options.devices) return cudaErrorInvalidDevice;
@@ -346,7 +339,6 @@ const cuda::CudaApi& table() {
   static constexpr cuda::CudaApi kTable{
       .GetDeviceCount = get_device_count,
       .GetDeviceProperties = get_device_properties,
-      .GetDevice = get_device,
       .SetDevice = set_device,
       .Malloc = malloc_device,
       .Free = free_device,

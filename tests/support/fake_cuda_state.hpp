@@ -24,7 +24,6 @@ namespace flatbed::fake_cuda {
 #define FLATBED_FAKE_CUDA_CALLS(X) \
   X(GetDeviceCount)                \
   X(GetDeviceProperties)           \
-  X(GetDevice)                     \
   X(SetDevice)                     \
   X(Malloc)                        \
   X(Free)                          \

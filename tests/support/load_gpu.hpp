@@ -42,7 +42,6 @@ inline const cuda::CudaApi& counted_cuda_api() {
   using Api = cuda::CudaApi;
   static constexpr Api kApi{Counted<&Api::GetDeviceCount>::call,
                             Counted<&Api::GetDeviceProperties>::call,
-                            Counted<&Api::GetDevice>::call,
                             Counted<&Api::SetDevice>::call,
                             Counted<&Api::Malloc>::call,
                             Counted<&Api::Free>::call,

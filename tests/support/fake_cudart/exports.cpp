@@ -79,7 +79,6 @@ cudaError_t cudaGetDeviceCount(int* count) { return calls().GetDeviceCount(count
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
   return calls().GetDeviceProperties(properties, device);
 }
-cudaError_t cudaGetDevice(int* device) { return calls().GetDevice(device); }
 cudaError_t cudaSetDevice(int device) { return calls().SetDevice(device); }
 cudaError_t cudaMalloc(void** out, size_t nbytes) { return calls().Malloc(out, nbytes); }
 cudaError_t cudaFree(void* memory) { return calls().Free(memory); }

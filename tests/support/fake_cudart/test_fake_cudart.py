@@ -32,7 +32,7 @@ class FakeCudart(unittest.TestCase):
     def test_exports_the_table_under_the_real_names_and_version(self):
         with open(os.path.join(ROOT, "cuda", "cuda_api.hpp"), encoding="utf-8") as file:
             wanted = set(re.findall(r"\(\*(\w+)\)\(", file.read()))
-        self.assertGreaterEqual(len(wanted), 24)
+        self.assertGreaterEqual(len(wanted), 23)
         listed = subprocess.run([NM, "-D", "--defined-only", LIBRARY], capture_output=True,
                                 text=True, check=True).stdout
         exported = set(re.findall(r" T cuda(\w+)@@libcudart\.so\.13", listed))
