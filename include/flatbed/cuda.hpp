@@ -2,8 +2,7 @@
 // FLATBED_CUDA=ON or AUTO where the CUDA Toolkit is found.
 //
 //   FLATBED_ASSIGN(const auto gpu, cuda_device(0));
-//   FLATBED_TRY(plan.add(model, "w", {.device = gpu.get(), .data = device_pointer, .capacity =
-//   n}));
+//   FLATBED_TRY(plan.add(model, "w", {.device = gpu.get(), .data = pointer, .capacity = nbytes}));
 //
 // Every CUDA call of this component is made on a thread of its own or of a load, so that the
 // caller's current device and last CUDA error stay as they are. (Who calls copy(), fence(), done()
@@ -40,7 +39,8 @@ struct CudaDeviceOptions {
   void* stream = nullptr;
 };
 
-// A GPU. Its destinations may be any memory of that GPU (cudaMalloc, cudaMallocAsync, managed).
+// A GPU, for any thread. Its destinations may be any memory of that GPU (cudaMalloc,
+// cudaMallocAsync, managed).
 // Errors: device_unavailable (also: no device of this ordinal), device_error, resource_exhausted.
 [[nodiscard]] Result<std::unique_ptr<Device>> cuda_device(int ordinal,
                                                           const CudaDeviceOptions& options = {});

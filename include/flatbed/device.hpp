@@ -91,6 +91,7 @@ class Device {
 // Memory of a device, given back by the destructor. Move-only; borrows the device.
 class DeviceBuffer {
  public:
+  // Errors: those of Device::allocate().
   [[nodiscard]] static Result<DeviceBuffer> allocate(Device& device, std::uint64_t nbytes);
   DeviceBuffer(DeviceBuffer&& other) noexcept
       : device_(other.device_),
@@ -106,6 +107,7 @@ class DeviceBuffer {
     if (data_ != nullptr) device_->release(data_, nbytes_);
   }
 
+  // On the device: only of the host's can the bytes be looked at.
   [[nodiscard]] std::byte* data() const noexcept { return static_cast<std::byte*>(data_); }
   [[nodiscard]] std::uint64_t nbytes() const noexcept { return nbytes_; }
 

@@ -84,7 +84,8 @@ struct LoadItem {
 // the page cache.
 enum class IoMode : std::uint8_t { automatic, buffered, direct };
 
-// A group's tensors are verified, and in host memory, or queued to their device.
+// A group's tensors are verified, and in host memory, or queued to their device. Valid during the
+// callback that is given it.
 struct GroupReady {
   std::uint32_t group = 0;
   struct Event {
@@ -133,7 +134,7 @@ struct PlanReport {
 // What a load waited for most. read: the disk or the page cache; slots: staging memory, all of it
 // held by readers or other loads; link: copies to the device.
 enum class Stage : std::uint8_t { read, hash, submit, slots, link };
-[[nodiscard]] std::string_view name(Stage stage) noexcept;
+[[nodiscard]] std::string_view name(Stage stage) noexcept;  // "read"; static storage
 
 struct LoadReport {
   std::uint64_t bytes_wanted = 0;
