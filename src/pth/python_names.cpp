@@ -1,6 +1,9 @@
 #include "pth/python_names.hpp"
 
+#include <algorithm>
 #include <array>
+
+#include "base/utf8.hpp"
 
 namespace flatbed::pth {
 
@@ -122,6 +125,12 @@ constexpr std::array kNames{
 // clang-format on
 
 }  // namespace
+
+bool is_python_name(std::string_view name) noexcept {
+  return !name.empty() && is_wtf8(name) &&
+         std::none_of(name.begin(), name.end(),
+                      [](unsigned char c) { return c < 0x20 || c == 0x7F; });
+}
 
 PythonName python3_name(PythonName old) noexcept {
   for (const NameRow& row : kNames) {

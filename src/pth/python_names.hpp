@@ -13,6 +13,10 @@ struct PythonName {
   bool operator==(const PythonName&) const = default;
 };
 
+// Whether a module, class or function can be called so: WTF-8, not empty, no control characters.
+// That is more than identifiers, and less than what a line of a pickle could hold.
+[[nodiscard]] bool is_python_name(std::string_view name) noexcept;
+
 // Python 3's name for what an old pickle calls `old`.
 [[nodiscard]] PythonName python3_name(PythonName old) noexcept;
 

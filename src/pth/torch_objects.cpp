@@ -14,6 +14,7 @@
 #include "pth/pickle_literal.hpp"
 #include "pth/pickle_stream.hpp"
 #include "pth/tree_check.hpp"
+#include "pth/weights_only.hpp"
 
 namespace flatbed::pth {
 
@@ -247,7 +248,8 @@ std::optional<NodeId> TorchObjects::layout_named(Value arguments) {
   if (arguments.size() != 1 || arguments.item(0).kind() != Kind::string) return std::nullopt;
   const std::string name(arguments.item(0).text());
   if (!name.starts_with(kModule)) return std::nullopt;
-  return add_global("torch", std::string_view(name).substr(kModule.size()));
+  const std::string_view layout = std::string_view(name).substr(kModule.size());
+  return is_layout("torch", layout) ? std::optional(add_global("torch", layout)) : std::nullopt;
 }
 
 Result<NodeId> TorchObjects::quantized(NodeId callable, Value arguments) {

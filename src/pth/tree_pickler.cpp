@@ -4,6 +4,7 @@
 
 #include "base/str_cat.hpp"
 #include "base/utf8.hpp"
+#include "pth/python_names.hpp"
 #include "pth/weights_only.hpp"
 
 namespace flatbed::pth {
@@ -20,6 +21,9 @@ bool can_be_shared(Kind kind) {
 }
 
 }  // namespace
+
+// A GLOBAL is two lines of UTF-8.
+bool fits_global(std::string_view name) { return is_python_name(name) && is_utf8(name); }
 
 std::string full_name(Value global) { return str_cat(global.text(), ".", global.qualname()); }
 
@@ -310,12 +314,9 @@ void TreePickler::tuple_from(Value items, std::uint64_t first) {
 Result<void> TreePickler::global(Value value) { return named(value.text(), value.qualname()); }
 
 Result<void> TreePickler::named(std::string_view module, std::string_view name) {
-  // A GLOBAL is two lines of UTF-8.
-  for (const std::string_view text : {module, name}) {
-    if (text.find('\n') != std::string_view::npos || !is_utf8(text))
-      return fail(ErrorCode::not_in_torch, "the name ", quoted(str_cat(module, ".", name)),
-                  " cannot be written in a pickle");
-  }
+  if (!fits_global(module) || !fits_global(name) || name.starts_with('.'))
+    return fail(ErrorCode::not_in_torch, "the name ", quoted(str_cat(module, ".", name)),
+                " cannot be written in a pickle");
   if (is_layout(module, name)) {
     out_.global("torch.serialization", "_get_layout");
     out_.constant(str_cat(module, ".", name));

@@ -30,9 +30,7 @@ bool is_callable(Kind kind) { return kind == Kind::global || kind == Kind::objec
 Result<void> check_name(std::string_view name) {
   if (!is_wtf8(name))
     return make_error(ErrorCode::pickle_not_utf8, "the name ", quoted(name), " is not UTF-8");
-  const bool control =
-      std::any_of(name.begin(), name.end(), [](unsigned char c) { return c < 0x20 || c == 0x7F; });
-  if (name.empty() || control)
+  if (!is_python_name(name))
     return make_error(ErrorCode::pickle_literal, quoted(name),
                       " is no name of a module, class or function");
   return {};

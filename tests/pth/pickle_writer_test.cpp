@@ -294,6 +294,10 @@ TEST(PickleWriter, RefusesTensorsThatTorchHasNot) {
   EXPECT_ERROR(p.write(p.tree.add_tensor(p.add_stored(Dtype::i8, {0, 1ULL << 40, 1ULL << 40}), {})),
                not_in_torch);
   EXPECT_ERROR(p.write(p.tree.add_global("torch", "a\nb")), not_in_torch);
+  // Names that no pickle may hold, whoever wrote the tree.
+  EXPECT_ERROR(p.write(p.tree.add_global("torch", string("a\0b", 3))), not_in_torch);
+  EXPECT_ERROR(p.write(p.tree.add_global("os\rsystem", "a")), not_in_torch);
+  EXPECT_ERROR(p.write(p.tree.add_global("torch", ".a")), not_in_torch);
 }
 
 TEST(PickleWriter, WritesObjectsThatWeightsOnlyAllows) {

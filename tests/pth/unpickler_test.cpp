@@ -191,6 +191,8 @@ TEST(Unpickler, SpellsPythonValuesInOneWay) {
   EXPECT_EQ(call_of("torch", "device", text("cuda") + "K\1\x86"), "torch.device('cuda', 1)");
   EXPECT_EQ(call_of("torch.serialization", "_get_layout", text("torch.sparse_coo") + "\x85"),
             "torch.sparse_coo");
+  EXPECT_EQ(call_of("torch.serialization", "_get_layout", text("torch.sparse") + "\x85"),
+            "torch.serialization._get_layout('torch.sparse')");
 }
 
 TEST(Unpickler, LongBytesBecomeTensors) {
