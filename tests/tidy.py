@@ -98,7 +98,7 @@ def find_files():
     """Every text file of the project; build trees and binary data are not."""
     for folder, folders, names in os.walk(ROOT):
         folders[:] = sorted(name for name in folders if not (
-            name in (".git", ".cache", "__pycache__", "vectors", "torch1", "torch2")
+            name in (".git", ".cache", "__pycache__", "vectors", "torch1", "torch2", "kept")
             or folder == ROOT and name.startswith("build")))
         for name in sorted(names):
             path = os.path.relpath(os.path.join(folder, name), ROOT)

@@ -1,0 +1,28 @@
+// Any bytes as a file: what every command does with it.
+#include "flatbed/convert.hpp"
+#include "flatbed/verify.hpp"
+#include "fuzz/check.hpp"
+#include "fuzz/targets.hpp"
+
+namespace flatbed::fuzz {
+
+void file(std::string_view bytes) {
+  static const FuzzFile kFile;
+  kFile.set(bytes);
+  const Result<Checkpoint> checkpoint = Checkpoint::open(kFile.path());
+  if (!checkpoint) return check_error(checkpoint.error());
+  read_tensors(*checkpoint);
+  const Result<Value> tree = checkpoint->tree();
+  if (!tree) check_error(tree.error());
+  if (!checkpoint->tensors().empty()) {
+    const Result<Checkpoint> one =
+        checkpoint->select({{}, {std::string(checkpoint->tensors()[0].name)}, {}});
+    if (!one) check_error(one.error());
+  }
+  const Result<SavePlan> plan = make_plan(*checkpoint);
+  if (!plan) check_error(plan.error());
+  const Result<VerifyReport> report = verify(*checkpoint, {.threads = 1});
+  if (!report) check_error(report.error());
+}
+
+}  // namespace flatbed::fuzz

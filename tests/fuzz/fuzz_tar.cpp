@@ -1,0 +1,16 @@
+// A tar of torch <= 0.1.9.
+#include "fuzz/check.hpp"
+#include "fuzz/targets.hpp"
+#include "pth/torch_tar.hpp"
+
+namespace flatbed::fuzz {
+
+void tar(std::string_view bytes) {
+  static const FuzzFile kFile;
+  kFile.set(bytes);
+  const File file = kFile.open();
+  const Result<pth::TorchFile> torch = pth::read_torch_tar(file);
+  if (!torch) check_error(torch.error());
+}
+
+}  // namespace flatbed::fuzz

@@ -1,0 +1,29 @@
+// A zip file: its directory, and every record of it.
+#include "fuzz/check.hpp"
+#include "fuzz/targets.hpp"
+#include "pth/zip_archive.hpp"
+
+namespace flatbed::fuzz {
+
+void zip(std::string_view bytes) {
+  constexpr std::uint64_t kMostRecord = 1 << 20;
+  static const FuzzFile kFile;
+  kFile.set(bytes);
+  const File file = kFile.open();
+  const Result<pth::ZipArchive> archive = pth::ZipArchive::open(file);
+  if (!archive) return check_error(archive.error());
+  for (const pth::ZipEntry& entry : archive->entries()) {
+    require(archive->find(entry.name) == &entry, "an entry is found by its name");
+    require(entry.data_offset <= bytes.size() &&
+                entry.stored_nbytes <= bytes.size() - entry.data_offset,
+            "an entry lies in the file");
+    const Result<ByteBuffer> contents = pth::read_entry(file, entry, kMostRecord);
+    if (!contents) {
+      check_error(contents.error());
+    } else {
+      require(contents->size() == entry.nbytes, "a record has the size that its entry says");
+    }
+  }
+}
+
+}  // namespace flatbed::fuzz

@@ -1,0 +1,39 @@
+// The fuzz targets: functions that give bytes to one reader of the library and check what comes
+// back. Whatever the bytes are, a reader gives a value or an error; and a value keeps what its
+// header promises. Each stands in fuzz_<name>.cpp, runs under libFuzzer (libfuzzer.cpp, preset
+// `fuzz`) and over kept inputs in every build (replay_test.cpp).
+//
+// Targets keep state between inputs where making it anew would be slow. For one thread.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <string_view>
+
+namespace flatbed::fuzz {
+
+void pickle(std::string_view bytes);     // a pickle -> tree -> JSON -> tree
+void repickle(std::string_view bytes);   // a pickle -> tree -> pickle -> tree
+void torch_zip(std::string_view bytes);  // data.pkl of a whole zip with three storages
+void legacy(std::string_view bytes);     // a legacy stream in memory
+void zip(std::string_view bytes);        // a zip file: directory and records
+void inflate(std::string_view bytes);    // a deflated record, read in two orders
+void tar(std::string_view bytes);        // a tar of torch <= 0.1.9
+void file(std::string_view bytes);       // any file: open, list, read, select, verify
+void header(std::string_view bytes);     // the JSON of a safetensors header, data behind it
+void tree(std::string_view bytes);       // the JSON of flatbed.tree
+void index(std::string_view bytes);      // the index of a sharded set beside two shards
+
+struct Target {
+  std::string_view name;
+  void (*run)(std::string_view bytes);
+};
+
+inline constexpr std::array kTargets{
+    Target{"pickle", pickle}, Target{"repickle", repickle}, Target{"torch_zip", torch_zip},
+    Target{"legacy", legacy}, Target{"zip", zip},           Target{"inflate", inflate},
+    Target{"tar", tar},       Target{"file", file},         Target{"header", header},
+    Target{"tree", tree},     Target{"index", index},
+};
+
+}  // namespace flatbed::fuzz
