@@ -136,6 +136,8 @@ struct CheckpointAccess {
 
 // open_set.cpp: the set that an index describes; `directory` holds its files.
 [[nodiscard]] Result<Checkpoint> open_set(const File& index, const OpenOptions& options);
+// The files that an index names, unopened.
+[[nodiscard]] Result<std::vector<std::filesystem::path>> list_shards(const File& index);
 // The one index of a directory, or its only safetensors file.
 [[nodiscard]] Result<std::filesystem::path> find_index(const std::filesystem::path& directory);
 

@@ -301,6 +301,14 @@ Result<Checkpoint> open_set(const File& file, const OpenOptions& options) {
   return builder.finish();
 }
 
+Result<std::vector<std::filesystem::path>> list_shards(const File& file) {
+  FLATBED_ASSIGN(const Index index, read_index(file));
+  std::vector<std::filesystem::path> paths;
+  for (const auto& [shard, names] : index.shards)
+    paths.push_back(file.path().parent_path() / shard);
+  return paths;
+}
+
 Result<std::filesystem::path> find_index(const std::filesystem::path& directory) {
   // In the order of preference; the last one is a set of one shard, which has no index.
   constexpr std::string_view kEndings[] = {".safetensors.index.json", ".bin.index.json",

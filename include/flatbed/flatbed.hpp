@@ -10,6 +10,7 @@
 #include "flatbed/result.hpp"      // IWYU pragma: export
 #include "flatbed/save.hpp"        // IWYU pragma: export
 #include "flatbed/save_torch.hpp"  // IWYU pragma: export
+#include "flatbed/scan.hpp"        // IWYU pragma: export
 #include "flatbed/seal_state.hpp"  // IWYU pragma: export
 #include "flatbed/tensor.hpp"      // IWYU pragma: export
 #include "flatbed/value.hpp"       // IWYU pragma: export

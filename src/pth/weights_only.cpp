@@ -75,6 +75,19 @@ bool allows_global(std::string_view module, std::string_view name) noexcept {
   return is_layout(module, name) || find_name(module, name) != nullptr;
 }
 
+bool loads_global(std::string_view module, std::string_view name) noexcept {
+  if (allows_global(module, name)) return true;
+  if (module == "torch.storage") return name == "UntypedStorage" || name == "TypedStorage";
+  const bool cuda = module == "torch.cuda";
+  const bool sparse = module == "torch.sparse" || module == "torch.cuda.sparse";
+  if (module != "torch" && !cuda && !sparse) return false;
+  if (const std::uint8_t dtype = torch_dtype_of_storage(name); dtype != kNoTorchDtype)
+    return !sparse && !(cuda && is_quantized(kTorchDtypes[dtype]));
+  const std::uint8_t dtype = torch_dtype_of_tensor(name);
+  return dtype != kNoTorchDtype && !is_quantized(kTorchDtypes[dtype]) &&
+         !kTorchDtypes[dtype].complex && !(sparse && name == "BoolTensor");
+}
+
 bool allows_object(Value object) {
   const Value callable = object.callable();
   if (callable.kind() != Kind::global || object.appended_size() != 0) return false;

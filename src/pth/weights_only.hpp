@@ -14,6 +14,10 @@ namespace flatbed::pth {
 // Whether a class, function or dtype may be named.
 [[nodiscard]] bool allows_global(std::string_view module, std::string_view name) noexcept;
 
+// Whether a pickle may import the name: those above, and the classes of storages and of tensors of
+// one dtype, which persistent ids and old files name.
+[[nodiscard]] bool loads_global(std::string_view module, std::string_view name) noexcept;
+
 // Whether the object's own call, items, pairs and state are accepted; its parts are not looked at.
 [[nodiscard]] bool allows_object(Value object);
 

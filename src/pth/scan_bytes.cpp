@@ -1,0 +1,71 @@
+#include "pth/scan_bytes.hpp"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/str_cat.hpp"
+
+namespace flatbed::pth {
+
+namespace {
+
+constexpr std::uint64_t kFirstFetch = 4096;  // then twice as much each time
+constexpr std::uint64_t kInflateStep = 4096;
+
+}  // namespace
+
+ScanBytes::ScanBytes(const File& file, const DeflatedRecord& record)
+    : file_(&file), size_(record.nbytes) {
+  Result<InflateReader> reader = InflateReader::open(file, record);
+  if (reader) {
+    inflater_.emplace(*std::move(reader));
+  } else {
+    trouble_ = reader.error().message;
+  }
+}
+
+bool ScanBytes::fetch(std::uint64_t wanted) {
+  const std::uint64_t limit = std::min(size_, kMaxScanBytes);
+  const std::uint64_t had = have_.size();
+  if (!trouble_.empty() || file_ == nullptr) return false;
+  if (had == limit) {
+    if (had < size_)
+      trouble_ = str_cat("it has ", size_, " bytes, of which the first ", limit, " are looked at");
+    return false;
+  }
+  wanted = std::min(std::max({wanted, kFirstFetch, had * 2}), limit);
+  return wanted > had && (inflater_ ? inflate(wanted) : read_file(wanted));
+}
+
+bool ScanBytes::read_file(std::uint64_t wanted) {
+  const std::size_t had = buffer_.size();
+  buffer_.resize(static_cast<std::size_t>(wanted));
+  const auto read = file_->read_at(begin_ + had, std::span(buffer_).subspan(had));
+  if (!read) buffer_.resize(had);
+  have_ = buffer_;
+  return read ? true : stop(read.error());
+}
+
+// In small steps: what inflates before the place where it no longer does is seen. The last byte is
+// a step of its own, as only with it the reader compares the ends.
+bool ScanBytes::inflate(std::uint64_t wanted) {
+  const std::size_t first = buffer_.size();
+  while (buffer_.size() < wanted) {
+    const std::size_t had = buffer_.size();
+    std::uint64_t next = std::min(had + kInflateStep, wanted);
+    if (next == size_ && had + 1 < next) --next;
+    buffer_.resize(static_cast<std::size_t>(next));
+    const auto read = inflater_->read(had, std::span(buffer_).subspan(had));
+    if (!read) buffer_.resize(had);
+    have_ = buffer_;
+    if (!read) return stop(read.error()) || buffer_.size() > first;
+  }
+  return true;
+}
+
+bool ScanBytes::stop(const Error& error) {
+  trouble_ = error.message;
+  return false;
+}
+
+}  // namespace flatbed::pth
