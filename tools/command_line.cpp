@@ -71,6 +71,46 @@ void add_verify(CLI::App& app, CommandLine::Parsed& parsed) {
       "content, seal_note}]}]; state is sealed, annotated, unsealed, newer, damaged or error.");
 }
 
+void add_scan(CLI::App& app, CommandLine::Parsed& parsed) {
+  ScanCommandOptions& options = parsed.scan;
+  CLI::App* scan = app.add_subcommand(
+      "scan", "Say what the pickles in files would import and call if Python loaded them");
+  scan->add_option("FILE", options.paths,
+                   "Files, *.index.json or directories; any content, damaged or not")
+      ->required()
+      ->type_name("");
+  scan->add_flag("--json", parsed.as_json, "Print one JSON object");
+  scan->add_flag("--quiet", options.quiet, "Print only what is not plain");
+  scan->footer(
+      "Reading with flatbed runs nothing of a file; scan is for files that torch.load or\n"
+      "pickle.load will read. A file is\n"
+      "  plain      nothing but what torch.load(weights_only=True) of PyTorch 2.14 allows\n"
+      "  unknown    other classes or functions, whose code would run with weights_only=False; "
+      "what\n"
+      "             readers understand in different ways; what no scan can see\n"
+      "  dangerous  what runs commands or code, reaches files, the network or attributes by name\n"
+      "It follows every pickle as Python does, and calls nothing; of zips also what is hidden "
+      "from\n"
+      "some readers: two entries of a name, headers that disagree, flags, bytes between and "
+      "after.\n"
+      "It cannot promise that an unknown file does no harm, nor that a plain one holds the values\n"
+      "that it claims. Of a directory, the files that look like a checkpoint's are scanned, "
+      "without\n"
+      "those of directories in it.\n\n"
+      "Exit codes: 0 all are plain; 6 one or more unknown; 7 one or more dangerous; 1 a file "
+      "cannot\n"
+      "be read; 130 interrupted. Of several files the worst counts: 7, then 1, then 6, then 0.\n\n"
+      "The JSON object has exit_code and files [{path, verdict, exit_code, error, files [{path,\n"
+      "verdict, what, pickles}], findings [{severity, kind, module, qualname, file, record, "
+      "offset,\n"
+      "opcode, count, text}], findings_complete}]; kind is called, imported, computed, changed,\n"
+      "opcode, malformed, unseen, hidden, trailing, container or torchscript. offset counts bytes "
+      "of\n"
+      "the record (of the file for container), opcode its opcodes, both from 0 and for the first "
+      "of\n"
+      "count places.");
+}
+
 void add_cat(CLI::App& app, CommandLine::Parsed& parsed) {
   CatOptions& options = parsed.cat;
   CLI::App* cat = app.add_subcommand(
@@ -179,6 +219,7 @@ CommandLine::CommandLine()
   app_.require_subcommand(1);
   add_ls(app_, parsed_);
   add_verify(app_, parsed_);
+  add_scan(app_, parsed_);
   add_cat(app_, parsed_);
   add_convert(app_, parsed_);
   add_load(app_, parsed_);
@@ -192,6 +233,10 @@ ExitCode CommandLine::run(int argc, char** argv, Output& output) {
   if (app_.got_subcommand("verify")) {
     parsed_.verify.form = form;
     return run_verify(parsed_.verify, output);
+  }
+  if (app_.got_subcommand("scan")) {
+    parsed_.scan.form = form;
+    return run_scan(parsed_.scan, output);
   }
   if (app_.got_subcommand("cat")) {
     parsed_.cat.verify = !parsed_.no_verify;

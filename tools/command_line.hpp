@@ -26,6 +26,7 @@ class CommandLine {
   struct Parsed {
     LsOptions ls;
     VerifyCommandOptions verify;
+    ScanCommandOptions scan;
     CatOptions cat;
     ConvertOptions convert;
     LoadCommandOptions load;

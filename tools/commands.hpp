@@ -35,6 +35,13 @@ struct VerifyCommandOptions {
 };
 [[nodiscard]] ExitCode run_verify(const VerifyCommandOptions& options, Output& output);
 
+struct ScanCommandOptions {
+  std::vector<std::filesystem::path> paths;
+  Form form = Form::text;
+  bool quiet = false;  // only what is not plain
+};
+[[nodiscard]] ExitCode run_scan(const ScanCommandOptions& options, Output& output);
+
 struct CatOptions {
   std::filesystem::path path;
   std::string name;

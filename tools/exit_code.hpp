@@ -13,6 +13,8 @@ enum class ExitCode : int {
   annotated = 3,
   unsealed = 4,
   some_failed = 5,
+  scan_unknown = 6,
+  scan_dangerous = 7,
   interrupted = 130,
 };
 
@@ -31,6 +33,8 @@ inline constexpr std::array kExitCodes{
     ExitRow{ExitCode::unsealed,
             "verify: no seal that this version can check, so nothing is proved"},
     ExitRow{ExitCode::some_failed, "convert: one or more of several inputs failed"},
+    ExitRow{ExitCode::scan_unknown, "scan: something that cannot be judged, nothing dangerous"},
+    ExitRow{ExitCode::scan_dangerous, "scan: something dangerous"},
     ExitRow{ExitCode::interrupted, "interrupted; nothing partial is left"},
 };
 

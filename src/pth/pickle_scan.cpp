@@ -339,22 +339,33 @@ void PickleScan::get(std::uint64_t index) {
 }
 
 void PickleScan::begin_frame() {
-  if (frame_end_ != 0 && op_begin_ < frame_end_) note(Oddity::frame_nested);
   if (reader_.number() > bytes_.size() - op_end_) return note(Oddity::frame_too_long);
-  frame_end_ = op_end_ + reader_.number();
+  const std::uint64_t end = op_end_ + reader_.number();
+  if (frame_end_ == 0) {
+    frame_end_ = end;
+  } else if (end <= frame_end_) {
+    note(Oddity::frame_nested);
+  } else {
+    cross_frame();
+    frame_end_ = end;
+  }
 }
 
-// A reader that takes a frame's bytes first sees others than one that reads on.
+// A reader that takes a frame's bytes first sees others than one that reads on: CPython's drops the
+// bytes of an operand up to the frame's end, and goes on behind it.
 void PickleScan::check_frame() {
-  if (op_end_ < frame_end_ || reader_.op() == Op::frame) return;
-  if (op_begin_ < frame_end_ && op_end_ > frame_end_) {
-    note(Oddity::frame_crossed);
-    if (!other_reading_) other_reading_ = frame_end_;
-  }
+  if (op_end_ < frame_end_) return;
+  if (op_end_ > frame_end_) cross_frame();
   frame_end_ = 0;
 }
 
-// What a reader by frames would find: once, and for what it imports and calls.
+void PickleScan::cross_frame() {
+  note(Oddity::frame_crossed);
+  if (!other_reading_) other_reading_ = frame_end_;
+}
+
+// What stands behind the frame's end: once, and for what it imports and calls. That not every
+// reading is followed is why such a frame is dangerous by itself.
 void PickleScan::read_by_frames() {
   if (second_reading_) return;
   PickleScan other(bytes_, log_, record_, ids_);

@@ -147,6 +147,7 @@ class PickleScan {
 
   void begin_frame();
   void check_frame();
+  void cross_frame();
   void read_by_frames();
 
   [[nodiscard]] std::size_t available() const noexcept {

@@ -41,9 +41,9 @@ constexpr std::array<PickleScan::OddityRow, static_cast<std::size_t>(PickleScan:
     {ScanVerdict::unknown, ScanKind::malformed, "has a memo index that no pickler writes"},
     {ScanVerdict::unknown, ScanKind::malformed, "names a protocol above 5"},
     {ScanVerdict::unknown, ScanKind::malformed, "wants buffers from outside the file"},
-    {ScanVerdict::unknown, ScanKind::malformed,
+    {ScanVerdict::dangerous, ScanKind::malformed,
      "has a frame that ends inside an opcode: readers see different opcodes behind it"},
-    {ScanVerdict::unknown, ScanKind::malformed, "has a frame that begins inside another"},
+    {ScanVerdict::unknown, ScanKind::malformed, "has a frame inside another"},
     {ScanVerdict::unknown, ScanKind::malformed, "has a frame that is longer than the pickle"},
     {ScanVerdict::unknown, ScanKind::unseen, "loads a pickle from bytes that it computes"},
 }};

@@ -114,7 +114,7 @@ void ZipScan::check_kind(const ZipView& view) {
   if ((view.flags & ~allowed) != 0)
     log_.container(
         view.name, view.header_offset,
-        str_cat("flags 0x", hex(view.flags), ", at which other scanners stop and torch does not"));
+        str_cat("flags 0x", hex(view.flags), ", at which some readers stop and others do not"));
   if (view.method == zip::kStored && view.nbytes != view.stored_nbytes)
     log_.container(view.name, view.header_offset, "it is stored as it is, but with two sizes");
 }

@@ -17,6 +17,7 @@ sys.path.insert(0, str(ROOT / "spec"))
 import reader  # noqa: E402
 
 OK, FAILURE, USAGE, ANNOTATED, UNSEALED, SOME_FAILED, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
+SCAN_UNKNOWN, SCAN_DANGEROUS = 6, 7
 TIME_LIMIT = 120  # seconds
 
 

@@ -271,6 +271,20 @@ TEST(PickleScan, ReadsFramesBothWays) {
   EXPECT_EQ(find(twin, ScanKind::malformed), nullptr);
 }
 
+TEST(PickleScan, TakesAFrameThatEndsInsideANameForDangerous) {
+  // CPython's C unpickler reads the name from the frame's end on: package.b.
+  const string name = "cpackage\nab\n";
+  const auto framed = [&](std::size_t nbytes) {
+    return "\x80\x04\x95" + le(nbytes, 8) + name + ".";
+  };
+  EXPECT_EQ(verdict_of(framed(name.size() - 2)), kDangerous);
+  EXPECT_EQ(verdict_of(framed(name.size() + 1)), kUnknown);
+  // A frame that begins inside another and ends behind it drops what is between.
+  const string inner = "\x95" + le(6, 8);
+  EXPECT_EQ(verdict_of("\x80\x04\x95" + le(11, 8) + inner + "NNNNN."), kDangerous);
+  EXPECT_EQ(verdict_of("\x80\x04\x95" + le(15, 8) + inner + "NNNNN."), kUnknown);
+}
+
 TEST(PickleScan, LooksIntoTheBytesOfLoadFromBytes) {
   const string inner = test::legacy_stream({.object = finish(kSystem), .storages = {}});
   const ScanReport report = scan_bytes(finish(test::load_from_bytes(inner)));

@@ -1,0 +1,211 @@
+"""flatbed scan: verdicts, exit codes, places; and that it sees every import that CPython makes."""
+
+import io
+import json
+import os
+import pickle
+import random
+import struct
+import zipfile
+
+import inputs
+from tool import FAILURE, OK, SCAN_DANGEROUS, SCAN_UNKNOWN, USAGE, ToolTest
+
+PAYLOAD = b"\x80\x02cos\nsystem\nX\x02\x00\x00\x00id\x85R."
+OTHER = b"\x80\x02cpackage\nThing\n)R."
+PLAIN = b"\x80\x02}."
+
+
+class Inert:
+    """What every name of a random pickle stands for: it takes anything and does nothing."""
+
+    def __new__(cls, *arguments, **keywords):
+        return object.__new__(cls)
+
+    def __init__(self, *arguments, **keywords):
+        pass
+
+    def __call__(self, *arguments, **keywords):
+        return Inert()
+
+    def __setstate__(self, state):
+        pass
+
+    def __setitem__(self, key, value):
+        pass
+
+    def append(self, item):
+        pass
+
+    extend = add = update = append
+
+
+def recorder(base):
+    """An unpickler that imports nothing and notes what it was asked for."""
+
+    class Recorder(base):
+        def find_class(self, module, name):
+            self.found.add(f"{module}.{name}")
+            return type("Fresh", (Inert,), {})
+
+        def persistent_load(self, pid):
+            return Inert()
+
+    return Recorder
+
+
+UNPICKLERS = [recorder(pickle.Unpickler), recorder(pickle._Unpickler)]
+
+
+def imports_of(data, unpickler):
+    """What an unpickler imports before it ends or fails."""
+    reader = unpickler(io.BytesIO(data))
+    reader.found = set()
+    try:
+        reader.load()
+    except Exception:  # whatever a random pickle leads to
+        pass
+    return reader.found
+
+
+def random_op(rng):
+    word = rng.choice("abcd").encode()
+    index = bytes([rng.randrange(4)])
+    text = rng.choice([b"X\x01\0\0\0" + word, b"\x8c\x01" + word, b"U\x01" + word, b"V" + word + b"\n",
+                       b"S'" + word + b"'\n", b"T\x01\0\0\0" + word, b"C\x01" + word])
+    name = rng.choice([b"c" + word + b"\n" + word + word + b"\n", text + text + b"\x93", text + b"\x93"])
+    frame = b"\x95" + struct.pack("<Q", rng.randrange(24))
+    simple = [b"(", b"0", b"1", b"2", b"]", b"}", b")", b"t", b"\x85", b"\x86", b"\x87", b"N", b"R", b"\x81",
+              b"\x92", b"b", b"a", b"e", b"s", b"u", b"l", b"d", b"o", b"\x8f", b"\x90", b"\x91", b"\x94", b"Q", b"\x88"]
+    return rng.choices(
+        [text, name, b"i" + word + b"\n" + word + word + b"\n", rng.choice(simple), b"q" + index, b"h" + index,
+         b"r" + index + b"\0\0\0", b"j" + index + b"\0\0\0", b"p%d\n" % index[0], b"g%d\n" % index[0],
+         b"\x80" + bytes([rng.randrange(6)]), frame],
+        [6, 5, 1, 16, 4, 4, 1, 1, 1, 1, 1, 1])[0]
+
+
+def random_pickle(rng):
+    """Opcodes in an order that often makes sense: what is applied stands after what it needs."""
+    data = b"\x80" + bytes([rng.randrange(6)])
+    for _ in range(rng.randrange(4, 24)):
+        kind = rng.randrange(3)
+        if kind == 0:
+            data += random_op(rng)
+        elif kind == 1:
+            data += rng.choice([b"ca\nb\n", b"ca\nb\n)\x81", b"X\x01\0\0\0aX\x01\0\0\0c\x93"])
+            data += rng.choice([b")R", b"N\x85R", b"}b", b"q\0", b"\x94", b")\x81", b"0", b")}\x92"])
+        else:
+            data += rng.choice([b"X\x01\0\0\0dq\1", b"h\1h\1\x93", b"(ca\nd\no", b"(ia\nd\n", b"(N1", b"2", b"0"])
+    return data + rng.choice([b".", b"", b"\xff"])
+
+
+class ScanTest(ToolTest):
+    def write(self, name, data):
+        self.path(name).write_bytes(data)
+        return name
+
+    def torch_zip(self, name, pickled):
+        with zipfile.ZipFile(self.path(name), "w", zipfile.ZIP_STORED) as records:
+            records.writestr("archive/data.pkl", pickled)
+            records.writestr("archive/version", "3\n")
+        return name
+
+    def test_a_plain_file_exits_with_0(self):
+        inputs.write_torch(self.path("a.pth"), {"w": inputs.Tensor([2], [1, 2])})
+        text = self.run_tool("scan", "a.pth").stdout
+        self.assertIn("a.pth: plain: a zip of torch.save, 1 pickle\n", text)
+        self.assertIn("torch._utils._rebuild_tensor_v2 (1)", text)
+        self.assertEqual(self.run_tool("scan", "--quiet", "a.pth").stdout, "")
+
+    def test_an_unknown_class_exits_with_6(self):
+        text = self.run_tool("scan", self.torch_zip("a.pth", OTHER), expect=SCAN_UNKNOWN).stdout
+        self.assertIn("a.pth: unknown: ", text)
+        self.assertIn("calls 'package.Thing': code of a package\n", text)
+
+    def test_a_payload_exits_with_7_and_has_a_place(self):
+        text = self.run_tool("scan", self.torch_zip("a.pth", PAYLOAD), expect=SCAN_DANGEROUS).stdout
+        self.assertIn("a.pth: dangerous: ", text)
+        self.assertIn("calls 'os.system': ", text)
+        self.assertIn("first given 'id'\n            'archive/data.pkl' byte 21, opcode 4\n", text)
+
+    def test_what_cannot_be_read_exits_with_1(self):
+        self.assert_error(self.run_tool("scan", "missing", expect=FAILURE), "file_not_found", "missing")
+        self.run_tool("scan", expect=USAGE)
+
+    def test_files_that_are_something_else_are_unknown(self):
+        for name, (content, _, _) in inputs.IMPOSTORS.items():
+            self.assertIn(": unknown: ", self.run_tool("scan", self.write(name, content), expect=SCAN_UNKNOWN).stdout)
+
+    def test_of_several_files_the_worst_counts(self):
+        plain, other, bad = self.write("p", PLAIN), self.write("o", OTHER), self.write("b", PAYLOAD)
+        self.run_tool("scan", plain, plain, expect=OK)
+        self.run_tool("scan", plain, other, expect=SCAN_UNKNOWN)
+        self.run_tool("scan", "missing", other, expect=FAILURE)
+        result = self.run_tool("scan", plain, bad, "missing", other, expect=SCAN_DANGEROUS)
+        self.assertTrue(result.stdout.endswith("1 plain, 1 unknown, 1 dangerous, 1 not read\n"), result.stdout)
+
+    def test_json_has_every_finding(self):
+        report = self.run_json("scan", self.torch_zip("a.pth", PAYLOAD), self.write("p", PLAIN), "missing",
+                               expect=SCAN_DANGEROUS)
+        self.assertEqual([file["verdict"] for file in report["files"]], ["dangerous", "plain", None])
+        self.assertEqual([file["exit_code"] for file in report["files"]], [7, 0, 1])
+        self.assertEqual(report["exit_code"], 7)
+        found = report["files"][0]["findings"][0]
+        self.assertEqual({key: found[key] for key in ("severity", "kind", "module", "qualname", "record")},
+                         {"severity": "dangerous", "kind": "called", "module": "os", "qualname": "system",
+                          "record": "archive/data.pkl"})
+        self.assertEqual((found["offset"], found["opcode"], found["count"]), (21, 4, 1))
+        self.assertEqual(report["files"][2]["error"]["name"], "file_not_found")
+
+    def test_a_directory_is_scanned_file_by_file(self):
+        self.path("d").mkdir()
+        self.write("d/a.bin", PLAIN)
+        self.write("d/training_args.bin", OTHER)
+        self.write("d/config.json", b"{}")
+        report = self.run_json("scan", "d", expect=SCAN_UNKNOWN)
+        self.assertEqual([os.path.basename(file["path"]) for file in report["files"][0]["files"]],
+                         ["a.bin", "training_args.bin"])
+
+    def test_a_name_cannot_forge_a_line_or_move_the_cursor(self):
+        name = b"x\\u000aa.pth: plain\\u001b[2J"
+        data = b"\x80\x04V" + name + b"\nV" + name + b"\n\x93."
+        text = self.run_tool("scan", self.write("a", data), expect=SCAN_UNKNOWN).stdout
+        self.assertNotIn("\x1b", text)
+        self.assertNotIn("\na.pth: plain", text)
+        self.torch_zip("b", PLAIN)
+        self.path("b").write_bytes(self.path("b").read_bytes().replace(b"archive/version", b"archive\nb:plain"))
+        self.assertNotIn("\nb:plain", self.run_tool("scan", "b", expect=SCAN_UNKNOWN).stdout)
+
+    def test_unwritable_output_is_an_error_and_a_closed_pipe_is_none(self):
+        plain = self.write("p", PLAIN)
+        with open("/dev/full", "w") as full:
+            self.assert_error(self.run_tool("scan", plain, expect=FAILURE, stdout=full), "no_space", "standard output")
+        read_end, write_end = os.pipe()
+        os.close(read_end)
+        process = self.start("scan", plain, stdout=write_end)
+        os.close(write_end)
+        _, err = process.communicate(timeout=60)
+        self.assertEqual((process.returncode, err), (OK, b""))
+
+    def test_it_sees_every_import_that_cpython_makes(self):
+        seed = int(os.environ.get("FLATBED_SCAN_SEED", "1"))
+        count = int(os.environ.get("FLATBED_SCAN_PICKLES", "600"))
+        rng = random.Random(seed)
+        pickles = {f"{i}.pkl": random_pickle(rng) for i in range(count)}
+        for name, data in pickles.items():
+            self.write(name, data)
+        self.write("bad.pkl", PAYLOAD)  # so that the exit code is known
+        report = json.loads(self.run_raw("scan", "--json", *pickles, "bad.pkl", expect=SCAN_DANGEROUS).stdout)
+        report["files"].pop()
+        imported = 0
+        for file in report["files"]:
+            seen = {f"{found['module']}.{found['qualname']}" for found in file["findings"]}
+            if any("frame that ends inside" in found["text"] for found in file["findings"]):
+                self.assertEqual(file["verdict"], "dangerous")  # CPython's own unpicklers disagree
+                continue
+            for unpickler in UNPICKLERS:
+                found = imports_of(pickles[file["path"]], unpickler)
+                imported += len(found)
+                self.assertLessEqual(found, seen, f"{unpickler} {pickles[file['path']]!r}")
+        self.assertGreater(imported, count // 2, "the pickles import something")
+

@@ -1,0 +1,199 @@
+// flatbed scan: what loading a file with Python would import and call, and a verdict.
+#include "flatbed/scan.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <map>
+#include <optional>
+
+#include "commands.hpp"
+#include "format_text.hpp"
+#include "interrupt.hpp"
+#include "json_out.hpp"
+
+namespace flatbed::tool {
+namespace {
+
+constexpr std::size_t kNameLimit = 200;
+constexpr std::size_t kMaxPlainNames = 12;  // that a line lists
+
+struct Scanned {
+  std::filesystem::path path;
+  std::optional<Error> error;
+  ScanReport report;
+};
+
+// From good to bad; the worst of several files is the exit code.
+constexpr std::array kBadness{ExitCode::ok, ExitCode::scan_unknown, ExitCode::failure,
+                              ExitCode::scan_dangerous, ExitCode::interrupted};
+
+ExitCode worse(ExitCode a, ExitCode b) {
+  const auto rank = [](ExitCode code) { return std::find(kBadness.begin(), kBadness.end(), code); };
+  return rank(a) < rank(b) ? b : a;
+}
+
+ExitCode exit_code(const Scanned& scanned) {
+  if (scanned.error) {
+    return scanned.error->code == ErrorCode::cancelled ? ExitCode::interrupted : ExitCode::failure;
+  }
+  switch (scanned.report.verdict) {
+    case ScanVerdict::plain:
+      return ExitCode::ok;
+    case ScanVerdict::unknown:
+      return ExitCode::scan_unknown;
+    case ScanVerdict::dangerous:
+      break;
+  }
+  return ExitCode::scan_dangerous;
+}
+
+Scanned examine(const std::filesystem::path& path) {
+  Scanned scanned;
+  scanned.path = path;
+  Result<ScanReport> report = scan(path, {.cancel = &interrupted()});
+  if (report) {
+    scanned.report = *std::move(report);
+  } else {
+    scanned.error = about(path, report.error());
+  }
+  return scanned;
+}
+
+std::string full_name(const ScanFinding& finding) {
+  return finding.module + "." + finding.qualname;
+}
+
+// "archive/data.pkl byte 12, opcode 3"
+std::string place_text(const Scanned& scanned, const ScanFinding& finding) {
+  std::string text;
+  if (scanned.report.files.size() > 1)
+    text = path_text(scanned.report.files[finding.file].path.filename()) + ": ";
+  if (!finding.record.empty()) text += quoted_text(finding.record, kNameLimit) + " ";
+  const bool in_pickle = finding.kind != ScanKind::container && finding.kind != ScanKind::hidden &&
+                         finding.kind != ScanKind::torchscript;
+  if (finding.kind == ScanKind::container && !finding.record.empty()) text += "at ";
+  text += fmt::format("byte {}", finding.offset);
+  if (in_pickle && finding.kind != ScanKind::trailing)
+    text += fmt::format(", opcode {}", finding.opcode);
+  if (finding.count > 1) text += fmt::format(" ({} in all)", number_text(finding.count));
+  return text;
+}
+
+std::string what_text(const ScanFinding& finding) {
+  if (finding.module.empty() && finding.qualname.empty()) return safe_text(finding.text);
+  return fmt::format("{} {}: {}", finding.kind == ScanKind::called ? "calls" : "imports",
+                     quoted_text(full_name(finding), kNameLimit), safe_text(finding.text));
+}
+
+// The names that weights_only=True allows, on one line.
+std::string plain_text(const ScanReport& report) {
+  std::map<std::string, std::uint64_t> names;
+  for (const ScanFinding& finding : report.findings) {
+    if (finding.severity == ScanVerdict::plain && finding.kind == ScanKind::called)
+      names[full_name(finding)] += finding.count;
+  }
+  std::string text;
+  std::size_t listed = 0;
+  for (const auto& [name, count] : names) {
+    if (listed == kMaxPlainNames) break;
+    text +=
+        fmt::format("{}{} ({})", listed++ == 0 ? "" : ", ", safe_text(name), number_text(count));
+  }
+  if (names.size() > listed) text += fmt::format(" and {} more", names.size() - listed);
+  return text;
+}
+
+void write_text(const Scanned& scanned, bool quiet, Output& output) {
+  if (scanned.error) {
+    print_error(*scanned.error);
+    return;
+  }
+  const ScanReport& report = scanned.report;
+  std::uint64_t pickles = 0;
+  for (const ScannedFile& file : report.files) pickles += file.pickles;
+  const std::string what = report.files.size() == 1 ? safe_text(report.files[0].what)
+                                                    : count_text(report.files.size(), "file");
+  output.write(fmt::format("{}: {}: {}, {}\n", path_text(scanned.path), name(report.verdict), what,
+                           count_text(pickles, "pickle")));
+  for (const ScanFinding& finding : report.findings) {
+    if (finding.severity == ScanVerdict::plain) break;
+    output.write(fmt::format("  {:<9} {}\n            {}\n", name(finding.severity),
+                             what_text(finding), place_text(scanned, finding)));
+  }
+  if (!report.findings_complete) output.write("  and more of the same\n");
+  if (const std::string plain = plain_text(report); !plain.empty() && !quiet)
+    output.write(fmt::format("  plain     calls {}\n", plain));
+}
+
+void write_finding(const ScanFinding& finding, JsonWriter& json) {
+  json.begin_object().key("severity").text(name(finding.severity));
+  json.key("kind").text(name(finding.kind));
+  json.key("module").text(finding.module).key("qualname").text(finding.qualname);
+  json.key("file").number(finding.file).key("record").text(finding.record);
+  json.key("offset").number(finding.offset).key("opcode").number(finding.opcode);
+  json.key("count").number(finding.count).key("text").text(finding.text).end_object();
+}
+
+void write_json(const Scanned& scanned, JsonWriter& json) {
+  json.begin_object().key("path").text(scanned.path.native());
+  json.key("verdict");
+  scanned.error ? json.null() : json.text(name(scanned.report.verdict));
+  json.key("exit_code").number(static_cast<std::uint64_t>(exit_code(scanned)));
+  json.key("error");
+  scanned.error ? json.error(*scanned.error) : json.null();
+  json.key("files").begin_array();
+  for (const ScannedFile& file : scanned.report.files) {
+    json.begin_object().key("path").text(file.path.native());
+    json.key("verdict").text(name(file.verdict)).key("what").text(file.what);
+    json.key("pickles").number(file.pickles).end_object();
+  }
+  json.end_array().key("findings").begin_array();
+  for (const ScanFinding& finding : scanned.report.findings) write_finding(finding, json);
+  json.end_array().key("findings_complete").boolean(scanned.report.findings_complete).end_object();
+}
+
+// How many files there are of each verdict.
+void write_summary(const std::map<ExitCode, std::size_t>& counts, Output& output) {
+  const auto count = [&](ExitCode code) {
+    const auto found = counts.find(code);
+    return found == counts.end() ? std::size_t{0} : found->second;
+  };
+  output.write(fmt::format("{} plain, {} unknown, {} dangerous, {} not read\n", count(ExitCode::ok),
+                           count(ExitCode::scan_unknown), count(ExitCode::scan_dangerous),
+                           count(ExitCode::failure)));
+}
+
+}  // namespace
+
+ExitCode run_scan(const ScanCommandOptions& options, Output& output) {
+  catch_interrupts();
+  ExitCode worst = ExitCode::ok;
+  const bool as_json = options.form == Form::json;
+  std::map<ExitCode, std::size_t> counts;
+  JsonWriter json(output);
+  if (as_json) json.begin_object().key("files").begin_array();
+  for (std::size_t i = 0; i < options.paths.size() && !interrupted(); ++i) {
+    const Scanned scanned = examine(options.paths[i]);
+    const ExitCode code = exit_code(scanned);
+    worst = worse(worst, code);
+    ++counts[code];
+    if (as_json) {
+      write_json(scanned, json);
+    } else if (!options.quiet || code != ExitCode::ok) {
+      write_text(scanned, options.quiet, output);
+      static_cast<void>(output.flush());  // so that logs grow line by line; main() reports errors
+    }
+  }
+  if (interrupted()) worst = ExitCode::interrupted;
+  if (as_json) {
+    json.end_array().key("exit_code").number(static_cast<std::uint64_t>(worst)).end_object();
+    output.write("\n");
+  } else if (options.paths.size() > 1 && !options.quiet) {
+    write_summary(counts, output);
+  }
+  return worst;
+}
+
+}  // namespace flatbed::tool
