@@ -76,7 +76,8 @@ def random_op(rng):
     name = rng.choice([b"c" + word + b"\n" + word + word + b"\n", text + text + b"\x93", text + b"\x93"])
     frame = b"\x95" + struct.pack("<Q", rng.randrange(24))
     simple = [b"(", b"0", b"1", b"2", b"]", b"}", b")", b"t", b"\x85", b"\x86", b"\x87", b"N", b"R", b"\x81",
-              b"\x92", b"b", b"a", b"e", b"s", b"u", b"l", b"d", b"o", b"\x8f", b"\x90", b"\x91", b"\x94", b"Q", b"\x88"]
+              b"\x92", b"b", b"a", b"e", b"s", b"u", b"l", b"d", b"o", b"\x8f", b"\x90", b"\x91", b"\x94", b"Q",
+              b"\x88"]
     return rng.choices(
         [text, name, b"i" + word + b"\n" + word + word + b"\n", rng.choice(simple), b"q" + index, b"h" + index,
          b"r" + index + b"\0\0\0", b"j" + index + b"\0\0\0", b"p%d\n" % index[0], b"g%d\n" % index[0],
@@ -208,4 +209,3 @@ class ScanTest(ToolTest):
                 imported += len(found)
                 self.assertLessEqual(found, seen, f"{unpickler} {pickles[file['path']]!r}")
         self.assertGreater(imported, count // 2, "the pickles import something")
-
