@@ -146,6 +146,11 @@ TEST(ScanZip, LooksIntoDeflatedRecords) {
   // A wrong size is seen only at the end, behind the payload.
   items[0].nbytes = kPayload.size() + 1;
   EXPECT_EQ(verdict_of(build_zip(items)), kDangerous);
+  items[0].nbytes = 0x02000000;  // more than any stream of its size gives
+  EXPECT_EQ(verdict_of(build_zip(items)), kDangerous);
+  items[0].nbytes = kPayload.size();
+  items[0].data.replace(items[0].data.size() - 3, 3, "\xff\xff\xff");  // the stream breaks
+  EXPECT_NE(verdict_of(build_zip(items)), kPlain);
   items[0].method = 12;
   expect_seen(build_zip({items[0], {.name = "archive/x.pkl", .data = kPayload}}), "method 12");
 }

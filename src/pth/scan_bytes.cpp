@@ -14,9 +14,13 @@ constexpr std::uint64_t kInflateStep = 4096;
 
 }  // namespace
 
+// A size that no stream of these bytes can have is cut to one that it can: readers that go by the
+// stream see what it gives.
 ScanBytes::ScanBytes(const File& file, const DeflatedRecord& record)
-    : file_(&file), size_(record.nbytes) {
-  Result<InflateReader> reader = InflateReader::open(file, record);
+    : file_(&file), size_(record.nbytes), record_(record) {
+  if (!may_inflate_to(record.stored_nbytes, record.nbytes))
+    size_ = record_.nbytes = record.stored_nbytes * kMaxInflateRatio;
+  Result<InflateReader> reader = InflateReader::open(file, record_);
   if (reader) {
     inflater_.emplace(*std::move(reader));
   } else {
@@ -46,21 +50,32 @@ bool ScanBytes::read_file(std::uint64_t wanted) {
   return read ? true : stop(read.error());
 }
 
-// In small steps: what inflates before the place where it no longer does is seen. The last byte is
-// a step of its own, as only with it the reader compares the ends.
+// In small steps: what inflates before the place where it no longer does is seen.
 bool ScanBytes::inflate(std::uint64_t wanted) {
   const std::size_t first = buffer_.size();
   while (buffer_.size() < wanted) {
     const std::size_t had = buffer_.size();
-    std::uint64_t next = std::min(had + kInflateStep, wanted);
-    if (next == size_ && had + 1 < next) --next;
+    const std::uint64_t next = std::min(had + kInflateStep, wanted);
     buffer_.resize(static_cast<std::size_t>(next));
     const auto read = inflater_->read(had, std::span(buffer_).subspan(had));
-    if (!read) buffer_.resize(had);
+    if (!read) {
+      buffer_.resize(had);
+      inflate_rest(next);
+    }
     have_ = buffer_;
     if (!read) return stop(read.error()) || buffer_.size() > first;
   }
   return true;
+}
+
+// Byte by byte, up to where it fails before `end`, with a reader that has not failed.
+void ScanBytes::inflate_rest(std::uint64_t end) {
+  Result<InflateReader> reader = InflateReader::open(*file_, record_);
+  while (reader && buffer_.size() < end) {
+    std::byte next{};
+    if (!reader->read(buffer_.size(), {&next, 1})) return;
+    buffer_.push_back(next);
+  }
 }
 
 bool ScanBytes::stop(const Error& error) {

@@ -40,12 +40,14 @@ class ScanBytes {
  private:
   bool read_file(std::uint64_t wanted);
   bool inflate(std::uint64_t wanted);
+  void inflate_rest(std::uint64_t end);
   bool stop(const Error& error);
 
   const File* file_ = nullptr;
   std::uint64_t begin_ = 0;
   std::uint64_t size_ = 0;
   std::span<const std::byte> memory_;
+  DeflatedRecord record_;
   std::optional<InflateReader> inflater_;
   ByteBuffer buffer_;
   std::span<const std::byte> have_;
