@@ -115,6 +115,9 @@ class Scanner {
   Result<void> add_files(const std::vector<std::filesystem::path>& paths) {
     for (const std::filesystem::path& path : paths) {
       Result<File> file = File::open(path);
+      if (!file && file.error().code == ErrorCode::file_not_found)
+        return make_error(ErrorCode::shard_missing, path.native(),
+                          ": the index names this file, but it is not there");
       if (!file) return with_context(path.native(), std::move(file).error());
       FLATBED_TRY(add_file(*file));
     }

@@ -155,6 +155,15 @@ TEST(ScanZip, LooksIntoDeflatedRecords) {
   expect_seen(build_zip({items[0], {.name = "archive/x.pkl", .data = kPayload}}), "method 12");
 }
 
+TEST(ScanZip, InflatesNoBomb) {
+  // 40 MB of MARKs in 40 KB, in front of the payload: not looked at so far, and said.
+  std::vector<ZipItem> items = torch_items();
+  items[0] = test::deflated_item("archive/data.pkl", string(40'000'000, '(') + kPayload);
+  const ScanReport report = scan_bytes(build_zip(items));
+  EXPECT_EQ(report.verdict, kUnknown);
+  EXPECT_NE(find(report, ScanKind::unseen), nullptr) << show(report);
+}
+
 TEST(ScanZip, SeesEntriesThatNoDirectoryLists) {
   std::vector<ZipItem> items = torch_items();
   items.insert(items.begin() + 1,
@@ -301,7 +310,7 @@ TEST(ScanSet, ScansEveryShardAndEveryFileOfADirectory) {
   ASSERT_OK(all);
   EXPECT_EQ(all->files.size(), 3u);
   write_file(folder / "x.bin.index.json", R"({"weight_map":{"w":"c.bin"}})");
-  EXPECT_ERROR(scan(folder / "x.bin.index.json"), file_not_found);
+  EXPECT_ERROR(scan(folder / "x.bin.index.json"), shard_missing);
   EXPECT_ERROR(scan(folder / "none"), file_not_found);
 }
 

@@ -54,7 +54,8 @@ bool PickleScan::follow() {
       op_begin_ = op_end_;
       const Result<void> next = reader_.next();
       if (!next && next.error().code == ErrorCode::pickle_limit) break;  // the reader's, not ours
-      if (!next && next.error().code == ErrorCode::pickle_truncated) more = bytes_.fetch(0);
+      if (!next && next.error().code == ErrorCode::pickle_truncated)
+        more = !ends_inside() && bytes_.fetch(0);
       if (!next && more) continue;
       if (!next) return log_unseen(next.error().message), false;
       op_end_ = bytes_.have().size() - reader_.remaining();
@@ -72,6 +73,15 @@ bool PickleScan::follow() {
     }
   }
   return true;
+}
+
+// Whether the present opcode says that its text is longer than all that is left: no use to fetch
+// it.
+bool PickleScan::ends_inside() const {
+  const OpRow& row = kPickleOps[static_cast<std::uint8_t>(reader_.op())];
+  const std::uint64_t begin = op_begin_ + 1 + row.operand_nbytes;
+  return row.operand >= Operand::text8 && row.operand <= Operand::text_i32 &&
+         begin <= bytes_.have().size() && reader_.number() > bytes_.size() - begin;
 }
 
 void PickleScan::step() {
@@ -242,8 +252,11 @@ ScanValue PickleScan::make_tuple(std::size_t begin) const {
   ScanValue tuple{.what = What::tuple};
   for (std::size_t i = begin; i < stack_.size() && i < begin + 3; ++i) {
     const ScanValue& item = stack_[i];
+    const bool is_text = item.what == What::text || item.what == What::bytes;
+    if (i < begin + tuple.items.size() && (is_text || item.what == What::global))
+      tuple.items[i - begin] = is_text ? ScanValue::Item::text : ScanValue::Item::global;
     if (item.what == What::global && tuple.name == 0) tuple.name = item.name;
-    if (item.what != What::text && item.what != What::bytes) continue;
+    if (!is_text) continue;
     if (tuple.first.op == Op::none) {
       tuple.first = item.first;
       tuple.latin1 = item.latin1;

@@ -59,8 +59,11 @@ struct ScanValue {
     stored,   // a tensor or storage that a persistent id stands for
     unknown,  // cannot be told
   };
+  // What a tuple has at its first places.
+  enum class Item : std::uint8_t { other, text, global };
   What what = What::data;
-  bool latin1 = false;               // bytes: _codecs.encode of the text
+  bool latin1 = false;  // bytes: _codecs.encode of the text
+  std::array<Item, 2> items = {};
   std::uint32_t name = 0;            // of a global or result; of a tuple: its first global; 0: none
   ScanText first = {}, second = {};  // the text itself; of a tuple: its first two
 };
@@ -127,6 +130,7 @@ class PickleScan {
   };
 
   bool follow();
+  [[nodiscard]] bool ends_inside() const;
   void step();
   void run_literal();
   void run_stack();
@@ -134,7 +138,7 @@ class PickleScan {
   void run_memo();
   void run_call();
 
-  void import(std::string_view module, std::string_view qualname);
+  void import_name(std::string_view module, std::string_view qualname);
   void stack_global();
   ScanValue call(const ScanValue& callee, const ScanValue& arguments);
   ScanValue result_of(std::uint32_t row, const ScanValue& arguments);

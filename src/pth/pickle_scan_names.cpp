@@ -13,6 +13,7 @@ namespace flatbed::pth {
 namespace {
 
 using What = ScanValue::What;
+using Item = ScanValue::Item;
 
 constexpr std::size_t kMaxNameBytes = 4096;
 
@@ -52,14 +53,14 @@ constexpr std::array<PickleScan::OddityRow, static_cast<std::size_t>(PickleScan:
 void PickleScan::run_call() {
   switch (reader_.op()) {
     case Op::global:
-      return import(reader_.text(), reader_.second_line());
+      return import_name(reader_.text(), reader_.second_line());
     case Op::stack_global:
       return stack_global();
     case Op::inst: {
       const std::size_t begin = pop_mark();
       const ScanValue arguments = make_tuple(begin);
       stack_.resize(begin);
-      import(reader_.text(), reader_.second_line());
+      import_name(reader_.text(), reader_.second_line());
       return push(call(pop(), arguments));
     }
     case Op::obj: {
@@ -90,7 +91,7 @@ void PickleScan::run_call() {
 }
 
 // Pushes the global.
-void PickleScan::import(std::string_view module, std::string_view qualname) {
+void PickleScan::import_name(std::string_view module, std::string_view qualname) {
   const std::uint32_t row = name_row(module, qualname);
   note(names_[row].imported, op_begin_, opcode_);
   push({.what = What::global, .name = row});
@@ -107,7 +108,7 @@ void PickleScan::stack_global() {
     const std::optional<std::string> name_text = decode(name.first);
     if (module_text && name_text) {
       if (name.what != What::text || module.what != What::text) note(Oddity::import_of_no_text);
-      return import(*module_text, *name_text);
+      return import_name(*module_text, *name_text);
     }
   }
   const auto computed = [](const ScanValue& value) {
@@ -129,7 +130,11 @@ std::uint32_t PickleScan::name_row(std::string_view module, std::string_view qua
   const auto next = static_cast<std::uint32_t>(names_.size());
   if (names_.size() > kMaxScanNames) key = "\n\n" + std::string(name(judgement.severity));
   const auto there = index_.insert(key, next, [this](std::uint32_t i) { return keys_[i]; });
-  if (there) return *there;
+  if (there) {
+    NameRow& row = names_[*there];
+    row.severity = std::max(row.severity, judgement.severity);
+    return *there;
+  }
 
   NameRow row{std::string(found.module),
               std::string(found.name),
@@ -188,7 +193,7 @@ ScanValue PickleScan::result_of(std::uint32_t row, const ScanValue& arguments) {
       result.what = What::set;
       return result;
     case Special::encode: {
-      if (arguments.first.op == Op::none || arguments.latin1) return result;
+      if (arguments.items != std::array{Item::text, Item::text} || arguments.latin1) return result;
       const std::string encoding = decode(arguments.second).value_or("");
       result.latin1 = encoding == "latin1" || encoding == "latin-1";
       if (!result.latin1) return result;
@@ -217,28 +222,29 @@ ScanValue PickleScan::result_of(std::uint32_t row, const ScanValue& arguments) {
 // so some picklers write members of enumerations.
 ScanValue PickleScan::get_attribute(std::uint32_t row, const ScanValue& arguments) {
   const std::optional<std::string> attribute = decode(arguments.first);
-  if (arguments.name == 0 || !attribute || arguments.latin1) return {.what = What::unknown};
+  if (arguments.items != std::array{Item::global, Item::text} || !attribute || arguments.latin1)
+    return {.what = What::unknown};
   const std::string module = names_[arguments.name].module;
   const std::string qualname = str_cat(names_[arguments.name].qualname, ".", *attribute);
   ++names_[row].resolved;
-  import(module, qualname);
+  import_name(module, qualname);
   return pop();
 }
 
 void PickleScan::load_bytes(const ScanValue& arguments) {
-  if (arguments.first.op == Op::none) return note(Oddity::nested_unseen);
+  if (arguments.items[0] != Item::text) return note(Oddity::nested_unseen);
   if (!nested_seen_.emplace(arguments.first.offset, 0).second) return;
   nested_.push_back({arguments.first, arguments.latin1});
 }
 
 ScanValue PickleScan::persistent(const ScanValue& id) {
   ScanValue value{.what = What::stored};
-  const std::string kind =
-      id.what == What::tuple && id.first.op != Op::none ? decode(id.first).value_or("") : "";
+  const std::string kind = id.items[0] == Item::text ? decode(id.first).value_or("") : "";
   // ('storage', class, ...), or ('module', class, file, text) for the class itself.
-  if (kind == "storage" && id.name != 0) return value;
-  const bool tar_class = ids_ == ScanIds::tar && id.what == What::tuple;
-  if ((kind == "module" || tar_class) && id.name != 0) {
+  const bool of_class = id.items[1] == Item::global;
+  if (kind == "storage" && of_class) return value;
+  const bool tar_class = ids_ == ScanIds::tar && id.items[0] == Item::global;
+  if ((kind == "module" && of_class) || tar_class) {
     value.what = What::global;
     value.name = id.name;
     return value;

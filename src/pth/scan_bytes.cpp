@@ -28,8 +28,16 @@ ScanBytes::ScanBytes(const File& file, const DeflatedRecord& record)
   }
 }
 
+std::uint64_t ScanBytes::limit() const noexcept {
+  const std::uint64_t held = std::min(size_, kMaxScanBytes);
+  if (!inflater_) return held;
+  const std::uint64_t by_ratio =
+      std::min(record_.stored_nbytes, kMaxScanBytes / kMaxScanRatio) * kMaxScanRatio;
+  return std::min(held, std::max(by_ratio, kFreeScanBytes));
+}
+
 bool ScanBytes::fetch(std::uint64_t wanted) {
-  const std::uint64_t limit = std::min(size_, kMaxScanBytes);
+  const std::uint64_t limit = this->limit();
   const std::uint64_t had = have_.size();
   if (!trouble_.empty() || file_ == nullptr) return false;
   if (had == limit) {

@@ -17,6 +17,10 @@ namespace flatbed::pth {
 
 // Pickles are held whole. Those of a million tensors have 200 MB.
 inline constexpr std::uint64_t kMaxScanBytes = 1ULL << 30;
+// torch deflates no pickle; what is zipped anew becomes a tenth or so. A record can claim a
+// thousand times its size: of such a one no more is looked at than this, or than 64 times its size.
+inline constexpr std::uint64_t kFreeScanBytes = 16 << 20;
+inline constexpr std::uint64_t kMaxScanRatio = 64;
 
 class ScanBytes {
  public:
@@ -30,6 +34,8 @@ class ScanBytes {
 
   // As the container says.
   [[nodiscard]] std::uint64_t size() const noexcept { return size_; }
+  // At most so many are looked at.
+  [[nodiscard]] std::uint64_t limit() const noexcept;
   // The first bytes: those that were fetched.
   [[nodiscard]] std::span<const std::byte> have() const noexcept { return have_; }
   // Fetches more: `wanted` bytes in all, or what there is. False: nothing came.

@@ -22,7 +22,7 @@ namespace {
 
 constexpr std::uint64_t kHead = 4096;
 // Records may overlap, and deflated ones may hold a thousand times their size.
-constexpr std::uint64_t kFreeBudget = 1ULL << 30;
+constexpr std::uint64_t kFreeBudget = 64 << 20;
 
 std::string lower(std::string_view text) {
   std::string out(text);
@@ -142,14 +142,14 @@ void ZipScan::scan_view(const ZipView& view) {
     log_.container(view.name, view.header_offset,
                    str_cat("it cannot be looked into: ", bytes->trouble()));
   if (!looks && !called) return;
-  if (bytes->size() > budget_) {
+  if (bytes->limit() > budget_) {
     log_.add({.severity = ScanVerdict::unknown,
               .kind = ScanKind::unseen,
               .record = view.name,
               .text = "too many bytes for the size of the file: it is not looked into"});
     return;
   }
-  budget_ -= bytes->size();
+  budget_ -= bytes->limit();
   if (!called)
     log_.add({.severity = ScanVerdict::unknown,
               .kind = ScanKind::hidden,
@@ -161,7 +161,7 @@ void ZipScan::scan_view(const ZipView& view) {
 
 // torch checks no CRC, others stop at a wrong one.
 void ZipScan::check_crc(const ZipView& view, ScanBytes& bytes) {
-  while (bytes.have().size() < bytes.size() && bytes.fetch(bytes.size())) {
+  while (bytes.limit() == bytes.size() && bytes.fetch(bytes.size())) {
   }
   if (bytes.have().size() != bytes.size() || !view.listed) return;
   const std::uint32_t crc = crc32_of(bytes.have());

@@ -5,11 +5,12 @@ import json
 import os
 import pickle
 import random
+import signal
 import struct
 import zipfile
 
 import inputs
-from tool import FAILURE, OK, SCAN_DANGEROUS, SCAN_UNKNOWN, USAGE, ToolTest
+from tool import FAILURE, INTERRUPTED, OK, SCAN_DANGEROUS, SCAN_UNKNOWN, USAGE, ToolTest, wait_until_caught
 
 PAYLOAD = b"\x80\x02cos\nsystem\nX\x02\x00\x00\x00id\x85R."
 OTHER = b"\x80\x02cpackage\nThing\n)R."
@@ -176,6 +177,17 @@ class ScanTest(ToolTest):
         self.torch_zip("b", PLAIN)
         self.path("b").write_bytes(self.path("b").read_bytes().replace(b"archive/version", b"archive\nb:plain"))
         self.assertNotIn("\nb:plain", self.run_tool("scan", "b", expect=SCAN_UNKNOWN).stdout)
+
+    def test_an_interrupt_ends_it_soon(self):
+        self.write("long.pkl", b"\x80\x02" + b"N0" * (8 << 20) + b"N.")
+        process = self.start("scan", "--json", *["long.pkl"] * 200)
+        wait_until_caught(process.pid, signal.SIGINT)
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=60)
+        self.assertEqual(process.returncode, INTERRUPTED)
+        report = json.loads(out)
+        self.assertEqual(report["exit_code"], INTERRUPTED)
+        self.assertLess(len(report["files"]), 200)
 
     def test_unwritable_output_is_an_error_and_a_closed_pipe_is_none(self):
         plain = self.write("p", PLAIN)

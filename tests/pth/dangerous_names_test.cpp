@@ -4,11 +4,15 @@
 
 #include <gtest/gtest.h>
 
+#include <random>
 #include <sstream>
 #include <string>
 #include <string_view>
 
+#include "base/bytes.hpp"
+#include "pth/stream_scan.hpp"
 #include "pth/weights_only.hpp"
+#include "support/pickle_asm.hpp"
 
 namespace flatbed::pth {
 namespace {
@@ -145,6 +149,46 @@ TEST(DangerousNames, FindsGadgetsWhereverTheDotsAreSplit) {
 TEST(DangerousNames, LeavesOtherNamesUnknown) {
   for_each(kOthers, [](const std::string& module, const std::string& name) {
     EXPECT_EQ(judge_name(module, name).severity, ScanVerdict::unknown) << module << "." << name;
+  });
+}
+
+TEST(DangerousNames, TakesNoNameThatItDoesNotKnowForPlain) {
+  std::mt19937 random(1);
+  const auto word = [&](std::size_t limit) {
+    std::string out;
+    for (std::size_t i = random() % limit + 1; i > 0; --i)
+      out += "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_._019\r\t "[random() % 63];
+    return out;
+  };
+  for (int i = 0; i < 100'000; ++i) {
+    const std::string module = i % 2 == 0 ? word(12) : "torch";
+    const std::string name = word(12);
+    EXPECT_EQ(judge_name(module, name).severity == ScanVerdict::plain, loads_global(module, name));
+    EXPECT_NE(judge_name(module, name + "9z").severity, ScanVerdict::plain) << module << name;
+  }
+}
+
+// The verdict on a pickle in memory.
+ScanVerdict verdict_of(const std::string& pickle) {
+  ScanLog log;
+  ScanBytes bytes(as_bytes(pickle));
+  static_cast<void>(scan_record(bytes, log, {}));
+  return log.verdict();
+}
+
+TEST(DangerousNames, AreFoundInEveryFormOfAnImport) {
+  using test::pickle::finish;
+  using test::pickle::global;
+  using test::pickle::text;
+  for_each(kGadgets, [](const std::string& module, const std::string& name) {
+    const std::string memo = text(module) + "q\x01" + text(name) + "q\x02" + "00h\x01h\x02\x93";
+    const std::string text_memo = "V" + name + "\np5\n0V" + module + "\ng5\n\x93";
+    for (const std::string& body :
+         {global(module, name) + ")R", text(module) + text(name) + "\x93)R",
+          "(i" + module + "\n" + name + "\n", "(" + global(module, name) + "o0N", memo + ")\x81",
+          text_memo + ")R", global(module, name) + "2)R0N"})
+      EXPECT_EQ(verdict_of(finish(body)), ScanVerdict::dangerous) << module << " " << name;
+    EXPECT_NE(verdict_of(finish(global(module + "x", name + "x") + ")R")), ScanVerdict::plain);
   });
 }
 

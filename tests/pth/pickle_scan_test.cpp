@@ -185,6 +185,9 @@ TEST(PickleScan, JudgesAttributesByTheirNames) {
   // Of a value that is made while loading nobody can tell.
   EXPECT_EQ(verdict_of(finish(attribute(ordered_dict(), "clear"))), kDangerous);
   EXPECT_EQ(verdict_of(finish(global("__builtin__", "getattr"))), kDangerous);
+  // A text in another place is not the attribute's name.
+  const string other = tuple({global("colours", "Colour"), ordered_dict(), text("RED")});
+  EXPECT_EQ(verdict_of(finish(call(global("__builtin__", "getattr"), other))), kDangerous);
 }
 
 TEST(PickleScan, TakesNamesWithOddCharactersForNoNames) {
