@@ -218,6 +218,8 @@ Layout layout_of(const OpenFile& open) {
       return Layout::torch_tar;
     case pth::TorchLayout::pickle:
       return Layout::torch_pickle;
+    case pth::TorchLayout::script:
+      return Layout::torch_script;
     case pth::TorchLayout::zip:
       break;
   }

@@ -114,6 +114,7 @@ std::string container_text(const Checkpoint& checkpoint) {
     return fmt::format("sharded set of {} {} files", number_text(checkpoint.files().size()),
                        torch ? "PyTorch" : "safetensors");
   }
+  if (checkpoint.layout() == Layout::torch_script) return "TorchScript archive";
   return torch ? "PyTorch file" : "safetensors file";
 }
 

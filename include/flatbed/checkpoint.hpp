@@ -69,6 +69,7 @@ enum class Layout : std::uint8_t {
   torch_legacy,  // torch.save from 0.1.10 on: pickles, then storages
   torch_tar,     // torch.save before that
   torch_pickle,  // pickle.dump, with or without tensors
+  torch_script,  // torch.jit.save since 1.3
 };
 
 // Which tensors of a checkpoint to keep, and where its tree begins.

@@ -4,7 +4,13 @@
 //   data/<key>       a storage: its bytes as they are in memory
 //   byteorder        "little" or "big"; absent: little
 //   version          or .data/version: a decimal number, 1 to 10
-//   constants.pkl    only in TorchScript archives
+//
+// only in TorchScript archives, with bytecode.pkl (.ptl) or without:
+//
+//   constants.pkl    a tuple: what the code calls CONSTANTS.c0, CONSTANTS.c1, ...
+//   constants/<key>  the storages of that pickle
+//   code/...         the program; see script_modules.hpp
+//   extra/...        files of whoever saved it
 //
 // and others that say nothing about tensors.
 #include "pth/torch_file.hpp"
@@ -17,6 +23,7 @@
 
 #include "base/bytes.hpp"
 #include "base/str_cat.hpp"
+#include "pth/script_modules.hpp"
 #include "pth/torch_objects.hpp"
 #include "pth/unpickler.hpp"
 #include "pth/zip_archive.hpp"
@@ -36,6 +43,18 @@ constexpr std::uint64_t kMaxPickleRatio = 64;
 constexpr std::uint64_t kMaxSmallRecord = 64;  // version, byteorder
 constexpr int kMinVersion = 1;
 constexpr int kMaxVersion = 10;
+constexpr std::string_view kConstants = "CONSTANTS";  // as the code calls them
+
+// One archive of torch's.
+struct Records {
+  const File& file;
+  const ZipArchive& archive;
+  std::string_view folder;
+
+  [[nodiscard]] const ZipEntry* find(std::string_view record) const {
+    return archive.find(str_cat(folder, "/", record));
+  }
+};
 
 std::string_view folder_of(std::string_view name) {
   return name.substr(0, std::min(name.find('/'), name.size()));
@@ -46,10 +65,10 @@ std::string_view other_kind(const ZipArchive& archive, std::string_view folder) 
   const auto has = [&](std::string_view record) {
     return archive.find(str_cat(folder, "/", record)) != nullptr;
   };
-  if (has("constants.pkl"))
-    return "a TorchScript archive; in Python, torch.save(torch.jit.load(path).state_dict(), other) "
-           "makes a file that "
-           "flatbed reads";
+  if (has("model.json"))
+    return "a TorchScript archive of torch <= 1.2; in Python, torch.jit.save(torch.jit.load(path), "
+           "other) makes one that flatbed reads";
+  if (has("constants.pkl")) return "a TorchScript archive without its data.pkl";
   if (has(".data/extern_modules") || has("extern_modules"))
     return "a torch.package archive, which holds code; in Python, "
            "torch.save(importer.load_pickle(package, resource).state_dict(), other) makes a file "
@@ -71,10 +90,7 @@ Result<std::string_view> find_folder(const ZipArchive& archive) {
   const std::span<const ZipEntry> entries = archive.entries();
   if (entries.empty()) return make_error(ErrorCode::unsupported_layout, "an empty zip file");
   const std::string_view folder = folder_of(entries[0].name);
-  const bool has_pickle = archive.find(str_cat(folder, "/data.pkl")) != nullptr;
-  if (archive.find(str_cat(folder, "/constants.pkl")) != nullptr)
-    return make_error(ErrorCode::unsupported_layout, other_kind(archive, folder));
-  if (has_pickle) return folder;
+  if (archive.find(str_cat(folder, "/data.pkl")) != nullptr) return folder;
   for (const ZipEntry& entry : entries) {
     if (entry.name == "data.pkl" || entry.name.ends_with("/data.pkl"))
       return make_error(ErrorCode::zip_prefix_refused, "the first zip entry is ",
@@ -141,20 +157,22 @@ std::uint64_t max_pickle_nbytes(const ZipEntry& record) {
   return std::max(by_ratio, kFreeInflatedPickle);
 }
 
-Result<void> run_pickle(std::span<const std::byte> pickle, TorchObjects& objects, TorchFile& out) {
-  Unpickler unpickler(pickle, out.tree, objects);
+// What the pickle `name` leaves.
+Result<NodeId> run_pickle(std::span<const std::byte> pickle, std::string_view name,
+                          TorchObjects& objects) {
+  Unpickler unpickler(pickle, objects.file().tree, objects);
   FLATBED_ASSIGN(const NodeId root, unpickler.run());
-  out.tree.set_root(root);
   if (unpickler.trailing_nbytes() != 0)
-    out.notes.push_back(str_cat(unpickler.trailing_nbytes(),
-                                " bytes after the end of data.pkl's pickle are ignored"));
-  return objects.finish();
+    objects.file().notes.push_back(str_cat(unpickler.trailing_nbytes(), " bytes after the end of ",
+                                           name, "'s pickle are ignored"));
+  return root;
 }
 
-// The records of the storages. An empty one may be missing.
-Result<void> find_records(const ZipArchive& archive, std::string_view folder,
+// The records of the storages, in the folder `inner`. An empty one may be missing.
+Result<void> find_records(const Records& records, std::string_view inner,
                           std::span<const std::uint32_t> named, TorchFile& out) {
-  std::string name = str_cat(folder, "/data/");
+  const ZipArchive& archive = records.archive;
+  std::string name = str_cat(records.folder, "/", inner, "/");
   const std::size_t prefix = name.size();
   for (const std::uint32_t number : named) {
     TorchStorage& storage = out.storages[number];
@@ -171,6 +189,67 @@ Result<void> find_records(const ZipArchive& archive, std::string_view folder,
     storage.stored_nbytes = entry->stored_nbytes;
     storage.deflated = entry->deflated;
   }
+  return {};
+}
+
+// The tuple of constants.pkl. Its storages have keys of their own.
+Result<NodeId> read_constants(const Records& records, const ZipEntry& record,
+                              TorchObjects& objects) {
+  FLATBED_ASSIGN(const ByteBuffer pickle,
+                 read_entry(records.file, record, max_pickle_nbytes(record)));
+  StorageKeys keys = objects.tensors().exchange_keys(StorageKeys());
+  Result<NodeId> constants = run_pickle(pickle, "constants.pkl", objects);
+  if (!constants) return with_context(quoted(record.name), std::move(constants).error());
+  FLATBED_TRY(
+      find_records(records, "constants", objects.tensors().named_storages(), objects.file()));
+  objects.tensors().exchange_keys(std::move(keys));
+  return *constants;
+}
+
+// In a program that torch.jit.freeze has been over, all weights are constants: they are kept, as if
+// they were an attribute of the whole.
+void add_constants(NodeId constants, TorchFile& out) {
+  ValueTree& tree = out.tree;
+  const std::size_t count = tree.value(constants).size();
+  if (count == 0) return;
+  const std::optional<Value> state = tree.root().state();
+  bool fits = state && state->kind() == Kind::dict;
+  for (std::size_t i = 0; fits && i < state->size(); ++i) fits = state->key(i).text() != kConstants;
+  if (fits) {
+    tree.set_item(state->id(), tree.add_string(kConstants), constants);
+  } else {
+    out.notes.push_back(str_cat(count, " constants of the TorchScript code are left out"));
+  }
+}
+
+struct FolderSize {
+  std::uint64_t count = 0, nbytes = 0;
+};
+
+FolderSize size_of(const Records& records, std::string_view inner) {
+  const std::string prefix = str_cat(records.folder, "/", inner, "/");
+  FolderSize size;
+  for (const ZipEntry& entry : records.archive.entries()) {
+    if (!entry.name.starts_with(prefix) || entry.name.ends_with('/')) continue;
+    ++size.count;
+    size.nbytes += entry.nbytes;
+  }
+  return size;
+}
+
+// What a TorchScript archive has beyond a pickle: modules that its code declares, and constants.
+Result<void> add_script(const Records& records, const ZipEntry& constants, TorchObjects& objects) {
+  TorchFile& out = objects.file();
+  ScriptCode code(records.file, records.archive, records.folder);
+  FLATBED_TRY(arrange_modules(code, objects));
+  FLATBED_ASSIGN(const NodeId tuple, read_constants(records, constants, objects));
+  add_constants(tuple, out);
+  if (const FolderSize size = size_of(records, "code"); size.count != 0)
+    out.notes.push_back(
+        str_cat("the TorchScript code is left out: ", size.count, " records in code/"));
+  if (const FolderSize size = size_of(records, "extra"); size.count != 0)
+    out.notes.push_back(str_cat(size.count, " records in extra/ are left out: ", size.nbytes,
+                                " bytes that torch does not read by itself"));
   return {};
 }
 
@@ -196,7 +275,10 @@ Result<TorchFile> read_torch_zip(const File& file) {
   FLATBED_TRY(check_version(file, archive, folder));
   FLATBED_ASSIGN(const ByteOrder order, read_byte_order(file, archive, folder));
 
-  const ZipEntry& record = *archive.find(str_cat(folder, "/data.pkl"));
+  const Records records{file, archive, folder};
+  const ZipEntry& record = *records.find("data.pkl");
+  const ZipEntry* constants = records.find("constants.pkl");
+  if (constants != nullptr) out.layout = TorchLayout::script;
   FLATBED_ASSIGN(const ByteBuffer pickle, read_entry(file, record, max_pickle_nbytes(record)));
   out.storages.reserve(archive.entries().size());
   out.tensors.reserve(archive.entries().size());
@@ -204,9 +286,13 @@ Result<TorchFile> read_torch_zip(const File& file) {
   // A state dict's pickle has a node for every 15 bytes. Memory that stays unused is not touched.
   out.tree.reserve(std::min(pickle.size(), kMaxReserve) / 12);
   TorchObjects objects(out, order, archive.entries().size());
-  if (auto done = run_pickle(pickle, objects, out); !done)
+  Result<NodeId> root = run_pickle(pickle, "data.pkl", objects);
+  if (!root) return with_context(quoted(record.name), std::move(root).error());
+  out.tree.set_root(*root);
+  if (constants != nullptr) FLATBED_TRY(add_script(records, *constants, objects));
+  if (auto done = objects.finish(); !done)
     return with_context(quoted(record.name), std::move(done).error());
-  FLATBED_TRY(find_records(archive, folder, objects.tensors().named_storages(), out));
+  FLATBED_TRY(find_records(records, "data", objects.tensors().named_storages(), out));
   return out;
 }
 

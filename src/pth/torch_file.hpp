@@ -1,6 +1,6 @@
-// TorchFile: what a PyTorch file holds, and read_torch_zip(), which reads one of torch >= 1.6
-// without running a line of it. The other layouts have readers of their own: torch_pickle.hpp,
-// torch_tar.hpp.
+// TorchFile: what a PyTorch file holds, and read_torch_zip(), which reads one of torch >= 1.6, or a
+// TorchScript archive, without running a line of it. The other layouts have readers of their own:
+// torch_pickle.hpp, torch_tar.hpp.
 //
 // The result is plain data: a value tree whose tensor nodes count into `tensors`, the tensors as
 // views into storages, and where each storage lies in the file. Names are not given here; the
@@ -53,7 +53,7 @@ struct TorchTensor {
   bool negate = false;       // all (real) values are to be negated
 };
 
-enum class TorchLayout : std::uint8_t { zip, legacy, tar, pickle };
+enum class TorchLayout : std::uint8_t { zip, legacy, tar, pickle, script };
 
 struct TorchFile {
   TorchLayout layout = TorchLayout::zip;
@@ -80,7 +80,7 @@ inline constexpr std::string_view kDistributedAdvice =
 inline constexpr std::size_t kLongBytes = 1024;
 
 // `file` begins with a zip local header. Errors: zip_*, pickle_*, the torch group,
-// unsupported_layout (TorchScript and other zips that torch.save did not write).
+// unsupported_layout (zips that neither torch.save nor torch.jit.save wrote).
 [[nodiscard]] Result<TorchFile> read_torch_zip(const File& file);
 
 }  // namespace flatbed::pth

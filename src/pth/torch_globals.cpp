@@ -2,6 +2,8 @@
 
 #include <array>
 
+#include "pth/script_pickle.hpp"
+
 namespace flatbed::pth {
 
 namespace {
@@ -69,7 +71,11 @@ TorchGlobal find_torch_global(std::string_view module, std::string_view qualname
 }
 
 NodeId TorchGlobals::add(ValueTree& tree, std::string_view module, std::string_view qualname) {
-  const TorchGlobal global = find_torch_global(module, qualname);
+  TorchGlobal global = find_torch_global(module, qualname);
+  if (pickler_ == Pickler::script && global.meaning == Meaning::none && module == "torch") {
+    const std::uint8_t dtype = torch_dtype_of_script_storage(qualname);
+    if (dtype != kNoTorchDtype) global = {Meaning::storage_class, dtype};
+  }
   if (global.meaning == Meaning::none) return tree.add_global(module, qualname);
   for (const Row& row : rows_) {
     const Value value = tree.value(row.node);

@@ -54,19 +54,27 @@ struct TorchGlobal {
 [[nodiscard]] TorchGlobal find_torch_global(std::string_view module,
                                             std::string_view qualname) noexcept;
 
+// Who wrote a pickle: Python's pickler, or torch's own in C++, which TorchScript archives have.
+enum class Pickler : std::uint8_t { python, script };
+
 // For one thread; borrows nothing.
 class TorchGlobals {
  public:
+  explicit TorchGlobals(Pickler pickler = Pickler::python) : pickler_(pickler) {}
+
   // The node of a global: the one that is there for one with a meaning, else a new one.
   NodeId add(ValueTree& tree, std::string_view module, std::string_view qualname);
 
   [[nodiscard]] TorchGlobal find(NodeId node) const noexcept;
+
+  [[nodiscard]] Pickler pickler() const noexcept { return pickler_; }
 
  private:
   struct Row {
     NodeId node;
     TorchGlobal global;
   };
+  Pickler pickler_;
   std::vector<Row> rows_;  // those that occurred: a handful
 };
 

@@ -13,6 +13,7 @@
 #include "pth/legacy_stream.hpp"
 #include "pth/pickle_literal.hpp"
 #include "pth/pickle_stream.hpp"
+#include "pth/script_pickle.hpp"
 #include "pth/tree_check.hpp"
 #include "pth/weights_only.hpp"
 
@@ -47,6 +48,14 @@ bool is_module_id(Value id) {
 bool makes_dense(Meaning meaning) {
   return rebuilds_tensor(meaning) || parameter_arguments(meaning) != 0 ||
          meaning == Meaning::rebuild_qtensor;
+}
+
+Result<void> check_call(Value function, Value arguments) {
+  if (function.kind() != Kind::global && function.kind() != Kind::object)
+    return make_error(ErrorCode::pickle_type, "what is called is neither a global nor an object");
+  if (arguments.kind() != Kind::tuple)
+    return make_error(ErrorCode::pickle_type, "the arguments of a call are no tuple");
+  return {};
 }
 
 std::string full_name(Value global) { return str_cat(global.text(), ".", global.qualname()); }
@@ -130,12 +139,12 @@ std::optional<NodeId> TorchObjects::set_items(NodeId set) const {
 Result<NodeId> TorchObjects::call(NodeId callable, NodeId arguments) {
   const Value function = tree_.value(callable);
   const Value tuple = tree_.value(arguments);
-  if (function.kind() != Kind::global && function.kind() != Kind::object)
-    return make_error(ErrorCode::pickle_type, "what is called is neither a global nor an object");
-  if (tuple.kind() != Kind::tuple)
-    return make_error(ErrorCode::pickle_type, "the arguments of a call are no tuple");
-
   const Meaning meaning = globals_.find(callable).meaning;
+  if (globals_.pickler() == Pickler::script && meaning == Meaning::none) {
+    const std::optional<NodeId> value = script_value(tree_, function, tuple);
+    if (value) return *value;
+  }
+  FLATBED_TRY(check_call(function, tuple));
   const auto in_call = [&]<typename T>(Result<T> result) -> Result<T> {
     if (result) return result;
     return with_context(full_name(function), std::move(result).error());
@@ -509,7 +518,8 @@ Result<void> TorchObjects::finish() {
 void TorchObjects::keep_storage(NodeId storage, std::vector<bool>& reached) {
   const std::uint8_t dtype = tensors_.torch_dtype(tree_.value(storage));
   const NodeId tensor = tensors_.whole_storage(tree_.value(storage));
-  const NodeId value = dtype == kNoTorchDtype
+  // Only a hostile TorchScript archive has one of a dtype that Python has no storage class for.
+  const NodeId value = dtype == kNoTorchDtype || kTorchDtypes[dtype].storage.empty()
                            ? add_object("torch.storage", "UntypedStorage", std::array{tensor})
                            : add_object("torch", kTorchDtypes[dtype].storage, std::array{tensor});
   tree_.become(storage, value);

@@ -33,10 +33,11 @@ inline constexpr std::uint64_t kFreeDecodedBytes = 64 * 1024;
 
 class TorchObjects {
  public:
-  // `expected`: about how many storages there will be.
+  // `expected`: about how many storages there will be. The file's layout says who pickled it.
   TorchObjects(TorchFile& file, ByteOrder order, std::size_t expected = 0)
       : file_(file),
         tree_(file.tree),
+        globals_(file.layout == TorchLayout::script ? Pickler::script : Pickler::python),
         tensors_(file, globals_, order, expected),
         numpy_(file, globals_, source_) {}
   TorchObjects(const TorchObjects&) = delete;

@@ -153,6 +153,11 @@ void add_children(Walk& walk, const ValueTree& tree, Value value) {
 
 }  // namespace
 
+Result<void> check_keys(Value dict) {
+  FLATBED_TRY(check_no_array_key(dict));
+  return dict.size() <= kSmallDict ? check_few_keys(dict) : check_many_keys(dict);
+}
+
 Result<Reached> check_tree(const ValueTree& tree, std::size_t tensor_count) {
   Reached reached{std::vector<bool>(tensor_count), {}};
   Walk walk(tree);
@@ -165,10 +170,8 @@ Result<Reached> check_tree(const ValueTree& tree, std::size_t tensor_count) {
         reached.tensors[*tensor] = true;
       }
     }
-    if (value->kind() == Kind::dict || value->kind() == Kind::object) {
-      FLATBED_TRY(check_no_array_key(*value));
-      FLATBED_TRY(value->size() <= kSmallDict ? check_few_keys(*value) : check_many_keys(*value));
-    }
+    if (value->kind() == Kind::dict || value->kind() == Kind::object)
+      FLATBED_TRY(check_keys(*value));
     add_children(walk, tree, *value);
   }
   return reached;

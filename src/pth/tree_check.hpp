@@ -10,6 +10,9 @@
 
 namespace flatbed::pth {
 
+// Errors: pickle_duplicate_key, pickle_type, as below. Linear in the keys.
+[[nodiscard]] Result<void> check_keys(Value dict_or_object);
+
 struct Reached {
   std::vector<bool> tensors;     // by number
   std::vector<NodeId> storages;  // nodes of storages that are values themselves

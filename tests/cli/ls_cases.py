@@ -92,6 +92,14 @@ class LsTest(ToolTest):
             inputs.write_torch(self.path("c.pth"), value)
             self.assertEqual(self.run_json("ls", "c.pth")["kind"], kind)
 
+    def test_describes_a_torchscript_archive(self):
+        path = ROOT / "tests/fixtures/torch2/script_values.pt"
+        text = self.run_tool("ls", path).stdout
+        self.assertIn("script_values.pt: TorchScript archive, pickled __torch__.script_models.Values\n", text)
+        self.assertIn("NOTES\n  the TorchScript code is left out: 2 records in code/\n  1 records in extra/ are ", text)
+        self.run_tool("convert", path, self.path("v.safetensors"))
+        self.assertIn("sealed", self.run_tool("verify", "v.safetensors").stdout)
+
     def test_select_lists_one_part(self):
         inputs.write_torch(self.path("l.ckpt"), inputs.lightning())
         listed = self.run_json("ls", "l.ckpt", "--select", "state_dict")
