@@ -389,7 +389,7 @@ Result<void> TorchTensors::read_v3_dtype(Value dtype, View& view) const {
   // meant.
   if (order_ == ByteOrder::big && row.unit > 1)
     return make_error(ErrorCode::torch_unsupported, "torch.", row.name,
-                      " in a big-endian file: its byte order is ", "not recorded");
+                      " in a big-endian file: its byte order is not recorded");
   return {};
 }
 
