@@ -59,8 +59,32 @@ def examples():
     yield "example-13-inert", {"args": namespace, "when": when}
 
 
+def module(name, parameters=(), buffers=(), children=(), **others):
+    """A pickled torch module: others are attributes that stand before and after those of N5."""
+    made = Object(Global("copyreg", "__newobj__"), (Global("m", name),))
+    parts = {"_parameters": dict(parameters), "_buffers": OrderedDict(buffers), "_modules": dict(children)}
+    made.state = {"training": True, **parts, **others}
+    return made
+
+
+def whole_model():
+    """A model in a checkpoint, with lists, a parent and an optimizer that refer to its tensors and modules."""
+    weight, mean, bias = square(), square(5), square(9)
+    first = module("Linear", {"weight": weight, "bias": None}, {"mean": mean})
+    second = module("Linear", {"weight": weight}, other=[bias])
+    model = module("Net", {"bias": bias}, {}, {"a.b": first, "none": None, "1": second, "again": first})
+    model.state = {"early": [first, mean], **model.state, "_flat": [weight, square(13)]}
+    slots = module("Slots", {"w": square(17)})
+    slots.state = (slots.state, {"x": square(21)})
+    traced = module("Traced", {"w": square(25)}, _code="pass").state
+    graph = Object(Global("torch.fx.graph_module", "reduce_graph_module"), (traced, None))
+    first.state["parent"] = model
+    return {"model": model, "optimizer": [weight, bias], "slots": slots, "graph": graph}
+
+
 def more_values():
     """name -> Python value, beyond the examples."""
+    yield "module", whole_model()
     parent = Object(Global("copyreg", "__newobj__"), (Global("m", "Node"),))
     parent.state = {"children": [parent]}
     yield "tensor-at-the-root", square()

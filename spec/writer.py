@@ -9,10 +9,12 @@ Section marks such as (L4) or (N3) are the numbered rules of FORMAT.md.
 """
 
 import io
+import itertools
 import json
 import math
 import re
 import struct
+from collections import OrderedDict
 
 import reader
 from reader import CHUNK, SEAL_PREFIX, TensorInfo, content_input, digest, in_name_order, is_ours
@@ -156,6 +158,9 @@ class Encoder:
         self.stored = {}  # identity of stored bytes -> name
         self.alive = []  # so that no id is used twice
         self.ids = 0
+        self.stated = set()  # ids of modules whose state is named (N5)
+        self.attributes = set()  # ids of dicts that are the attributes of modules
+        self.early = set()  # ids of dicts that N5 walked before their turn in the text
 
     # Text: what is reached twice becomes id and ref (T3), numbered in text order.
 
@@ -200,6 +205,9 @@ class Encoder:
         if atom is not NOT_ATOM:
             return atom
         known = self.nodes.get(id(value))
+        if id(value) in self.early:
+            self.early.remove(id(value))
+            return known
         if known is not None:
             known.uses += 1
             if known.tensor is not None:
@@ -246,7 +254,7 @@ class Encoder:
             self.fill_items(parts, value, path)
         elif kind is dict:
             parts.append("dict")
-            self.fill_pairs(parts, value.items(), path)
+            self.fill_pairs(parts, value.items(), path, MODULE_PARTS if id(value) in self.attributes else ())
         elif isinstance(value, Tensor):
             self.fill_tensor(node, value, path, id(value.data.obj))
         elif kind.__module__ == "numpy" and kind.__name__ == "ndarray":
@@ -270,16 +278,17 @@ class Encoder:
 
     def fill_items(self, parts, values, path):
         for i, item in enumerate(values):
-            parts.append(self.node(item, (*path, str(i))))
+            parts.append(self.node(item, path if id(item) in self.attributes else (*path, str(i))))
 
-    def fill_pairs(self, parts, pairs, path):
+    def fill_pairs(self, parts, pairs, path, silent=()):
         for i, (key, value) in enumerate(pairs):
             parts.append(self.node(key, (*path, str(i), "key")))
-            parts.append(self.node(value, (*path, self.component(key, i))))
+            parts.append(self.node(value, path if key in silent else (*path, self.component(key, i))))
 
     def fill_object(self, parts, value, path):
         function, args, items, pairs, state = reduce_form(value)
         self.alive.append((function, args, items, pairs, state))
+        self.name_state(value, (function, args, state), path)
         arguments = ["tuple"]
         parts += ["object", self.node(function, path), arguments]
         self.fill_items(arguments, args, path)
@@ -289,6 +298,23 @@ class Encoder:
             self.fill_pairs(parts[4], pairs, path)
         if state is not None:
             parts.append(self.node(state, path))
+
+    def name_state(self, value, form, path):
+        """N5, of what may be a module."""
+        attributes = module_attributes(value, *form)
+        if attributes is None or id(value) in self.stated:
+            return
+        self.stated.add(id(value))
+        self.attributes.add(id(attributes))
+        self.alive.append((value, attributes))
+        for part in (attributes["_parameters"], attributes["_buffers"]):
+            if id(part) not in self.nodes:
+                self.node(part, path)
+                self.early.add(id(part))
+        for i, (key, child) in enumerate(mapping(attributes["_modules"]).items()):
+            if isinstance(child, Object) or hasattr(child, "_modules"):
+                function, args, _, _, state = reduce_form(child)
+                self.name_state(child, (function, args, state), (*path, self.component(key, i)))
 
     # Tensors.
 
@@ -308,6 +334,30 @@ class Encoder:
         self.stored[identity] = name
         self.tensors.append((name, dtype, shape, raw))
         return name
+
+
+MODULE_PARTS = ("_parameters", "_buffers", "_modules")
+
+
+def mapping(value):
+    """The pairs of a dict or an OrderedDict; None: it is neither."""
+    if isinstance(value, dict) and type(value) in (dict, OrderedDict):
+        return value
+    known = isinstance(value, Object) and isinstance(value.function, Global)
+    return dict(value.pairs) if known and value.function == Global("collections", "OrderedDict") else None
+
+
+def module_attributes(value, function, args, state):
+    """The dict of a module's attributes; None: it is no module (N5)."""
+    if mapping(value) is not None:
+        return None
+    found = state[0] if type(state) is tuple and len(state) == 2 else state
+    if state is None and function == Global("torch.fx.graph_module", "reduce_graph_module"):
+        found = args[0] if args else None
+    if type(found) is not dict:
+        return None
+    first = dict(itertools.islice(found.items(), 256))
+    return found if all(part in first and mapping(first[part]) is not None for part in MODULE_PARTS) else None
 
 
 def reduce_form(value):

@@ -1,10 +1,13 @@
 // Checkpoint::select(): the same files under a subtree, or under globs over the names.
 #include <algorithm>
+#include <iterator>
 #include <optional>
+#include <utility>
 
 #include "base/str_cat.hpp"
 #include "checkpoint_state.hpp"
 #include "flatbed/checkpoint.hpp"
+#include "flatbed/torch_module.hpp"
 #include "glob.hpp"
 #include "tensor_names.hpp"
 
@@ -42,12 +45,17 @@ Error nothing_selected(std::string_view what) {
   return make_error(ErrorCode::tensor_not_found, "nothing is left: no tensor is ", what);
 }
 
-// The subtree at a path of the recorded structure; names are made anew from there.
+Error nothing_below(std::string_view path, bool module) {
+  const std::string place = path.empty() ? "the root" : quoted(path);
+  return nothing_selected(module ? str_cat("in the state dict of the module at ", place)
+                                 : str_cat("below ", place));
+}
+
+// A tree that begins at `root`; names are made anew from there.
 Result<std::shared_ptr<State>> select_subtree(const std::shared_ptr<const State>& from,
-                                              Value subtree, const ValueTree& whole) {
+                                              ValueTree tree, NodeId root) {
   auto state = derive(from);
-  ValueTree tree = whole;
-  tree.set_root(subtree.id());
+  tree.set_root(root);
   FLATBED_ASSIGN(TensorNames names, name_tensors(tree));
   state->names = std::move(names.names);
   state->aliases = std::move(names.aliases);
@@ -59,6 +67,23 @@ Result<std::shared_ptr<State>> select_subtree(const std::shared_ptr<const State>
   tree.renumber_tensors(numbers);
   state->tree.emplace(std::move(tree));
   state->has_tree = true;
+  return state;
+}
+
+// The state dict of a module; as in torch, its tensors are no parameters, only their values.
+Result<std::shared_ptr<State>> select_state_dict(const std::shared_ptr<const State>& from,
+                                                 const TorchModule& module,
+                                                 const ValueTree& whole) {
+  FLATBED_ASSIGN(StateDict weights, state_dict(module));
+  ValueTree tree = whole;
+  const NodeId root = add_state_dict(tree, weights);
+  FLATBED_ASSIGN(std::shared_ptr<State> state, select_subtree(from, std::move(tree), root));
+  std::ranges::move(weights.notes, std::back_inserter(state->notes));
+  if (weights.not_persistent != 0)
+    state->notes.push_back(
+        str_cat(weights.not_persistent,
+                weights.not_persistent == 1 ? " buffer that is" : " buffers that are",
+                " not persistent: no part of the state dict"));
   return state;
 }
 
@@ -124,14 +149,19 @@ Result<std::shared_ptr<State>> select_globs(const std::shared_ptr<const State>& 
 
 Result<Checkpoint> Checkpoint::select(const Selection& selection) const {
   Checkpoint selected = *this;
-  if (!selection.path.empty() && has_tree()) {
+  if (has_tree() && (!selection.path.empty() || selection.state_dict)) {
     FLATBED_ASSIGN(const Value root, tree());
     FLATBED_ASSIGN(const Value subtree, root.at(selection.path));
-    FLATBED_ASSIGN(std::shared_ptr<State> state,
-                   select_subtree(state_, subtree, state_->decoded_tree()));
-    FLATBED_TRY(state->build_index());
-    if (state->tensors.empty()) return nothing_selected(str_cat("below ", quoted(selection.path)));
-    selected = Checkpoint(std::move(state));
+    const auto module = selection.state_dict ? TorchModule::of(subtree) : std::nullopt;
+    if (module || !selection.path.empty()) {
+      const ValueTree& whole = state_->decoded_tree();
+      FLATBED_ASSIGN(std::shared_ptr<State> state,
+                     module ? select_state_dict(state_, *module, whole)
+                            : select_subtree(state_, whole, subtree.id()));
+      FLATBED_TRY(state->build_index());
+      if (state->tensors.empty()) return nothing_below(selection.path, module.has_value());
+      selected = Checkpoint(std::move(state));
+    }
   } else if (!selection.path.empty()) {
     FLATBED_ASSIGN(std::shared_ptr<State> state, select_prefix(state_, selection.path));
     FLATBED_TRY(state->build_index());

@@ -8,6 +8,7 @@
 
 #include "base/str_cat.hpp"
 #include "base/utf8.hpp"
+#include "flatbed/torch_module.hpp"
 #include "io/name_index.hpp"
 
 namespace flatbed {
@@ -90,15 +91,22 @@ bool may_have_children(Value value) {
   return value.attributes().quantizer != kNoNode || value.attributes().state != kNoNode;
 }
 
+// The dicts of a module, whose keys in its attributes add nothing to a path (spec N5).
+bool is_module_part(Value key) {
+  return key.kind() == Kind::string &&
+         (key.text() == "_parameters" || key.text() == "_buffers" || key.text() == "_modules");
+}
+
 class Walker {
  public:
-  explicit Walker(const ValueTree& tree) : tree_(tree), entered_(tree.size()) {}
+  explicit Walker(const ValueTree& tree)
+      : tree_(tree), entered_(tree.size()), stated_(tree.size()), attributes_(tree.size()) {}
 
   Result<TensorNames> run() {
     FLATBED_TRY(visit(tree_.root(), {}));
     while (!open_.empty()) {
       Open& open = open_.back();
-      const std::optional<Child> child = child_of(tree_, tree_.value(open.node), open.next++);
+      const std::optional<Child> child = next_child(open);
       if (!child) {
         if (open.has_component) path_.pop_back();
         open_.pop_back();
@@ -108,18 +116,40 @@ class Walker {
         return make_error(ErrorCode::limit_exceeded, "the structure has more than ", kMaxEdges,
                           " entries");
       }
-      FLATBED_TRY(visit(child->value, child->component));
+      FLATBED_TRY(open.what == What::state ? visit_state(child->value, child->component)
+                                           : visit(child->value, child->component));
     }
     return std::move(result_);
   }
 
  private:
+  // What is walked of a node: all of it; or of the children of a module, their state.
+  enum class What : std::uint8_t { all, state };
+
   // A node of the path from the root to the place of the walk.
   struct Open {
     NodeId node;
+    What what;
     bool has_component;    // in path_
     std::size_t next = 0;  // its child that is walked next
   };
+
+  std::optional<Child> next_child(Open& open) const {
+    const Value value = tree_.value(open.node);
+    const std::size_t i = open.next++;
+    if (open.what == What::state)
+      return i < value.size() ? std::optional(paired(value, i * 2 + 1)) : std::nullopt;
+    std::optional<Child> child = child_of(tree_, value, i);
+    if (child && attributes_[open.node] && child->component.kind == Component::Kind::key &&
+        is_module_part(tree_.value(child->component.key)))
+      child->component = {};
+    return child;
+  }
+
+  void push(NodeId node, What what, const Component& component) {
+    open_.push_back({node, what, component.kind != Component::Kind::nothing});
+    if (open_.back().has_component) path_.push_back(component);
+  }
 
   // Names the tensor of a node, and opens it where it may have children and was not open before.
   Result<void> visit(Value value, const Component& component) {
@@ -132,12 +162,24 @@ class Walker {
       case Kind::tensor:
         if (entered_[value.id()] || !may_have_children(value)) return {};
         entered_[value.id()] = true;
-        open_.push_back({value.id(), component.kind != Component::Kind::nothing});
-        if (open_.back().has_component) path_.push_back(component);
-        return {};
+        push(value.id(), What::all, attributes_[value.id()] ? Component{} : component);
+        return visit_state(value, {});
       default:
         return {};
     }
+  }
+
+  // N5: of a module its state comes first, parameters before buffers before children. What is
+  // pushed last is walked first; parameters and buffers are no modules, so that this ends.
+  Result<void> visit_state(Value value, const Component& component) {
+    if (value.kind() != Kind::object || stated_[value.id()]) return {};
+    const std::optional<TorchModule> module = TorchModule::of(value);
+    if (!module) return {};
+    stated_[value.id()] = true;
+    attributes_[module->attributes().id()] = true;
+    push(module->children().id(), What::state, component);
+    FLATBED_TRY(visit(module->buffers(), {}));
+    return visit(module->parameters(), {});
   }
 
   Result<void> name(Value value, std::uint32_t tensor, const Component& last) {
@@ -233,6 +275,8 @@ class Walker {
 
   const ValueTree& tree_;
   std::vector<bool> entered_;
+  std::vector<bool> stated_;      // modules whose state was walked
+  std::vector<bool> attributes_;  // dicts that are the attributes of a module
   std::vector<Open> open_;
   std::vector<Component> path_;           // of the open nodes, where they have one
   std::vector<std::uint32_t> number_of_;  // per tensor: its name, or kUnnamed

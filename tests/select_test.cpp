@@ -12,6 +12,7 @@
 #include "flatbed/checkpoint.hpp"
 #include "flatbed/save.hpp"
 #include "support/expect_error.hpp"
+#include "support/module_builder.hpp"
 #include "support/temp_dir.hpp"
 
 namespace flatbed {
@@ -59,6 +60,27 @@ Checkpoint flat(const TempDir& dir) {
   for (const std::string_view name : {"model.a", "model.b", "opt.0"})
     plan.items.push_back(item(name));
   plan.aliases = {{"model.tied", "model.a"}, {"head.x", "model.a"}, {"head.y", "model.a"}};
+  return saved(dir, plan);
+}
+
+// {"model": Net(fc=Linear(w, b), again=fc, pos not persistent), "epoch": 3}, or the model alone.
+Checkpoint with_model(const TempDir& dir, bool alone = false) {
+  SavePlan plan;
+  for (const std::string_view name : {"w", "b", "pos"}) plan.items.push_back(item(name));
+  ValueTree& tree = plan.tree;
+  TensorAttributes parameter;
+  parameter.parameter = parameter.requires_grad = true;
+  const NodeId weight = tree.add_tensor(0, parameter);
+  const NodeId fc =
+      test::module(tree, {.parameters = {{"w", weight}, {"b", tree.add_tensor(1, parameter)}}});
+  const NodeId list = tree.add_list();
+  tree.append(list, weight);
+  const NodeId model = test::module(tree, {.buffers = {{"pos", tree.add_tensor(2, {})}},
+                                           .children = {{"fc", fc}, {"again", fc}},
+                                           .not_persistent = {"pos"},
+                                           .after = {{"flat", list}}});
+  tree.set_root(alone ? model
+                      : test::named_dict(tree, {{"model", model}, {"epoch", tree.add_integer(3)}}));
   return saved(dir, plan);
 }
 
@@ -222,6 +244,67 @@ TEST(Select, CanBeRepeated) {
   const auto third = second->select({.path = {}, .include = {"t*"}, .exclude = {}});
   ASSERT_OK(third);
   EXPECT_EQ(read(*third, "tied"), "model.a");
+}
+
+TEST(Select, AModuleByItsStateDict) {
+  const TempDir dir;
+  const auto selected = with_model(dir).select({.path = "model", .state_dict = true});
+  ASSERT_OK(selected);
+  EXPECT_EQ(names_of(*selected), (Names{"fc.w", "fc.b"}));
+  EXPECT_EQ(aliases_of(*selected), (Aliased{{"again.w", "fc.w"}, {"again.b", "fc.b"}}));
+  EXPECT_EQ(read(*selected, "again.b"), "b");
+  const Value root = selected->tree().value();
+  EXPECT_EQ(root.callable().qualname(), "OrderedDict");
+  ASSERT_EQ(root.size(), 4u);
+  EXPECT_EQ(root.key(2).text(), "again.w");
+  EXPECT_FALSE(root.item(0).attributes().parameter);
+}
+
+TEST(Select, AModuleAtTheRootByItsStateDict) {
+  const TempDir dir;
+  const Checkpoint whole = with_model(dir, true);
+  const auto selected = whole.select({.path = {}, .state_dict = true});
+  ASSERT_OK(selected);
+  EXPECT_EQ(names_of(*selected), (Names{"fc.w", "fc.b"}));
+  const auto inner = whole.select({.path = "fc", .state_dict = true});
+  ASSERT_OK(inner);
+  EXPECT_EQ(names_of(*inner), (Names{"w", "b"}));
+  const auto glob = whole.select({.path = {}, .include = {"*.b"}, .state_dict = true});
+  ASSERT_OK(glob);
+  EXPECT_EQ(names_of(*glob), Names{"fc.b"});
+}
+
+TEST(Select, AModuleAsItIsUnlessItsStateDictIsAskedFor) {
+  const TempDir dir;
+  const auto selected = with_model(dir).select({.path = "model", .include = {}, .exclude = {}});
+  ASSERT_OK(selected);
+  EXPECT_EQ(names_of(*selected), (Names{"pos", "fc.w", "fc.b"}));
+  EXPECT_EQ(aliases_of(*selected), (Aliased{{"flat.0", "fc.w"}}));
+}
+
+TEST(Select, WhatIsNoModuleAsItIs) {
+  const TempDir dir;
+  const Checkpoint whole = with_tree(dir);
+  const auto all = whole.select({.path = {}, .state_dict = true});
+  ASSERT_OK(all);
+  EXPECT_EQ(all->metadata().size(), whole.metadata().size());
+  const auto model = whole.select({.path = "model", .state_dict = true});
+  ASSERT_OK(model);
+  EXPECT_EQ(names_of(*model), (Names{"a", "b"}));
+  const TempDir other;
+  EXPECT_EQ(names_of(flat(other).select({.path = "model", .state_dict = true}).value()),
+            (Names{"a", "b"}));
+}
+
+TEST(Select, SaysThatAModuleHasNoState) {
+  const TempDir dir;
+  SavePlan plan;
+  plan.items.push_back(item("x"));
+  const NodeId model = test::module(plan.tree, {.after = {{"x", plan.tree.add_tensor(0, {})}}});
+  plan.tree.set_root(model);
+  const auto selected = saved(dir, plan).select({.path = {}, .state_dict = true});
+  EXPECT_ERROR(selected, tensor_not_found);
+  EXPECT_NE(selected.error().message.find("state dict"), std::string::npos);
 }
 
 TEST(Select, ReadsAndVerifiesAsTheFileDoes) {

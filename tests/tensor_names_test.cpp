@@ -1,17 +1,20 @@
 // name_tensors(): the components of spec N1 and N2, the collisions of N3, the aliases of A1, and
-// trees that are deep or share much.
+// modules of N5, and trees that are deep or share much.
 #include "tensor_names.hpp"
 
 #include <gtest/gtest.h>
 
 #include <chrono>
 #include <cstdint>
+#include <filesystem>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "base/str_cat.hpp"
+#include "checkpoint_state.hpp"
 #include "support/expect_error.hpp"
+#include "support/module_builder.hpp"
 
 namespace flatbed {
 namespace {
@@ -282,6 +285,87 @@ TEST(TensorNames, ManyCollisionsAreLinear) {
   const auto start = std::chrono::steady_clock::now();
   EXPECT_EQ(names_of(tree, root).names.back(), "x~19999");
   EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(5));
+}
+
+TEST(TensorNames, OfAModuleAreThoseOfItsStateDict) {
+  ValueTree tree;
+  const NodeId weight = tree.add_tensor(0, {});
+  const NodeId lstm = test::module(tree, {.parameters = {{"weight_ih", weight}},
+                                          .before = {{"_flat_weights", list(tree, {weight})}}});
+  const NodeId model = test::module(tree, {.parameters = {{"scale", tree.add_tensor(1, {})}},
+                                           .buffers = {{"mean", tree.add_tensor(2, {})}},
+                                           .children = {{"lstm", lstm}, {"again", lstm}},
+                                           .before = {{"cache", tree.add_tensor(3, {})}}});
+  const auto names = names_of(tree, test::named_dict(tree, {{"model", model}}));
+  EXPECT_EQ(names.names,
+            (Names{"model.scale", "model.mean", "model.lstm.weight_ih", "model.cache"}));
+  EXPECT_EQ(pairs_of(names.aliases),
+            (Aliased{{"model.lstm._flat_weights.0", "model.lstm.weight_ih"}}));
+}
+
+// `fc` is reached through a list of its sibling before it is through _modules.
+TEST(TensorNames, OfAModuleComeFromItsChildrenFirst) {
+  ValueTree tree;
+  const NodeId fc = test::module(tree, {.parameters = {{"w", tree.add_tensor(0, {})}}});
+  const NodeId first = test::module(tree, {.before = {{"others", list(tree, {fc})}}});
+  const NodeId model = test::module(tree, {.children = {{"first", first}, {"fc", fc}}});
+  const auto names = names_of(tree, model);
+  EXPECT_EQ(names.names, Names{"fc.w"});
+  EXPECT_TRUE(names.aliases.empty());
+}
+
+TEST(TensorNames, OfAModuleWithSlotsAreTheSame) {
+  ValueTree tree;
+  const NodeId slots = test::named_dict(tree, {{"s", tree.add_tensor(1, {})}});
+  const NodeId parts[] = {
+      test::module_attributes(tree, {.parameters = {{"w", tree.add_tensor(0, {})}}}), slots};
+  const NodeId model = test::instance(tree, "Net", tree.add_tuple(parts));
+  EXPECT_EQ(names_of(tree, model).names, (Names{"w", "1.s"}));
+}
+
+TEST(TensorNames, OfModulesInACycleEnd) {
+  ValueTree tree;
+  const NodeId children = tree.add_dict();
+  const NodeId attributes = test::named_dict(
+      tree, {{"_parameters", test::named_dict(tree, {{"w", tree.add_tensor(0, {})}})},
+             {"_buffers", tree.add_dict()},
+             {"_modules", children}});
+  const NodeId model = test::instance(tree, "Net", attributes);
+  tree.set_item(children, tree.add_string("self"), model);
+  tree.set_item(children, tree.add_string("odd"), tree.add_tensor(1, {}));
+  EXPECT_EQ(names_of(tree, model).names, (Names{"w", "odd"}));
+}
+
+TEST(TensorNames, OfNestedModulesNeedNoStackAndAreLinear) {
+  ValueTree tree;
+  NodeId node = test::module(tree, {.parameters = {{"w", tree.add_tensor(0, {})}}});
+  for (int i = 0; i < 50'000; ++i)
+    node = test::module(tree, {.children = {{"a", node}, {"b", node}}});
+  const auto start = std::chrono::steady_clock::now();
+  EXPECT_EQ(names_of(tree, node).names.size(), 1u);
+  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(5));
+}
+
+// spec/writer.py names tensors, too.
+TEST(TensorNames, AreThoseOfTheSpecificationsWriter) {
+  std::size_t compared = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(FLATBED_SPEC_VECTORS_DIR "/valid")) {
+    const std::string name = entry.path().filename().string();
+    if (!name.starts_with("tree-") || name.starts_with("tree-text-") ||
+        entry.path().extension() != ".safetensors")
+      continue;
+    const Checkpoint checkpoint = Checkpoint::open(entry.path()).value();
+    if (checkpoint.tensors().empty()) continue;
+    ASSERT_TRUE(checkpoint.tree()) << name;
+    const auto names = name_tensors(CheckpointAccess::state(checkpoint).decoded_tree()).value();
+    for (std::size_t i = 0; i < names.names.size(); ++i)
+      EXPECT_EQ(names.names[i], checkpoint.tensors()[names.order[i]].name) << name;
+    Aliased stored;
+    for (const Alias& alias : checkpoint.aliases()) stored.emplace_back(alias.name, alias.target);
+    EXPECT_EQ(pairs_of(names.aliases), stored) << name;
+    ++compared;
+  }
+  EXPECT_GT(compared, 10u);
 }
 
 // Each name is short, their prefixes are not: 20,000 names of 10 kB.

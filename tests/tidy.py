@@ -24,8 +24,8 @@ UNTESTABLE = {"device_error", "internal_error"}
 
 # Public headers that the layers below src/*.cpp may use: the vocabulary, nothing that opens files.
 VOCABULARY = {f"flatbed/{unit}.hpp"
-              for unit in ("error", "result", "dtype", "scan_finding", "seal_state", "tensor", "value",
-                           "version")}
+              for unit in ("error", "result", "dtype", "scan_finding", "seal_state", "tensor",
+                           "torch_module", "value", "version")}
 
 # (files, what they may include with quotes). The first row that fits a file counts.
 LAYERS = [

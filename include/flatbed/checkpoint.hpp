@@ -74,9 +74,12 @@ enum class Layout : std::uint8_t {
 
 // Which tensors of a checkpoint to keep, and where its tree begins.
 struct Selection {
-  std::string path;  // subtree by dotted path; its prefix leaves the names; "" is everything
-  std::vector<std::string> include;  // globs (* ? [...]) over tensor names; empty: all
-  std::vector<std::string> exclude;  // globs; wins over include
+  std::string path = {};  // subtree by dotted path; its prefix leaves the names; "" is everything
+  std::vector<std::string> include = {};  // globs (* ? [...]) over tensor names; empty: all
+  std::vector<std::string> exclude = {};  // globs; wins over include
+  // Of a whole torch module at `path` (torch_module.hpp) take what its state_dict() returns; every
+  // other value is taken as it is.
+  bool state_dict = false;
 };
 
 class Checkpoint {

@@ -101,8 +101,9 @@ class Value {
 
   // The value at a dotted path: dict keys (the longest key that matches first; ints and
   // True/False/None by their text), indices of lists and tuples, and for objects their pairs,
-  // appended items or the dict of their state. "" is this value. Errors: path_not_found, naming the
-  // part that is missing and what is there.
+  // appended items or the dict of their state; of a torch module (torch_module.hpp) also its
+  // parameters, buffers and children by name: "model.conv1.weight". "" is this value. Errors:
+  // path_not_found, naming the part that is missing and what is there.
   [[nodiscard]] Result<Value> at(std::string_view path) const;
 
  private:

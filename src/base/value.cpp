@@ -8,6 +8,7 @@
 #include <charconv>
 
 #include "base/str_cat.hpp"
+#include "flatbed/torch_module.hpp"
 
 namespace flatbed {
 
@@ -67,6 +68,17 @@ std::optional<Step> step_by_index(Value from, std::string_view path) {
   return Step{object ? from.appended(*index) : from.item(*index), index_length(path) + 1};
 }
 
+// What a module has by this name: a parameter, buffer or child, or an attribute.
+std::optional<Step> step_into(const TorchModule& module, std::string_view path) {
+  std::optional<Step> best;
+  for (const Value names :
+       {module.parameters(), module.buffers(), module.children(), module.attributes()}) {
+    const std::optional<Step> found = step_by_key(names, path);
+    if (found && (!best || found->consumed > best->consumed)) best = found;
+  }
+  return best;
+}
+
 std::optional<Step> step(Value from, std::string_view path) {
   switch (from.kind()) {
     case Kind::dict:
@@ -75,6 +87,9 @@ std::optional<Step> step(Value from, std::string_view path) {
     case Kind::tuple:
       return step_by_index(from, path);
     case Kind::object: {
+      if (const std::optional<TorchModule> module = TorchModule::of(from)) {
+        if (auto found = step_into(*module, path)) return found;
+      }
       if (auto found = step_by_key(from, path)) return found;
       if (auto found = step_by_index(from, path)) return found;
       const std::optional<Value> state = from.state();
@@ -89,6 +104,8 @@ std::optional<Step> step(Value from, std::string_view path) {
 std::string contents(Value value) {
   if (value.kind() == Kind::list || value.kind() == Kind::tuple)
     return str_cat(value.size(), " items");
+  if (const std::optional<TorchModule> module = TorchModule::of(value))
+    value = module->children().size() != 0 ? module->children() : module->parameters();
   std::string keys;
   for (std::size_t i = 0; i < value.size() && i < 8; ++i) {
     const std::optional<std::string> key = key_text(value.key(i));
