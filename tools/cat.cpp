@@ -17,9 +17,12 @@ Result<void> copy_bytes(const CatOptions& options, Output& output) {
                  "standard output is a terminal, which raw bytes would upset: redirect it, or use "
                  "--force"};
   }
-  FLATBED_ASSIGN(const Checkpoint checkpoint,
+  FLATBED_ASSIGN(Checkpoint checkpoint,
                  Checkpoint::open(options.path, {.check_seal = options.verify ? CheckSeal::if_sealed
                                                                               : CheckSeal::off}));
+  if (!options.select.empty()) {
+    FLATBED_ASSIGN(checkpoint, checkpoint.select({.path = options.select, .state_dict = true}));
+  }
   FLATBED_ASSIGN(const TensorInfo tensor, checkpoint.tensor(options.name));
   std::vector<std::byte> piece(std::min(tensor.nbytes, kPieceNbytes));
   for (std::uint64_t offset = 0; offset < tensor.nbytes && output.wanted();) {

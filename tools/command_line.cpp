@@ -36,7 +36,8 @@ void add_ls(CLI::App& app, CommandLine::Parsed& parsed) {
   CLI::Option* hex = ls->add_flag(
       "--hex", options.hex, "Show the bytes of the header and the first bytes of each tensor");
   ls->add_flag("--all", options.all, "With --tree: every entry of long containers")->needs(tree);
-  ls->add_option("--select", options.select, "Only the part of the tree at this dotted path")
+  ls->add_option("--select", options.select,
+                 "Only the part of the tree at this dotted path; of a whole model its state dict")
       ->type_name("PATH");
   tree->excludes(json)->excludes(hex);
   json->excludes(hex);
@@ -44,9 +45,10 @@ void add_ls(CLI::App& app, CommandLine::Parsed& parsed) {
       "The JSON object has path, container, kind, seal, tensor_count, nbytes (of all tensors),\n"
       "file_nbytes, tensors [{name, dtype, shape, nbytes, stored, storage, file, offset}],\n"
       "aliases [{name, target}], files [{path, nbytes, seal, content, sidecar, seal_note}],\n"
-      "metadata (without flatbed's own keys), has_tree, tree_error, notes; or, after a failure,\n"
-      "error {code, name, message}. Tensors with one storage number share stored bytes; file\n"
-      "counts into files. The listing reads no tensor data: verify does.\n\n"
+      "metadata (without flatbed's own keys), weights [{select, kind, tensors}] (what --select\n"
+      "PATH can pick), has_tree, tree_error, notes; or, after a failure, error {code, name,\n"
+      "message}. Tensors with one storage number share stored bytes; file counts into files.\n"
+      "The listing reads no tensor data: verify does.\n\n"
       "Exit codes: 0 done, 1 failed.");
 }
 
@@ -119,6 +121,8 @@ void add_cat(CLI::App& app, CommandLine::Parsed& parsed) {
   cat->add_option("NAME", options.name, "The tensor's name, or an alias")
       ->required()
       ->type_name("");
+  cat->add_option("--select", options.select, "Look for NAME below this dotted path, as ls does")
+      ->type_name("PATH");
   cat->add_flag("--no-verify", parsed.no_verify, "Do not check the bytes against the seal");
   cat->add_flag("--force", options.force, "Write to a terminal too");
   cat->footer(
@@ -132,6 +136,8 @@ void add_convert_choices(CLI::App& convert, CommandLine::Parsed& parsed) {
       .add_option("--select", options.select,
                   "Keep the part of the tree at this dotted path; it leaves the names")
       ->type_name("PATH");
+  convert.add_flag("--whole", options.whole,
+                   "Keep a whole model as the object that was pickled, not as its state dict");
   convert.add_option("--include", options.include, "Keep only tensors that match; repeatable")
       ->allow_extra_args(false)
       ->type_name("GLOB");
@@ -199,14 +205,17 @@ void add_convert(CLI::App& app, CommandLine::Parsed& parsed) {
       "An input is never written over. An output appears, or replaces an older one, only when it\n"
       "is complete. With several inputs or --out-dir, outputs that are valid and newer than their\n"
       "input are skipped, and one failure does not stop the rest; --force redoes all, as is\n"
-      "needed after a change of options.\n\n"
+      "needed after a change of options.\n"
+      "An input that is a whole model, from torch.save(model), becomes its state dict, and so "
+      "does\n"
+      "one that --select names; --whole keeps the object.\n\n"
       "Exit codes: 0 all done; 1 the only input failed; 2 the command line is wrong, nothing was\n"
       "done; 5 some of several inputs failed; 130 interrupted, nothing partial is left.\n\n"
       "The JSON object has exit_code, the counts converted, planned, skipped, failed and\n"
-      "not_started, and files [{input, output, status, found, chosen, tensors, nbytes,\n"
-      "file_nbytes, content, durable, seconds, notes, error {code, name, message}}]; or, when "
-      "nothing\n"
-      "was started, exit_code and error.");
+      "not_started, and files [{input, output, status, found, chosen, weights [{select,\n"
+      "kind, tensors}] (what --select PATH would keep alone), tensors, nbytes, file_nbytes,\n"
+      "content, durable, seconds, notes, error {code, name, message}}]; or, when nothing was\n"
+      "started, exit_code and error.");
 }
 
 }  // namespace

@@ -45,6 +45,7 @@ struct ScanCommandOptions {
 struct CatOptions {
   std::filesystem::path path;
   std::string name;
+  std::string select;  // the part of the tree that has the name; empty: everything
   bool verify = true;
   bool force = false;  // bytes to a terminal
 };
@@ -57,6 +58,7 @@ struct ConvertOptions {
   std::string select;
   std::vector<std::string> include;
   std::vector<std::string> exclude;
+  bool whole = false;  // a module is kept as the object that it is, not as its state dict
   bool dry_run = false;
   bool seal = true;
   bool expand_aliases = false;

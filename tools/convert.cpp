@@ -69,9 +69,12 @@ class ConvertRun {
     const std::string input = path_text(job.input);
     std::string text = fmt::format("{}: {}\n", input, outcome.found);
     if (!outcome.chosen.empty()) text += fmt::format("{}: keeps {}\n", input, outcome.chosen);
-    if (!outcome.weights.empty()) {
+    if (outcome.weights.size() == 1) {
       text += fmt::format("{}: keeps everything; --select {} would keep the weights alone\n", input,
-                          outcome.weights);
+                          safe_text(outcome.weights[0].path));
+    } else if (!outcome.weights.empty()) {
+      text += fmt::format("{}: keeps everything; of the weights alone one of these: {}\n", input,
+                          picks_text(outcome.weights));
     }
     print(text + notes_text(job, outcome, 0));
   }
@@ -172,6 +175,8 @@ class ConvertRun {
     json.begin_object().key("input").text(job.input.native());
     json.key("output").text(job.output.native()).key("status").text(name(outcome.status));
     json.key("found").text(outcome.found).key("chosen").text(outcome.chosen);
+    json.key("weights");
+    write_picks(outcome.weights, json);
     json.key("tensors").number(outcome.tensors).key("nbytes").number(outcome.nbytes);
     json.key("file_nbytes").number(outcome.report.nbytes).key("content");
     outcome.report.content.empty() ? json.null() : json.text(outcome.report.content);

@@ -66,14 +66,27 @@ bool is_done(const ConvertJob& job, const Checkpoint& input, const ConvertOption
   return output && (plain || output->seal() == SealState::sealed);
 }
 
-Result<Checkpoint> choose(const Checkpoint& input, const ConvertOptions& options,
+// What --select names; the state dict of a whole model, unless --whole keeps the object.
+Result<Checkpoint> choose(const Checkpoint& input, const ConvertOptions& options, bool whole_model,
                           Outcome& outcome) {
-  if (!selects(options)) return input;
-  FLATBED_ASSIGN(Checkpoint chosen,
-                 input.select({options.select, options.include, options.exclude}));
-  outcome.chosen =
-      fmt::format("{}: {}{}", options.select.empty() ? "the globs" : safe_text(options.select),
-                  amount_text(chosen), chosen.has_tree() ? "" : ", as a flat state dict");
+  const bool by_default = whole_model && options.select.empty() && !options.whole;
+  if (!selects(options) && !by_default) return input;
+  Selection selection{options.select, options.include, options.exclude};
+  selection.state_dict = !options.whole && (by_default || !options.select.empty());
+  FLATBED_ASSIGN(Checkpoint chosen, input.select(selection));
+  const bool globs = !options.include.empty() || !options.exclude.empty();
+  std::string what = options.select.empty() ? "the globs" : safe_text(options.select);
+  if (by_default) what = globs ? "the globs of its state dict" : "its state dict";
+  if (!by_default && selection.state_dict && input.has_tree()) {
+    FLATBED_ASSIGN(const Value root, input.tree());
+    const Result<Value> at = root.at(options.select);
+    const std::optional<std::string> module = at ? module_name(*at) : std::nullopt;
+    if (module) what += fmt::format(", the state dict of whole model {}", *module);
+  }
+  outcome.chosen = fmt::format(
+      "{}: {}{}{}", what, amount_text(chosen), chosen.has_tree() ? "" : ", as a flat state dict",
+      by_default ? "; --whole keeps the object with everything in it" : "");
+  outcome.notes.assign(chosen.notes().begin(), chosen.notes().end());
   return chosen;
 }
 
@@ -108,7 +121,10 @@ Result<void> write_torch(const ConvertJob& job, const SavePlan& plan, const Conv
 Result<void> convert_data(const ConvertJob& job, const Checkpoint& input,
                           const ConvertOptions& options, const ConvertWatch& watch,
                           Outcome& outcome) {
-  FLATBED_ASSIGN(const Checkpoint chosen, choose(input, options, outcome));
+  std::vector<Pick> picks = find_picks(input);
+  const bool whole_model = !picks.empty() && picks[0].path.empty();
+  FLATBED_ASSIGN(const Checkpoint chosen, choose(input, options, whole_model, outcome));
+  if (outcome.chosen.empty() && !whole_model) outcome.weights = std::move(picks);
   outcome.tensors = chosen.tensors().size();
   outcome.nbytes = tensor_nbytes(chosen);
   FLATBED_ASSIGN(const SavePlan plan,
@@ -160,9 +176,7 @@ Result<void> convert(const ConvertJob& job, const ConvertOptions& options, bool 
       Checkpoint::open(job.input,
                        {.check_seal = options.sidecar ? CheckSeal::off : CheckSeal::if_sealed}));
   FLATBED_TRY(check_not_input(job, input));
-  const Description description = describe(input);
-  outcome.found = fmt::format("{}: {}", description.kind, amount_text(input));
-  outcome.weights = selects(options) || options.sidecar ? "" : description.weights;
+  outcome.found = fmt::format("{}: {}", describe(input), amount_text(input));
   outcome.notes.assign(input.notes().begin(), input.notes().end());
   outcome.tensors = input.tensors().size();
   outcome.nbytes = tensor_nbytes(input);

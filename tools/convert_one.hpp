@@ -11,6 +11,7 @@
 #include "commands.hpp"
 #include "convert_jobs.hpp"
 #include "flatbed/save.hpp"
+#include "picks.hpp"
 
 namespace flatbed::tool {
 
@@ -25,9 +26,9 @@ enum class Status : std::uint8_t {
 
 struct Outcome {
   Status status = Status::not_started;
-  std::string found;    // "Lightning checkpoint, epoch 12: 640 tensors, 3.2 GiB"
-  std::string chosen;   // "state_dict: 214 tensors, 1.1 GiB"; empty: everything
-  std::string weights;  // where the weights alone would be, when more than those was kept
+  std::string found;          // "Lightning checkpoint, epoch 12: 640 tensors, 3.2 GiB"
+  std::string chosen;         // "state_dict: 214 tensors, 1.1 GiB"; empty: everything
+  std::vector<Pick> weights;  // where the weights alone would be, when more than those was kept
   std::vector<std::string> notes;
   std::uint64_t tensors = 0;
   std::uint64_t nbytes = 0;  // of the tensors

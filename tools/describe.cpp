@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "format_text.hpp"
+#include "picks.hpp"
 #include "value_text.hpp"
 
 namespace flatbed::tool {
@@ -36,9 +37,6 @@ constexpr std::array kKinds{
     KindRow{"training checkpoint", {"model", "optimizer"}},
 };
 
-// Where the weights stand, in the order in which frameworks look for them.
-constexpr std::array<std::string_view, 5> kWeights{"state_dict", "model_state_dict", "model",
-                                                   "module", "params"};
 constexpr std::array<std::string_view, 5> kSteps{"epoch", "global_step", "iteration", "iter",
                                                  "step"};
 
@@ -82,15 +80,6 @@ std::string dict_kind(Value root) {
   return text;
 }
 
-std::string dict_weights(Value root) {
-  if (all_tensors(root)) return "";
-  for (const std::string_view path : kWeights) {
-    const std::optional<Value> found = find_key(root, path);
-    if (found && holds_pairs(*found) && all_tensors(*found)) return std::string(path);
-  }
-  return "";
-}
-
 std::string other_kind(Value root) {
   switch (root.kind()) {
     case Kind::tensor:
@@ -100,7 +89,7 @@ std::string other_kind(Value root) {
     case Kind::tuple:
       return fmt::format("tuple of {}", count_text(root.size(), "item"));
     case Kind::object:
-      return fmt::format("pickled {}", class_name(root));
+      return fmt::format("{} {}", module_name(root) ? "whole model" : "pickled", class_name(root));
     default:
       return "nested structure";
   }
@@ -118,11 +107,11 @@ std::string container_text(const Checkpoint& checkpoint) {
   return torch ? "PyTorch file" : "safetensors file";
 }
 
-Description describe(const Checkpoint& checkpoint) {
+std::string describe(const Checkpoint& checkpoint) {
   const Result<Value> tree = checkpoint.tree();
-  if (!checkpoint.has_tree() || !tree) return {container_text(checkpoint), ""};
-  if (!holds_pairs(*tree) || tree->size() == 0) return {other_kind(*tree), ""};
-  return {dict_kind(*tree), dict_weights(*tree)};
+  if (!checkpoint.has_tree() || !tree) return container_text(checkpoint);
+  if (!holds_pairs(*tree) || tree->size() == 0 || module_name(*tree)) return other_kind(*tree);
+  return dict_kind(*tree);
 }
 
 }  // namespace flatbed::tool

@@ -8,13 +8,8 @@
 
 namespace flatbed::tool {
 
-struct Description {
-  std::string kind;     // "Lightning checkpoint, epoch 12"
-  std::string weights;  // the path of the model's weights within it; empty when it is all weights
-};
-
 // Decodes the tree if the file has one. A malformed tree leaves only what the file is.
-[[nodiscard]] Description describe(const Checkpoint& checkpoint);
+[[nodiscard]] std::string describe(const Checkpoint& checkpoint);
 
 // The container by itself: "safetensors file", "sharded set of 3 files", "PyTorch file".
 [[nodiscard]] std::string container_text(const Checkpoint& checkpoint);

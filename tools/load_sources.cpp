@@ -53,7 +53,7 @@ Result<LoadSource> open_source(const std::filesystem::path& path,
                                const LoadCommandOptions& options) {
   FLATBED_ASSIGN(Checkpoint chosen, Checkpoint::open(path));
   if (!options.select.empty()) {
-    FLATBED_ASSIGN(chosen, chosen.select({options.select, {}, {}}));
+    FLATBED_ASSIGN(chosen, chosen.select({.path = options.select, .state_dict = true}));
   }
   // Globs leave a flat state dict, which knows no devices: those are asked for before.
   const Checkpoint whole = chosen;

@@ -9,6 +9,7 @@
 #include "format_text.hpp"
 #include "hex_dump.hpp"
 #include "json_out.hpp"
+#include "picks.hpp"
 #include "tree_text.hpp"
 
 namespace flatbed::tool {
@@ -54,7 +55,7 @@ std::string seal_text(const FileInfo& file) {
 }
 
 void write_heading(const LsOptions& options, const Checkpoint& checkpoint, Output& output) {
-  const std::string kind = describe(checkpoint).kind;
+  const std::string kind = describe(checkpoint);
   const std::string container = container_text(checkpoint);
   output.write(fmt::format("{}: {}{}\n", path_text(options.path), container,
                            kind == container ? "" : ", " + kind));
@@ -162,7 +163,7 @@ void write_json(const LsOptions& options, const Checkpoint& checkpoint, Output& 
   JsonWriter json(output);
   json.begin_object().key("path").text(options.path.native());
   json.key("container").text(container_text(checkpoint));
-  json.key("kind").text(describe(checkpoint).kind).key("seal").text(name(checkpoint.seal()));
+  json.key("kind").text(describe(checkpoint)).key("seal").text(name(checkpoint.seal()));
   json.key("tensor_count").number(checkpoint.tensors().size());
   json.key("nbytes").number(tensor_nbytes(checkpoint));
   json.key("file_nbytes").number(file_nbytes(checkpoint));
@@ -175,6 +176,8 @@ void write_json(const LsOptions& options, const Checkpoint& checkpoint, Output& 
   json.end_array();
   write_json_files(checkpoint, json);
   write_json_metadata(checkpoint, json);
+  json.key("weights");
+  write_picks(find_picks(checkpoint), json);
   json.key("has_tree").boolean(checkpoint.has_tree()).key("tree_error");
   tree ? json.null() : json.error(tree.error());
   json.key("notes").begin_array();
@@ -188,7 +191,7 @@ Result<void> list(const LsOptions& options, Output& output) {
   FLATBED_ASSIGN(Checkpoint checkpoint,
                  Checkpoint::open(options.path, {.check_seal = CheckSeal::off}));
   if (!options.select.empty()) {
-    FLATBED_ASSIGN(checkpoint, checkpoint.select({options.select, {}, {}}));
+    FLATBED_ASSIGN(checkpoint, checkpoint.select({.path = options.select, .state_dict = true}));
   }
   if (options.hex) return write_hex(checkpoint, output);
   if (options.json) {

@@ -1,5 +1,7 @@
 // Objects that weights_only refuses: the error that names them, and what they are converted to.
 #include <algorithm>
+#include <iterator>
+#include <utility>
 
 #include "base/str_cat.hpp"
 #include "pth/tree_pickler.hpp"
@@ -32,11 +34,29 @@ void TreePickler::report(std::string_view from, std::string_view to) {
 }
 
 Result<void> TreePickler::convert(Value value) {
+  if (const std::optional<TorchModule> module = TorchModule::of(value)) {
+    if (editable_ != nullptr) return convert_module(*module);
+    return refused(str_cat("whole model ", object_name(value), " (not its state dict)"));
+  }
   if (options_.unsafe_objects == UnsafeObjects::convert &&
       (convert_set(value) || convert_namespace(value) || convert_path(value) ||
        convert_deque(value) || convert_mapping(value)))
     return {};
   return refused(object_name(value));
+}
+
+// The module becomes the OrderedDict of its state where it stands, and wherever it is referred to.
+Result<void> TreePickler::convert_module(const TorchModule& module) {
+  const NodeId id = module.object().id();
+  Result<StateDict> weights = state_dict(module);
+  if (!weights) return with_context(place(), std::move(weights).error());
+  report(str_cat("whole model ", object_name(module.object())), "its state dict");
+  std::ranges::move(weights->notes, std::back_inserter(notes_));
+  editable_->become(id, add_state_dict(*editable_, *weights));
+  visits_.resize(tree_.size(), 1);
+  memo_.resize(tree_.size(), kUnseen);
+  push_object(tree_.value(id));
+  return {};
 }
 
 // frozenset([...]) as set([...]).

@@ -1,6 +1,7 @@
 #include "pth/tree_pickler.hpp"
 
 #include <algorithm>
+#include <iterator>
 
 #include "base/str_cat.hpp"
 #include "base/utf8.hpp"
@@ -28,8 +29,9 @@ bool fits_global(std::string_view name) { return is_python_name(name) && is_utf8
 std::string full_name(Value global) { return str_cat(global.text(), ".", global.qualname()); }
 
 TreePickler::TreePickler(const ValueTree& tree, std::span<const StoredTensor> tensors,
-                         const PickleOptions& options)
+                         const PickleOptions& options, ValueTree* editable)
     : tree_(tree),
+      editable_(editable),
       tensors_(tensors),
       options_(options),
       visits_(tree.size()),
@@ -52,6 +54,7 @@ Result<TorchPickle> TreePickler::run() {
     pickle.conversions.push_back(str_cat(
         what, ": ", found.times == 1 ? "" : str_cat(found.times, " times, first "), found.first));
   }
+  std::ranges::move(notes_, std::back_inserter(pickle.conversions));
   return pickle;
 }
 
@@ -369,7 +372,10 @@ void TreePickler::push_object(Value value) {
 
 Result<TorchPickle> write_pickle(const ValueTree& tree, std::span<const StoredTensor> tensors,
                                  const PickleOptions& options) {
-  return TreePickler(tree, tensors, options).run();
+  if (options.unsafe_objects != UnsafeObjects::convert)
+    return TreePickler(tree, tensors, options).run();
+  ValueTree editable = tree;
+  return TreePickler(editable, tensors, options, &editable).run();
 }
 
 }  // namespace flatbed::pth

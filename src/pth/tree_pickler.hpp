@@ -16,6 +16,7 @@
 #include <string_view>
 #include <vector>
 
+#include "flatbed/torch_module.hpp"
 #include "pth/pickle_output.hpp"
 #include "pth/pickle_writer.hpp"
 
@@ -23,8 +24,9 @@ namespace flatbed::pth {
 
 class TreePickler {
  public:
+  // `editable`: the tree itself, where modules in it may be replaced by their state dicts.
   TreePickler(const ValueTree& tree, std::span<const StoredTensor> tensors,
-              const PickleOptions& options);
+              const PickleOptions& options, ValueTree* editable = nullptr);
   [[nodiscard]] Result<TorchPickle> run();
 
  private:
@@ -101,6 +103,7 @@ class TreePickler {
   // ---- pickle_convert.cpp
   [[nodiscard]] Error refused(std::string_view what) const;
   [[nodiscard]] Result<void> convert(Value value);
+  [[nodiscard]] Result<void> convert_module(const TorchModule& module);
   [[nodiscard]] bool convert_set(Value value);
   [[nodiscard]] bool convert_namespace(Value value);
   [[nodiscard]] bool convert_path(Value value);
@@ -109,6 +112,7 @@ class TreePickler {
   void report(std::string_view from, std::string_view to);
 
   const ValueTree& tree_;
+  ValueTree* editable_;
   std::span<const StoredTensor> tensors_;
   const PickleOptions& options_;
   PickleOutput out_;
@@ -129,6 +133,7 @@ class TreePickler {
     std::string first;
   };
   std::map<std::string, Conversion, std::less<>> conversions_;  // by "X became Y"
+  std::vector<std::string> notes_;                              // on what is not in a state dict
 };
 
 template <typename... Parts>

@@ -211,6 +211,98 @@ class ConvertTest(ToolTest):
         self.assert_sealed("my model\x1b[1m.safetensors")
 
 
+class WholeModelTest(ToolTest):
+    """Files of torch.save(model)."""
+
+    NAMES = ["0.weight", "0.mean", "1.weight", "head.weight"]
+
+    def model(self):
+        inputs.write_torch(self.path("m.pt"), inputs.net())
+        return "m.pt"
+
+    def checkpoint(self):
+        state = {"optimizer": {"state": {0: {"m": inputs.Tensor([1], [1])}}, "param_groups": []}}
+        value = {"epoch": 3, "model": inputs.net(), "ema": inputs.net(), "plain": {"a.b": inputs.Tensor([1], [2])}}
+        inputs.write_torch(self.path("c.pt"), {**value, **state})
+        return "c.pt"
+
+    def test_a_model_becomes_its_state_dict_and_the_tool_says_so(self):
+        lines = self.run_tool("convert", self.model()).stdout.splitlines()
+        self.assertEqual(lines[0], "m.pt: whole model inputs.Module: 4 tensors, 32 B")
+        self.assertEqual(lines[1], "m.pt: keeps its state dict: 3 tensors, 28 B; "
+                         "--whole keeps the object with everything in it")
+        self.assertIn("m.pt: note: 2 buffers that are not persistent: no part of the state dict", lines)
+        loaded = self.load("m.safetensors")
+        self.assertIsInstance(loaded, collections.OrderedDict)
+        self.assertEqual(list(loaded), self.NAMES)
+        self.assertEqual(self.run_raw("cat", "m.safetensors", "head.weight").stdout, inputs.floats(6, 7))
+
+    def test_whole_keeps_everything(self):
+        text = self.run_tool("convert", "--whole", self.model(), "w.safetensors").stdout
+        self.assertNotIn("keeps", text)
+        listed = self.run_json("ls", "w.safetensors")
+        self.assertEqual(listed["kind"], "whole model inputs.Module")
+        names = sorted(tensor["name"] for tensor in listed["tensors"])
+        self.assertEqual(names, ["0.mean", "0.weight", "1.tmp", "1.weight"])
+        self.assertEqual(listed["aliases"], [{"name": "flat.0", "target": "0.weight"}])
+        self.run_tool("convert", "w.safetensors", "s.safetensors")
+        self.run_tool("convert", "m.pt", "t.safetensors")
+        self.assertEqual(self.path("s.safetensors").read_bytes(), self.path("t.safetensors").read_bytes())
+
+    def test_a_checkpoint_with_models_is_kept_and_says_what_can_be_selected(self):
+        lines = self.run_tool("convert", self.checkpoint()).stdout.splitlines()
+        self.assertEqual(
+            lines[1],
+            "c.pt: keeps everything; of the weights alone one of these: "
+            "--select ema (whole model inputs.Module, 4 tensors), "
+            "--select model (whole model inputs.Module, 4 tensors), --select plain (state dict, 1 tensor)",
+        )
+        (file,) = self.run_json("convert", "c.pt", "--dry-run")["files"]
+        self.assertEqual([pick["select"] for pick in file["weights"]], ["ema", "model", "plain"])
+        self.assertEqual(file["weights"][0]["kind"], "whole model inputs.Module")
+        self.assertEqual(self.run_json("ls", "c.pt")["weights"], file["weights"])
+
+    def test_a_selected_model_is_its_state_dict(self):
+        text = self.run_tool("convert", "--select", "model", self.checkpoint()).stdout
+        self.assertIn("keeps model, the state dict of whole model inputs.Module: 3 tensors, 28 B", text)
+        self.assertEqual(list(self.load("c.safetensors")), self.NAMES)
+        self.run_tool("convert", "--select", "model.head", "c.pt", "h.safetensors")
+        self.assertEqual(list(self.load("h.safetensors")), ["weight"])
+        self.run_tool("convert", "--select", "optimizer.state", "c.pt", "o.safetensors")
+        self.assertEqual(list(self.load("o.safetensors")), [0])
+        self.run_tool("convert", "--select", "model", "--whole", "c.pt", "w.safetensors")
+        self.assertEqual(self.run_json("ls", "w.safetensors")["kind"], "whole model inputs.Module")
+
+    def test_every_command_selects_alike(self):
+        names = [tensor["name"] for tensor in self.run_json("ls", self.checkpoint(), "--select", "ema")["tensors"]]
+        self.assertEqual(names, ["0.weight", "0.mean", "1.weight"])
+        loaded = self.run_json("load", "c.pt", "--select", "ema")
+        self.assertIn("3", json.dumps(loaded))
+        self.assertEqual(self.run_raw("cat", "c.pt", "head.weight", "--select", "ema").stdout, inputs.floats(6, 7))
+
+    def test_globs_choose_within_the_state_dict(self):
+        text = self.run_tool("convert", self.model(), "--include", "head.*").stdout
+        self.assertIn("m.pt: keeps the globs of its state dict: 1 tensor, 8 B", text)
+
+    def test_a_model_without_tensors_of_its_own_is_kept_whole(self):
+        inputs.write_torch(self.path("e.pt"), inputs.Module(cache=inputs.Tensor([1], [1])))
+        self.assertNotIn("keeps", self.run_tool("convert", "e.pt").stdout)
+        self.assertEqual(self.run_json("ls", "e.safetensors")["kind"], "whole model inputs.Module")
+
+    def test_a_torch_file_gets_the_state_dict_of_a_model_when_allowed(self):
+        result = self.run_tool("convert", self.checkpoint(), "o.pth", expect=FAILURE)
+        self.assert_error(result, "weights_only_refused", "'model'", "whole model inputs.Module", "--allow-conversion")
+        text = self.run_tool("convert", "--allow-conversion", "c.pt", "o.pth").stdout
+        self.assertIn("note: whole model inputs.Module became its state dict: 2 times, first at 'model'", text)
+        loaded = self.run_json("ls", "o.pth", "--select", "ema")
+        self.assertEqual([tensor["name"] for tensor in loaded["tensors"]], ["0.weight", "0.mean", "1.weight"])
+        self.assertEqual(loaded["kind"], "state dict")
+        self.run_tool("convert", self.model(), "s.pth")
+        self.assertEqual(self.run_json("ls", "s.pth")["kind"], "state dict")
+        result = self.run_tool("convert", "--whole", "m.pt", "w.pth", expect=FAILURE)
+        self.assert_error(result, "weights_only_refused", "at the root", "whole model inputs.Module")
+
+
 class GrammarTest(ToolTest):
     def torch(self, name):
         inputs.write_torch(self.path(name), {"w": inputs.Tensor([1], [1])})

@@ -74,6 +74,19 @@ def torch_modules():
     return {"torch": torch, "torch._utils": utils}
 
 
+class Module:
+    """A whole torch module: torch's own attributes and others, without any torch."""
+
+    def __init__(self, parameters=(), buffers=(), children=(), **others):
+        hooks = ("_backward_hooks", "_forward_hooks", "_state_dict_hooks", "_load_state_dict_pre_hooks")
+        self.training = True
+        self._parameters, self._buffers = dict(parameters), dict(buffers)
+        self._non_persistent_buffers_set = {name for name in self._buffers if name.startswith("tmp")}
+        self.__dict__.update((name, collections.OrderedDict()) for name in hooks)
+        self._modules = dict(children)
+        self.__dict__.update(others)
+
+
 class TorchPickler(pickle.Pickler):
     def __init__(self, stream, modules):
         super().__init__(stream, protocol=2)
@@ -128,6 +141,14 @@ def lightning():
         "optimizer_states": [{"state": {0: moments}, "param_groups": [{"lr": 0.001, "params": [0]}]}],
         "hyper_parameters": {"name": "tiny", "sizes": (2, 3)},
     }
+
+
+def net():
+    """Two layers of which the second is also known as `head`, with a parameter that a list repeats."""
+    weight = Tensor([2, 2], [1, 2, 3, 4])
+    first = Module({"weight": weight, "bias": None}, {"mean": Tensor([1], [5])}, stride=(1, 1))
+    second = Module({"weight": Tensor([2], [6, 7])}, {"tmp": Tensor([1], [8])})
+    return Module(children={"0": first, "1": second, "head": second}, names={0: "cat"}, flat=[weight])
 
 
 IMPOSTORS = {

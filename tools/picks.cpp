@@ -1,0 +1,148 @@
+#include "picks.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <string_view>
+
+#include "flatbed/torch_module.hpp"
+#include "format_text.hpp"
+#include "value_text.hpp"
+
+namespace flatbed::tool {
+namespace {
+
+// Averages come before what they are averages of, as in timm, Ultralytics and Real-ESRGAN.
+constexpr std::array<std::string_view, 11> kNames{
+    "state_dict_ema", "model_ema",  "ema",    "params_ema",
+    "ema_state_dict", "state_dict", "params", "model_state_dict",
+    "model",          "module",     "net"};
+constexpr std::size_t kMaxLevels = 3;
+constexpr std::size_t kMaxVisits = 20'000;
+constexpr std::size_t kMaxItems = 64;  // of a list
+constexpr std::size_t kShown = 6;
+
+struct Place {
+  Value value;
+  std::string path;
+  std::size_t level = 0;
+};
+
+bool holds_pairs(Value value) { return value.kind() == Kind::dict || value.kind() == Kind::object; }
+
+std::size_t rank(std::string_view name) {
+  return static_cast<std::size_t>(std::ranges::find(kNames, name) - kNames.begin());
+}
+
+// Text keys, tensors only; and unless it stands where weights do, names that weights have.
+bool is_state_dict(Value value, std::string_view name) {
+  if (!holds_pairs(value) || value.size() == 0) return false;
+  bool like_weights = rank(name) != kNames.size();
+  for (std::size_t i = 0; i < value.size(); ++i) {
+    if (value.item(i).kind() != Kind::tensor || value.key(i).kind() != Kind::string) return false;
+    const std::string_view key = value.key(i).text();
+    like_weights = like_weights || key.find('.') != std::string_view::npos || key == "weight";
+  }
+  return like_weights;
+}
+
+// The states of optimizers and schedulers hold tensors, too, but none that make a model.
+bool leads_to_weights(std::string_view name) {
+  return !name.starts_with("optim") && name != "state" &&
+         name.find("scheduler") == std::string_view::npos;
+}
+
+std::vector<Place> children(const Place& place) {
+  std::vector<Place> out;
+  const auto add = [&](Value value, std::string_view name) {
+    const Kind kind = value.kind();
+    if (kind != Kind::dict && kind != Kind::object && kind != Kind::list) return;
+    if (!leads_to_weights(name)) return;
+    const std::string path =
+        place.level == 0 ? std::string(name) : fmt::format("{}.{}", place.path, name);
+    out.push_back({value, path, place.level + 1});
+  };
+  const auto add_pairs = [&](Value dict) {
+    for (std::size_t i = 0; i < dict.size(); ++i) {
+      if (dict.key(i).kind() == Kind::string) add(dict.item(i), dict.key(i).text());
+    }
+  };
+  if (place.value.kind() == Kind::list) {
+    for (std::size_t i = 0; i < std::min(place.value.size(), kMaxItems); ++i)
+      add(place.value.item(i), fmt::format("{}", i));
+    return out;
+  }
+  add_pairs(place.value);
+  if (const std::optional<Value> state = place.value.state(); state && state->kind() == Kind::dict)
+    add_pairs(*state);
+  return out;
+}
+
+std::optional<Pick> pick_at(const Place& place) {
+  const std::string name = place.path.substr(place.path.rfind('.') + 1);
+  if (const std::optional<TorchModule> module = TorchModule::of(place.value)) {
+    const Result<StateDict> weights = state_dict(*module);
+    if (!weights || weights->entries.empty()) return std::nullopt;
+    return Pick{place.path, fmt::format("whole model {}", class_name(module->object())),
+                weights->entries.size(), place.value.id()};
+  }
+  if (place.level == 0 || !is_state_dict(place.value, name)) return std::nullopt;
+  return Pick{place.path, "state dict", place.value.size(), place.value.id()};
+}
+
+// Breadth first, so that what a checkpoint is made of comes before what is inside it.
+std::vector<Pick> collect(Value root) {
+  std::vector<Pick> picks;
+  std::vector<Place> places{{root, "", 0}};
+  for (std::size_t i = 0; i < places.size() && i < kMaxVisits; ++i) {
+    const Place place = places[i];
+    if (std::optional<Pick> pick = pick_at(place)) {
+      const Result<Value> found = root.at(place.path);
+      if (found && found->id() == place.value.id()) picks.push_back(*std::move(pick));
+      continue;
+    }
+    if (place.level == kMaxLevels || TorchModule::of(place.value)) continue;
+    if (place.level == 0 && is_state_dict(root, "model")) return {};
+    for (Place& child : children(place)) {
+      if (places.size() < kMaxVisits) places.push_back(std::move(child));
+    }
+  }
+  std::ranges::stable_sort(picks, {}, [](const Pick& pick) { return rank(pick.path); });
+  return picks;
+}
+
+}  // namespace
+
+std::vector<Pick> find_picks(const Checkpoint& checkpoint) {
+  if (!checkpoint.has_tree()) return {};
+  const Result<Value> root = checkpoint.tree();
+  return root ? collect(*root) : std::vector<Pick>{};
+}
+
+std::optional<std::string> module_name(Value value) {
+  const std::optional<TorchModule> module = TorchModule::of(value);
+  return module ? std::optional(class_name(module->object())) : std::nullopt;
+}
+
+std::string picks_text(const std::vector<Pick>& picks) {
+  std::string text;
+  for (std::size_t i = 0; i < std::min(picks.size(), kShown); ++i) {
+    const Pick& pick = picks[i];
+    text += fmt::format("{}--select {} ({}, {})", i == 0 ? "" : ", ", safe_text(pick.path),
+                        pick.kind, count_text(pick.tensors, "tensor"));
+  }
+  if (picks.size() > kShown) text += fmt::format(", and {} more", picks.size() - kShown);
+  return text;
+}
+
+void write_picks(const std::vector<Pick>& picks, JsonWriter& json) {
+  json.begin_array();
+  for (const Pick& pick : picks) {
+    json.begin_object().key("select").text(pick.path).key("kind").text(pick.kind);
+    json.key("tensors").number(pick.tensors).end_object();
+  }
+  json.end_array();
+}
+
+}  // namespace flatbed::tool
