@@ -79,11 +79,6 @@ Result<std::shared_ptr<State>> select_state_dict(const std::shared_ptr<const Sta
   const NodeId root = add_state_dict(tree, weights);
   FLATBED_ASSIGN(std::shared_ptr<State> state, select_subtree(from, std::move(tree), root));
   std::ranges::move(weights.notes, std::back_inserter(state->notes));
-  if (weights.not_persistent != 0)
-    state->notes.push_back(
-        str_cat(weights.not_persistent,
-                weights.not_persistent == 1 ? " buffer that is" : " buffers that are",
-                " not persistent: no part of the state dict"));
   return state;
 }
 

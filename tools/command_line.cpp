@@ -31,11 +31,13 @@ void add_ls(CLI::App& app, CommandLine::Parsed& parsed) {
       ->required()
       ->type_name("");
   CLI::Option* tree = ls->add_flag(
-      "--tree", options.tree, "Show the nested structure around the tensors; -> #1 refers to #1");
+      "--tree", options.tree,
+      "Show the nested structure around the tensors, and what --select can pick; -> #1 refers "
+      "to #1");
   CLI::Option* json = ls->add_flag("--json", options.json, "Print one JSON object");
   CLI::Option* hex = ls->add_flag(
       "--hex", options.hex, "Show the bytes of the header and the first bytes of each tensor");
-  ls->add_flag("--all", options.all, "With --tree: every entry of long containers")->needs(tree);
+  ls->add_flag("--all", options.all, "With --tree: every entry, nothing folded")->needs(tree);
   ls->add_option("--select", options.select,
                  "Only the part of the tree at this dotted path; of a whole model its state dict")
       ->type_name("PATH");

@@ -7,6 +7,9 @@
 //       … 213 more
 //     tied: -> #1
 //
+// A folded tree is a page: it shows modules by their parameters, buffers and children, entries that
+// look alike once, with their number, and no more levels than fit; and marks what can be selected.
+//
 // An object that is reached again is written once, marked #1, #2 ..., and then as "-> #1", so that
 // cycles end and the output is bounded by the size of the tree. For one thread.
 #pragma once
@@ -16,7 +19,7 @@
 
 namespace flatbed::tool {
 
-// Whether to write every entry of a long container, or only the first ones and a count.
+// Whether to write a page, or every entry of everything.
 enum class Fold : std::uint8_t { yes, no };
 
 // Writes the tree. Errors: tree_* when it is malformed.

@@ -107,6 +107,11 @@ class StateDictWalk {
       FLATBED_TRY(child(children.key(i), children.item(i)));
     }
     FLATBED_TRY(check_names());
+    const std::uint64_t buffers = result_.not_persistent;
+    if (buffers != 0)
+      result_.notes.push_back(str_cat(buffers,
+                                      buffers == 1 ? " buffer that is" : " buffers that are",
+                                      " not persistent: no part of the state dict"));
     if (more_notes_ != 0)
       result_.notes.push_back(str_cat("there is as much to say of ", more_notes_, " more modules"));
     return std::move(result_);

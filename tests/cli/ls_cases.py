@@ -163,7 +163,7 @@ class TreeTest(ToolTest):
                 "  epoch: 12",
                 "  global_step: 900",
                 "  pytorch-lightning_version: '2.1.0'",
-                "  state_dict: OrderedDict (2)",
+                "  state_dict: OrderedDict (2), state dict, 2 tensors: --select state_dict",
                 "    fc.weight: F32[2, 3]",
                 "    fc.bias: F32[3]",
                 "  optimizer_states: list (1)",
@@ -259,9 +259,101 @@ class TreeTest(ToolTest):
             inner.append([0, {}])
             inner[0][1]["x"] = next_inner = []
             inner = next_inner
-        lines = self.tree(value)
+        lines = self.tree(value, "--all")
         self.assertLess(len(lines), 250)
         self.assertRegex(lines[-1], r"nested too deep to show")
+        lines = self.tree(value)
+        self.assertLess(len(lines), 102)
+        self.assertEqual(lines[-1], "(folded: --all shows every entry)")
+        self.assertRegex(lines[-2], r"list \(\d\) …\Z")
+
+
+class FoldedTreeTest(ToolTest):
+    """What --tree shows of models, so that a page holds it."""
+
+    def tree(self, value, *arguments):
+        inputs.write_torch(self.path("t.pth"), value)
+        return self.run_tool("ls", "--tree", "t.pth", *arguments).stdout.split("\n\n", 1)[1].splitlines()
+
+    def test_a_module_is_its_class_parameters_buffers_and_children(self):
+        self.assertEqual(
+            self.tree({"epoch": 3, "ema": inputs.net()}),
+            [
+                "dict (2)",
+                "  epoch: 3",
+                "  ema: inputs.Module, whole model, 4 tensors: --select ema",
+                "    0: inputs.Module",
+                "      weight: #1 F32[2, 2]",
+                "      mean: F32[1]",
+                "    1: #2 inputs.Module",
+                "      weight: F32[2]",
+                "      tmp: F32[1]",
+                "    head: -> #2",
+                "    names: {0: 'cat'}",
+                "    flat: list (1)",
+                "      0: -> #1",
+                "(folded: --all shows every entry)",
+            ],
+        )
+        everything = self.tree({"epoch": 3, "ema": inputs.net()}, "--all")
+        self.assertTrue(any("_state_dict_hooks" in line for line in everything))
+        self.assertFalse(any("--select" in line for line in everything))
+
+    def test_a_model_alone_says_what_convert_keeps(self):
+        lines = self.tree(inputs.net())
+        self.assertEqual(lines[0], "inputs.Module, whole model, 4 tensors: convert keeps its state dict")
+
+    def layers(self, count):
+        def linear():
+            return inputs.Module({"weight": inputs.Tensor([2], [1, 2])})
+
+        block = [inputs.Module(children={"q": linear(), "k": linear()}) for _ in range(count)]
+        return inputs.Module(children={"layers": inputs.Module(children={str(i): b for i, b in enumerate(block)})})
+
+    def test_layers_that_look_alike_are_one_entry_with_a_count(self):
+        self.assertEqual(
+            self.tree(self.layers(32))[1:],
+            [
+                "  layers: inputs.Module",
+                "    0 … 31: 32 × inputs.Module",
+                "      q: inputs.Module",
+                "        weight: F32[2]",
+                "      k: inputs.Module",
+                "        weight: F32[2]",
+                "(folded: --all shows every entry)",
+            ],
+        )
+
+    def test_the_states_of_an_optimizer_are_one_entry(self):
+        state = {i: {"step": i, "m": inputs.Tensor([2], [1, 2])} for i in range(40)}
+        self.assertEqual(
+            self.tree({"optimizer": {"state": state}})[2:],
+            ["    state: dict (40)", "      0 … 39: 40 × dict (2)", "        step: 0", "        m: F32[2]",
+             "(folded: --all shows every entry)"],
+        )
+
+    def test_names_that_differ_in_numbers_are_one_entry(self):
+        weight, other = inputs.Tensor([2], [1, 2]), inputs.Tensor([3], [1, 2, 3])
+        values = {f"layers.{i}.{name}": inputs.Tensor([2], [1, 2]) for i in range(30) for name in ("w", "b")}
+        self.assertEqual(
+            self.tree({"embed": weight, **values, "x.7.y": other, "z": 3}),
+            ["dict (63)", "  embed: F32[2]", "  layers.{0…29}.w: 30 × F32[2]", "  layers.{0…29}.b: 30 × F32[2]",
+             "  x.7.y: F32[3]", "  z: 3", "(folded: --all shows every entry)"],
+        )
+        values["layers.3.w"] = other
+        self.assertIn("  layers.{0…29}.w: 30 × like F32[2]", self.tree(values))
+
+    def test_a_page_holds_any_model(self):
+        def odd(level, seed):
+            children = {str(i): odd(level - 1, seed * 3 + i) for i in range(3 + seed % 4)} if level else {}
+            return inputs.Module({f"w{seed % 5}": inputs.Tensor([1], [1])}, children=children)
+
+        value = odd(5, 1)
+        self.assertGreater(len(self.tree(value, "--all")), 1000)
+        lines = self.tree(value)
+        self.assertLess(len(lines), 102)
+        self.assertGreater(len(lines), 5)
+        self.assertTrue(any(line.endswith(" …") for line in lines))
 
 
 class HexTest(ToolTest):

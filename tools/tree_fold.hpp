@@ -1,0 +1,45 @@
+// How a folded tree shows containers: modules by their parameters, buffers and children, and what
+// looks alike as one entry with a count. For one thread.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <unordered_map>
+#include <unordered_set>
+#include <vector>
+
+#include "value_text.hpp"
+
+namespace flatbed::tool {
+
+struct FoldedEntry {
+  std::string label;  // "0 … 31", "layers.{0…31}.weight"
+  Value value;        // the first of them
+  std::uint64_t count = 1;
+  bool equal = true;       // whether they read the same, if they are tensors
+  bool in_module = false;  // a parameter, buffer or child
+};
+
+class TreeFolder {
+ public:
+  // `top`: the modules of which other attributes are shown, too.
+  TreeFolder(const TextContext& context, std::unordered_set<NodeId> top)
+      : context_(context), top_(std::move(top)) {}
+
+  // The entries of a container in order; of a module, only those.
+  [[nodiscard]] std::vector<Entry> entries_of(Value container) const;
+  // The same with runs of three or more that look alike made one.
+  [[nodiscard]] std::vector<FoldedEntry> fold(Value container);
+
+ private:
+  [[nodiscard]] std::uint64_t signature(Value value, int levels);
+  [[nodiscard]] bool is_long(Value value) const;
+  [[nodiscard]] std::vector<FoldedEntry> fold_runs(const std::vector<Entry>& all, bool in_module);
+  [[nodiscard]] std::vector<FoldedEntry> fold_names(const std::vector<Entry>& all) const;
+
+  const TextContext& context_;
+  std::unordered_set<NodeId> top_;
+  std::unordered_map<NodeId, std::uint64_t> signatures_;
+};
+
+}  // namespace flatbed::tool
