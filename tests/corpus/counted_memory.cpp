@@ -1,0 +1,55 @@
+#include "corpus/counted_memory.hpp"
+
+#include <malloc.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstdlib>
+#include <new>
+
+namespace flatbed::corpus {
+
+namespace {
+
+std::atomic<std::uint64_t> live{0};
+std::atomic<std::uint64_t> peak{0};
+
+void* counted(void* memory) {
+  if (memory == nullptr) std::abort();
+  const std::uint64_t now = live += malloc_usable_size(memory);
+  std::uint64_t before = peak;
+  while (now > before && !peak.compare_exchange_weak(before, now)) {
+  }
+  return memory;
+}
+
+void uncounted(void* memory) noexcept {
+  if (memory == nullptr) return;
+  live -= malloc_usable_size(memory);
+  std::free(memory);
+}
+
+}  // namespace
+
+std::uint64_t live_bytes() noexcept { return live; }
+std::uint64_t peak_bytes() noexcept { return peak; }
+void reset_peak() noexcept { peak = live.load(); }
+
+}  // namespace flatbed::corpus
+
+void* operator new(std::size_t nbytes) {
+  return flatbed::corpus::counted(std::malloc(std::max<std::size_t>(nbytes, 1)));
+}
+void* operator new(std::size_t nbytes, std::align_val_t alignment) {
+  const auto unit = static_cast<std::size_t>(alignment);
+  const std::size_t rounded = (std::max<std::size_t>(nbytes, 1) + unit - 1) / unit * unit;
+  return flatbed::corpus::counted(std::aligned_alloc(unit, rounded));
+}
+void operator delete(void* memory) noexcept { flatbed::corpus::uncounted(memory); }
+void operator delete(void* memory, std::size_t) noexcept { flatbed::corpus::uncounted(memory); }
+void operator delete(void* memory, std::align_val_t) noexcept {
+  flatbed::corpus::uncounted(memory);
+}
+void operator delete(void* memory, std::size_t, std::align_val_t) noexcept {
+  flatbed::corpus::uncounted(memory);
+}
