@@ -143,7 +143,9 @@ Result<void> check_local_headers(const File& file, std::span<ZipEntry> entries,
   std::vector<std::uint32_t> order(entries.size());
   std::iota(order.begin(), order.end(), 0U);
   const auto offset_of = [entries](std::uint32_t n) { return entries[n].header_offset; };
-  if (!std::ranges::is_sorted(order, {}, offset_of)) std::ranges::sort(order, {}, offset_of);
+  // Entries on one header stay in the directory's order: which of them is refused is no accident.
+  const auto place_of = [&](std::uint32_t n) { return std::pair(offset_of(n), n); };
+  if (!std::ranges::is_sorted(order, {}, place_of)) std::ranges::sort(order, {}, place_of);
   if (!order.empty() && offset_of(order[0]) != 0)
     return make_error(ErrorCode::zip_directory_malformed, "the first zip entry begins at byte ",
                       offset_of(order[0]), ", wanted 0: something stands before it");

@@ -383,6 +383,22 @@ TEST(ZipLayout, QuotedEntriesOverlap) {
   EXPECT_ERROR(listed(items), zip_overlap);
 }
 
+// Which error is found first must not depend on how a sort treats equal offsets.
+TEST(ZipLayout, EntriesOnOneLocalHeaderAreComparedInTheDirectorysOrder) {
+  std::vector<ZipItem> items = kTwo;  // the second one makes the directory unsorted
+  for (int i = 0; i < 200; ++i) {
+    items.push_back({.name = "a/" + std::to_string(i), .data = "two"});
+    items.back().central.offset = 0;
+  }
+  const auto behind = listed(items);
+  EXPECT_ERROR(behind, zip_overlap);
+  EXPECT_NE(behind.error().message.find("'a/x'"), std::string::npos) << behind.error().message;
+  const auto wrong_first = [](ZipItem& i) { i.local.name = "a/z"; };
+  items = with(wrong_first);
+  items[1].central.offset = 0;
+  EXPECT_ERROR(listed(items), zip_local_mismatch);
+}
+
 TEST(ZipLayout, BeginsWithItsFirstEntry) {
   std::vector<ZipItem> items = kTwo;
   items[0].listed = false;
