@@ -79,12 +79,14 @@ Result<std::vector<std::byte>> read_all(const Checkpoint& checkpoint, const Tens
   return bytes;
 }
 
-std::string compare(const WantedTensor& wanted, const TensorInfo& tensor, const std::string& hex) {
+std::string compare(const WantedTensor& wanted, const TensorInfo& tensor,
+                    const std::vector<std::byte>& bytes) {
   const std::vector<std::uint64_t> shape(tensor.shape.begin(), tensor.shape.end());
   if (wanted.dtype != name(tensor.dtype) || wanted.shape != shape)
     return str_cat("tensor ", wanted.name, " is ", name(tensor.dtype), ", wanted ", wanted.dtype,
                    ", or of another shape");
-  if (hex != wanted.hex) return str_cat("tensor ", wanted.name, " has ", hex);
+  if (const std::string hex = hex_of(bytes); hex != wanted.hex)
+    return str_cat("tensor ", wanted.name, " has ", hex);
   return {};
 }
 
@@ -100,7 +102,7 @@ Result<std::string> read_file(const Case& one, const std::string& path) {
     if (!one.has_tensors) continue;
     const auto found = wanted.find(std::string(tensor.name));
     if (found == wanted.end()) return str_cat("a tensor ", tensor.name, " that nobody wants");
-    wrong = compare(*found->second, tensor, hex_of(bytes));
+    wrong = compare(*found->second, tensor, bytes);
     if (!wrong.empty()) return wrong;
   }
   if (one.has_tensors && checkpoint.tensors().size() != wanted.size())

@@ -15,10 +15,12 @@ import sys
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
+import cases_zip_ends  # noqa: E402
+import cases_zip_entries  # noqa: E402
 import cases_zip_headers  # noqa: E402
 from corpus import Corpus  # noqa: E402
 
-GROUPS = [cases_zip_headers]
+GROUPS = [cases_zip_headers, cases_zip_ends, cases_zip_entries]
 LEAST_HOSTILE = 0
 
 

@@ -35,7 +35,9 @@ constexpr int kMostSeconds = 10;
 constexpr rlim_t kMostAddresses = 4ULL << 30;  // of the process
 #endif
 // What may be allocated at one time while a file is read: this, and so much for each of its bytes.
-constexpr std::uint64_t kFreeBytes = 16 << 20;
+// A pickle of up to 16 MiB may come out of a few deflated bytes, is copied twice, and has room made
+// for its nodes.
+constexpr std::uint64_t kFreeBytes = 96 << 20;
 constexpr std::uint64_t kBytesPerByte = 96;
 
 struct Options {

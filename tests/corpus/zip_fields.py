@@ -130,9 +130,8 @@ def build(items, ending=None, prefix=b""):
         if item.described:
             out += data_descriptor(item)
     out += ending.before_directory
-    directory = {"entries": len(headers), "here": len(headers), "offset": len(out)}
     headers = ending.reorder(headers) if ending.reorder else headers
-    directory["nbytes"] = sum(map(len, headers))
+    directory = {"entries": len(headers), "here": len(headers), "nbytes": sum(map(len, headers)), "offset": len(out)}
     out += b"".join(headers) + ending.after_directory
     return out + end_records(len(out), directory, ending)
 
