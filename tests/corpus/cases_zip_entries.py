@@ -23,12 +23,15 @@ def with_entry(item, form="torch", at=None):
 def names(corpus):
     """Z05: names that others would take as paths, and such as cannot be shown."""
     bad = {"empty": (b"", "is empty"), "root": (b"/", PART), "absolute": (b"/model/x", PART),
-           "double-slash": (b"model//x", PART), "triple-slash": (b"model///x", PART), "two-at-end": (b"model/x//", PART),
+           "double-slash": (b"model//x", PART), "triple-slash": (b"model///x", PART),
+           "two-at-end": (b"model/x//", PART),
            "dot": (b".", PART), "dot-dot": (b"..", PART), "parent": (b"../x", PART), "dot-first": (b"./model/x", PART),
-           "parent-inside": (b"model/../x", PART), "dot-inside": (b"model/./x", PART), "ends-in-dot": (b"model/.", PART),
+           "parent-inside": (b"model/../x", PART), "dot-inside": (b"model/./x", PART),
+           "ends-in-dot": (b"model/.", PART),
            "ends-in-parent": (b"model/..", PART), "parent-folder": (b"model/../", PART), "unc": (b"//host/x", PART),
            "parent-of-parent": (b"model/../../x", PART), "parent-deep": (b"model/a/b/c/d/../x", PART),
-           "backslash": (b"model\\x", CONTROL), "drive": (b"model/C:\\x", CONTROL), "backslash-first": (b"\\x", CONTROL),
+           "backslash": (b"model\\x", CONTROL), "drive": (b"model/C:\\x", CONTROL),
+           "backslash-first": (b"\\x", CONTROL),
            "backslash-last": (b"model/x\\", CONTROL), "parent-backslash": (b"model/..\\..\\x", CONTROL),
            "nul-first": (b"\0model/x", CONTROL), "nul-inside": (b"model/data.pkl\0.txt", CONTROL),
            "nul-last": (b"model/x\0", CONTROL)}
@@ -41,7 +44,8 @@ def names(corpus):
                                t.MODEL_TENSORS)
             corpus.hostile(f"Z05/{word}@{form}", with_entry(item(name, b"more"), form), REFUSED, says, twin=twin)
     accepted = {"dots": b"model/...", "dot-name": b"model/.data/x", "blank": b"model/ ", "colon": b"model/C:x",
-                "latin-1": b"model/\xe9", "utf-8": "model/é".encode(), "del": b"model/\x7f", "overlong": b"model/\xc0\xaf",
+                "latin-1": b"model/\xe9", "utf-8": "model/é".encode(), "del": b"model/\x7f",
+                "overlong": b"model/\xc0\xaf",
                 "folder": b"model/folder/", "longest": b"model/" + b"n" * (0xFFFF - 6), "rtl": "model/\u202e".encode(),
                 "percent": b"model/%2e%2e", "deep": b"model" + b"/d" * 2000, "second-pickle": b"model/sub/data.pkl"}
     for word, name in accepted.items():
@@ -98,7 +102,8 @@ def descriptors(corpus):
     """Z07: nothing in a .pth file's descriptors is used, so that all forms of them are read alike; and data that look
     like parts of a zip are data."""
     items = t.items()
-    forms = {"without-signature": dict(described=False, stored=t.FLOATS + bytes(12)), "of-64-bits": dict(described64=True),
+    forms = {"without-signature": dict(described=False, stored=t.FLOATS + bytes(12)),
+             "of-64-bits": dict(described64=True),
              "missing": dict(described=False)}
     for word, form in forms.items():
         changed = list(items)
@@ -128,7 +133,8 @@ def overlaps(corpus):
                 lie = (lambda n, more=more, room=room: n + room + more)
                 local = {"stored": lie, "nbytes": lie} if form == "plain" else {}
                 changed = list(items)
-                changed[number] = dataclasses.replace(items[number], central={"stored": lie, "nbytes": lie}, local=local)
+                changed[number] = dataclasses.replace(items[number], central={"stored": lie, "nbytes": lie},
+                                                      local=local)
                 corpus.hostile(f"Z11/entry-{number}-reaches-{word}@{form}", z.build(changed, z.Ending(zip64=zip64)),
                                "zip_overlap", "reach into what begins at byte", twin=twin)
         same_header(corpus, form, items, twin)
@@ -203,7 +209,8 @@ def deflate_streams(data):
         "repeat-of-nothing": (bits.dynamic({16: 1, 0: 1}, rest=[(1, 1), (0, 2)] + [(0, 8)] * 20), damaged),
         "no-end-symbol": (bits.dynamic({0: 1, 1: 1}, rest=[(0, 8)] * 60), damaged),
         "cut": (good[:-1], inside), "half": (good[:len(good) // 2], inside), "nothing": (b"", inside),
-        "one-byte-behind": (good + b"\0", "its stream ends after"), "page-behind": (good + bytes(100), "its stream ends"),
+        "one-byte-behind": (good + b"\0", "its stream ends after"), "page-behind": (good + bytes(100),
+                                                                                    "its stream ends"),
         "longer": (z.deflated(data + b"x"), "goes on after the"), "shorter": (z.deflated(data[:-1]), short),
         "much-longer": (z.deflated(data + bytes(9000)), "goes on after the"),
         "zlib-header": (zlib.compress(data), damaged), "gzip-like": (b"\x1f\x8b\x08\0" + good, damaged)}

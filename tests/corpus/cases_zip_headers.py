@@ -137,7 +137,8 @@ def crcs(form, role):
                  local={"crc": 0})
 
 
-SIZES = {"plus-one": lambda n: n + 1, "minus-one": lambda n: n - 1, "half": lambda n: n // 2, "twice": lambda n: 2 * n + 1,
+SIZES = {"plus-one": lambda n: n + 1, "minus-one": lambda n: n - 1, "half": lambda n: n // 2, "twice": lambda n: 2 * n
+         + 1,
          "high-bit": lambda n: n | 1 << 31, "most": 0xFFFFFFFE}
 
 
@@ -216,8 +217,10 @@ def central_zip64(form, role):
 def extras(form, role):
     """Z04, Z06: lists of extra fields that do not fill their bytes, and a second name in one of them."""
     path = b"\1" + bytes(4) + b"model/other"
-    lists = {"one-byte": b"\1", "three-bytes": b"\1\0\0", "too-long": b"\x42\x46\5\0ZZZZ", "longest": b"\x42\x46\xff\xff",
-             "second-too-long": z.extra_field(0x4246, b"Z") + b"\x42\x46\1\0", "rest": z.extra_field(0x4246, b"Z") + b"Z"}
+    lists = {"one-byte": b"\1", "three-bytes": b"\1\0\0", "too-long": b"\x42\x46\5\0ZZZZ",
+             "longest": b"\x42\x46\xff\xff",
+             "second-too-long": z.extra_field(0x4246, b"Z") + b"\x42\x46\1\0", "rest": z.extra_field(0x4246,
+                                                                                                     b"Z") + b"Z"}
     for word, extra in lists.items():
         if form.item is t.plain_item or form.name == "deflated":  # torch's padding would follow
             form.lie(f"Z06/local-extra-{word}", role, "zip_directory_malformed",

@@ -15,13 +15,21 @@ import sys
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
+import cases_legacy  # noqa: E402
+import cases_objects  # noqa: E402
+import cases_pickle_ops  # noqa: E402
+import cases_pickle_values  # noqa: E402
+import cases_tar  # noqa: E402
+import cases_torch_records  # noqa: E402
+import cases_torch_tensors  # noqa: E402
 import cases_zip_ends  # noqa: E402
 import cases_zip_entries  # noqa: E402
 import cases_zip_headers  # noqa: E402
 from corpus import Corpus  # noqa: E402
 
-GROUPS = [cases_zip_headers, cases_zip_ends, cases_zip_entries]
-LEAST_HOSTILE = 0
+GROUPS = [cases_zip_headers, cases_zip_ends, cases_zip_entries, cases_pickle_ops, cases_pickle_values,
+          cases_torch_records, cases_torch_tensors, cases_legacy, cases_tar, cases_objects]
+LEAST_HOSTILE = 2000
 
 
 def main():

@@ -27,10 +27,10 @@ namespace flatbed::corpus {
 namespace {
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr std::size_t kStackBytes = 512 * 1024;
+constexpr std::size_t kStackBytes = 256 * 1024;
 constexpr int kMostSeconds = 60;  // of one file; a hang is more
 #else
-constexpr std::size_t kStackBytes = 96 * 1024;
+constexpr std::size_t kStackBytes = 64 * 1024;
 constexpr int kMostSeconds = 10;
 constexpr rlim_t kMostAddresses = 4ULL << 30;  // of the process
 #endif

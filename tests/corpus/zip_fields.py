@@ -80,7 +80,8 @@ def local_header(item, at):
     if item.padded:
         padding = -(at + 30 + len(name) + len(extra) + 4) % 64
         extra += extra_field(0x4246, b"Z" * padding)
-    true = {"signature": 0x04034B50, "needed": item.needed, "flags": item.flags, "method": item.method, "name_nbytes": len(name),
+    true = {"signature": 0x04034B50, "needed": item.needed, "flags": item.flags, "method": item.method,
+            "name_nbytes": len(name),
             "extra_nbytes": len(extra)}
     if not item.zeros:
         true.update(item.sizes())
@@ -91,7 +92,8 @@ def central_header(item, at):
     name = item.central.get("name", item.name)
     extra = item.central.get("extra", b"")
     comment = item.central.get("comment", b"")
-    true = {"signature": 0x02014B50, "needed": item.needed, "flags": item.flags, "method": item.method, "name_nbytes": len(name),
+    true = {"signature": 0x02014B50, "needed": item.needed, "flags": item.flags, "method": item.method,
+            "name_nbytes": len(name),
             "extra_nbytes": len(extra), "comment_nbytes": len(comment), "offset": at, **item.sizes()}
     return pack(CENTRAL, true, item.central) + name + extra + comment
 
