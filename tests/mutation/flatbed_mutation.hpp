@@ -1,6 +1,9 @@
 // What an instrumented source calls (mutate.py): whether mutant k is alive. Read once from the
 // environment, FLATBED_MUTANT; thread-safe. With FLATBED_MUTANTS_REACHED the numbers of all mutants
 // whose place was come to are written to that file when the process ends.
+//
+// A program that wakes mutants itself (tests/corpus/run_disabled.cpp) asks which of them a run
+// would have been another one with: those that were asked for, and whose answer would have changed.
 #pragma once
 
 #include <atomic>
@@ -33,17 +36,24 @@ class State {
     if (!path_.empty()) reached_[number].store(true, std::memory_order_relaxed);
     return number == alive_;
   }
+  void wake(int number) { alive_ = number; }
+  void matters(int number) { mattered_[number].store(true, std::memory_order_relaxed); }
+  // Whether matters() was called since the last time this was asked.
+  bool take_mattered(int number) { return mattered_[number].exchange(false); }
 
  private:
   int alive_ = -1;
   std::string path_;
   std::atomic<bool> reached_[kMost] = {};
+  std::atomic<bool> mattered_[kMost] = {};
 };
 
-inline bool is(int number) {
-  static State state;
-  return state.is(number);
+inline State& state() {
+  static State one;
+  return one;
 }
+
+inline bool is(int number) { return state().is(number); }
 
 // A call that was made, and whose error goes unnoticed.
 template <typename Status>
@@ -66,6 +76,7 @@ auto forced(int number, bool answer, const T& condition) {
     return is(number) ? T(answer) : condition;
   } else {
     const bool found = static_cast<bool>(condition);
+    if (found != answer) state().matters(number);
     return is(number) ? answer : found;
   }
 }

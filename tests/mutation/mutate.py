@@ -83,7 +83,7 @@ def is_copied(name):
     return not name.endswith("_test.cpp") or bool(TESTS.match(name))
 
 
-def write_tree(tree, mutants, texts):
+def write_tree(tree, mutants, texts, copied=is_copied):
     """The project as far as it is built, its sources instrumented. What has not changed is not touched."""
     of_file = collections.defaultdict(list)
     for mutant in mutants:
@@ -92,7 +92,7 @@ def write_tree(tree, mutants, texts):
     for folder in FOLDERS:
         for at, _, files in os.walk(os.path.join(ROOT, folder)):
             names += [os.path.relpath(os.path.join(at, file), ROOT) for file in files]
-    wanted = set(filter(is_copied, names))
+    wanted = set(filter(copied, names))
     head = f'#include "{HERE}/flatbed_mutation.hpp"\n#line 1\n'
     for name in sorted(wanted):
         if name in texts:
