@@ -20,6 +20,7 @@ import tempfile
 
 import compare_load
 import compare_peers
+import compare_torch
 import inputs
 import measure
 
@@ -66,22 +67,11 @@ class Bench:
         os.sync()
 
 
-def column(samples, key, scale=1):
-    return [sample[key] * scale for sample in samples]
-
-
 def read_pairs(output):
     """What bench_open --pairs and bench_verify print: a line about themselves, then pairs."""
     head, *lines = output.splitlines()
     pairs = [tuple(map(float, line.split())) for line in lines]
     return head, [pair[0] for pair in pairs], [pair[1] for pair in pairs]
-
-
-def open_once(bench, path, times=1):
-    """A fresh process: of its whole life, of its first opening, and of the median later one."""
-    sample = measure.run(bench.program("bench_open_once"), path, str(times))
-    first, *later = map(float, sample.output.split())
-    return {"process": sample.seconds, "first": first, "later": statistics.median(later or [first])}
 
 
 # ---- the sections ------------------------------------------------------------------------------
@@ -98,15 +88,15 @@ def compare_header(bench):
         "ratio": [a / b for a, b in zip(opened, bare)]})
     report.ratio("open 100,000 tensors / bare DOM parse", measure.median_ratio(opened, bare), 1.6)
 
-    contenders = {"flatbed": lambda: open_once(bench, path)}
+    contenders = {"flatbed": lambda: measure.open_once(bench, path)}
     if bench.has("safetensors"):
         contenders["safetensors"] = lambda: bench.ask_torch("open", path)
     results = measure.interleave(bench.rounds, contenders)
-    columns = {"flatbed process ms": column(results["flatbed"], "process", 1e3),
-               "flatbed open ms": column(results["flatbed"], "first", 1e3)}
+    columns = {"flatbed process ms": measure.column(results["flatbed"], "process", 1e3),
+               "flatbed open ms": measure.column(results["flatbed"], "first", 1e3)}
     if bench.has("safetensors"):
-        columns["safe_open+keys ms"] = column(results["safetensors"], "first", 1e3)
-        columns["again in it ms"] = column(results["safetensors"], "next", 1e3)
+        columns["safe_open+keys ms"] = measure.column(results["safetensors"], "first", 1e3)
+        columns["again in it ms"] = measure.column(results["safetensors"], "next", 1e3)
     report.pairs("open 100,000 tensors, fresh processes", columns)
     report.row("open 100,000 tensors, whole fresh process",
                statistics.median(columns["flatbed process ms"]), "ms", 60)
@@ -120,17 +110,17 @@ def compare_pth(bench):
     report = bench.report
     bench.make_inputs("many.pth")
     path = bench.path("many.pth")
-    contenders = {"flatbed": lambda: open_once(bench, path),
-                  "warm": lambda: open_once(bench, path, 12)}
+    contenders = {"flatbed": lambda: measure.open_once(bench, path),
+                  "warm": lambda: measure.open_once(bench, path, 12)}
     if bench.has("torch"):
         contenders["torch"] = lambda: bench.ask_torch("load", path)
     results = measure.interleave(bench.rounds, contenders)
-    columns = {"flatbed process ms": column(results["flatbed"], "process", 1e3),
-               "flatbed open ms": column(results["flatbed"], "first", 1e3),
-               "warm open ms": column(results["warm"], "later", 1e3)}
+    columns = {"flatbed process ms": measure.column(results["flatbed"], "process", 1e3),
+               "flatbed open ms": measure.column(results["flatbed"], "first", 1e3),
+               "warm open ms": measure.column(results["warm"], "later", 1e3)}
     if bench.has("torch"):
-        columns["torch.load ms"] = column(results["torch"], "first", 1e3)
-        columns["again in it ms"] = column(results["torch"], "next", 1e3)
+        columns["torch.load ms"] = measure.column(results["torch"], "first", 1e3)
+        columns["again in it ms"] = measure.column(results["torch"], "next", 1e3)
     title = "open a .pth of 20,000 tensors"
     if bench.has("torch"):
         title += f" (torch.load with weights_only{', mmap' if bench.has('mmap') else '; this torch has no mmap'})"
@@ -175,14 +165,14 @@ def compare_convert(bench, name, what, limit, peak_mib):
     report = bench.report
     bench.make_inputs(name)
     results = measure.interleave(bench.rounds, copy_contenders(bench, name))
-    convert, copy = column(results["flatbed"], "seconds"), column(results["cp"], "seconds")
+    convert, copy = measure.column(results["flatbed"], "seconds"), measure.column(results["cp"], "seconds")
     columns = {"convert s": convert, "cp+sync s": copy, "ratio": [a / b for a, b in zip(convert, copy)],
-               "convert peak MiB": column(results["flatbed"], "peak")}
+               "convert peak MiB": measure.column(results["flatbed"], "peak")}
     title = f"{what}, sealed, durable ({os.path.getsize(bench.path(name)):,} bytes)"
     if "torch" in results:
         title += "; torch.load and save_file, not synced"
-        columns["torch s"] = column(results["torch"], "seconds")
-        columns["torch peak MiB"] = column(results["torch"], "peak")
+        columns["torch s"] = measure.column(results["torch"], "seconds")
+        columns["torch peak MiB"] = measure.column(results["torch"], "peak")
     report.pairs(title, columns)
     report.ratio(f"{what} / cp+sync", measure.median_ratio(convert, copy), limit)
     report.row(f"{what}, peak memory", max(columns["convert peak MiB"]), "MiB", peak_mib)
@@ -228,7 +218,7 @@ def compare_sparse(bench):
         return read_one
 
     results = measure.interleave(bench.rounds, {size: contender(name) for size, name in names.items()})
-    columns = {f"{size} {key}": column(samples, key)
+    columns = {f"{size} {key}": measure.column(samples, key)
                for size, samples in results.items() for key in ("ms", "peak MiB", "read KiB")}
     report.pairs("one tensor of 1 MiB", columns)
     large, small = ({key: columns[f"{size} {key}"] for key in ("ms", "peak MiB", "read KiB")} for size in names)
@@ -242,7 +232,7 @@ def compare_sparse(bench):
 
 SECTIONS = {"header": compare_header, "pth": compare_pth, "convert": compare_model,
             "transposed": compare_transposed, "verify": compare_verify, "sparse": compare_sparse,
-            **compare_load.SECTIONS, **compare_peers.SECTIONS}
+            **compare_torch.SECTIONS, **compare_load.SECTIONS, **compare_peers.SECTIONS}
 
 
 def parse_options():

@@ -64,9 +64,9 @@ def transposed_tensors():
     yield Tensor("weight", (16384, 16384), transposed=True)
 
 
-def many_tensors():
-    """20,000 small ones."""
-    for i in range(20000):
+def many_tensors(count=20000):
+    """Small ones."""
+    for i in range(count):
         yield Tensor(f"model.layers.{i // 100}.experts.{i % 100}.weight", (16,))
 
 
@@ -184,6 +184,11 @@ PTH_INPUTS = {
     "model.pth": model_tensors,
     "transposed.pth": transposed_tensors,
 }
+# These are always written here: torch takes minutes for a million tensors.
+LARGE_PTH_INPUTS = {
+    "many_20000.pth": lambda: many_tensors(20_000),
+    "many_1000000.pth": lambda: many_tensors(1_000_000),
+}
 INPUTS = {
     "large_header.safetensors": write_large_header,
     "llama.safetensors": write_llama,
@@ -191,7 +196,7 @@ INPUTS = {
     "sparse_100_gib.safetensors": lambda path: write_sparse(path, 1 << 30),
     "sparse_100_mib.safetensors": lambda path: write_sparse(path, 1 << 20),
     **{name: lambda path, tensors=tensors: write_pth(path, tensors())
-       for name, tensors in PTH_INPUTS.items()},
+       for name, tensors in {**PTH_INPUTS, **LARGE_PTH_INPUTS}.items()},
 }
 
 

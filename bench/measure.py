@@ -88,6 +88,17 @@ def interleave(rounds, contenders):
     return results
 
 
+def column(samples, key, scale=1):
+    return [sample[key] * scale for sample in samples]
+
+
+def open_once(bench, path, times=1):
+    """A fresh process: of its whole life, of its first opening, and of the median later one."""
+    sample = run(bench.program("bench_open_once"), path, str(times))
+    first, *later = map(float, sample.output.split())
+    return {"process": sample.seconds, "first": first, "later": statistics.median(later or [first])}
+
+
 def median_ratio(above, below):
     """The median of the ratios of pairs."""
     return statistics.median(a / b for a, b in zip(above, below))

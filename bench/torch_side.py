@@ -5,6 +5,7 @@ Usage: torch_side.py versions            what is installed
        torch_side.py make DIR NAME...    the .pth files of inputs.py, by torch.save
        torch_side.py open FILE           safe_open and keys: seconds of the first call and the next
        torch_side.py load FILE           torch.load, mapped where torch can: the same
+       torch_side.py load_objects FILE   the same with weights_only=False, which whole models need
        torch_side.py convert FILE OUT    torch.load and save_file: seconds of both
 """
 
@@ -75,6 +76,32 @@ def make(folder, *names):
     return {"made": names}
 
 
+def whole_model():
+    """20,000 parameters in 10,000 layers of a module that is pickled as it is."""
+    return torch.nn.Sequential(*(torch.nn.Sequential(*(torch.nn.Linear(4, 4) for _ in range(100)))
+                                 for _ in range(100)))
+
+
+def lightning_checkpoint():
+    """20,000 tensors: weights, and what Adam has on each of them."""
+    weights = torch.nn.ModuleList(torch.nn.Linear(4, 4) for _ in range(2500))
+    optimizer = torch.optim.AdamW(weights.parameters(), lr=1e-3)
+    for parameter in weights.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    return {"epoch": 3, "global_step": 1200, "pytorch-lightning_version": "2.4.0",
+            "state_dict": weights.state_dict(), "loops": {"fit_loop": {"state_dict": {}}}, "callbacks": {},
+            "optimizer_states": [optimizer.state_dict()], "lr_schedulers": []}
+
+
+OBJECTS = {"whole.pt": whole_model, "lightning.ckpt": lightning_checkpoint}
+
+
+def make_objects(folder, *names):
+    inputs.make(folder, names, lambda name, path: torch.save(OBJECTS[name](), path))
+    return {"made": names}
+
+
 def open_safetensors(path):
     framework = "pt" if torch else "np"
 
@@ -90,6 +117,13 @@ def load(path):
     return time_twice(lambda: torch.load(path, map_location="cpu", weights_only=True, **options))
 
 
+def load_objects(path):
+    options = {"mmap": True} if can_map() else {}
+    if "weights_only" in inspect.signature(torch.load).parameters:
+        options["weights_only"] = False
+    return time_twice(lambda: torch.load(path, map_location="cpu", **options))
+
+
 def convert(path, out):
     start = time.perf_counter()
     tensors = torch.load(path, map_location="cpu", weights_only=True)
@@ -97,7 +131,8 @@ def convert(path, out):
     return {"seconds": time.perf_counter() - start, "nbytes": os.path.getsize(out)}
 
 
-COMMANDS = {"versions": versions, "make": make, "open": open_safetensors, "load": load, "convert": convert}
+COMMANDS = {"versions": versions, "make": make, "make_objects": make_objects, "open": open_safetensors,
+            "load": load, "load_objects": load_objects, "convert": convert}
 
 
 def main():
