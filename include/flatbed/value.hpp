@@ -107,6 +107,8 @@ class Value {
   [[nodiscard]] Result<Value> at(std::string_view path) const;
 
  private:
+  [[nodiscard]] std::string_view other_text() const;
+
   const ValueTree* tree_;
   NodeId id_;
 };
@@ -118,8 +120,10 @@ class ValueTree {
   [[nodiscard]] std::size_t size() const noexcept { return nodes_.size(); }  // nodes
   [[nodiscard]] Value value(NodeId id) const { return {this, id}; }
 
-  // Room for about this many nodes, so that building need not move what is there.
-  void reserve(std::size_t nodes);
+  // Room for about this many nodes, so that building need not move what is there. `advise` is
+  // called with each block before it is used, and may ask for huge pages.
+  using MemoryAdvice = void (*)(void* memory, std::size_t nbytes);
+  void reserve(std::size_t nodes, MemoryAdvice advise = nullptr);
 
   NodeId add_none();
   NodeId add_boolean(bool value);
@@ -174,15 +178,15 @@ class ValueTree {
       ~std::uint64_t{0};  // bytes: their contents are a tensor
   static constexpr std::uint64_t kNoAttributes =
       0;  // tensor: the defaults, which stand first in attributes_
+  static constexpr std::uint32_t kEmptyRun = 0;  // of all containers that hold nothing
   struct ObjectParts {
     NodeId callable = kNoNode, arguments = kNoNode, state = kNoNode;
-    std::uint32_t appended = 0, pairs = 0;  // runs_
+    std::uint32_t appended = kEmptyRun, pairs = kEmptyRun;  // runs_
   };
 
   NodeId add(Kind kind, std::uint32_t small, std::uint64_t large);
   NodeId add_text(Kind kind, std::string_view text);
-  std::uint32_t add_run();
-  void extend(std::uint32_t run, std::span<const NodeId> ids);
+  void extend(std::uint32_t& run, std::span<const NodeId> ids);  // gives an empty one a run
   [[nodiscard]] std::span<const NodeId> items(std::uint32_t run) const;
   [[nodiscard]] std::string_view text_at(NodeId id) const;
   [[nodiscard]] std::uint32_t items_run(NodeId list_or_object) const;
@@ -190,7 +194,7 @@ class ValueTree {
 
   NodeId root_ = kNoNode;
   std::vector<Node> nodes_;
-  std::vector<Run> runs_;
+  std::vector<Run> runs_ = std::vector<Run>(1);
   std::vector<NodeId> children_;
   std::vector<ObjectParts> objects_;
   std::vector<TensorAttributes> attributes_ = std::vector<TensorAttributes>(1);
@@ -237,6 +241,56 @@ inline Value Value::item(std::size_t index) const {
   const bool sequence = kind() == Kind::list || kind() == Kind::tuple;
   if (sequence) return {tree_, tree_->items(tree_->items_run(id_))[index]};
   return {tree_, tree_->items(tree_->pairs_run(id_))[index * 2 + 1]};
+}
+
+inline std::string_view ValueTree::text_at(NodeId id) const {
+  return {texts_.data() + nodes_[id].large, nodes_[id].small};
+}
+
+inline Value Value::callable() const {
+  assert(kind() == Kind::object);
+  return {tree_, tree_->objects_[tree_->nodes_[id_].small].callable};
+}
+
+inline Value Value::arguments() const {
+  assert(kind() == Kind::object);
+  return {tree_, tree_->objects_[tree_->nodes_[id_].small].arguments};
+}
+
+inline std::size_t Value::appended_size() const {
+  return kind() == Kind::object ? tree_->items(tree_->items_run(id_)).size() : 0;
+}
+
+inline Value Value::appended(std::size_t index) const {
+  return {tree_, tree_->items(tree_->items_run(id_))[index]};
+}
+
+inline std::optional<Value> Value::state() const {
+  if (kind() != Kind::object) return std::nullopt;
+  const NodeId state = tree_->objects_[tree_->nodes_[id_].small].state;
+  return state == kNoNode ? std::nullopt : std::optional(Value(tree_, state));
+}
+
+inline std::optional<std::int64_t> Value::as_int() const {
+  if (kind() != Kind::integer) return std::nullopt;
+  return static_cast<std::int64_t>(tree_->nodes_[id_].large);
+}
+
+inline std::optional<std::uint32_t> Value::tensor() const {
+  const Kind k = kind();
+  if (k != Kind::tensor && k != Kind::array && k != Kind::bytes) return std::nullopt;
+  const ValueTree::Node& node = tree_->nodes_[id_];
+  if (k == Kind::bytes && node.large != ValueTree::kInTensor) return std::nullopt;
+  return node.small;
+}
+
+inline const TensorAttributes& Value::attributes() const {
+  const bool has_some = kind() == Kind::tensor;
+  return tree_->attributes_[has_some ? tree_->nodes_[id_].large : ValueTree::kNoAttributes];
+}
+
+inline std::string_view Value::text() const {
+  return kind() == Kind::string ? tree_->text_at(id_) : other_text();
 }
 
 }  // namespace flatbed

@@ -117,38 +117,9 @@ std::string contents(Value value) {
 
 }  // namespace
 
-Value Value::callable() const {
-  assert(kind() == Kind::object);
-  return {tree_, tree_->objects_[tree_->nodes_[id_].small].callable};
-}
-
-Value Value::arguments() const {
-  assert(kind() == Kind::object);
-  return {tree_, tree_->objects_[tree_->nodes_[id_].small].arguments};
-}
-
-std::size_t Value::appended_size() const {
-  return kind() == Kind::object ? tree_->items(tree_->items_run(id_)).size() : 0;
-}
-
-Value Value::appended(std::size_t index) const {
-  return {tree_, tree_->items(tree_->items_run(id_))[index]};
-}
-
-std::optional<Value> Value::state() const {
-  if (kind() != Kind::object) return std::nullopt;
-  const NodeId state = tree_->objects_[tree_->nodes_[id_].small].state;
-  return state == kNoNode ? std::nullopt : std::optional(Value(tree_, state));
-}
-
 std::optional<bool> Value::as_bool() const {
   if (kind() != Kind::boolean) return std::nullopt;
   return tree_->nodes_[id_].small != 0;
-}
-
-std::optional<std::int64_t> Value::as_int() const {
-  if (kind() != Kind::integer) return std::nullopt;
-  return static_cast<std::int64_t>(tree_->nodes_[id_].large);
 }
 
 std::optional<double> Value::as_real() const {
@@ -157,9 +128,8 @@ std::optional<double> Value::as_real() const {
   return std::bit_cast<double>(tree_->nodes_[id_].large);
 }
 
-std::string_view Value::text() const {
+std::string_view Value::other_text() const {
   switch (kind()) {
-    case Kind::string:
     case Kind::big_integer:
       return tree_->text_at(id_);
     case Kind::bytes:
@@ -180,19 +150,6 @@ std::string_view Value::qualname() const {
 
 std::string_view Value::raw() const {
   return kind() == Kind::scalar ? tree_->text_at(id_ - 1) : std::string_view();
-}
-
-std::optional<std::uint32_t> Value::tensor() const {
-  const Kind k = kind();
-  if (k != Kind::tensor && k != Kind::array && k != Kind::bytes) return std::nullopt;
-  const ValueTree::Node& node = tree_->nodes_[id_];
-  if (k == Kind::bytes && node.large != ValueTree::kInTensor) return std::nullopt;
-  return node.small;
-}
-
-const TensorAttributes& Value::attributes() const {
-  const bool has_some = kind() == Kind::tensor;
-  return tree_->attributes_[has_some ? tree_->nodes_[id_].large : ValueTree::kNoAttributes];
 }
 
 Result<Value> Value::at(std::string_view path) const {
@@ -248,15 +205,15 @@ NodeId ValueTree::add_bytes(std::string_view bytes) { return add_text(Kind::byte
 NodeId ValueTree::add_bytes_in_tensor(std::uint32_t tensor) {
   return add(Kind::bytes, tensor, kInTensor);
 }
-NodeId ValueTree::add_list() { return add(Kind::list, add_run(), 0); }
+NodeId ValueTree::add_list() { return add(Kind::list, kEmptyRun, 0); }
 
 NodeId ValueTree::add_tuple(std::span<const NodeId> items) {
-  const std::uint32_t run = add_run();
+  std::uint32_t run = kEmptyRun;
   extend(run, items);
   return add(Kind::tuple, run, 0);
 }
 
-NodeId ValueTree::add_dict() { return add(Kind::dict, add_run(), 0); }
+NodeId ValueTree::add_dict() { return add(Kind::dict, kEmptyRun, 0); }
 
 NodeId ValueTree::add_global(std::string_view module, std::string_view qualname) {
   add_text(Kind::string, module);
@@ -265,9 +222,7 @@ NodeId ValueTree::add_global(std::string_view module, std::string_view qualname)
 }
 
 NodeId ValueTree::add_object(NodeId callable, NodeId arguments) {
-  const std::uint32_t appended = add_run();
-  const std::uint32_t pairs = add_run();
-  objects_.push_back({callable, arguments, kNoNode, appended, pairs});
+  objects_.push_back({callable, arguments});
   return add(Kind::object, static_cast<std::uint32_t>(objects_.size() - 1), 0);
 }
 
@@ -293,7 +248,9 @@ void ValueTree::append(NodeId list_or_object, NodeId item) {
 }
 
 void ValueTree::append_all(NodeId list_or_object, std::span<const NodeId> items) {
-  extend(items_run(list_or_object), items);
+  Node& node = nodes_[list_or_object];
+  assert(node.kind == Kind::list || node.kind == Kind::object);
+  extend(node.kind == Kind::object ? objects_[node.small].appended : node.small, items);
 }
 
 void ValueTree::set_item(NodeId dict_or_object, NodeId key, NodeId value) {
@@ -302,7 +259,9 @@ void ValueTree::set_item(NodeId dict_or_object, NodeId key, NodeId value) {
 }
 
 void ValueTree::set_items(NodeId dict_or_object, std::span<const NodeId> keys_and_values) {
-  extend(pairs_run(dict_or_object), keys_and_values);
+  Node& node = nodes_[dict_or_object];
+  assert(node.kind == Kind::dict || node.kind == Kind::object);
+  extend(node.kind == Kind::object ? objects_[node.small].pairs : node.small, keys_and_values);
 }
 
 void ValueTree::set_state(NodeId object, NodeId state) {
@@ -319,12 +278,16 @@ void ValueTree::set_tensor(NodeId tensor_or_array_or_bytes, std::uint32_t tensor
   nodes_[tensor_or_array_or_bytes].small = tensor;
 }
 
-void ValueTree::reserve(std::size_t nodes) {
+void ValueTree::reserve(std::size_t nodes, MemoryAdvice advise) {
+  const auto reserve = [advise](auto& part, std::size_t count) {
+    part.reserve(count);
+    if (advise != nullptr) advise(part.data(), part.capacity() * sizeof(*part.data()));
+  };
   // The proportions of a state dict's pickle.
-  nodes_.reserve(nodes);
-  children_.reserve(nodes * 5 / 2);
-  runs_.reserve(nodes * 3 / 4);
-  texts_.reserve(nodes * 5);
+  reserve(nodes_, nodes);
+  reserve(children_, nodes * 5 / 2);
+  reserve(runs_, nodes / 2);
+  reserve(texts_, nodes * 5);
 }
 
 void ValueTree::renumber_tensors(std::span<const std::uint32_t> numbers) {
@@ -353,12 +316,12 @@ TensorAttributes& ValueTree::edit_attributes(NodeId tensor) {
   return attributes_[node.large];
 }
 
-std::uint32_t ValueTree::add_run() {
-  runs_.push_back({});
-  return static_cast<std::uint32_t>(runs_.size() - 1);
-}
-
-void ValueTree::extend(std::uint32_t run_index, std::span<const NodeId> ids) {
+void ValueTree::extend(std::uint32_t& run_index, std::span<const NodeId> ids) {
+  if (ids.empty()) return;
+  if (run_index == kEmptyRun) {
+    run_index = static_cast<std::uint32_t>(runs_.size());
+    runs_.push_back({});
+  }
   Run& run = runs_[run_index];
   const std::size_t size = run.size + ids.size();
   if (size > run.capacity) {
@@ -380,10 +343,6 @@ void ValueTree::extend(std::uint32_t run_index, std::span<const NodeId> ids) {
   std::copy(ids.begin(), ids.end(),
             children_.begin() + static_cast<std::ptrdiff_t>(run.begin + run.size));
   run.size = static_cast<std::uint32_t>(size);
-}
-
-std::string_view ValueTree::text_at(NodeId id) const {
-  return std::string_view(texts_).substr(nodes_[id].large, nodes_[id].small);
 }
 
 }  // namespace flatbed

@@ -19,6 +19,7 @@
 
 #include "base/bytes.hpp"
 #include "base/str_cat.hpp"
+#include "io/large_allocator.hpp"
 #include "pth/unpickler.hpp"
 
 namespace flatbed::pth {
@@ -122,7 +123,7 @@ Result<NodeId> run_next_pickle(PickleStream& stream, TorchObjects& objects, cons
                         std::move(pickle).error());
   ValueTree& tree = objects.file().tree;
   // A state dict's pickle has a node for every 15 bytes. Memory that stays unused is not touched.
-  if (tree.size() == 0) tree.reserve(std::min(pickle->size(), kMaxReserve) / 12);
+  if (tree.size() == 0) tree.reserve(std::min(pickle->size(), kMaxReserve) / 12, prefer_huge_pages);
   objects.exchange_source({run.ids, *pickle, stream.held(), offset});
   Unpickler unpickler(*pickle, tree, objects);
   Result<NodeId> root = unpickler.run();

@@ -23,6 +23,7 @@
 
 #include "base/bytes.hpp"
 #include "base/str_cat.hpp"
+#include "io/large_allocator.hpp"
 #include "pth/script_modules.hpp"
 #include "pth/torch_objects.hpp"
 #include "pth/unpickler.hpp"
@@ -284,7 +285,7 @@ Result<TorchFile> read_torch_zip(const File& file) {
   out.tensors.reserve(archive.entries().size());
   out.dims.reserve(archive.entries().size() * 6);  // sizes, strides and stored sizes of matrices
   // A state dict's pickle has a node for every 15 bytes. Memory that stays unused is not touched.
-  out.tree.reserve(std::min(pickle.size(), kMaxReserve) / 12);
+  out.tree.reserve(std::min(pickle.size(), kMaxReserve) / 12, prefer_huge_pages);
   TorchObjects objects(out, order, archive.entries().size());
   Result<NodeId> root = run_pickle(pickle, "data.pkl", objects);
   if (!root) return with_context(quoted(record.name), std::move(root).error());
