@@ -390,6 +390,11 @@ Result<NodeId> Unpickler::stack_global() {
   const Value module = tree_.value(pop());
   if (module.kind() != Kind::string) return wrong_type("the module", module.kind(), "a str");
   if (name.kind() != Kind::string) return wrong_type("the name", name.kind(), "a str");
+  const std::uint64_t nbytes = module.text().size() + name.text().size();
+  if (nbytes > name_nbytes_)
+    return make_error(ErrorCode::pickle_limit, "the names of all globals have more than ",
+                      kMaxNameRatio, " times the bytes of the pickle");
+  name_nbytes_ -= nbytes;
   // Copies: the tree's texts move when it grows.
   return global(std::string(module.text()), std::string(name.text()));
 }

@@ -26,11 +26,18 @@ namespace flatbed::pth {
 
 inline constexpr std::uint64_t kMaxStringBytes = 0xFFFFFFFE;  // what a tree node can hold
 inline constexpr std::uint8_t kMaxPickleProtocol = 5;
+// Bytes of the names that STACK_GLOBAL makes of texts on the stack, which may be the same long ones
+// again and again: for each byte of the pickle, and for any pickle.
+inline constexpr std::uint64_t kMaxNameRatio = 16;
+inline constexpr std::uint64_t kFreeNameBytes = 64 * 1024;
 
 class Unpickler {
  public:
   Unpickler(std::span<const std::byte> pickle, ValueTree& tree, TorchObjects& objects)
-      : reader_(pickle), tree_(tree), objects_(objects) {
+      : reader_(pickle),
+        tree_(tree),
+        objects_(objects),
+        name_nbytes_(kFreeNameBytes + pickle.size() * kMaxNameRatio) {
     small_integers_.fill(kNoNode);
   }
 
@@ -97,6 +104,7 @@ class Unpickler {
   std::vector<std::size_t> marks_;
   std::vector<NodeId> memo_;
   std::size_t memo_size_ = 0;  // entries that were written
+  std::uint64_t name_nbytes_;  // that STACK_GLOBAL may still make
   // Nodes that stand for one Python object each, once they were needed.
   NodeId none_ = kNoNode, true_ = kNoNode, false_ = kNoNode, empty_tuple_ = kNoNode;
   std::array<NodeId, 256> small_integers_;

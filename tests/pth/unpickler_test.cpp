@@ -470,5 +470,16 @@ TEST(Unpickler, NoFlippedBitDoesHarm) {
   }
 }
 
+// Five bytes, and a copy of the long name, which was gigabytes for a pickle of some 100 KB.
+TEST(Unpickler, NamesOutOfTheMemoAreBounded) {
+  const auto named = [](int times) {
+    string body = text(string(10'000, 'm')) + "q\1" + text("n") + "q\2" + "00";
+    for (int i = 0; i < times; ++i) body += "h\1h\2\x93" + string("0");
+    return shown(body + "N");
+  };
+  EXPECT_EQ(named(20), "None");
+  EXPECT_EQ(named(200), "pickle_limit");
+}
+
 }  // namespace
 }  // namespace flatbed::pth
