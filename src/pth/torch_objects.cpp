@@ -200,6 +200,7 @@ Result<NodeId> TorchObjects::call(NodeId callable, NodeId arguments) {
 std::optional<NodeId> TorchObjects::ordered_dict(NodeId callable, Value arguments) {
   if (arguments.size() != 1 || arguments.item(0).kind() != Kind::list) return std::nullopt;
   const Value items = arguments.item(0);
+  if (!take_copies(items.size())) return std::nullopt;
   std::vector<NodeId> pairs;
   pairs.reserve(items.size() * 2);
   for (std::size_t i = 0; i < items.size(); ++i) {
@@ -218,6 +219,7 @@ std::optional<NodeId> TorchObjects::ordered_dict(NodeId callable, Value argument
 std::optional<NodeId> TorchObjects::set_of(NodeId callable, Value arguments) {
   const bool of_tuple = arguments.size() == 1 && arguments.item(0).kind() == Kind::tuple;
   if (arguments.size() != 0 && !of_tuple) return std::nullopt;
+  if (of_tuple && !take_copies(arguments.item(0).size())) return std::nullopt;
   std::vector<NodeId> items;
   for (std::size_t i = 0; of_tuple && i < arguments.item(0).size(); ++i)
     items.push_back(arguments.item(0).item(i).id());
@@ -327,7 +329,14 @@ Result<NodeId> TorchObjects::from_type(NodeId callable, Value arguments) {
 
 void TorchObjects::begin_pickle(std::uint64_t nbytes) {
   decodable_nbytes_ += nbytes;
+  copies_ += nbytes;
   if (nested_streams_ == 0) max_nested_nbytes_ += nbytes * kMaxNestedRatio;
+}
+
+bool TorchObjects::take_copies(std::size_t count) {
+  if (count > copies_) return false;
+  copies_ -= count;
+  return true;
 }
 
 Result<NodeId> TorchObjects::persistent(NodeId id) {

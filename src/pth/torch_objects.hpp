@@ -30,6 +30,8 @@ inline constexpr int kMaxNestedStreams = 4;
 inline constexpr std::uint64_t kMaxNestedRatio = kMaxNestedStreams;
 // Bytes that texts are decoded to, beyond the size of the pickles that hold them.
 inline constexpr std::uint64_t kFreeDecodedBytes = 64 * 1024;
+// Items that calls copy, beyond one for each byte of the pickles: picklers write each once.
+inline constexpr std::uint64_t kFreeCopies = 64 * 1024;
 
 class TorchObjects {
  public:
@@ -67,6 +69,10 @@ class TorchObjects {
 
   // A pickle of this size is run: it may take memory and time in proportion.
   void begin_pickle(std::uint64_t nbytes);
+
+  // Whether a call may copy so many of its arguments' items, which may be the same ones again and
+  // again. If so, they count.
+  [[nodiscard]] bool take_copies(std::size_t count);
 
   // Begins another pickle; returns the one before, with which it is gone on with.
   PickleSource exchange_source(const PickleSource& source) {
@@ -123,6 +129,7 @@ class TorchObjects {
   std::uint64_t nested_nbytes_ = 0;
   std::uint64_t max_nested_nbytes_ = 0;
   std::uint64_t decodable_nbytes_ = kFreeDecodedBytes;
+  std::uint64_t copies_ = kFreeCopies;
   std::uint64_t dropped_sources_ = 0;
 };
 

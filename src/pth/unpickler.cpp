@@ -411,6 +411,10 @@ Result<NodeId> Unpickler::new_object(Op op) {
   if (!is_callable(type.kind())) return wrong_type("the class", type.kind(), "a global or object");
   if (arguments.kind() != Kind::tuple)
     return wrong_type("the arguments", arguments.kind(), "a tuple");
+  if (!with_keywords && !objects_.take_copies(arguments.size()))
+    return make_error(ErrorCode::pickle_limit,
+                      "the arguments of all objects together are more "
+                      "than the bytes of the pickle");
   std::vector<NodeId> all{type.id()};
   if (with_keywords) {
     const Kind kind = tree_.value(keywords).kind();

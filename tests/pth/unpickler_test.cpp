@@ -481,5 +481,28 @@ TEST(Unpickler, NamesOutOfTheMemoAreBounded) {
   EXPECT_EQ(named(200), "pickle_limit");
 }
 
+// Five bytes, and a copy of many items each time: 230 KB of pickle took 6 GB.
+TEST(Unpickler, ItemsThatCallsCopyAreBounded) {
+  const auto repeated = [](const string& arguments, const string& type, const string& call,
+                           int times) {
+    string body = arguments + "q\1" + type + "q\2" + "00";
+    for (int i = 0; i < times; ++i) body += "h\2h\1" + call + "0";
+    const auto file = unpickle(finish(body + "N"));
+    return string(file ? "read" : name(file.error().code));
+  };
+  const string many = "(" + string(2'000, 'N') + "t";
+  EXPECT_EQ(repeated(many, global("my", "Class"), "\x81", 20), "read");
+  EXPECT_EQ(repeated(many, global("my", "Class"), "\x81", 1'000), "pickle_limit");
+  // A call that could not be taken apart stays a call.
+  EXPECT_OK(unpickle(finish(many + "\x85" + "q\1" + global("builtins", "set") + "q\2h\1R")));
+  string sets = many + "\x85" + "q\1" + global("builtins", "set") + "q\2" + "00](";
+  for (int i = 0; i < 1'000; ++i) sets += "h\2h\1R";
+  const auto file = unpickle(finish(sets + "e"));
+  ASSERT_OK(file);
+  const Value root = file->tree.root();
+  EXPECT_EQ(root.item(0).arguments().item(0).kind(), Kind::list);
+  EXPECT_EQ(root.item(999).arguments().item(0).kind(), Kind::tuple);
+}
+
 }  // namespace
 }  // namespace flatbed::pth
