@@ -89,6 +89,25 @@ TEST(ScanZip, SeesPastAnotherNameInEitherHeader) {
               "has the name 'archive/data.pkl'");
 }
 
+TEST(ScanZip, JudgesTheSameBytesByEachOfTheirNames) {
+  // Nothing in the first bytes says that it is a pickle; the name in the local header does.
+  const string late = string(5000, '(') + "cos\nsystem\n(S'id'\ntR.";
+  std::vector<ZipItem> items = torch_items();
+  items.push_back({.name = "archive/notes.txt", .data = late});
+  EXPECT_EQ(verdict_of(build_zip(items)), kPlain);
+  items.back().local.name = "archive/notes.pkl";
+  EXPECT_EQ(verdict_of(build_zip(items)), kDangerous);
+}
+
+TEST(ScanZip, InflatesToEachOfTheSizesThatAreStated) {
+  std::vector<ZipItem> items = torch_items();
+  items[0] = test::deflated_item("archive/data.pkl", finish("N") + kPayload);
+  items[0].zeros = false;
+  items[0].local.nbytes = static_cast<std::uint32_t>(*items[0].nbytes);
+  items[0].nbytes = 4;
+  EXPECT_EQ(verdict_of(build_zip(items)), kDangerous);
+}
+
 TEST(ScanZip, SeesPastAWrongCrc) {
   expect_seen(hostile([](ZipItem& item) { item.central.crc = 1; }), "its CRC is 0x");
   EXPECT_EQ(find(scan_bytes(torch_zip()), ScanKind::container), nullptr);
@@ -268,6 +287,38 @@ TEST(ScanTar, IsNeverPlainAndSeesEveryMember) {
   // Python needs no "ustar".
   EXPECT_EQ(verdict_of(build_tar({{.name = "pickle", .data = kPayload, .magic = string(8, '\0')}})),
             kDangerous);
+}
+
+TEST(ScanTar, ReadsNumbersAsPythonDoes) {
+  // tarfile takes whatever int(text, 8) takes.
+  const auto sum_of = [](const string& block) {
+    std::uint64_t sum = 8 * ' ';
+    for (std::size_t i = 0; i < 512; ++i)
+      sum += i >= 148 && i < 156 ? 0 : static_cast<unsigned char>(block[i]);
+    return sum;
+  };
+  string tar = build_tar({{.name = "pickle", .data = kPayload, .magic = string(8, '\0')}});
+  const string digits = test::octal(sum_of(tar), 5);
+  for (const string& sum : {"+" + digits + "\0"s, "0o" + digits, " \t" + digits,
+                            digits.substr(0, 2) + "_" + digits.substr(2) + " "s}) {
+    tar.replace(148, 8, (sum + "\0\0\0"s).substr(0, 8));
+    EXPECT_EQ(verdict_of(tar), kDangerous) << sum;
+  }
+  tar.replace(148, 8, "nothing ");
+  EXPECT_NE(scan_bytes(tar).files[0].what, "a tar archive");
+}
+
+TEST(ScanTar, FollowsHeadersWherePythonFindsThem) {
+  // A folder has no bytes, whatever its size says: what follows its header is the next one.
+  string tar = build_tar({{.name = "folder/", .kind = '5', .size = test::octal(1024, 11)},
+                          {.name = "pickle", .data = "(S'id'\nios\nsystem\n."}});
+  EXPECT_EQ(verdict_of(tar), kDangerous);
+  // A size in pax records moves the next header; pickles are looked for everywhere then.
+  tar = build_tar({{.name = "pax", .data = "13 size=4096\n", .kind = 'x'},
+                   {.name = "notes", .data = string(1500, 'x') + kPayload}});
+  EXPECT_EQ(verdict_of(tar), kDangerous);
+  tar = build_tar({{.name = "notes", .data = "x"}, {.name = "pickle", .data = kPayload}});
+  EXPECT_EQ(verdict_of(tar.substr(0, 1536 + kPayload.size() - 1)), kDangerous);
 }
 
 TEST(ScanFile, TakesFilesWithoutPicklesForWhatTheyAre) {

@@ -49,14 +49,14 @@ void scan_nested(const std::string& contents, ScanLog& log, const RecordScan& ou
   static_cast<void>(scan_record(bytes, log, scan));
 }
 
-// Whether a pickle begins at `at`.
+// Whether a pickle begins at `at`, be it cut off.
 bool goes_on(ScanBytes& bytes, std::uint64_t at) {
   while (bytes.have().size() < std::min(at + kLookAhead, bytes.size()) &&
          bytes.fetch(at + kLookAhead)) {
   }
   const std::span<const std::byte> have = bytes.have();
   if (have.size() <= at) return false;
-  return looks_like_pickle(have.subspan(static_cast<std::size_t>(at)), have.size() == bytes.size());
+  return looks_like_pickle(have.subspan(static_cast<std::size_t>(at)), false);
 }
 
 }  // namespace

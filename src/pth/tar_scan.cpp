@@ -18,10 +18,14 @@ namespace {
 constexpr std::uint64_t kBlock = 512;
 constexpr std::size_t kMaxMembers = 100'000;
 constexpr std::uint64_t kWindow = 64 * 1024;
+constexpr std::uint64_t kMaxPax = 64 * 1024;
 constexpr int kMaxBroken = 16;      // pickles of a member, each of which may read to its end
 constexpr std::size_t kLook = 256;  // of bytes that may begin a pickle
 
-// Octal digits, perhaps between blanks, or 0x80 and a big-endian number; 2^64 - 1: neither.
+bool is_blank(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
+
+// As tarfile reads it: 0x80 and a big-endian number; or what Python's int(text, 8) takes, with
+// blanks around it, a sign, 0o before it and underscores in it. 2^64 - 1: neither.
 std::uint64_t number_field(std::string_view field) {
   std::uint64_t value = 0;
   if (field[0] == '\x80') {
@@ -31,21 +35,25 @@ std::uint64_t number_field(std::string_view field) {
     }
     return value;
   }
-  bool digits = false;
+  field = field.substr(0, std::min(field.find('\0'), field.size()));
+  while (!field.empty() && is_blank(field.front())) field.remove_prefix(1);
+  while (!field.empty() && is_blank(field.back())) field.remove_suffix(1);
+  if (field.starts_with('+')) field.remove_prefix(1);
+  if (field.starts_with("0o") || field.starts_with("0O")) field.remove_prefix(2);
   for (const char c : field) {
-    if (c == '\0' || (c == ' ' && digits)) break;
-    if (c == ' ') continue;
+    if (c == '_') continue;
     if (c < '0' || c > '7') return UINT64_MAX;
-    value = value * 8 + static_cast<std::uint64_t>(c - '0');
-    digits = true;
+    value = value * 8 + static_cast<std::uint64_t>(c - '0');  // at most 12 digits: 36 bits
   }
-  return digits ? value : UINT64_MAX;
+  return value;
 }
 
 struct Member {
   std::string name;
   std::uint64_t begin = 0;
   std::uint64_t nbytes = 0;
+  bool data = true;   // the next header stands behind its bytes
+  bool usual = true;  // false: where the next header stands, or what its name is, is said elsewhere
 };
 
 // Where the next bytes from `at` on are that may begin a pickle; `nbytes`: there are none.
@@ -58,9 +66,9 @@ Result<std::uint64_t> find_pickle(const File& file, const Member& member, std::u
     const bool last = at + size == member.nbytes;
     const std::size_t limit = last ? size : size - kLook;
     for (std::size_t i = 0; i < limit; ++i) {
-      if (bytes[i] != std::byte{0x80}) continue;
+      if (bytes[i] != std::byte{0x80} && at + i != 0) continue;
       const std::span<const std::byte> head = bytes.subspan(i, std::min(kLook, size - i));
-      if (looks_like_pickle(head, last && i + head.size() == size)) return at + i;
+      if (looks_like_pickle(head, false)) return at + i;
     }
     at += limit;
   }
@@ -89,6 +97,20 @@ Result<void> scan_member(const File& file, const Member& member, ScanLog& log) {
   return {};
 }
 
+// Everything from `at` on that looks like a pickle, where the headers lead no further.
+Result<void> sweep(const File& file, std::uint64_t at, ScanLog& log) {
+  return scan_member(file, {"", at, file.size() - at}, log);
+}
+
+Result<bool> renames_or_resizes(const File& file, const Member& member) {
+  std::string records(static_cast<std::size_t>(std::min(member.nbytes, kMaxPax)), '\0');
+  FLATBED_TRY(file.read_at(member.begin, std::as_writable_bytes(std::span(records))));
+  for (const std::string_view key : {"path", "size", "GNU.sparse"}) {
+    if (records.find(key) != records.npos) return true;
+  }
+  return member.nbytes > kMaxPax;
+}
+
 // The member whose header is at `at`; nothing: the archive ends there.
 Result<std::optional<Member>> read_member(const File& file, std::uint64_t at, ScanLog& log) {
   std::array<std::byte, kBlock> buffer;
@@ -103,15 +125,24 @@ Result<std::optional<Member>> read_member(const File& file, std::uint64_t at, Sc
   member.name = block.substr(0, std::min<std::size_t>(block.find('\0'), 100));
   member.begin = at + kBlock;
   member.nbytes = number_field(block.substr(124, 12));
-  const std::uint64_t left = file.size() - member.begin;
-  if (!is_tar_block(buffer) || member.nbytes > left) {
-    log.container(member.name, at, "a tar header with a wrong sum or size: the rest is not seen");
+  if (!is_tar_block(buffer) || member.nbytes > file.size() - member.begin) {
+    log.container(member.name, at, "a tar header with a wrong sum or size");
+    FLATBED_TRY(sweep(file, at, log));
     return std::optional<Member>();
   }
-  // Files, folders and pax records. What renames or links others makes two readings.
-  constexpr std::string_view kUsual("0\0005xg", 5);
-  if (kUsual.find(block[156]) == kUsual.npos)
-    log.container(member.name, at, "a tar member that is no file, but renames or links others");
+  const char kind = block[156];
+  // Links, devices and folders have no bytes, whatever their size says; so has a file of the oldest
+  // tars whose name is a folder's.
+  member.data = (kind < '1' || kind > '6') && !(kind == '\0' && member.name.ends_with('/'));
+  if (kind == 'x' || kind == 'g') {
+    FLATBED_ASSIGN(const bool odd, renames_or_resizes(file, member));
+    member.usual = !odd;
+  } else {
+    member.usual = kind == '0' || kind == '\0' || kind == '5';
+  }
+  if (!member.data && member.nbytes != 0) member.usual = false;
+  if (!member.usual)
+    log.container(member.name, at, "a tar member that renames, resizes or links others");
   return std::optional(std::move(member));
 }
 
@@ -138,16 +169,22 @@ std::string scan_tar_file(const File& file, ScanLog& log) {
            .text = "torch.load reads tars with an unpickler that allows everything, and refuses "
                    "them with weights_only=True"});
   std::uint64_t at = 0;
+  bool swept = false;
   for (std::size_t count = 0; count < kMaxMembers && !log.cancelled(); ++count) {
     Result<std::optional<Member>> member = read_member(file, at, log);
     Result<void> scanned;
-    if (member && *member) scanned = scan_member(file, **member, log);
+    if (member && *member) {
+      scanned = scan_member(file, **member, log);
+      if (scanned && !(*member)->usual && !swept) scanned = sweep(file, at + kBlock, log);
+      swept = swept || !(*member)->usual;
+    }
     if (!member || !scanned) {
       log.container("", at, !member ? member.error().message : scanned.error().message);
-      return "a tar archive";
+      break;
     }
     if (!*member) break;
-    at = (*member)->begin + (*member)->nbytes + (kBlock - (*member)->nbytes % kBlock) % kBlock;
+    const std::uint64_t nbytes = (*member)->data ? (*member)->nbytes : 0;
+    at = (*member)->begin + nbytes + (kBlock - nbytes % kBlock) % kBlock;
   }
   return "a tar archive";
 }

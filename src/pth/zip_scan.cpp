@@ -1,9 +1,10 @@
 #include "pth/zip_scan.hpp"
 
 #include <algorithm>
-#include <map>
 #include <optional>
+#include <set>
 #include <string_view>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -38,6 +39,10 @@ bool is_pickle_name(std::string_view name) {
   return base.ends_with(".pkl") || base.ends_with(".pickle") || base.ends_with(".debug_pkl");
 }
 
+// What a record's bytes depend on: where they lie, how many they are before and after inflating,
+// and the method.
+using Contents = std::tuple<std::uint64_t, std::uint64_t, std::uint64_t, std::uint16_t>;
+
 class ZipScan {
  public:
   ZipScan(const File& file, ScanLog& log, std::vector<ZipView> views)
@@ -69,7 +74,7 @@ class ZipScan {
   std::vector<ZipView> views_;
   std::string_view folder_;  // of the first entry, as in torch's own reader
   std::uint64_t budget_;     // of bytes that may still be looked at
-  std::map<std::pair<std::uint64_t, std::uint64_t>, std::uint16_t> scanned_;
+  std::set<Contents> scanned_;
 };
 
 // torch finds records without regard to case, and versions of it differ in which of two they take.
@@ -130,10 +135,6 @@ std::optional<ScanBytes> ZipScan::open(const ZipView& view) {
 void ZipScan::scan_view(const ZipView& view) {
   std::optional<ScanBytes> bytes = open(view);
   if (!bytes) return;
-  // The same bytes under two names, or in the view of the local header.
-  const auto [seen, fresh] =
-      scanned_.try_emplace({view.data_offset, view.stored_nbytes}, view.method);
-  if (!fresh && seen->second == view.method) return;
   static_cast<void>(bytes->fetch(kHead));
   const bool complete = bytes->have().size() == bytes->size();
   const bool looks = looks_like_pickle(bytes->have(), complete);
@@ -142,6 +143,9 @@ void ZipScan::scan_view(const ZipView& view) {
     log_.container(view.name, view.header_offset,
                    str_cat("it cannot be looked into: ", bytes->trouble()));
   if (!looks && !called) return;
+  // The same bytes under two names, or in the view of the local header.
+  if (!scanned_.emplace(view.data_offset, view.stored_nbytes, view.nbytes, view.method).second)
+    return;
   if (bytes->limit() > budget_) {
     log_.add({.severity = ScanVerdict::unknown,
               .kind = ScanKind::unseen,

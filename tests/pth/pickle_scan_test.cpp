@@ -259,6 +259,7 @@ TEST(PickleScan, SeesEveryPickleOfAFile) {
   EXPECT_TRUE(says(report, ScanKind::trailing, "another pickle"));
   EXPECT_EQ(report.files[0].pickles, 2u);
   EXPECT_EQ(verdict_of(finish("N") + finish("N")), kUnknown);
+  EXPECT_EQ(verdict_of(finish("N") + "\x80\x02" + kSystem), kDangerous);  // cut off
   EXPECT_TRUE(says(scan_bytes(finish("N") + "12345"), ScanKind::trailing, "5 bytes after"));
 }
 
