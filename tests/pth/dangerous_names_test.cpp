@@ -153,11 +153,13 @@ TEST(DangerousNames, LeavesOtherNamesUnknown) {
 }
 
 TEST(DangerousNames, TakesNoNameThatItDoesNotKnowForPlain) {
+  constexpr std::string_view kCharacters =
+      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_._019\r\t ";
   std::mt19937 random(1);
   const auto word = [&](std::size_t limit) {
     std::string out;
     for (std::size_t i = random() % limit + 1; i > 0; --i)
-      out += "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_._019\r\t "[random() % 63];
+      out += kCharacters[random() % kCharacters.size()];
     return out;
   };
   for (int i = 0; i < 100'000; ++i) {
