@@ -119,12 +119,9 @@ Result<TensorView> Checkpoint::view(const TensorInfo& tensor) const& {
                       " is not of this checkpoint");
   }
   const TensorInfo& own = state.tensors[tensor.index];
-  const State& base = state.base ? *state.base : state;
-  const OpenFile& open = *base.opened[own.where.file];
-  if (own.stored == Stored::held) {
-    const std::uint32_t number = state.number_in_file(own);
-    return TensorView{own, held_bytes(*open.torch, open.torch->tensors[open.torch_tensor[number]])};
-  }
+  const OpenFile& open = state.file_of(own);
+  if (own.stored == Stored::held)
+    return TensorView{own, held_bytes(*open.torch, state.torch_tensor(own))};
   if (own.stored != Stored::plain) {
     return make_error(ErrorCode::not_viewable, "tensor ", quoted(own.name),
                       " is stored strided, byte-swapped or compressed: use read()");
@@ -216,11 +213,16 @@ std::uint32_t Checkpoint::State::number_in_file(const TensorInfo& tensor) const 
   return source.file_tensor.empty() ? number : source.file_tensor[number];
 }
 
+const pth::TorchTensor& Checkpoint::State::torch_tensor(const TensorInfo& tensor) const {
+  const OpenFile& open = file_of(tensor);
+  return open.torch->tensors[open.torch_tensor[number_in_file(tensor)]];
+}
+
 Result<void> Checkpoint::State::read_stored(const TensorInfo& tensor, std::uint64_t offset,
                                             std::span<std::byte> out) const {
-  const OpenFile& open = *(base ? *base : *this).opened[tensor.where.file];
+  const OpenFile& open = file_of(tensor);
   if (tensor.stored == Stored::plain) return open.file.read_at(tensor.where.offset + offset, out);
-  const pth::TorchTensor& source = open.torch->tensors[open.torch_tensor[number_in_file(tensor)]];
+  const pth::TorchTensor& source = torch_tensor(tensor);
   if (tensor.stored == Stored::held) {
     const std::span<const std::byte> held = held_bytes(*open.torch, source);
     std::copy_n(held.begin() + static_cast<std::ptrdiff_t>(offset), out.size(), out.begin());

@@ -94,6 +94,11 @@ struct Checkpoint::State {
   [[nodiscard]] Result<ValueTree> make_tree() const;
   // The tensor's number in OpenFile::tensors of its file.
   [[nodiscard]] std::uint32_t number_in_file(const TensorInfo& tensor) const;
+  // The file that holds a tensor, and what its reader says about it there; only of PyTorch files.
+  [[nodiscard]] const OpenFile& file_of(const TensorInfo& tensor) const {
+    return *(base ? *base : *this).opened[tensor.where.file];
+  }
+  [[nodiscard]] const pth::TorchTensor& torch_tensor(const TensorInfo& tensor) const;
   // The tensor's bytes, unverified. The range was checked.
   [[nodiscard]] Result<void> read_stored(const TensorInfo& tensor, std::uint64_t offset,
                                          std::span<std::byte> out) const;
@@ -114,9 +119,12 @@ struct CheckpointAccess {
     return *checkpoint.state_;
   }
   // One of checkpoint.files(), open.
-  [[nodiscard]] static const File& file(const Checkpoint& checkpoint, std::uint32_t index) {
+  [[nodiscard]] static const OpenFile& opened(const Checkpoint& checkpoint, std::uint32_t index) {
     const State& state = *checkpoint.state_;
-    return (state.base ? *state.base : state).opened[index]->file;
+    return *(state.base ? *state.base : state).opened[index];
+  }
+  [[nodiscard]] static const File& file(const Checkpoint& checkpoint, std::uint32_t index) {
+    return opened(checkpoint, index).file;
   }
   [[nodiscard]] static std::shared_ptr<const State> share(const Checkpoint& checkpoint) {
     return checkpoint.state_;

@@ -111,7 +111,7 @@ Result<SaveReport> save(const std::filesystem::path& path, const SavePlan& plan,
 
   FLATBED_ASSIGN(AtomicFile file,
                  AtomicFile::create(path, header.file_nbytes, {options.replace, options.sync}));
-  FLATBED_TRY(write_data(plan, options, header, file));
+  FLATBED_ASSIGN(report.crc, write_data(plan, options, header, file));
   if (options.seal) report.content = seal_header(header, tensors, metadata);
   // Last, so that what a dead process leaves behind never looks like a whole file.
   FLATBED_TRY(file.write_at(0, as_bytes(header.bytes)));

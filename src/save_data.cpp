@@ -4,7 +4,9 @@
 
 #include "io/digest.hpp"
 #include "pieces.hpp"
+#include "pth/crc32.hpp"
 #include "save_source.hpp"
+#include "source_records.hpp"
 
 namespace flatbed {
 
@@ -16,13 +18,16 @@ class DataWriter {
              AtomicFile& file)
       : plan_(plan), options_(options), header_(header), file_(file) {}
 
-  Result<void> run() {
+  Result<CrcReport> run() {
+    FLATBED_ASSIGN(records_, SourceRecords::of(plan_, header_.file_order, options_));
     FLATBED_TRY(work_through(
         collect_runs(), options_,
         [this](const PieceQueue& queue, const Piece& piece, std::span<std::byte> buffer) {
           return write_piece(queue, piece, buffer);
         }));
-    return check_sources(plan_);
+    FLATBED_ASSIGN(CrcReport report, records_.finish(options_));
+    FLATBED_TRY(check_sources(plan_));
+    return report;
   }
 
  private:
@@ -35,6 +40,7 @@ class DataWriter {
   const SaveOptions& options_;
   safetensors::NewHeader& header_;
   AtomicFile& file_;
+  SourceRecords records_;
 };
 
 RunsByWay DataWriter::collect_runs() const {
@@ -70,6 +76,7 @@ Result<void> DataWriter::write_piece(const PieceQueue& queue, const Piece& piece
 
 Result<void> DataWriter::hash(std::uint32_t item, std::uint64_t chunk,
                               std::span<const std::byte> bytes) {
+  if (records_.wants(item)) records_.put(item, chunk, pth::crc32_of(bytes));
   const bool sealed_source = has_digests(plan_.items[item]);
   if (!options_.seal && !sealed_source) return {};
   const std::uint64_t digest = xxh3(bytes);
@@ -80,8 +87,8 @@ Result<void> DataWriter::hash(std::uint32_t item, std::uint64_t chunk,
 
 }  // namespace
 
-Result<void> write_data(const SavePlan& plan, const SaveOptions& options,
-                        safetensors::NewHeader& header, AtomicFile& file) {
+Result<CrcReport> write_data(const SavePlan& plan, const SaveOptions& options,
+                             safetensors::NewHeader& header, AtomicFile& file) {
   return DataWriter(plan, options, header, file).run();
 }
 

@@ -11,10 +11,11 @@ namespace flatbed {
 
 // Writes every item of `plan` to its place in `file`. With options.seal the digests of all chunks
 // go to their slots in `header`. A source that is sealed is checked chunk by chunk, by the same
-// digests that the new file gets. Memory: 48 MiB for tensors that are strided or deflated, else 1
-// MiB per thread. Errors: those of Checkpoint::read (chunk_corrupt, ...), no_space, io_error,
-// cancelled, file_changed.
-[[nodiscard]] Result<void> write_data(const SavePlan& plan, const SaveOptions& options,
-                                      safetensors::NewHeader& header, AtomicFile& file);
+// digests that the new file gets; the records of one that is a zip by their CRCs. Memory: 48 MiB
+// for tensors that are strided or deflated, else 1 MiB per thread. Errors: those of
+// Checkpoint::read (chunk_corrupt, ...), no_space, io_error, cancelled, file_changed,
+// zip_crc_mismatch.
+[[nodiscard]] Result<CrcReport> write_data(const SavePlan& plan, const SaveOptions& options,
+                                           safetensors::NewHeader& header, AtomicFile& file);
 
 }  // namespace flatbed

@@ -17,7 +17,6 @@ namespace {
 using safetensors::kChunkBytes;
 
 constexpr std::size_t kPanelBytes = 48 << 20;  // what gathering from a strided tensor takes at once
-constexpr unsigned kMaxSaveThreads = 16;       // so that pieces and panels stay within 64 MiB
 
 enum Way : std::uint8_t { plain, strided, deflated };
 

@@ -30,6 +30,9 @@ namespace flatbed {
 // A source that another program wrote to meanwhile may have been read half old, half new.
 [[nodiscard]] Result<void> check_sources(const SavePlan& plan);
 
+// More threads would not stay within 64 MiB.
+inline constexpr unsigned kMaxSaveThreads = 16;
+
 // Items are worked through in three groups: plain, strided, deflated.
 inline constexpr std::size_t kWays = 3;
 [[nodiscard]] std::size_t way_of(const SaveItem& item);

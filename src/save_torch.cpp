@@ -13,6 +13,7 @@
 #include "pth/pickle_writer.hpp"
 #include "pth/zip_writer.hpp"
 #include "save_source.hpp"
+#include "source_records.hpp"
 
 namespace flatbed {
 
@@ -115,7 +116,7 @@ class RecordWriter {
                AtomicFile& file)
       : plan_(plan), pickle_(pickle), layout_(layout), file_(file) {}
 
-  Result<void> run(const SaveOptions& options);
+  Result<CrcReport> run(const SaveOptions& options);
 
  private:
   [[nodiscard]] std::size_t entry_of(std::uint32_t key) const { return kFirstData + key; }
@@ -128,7 +129,6 @@ class RecordWriter {
   Result<void> sum_chunk(std::uint32_t key, std::uint64_t chunk, std::span<const std::byte> bytes);
   void start_whole_pages(const Piece& piece) noexcept;
   void fill_headers(const PieceQueue& queue, const Piece& piece, std::span<std::byte> buffer);
-  [[nodiscard]] std::uint32_t crc_of(std::uint32_t key) const;
   Result<void> write_small(std::size_t entry, std::string_view contents);
   Result<void> finish_headers();
 
@@ -136,31 +136,33 @@ class RecordWriter {
   const pth::TorchPickle& pickle_;
   const pth::ZipLayout& layout_;
   AtomicFile& file_;
-  std::vector<std::uint64_t> first_crc_;   // per key, into chunk_crcs_
-  std::vector<std::uint32_t> chunk_crcs_;  // each written by the thread that has the chunk
-  std::vector<std::uint8_t> has_header_;   // per key: its header was written with its CRC
-  std::vector<std::uint32_t> crcs_;        // per entry, of the small ones until the end
+  SourceRecords records_;
+  ChunkSums sums_;                        // per key
+  std::vector<std::uint8_t> has_header_;  // per key: its header was written with its CRC
+  std::vector<std::uint32_t> crcs_;       // per entry, of the small ones until the end
 };
 
-Result<void> RecordWriter::run(const SaveOptions& options) {
+Result<CrcReport> RecordWriter::run(const SaveOptions& options) {
+  FLATBED_ASSIGN(records_, SourceRecords::of(plan_, pickle_.storages, options));
   crcs_.resize(layout_.size());
   FLATBED_TRY(work_through(
       collect_runs(), options,
       [this](const PieceQueue& queue, const Piece& piece, std::span<std::byte> buffer) {
         return write_piece(queue, piece, buffer);
       }));
+  FLATBED_ASSIGN(CrcReport report, records_.finish(options));
   FLATBED_TRY(check_sources(plan_));
   FLATBED_TRY(finish_headers());
   FLATBED_TRY(write_small(1, kByteOrder));
   FLATBED_TRY(write_small(layout_.size() - 1, kVersion));
   FLATBED_TRY(write_small(0, pickle_.bytes));
   // Last, so that what a dead process leaves behind never looks like a whole file.
-  return file_.write_at(layout_.entries_nbytes(), as_bytes(layout_.directory(crcs_)));
+  FLATBED_TRY(file_.write_at(layout_.entries_nbytes(), as_bytes(layout_.directory(crcs_))));
+  return report;
 }
 
 RunsByWay RecordWriter::collect_runs() {
   RunsByWay runs;
-  std::uint64_t chunks = 0;
   const auto count = static_cast<std::uint32_t>(pickle_.storages.size());
   for (std::uint32_t key = 0; key < count; ++key) {
     const std::size_t entry = entry_of(key);
@@ -170,10 +172,8 @@ RunsByWay RecordWriter::collect_runs() {
     std::vector<Run>& of_way = runs[way_of(item_of(key))];
     of_way.push_back({key | kHeader, 0, begin, data - begin});
     of_way.push_back({key, 0, data, nbytes});
-    first_crc_.push_back(chunks);
-    chunks += nbytes / kChunkBytes + (nbytes % kChunkBytes == 0 ? 0 : 1);
+    sums_.add(nbytes);
   }
-  chunk_crcs_.resize(chunks);
   has_header_.resize(count);
   return runs;
 }
@@ -210,7 +210,10 @@ Result<void> RecordWriter::sum_chunk(std::uint32_t key, std::uint64_t chunk,
                                      std::span<const std::byte> bytes) {
   const SaveItem& item = item_of(key);
   if (has_digests(item)) FLATBED_TRY(check_item_chunk(item, chunk, xxh3(bytes)));
-  chunk_crcs_[first_crc_[key] + chunk] = pth::crc32_of(bytes);
+  const std::uint32_t sum = pth::crc32_of(bytes);
+  sums_.put(key, chunk, sum);
+  const std::uint32_t number = pickle_.storages[key];
+  if (records_.wants(number)) records_.put(number, chunk, sum);
   return {};
 }
 
@@ -226,26 +229,16 @@ void RecordWriter::fill_headers(const PieceQueue& queue, const Piece& piece,
         const std::size_t entry = entry_of(key);
         has_header_[key] = layout_.data_offset(entry) + layout_.data_nbytes(entry) <= end ? 1 : 0;
         const std::string header =
-            layout_.local_header(entry, has_header_[key] != 0 ? crc_of(key) : 0);
+            layout_.local_header(entry, has_header_[key] != 0 ? sums_.of(key) : 0);
         std::ranges::copy(as_bytes(header), part.begin());
         return {};
       }));
 }
 
-std::uint32_t RecordWriter::crc_of(std::uint32_t key) const {
-  const std::uint64_t nbytes = layout_.data_nbytes(entry_of(key));
-  std::uint32_t crc = 0;
-  for (std::uint64_t at = 0; at < nbytes; at += kChunkBytes) {
-    const std::uint32_t next = chunk_crcs_[first_crc_[key] + at / kChunkBytes];
-    crc = pth::crc32_joined(crc, next, std::min<std::uint64_t>(kChunkBytes, nbytes - at));
-  }
-  return crc;
-}
-
 Result<void> RecordWriter::finish_headers() {
   for (std::uint32_t key = 0; key < pickle_.storages.size(); ++key) {
     const std::size_t entry = entry_of(key);
-    crcs_[entry] = crc_of(key);
+    crcs_[entry] = sums_.of(key);
     if (has_header_[key] != 0) continue;
     std::byte bytes[sizeof(std::uint32_t)];
     for (std::size_t i = 0; i < sizeof bytes; ++i)
@@ -293,7 +286,7 @@ Result<SaveTorchReport> save_torch(const std::filesystem::path& path, const Save
 
   FLATBED_ASSIGN(AtomicFile file, AtomicFile::create(path, layout.file_nbytes(),
                                                      {options.file.replace, options.file.sync}));
-  FLATBED_TRY(RecordWriter(plan, pickle, layout, file).run(options.file));
+  FLATBED_ASSIGN(report.file.crc, RecordWriter(plan, pickle, layout, file).run(options.file));
   FLATBED_ASSIGN(CommitReport commit, file.commit());
   if (commit.state != CommitState::committed)
     report.file.durability = Durability::durability_unknown;

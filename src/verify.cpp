@@ -8,6 +8,7 @@
 #include "checkpoint_state.hpp"
 #include "io/digest.hpp"
 #include "pieces.hpp"
+#include "record_sums.hpp"
 
 namespace flatbed {
 
@@ -30,6 +31,7 @@ class Verifier {
 
  private:
   [[nodiscard]] std::vector<Run> collect_runs() const;
+  void collect_records();
   Result<void> check_piece(const PieceQueue& queue, const Piece& piece,
                            std::span<std::byte> buffer);
   void list_damage(VerifyReport& report) const;
@@ -40,24 +42,32 @@ class Verifier {
   const Checkpoint& checkpoint_;
   std::vector<std::uint64_t> first_chunk_;  // per tensor, into damaged_
   std::uint64_t chunks_ = 0;
-  std::vector<std::uint8_t> damaged_;  // per chunk 0 or 1; each is written by one thread
+  std::vector<std::uint8_t> damaged_;   // per chunk 0 or 1; each is written by one thread
+  RecordSums sums_;                     // of all records of zips that state sums
+  std::vector<std::uint32_t> records_;  // their numbers in sums_: 0, 1, 2 ...
+  CrcReport crc_;
 };
 
 Result<VerifyReport> Verifier::run(const VerifyOptions& options) {
   PieceQueue queue(collect_runs(), kPieceBytes);
-  PieceRunner runner({options.progress, options.cancel, queue.nbytes()});
+  collect_records();
+  const std::uint64_t nbytes = queue.nbytes() + nbytes_of(sums_, records_);
+  PieceRunner runner({options.progress, options.cancel, nbytes});
   FLATBED_TRY(
       runner.run(queue, options.threads, [&](const Piece& piece, std::span<std::byte> buffer) {
         return check_piece(queue, piece, buffer);
       }));
+  FLATBED_TRY(read_records(sums_, records_, runner, options.threads));
   // What another program wrote meanwhile is no damage.
   for (std::size_t i = 0; i < checkpoint_.files().size(); ++i) {
     FLATBED_TRY(file(i).check_unchanged());
   }
   VerifyReport report;
-  report.bytes_checked = queue.nbytes();
+  report.bytes_checked = nbytes;
   report.chunks_checked = chunks_;
   list_damage(report);
+  sums_.check(crc_);
+  report.crc = std::move(crc_);
   return report;
 }
 
@@ -69,6 +79,20 @@ std::vector<Run> Verifier::collect_runs() const {
   }
   std::ranges::sort(runs, {}, [](const Run& run) { return std::pair(run.file, run.offset); });
   return runs;
+}
+
+void Verifier::collect_records() {
+  for (std::uint32_t i = 0; i < checkpoint_.files().size(); ++i) {
+    const OpenFile& open = CheckpointAccess::opened(checkpoint_, i);
+    if (!open.torch || open.torch->zip.entries.empty()) continue;
+    if (!open.torch->zip.state_crcs()) {
+      crc_.without.push_back(open.info.path);
+      continue;
+    }
+    const auto count = static_cast<std::uint32_t>(open.torch->zip.entries.size());
+    for (std::uint32_t record = 0; record < count; ++record)
+      records_.push_back(sums_.add(open, record));
+  }
 }
 
 Result<void> Verifier::check_piece(const PieceQueue& queue, const Piece& piece,

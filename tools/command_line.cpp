@@ -57,7 +57,8 @@ void add_ls(CLI::App& app, CommandLine::Parsed& parsed) {
 void add_verify(CLI::App& app, CommandLine::Parsed& parsed) {
   VerifyCommandOptions& options = parsed.verify;
   CLI::App* verify = app.add_subcommand(
-      "verify", "Read every byte of each file and check it against the file's seal");
+      "verify",
+      "Read every byte of each file and check it against the file's seal, or a zip's CRCs");
   verify->add_option("FILE", options.paths, "Files to check")->required()->type_name("");
   verify->add_flag("--json", parsed.as_json, "Print one JSON object");
   verify->add_flag("--quiet", options.quiet, "Print only what is not sealed and whole");
@@ -68,11 +69,15 @@ void add_verify(CLI::App& app, CommandLine::Parsed& parsed) {
       "Exit codes: 0 sealed and every byte matches; 1 damaged, broken, or cannot be opened;\n"
       "3 every byte matches but the header was changed after sealing (annotated); 4 no seal that\n"
       "this version can check: unsealed, or sealed by a newer version; 130 interrupted.\n"
-      "Of several files the worst counts: 1, then 4, then 3, then 0.\n\n"
+      "Of several files the worst counts: 1, then 4, then 3, then 0.\n"
+      "Of a PyTorch zip every record is checked against the CRC that the zip states: 1 when one\n"
+      "does not match, else 4, since a CRC is no seal. torch itself ignores CRCs, and can be told\n"
+      "to write none.\n\n"
       "The JSON object has exit_code and files [{path, state, exit_code, error, bytes_checked,\n"
-      "chunks_checked, damaged [{file, tensor, begin, end}], damaged_complete, files [{path, "
-      "seal,\n"
-      "content, seal_note}]}]; state is sealed, annotated, unsealed, newer, damaged or error.");
+      "chunks_checked, damaged [{file, tensor, begin, end}], damaged_complete,\n"
+      "crc {checked, read_in_part, mismatched, mismatches [{file, record, stated, found}],\n"
+      "without [paths]}, files [{path, seal, content, seal_note}]}]; state is sealed, annotated,\n"
+      "unsealed, newer, damaged or error.");
 }
 
 void add_scan(CLI::App& app, CommandLine::Parsed& parsed) {
@@ -181,6 +186,9 @@ void add_convert(CLI::App& app, CommandLine::Parsed& parsed) {
       ->capture_default_str();
   add_convert_choices(*convert, parsed);
   add_convert_to_torch(*convert, parsed);
+  convert->add_flag("--strict-crc", options.strict_crc,
+                    "From a PyTorch zip: fail where a record's bytes do not have the CRC that the "
+                    "zip states, or it states none; otherwise noted");
   convert->add_flag("--sidecar", options.sidecar,
                     "Change no .safetensors file: write its seal beside it, FILE.flatbed.json");
   convert->add_flag("--dry-run", options.dry_run, "Say what would be done, write nothing");
@@ -216,8 +224,8 @@ void add_convert(CLI::App& app, CommandLine::Parsed& parsed) {
       "The JSON object has exit_code, the counts converted, planned, skipped, failed and\n"
       "not_started, and files [{input, output, status, found, chosen, weights [{select,\n"
       "kind, tensors}] (what --select PATH would keep alone), tensors, nbytes, file_nbytes,\n"
-      "content, durable, seconds, notes, error {code, name, message}}]; or, when nothing was\n"
-      "started, exit_code and error.");
+      "content, durable, seconds, notes, crc (as that of verify), error {code, name, message}}];\n"
+      "or, when nothing was started, exit_code and error.");
 }
 
 }  // namespace

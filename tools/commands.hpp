@@ -68,6 +68,7 @@ struct ConvertOptions {
   bool allow_conversion = false;  // these three: of outputs that are PyTorch files
   bool unsafe_objects = false;
   bool keep_device = false;
+  bool strict_crc = false;
   bool sync = true;
   bool force = false;
   bool quiet = false;

@@ -10,6 +10,7 @@
 #include "commands.hpp"
 #include "convert_jobs.hpp"
 #include "convert_one.hpp"
+#include "crc_text.hpp"
 #include "format_text.hpp"
 #include "interrupt.hpp"
 #include "json_out.hpp"
@@ -183,7 +184,9 @@ class ConvertRun {
     json.key("durable").boolean(written && outcome.report.durability == Durability::committed);
     json.key("seconds").real(outcome.seconds).key("notes").begin_array();
     for (const std::string& note : outcome.notes) json.text(note);
-    json.end_array().key("error");
+    json.end_array().key("crc");
+    write_crc_json(outcome.report.crc, json);
+    json.key("error");
     outcome.error ? json.error(*outcome.error) : json.null();
     json.end_object();
   }

@@ -7,6 +7,7 @@
 #include <chrono>
 #include <thread>
 
+#include "crc_text.hpp"
 #include "describe.hpp"
 #include "flatbed/checkpoint.hpp"
 #include "flatbed/convert.hpp"
@@ -96,6 +97,7 @@ SaveOptions save_options(const ConvertOptions& options, const ConvertWatch& watc
   save.sync = options.sync;
   save.dry_run = options.dry_run;
   save.allow_large_header = options.allow_large_header;
+  save.strict_crc = options.strict_crc;
   save.threads = std::max(2U, std::thread::hardware_concurrency()) / std::max(1U, options.jobs);
   save.threads = std::clamp(save.threads, 1U, 8U);
   save.progress = watch.progress;
@@ -158,6 +160,7 @@ Result<void> seal_beside(const ConvertJob& job, const ConvertOptions& options,
 }
 
 void note_report(const ConvertOptions& options, Outcome& outcome) {
+  for (std::string& note : crc_notes(outcome.report.crc)) outcome.notes.push_back(std::move(note));
   if (outcome.report.header_nbytes > kLargeHeader) {
     outcome.notes.push_back(fmt::format("the header takes {}: some readers refuse or are slow",
                                         size_text(outcome.report.header_nbytes)));
@@ -205,6 +208,9 @@ Outcome convert_one(const ConvertJob& job, const ConvertOptions& options, bool s
     outcome.error = about(job.input, std::move(done).error());
     if (outcome.error->code == ErrorCode::expansion_refused) {
       outcome.error->message += "; --allow-expansion permits it";
+    }
+    if (outcome.error->code == ErrorCode::zip_crc_mismatch) {
+      outcome.error->message += "; without --strict-crc it is noted";
     }
     if (outcome.error->code == ErrorCode::weights_only_refused) {
       outcome.error->message +=

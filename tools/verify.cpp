@@ -8,6 +8,7 @@
 #include <optional>
 
 #include "commands.hpp"
+#include "crc_text.hpp"
 #include "flatbed/checkpoint.hpp"
 #include "format_text.hpp"
 #include "interrupt.hpp"
@@ -34,11 +35,15 @@ ExitCode worse(ExitCode a, ExitCode b) {
   return rank(a) < rank(b) ? b : a;
 }
 
+bool is_damaged(const Finding& finding) {
+  return !finding.report.damaged.empty() || finding.report.crc.mismatched != 0;
+}
+
 ExitCode exit_code(const Finding& finding) {
   if (finding.error) {
     return finding.error->code == ErrorCode::cancelled ? ExitCode::interrupted : ExitCode::failure;
   }
-  if (!finding.report.damaged.empty()) return ExitCode::failure;
+  if (is_damaged(finding)) return ExitCode::failure;
   switch (finding.checkpoint->seal()) {
     case SealState::sealed:
       return ExitCode::ok;
@@ -80,7 +85,7 @@ Finding examine(const std::filesystem::path& path, const VerifyCommandOptions& o
 // The state in a word: one of the spec's, "damaged" or "error".
 std::string_view state_text(const Finding& finding) {
   if (finding.error) return "error";
-  if (!finding.report.damaged.empty()) return "damaged";
+  if (is_damaged(finding)) return "damaged";
   return name(finding.checkpoint->seal());
 }
 
@@ -96,14 +101,33 @@ std::string seal_note(const Checkpoint& checkpoint) {
   return "";
 }
 
+// What the CRCs of a zip's records say.
+std::string crc_detail(const CrcReport& crc) {
+  if (crc.mismatched != 0) {
+    return fmt::format("the CRC of {} of {} does not match", number_text(crc.mismatched),
+                       count_text(crc.checked, "record"));
+  }
+  std::string text;
+  if (crc.checked != 0) text = fmt::format("CRC of {} checked", count_text(crc.checked, "record"));
+  if (!crc.without.empty()) {
+    text += fmt::format("{}{} no CRC to check it against", text.empty() ? "" : "; ",
+                        crc.without.size() == 1 ? "the zip states"
+                                                : fmt::format("{} zips state", crc.without.size()));
+  }
+  return text;
+}
+
 std::string detail_text(const Finding& finding) {
   const VerifyReport& report = finding.report;
   if (!report.damaged.empty()) {
     return fmt::format("{}{} of bytes do not match", report.damaged_complete ? "" : "more than ",
                        count_text(report.damaged.size(), "range"));
   }
+  if (report.crc.mismatched != 0) return crc_detail(report.crc);
   const Checkpoint& checkpoint = *finding.checkpoint;
   if (checkpoint.seal() == SealState::unsealed) {
+    const std::string crc = crc_detail(report.crc);
+    if (!crc.empty()) return crc;
     return report.chunks_checked == 0 ? "nothing to check it against"
                                       : "not every file is sealed; " + checked_text(finding);
   }
@@ -130,6 +154,13 @@ void write_text(const Finding& finding, Output& output) {
                              quoted_text(checkpoint.tensors()[range.tensor].name, 200), range.begin,
                              range.end));
   }
+  const CrcReport& crc = finding.report.crc;
+  for (const CrcMismatch& mismatch : crc.mismatches) {
+    output.write(
+        fmt::format("  {}: record {}\n", path_text(mismatch.file), mismatch_text(mismatch)));
+  }
+  if (crc.mismatched > crc.mismatches.size())
+    output.write(fmt::format("  and {} more\n", crc.mismatched - crc.mismatches.size()));
 }
 
 void write_json(const Finding& finding, JsonWriter& json) {
@@ -148,6 +179,8 @@ void write_json(const Finding& finding, JsonWriter& json) {
     json.key("begin").number(range.begin).key("end").number(range.end).end_object();
   }
   json.end_array().key("damaged_complete").boolean(finding.report.damaged_complete);
+  json.key("crc");
+  write_crc_json(finding.report.crc, json);
   json.key("files").begin_array();
   if (finding.checkpoint) {
     for (const FileInfo& file : finding.checkpoint->files()) {

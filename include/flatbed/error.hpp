@@ -112,6 +112,7 @@
   X(111, zip_deflate_malformed, "a deflated zip entry does not inflate to its size")                             \
   X(112, zip_record_missing, "a record that is needed is not in the zip")                                        \
   X(113, zip_prefix_refused, "the zip's records are not in one folder")                                          \
+  X(114, zip_crc_mismatch, "a zip entry's bytes do not have the CRC that the zip states, or it states none")      \
   /* 130-149: pickles */                                                                                         \
   X(130, pickle_truncated, "the pickle ends inside an opcode or before STOP")                                    \
   X(131, pickle_opcode_unknown, "the pickle has an unknown opcode")                                              \

@@ -3,6 +3,7 @@
 
 #include "flatbed/checkpoint.hpp"  // IWYU pragma: export
 #include "flatbed/convert.hpp"     // IWYU pragma: export
+#include "flatbed/crc.hpp"         // IWYU pragma: export
 #include "flatbed/device.hpp"      // IWYU pragma: export
 #include "flatbed/dtype.hpp"       // IWYU pragma: export
 #include "flatbed/error.hpp"       // IWYU pragma: export

@@ -22,6 +22,7 @@
 #include <vector>
 
 #include "flatbed/checkpoint.hpp"
+#include "flatbed/crc.hpp"
 #include "flatbed/dtype.hpp"
 #include "flatbed/result.hpp"
 #include "flatbed/value.hpp"
@@ -62,7 +63,11 @@ struct SaveOptions {
   bool replace = true;   // false: an existing target is file_exists
   bool dry_run = false;  // true: everything is checked, nothing is written
   bool allow_large_header = false;  // above 25,000,000 bytes, which the Hub and others refuse
-  unsigned threads = 2;             // that read and hash; at most 16 are used
+  // A record of a source zip whose bytes have another CRC than it states, or no CRC at all, is
+  // zip_crc_mismatch instead of a finding in the report. Records are then read whole to be checked,
+  // however little of them is wanted. A dry run finds out only whether there are CRCs.
+  bool strict_crc = false;
+  unsigned threads = 2;  // that read and hash; at most 16 are used
   // Called from the calling thread, at most every few MiB.
   std::function<void(const Progress&)> progress = {};
   // Set from anywhere: save() stops, removes what it wrote, says cancelled.
@@ -80,6 +85,10 @@ struct SaveReport {
   std::uint64_t header_nbytes = 0;
   std::string content;  // the seal's content digest; empty when unsealed
   std::string durability_note;
+  // Of the sources that are PyTorch zips: every record of which something was taken, and those of
+  // the structure. A record is summed while it is copied. Where only a part of it is, or in another
+  // order, it is read once more, unless it is large and less than a quarter of it was wanted.
+  CrcReport crc;
 };
 
 // Blocking; may be called from several threads for different targets.

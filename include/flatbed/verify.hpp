@@ -1,5 +1,5 @@
-// verify(): reads every byte of a checkpoint and checks it against its seal. Never maps; memory is
-// bounded.
+// verify(): reads every byte of a checkpoint and checks it against its seal, or against the CRCs
+// that a PyTorch zip states for its records. Never maps; memory is bounded.
 #pragma once
 
 #include <atomic>
@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "flatbed/checkpoint.hpp"
+#include "flatbed/crc.hpp"
 #include "flatbed/result.hpp"
 #include "flatbed/save.hpp"
 
@@ -29,14 +30,16 @@ struct DamagedRange {
 };
 
 struct VerifyReport {
-  std::uint64_t bytes_checked = 0;
+  std::uint64_t bytes_checked = 0;  // against digests or CRCs
   std::uint64_t chunks_checked = 0;
   std::vector<DamagedRange> damaged;  // at most 10,000; in order of tensor and offset
   bool damaged_complete = true;       // false: there are more
+  CrcReport crc;                      // of all records of PyTorch zips
 };
 
-// Checks every chunk that has a digest. Damage is a result, not an error; errors are the system's,
-// file_changed and cancelled. A checkpoint without digests gives an empty report.
+// Checks every chunk that has a digest and every record that has a CRC. Damage is a result, not an
+// error; errors are the system's, file_changed, cancelled, and zip_deflate_malformed for a record
+// that cannot be inflated. A checkpoint without digests and CRCs gives an empty report.
 [[nodiscard]] Result<VerifyReport> verify(const Checkpoint& checkpoint,
                                           const VerifyOptions& options = {});
 

@@ -24,6 +24,7 @@
 #include "base/bytes.hpp"
 #include "base/str_cat.hpp"
 #include "io/large_allocator.hpp"
+#include "pth/crc32.hpp"
 #include "pth/script_modules.hpp"
 #include "pth/torch_objects.hpp"
 #include "pth/unpickler.hpp"
@@ -169,6 +170,15 @@ Result<NodeId> run_pickle(std::span<const std::byte> pickle, std::string_view na
   return root;
 }
 
+// What a pickle that cannot be read may be due to. One that can be read is not summed here: opening
+// would take longer, and verify() does it.
+Error with_damage(const ZipEntry& record, std::span<const std::byte> pickle, Error error) {
+  const std::uint32_t found = crc32_of(pickle);
+  if (found == record.crc || record.crc == 0) return error;
+  error.message += str_cat("; the record is damaged: ", crc_text(found, record.crc));
+  return error;
+}
+
 // The records of the storages, in the folder `inner`. An empty one may be missing.
 Result<void> find_records(const Records& records, std::string_view inner,
                           std::span<const std::uint32_t> named, TorchFile& out) {
@@ -186,6 +196,7 @@ Result<void> find_records(const Records& records, std::string_view inner,
     if (entry->nbytes != storage.nbytes)
       return make_error(ErrorCode::storage_size_mismatch, "record ", quoted(std::string_view(name)),
                         " has ", entry->nbytes, " bytes, the pickle says ", storage.nbytes);
+    storage.record = static_cast<std::uint32_t>(entry - archive.entries().data());
     storage.stored_offset = entry->data_offset;
     storage.stored_nbytes = entry->stored_nbytes;
     storage.deflated = entry->deflated;
@@ -266,7 +277,7 @@ std::span<const std::byte> held_bytes(const TorchFile& file, const TorchTensor& 
 }
 
 Result<TorchFile> read_torch_zip(const File& file) {
-  FLATBED_ASSIGN(const ZipArchive archive, ZipArchive::open(file));
+  FLATBED_ASSIGN(ZipArchive archive, ZipArchive::open(file));
   FLATBED_ASSIGN(const std::string_view folder, find_folder(archive));
   TorchFile out;
   FLATBED_TRY(check_folder(archive, folder, out));
@@ -288,12 +299,14 @@ Result<TorchFile> read_torch_zip(const File& file) {
   out.tree.reserve(std::min(pickle.size(), kMaxReserve) / 12, prefer_huge_pages);
   TorchObjects objects(out, order, archive.entries().size());
   Result<NodeId> root = run_pickle(pickle, "data.pkl", objects);
-  if (!root) return with_context(quoted(record.name), std::move(root).error());
+  if (!root)
+    return with_context(quoted(record.name), with_damage(record, pickle, std::move(root).error()));
   out.tree.set_root(*root);
   if (constants != nullptr) FLATBED_TRY(add_script(records, *constants, objects));
   if (auto done = objects.finish(); !done)
-    return with_context(quoted(record.name), std::move(done).error());
+    return with_context(quoted(record.name), with_damage(record, pickle, std::move(done).error()));
   FLATBED_TRY(find_records(records, "data", objects.tensors().named_storages(), out));
+  out.zip = std::move(archive).release();
   return out;
 }
 

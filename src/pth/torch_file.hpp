@@ -18,10 +18,12 @@
 #include "flatbed/result.hpp"
 #include "flatbed/value.hpp"
 #include "io/file.hpp"
+#include "pth/zip_entry.hpp"
 
 namespace flatbed::pth {
 
 inline constexpr std::uint32_t kNotHeld = 0xFFFFFFFF;
+inline constexpr std::uint32_t kNoRecord = 0xFFFFFFFF;
 
 // One whole storage. Of a zip it is the record data/<key>.
 struct TorchStorage {
@@ -29,7 +31,8 @@ struct TorchStorage {
   std::uint64_t nbytes = 0;         // of the storage, inflated
   std::uint64_t stored_offset = 0;  // of its first stored byte in the file, or in held[held]
   std::uint64_t stored_nbytes = 0;
-  std::uint32_t held = kNotHeld;  // into TorchFile::held: the file has its bytes encoded only
+  std::uint32_t held = kNotHeld;     // into TorchFile::held: the file has its bytes encoded only
+  std::uint32_t record = kNoRecord;  // into TorchFile::zip.entries
   bool deflated = false;
   std::uint32_t swap_unit = 1;  // > 1: big endian, to be reversed in units of this many bytes
 };
@@ -63,6 +66,7 @@ struct TorchFile {
   std::vector<TorchTensor> tensors;
   std::vector<std::uint64_t> dims;
   std::deque<std::string> held;    // contents of long bytes objects; they stay where they are
+  ZipRecords zip;                  // of a zip: all its records
   std::vector<std::string> notes;  // what a user should know, e.g. dropped hooks
 };
 

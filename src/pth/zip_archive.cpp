@@ -134,8 +134,13 @@ Result<void> ZipArchive::parse_directory(std::uint64_t entry_count) {
         directory.subspan(at + zip::kCentralBytes, fields.name_nbytes);
     const std::span<const std::byte> extra =
         directory.subspan(at + zip::kCentralBytes + name.size(), fields.extra_nbytes);
-    ZipEntry entry{as_text(name),        fields.offset, 0,
-                   fields.stored_nbytes, fields.nbytes, fields.method == zip::kDeflated};
+    ZipEntry entry{as_text(name),
+                   fields.offset,
+                   0,
+                   fields.stored_nbytes,
+                   fields.nbytes,
+                   fields.crc,
+                   fields.method == zip::kDeflated};
     FLATBED_TRY(check_name(entry.name));
     if (auto ok = apply_extra(extra, entry); !ok)
       return with_context(str_cat("zip entry ", quoted(entry.name)), std::move(ok).error());

@@ -15,6 +15,7 @@
 #include <cstdint>
 #include <span>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "flatbed/result.hpp"
@@ -40,6 +41,9 @@ class ZipArchive {
   [[nodiscard]] std::uint64_t trailing_nbytes() const noexcept {
     return trailing_nbytes_;
   }  // after the end record
+
+  // The entries, for longer than the archive; it is empty then.
+  [[nodiscard]] ZipRecords release() && { return {std::move(directory_), std::move(entries_)}; }
 
  private:
   ZipArchive() = default;

@@ -1,8 +1,20 @@
 #include "pth/zip_entry.hpp"
 
+#include <algorithm>
+
 #include "base/str_cat.hpp"
 
-namespace flatbed::pth::zip {
+namespace flatbed::pth {
+
+bool ZipRecords::state_crcs() const noexcept {
+  return std::ranges::any_of(entries, [](const ZipEntry& entry) { return entry.crc != 0; });
+}
+
+std::string crc_text(std::uint32_t found, std::uint32_t stated) {
+  return str_cat("the CRC-32 of its bytes is 0x", hex(found), ", the zip states 0x", hex(stated));
+}
+
+namespace zip {
 
 Result<std::optional<std::span<const std::byte>>> find_extra(std::span<const std::byte> extra,
                                                              std::uint16_t id) {
@@ -23,4 +35,6 @@ Result<std::optional<std::span<const std::byte>>> find_extra(std::span<const std
   return found;
 }
 
-}  // namespace flatbed::pth::zip
+}  // namespace zip
+
+}  // namespace flatbed::pth

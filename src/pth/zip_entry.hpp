@@ -21,10 +21,14 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "base/bytes.hpp"
 #include "flatbed/result.hpp"
+#include "io/large_allocator.hpp"
 
 namespace flatbed::pth {
 
@@ -34,8 +38,27 @@ struct ZipEntry {
   std::uint64_t data_offset = 0;
   std::uint64_t stored_nbytes = 0;
   std::uint64_t nbytes = 0;  // inflated; equal to stored_nbytes unless deflated
+  std::uint32_t crc = 0;     // of the inflated bytes, as the central directory says; not checked
   bool deflated = false;
 };
+
+// The entries of an archive, with the memory that their names point into. Move-only.
+struct ZipRecords {
+  ZipRecords() = default;
+  ZipRecords(ByteBuffer bytes, std::vector<ZipEntry> list)
+      : directory(std::move(bytes)), entries(std::move(list)) {}
+  ZipRecords(ZipRecords&&) noexcept = default;
+  ZipRecords& operator=(ZipRecords&&) noexcept = default;
+
+  ByteBuffer directory;
+  std::vector<ZipEntry> entries;  // as in the directory
+
+  // Whether any CRC is stated. torch writes 0 for every record after set_crc32_options(False).
+  [[nodiscard]] bool state_crcs() const noexcept;
+};
+
+// "the CRC-32 of its bytes is 0x<found>, the zip states 0x<stated>"
+[[nodiscard]] std::string crc_text(std::uint32_t found, std::uint32_t stated);
 
 namespace zip {
 

@@ -9,7 +9,7 @@ import zipfile
 
 import inputs
 import writer
-from tool import FAILURE, OK, USAGE, ToolTest
+from tool import FAILURE, OK, ROOT, USAGE, ToolTest
 
 
 class ConvertTest(ToolTest):
@@ -97,6 +97,28 @@ class ConvertTest(ToolTest):
         self.assert_error(result, "expansion_refused", "e.pth", "--allow-expansion")
         self.assertEqual(self.names(), ["e.pth"])
         self.run_tool("convert", "e.pth", "--allow-expansion", "--dry-run")
+
+    def test_a_record_with_another_crc_is_noted_or_refused(self):
+        inputs.write_torch(self.path("t.pth"), {"w": inputs.Tensor([2], [1, 2])})
+        self.run_tool("convert", "--strict-crc", "t.pth", "whole.safetensors")
+        inputs.state_another_crc(self.path("t.pth"), "archive/data/0")
+        text = self.run_tool("convert", "t.pth", "a.safetensors").stdout
+        self.assertRegex(text, r"t\.pth: note: record 'archive/data/0': the CRC-32 of its bytes is 0x")
+        report = self.run_json("convert", "t.pth", "--force", "b.pth")["files"][0]
+        self.assertEqual([row["record"] for row in report["crc"]["mismatches"]], ["archive/data/0"])
+        self.assertEqual((report["crc"]["checked"], len(report["notes"])), (4, 1))
+        for out in ("c.safetensors", "c.pth"):
+            result = self.run_tool("convert", "--strict-crc", "t.pth", out, expect=FAILURE)
+            self.assert_error(result, "zip_crc_mismatch", "t.pth", "archive/data/0", "--strict-crc")
+        self.assertEqual(self.names(), ["a.safetensors", "b.pth", "t.pth", "whole.safetensors"])
+
+    def test_a_zip_without_crcs_is_noted_or_refused(self):
+        source = ROOT / "tests/fixtures/torch2/without_crc.pth"
+        text = self.run_tool("convert", source, "a.safetensors").stdout
+        self.assertIn("note: without_crc.pth: the zip states no CRC for its records", text)
+        result = self.run_tool("convert", "--strict-crc", source, "b.safetensors", expect=FAILURE)
+        self.assert_error(result, "zip_crc_mismatch", "without_crc.pth", "states no CRC")
+        self.assertEqual(self.names(), ["a.safetensors"])
 
     def test_a_torch_file_is_written_for_out_that_ends_in_pth(self):
         text = self.run_tool("convert", self.plain(), "b.pth").stdout

@@ -64,9 +64,36 @@ class VerifyTest(ToolTest):
         text = self.run_tool("verify", self.unsealed(), expect=UNSEALED).stdout
         self.assertIn(": unsealed: nothing to check it against\n", text)
 
-    def test_a_pytorch_file_is_unsealed(self):
+    def zipped(self, *records):
+        """A PyTorch file of four records, of which some have another CRC than the zip states."""
         inputs.write_torch(self.path("a.pth"), {"w": inputs.Tensor([1], [1])})
-        self.run_tool("verify", "a.pth", expect=UNSEALED)
+        for record in records:
+            inputs.state_another_crc(self.path("a.pth"), record)
+        return "a.pth"
+
+    def test_a_pytorch_file_is_unsealed_and_its_crcs_are_checked(self):
+        text = self.run_tool("verify", self.zipped(), expect=UNSEALED).stdout
+        self.assertEqual(text, "a.pth: unsealed: CRC of 4 records checked\n")
+
+    def test_a_record_with_another_crc_is_named_and_exits_with_1(self):
+        text = self.run_tool("verify", self.zipped("archive/data/0", "archive/data.pkl"), expect=FAILURE).stdout
+        first, pickle, data = text.splitlines()
+        self.assertEqual(first, "a.pth: damaged: the CRC of 2 of 4 records does not match")
+        one = r"the CRC-32 of its bytes is 0x[0-9a-f]{8}, the zip states 0x[0-9a-f]{8}\Z"
+        self.assertRegex(pickle, r"\A  a\.pth: record 'archive/data\.pkl': " + one)
+        self.assertRegex(data, r"\A  a\.pth: record 'archive/data/0': " + one)
+        report = self.run_json("verify", "a.pth", expect=FAILURE)["files"][0]
+        self.assertEqual((report["state"], report["crc"]["checked"], report["crc"]["mismatched"]), ("damaged", 4, 2))
+        row = report["crc"]["mismatches"][1]
+        self.assertEqual((row["file"], row["record"]), ("a.pth", "archive/data/0"))
+        self.assertEqual(int(row["stated"], 16), int(row["found"], 16) ^ 1)
+
+    def test_a_zip_without_crcs_is_only_unsealed(self):
+        path = ROOT / "tests/fixtures/torch2/without_crc.pth"
+        text = self.run_tool("verify", path, expect=UNSEALED).stdout
+        self.assertIn(": unsealed: the zip states no CRC to check it against\n", text)
+        crc = self.run_json("verify", path, expect=UNSEALED)["files"][0]["crc"]
+        self.assertEqual((crc["checked"], crc["mismatched"], crc["without"]), (0, 0, [str(path)]))
 
     def test_a_newer_seal_is_named_and_exits_with_4(self):
         manifest = json.loads((ROOT / "spec/vectors/manifest.json").read_text())

@@ -29,6 +29,7 @@ struct ZipItem {
   std::uint16_t flags = 0x0808;
   std::uint16_t method = 0;
   std::optional<std::uint64_t> nbytes = {};  // when inflated
+  std::optional<std::uint32_t> crc = {};     // when inflated
   ZipHeader local = {}, central = {};
   bool zeros = true;   // local crc and sizes 0, with a descriptor after the data
   bool padded = true;  // data at a multiple of 64
@@ -63,15 +64,23 @@ inline std::string deflated(const std::string& data) {
   return out;
 }
 
+inline std::uint32_t crc_of(const std::string& data) {
+  return static_cast<std::uint32_t>(
+      crc32(0, reinterpret_cast<const Bytef*>(data.data()), static_cast<uInt>(data.size())));
+}
+
 inline ZipItem deflated_item(const std::string& name, const std::string& data) {
-  return {.name = name, .data = deflated(data), .method = 8, .nbytes = data.size()};
+  return {.name = name,
+          .data = deflated(data),
+          .method = 8,
+          .nbytes = data.size(),
+          .crc = crc_of(data)};
 }
 
 namespace zip_internal {
 
-inline std::uint32_t crc_of(const std::string& data) {
-  return static_cast<std::uint32_t>(
-      crc32(0, reinterpret_cast<const Bytef*>(data.data()), static_cast<uInt>(data.size())));
+inline std::uint32_t crc_of(const ZipItem& item) {
+  return item.crc ? *item.crc : test::crc_of(item.data);
 }
 
 inline std::string local_header(const ZipItem& item, std::size_t at) {
@@ -87,7 +96,7 @@ inline std::string local_header(const ZipItem& item, std::size_t at) {
   return le(item.local.signature.value_or(0x04034B50), 4) + le(0, 2) +
          le(item.local.flags.value_or(item.flags), 2) +
          le(item.local.method.value_or(item.method), 2) + le(0, 4) +
-         le(item.local.crc.value_or(zeros ? 0 : crc_of(item.data)), 4) +
+         le(item.local.crc.value_or(zeros ? 0 : crc_of(item)), 4) +
          le(item.local.stored_nbytes.value_or(zeros ? 0
                                                     : static_cast<std::uint32_t>(item.data.size())),
             4) +
@@ -101,7 +110,7 @@ inline std::string central_header(const ZipItem& item, std::size_t offset) {
   return le(item.central.signature.value_or(0x02014B50), 4) + le(0, 4) +
          le(item.central.flags.value_or(item.flags), 2) +
          le(item.central.method.value_or(item.method), 2) + le(0, 4) +
-         le(item.central.crc.value_or(crc_of(item.data)), 4) +
+         le(item.central.crc.value_or(crc_of(item)), 4) +
          le(item.central.stored_nbytes.value_or(static_cast<std::uint32_t>(item.data.size())), 4) +
          le(item.central.nbytes.value_or(static_cast<std::uint32_t>(nbytes)), 4) +
          le(name.size(), 2) + le(item.central.extra.size(), 2) + le(0, 2) +
@@ -122,7 +131,7 @@ inline std::string build_zip(const std::vector<ZipItem>& items, const ZipEnding&
     }
     file += zip_internal::local_header(item, file.size()) + item.data;
     if (item.zeros)
-      file += le(0x08074B50, 4) + le(zip_internal::crc_of(item.data), 4) + le(item.data.size(), 4) +
+      file += le(0x08074B50, 4) + le(zip_internal::crc_of(item), 4) + le(item.data.size(), 4) +
               le(item.nbytes.value_or(item.data.size()), 4);
   }
   const std::uint64_t directory_offset = file.size();

@@ -1,0 +1,58 @@
+#include "crc_text.hpp"
+
+#include <fmt/format.h>
+
+#include "format_text.hpp"
+
+namespace flatbed::tool {
+
+namespace {
+
+constexpr std::size_t kMaxMismatchNotes = 8;
+constexpr std::size_t kMaxNameColumns = 200;
+
+}  // namespace
+
+std::string mismatch_text(const CrcMismatch& mismatch) {
+  return fmt::format("{}: the CRC-32 of its bytes is 0x{:08x}, the zip states 0x{:08x}",
+                     quoted_text(mismatch.record, kMaxNameColumns), mismatch.found,
+                     mismatch.stated);
+}
+
+std::vector<std::string> crc_notes(const CrcReport& report) {
+  std::vector<std::string> notes;
+  for (const CrcMismatch& mismatch : report.mismatches) {
+    if (notes.size() == kMaxMismatchNotes) break;
+    notes.push_back("record " + mismatch_text(mismatch));
+  }
+  if (report.mismatched > notes.size()) {
+    notes.push_back(fmt::format("{} more have another CRC than the zip states",
+                                count_text(report.mismatched - notes.size(), "record")));
+  }
+  if (report.read_in_part != 0) {
+    notes.push_back(fmt::format("only a small part of {} was needed: the CRC was not checked",
+                                count_text(report.read_in_part, "large record")));
+  }
+  for (const std::filesystem::path& path : report.without) {
+    notes.push_back(fmt::format("{}: the zip states no CRC for its records, to check them against",
+                                path_text(path.filename())));
+  }
+  return notes;
+}
+
+void write_crc_json(const CrcReport& report, JsonWriter& json) {
+  json.begin_object().key("checked").number(report.checked);
+  json.key("read_in_part").number(report.read_in_part).key("mismatched").number(report.mismatched);
+  json.key("mismatches").begin_array();
+  for (const CrcMismatch& mismatch : report.mismatches) {
+    json.begin_object().key("file").text(mismatch.file.native());
+    json.key("record").text(mismatch.record);
+    json.key("stated").text(fmt::format("{:08x}", mismatch.stated));
+    json.key("found").text(fmt::format("{:08x}", mismatch.found)).end_object();
+  }
+  json.end_array().key("without").begin_array();
+  for (const std::filesystem::path& path : report.without) json.text(path.native());
+  json.end_array().end_object();
+}
+
+}  // namespace flatbed::tool
