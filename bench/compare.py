@@ -5,7 +5,7 @@ whether the project's targets are met. bench/README.md has the method.
 Usage: compare.py [--build DIR] [--dir DIR] [--python COMMAND] [--rounds N] [--output FILE]
                   [SECTION...]
 
-Needs a build with FLATBED_BENCH=ON and FLATBED_TOOLS=ON, 5 GB of disk and an idle machine.
+Needs a build with FLATBED_BENCH=ON and FLATBED_TOOLS=ON, 8 GB of disk and an idle machine.
 Standard library only; torch and safetensors are compared with where COMMAND has them.
 """
 
@@ -133,9 +133,9 @@ def compare_pth(bench):
             columns["torch.load ms"], columns["flatbed open ms"]), 20, at_least=True)
 
 
-def copy_contenders(bench, name):
+def copy_contenders(bench, name, out_name):
     """cp and sync, and flatbed convert. Each writes where nothing is, on a disk with nothing to do."""
-    source, out = bench.path(name), bench.path("out.safetensors")
+    source, out = bench.path(name), bench.path(out_name)
 
     def prepare():
         if os.path.exists(out):
@@ -161,14 +161,15 @@ def copy_contenders(bench, name):
     return contenders
 
 
-def compare_convert(bench, name, what, limit, peak_mib):
+def compare_convert(bench, name, what, limit, peak_mib, out_name="out.safetensors"):
     report = bench.report
     bench.make_inputs(name)
-    results = measure.interleave(bench.rounds, copy_contenders(bench, name))
+    results = measure.interleave(bench.rounds, copy_contenders(bench, name, out_name))
     convert, copy = measure.column(results["flatbed"], "seconds"), measure.column(results["cp"], "seconds")
     columns = {"convert s": convert, "cp+sync s": copy, "ratio": [a / b for a, b in zip(convert, copy)],
                "convert peak MiB": measure.column(results["flatbed"], "peak")}
-    title = f"{what}, sealed, durable ({os.path.getsize(bench.path(name)):,} bytes)"
+    sealed = "sealed, " if out_name.endswith(".safetensors") else ""
+    title = f"{what}, {sealed}durable ({os.path.getsize(bench.path(name)):,} bytes)"
     if "torch" in results:
         title += "; torch.load and save_file, not synced"
         columns["torch s"] = measure.column(results["torch"], "seconds")
@@ -178,10 +179,24 @@ def compare_convert(bench, name, what, limit, peak_mib):
     report.row(f"{what}, peak memory", max(columns["convert peak MiB"]), "MiB", peak_mib)
 
 
+def model_peak_mib():
+    """64 MiB, and 1 KiB for each tensor."""
+    return 64 + sum(1 for _ in inputs.model_tensors()) / 1024
+
+
 def compare_model(bench):
     """Converting a 1.1 GiB model: cp and sync, torch.load and save_file."""
-    tensors = sum(1 for _ in inputs.model_tensors())
-    compare_convert(bench, "model.pth", "convert 1.1 GiB", 1.0, 64 + tensors / 1024)
+    compare_convert(bench, "model.pth", "convert 1.1 GiB", 1.0, model_peak_mib())
+
+
+def compare_legacy(bench):
+    """The same from the layout before torch 1.6: cp and sync."""
+    compare_convert(bench, "legacy.pth", "convert a legacy 1.1 GiB", 1.0, model_peak_mib())
+
+
+def compare_back(bench):
+    """The same model from .safetensors to .pth: cp and sync."""
+    compare_convert(bench, "model.safetensors", "convert 1.1 GiB to .pth", 1.0, model_peak_mib(), "out.pth")
 
 
 def compare_transposed(bench):
@@ -231,6 +246,7 @@ def compare_sparse(bench):
 
 
 SECTIONS = {"header": compare_header, "pth": compare_pth, "convert": compare_model,
+            "convert_legacy": compare_legacy, "convert_back": compare_back,
             "transposed": compare_transposed, "verify": compare_verify, "sparse": compare_sparse,
             **compare_torch.SECTIONS, **compare_load.SECTIONS, **compare_peers.SECTIONS}
 
@@ -282,8 +298,9 @@ def main():
     finally:
         if not options.dir:
             shutil.rmtree(folder)
-        elif os.path.exists(os.path.join(folder, "out.safetensors")):
-            os.remove(os.path.join(folder, "out.safetensors"))
+        for name in ("out.safetensors", "out.pth"):
+            if os.path.exists(os.path.join(folder, name)):
+                os.remove(os.path.join(folder, name))
     if options.output:
         os.makedirs(os.path.dirname(os.path.abspath(options.output)), exist_ok=True)
         with open(options.output, "w", encoding="utf-8") as file:

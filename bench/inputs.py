@@ -10,6 +10,7 @@ compare.py has torch write them where there is one.
 
 import json
 import os
+import pickle
 import struct
 import sys
 import zipfile
@@ -72,9 +73,9 @@ def many_tensors(count=20000):
 
 # ---- .safetensors ------------------------------------------------------------------------------
 
-def write_header(path, entries, dtype="F32"):
-    """A .safetensors file as the reference writes it, its data a hole: `entries` are (name, shape)
-    of tensors of one dtype."""
+def write_header(path, entries, dtype="F32", filled=False):
+    """A .safetensors file as the reference writes it, its data a hole unless `filled`: `entries` are
+    (name, shape) of tensors of one dtype."""
     header = {}
     end = 0
     for name, shape in entries:
@@ -88,7 +89,14 @@ def write_header(path, entries, dtype="F32"):
     text += b" " * (-len(text) % 8)
     with open(path, "wb") as file:
         file.write(struct.pack("<Q", len(text)) + text)
+        if filled:
+            file.writelines(random_chunks(end))
         file.truncate(8 + len(text) + end)
+
+
+def write_model(path):
+    """The model of model.pth."""
+    write_header(path, ((tensor.name, tensor.shape) for tensor in model_tensors()), filled=True)
 
 
 def write_large_header(path):
@@ -136,10 +144,10 @@ def pickle_integers(numbers):
     return b"(" + b"".join(b"J" + struct.pack("<i", number) for number in numbers) + b"t"
 
 
-def pickle_tensor(tensor, key):
+def pickle_tensor(tensor, key, legacy=False):
     """The call of torch._utils._rebuild_tensor_v2 that torch.save records, without its memo."""
     storage = (b"(" + pickle_text("storage") + b"ctorch\nFloatStorage\n" + pickle_text(str(key))
-               + pickle_text("cpu") + b"J" + struct.pack("<i", tensor.count()) + b"tQ")
+               + pickle_text("cpu") + b"J" + struct.pack("<i", tensor.count()) + b"N" * legacy + b"tQ")
     return (b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage + b"K\x00" + pickle_integers(tensor.shape)
             + pickle_integers(tensor.strides()) + b"\x89ccollections\nOrderedDict\n)RtR")
 
@@ -177,6 +185,22 @@ def write_pth(path, tensors):
         write_entry(archive, "version", [b"3\n"], 2)
 
 
+def write_legacy(path, tensors):
+    """What torch.save wrote before 1.6: four pickles, the keys, then each storage after its length."""
+    tensors = list(tensors)
+    machine = {"protocol_version": 1001, "little_endian": True, "type_sizes": {"short": 2, "int": 4, "long": 4}}
+    with open(path, "wb") as file:
+        for value in (0x1950A86A20F9469CFC6C, 1001, machine):
+            file.write(pickle.dumps(value, 2))
+        file.write(b"\x80\x02}(")
+        for key, tensor in enumerate(tensors):
+            file.write(pickle_text(tensor.name) + pickle_tensor(tensor, key, legacy=True))
+        file.write(b"u." + pickle.dumps([str(key) for key in range(len(tensors))], 2))
+        for tensor in tensors:
+            file.write(struct.pack("<q", tensor.count()))
+            file.writelines(random_chunks(4 * tensor.count()))
+
+
 # ---- all ---------------------------------------------------------------------------------------
 
 PTH_INPUTS = {
@@ -193,6 +217,8 @@ INPUTS = {
     "large_header.safetensors": write_large_header,
     "llama.safetensors": write_llama,
     "experts.safetensors": write_experts,
+    "model.safetensors": write_model,
+    "legacy.pth": lambda path: write_legacy(path, model_tensors()),
     "sparse_100_gib.safetensors": lambda path: write_sparse(path, 1 << 30),
     "sparse_100_mib.safetensors": lambda path: write_sparse(path, 1 << 20),
     **{name: lambda path, tensors=tensors: write_pth(path, tensors())
