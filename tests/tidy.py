@@ -45,6 +45,7 @@ GUARDED_HEADERS = [
     (r"simdjson\.h", r"src/base/json\.cpp|tests/|bench/"),
     (r"xxhash\.h", r"src/io/digest\.cpp|tools/load_digest\.cpp|tests/|bench/"),
     (r"zlib\.h", r"src/pth/(inflate|crc32)\.cpp|tests/"),
+    (r"libdeflate\.h", r"src/pth/crc32\.cpp|tests/"),
     (r"(CLI|fmt)/", r"tools/"),
     (r"cuda", r"cuda/|tests/cuda/|tests/support/(fake_cuda|load_)"),
     (r"pthread\.h", r"src/io/|cuda/own_thread\.cpp|tools/|tests/|bench/"),
