@@ -88,6 +88,20 @@ class VerifyTest(ToolTest):
         self.assertEqual((row["file"], row["record"]), ("a.pth", "archive/data/0"))
         self.assertEqual(int(row["stated"], 16), int(row["found"], 16) ^ 1)
 
+    def test_of_a_set_each_shard_is_checked(self):
+        shards = ["pytorch_model-1.bin", "pytorch_model-2.bin"]
+        for i, shard in enumerate(shards):
+            inputs.write_torch(self.path(shard), {f"w{i}": inputs.Tensor([1], [i])})
+            inputs.state_another_crc(self.path(shard), "archive/data/0")
+        index = {"weight_map": {f"w{i}": shard for i, shard in enumerate(shards)}}
+        self.path("pytorch_model.bin.index.json").write_text(json.dumps(index))
+        crc = self.run_json("verify", "pytorch_model.bin.index.json", expect=FAILURE)["files"][0]["crc"]
+        self.assertEqual(crc["checked"], 8)
+        self.assertEqual([os.path.basename(row["file"]) for row in crc["mismatches"]], shards)
+        report = self.run_json("convert", "pytorch_model.bin.index.json", "--include", "w1", "out.safetensors")
+        crc = report["files"][0]["crc"]
+        self.assertEqual([os.path.basename(row["file"]) for row in crc["mismatches"]], shards[1:])
+
     def test_a_zip_without_crcs_is_only_unsealed(self):
         path = ROOT / "tests/fixtures/torch2/without_crc.pth"
         text = self.run_tool("verify", path, expect=UNSEALED).stdout
