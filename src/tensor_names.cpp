@@ -85,10 +85,35 @@ std::string decimal(std::string_view hex) {
   return digits;
 }
 
-// Nearly all tensors have none: they need not be opened to see that.
+// Nearly all tensors, and many containers, have none: they need not be opened to see that.
 bool may_have_children(Value value) {
-  if (value.kind() != Kind::tensor) return true;
-  return value.attributes().quantizer != kNoNode || value.attributes().state != kNoNode;
+  switch (value.kind()) {
+    case Kind::tensor:
+      return value.attributes().quantizer != kNoNode || value.attributes().state != kNoNode;
+    case Kind::object:
+      // A module has a dozen OrderedDicts of hooks, which are empty.
+      return value.callable().kind() != Kind::global || value.arguments().size() != 0 ||
+             value.size() != 0 || value.appended_size() != 0 || value.state();
+    default:
+      return value.size() != 0;
+  }
+}
+
+// Whether a value is a tensor or a container with something in it.
+bool may_hold_tensors(Value value) {
+  switch (value.kind()) {
+    case Kind::tensor:
+    case Kind::array:
+    case Kind::bytes:
+      return true;
+    case Kind::list:
+    case Kind::tuple:
+    case Kind::dict:
+    case Kind::object:
+      return may_have_children(value);
+    default:
+      return false;
+  }
 }
 
 // The dicts of a module, whose keys in its attributes add nothing to a path (spec N5).
@@ -107,14 +132,14 @@ class Walker {
     while (!open_.empty()) {
       Open& open = open_.back();
       const std::optional<Child> child = next_child(open);
+      if (++edges_ > kMaxEdges) {
+        return make_error(ErrorCode::limit_exceeded, "the structure has more than ", kMaxEdges,
+                          " entries");
+      }
       if (!child) {
         if (open.has_component) path_.pop_back();
         open_.pop_back();
         continue;
-      }
-      if (++edges_ > kMaxEdges) {
-        return make_error(ErrorCode::limit_exceeded, "the structure has more than ", kMaxEdges,
-                          " entries");
       }
       FLATBED_TRY(open.what == What::state ? visit_state(child->value, child->component)
                                            : visit(child->value, child->component));
@@ -134,16 +159,35 @@ class Walker {
     std::size_t next = 0;  // its child that is walked next
   };
 
-  std::optional<Child> next_child(Open& open) const {
+  // The next child that can hold a tensor. Most hold none, so that they are passed over here.
+  std::optional<Child> next_child(Open& open) {
     const Value value = tree_.value(open.node);
-    const std::size_t i = open.next++;
-    if (open.what == What::state)
+    if (open.what == What::state) {
+      const std::size_t i = open.next++;
       return i < value.size() ? std::optional(paired(value, i * 2 + 1)) : std::nullopt;
-    std::optional<Child> child = child_of(tree_, value, i);
-    if (child && attributes_[open.node] && child->component.kind == Component::Kind::key &&
-        is_module_part(tree_.value(child->component.key)))
-      child->component = {};
-    return child;
+    }
+    if (value.kind() == Kind::dict) return next_in_dict(open, value);
+    for (;;) {
+      std::optional<Child> child = child_of(tree_, value, open.next++);
+      if (!child || may_hold_tensors(child->value)) return child;
+      ++edges_;
+    }
+  }
+
+  std::optional<Child> next_in_dict(Open& open, Value dict) {
+    for (const std::size_t size = dict.size() * 2; open.next < size;) {
+      const std::size_t i = open.next++;
+      const Value value = i % 2 == 0 ? dict.key(i / 2) : dict.item(i / 2);
+      if (!may_hold_tensors(value)) {
+        ++edges_;
+        continue;
+      }
+      Child child = paired(dict, i);
+      if (i % 2 == 1 && attributes_[open.node] && is_module_part(dict.key(i / 2)))
+        child.component = {};
+      return child;
+    }
+    return std::nullopt;
   }
 
   void push(NodeId node, What what, const Component& component) {

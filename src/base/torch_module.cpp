@@ -265,8 +265,17 @@ std::optional<TorchModule> TorchModule::of(Value value) {
   if (value.kind() != Kind::object || is_mapping(value)) return std::nullopt;
   const std::optional<Value> attributes = attributes_of(value);
   if (!attributes) return std::nullopt;
-  const std::array parts{find_key(*attributes, "_parameters"), find_key(*attributes, "_buffers"),
-                         find_key(*attributes, "_modules")};
+  constexpr std::array<std::string_view, 3> kParts{"_parameters", "_buffers", "_modules"};
+  std::array<std::optional<Value>, 3> parts;
+  const std::size_t count = std::min(attributes->size(), kMaxScanned);
+  for (std::size_t i = 0, found = 0; i < count && found < parts.size(); ++i) {
+    const Value key = attributes->key(i);
+    if (key.kind() != Kind::string || !key.text().starts_with('_')) continue;
+    const auto part = std::ranges::find(kParts, key.text());
+    if (part == kParts.end()) continue;
+    parts[static_cast<std::size_t>(part - kParts.begin())] = attributes->item(i);
+    ++found;
+  }
   for (const std::optional<Value>& part : parts) {
     if (!part || !is_mapping(*part)) return std::nullopt;
   }

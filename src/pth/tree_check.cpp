@@ -107,13 +107,20 @@ Result<void> check_many_keys(Value dict) {
   return {};
 }
 
+// A call of a global without anything more: a module has a dozen of OrderedDict().
+bool is_bare_call(Value value) {
+  return value.kind() == Kind::object && value.callable().kind() == Kind::global &&
+         value.size() == 0 && value.arguments().size() == 0 && value.appended_size() == 0 &&
+         !value.state();
+}
+
 // The nodes still to visit, and those that were.
 class Walk {
  public:
   explicit Walk(const ValueTree& tree) : tree_(tree), seen_(tree.size()) {}
 
   void add(Value value) {
-    if (value.id() == kNoNode || seen_[value.id()]) return;
+    if (value.id() == kNoNode || seen_[value.id()] || is_bare_call(value)) return;
     seen_[value.id()] = true;
     pending_.push_back(value.id());
   }
