@@ -11,6 +11,7 @@
 #include "pth/pickle_output.hpp"
 #include "pth/python_names.hpp"
 #include "support/expect_error.hpp"
+#include "support/module_builder.hpp"
 #include "support/pickle_asm.hpp"
 
 namespace flatbed::pth {
@@ -365,6 +366,41 @@ TEST(PickleWriter, ConvertsObjectsThatWeightsOnlyRefuses) {
   const NodeId mine = r.call("mine", "Dict", {});
   tree.set_item(mine, tree.add_integer(1), tree.add_integer(2));
   r.expect(mine, "}K\1K\2s", "mine.Dict became dict");
+}
+
+// A whole module is written as the OrderedDict that its state_dict() gives, also where it is
+// referred to again.
+TEST(PickleWriter, ConvertsModulesToTheirStateDicts) {
+  Pickled model;
+  const std::uint32_t number = model.add_stored(Dtype::f32, {2});
+  TensorAttributes parameter;
+  parameter.parameter = parameter.requires_grad = true;
+  const NodeId weight = model.tree.add_tensor(number, parameter);
+  const NodeId module = test::module(
+      model.tree, {.parameters = {{"w", weight}}, .after = {{"flat", model.tuple({weight})}}});
+  const NodeId root = test::named_dict(model.tree, {{"a", module}, {"b", module}});
+  EXPECT_ERROR(model.write(root), weights_only_refused);
+  EXPECT_NE(model.body(root).find("at 'a': whole model m.Net"), string::npos);
+  model.unsafe = UnsafeObjects::convert;
+  Pickled plain;
+  plain.add_stored(Dtype::f32, {2});
+  const NodeId dict = test::named_ordered(plain.tree, {{"w", plain.tree.add_tensor(0, {})}});
+  EXPECT_EQ(model.body(root), plain.body(test::named_dict(plain.tree, {{"a", dict}, {"b", dict}})));
+  EXPECT_EQ(model.write(root)->conversions,
+            std::vector<string>{"whole model m.Net became its state dict: at 'a'"});
+  EXPECT_TRUE(model.tree.value(module).state());  // the caller's tree is as it was
+}
+
+TEST(PickleWriter, RefusesAModuleThatContainsItself) {
+  Pickled model;
+  model.unsafe = UnsafeObjects::convert;
+  const NodeId children = model.tree.add_dict();
+  const NodeId attributes = test::named_dict(model.tree, {{"_parameters", model.tree.add_dict()},
+                                                          {"_buffers", model.tree.add_dict()},
+                                                          {"_modules", children}});
+  const NodeId module = test::instance(model.tree, "Net", attributes);
+  model.tree.set_item(children, model.tree.add_string("me"), module);
+  EXPECT_ERROR(model.write(module), tree_not_representable);
 }
 
 TEST(PickleWriter, WritesStoragesAsPersistentIds) {
