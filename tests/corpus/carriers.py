@@ -25,8 +25,8 @@ class Carried:
     def __init__(self, corpus):
         self.corpus = corpus
 
-    def twin(self, name, pickle, carrier, tensors=None):
-        return self.corpus.twin(f"{name}@{carrier}", CARRIERS[carrier](pickle), tensors)
+    def twin(self, name, pickle, carrier, tensors=None, tree=None):
+        return self.corpus.twin(f"{name}@{carrier}", CARRIERS[carrier](pickle), tensors, tree)
 
     def bad(self, name, pickle, good, error, carriers=("zip", "legacy"), good_tensors=None):
         """`error`: the code and what the message says. `good`: the pickle of the twin."""

@@ -147,6 +147,7 @@ def views(files):
                        "dict": {}}.items():
         bad(word, "persistent_id_malformed", shape, view)
     for number, parts in enumerate(((None, 2, 4), (9, 2, 4), ("", 2, 4), ("9", -1, 4), ("9", None, 4), ("9", 2.0, 4),
+                                    (asm.Bytes(b"9"), 2, 4),
                                     ("9", 2, -1), ("9", 2, None), ("9", 2, "4"), ("9", True, 4), ("9", 2**63, 4))):
         bad(f"part-{number}", "persistent_id_malformed", "persistent id: ", parts)
     outside = {"by-one": ("9", 3, 4), "begins-behind": ("9", 7, 0), "offset-most": ("9", 2**63 - 1, 1),
@@ -156,6 +157,11 @@ def views(files):
         bad(word, "tensor_out_of_storage", "leaves storage '0', which has 6", view)
     for word, sizes_of in {"5": (5,), "4-by-2": (4, 2)}.items():
         bad(f"tensor-of-{word}", "tensor_out_of_storage", "which has 4", good, tensor_sizes=sizes_of)
+    untyped = streams.storage("UntypedStorage", count=24, view=("9", 1, 8), module="torch.storage")
+    code = asm.call(asm.name("torch._utils", "_rebuild_tensor_v3"), untyped, 0, (2,), (1,), False, asm.ORDERED_DICT,
+                    asm.name("torch", "int32"))
+    files.bad("view-of-bytes-misaligned", "rebuild_malformed", "a tensor of torch.int32 in a view at byte 1",
+              pickle={"w": code}, twin=twin, stored=streams.contents(24, FLOATS))
     two = {"a": asm.tensor(streams.storage(view=good), 0, (2,), (1,)),
            "b": asm.tensor(streams.storage(view=("9", 0, 4)), 0, (2,), (1,))}
     files.bad("view-key-twice", "storage_conflict", "9", pickle=two, twin=twin)
@@ -179,7 +185,16 @@ def modules(files):
                   pickle={"m": asm.code(items) + b"Q"})
 
 
+def distributed(files):
+    """The metadata of a distributed checkpoint hold no tensors: refused by name."""
+    kind = asm.name("torch.distributed.checkpoint.metadata", "Metadata")
+    for word, code in (("call", asm.call(kind)), ("new", kind + b")\x81"),
+                       ("state", asm.build(kind + b")\x81", {"state_dict_metadata": {}}))):
+        files.corpus.hostile(f"P20/distributed-{word}", asm.pickled(code), "unsupported_layout",
+                             "a distributed checkpoint or a part of one", twin=files.twin)
+
+
 def add(corpus):
     files = Streams(corpus)
-    for part in (heads, magics, key_lists, sizes, views, modules):
+    for part in (heads, magics, key_lists, sizes, views, modules, distributed):
         part(files)

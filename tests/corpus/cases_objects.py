@@ -91,11 +91,90 @@ def inert_arrays(carried):
              "fields": dtype(state=(3, "<", None, ("a",), {"a": 1}, -1, -1, 0)), "state-7": dtype(state=(3, "<", None,
                                                                                                          None, None,
                                                                                                          -1, -1)),
-             "state-none": dtype(state=b"N"), "itemsize": dtype(size=8), "no-state": asm.call(asm.name("numpy",
+             "state-none": dtype(state=b"N"), 
+             "empty-digits": dtype("f"), "not-digits": dtype("fx"), "digits-and-more": dtype("f4x"),
+             "none": asm.code(None),
+             "int": asm.code(4), "state-list": dtype(state=[3, "<", None, None, None, -1, -1, 0]),
+             "state-10": dtype(more=({}, None)), "size-none": dtype(size=None), "metadata": dtype(more=(({},
+                                                                                                         ("s", 1)),)),
+             "other-class": asm.build(asm.call(asm.name("numpy", "dtypes"), "f4", False, True),
+                                      (3, "<", None, None, None, -1, -1, 0)),
+             "no-arguments": asm.build(asm.call(asm.name("numpy", "dtype")), (3, "<", None, None, None, -1, -1, 0)),
+             "argument-int": asm.build(asm.call(asm.name("numpy", "dtype"), 4), (3, "<", None, None, None, -1, -1, 0)),
+             "itemsize": dtype(size=8), "no-state": asm.call(asm.name("numpy",
                                                                                                        "dtype"), "f4")}
     for word, kind in kinds.items():
         for name, make in (("frombuffer", from_buffer), ("reconstruct", reconstructed)):
             carried.twin(f"P15/numpy-{name}-type-{word}", asm.pickled({"w": make(kind=kind)}, 3), "zip", {})
+
+
+def dates(carried):
+    """Units of dates that are none."""
+    def date(unit):
+        return dtype("M8", more=(unit,))
+    good = ({}, (asm.Bytes(b"s"), 1, 1, 1))
+    rows = {"none-of-2": (good[0],), "list": list(good), "of-3": (*good, None), "head": (1, good[1]),
+            "parts-none": ({}, None),
+            "parts-list": ({}, [asm.Bytes(b"s"), 1, 1, 1]), "parts-of-1": ({}, (asm.Bytes(b"s"),)),
+            "name-int": ({}, (7, 1, 1, 1)), "name-list": ({}, ([], 1, 1, 1)), "name-empty": ({},
+                                                                                             (asm.Bytes(b""), 1, 1, 1)),
+            "name-digits": ({}, (asm.Bytes(b"s1"), 1, 1, 1)), "count-none": ({}, (asm.Bytes(b"s"), None, 1, 1)),
+            "count-0": ({}, (asm.Bytes(b"s"), 0, 1, 1)), "count-negative": ({}, (asm.Bytes(b"s"), -1, 1, 1)),
+            "denominator-2": ({}, (asm.Bytes(b"s"), 1, 2, 1)), "event-2": ({}, (asm.Bytes(b"s"), 1, 1, 2))}
+    for name, make in (("frombuffer", from_buffer), ("reconstruct", reconstructed)):
+        carried.twin(f"P15/numpy-{name}-date", asm.pickled({"w": make(kind=date(good), shape=(3,))}, 3), "zip",
+                     {"w": ("U8", (3, 8), FLOATS)})
+        for word, unit in rows.items():
+            carried.twin(f"P15/numpy-{name}-date-{word}", asm.pickled({"w": make(kind=date(unit), shape=(3,))}, 3),
+                         "zip",
+                         {})
+
+
+def spellings(carried):
+    """Calls that spell Python values get one form; what is nearly one stays the call that it is."""
+    ordered, encode = asm.name("collections", "OrderedDict"), asm.name("_codecs", "encode")
+    layout = asm.name("torch.serialization", "_get_layout")
+    variable = asm.name("torch.autograd.variable", "Variable")
+    kinds = {"set": asm.name("builtins", "set"), "bytearray": asm.name("builtins", "bytearray")}
+    rows = {
+        "ordered": (asm.call(ordered, [["a", 1], ("b", 2)]), "collections.OrderedDict(){'a': 1, 'b': 2}"),
+        "ordered-of-int": (asm.call(ordered, 5), "collections.OrderedDict(5)"),
+        "ordered-of-two": (asm.call(ordered, [], []), "collections.OrderedDict([], [])"),
+        "ordered-of-items": (asm.call(ordered, [5]), "collections.OrderedDict([5])"),
+        "ordered-of-dict": (asm.call(ordered, [{1: 2, 3: 4}]), "collections.OrderedDict([{1: 2, 3: 4}])"),
+        "ordered-of-3": (asm.call(ordered, [[1, 2, 3]]), "collections.OrderedDict([[1, 2, 3]])"),
+        "set": (asm.call(kinds["set"], (1, 2)), "builtins.set([1, 2])"),
+        "set-of-int": (asm.call(kinds["set"], 5), "builtins.set(5)"),
+        "set-of-two": (asm.call(kinds["set"], (1,), (2,)), "builtins.set((1), (2))"),
+        "bytearray": (asm.call(kinds["bytearray"], "ab", "latin-1"), "builtins.bytearray(b'ab')"),
+        "bytearray-of-int": (asm.call(kinds["bytearray"], 5), "builtins.bytearray(5)"),
+        "encode": (asm.call(encode, "é", "latin1"), r"b'\xe9'"),
+        "encode-utf-8": (asm.call(encode, "é", "utf-8"), "b'é'"),
+        "encode-other": (asm.call(encode, "é", "utf-16"), "_codecs.encode('é', 'utf-16')"),
+        "encode-wide": (asm.call(encode, "€", "latin1"), "_codecs.encode('€', 'latin1')"),
+        "encode-surrogate": (asm.call(encode, "\ud800", "utf-8"), r"_codecs.encode('\xed\xa0\x80', 'utf-8')"),
+        "encode-one": (asm.call(encode, "a"), "_codecs.encode('a')"),
+        "encode-three": (asm.call(encode, "a", "latin1", "strict"), "_codecs.encode('a', 'latin1', 'strict')"),
+        "encode-bytes": (asm.call(encode, asm.Bytes(b"a"), "latin1"), "_codecs.encode(b'a', 'latin1')"),
+        "encode-bytes-codec": (asm.call(encode, "a", asm.Bytes(b"latin1")), "_codecs.encode('a', b'latin1')"),
+        "layout": (asm.call(layout, "torch.strided"), "torch.strided"),
+        "layout-two": (asm.call(layout, "torch.strided", 1), "torch.serialization._get_layout('torch.strided', 1)"),
+        "layout-bytes": (asm.call(layout, asm.Bytes(b"torch.strided")),
+                         "torch.serialization._get_layout(b'torch.strided')"),
+        "layout-other": (asm.call(layout, "os.system"), "torch.serialization._get_layout('os.system')"),
+        "variable-of-4": (asm.call(variable, asm.tensor(), True, False, None),
+                          "torch.autograd.variable.Variable(T0, True, False, None)"),
+    }
+    for word, (code, tree) in rows.items():
+        carried.twin(f"P15/spelling-{word}", asm.pickled(code, 3), "zip", None, tree)
+
+
+def decoded(carried):
+    """P09: one text that is decoded again and again: the first times are, then it stays a call."""
+    text = asm.text("a" * (1 << 20))
+    head = b"\x80\3" + text + b"q\0" + b"0" + asm.name("_codecs", "encode") + b"q\1" + b"0"
+    head += asm.text("latin1") + b"q\2" + b"0"
+    carried.twin("P09/one-text-decoded-6000-times", head + b"](" + b"h\1h\0h\2\x86R" * 6000 + b"e.", "zip")
 
 
 def nested(carried):
@@ -231,10 +310,10 @@ def dangerous(carried):
                  "stack": asm.text(module) + asm.text(qualname) + b"\x93X\2\0\0\0id\x85R.",
                  "inst": b"(X\2\0\0\0idi" + module.encode() + b"\n" + qualname.encode() + b"\n."}
         for word, code in forms.items():
-            carried.twin(f"P01/{name}-{word}", b"\x80\4" + code, "zip", {})
+            carried.twin(f"P01/{name}-{word}", b"\x80\4" + code, "zip", {}, f"{module}.{qualname}('id')")
 
 
 def add(corpus):
     carried = Carried(corpus)
-    for part in (arrays, inert_arrays, nested, shared_copies, deep_and_wide, dangerous):
+    for part in (arrays, inert_arrays, dates, spellings, decoded, nested, shared_copies, deep_and_wide, dangerous):
         part(carried)

@@ -25,6 +25,7 @@ OPS = {
     "ADDITEMS": (b"\x90", [b"\x8f"], 1, True), "INST": (b"ibuiltins\nobject\n", [], 0, True),
     "OBJ": (b"o", [], 0, True),
 }
+PERSISTENT = asm.storage()[:-1]
 ABOVE_MARK = {"OBJ": GLOBAL}  # what must stand above the mark
 
 OPERANDS = {
@@ -57,6 +58,15 @@ def underflow(carried):
                 carried.bad(f"P05/{name}-of-{count}-{word}", before + opcode + NONE + b".", good,
                             ("pickle_stack_underflow", f"byte {len(before)}: {name}: {needs} values are wanted, ",
                              f"the stack has {count}"))
+
+
+def persistent(carried):
+    """The same of BINPERSID, of which a stream and a zip take other values."""
+    good = HEAD + asm.code({"w": asm.tensor()}) + b"."
+    for word, before in (("bare", HEAD), ("marked", HEAD + NONE * 4 + b"("), ("popped", HEAD + PERSISTENT + b"0")):
+        carried.bad(f"P05/BINPERSID-{word}", before + b"Q.", good,
+                    ("pickle_stack_underflow", f"byte {len(before)}: BINPERSID: 1 values are wanted, the stack has 0"),
+                    carriers=("zip",))
 
 
 def marks(carried):
@@ -197,5 +207,5 @@ def protocols(carried):
 
 def add(corpus):
     carried = Carried(corpus)
-    for part in (underflow, marks, unknown, cut, lengths, frames, protocols):
+    for part in (underflow, persistent, marks, unknown, cut, lengths, frames, protocols):
         part(carried)

@@ -142,6 +142,8 @@ def same_keys(carried):
     for word, (first, second) in DIFFER.items():
         carried.twin(f"P14/other-keys-{word}", HEAD + asm.code({0: 0}) + b"0" + b"}(" + asm.code(first) + b"N"
                      + asm.code(second) + b"Nu.", "zip", {})
+    long = asm.code(asm.Bytes(bytes(2000)))
+    carried.twin("P14/other-keys-long-bytes", HEAD + b"}(" + long + b"N" + long + b"Nu.", "zip")
     for word, before, after in (("OrderedDict", asm.ORDERED_DICT, b""), ("object", OBJECT, b""),
                                 ("within-list", b"](}", b"e"), ("as-state", OBJECT + b"}", b"b"),
                                 ("as-key-of-tuple", b"}((}", b"tNu"), ("in-set", b"\x8f((}", b"t\x90")):
@@ -258,6 +260,13 @@ NOT_UTF8 = {"continuation": b"\x80", "lead-alone": b"\xc3", "overlong-2": b"\xc0
             "ff": b"\xff", "cut": b"\xe2\x82", "latin-1": b"caf\xe9"}
 
 
+def without_quotes(carried):
+    """P08: texts whose ends are alike, and no quotes."""
+    for number, text in enumerate((b"aba", b"11", b"\\a\\", b"  ", b"`a`")):
+        carried.bad(f"P08/STRING-without-quotes-{number}", HEAD + b"S" + text + b"\n.", HEAD + b"S'ab'\n.",
+                    ("pickle_literal", "byte 2: STRING: '", "is no quoted string"))
+
+
 def texts(carried):
     """Texts that are not UTF-8; and names of globals that are none."""
     for word, data in NOT_UTF8.items():
@@ -290,5 +299,6 @@ def texts(carried):
 
 def add(corpus):
     carried = Carried(corpus)
-    for part in (confusion, calls, keys, same_keys, late_keys, memo, literals, texts):
+    for part in (confusion, calls, keys, same_keys, late_keys, memo, literals, without_quotes,
+                 texts):
         part(carried)

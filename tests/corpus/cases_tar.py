@@ -262,6 +262,8 @@ def tensors(files):
                             ("offset", dict(offset=-1), "the offset is no int from 0 on")):
         files.bad(f"tensor-{word}-negative", "rebuild_malformed", "'tensors': tensor 1: ", says,
                   tensors=[tar.tensor_row(**lie)])
+    files.bad("tensor-of-a-tensor", "storage_missing", "'tensors': no storage 1",
+              tensors=[tar.tensor_row(), tar.tensor_row(key=2, storage=1)], counts=(1, 2))
     files.bad("tensor-twice", "storage_conflict", "tensor 1 is there twice", tensors=[tar.tensor_row()] * 2,
               counts=(1, 2))
     files.bad("tensor-with-the-key-of-a-storage", "storage_conflict", "tensor 0 is there twice",

@@ -360,6 +360,7 @@ def quantized(place):
             "scheme-unknown": ((asm.name("torch", "per_row_affine"), 0.5, 3), no_scheme),
             "scale-str": ((affine, "0.5", 3), no_numbers), "scale-none": ((affine, None, 3), no_numbers),
             "zero-float": ((affine, 0.5, 3.0), no_numbers), "zero-none": ((affine, 0.5, None), no_numbers),
+            "channel-of-numpy": ((asm.name("numpy", "per_channel_affine"), scales, [0, 0], 0), no_scheme),
             "channel-of-3": ((channel, scales, [0, 0]), no_scheme), "channel-of-5": ((channel, scales, [0, 0], 0, 0),
                                                                                      no_scheme),
             "channel-scales-float": ((channel, 0.5, [0, 0], 0), no_lists),

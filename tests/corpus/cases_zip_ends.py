@@ -1,6 +1,7 @@
 """Z09, Z10: the end records of a zip, what stands before, between and behind them, and several of them."""
 
 import torch_zip as t
+from corpus import Sparse
 import zip_fields as z
 
 SEVERAL = ("zip_directory_malformed", "is one of several disks")
@@ -89,6 +90,32 @@ def end_record64(ends):
     for shift in (-46, -1, 1, 46):
         ends.bad(f"Z09/end64-directory-shifted-{shift}", NOWHERE, twin=twin, end=see_there,
                  end64={"offset": lambda n, shift=shift: n + shift, "nbytes": lambda n, shift=shift: n - shift})
+
+
+def short_and_wrapping(ends):
+    """Differences that are negative, and an archive that has no room for what its locator points to."""
+    see_there = {"entries": 0xFFFF, "here": 0xFFFF, "nbytes": 0xFFFFFFFF, "offset": 0xFFFFFFFF}
+    for shift in (46, 56):
+        whole = ends.build()
+        at = len(whole) - 22 - 20 - 56
+        ends.bad(f"Z09/end64-directory-behind-it-by-{shift}", APART64, twin="Z00/torch-see-zip64", end=see_there,
+                 end64={"offset": at + shift, "nbytes": -shift})
+    for size in (4, 30, 55):
+        head = b"PK\3\4" + bytes(size - 4)
+        lie = {"signature": 0x07064B50, "offset": size - 56, "disks": 1}
+        file = head + z.pack(z.LOCATOR, lie, {}) + z.pack(z.END, {"signature": 0x06054B50}, {})
+        ends.corpus.hostile(f"Z09/locator-at-byte-{size}", file, *ELSEWHERE64, twin=ends.twin)
+
+
+def large_directory(ends):
+    """A directory above the limit of 1 GiB, of which nothing is read."""
+    size = (1 << 30) + 1
+    file = z.local_header(z.Item(b"model/x", b""), 0)
+    at = len(file)
+    directory = {"entries": 1, "here": 1, "nbytes": size, "offset": at}
+    end = z.pack(z.END, {"signature": 0x06054B50, **directory}, {})
+    ends.corpus.hostile("Z09/directory-of-1-gib", Sparse({0: file + b"PK\1\2", at + size: end}), "limit_exceeded",
+                        f"the zip's central directory has {size} bytes, the limit is {1 << 30}", twin=ends.twin)
 
 
 def end_record_beside64(ends):
@@ -185,6 +212,8 @@ def add(corpus):
     torch, plain = Ends(corpus, "torch"), Ends(corpus, "plain")
     end_record(plain)
     end_record64(torch)
+    short_and_wrapping(torch)
+    large_directory(torch)
     end_record_beside64(torch)
     locator(torch)
     for ends in (torch, plain):

@@ -89,6 +89,10 @@ def folders(corpus):
         flat = [dataclasses.replace(entry, name=entry.name[6:]) for entry in t.items(item=item)]
         corpus.hostile(f"Z05/no-folder@{form}", z.build(flat, z.Ending(zip64=form == "torch")), "zip_prefix_refused",
                        "torch wants both in one folder", twin=twin)
+    for form, item, zip64 in (("torch", t.torch_item, True), ("plain", t.plain_item, False)):
+        unlisted = [dataclasses.replace(entry, listed=False) for entry in t.items(item=item)]
+        corpus.hostile(f"Z15/nothing-listed@{form}", z.build(unlisted, z.Ending(zip64=zip64)), "unsupported_layout",
+                       "an empty zip file", twin=f"Z00/{form}")
     corpus.twin("Z05/macosx", with_entry(t.torch_item(b"__MACOSX/model/x", b"more")), t.MODEL_TENSORS)
 
 

@@ -257,7 +257,27 @@ def places(form, role):
             form.lie(f"Z11/offset-{word}", role, *says, central={"offset": lie})
 
 
-LIES = [signatures, names, local_sizes, local_zip64, central_sizes, crcs, places, flags, methods, central_zip64, extras]
+def lengths(form, role):
+    """Z04: lengths in the directory by which its entries are found."""
+    if role == "last":
+        for field in ("name_nbytes", "extra_nbytes", "comment_nbytes"):
+            for word, lie in {"plus-one": lambda n: n + 1, "page": 4096, "most": 0xFFFF}.items():
+                form.lie(f"Z04/central-{field}-{word}", role, "zip_directory_malformed",
+                         f"entry {LAST}: the directory ends inside it", central={field: lie})
+        return
+    for word, lie in {"plus-one": lambda n: n + 1, "minus-one": lambda n: n - 1}.items():
+        folder = role == "storage" and word == "minus-one"  # the name is "model/data/" then
+        form.lie(f"Z04/central-name_nbytes-{word}", role, "zip_directory_malformed",
+                 "a folder with" if folder else f"entry {ROLES[role] + 1}: another signature",
+                 central={"name_nbytes": lie})
+    form.lie("Z04/central-comment_nbytes-plus-one", role, "zip_directory_malformed",
+             f"entry {ROLES[role] + 1}: another signature", central={"comment_nbytes": lambda n: n + 1})
+    form.lie("Z04/central-extra_nbytes-plus-one", role, "zip_directory_malformed",
+             "the extra fields do not fit their length", central={"extra_nbytes": lambda n: n + 1})
+
+
+LIES = [lengths, signatures, names, local_sizes, local_zip64, central_sizes, crcs, places, flags, methods,
+        central_zip64, extras]
 
 
 def add(corpus):

@@ -13,6 +13,20 @@ import re
 import error_codes
 
 
+class Sparse:
+    """A file too large to be written: zeros but for some parts, {offset: bytes}. It ends with the last one."""
+    def __init__(self, parts):
+        self.parts = dict(sorted(parts.items()))
+
+    def __len__(self):
+        return max(at + len(part) for at, part in self.parts.items())
+
+
+def digest_of(data):
+    """Of contents; of a sparse file, of what makes it."""
+    return hashlib.sha256(repr(data.parts).encode() if isinstance(data, Sparse) else data).digest()
+
+
 class Corpus:
     def __init__(self):
         self.entries = []        # of the manifest, in order
@@ -22,16 +36,18 @@ class Corpus:
         self.by_id = {}          # entries
         self.repeated = 0        # lies that came to the bytes of another one, and are not counted
 
-    def twin(self, name, data, tensors=None):
-        """A valid file. `tensors`: {name: (dtype, shape, bytes)}, all of them. Returns its id; one of the same bytes
-        is used again."""
-        digest = hashlib.sha256(data).digest()
+    def twin(self, name, data, tensors=None, tree=None):
+        """A valid file. `tensors`: {name: (dtype, shape, bytes)}, all of them; `tree`: what show() of tests/pth/show.hpp
+        makes of its object. Returns its id; one of the same bytes is used again."""
+        digest = digest_of(data)
         if digest in self.twins:
             return self.twins[digest]
         entry = {"id": name, "class": name.split("/")[0], "expect": "ok"}
         if tensors is not None:
             entry["tensors"] = [[tensor, dtype, list(shape), contents.hex()]
                                 for tensor, (dtype, shape, contents) in sorted(tensors.items())]
+        if tree is not None:
+            entry["tree"] = tree
         self.add(entry, data)
         self.twins[digest] = name
         return name
@@ -39,7 +55,7 @@ class Corpus:
     def hostile(self, name, data, expect, *says, twin):
         """A file that must give the error `expect`, with a message that has each of `says`."""
         assert expect in error_codes.NAMES, f"{name}: no error is called {expect}"
-        digest = hashlib.sha256(data).digest()
+        digest = digest_of(data)
         if digest in self.seen:
             there = self.by_id[self.seen[digest]]
             assert (there["expect"], there["says"]) == (expect, list(says)), f"{name} is {there}"
@@ -64,8 +80,9 @@ class Corpus:
             data = self.data[entry["id"]]
             name = f"{number:05}-" + re.sub(r"[^A-Za-z0-9.+=-]+", "_", entry["id"])[:80] + ".pth"
             with open(os.path.join(folder, name), "wb") as file:
-                file.write(data)
-            lines.append(json.dumps({**entry, "file": name, "size": len(data),
-                                     "sha256": hashlib.sha256(data).hexdigest()}))
+                for at, part in data.parts.items() if isinstance(data, Sparse) else [(0, data)]:
+                    file.seek(at)
+                    file.write(part)
+            lines.append(json.dumps({**entry, "file": name, "size": len(data), "digest": digest_of(data).hex()}))
         with open(os.path.join(folder, "manifest.jsonl"), "w", encoding="utf-8") as file:
             file.write("\n".join(lines) + "\n")

@@ -10,6 +10,7 @@
 #include "base/str_cat.hpp"
 #include "flatbed/checkpoint.hpp"
 #include "flatbed/verify.hpp"
+#include "pth/show.hpp"
 
 namespace flatbed::corpus {
 
@@ -57,6 +58,7 @@ std::optional<Case> read_case(const std::string& line) {
     if (key.text() == "size") one.nbytes = value.as_unsigned().value_or(0);
     if (key.text() == "expect") one.expect = value.text();
     if (key.text() == "tensors") read_tensors(value, one);
+    if (key.text() == "tree") one.tree = value.text();
     if (key.text() != "says") continue;
     for (JsonValue part = value.first(); !part.at_end(); part = part.next())
       one.says.emplace_back(part.text());
@@ -93,7 +95,9 @@ std::string compare(const WantedTensor& wanted, const TensorInfo& tensor,
 // Everything that a file has is asked for: its tree, all tensors, its seal.
 Result<std::string> read_file(const Case& one, const std::string& path) {
   FLATBED_ASSIGN(const Checkpoint checkpoint, Checkpoint::open(path));
-  FLATBED_TRY(checkpoint.tree());
+  FLATBED_ASSIGN(const Value tree, checkpoint.tree());
+  if (!one.tree.empty() && pth::show(tree) != one.tree)
+    return str_cat("holds ", pth::show(tree), ", wanted ", one.tree);
   std::string wrong;
   std::map<std::string, const WantedTensor*> wanted;
   for (const WantedTensor& tensor : one.tensors) wanted[tensor.name] = &tensor;

@@ -19,6 +19,7 @@ struct Case {
   std::uint64_t nbytes = 0;
   std::string expect;             // "ok", or the name of an error code
   std::vector<std::string> says;  // what the message must have in it
+  std::string tree;               // of a valid file: what show() makes of its object
   bool has_tensors = false;
   std::vector<WantedTensor> tensors;  // of a valid file, by name
 };
