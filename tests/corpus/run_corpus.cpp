@@ -31,7 +31,7 @@ constexpr std::size_t kStackBytes = 256 * 1024;
 constexpr int kMostSeconds = 60;  // of one file; a hang is more
 #else
 constexpr std::size_t kStackBytes = 64 * 1024;
-constexpr int kMostSeconds = 10;
+constexpr int kMostSeconds = 30;               // of a machine that has other things to do
 constexpr rlim_t kMostAddresses = 4ULL << 30;  // of the process
 #endif
 // What may be allocated at one time while a file is read: this, and so much for each of its bytes.
