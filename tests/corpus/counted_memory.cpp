@@ -14,7 +14,7 @@ namespace {
 std::atomic<std::uint64_t> live{0};
 std::atomic<std::uint64_t> peak{0};
 
-void* counted(void* memory) {
+[[maybe_unused]] void* counted(void* memory) {
   if (memory == nullptr) std::abort();
   const std::uint64_t now = live += malloc_usable_size(memory);
   std::uint64_t before = peak;
@@ -23,7 +23,7 @@ void* counted(void* memory) {
   return memory;
 }
 
-void uncounted(void* memory) noexcept {
+[[maybe_unused]] void uncounted(void* memory) noexcept {
   if (memory == nullptr) return;
   live -= malloc_usable_size(memory);
   std::free(memory);
@@ -37,6 +37,8 @@ void reset_peak() noexcept { peak = live.load(); }
 
 }  // namespace flatbed::corpus
 
+// Sanitizers have their own, which find more.
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 void* operator new(std::size_t nbytes) {
   return flatbed::corpus::counted(std::malloc(std::max<std::size_t>(nbytes, 1)));
 }
@@ -53,3 +55,4 @@ void operator delete(void* memory, std::align_val_t) noexcept {
 void operator delete(void* memory, std::size_t, std::align_val_t) noexcept {
   flatbed::corpus::uncounted(memory);
 }
+#endif

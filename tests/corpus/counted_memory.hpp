@@ -1,5 +1,5 @@
 // Counts what the process has allocated by operator new and the library's large blocks: live bytes
-// and their peak. Any thread.
+// and their peak. Nothing under a sanitizer. Any thread.
 #pragma once
 
 #include <cstdint>
