@@ -6,6 +6,7 @@
 #include "base/bytes.hpp"
 #include "base/checked.hpp"
 #include "base/str_cat.hpp"
+#include "base/utf8.hpp"
 #include "pth/inflate.hpp"
 #include "pth/zip_end.hpp"
 #include "pth/zip_local.hpp"
@@ -75,6 +76,9 @@ Result<void> check_kind(const zip::CentralFields& fields, const ZipEntry& entry)
     return entry_error(ErrorCode::zip_flags_refused, entry.name, "flags 0x", hex(fields.flags),
                        (fields.flags & 0x2041) != 0 ? " (encrypted)" : "", ", allowed are 0x",
                        hex(allowed));
+  if ((fields.flags & zip::kFlagUtf8) != 0 && !is_utf8(entry.name))
+    return entry_error(ErrorCode::zip_name_refused, entry.name,
+                       "the name is not UTF-8, which its flags claim");
   if (fields.disk != 0)
     return entry_error(ErrorCode::zip_directory_malformed, entry.name, "on disk ", fields.disk);
   if (fields.method == zip::kStored && entry.nbytes != entry.stored_nbytes)

@@ -44,13 +44,29 @@ def names(corpus):
                                t.MODEL_TENSORS)
             corpus.hostile(f"Z05/{word}@{form}", with_entry(item(name, b"more"), form), REFUSED, says, twin=twin)
     accepted = {"dots": b"model/...", "dot-name": b"model/.data/x", "blank": b"model/ ", "colon": b"model/C:x",
-                "latin-1": b"model/\xe9", "utf-8": "model/é".encode(), "del": b"model/\x7f",
-                "overlong": b"model/\xc0\xaf",
+                "utf-8": "model/é".encode(), "del": b"model/\x7f",
+
                 "folder": b"model/folder/", "longest": b"model/" + b"n" * (0xFFFF - 6), "rtl": "model/\u202e".encode(),
                 "percent": b"model/%2e%2e", "deep": b"model" + b"/d" * 2000, "second-pickle": b"model/sub/data.pkl"}
     for word, name in accepted.items():
         data = b"" if name.endswith(b"/") else b"more"
         corpus.twin(f"Z05/{word}", with_entry(t.torch_item(name, data)), t.MODEL_TENSORS)
+
+
+def not_utf8(corpus):
+    """Z05: names that are not UTF-8 although their flags call them so; without the flag they are of no known code."""
+    for word, name in {"latin-1": b"model/caf\xe9", "overlong-slash": b"model/\xc0\xaf",
+                       "surrogate": b"model/\xed\xa0\x80",
+                       "continuation": b"model/\x80", "cut": b"model/\xe2\x82", "above": b"model/\xf4\x90\x80\x80",
+                       "ff": b"model/\xff", "overlong-nul": b"model/x\xc0\x80",
+                       "overlong-dots": b"model/\xc0\xae\xc0\xae/x",
+                       "folder": b"model\xff/x"}.items():
+        twin = corpus.twin(f"Z05/{word}-without-the-flag", with_entry(t.plain_item(name, b"more"), "plain"),
+                           t.MODEL_TENSORS) \
+            if word != "folder" else "Z00/plain"
+        corpus.hostile(f"Z05/{word}-called-utf-8", with_entry(t.plain_item(name, b"more", flags=0x0800), "plain"),
+                       REFUSED,
+                       "the name is not UTF-8, which its flags claim", twin=twin)
 
 
 def twice(corpus):
@@ -274,6 +290,7 @@ def bombs(corpus):
 
 def add(corpus):
     names(corpus)
+    not_utf8(corpus)
     twice(corpus)
     folders(corpus)
     descriptors(corpus)

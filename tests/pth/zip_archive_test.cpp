@@ -248,6 +248,15 @@ TEST(ZipDirectory, NamesArePlain) {
                zip_name_refused);
 }
 
+// Python's zipfile and torch refuse such a name; others show it as one that is not in the file.
+TEST(ZipDirectory, NamesThatAreCalledUtf8AreUtf8) {
+  for (const char* name : {"a/caf\xe9", "a/\xc0\xaf", "a/\xed\xa0\x80", "a/\xff"}) {
+    EXPECT_ERROR(listed({{.name = name, .data = "one"}}), zip_name_refused) << name;
+    EXPECT_OK(listed({{.name = name, .data = "one", .flags = 0x0008}})) << name;
+  }
+  EXPECT_OK(listed({{.name = "a/caf\xc3\xa9", .data = "one"}}));
+}
+
 TEST(ZipDirectory, NamesDifferInMoreThanCase) {
   const auto pair = [](const std::string& a, const std::string& b) {
     return listed({{.name = a, .data = "1"}, {.name = b, .data = "1"}});
