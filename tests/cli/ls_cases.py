@@ -95,7 +95,7 @@ class LsTest(ToolTest):
     def test_describes_a_torchscript_archive(self):
         path = ROOT / "tests/fixtures/torch2/script_values.pt"
         text = self.run_tool("ls", path).stdout
-        self.assertIn("script_values.pt: TorchScript archive, pickled __torch__.script_models.Values\n", text)
+        self.assertIn("script_values.pt: TorchScript archive, whole model __torch__.script_models.Values\n", text)
         self.assertIn("NOTES\n  the TorchScript code is left out: 2 records in code/\n  1 records in extra/ are ", text)
         self.run_tool("convert", path, self.path("v.safetensors"))
         self.assertIn("sealed", self.run_tool("verify", "v.safetensors").stdout)

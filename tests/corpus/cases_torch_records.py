@@ -75,8 +75,8 @@ def other_archives(corpus):
         records = [t.torch_item(b"model/" + name, b"contents") for name in names]
         for order, items in (("alone", records), ("with-version", records + [t.torch_item(b"model/version", b"3\n")])):
             corpus.hostile(f"Z15/{word}-{order}", z.build(items), "unsupported_layout", says, twin=twin)
-    corpus.hostile("Z15/torchscript-with-pickle", z.build(t.items() + [t.torch_item(b"model/constants.pkl", b")\n")]),
-                   "unsupported_layout", "a TorchScript archive", twin=twin)
+    corpus.hostile("Z15/torchscript-constants", z.build(t.items() + [t.torch_item(b"model/constants.pkl", b")\n")]),
+                   "pickle_opcode_unknown", "'model/constants.pkl': byte 1", twin=twin)
     corpus.hostile("Z15/export-on-top", z.build([t.torch_item(b"archive_format", b"pt2")]), "unsupported_layout",
                    "a torch.export archive", twin=twin)
     for word, names in {"one": [b"arr_0.npy"], "two": [b"a.npy", b"b.npy"]}.items():
