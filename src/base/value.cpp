@@ -287,6 +287,8 @@ void ValueTree::reserve(std::size_t nodes, MemoryAdvice advise) {
   reserve(nodes_, nodes);
   reserve(children_, nodes * 5 / 2);
   reserve(runs_, nodes / 2);
+  reserve(objects_, nodes / 8);
+  reserve(attributes_, nodes / 16);
   reserve(texts_, nodes * 5);
 }
 

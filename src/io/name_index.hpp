@@ -20,7 +20,9 @@ namespace flatbed {
 
 class NameIndex {
  public:
-  explicit NameIndex(std::size_t expected = 0) { grow(expected); }
+  explicit NameIndex(std::size_t expected = 0) : NameIndex(expected, random_seed()) {}
+  // With a random_seed() of the caller's, for many small tables: drawing one is a system call.
+  NameIndex(std::size_t expected, std::uint64_t seed) : seed_(seed) { grow(expected); }
 
   [[nodiscard]] std::size_t size() const noexcept { return count_; }
 
@@ -82,7 +84,7 @@ class NameIndex {
 
   std::vector<Slot, LargeAllocator<Slot>> slots_;
   std::size_t count_ = 0;
-  std::uint64_t seed_ = random_seed();
+  std::uint64_t seed_;
 };
 
 }  // namespace flatbed

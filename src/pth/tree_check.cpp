@@ -88,8 +88,8 @@ Result<void> check_few_keys(Value dict) {
   return {};
 }
 
-Result<void> check_many_keys(Value dict) {
-  NameIndex texts(dict.size());
+Result<void> check_many_keys(Value dict, std::uint64_t seed) {
+  NameIndex texts(dict.size(), seed);
   std::vector<std::pair<OtherKey, std::size_t>> others;
   for (std::size_t i = 0; i < dict.size(); ++i) {
     const Value key = dict.key(i);
@@ -158,15 +158,18 @@ void add_children(Walk& walk, const ValueTree& tree, Value value) {
   }
 }
 
+Result<void> check_keys(Value dict, std::uint64_t seed) {
+  FLATBED_TRY(check_no_array_key(dict));
+  return dict.size() <= kSmallDict ? check_few_keys(dict) : check_many_keys(dict, seed);
+}
+
 }  // namespace
 
-Result<void> check_keys(Value dict) {
-  FLATBED_TRY(check_no_array_key(dict));
-  return dict.size() <= kSmallDict ? check_few_keys(dict) : check_many_keys(dict);
-}
+Result<void> check_keys(Value dict) { return check_keys(dict, random_seed()); }
 
 Result<Reached> check_tree(const ValueTree& tree, std::size_t tensor_count) {
   Reached reached{std::vector<bool>(tensor_count), {}};
+  const std::uint64_t seed = random_seed();
   Walk walk(tree);
   walk.add(tree.root());
   while (const std::optional<Value> value = walk.next()) {
@@ -178,7 +181,7 @@ Result<Reached> check_tree(const ValueTree& tree, std::size_t tensor_count) {
       }
     }
     if (value->kind() == Kind::dict || value->kind() == Kind::object)
-      FLATBED_TRY(check_keys(*value));
+      FLATBED_TRY(check_keys(*value, seed));
     add_children(walk, tree, *value);
   }
   return reached;
