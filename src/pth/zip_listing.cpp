@@ -215,7 +215,7 @@ Result<void> ZipLister::compare(const ZipView& view, std::span<const std::byte> 
 Result<std::uint64_t> ZipLister::skip_descriptor(const ZipView& view, std::uint64_t end,
                                                  std::uint64_t next) {
   if ((view.flags & zip::kFlagDescriptor) == 0 || next <= end) return end;
-  for (const std::uint64_t form : {12, 16, 20, 24}) {
+  for (const std::uint64_t form : {12u, 16u, 20u, 24u}) {
     if (next - end == form) return next;
   }
   std::byte signature[4];

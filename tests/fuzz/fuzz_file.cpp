@@ -19,6 +19,8 @@ void file(std::string_view bytes) {
         checkpoint->select({{}, {std::string(checkpoint->tensors()[0].name)}, {}});
     if (!one) check_error(one.error());
   }
+  const Result<Checkpoint> weights = checkpoint->select({.state_dict = true});
+  if (!weights) check_error(weights.error());
   const Result<SavePlan> plan = make_plan(*checkpoint);
   if (!plan) check_error(plan.error());
   const Result<VerifyReport> report = verify(*checkpoint, {.threads = 1});

@@ -20,9 +20,10 @@ import tempfile
 HERE = pathlib.Path(__file__).resolve().parent
 # The longest input, where it is not 4 KiB; and the dictionary.
 MAX_LEN = {"pickle": 1024, "repickle": 1024, "torch_zip": 1024, "tree": 1024, "inflate": 2048,
-           "tar": 16384, "file": 8192}
+           "tar": 16384, "file": 8192, "scan": 8192}
 DICTIONARY = {"pickle": "pickle", "repickle": "pickle", "torch_zip": "pickle", "legacy": "pickle",
-              "header": "json", "tree": "json", "index": "json", "scan": "pickle"}
+              "header": "json", "tree": "json", "index": "json", "scan": "pickle",
+              "script": "script"}
 # Every other round picks inputs by rarity, which finds more and costs a third of the executions.
 # Where memory was allocated is told by running an input again.
 ENVIRONMENT = {**os.environ, "ASAN_OPTIONS": "malloc_context_size=1:quarantine_size_mb=8"}

@@ -39,6 +39,8 @@ def from_zip(out, path):
                 if info.filename.endswith(".pkl"):
                     for target in ("pickle", "repickle", "torch_zip"):
                         put(out, target, data)
+                if info.filename.endswith(".py"):
+                    put(out, "script", data)
                 if len(data) < 4096:
                     put(out, "inflate",
                         struct.pack("<HB", len(data), 7) + deflated(data))
@@ -62,6 +64,7 @@ def from_file(out, path):
     if len(data) > 16 * MAX_SEED:
         return
     put(out, "file", data)
+    put(out, "scan", data)
     if data.startswith(b"PK\3\4"):
         put(out, "zip", data)
         from_zip(out, path)

@@ -20,6 +20,8 @@ void zip(std::string_view bytes);        // a zip file: directory and records
 void inflate(std::string_view bytes);    // a deflated record, read in two orders
 void tar(std::string_view bytes);        // a tar of torch <= 0.1.9
 void file(std::string_view bytes);       // any file: open, list, read, select, verify
+void scan(std::string_view bytes);       // any file: what its pickles would call
+void script(std::string_view bytes);     // the code of a TorchScript archive
 void header(std::string_view bytes);     // the JSON of a safetensors header, data behind it
 void tree(std::string_view bytes);       // the JSON of flatbed.tree
 void index(std::string_view bytes);      // the index of a sharded set beside two shards
