@@ -212,6 +212,10 @@ def compare_back(work):
             name = file.removeprefix("unsafe-")
             if version == "torch2" and TORCH_VERSION < (2, 14) or unsafe and version == "torch1":
                 continue
+            if "whole_" in name:  # torch has not the code of the originals
+                if not unsafe:
+                    torch.load(os.path.join(folder, file), weights_only=True)
+                continue
             source = work if version == "made" else FIXTURES
             original = load_pth(os.path.join(source, version, name))
             for mmap in (False, True):
@@ -276,11 +280,14 @@ def compare_fixtures(work):
         for file in sorted(os.listdir(folder)):
             stem = os.path.splitext(file)[0]
             pth = os.path.join(FIXTURES, version, stem + ".pth")
-            with open(os.path.join(FIXTURES, version, stem + ".truth.json"),
-                      encoding="utf-8") as text:
+            truth_path = os.path.join(FIXTURES, version, stem + ".truth.json")
+            if not os.path.exists(truth_path):
+                continue  # a checkpoint with whole models: of these there are truths
+            with open(truth_path, encoding="utf-8") as text:
                 truth = json.load(text)
             read, unknown = compare_safetensors(truth, os.path.join(folder, file))
-            if TORCH_VERSION >= (2, 14) or version == "torch1":
+            # Whole models became their state dicts; torch cannot load them here, without their code.
+            if "whole_" not in stem and (TORCH_VERSION >= (2, 14) or version == "torch1"):
                 compare_reader(pth, os.path.join(folder, file))
                 total += 1
             print(f"{version}/{stem}: {read} tensors through safetensors, {unknown} that it "
