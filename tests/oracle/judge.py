@@ -29,6 +29,8 @@ FIXTURES = os.path.join(TESTS, "fixtures")
 sys.path.insert(0, os.path.join(os.path.dirname(TESTS), "spec"))
 import reader  # noqa: E402 -- lies in spec/
 
+# Before 0.6 it refuses whole files that hold one tensor of a dtype that came later.
+SAFETENSORS_VERSION = tuple(int(part) for part in safetensors.__version__.split(".")[:2])
 TORCH_VERSION = tuple(int(part) for part in torch.__version__.split(".")[:2])
 
 # What the fixtures hold beyond the classes that every reader knows. Named here, so trusted.
@@ -210,14 +212,20 @@ def compare_back(work):
         for file in sorted(os.listdir(folder)):
             unsafe = file.startswith("unsafe-")
             name = file.removeprefix("unsafe-")
-            if version == "torch2" and TORCH_VERSION < (2, 14) or unsafe and version == "torch1":
+            if unsafe and version == "torch1":
                 continue
             if "whole_" in name:  # torch has not the code of the originals
                 if not unsafe:
                     torch.load(os.path.join(folder, file), weights_only=True)
                 continue
             source = work if version == "made" else FIXTURES
-            original = load_pth(os.path.join(source, version, name))
+            try:
+                original = load_pth(os.path.join(source, version, name))
+            except (AttributeError, RuntimeError, TypeError, pickle.UnpicklingError) as error:
+                if TORCH_VERSION >= (2, 14) or version != "torch2":
+                    raise
+                print(f"{version}/{name}: torch {torch.__version__} loads not even the original: {error}"[:200])
+                continue
             for mmap in (False, True):
                 back = torch.load(os.path.join(folder, file), weights_only=not unsafe, mmap=mmap)
                 Same().check(original, back, f"{version}/{file}, mmap={mmap}")
@@ -285,7 +293,13 @@ def compare_fixtures(work):
                 continue  # a checkpoint with whole models: of these there are truths
             with open(truth_path, encoding="utf-8") as text:
                 truth = json.load(text)
-            read, unknown = compare_safetensors(truth, os.path.join(folder, file))
+            try:
+                read, unknown = compare_safetensors(truth, os.path.join(folder, file))
+            except safetensors.SafetensorError as error:
+                if SAFETENSORS_VERSION >= (0, 6):
+                    raise
+                print(f"{version}/{stem}: safetensors {safetensors.__version__} does not know its dtypes: {error}")
+                continue
             # Whole models became their state dicts; torch cannot load them here, without their code.
             if "whole_" not in stem and (TORCH_VERSION >= (2, 14) or version == "torch1"):
                 compare_reader(pth, os.path.join(folder, file))
