@@ -285,11 +285,11 @@ void ValueTree::reserve(std::size_t nodes, MemoryAdvice advise) {
   };
   // The proportions of a state dict's pickle.
   reserve(nodes_, nodes);
-  reserve(children_, nodes * 5 / 2);
+  reserve(children_, nodes * 2);
   reserve(runs_, nodes / 2);
   reserve(objects_, nodes / 8);
-  reserve(attributes_, nodes / 16);
-  reserve(texts_, nodes * 5);
+  reserve(attributes_, nodes / 32);
+  reserve(texts_, nodes * 4);
 }
 
 void ValueTree::renumber_tensors(std::span<const std::uint32_t> numbers) {

@@ -295,9 +295,8 @@ Result<TorchFile> read_torch_zip(const File& file) {
   out.storages.reserve(archive.entries().size());
   out.tensors.reserve(archive.entries().size());
   out.dims.reserve(archive.entries().size() * 6);  // sizes, strides and stored sizes of matrices
-  // A state dict has a node for every 15 bytes of its pickle, a whole model for every 8. Memory
-  // that stays unused is not touched.
-  out.tree.reserve(std::min(pickle.size(), kMaxReserve) / 6, prefer_huge_pages);
+  // A state dict's pickle has a node for every 15 bytes. Memory that stays unused is not touched.
+  out.tree.reserve(std::min(pickle.size(), kMaxReserve) / 12, prefer_huge_pages);
   TorchObjects objects(out, order, archive.entries().size());
   Result<NodeId> root = run_pickle(pickle, "data.pkl", objects);
   if (!root)
