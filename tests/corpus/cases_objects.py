@@ -164,6 +164,7 @@ def spellings(carried):
         "layout-two": (asm.call(layout, "torch.strided", 1), "torch.serialization._get_layout('torch.strided', 1)"),
         "layout-bytes": (asm.call(layout, asm.Bytes(b"torch.strided")),
                          "torch.serialization._get_layout(b'torch.strided')"),
+        "layout-prefix": (asm.call(layout, "other.strided"), "torch.serialization._get_layout('other.strided')"),
         "layout-other": (asm.call(layout, "os.system"), "torch.serialization._get_layout('os.system')"),
         "variable-of-4": (asm.call(variable, asm.tensor(), True, False, None),
                           "torch.autograd.variable.Variable(T0, True, False, None)"),
@@ -178,6 +179,21 @@ def decoded(carried):
     head = b"\x80\3" + text + b"q\0" + b"0" + asm.name("_codecs", "encode") + b"q\1" + b"0"
     head += asm.text("latin1") + b"q\2" + b"0"
     carried.twin("P09/one-text-decoded-6000-times", head + b"](" + b"h\1h\0h\2\x86R" * 6000 + b"e.", "zip")
+
+
+def repeated(carried):
+    """P09: what is remembered once and copied each time it is used."""
+    name = b"\x80\4" + asm.text("n" * 20_000) + b"q\0" + b"0"
+    carried.bad("P09/one-long-name-2000-times", name + b"](" + b"h\0h\0\x93" * 2000 + b"e.",
+                name + b"](" + b"h\0h\0\x93" * 3 + b"e.", ("pickle_limit", "the names of all globals"), ("zip",))
+    items = b"\x80\2(" + b"N" * 20_000 + b"tq\0" + b"0" + asm.name("a", "B") + b"q\1" + b"0"
+    carried.bad("P09/one-long-tuple-made-objects-of-2000-times", items + b"](" + b"h\1h\0\x81" * 2000 + b"e.",
+                items + b"](" + b"h\1h\0\x81e.", ("pickle_limit", "the arguments of all objects"), ("zip",))
+    # Calls that are not spelled otherwise any more, and stay calls.
+    pairs = b"\x80\2](" + b")N\x86" * 20_000 + b"eq\0" + b"0" + asm.name("collections", "OrderedDict") + b"q\1" + b"0"
+    carried.twin("P09/one-long-list-made-dicts-of-2000-times", pairs + b"](" + b"h\1h\0\x85R" * 2000 + b"e.", "zip", {})
+    items = b"\x80\2(" + b"N" * 20_000 + b"tq\0" + b"0" + asm.name("__builtin__", "set") + b"q\1" + b"0"
+    carried.twin("P09/one-long-tuple-made-sets-of-20000-times", items + b"](" + b"h\1h\0\x85R" * 20_000 + b"e.", "zip", {})
 
 
 def nested(carried):
@@ -318,5 +334,6 @@ def dangerous(carried):
 
 def add(corpus):
     carried = Carried(corpus)
-    for part in (arrays, inert_arrays, dates, spellings, decoded, nested, shared_copies, deep_and_wide, dangerous):
+    for part in (arrays, inert_arrays, dates, spellings, decoded, repeated, nested, shared_copies,
+                 deep_and_wide, dangerous):
         part(carried)
