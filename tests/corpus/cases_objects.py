@@ -193,7 +193,8 @@ def repeated(carried):
     pairs = b"\x80\2](" + b")N\x86" * 20_000 + b"eq\0" + b"0" + asm.name("collections", "OrderedDict") + b"q\1" + b"0"
     carried.twin("P09/one-long-list-made-dicts-of-2000-times", pairs + b"](" + b"h\1h\0\x85R" * 2000 + b"e.", "zip", {})
     items = b"\x80\2(" + b"N" * 20_000 + b"tq\0" + b"0" + asm.name("__builtin__", "set") + b"q\1" + b"0"
-    carried.twin("P09/one-long-tuple-made-sets-of-20000-times", items + b"](" + b"h\1h\0\x85R" * 20_000 + b"e.", "zip", {})
+    carried.twin("P09/one-long-tuple-made-sets-of-20000-times", items + b"](" + b"h\1h\0\x85R" * 20_000 + b"e.", "zip",
+                 {})
 
 
 def nested(carried):
