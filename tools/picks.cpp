@@ -22,6 +22,10 @@ constexpr std::size_t kMaxLevels = 3;
 constexpr std::size_t kMaxVisits = 20'000;
 constexpr std::size_t kMaxItems = 64;  // of a list
 constexpr std::size_t kShown = 6;
+// Entries of all state dicts together, which may be one and the same under many names; one that
+// cannot be had counts as many as finding that out may take.
+constexpr std::size_t kMaxEntries = 5'000'000;
+constexpr std::size_t kFailedEntries = kMaxEntries / 4;
 
 struct Place {
   Value value;
@@ -79,10 +83,12 @@ std::vector<Place> children(const Place& place) {
   return out;
 }
 
-std::optional<Pick> pick_at(const Place& place) {
+// `left`: the entries that may still be looked at.
+std::optional<Pick> pick_at(const Place& place, std::size_t& left) {
   const std::string name = place.path.substr(place.path.rfind('.') + 1);
   if (const std::optional<TorchModule> module = TorchModule::of(place.value)) {
     const Result<StateDict> weights = state_dict(*module);
+    left -= std::min(left, weights ? weights->entries.size() + 1 : kFailedEntries);
     if (!weights || weights->entries.empty()) return std::nullopt;
     return Pick{place.path, fmt::format("whole model {}", class_name(module->object())),
                 weights->entries.size(), place.value.id()};
@@ -95,9 +101,10 @@ std::optional<Pick> pick_at(const Place& place) {
 std::vector<Pick> collect(Value root) {
   std::vector<Pick> picks;
   std::vector<Place> places{{root, "", 0}};
-  for (std::size_t i = 0; i < places.size() && i < kMaxVisits; ++i) {
+  std::size_t left = kMaxEntries;
+  for (std::size_t i = 0; i < places.size() && i < kMaxVisits && left != 0; ++i) {
     const Place place = places[i];
-    if (std::optional<Pick> pick = pick_at(place)) {
+    if (std::optional<Pick> pick = pick_at(place, left)) {
       const Result<Value> found = root.at(place.path);
       if (found && found->id() == place.value.id()) picks.push_back(*std::move(pick));
       continue;

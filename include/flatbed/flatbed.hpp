@@ -1,19 +1,20 @@
 // flatbed: model checkpoints. This header includes the rest; start with checkpoint.hpp.
 #pragma once
 
-#include "flatbed/checkpoint.hpp"  // IWYU pragma: export
-#include "flatbed/convert.hpp"     // IWYU pragma: export
-#include "flatbed/crc.hpp"         // IWYU pragma: export
-#include "flatbed/device.hpp"      // IWYU pragma: export
-#include "flatbed/dtype.hpp"       // IWYU pragma: export
-#include "flatbed/error.hpp"       // IWYU pragma: export
-#include "flatbed/loader.hpp"      // IWYU pragma: export
-#include "flatbed/result.hpp"      // IWYU pragma: export
-#include "flatbed/save.hpp"        // IWYU pragma: export
-#include "flatbed/save_torch.hpp"  // IWYU pragma: export
-#include "flatbed/scan.hpp"        // IWYU pragma: export
-#include "flatbed/seal_state.hpp"  // IWYU pragma: export
-#include "flatbed/tensor.hpp"      // IWYU pragma: export
-#include "flatbed/value.hpp"       // IWYU pragma: export
-#include "flatbed/verify.hpp"      // IWYU pragma: export
-#include "flatbed/version.hpp"     // IWYU pragma: export
+#include "flatbed/checkpoint.hpp"    // IWYU pragma: export
+#include "flatbed/convert.hpp"       // IWYU pragma: export
+#include "flatbed/crc.hpp"           // IWYU pragma: export
+#include "flatbed/device.hpp"        // IWYU pragma: export
+#include "flatbed/dtype.hpp"         // IWYU pragma: export
+#include "flatbed/error.hpp"         // IWYU pragma: export
+#include "flatbed/loader.hpp"        // IWYU pragma: export
+#include "flatbed/result.hpp"        // IWYU pragma: export
+#include "flatbed/save.hpp"          // IWYU pragma: export
+#include "flatbed/save_torch.hpp"    // IWYU pragma: export
+#include "flatbed/scan.hpp"          // IWYU pragma: export
+#include "flatbed/seal_state.hpp"    // IWYU pragma: export
+#include "flatbed/tensor.hpp"        // IWYU pragma: export
+#include "flatbed/torch_module.hpp"  // IWYU pragma: export
+#include "flatbed/value.hpp"         // IWYU pragma: export
+#include "flatbed/verify.hpp"        // IWYU pragma: export
+#include "flatbed/version.hpp"       // IWYU pragma: export

@@ -27,6 +27,8 @@
 namespace flatbed {
 
 struct ScanOptions {
+  // Borrowed; any thread may set it. The scan then ends with `cancelled`, within a pickle or
+  // record.
   const std::atomic<bool>* cancel = nullptr;
 };
 
