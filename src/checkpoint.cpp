@@ -156,16 +156,16 @@ Result<void> Checkpoint::read(const TensorInfo& tensor, std::uint64_t offset,
 
 Result<void> Checkpoint::State::build_index() {
   const auto text_of = [this](std::uint32_t number) { return name_of(number); };
-  // A single file's reader has indexed its tensors already.
-  const bool indexed = index.size() == tensors.size() && !tensors.empty();
-  if (!indexed) index = NameIndex(tensors.size() + aliases.size());
+  // A single file's reader has indexed its tensors already, and perhaps its aliases.
+  const std::size_t indexed = index.size();
+  if (indexed == 0) index = NameIndex(tensors.size() + aliases.size());
   const auto add = [&](std::size_t number) -> Result<void> {
     const auto n = static_cast<std::uint32_t>(number);
     if (!index.insert(name_of(n), n, text_of)) return {};
     return make_error(ErrorCode::name_collision, "two tensors or aliases are called ",
                       quoted(name_of(n)));
   };
-  for (std::size_t i = indexed ? tensors.size() : 0; i < tensors.size() + aliases.size(); ++i)
+  for (std::size_t i = indexed; i < tensors.size() + aliases.size(); ++i)
     FLATBED_TRY(add(i));
   if (!aliases_text) return {};
   Result<std::vector<Alias>> decoded = decode_aliases(

@@ -12,6 +12,7 @@
 
 #include "base/dims_pool.hpp"
 #include "flatbed/checkpoint.hpp"
+#include "base/text_list.hpp"
 #include "io/file.hpp"
 #include "io/mapped_file.hpp"
 #include "io/name_index.hpp"
@@ -40,7 +41,8 @@ struct OpenFile {
   std::vector<std::uint32_t>
       torch_tensor;                 // torch: per tensor of `tensors`, its number in torch->tensors
   safetensors::TensorList tensors;  // of this file alone; `where.file` is not set yet
-  std::vector<std::string> names;   // torch: the texts behind the tensors' names
+  TextList names;                   // torch: the texts behind the tensors' names
+  NameIndex names_index;            // torch: of these, then of the aliases
   std::vector<Alias> aliases;
   std::vector<std::string> notes;
 
@@ -68,7 +70,7 @@ struct Checkpoint::State {
   NameIndex index;                     // names of tensors, then of aliases
   std::vector<std::pair<std::string_view, std::string_view>> metadata;
   std::vector<std::string> notes;
-  std::vector<std::string> names;  // of a selection with new names
+  TextList names;  // of a selection with new names
 
   std::optional<std::string_view> tree_text;     // flatbed.tree, where a seal vouches for it
   std::optional<std::string_view> aliases_text;  // flatbed.aliases, likewise
@@ -82,7 +84,7 @@ struct Checkpoint::State {
     return number < tensors.size() ? tensors[number].name
                                    : std::string_view(aliases[number - tensors.size()].name);
   }
-  // Decodes aliases_text, fills `index` and checks that every name is there once. Tensors are
+  // Decodes aliases_text, fills `index` up and checks that every name is there once. Tensors are
   // complete.
   [[nodiscard]] Result<void> build_index();
 

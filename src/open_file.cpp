@@ -235,9 +235,10 @@ Result<std::unique_ptr<OpenFile>> open_torch(File file, Content content) {
                                                         : pth::read_torch_pickle(open->file));
   pth::TorchFile& torch = *open->torch;
   open->torch_reader.emplace(open->file, torch);
-  FLATBED_ASSIGN(TensorNames names, name_tensors(torch.tree));
+  FLATBED_ASSIGN(TensorNames names, name_tensors(torch.tree, torch.tensors.size()));
   std::vector<std::uint32_t> numbers(torch.tensors.size());
   open->names = std::move(names.names);
+  open->names_index = std::move(names.index);
   open->aliases = std::move(names.aliases);
   open->torch_tensor = std::move(names.order);
   open->tensors.reserve(open->names.size());
@@ -268,6 +269,7 @@ Result<Checkpoint> checkpoint_of(std::unique_ptr<OpenFile> file, Layout layout) 
     state->tree_text = open.sealed_value("flatbed.tree");
     state->aliases_text = open.sealed_value("flatbed.aliases");
   } else {
+    state->index = std::move(open.names_index);
     state->tree.emplace(std::move(open.torch->tree));
   }
   state->has_tree = state->tree_text || state->tree;

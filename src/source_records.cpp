@@ -91,7 +91,7 @@ SourceRecords::Zip& SourceRecords::zip_of(const OpenFile& open) {
 
 // Those of the structure, and those that are not summed on the way and worth it.
 void SourceRecords::choose_rest(const OpenFile& open, const Zip& zip, bool all) {
-  const std::vector<pth::ZipEntry>& entries = open.torch->zip.entries;
+  const pth::ZipEntries& entries = open.torch->zip.entries;
   for (std::uint32_t record = 0; record < entries.size(); ++record) {
     if (zip.summed[record] != 0) continue;
     const std::uint64_t nbytes = entries[record].nbytes;

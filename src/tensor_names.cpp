@@ -86,21 +86,21 @@ std::string decimal(std::string_view hex) {
 }
 
 // Nearly all tensors, and many containers, have none: they need not be opened to see that.
-bool may_have_children(Value value) {
+inline bool may_have_children(Value value) {
   switch (value.kind()) {
     case Kind::tensor:
       return value.attributes().quantizer != kNoNode || value.attributes().state != kNoNode;
     case Kind::object:
       // A module has a dozen OrderedDicts of hooks, which are empty.
-      return value.callable().kind() != Kind::global || value.arguments().size() != 0 ||
-             value.size() != 0 || value.appended_size() != 0 || value.state();
+      return !value.is_bare_call() || !value.arguments().children().empty() ||
+             value.callable().kind() != Kind::global;
     default:
-      return value.size() != 0;
+      return !value.children().empty();
   }
 }
 
 // Whether a value is a tensor or a container with something in it.
-bool may_hold_tensors(Value value) {
+inline bool may_hold_tensors(Value value) {
   switch (value.kind()) {
     case Kind::tensor:
     case Kind::array:
@@ -124,8 +124,13 @@ bool is_module_part(Value key) {
 
 class Walker {
  public:
-  explicit Walker(const ValueTree& tree)
-      : tree_(tree), entered_(tree.size()), stated_(tree.size()), attributes_(tree.size()) {}
+  Walker(const ValueTree& tree, std::size_t expected)
+      : tree_(tree), entered_(tree.size()), stated_(tree.size()), attributes_(tree.size()) {
+    number_of_.reserve(expected);
+    result_.names.reserve(expected);
+    result_.order.reserve(expected);
+    result_.index = NameIndex(expected);
+  }
 
   Result<TensorNames> run() {
     FLATBED_TRY(visit(tree_.root(), {}));
@@ -137,13 +142,16 @@ class Walker {
                           " entries");
       }
       if (!child) {
-        if (open.has_component) path_.pop_back();
+        if (open.has_component) leave_component();
         open_.pop_back();
         continue;
       }
       FLATBED_TRY(open.what == What::state ? visit_state(child->value, child->component)
                                            : visit(child->value, child->component));
     }
+    const auto names = static_cast<std::uint32_t>(result_.names.size());
+    if (!result_.aliases.empty())
+      result_.index.renumber([&](std::uint32_t n) { return n < kAlias ? n : n - kAlias + names; });
     return std::move(result_);
   }
 
@@ -175,10 +183,10 @@ class Walker {
   }
 
   std::optional<Child> next_in_dict(Open& open, Value dict) {
-    for (const std::size_t size = dict.size() * 2; open.next < size;) {
+    const std::span<const NodeId> pairs = dict.children();
+    while (open.next < pairs.size()) {
       const std::size_t i = open.next++;
-      const Value value = i % 2 == 0 ? dict.key(i / 2) : dict.item(i / 2);
-      if (!may_hold_tensors(value)) {
+      if (!may_hold_tensors(dict.node(pairs[i]))) {
         ++edges_;
         continue;
       }
@@ -230,9 +238,10 @@ class Walker {
     if (tensor >= number_of_.size()) number_of_.resize(std::size_t{tensor} + 1, kUnnamed);
     const bool first = number_of_[tensor] == kUnnamed;
     if (!first && value.kind() != Kind::tensor) return {};
-    FLATBED_ASSIGN(std::string text, path_text(last));
+    FLATBED_TRY(write_path(last));
     const std::size_t count = first ? result_.names.size() : result_.aliases.size();
-    make_unique(text, static_cast<std::uint32_t>(count) | (first ? 0 : kAlias));
+    const std::string unique = take_name(static_cast<std::uint32_t>(count) | (first ? 0 : kAlias));
+    const std::string_view text = unique.empty() ? std::string_view(text_) : unique;
     // An alias takes its target's name, too.
     taken_bytes_ +=
         text.size() + (first ? 0 : result_.names[number_of_[tensor]].size() + kAliasBytes);
@@ -242,30 +251,39 @@ class Walker {
     }
     if (first) {
       number_of_[tensor] = static_cast<std::uint32_t>(count);
-      result_.names.push_back(std::move(text));
+      result_.names.add(text);
       result_.order.push_back(tensor);
     } else {
-      result_.aliases.push_back({std::move(text), result_.names[number_of_[tensor]]});
+      result_.aliases.push_back(
+          {std::string(text), std::string(result_.names[number_of_[tensor]])});
     }
     return {};
   }
 
-  // N1: the components of the path, joined with dots.
-  Result<std::string> path_text(const Component& last) const {
-    std::string text;
-    bool first = true;
-    const auto append = [&](const Component& component) -> Result<void> {
-      if (component.kind == Component::Kind::nothing) return {};
-      if (!first) text += '.';
-      first = false;
-      FLATBED_TRY(append_component(text, component));
-      if (text.size() <= kMaxNameBytes) return {};
-      return make_error(ErrorCode::limit_exceeded, "a tensor's name has more than ", kMaxNameBytes,
-                        " bytes");
-    };
-    for (const Component& component : path_) FLATBED_TRY(append(component));
-    FLATBED_TRY(append(last));
-    return first ? std::string("tensor") : text;
+  void leave_component() {
+    path_.pop_back();
+    if (ends_.size() > path_.size()) ends_.pop_back();
+  }
+
+  // N1: the components of the path, joined with dots, into text_. Those of the name before that are
+  // still open are there.
+  Result<void> write_path(const Component& last) {
+    text_.resize(ends_.empty() ? 0 : ends_.back());
+    while (ends_.size() < path_.size()) {
+      FLATBED_TRY(write_component(path_[ends_.size()], ends_.empty()));
+      ends_.push_back(text_.size());
+    }
+    if (last.kind != Component::Kind::nothing) return write_component(last, path_.empty());
+    if (path_.empty()) text_ = "tensor";
+    return {};
+  }
+
+  Result<void> write_component(const Component& component, bool first) {
+    if (!first) text_ += '.';
+    FLATBED_TRY(append_component(text_, component));
+    if (text_.size() <= kMaxNameBytes) return {};
+    return make_error(ErrorCode::limit_exceeded, "a tensor's name has more than ", kMaxNameBytes,
+                      " bytes");
   }
 
   // N2
@@ -299,22 +317,23 @@ class Walker {
     return {};
   }
 
-  // N3: "~1", "~2", ... until the name is free; then it is taken by `number`.
-  void make_unique(std::string& text, std::uint32_t number) {
-    if (text != "__metadata__" && take(text, number)) return;
-    std::uint32_t& last = last_suffix_[text];
+  // N3: "~1", "~2", ... behind text_ until the name is free; then it is taken by `number`. Returns
+  // the name, or nothing where it is text_.
+  std::string take_name(std::uint32_t number) {
+    if (text_ != "__metadata__" && take(text_, number)) return {};
+    std::uint32_t& last = last_suffix_[text_];
     std::string candidate;
     do {
-      candidate = str_cat(text, "~", ++last);
+      candidate = str_cat(text_, "~", ++last);
     } while (!take(candidate, number));
-    text = std::move(candidate);
+    return candidate;
   }
 
   bool take(std::string_view text, std::uint32_t number) {
     const auto text_of = [this](std::uint32_t n) -> std::string_view {
-      return n < kAlias ? result_.names[n] : result_.aliases[n - kAlias].name;
+      return n < kAlias ? result_.names[n] : std::string_view(result_.aliases[n - kAlias].name);
     };
-    return !index_.insert(text, number, text_of);
+    return !result_.index.insert(text, number, text_of);
   }
 
   const ValueTree& tree_;
@@ -323,9 +342,10 @@ class Walker {
   std::vector<bool> attributes_;  // dicts that are the attributes of a module
   std::vector<Open> open_;
   std::vector<Component> path_;           // of the open nodes, where they have one
+  std::string text_;                      // the name that was written last
+  std::vector<std::size_t> ends_;         // of the first components of path_ in text_
   std::vector<std::uint32_t> number_of_;  // per tensor: its name, or kUnnamed
   std::unordered_map<std::string, std::uint32_t> last_suffix_;
-  NameIndex index_;
   std::size_t taken_bytes_ = 0;
   std::size_t edges_ = 0;
   TensorNames result_;
@@ -333,6 +353,8 @@ class Walker {
 
 }  // namespace
 
-Result<TensorNames> name_tensors(const ValueTree& tree) { return Walker(tree).run(); }
+Result<TensorNames> name_tensors(const ValueTree& tree, std::size_t expected) {
+  return Walker(tree, expected).run();
+}
 
 }  // namespace flatbed

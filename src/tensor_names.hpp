@@ -2,26 +2,31 @@
 // A1). Pure functions.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
-#include <string>
 #include <vector>
 
+#include "base/text_list.hpp"
 #include "flatbed/checkpoint.hpp"
 #include "flatbed/result.hpp"
 #include "flatbed/value.hpp"
+#include "io/name_index.hpp"
 
 namespace flatbed {
 
 struct TensorNames {
-  std::vector<std::string> names;  // in the order of first occurrence
+  TextList names;  // in the order of first occurrence
   std::vector<std::uint32_t>
       order;  // the tensor, by the number its nodes hold, that each name belongs to
   std::vector<Alias> aliases;  // in text order
+  NameIndex index;             // of the names, then of the aliases
 };
 
-// Walks the tree in text order. Tensors that the root does not reach get no name. Errors:
+// Walks the tree in text order; it has about `expected` tensors. Those that the root does not reach
+// get no name. Errors:
 // limit_exceeded when the names would be longer than any header, or an int key has more than 4,096
 // digits.
-[[nodiscard]] Result<TensorNames> name_tensors(const ValueTree& tree);
+[[nodiscard]] Result<TensorNames> name_tensors(const ValueTree& tree,
+                                                 std::size_t expected = 0);
 
 }  // namespace flatbed

@@ -34,9 +34,18 @@ NodeId list(ValueTree& tree, const Ids& items) {
   return id;
 }
 
-TensorNames names_of(ValueTree& tree, NodeId root) {
+struct Named {
+  Names names;
+  std::vector<std::uint32_t> order;
+  std::vector<Alias> aliases;
+};
+
+Named names_of(ValueTree& tree, NodeId root) {
   tree.set_root(root);
-  return name_tensors(tree).value();
+  TensorNames found = name_tensors(tree).value();
+  Named named{{}, std::move(found.order), std::move(found.aliases)};
+  for (std::size_t i = 0; i < found.names.size(); ++i) named.names.emplace_back(found.names[i]);
+  return named;
 }
 
 // The names of tensors 0, 1, 2... under these keys of one dict, in order.
@@ -219,6 +228,37 @@ TEST(TensorNames, EndInCycles) {
   const NodeId root = tree.add_list();
   tree.append_all(root, Ids{root, tree.add_tensor(0, {}), root});
   EXPECT_EQ(names_of(tree, root).names, Names{"1"});
+}
+
+TEST(TensorNames, AreFoundByTheirIndexAndAliasesBehindThem) {
+  ValueTree tree;
+  const NodeId first = tree.add_tensor(0, {});
+  const NodeId second = tree.add_tensor(1, {});
+  const Ids pairs{tree.add_string("a"), first, tree.add_string("b"), first,
+                  tree.add_string("c"), second};
+  tree.set_root(dict(tree, pairs));
+  const TensorNames found = name_tensors(tree).value();
+  const auto number_of = [&](std::string_view name) {
+    return found.index.find(name, [&](std::uint32_t n) {
+      return n < 2 ? found.names[n] : std::string_view(found.aliases[n - 2].name);
+    });
+  };
+  EXPECT_EQ(found.index.size(), 3u);
+  EXPECT_EQ(number_of("a"), 0u);
+  EXPECT_EQ(number_of("c"), 1u);
+  EXPECT_EQ(number_of("b"), 2u);
+  EXPECT_EQ(number_of("d"), std::nullopt);
+}
+
+TEST(TensorNames, OfSiblingsBelowALongPathShareIt) {
+  ValueTree tree;
+  const NodeId inner = dict(tree, {tree.add_string("x"), tree.add_tensor(0, {}),
+                                   tree.add_string(""), tree.add_tensor(1, {})});
+  const NodeId other = dict(tree, {tree.add_string("y"), tree.add_tensor(2, {})});
+  const NodeId middle = dict(tree, {tree.add_string("left"), inner, tree.add_string("l"), other});
+  const NodeId root =
+      dict(tree, {tree.add_string(""), middle, tree.add_string("top"), tree.add_tensor(3, {})});
+  EXPECT_EQ(names_of(tree, root).names, (Names{".left.x", ".left.", ".l.y", "top"}));
 }
 
 TEST(TensorNames, OfAVeryDeepTreeNeedNoStack) {

@@ -25,6 +25,7 @@
 #include <string_view>
 #include <vector>
 
+#include "flatbed/large_allocator.hpp"
 #include "flatbed/result.hpp"
 
 namespace flatbed {
@@ -78,6 +79,10 @@ class Value {
   [[nodiscard]] Value item(
       std::size_t index) const;  // list, tuple; dict, object: the value of pair `index`
 
+  // The same by number, for loops over many: of list and tuple the items; of dict and object keys
+  // and values, which alternate. Valid while the tree does not change.
+  [[nodiscard]] std::span<const NodeId> children() const;
+
   // object only. F, A, I, S of the spec: callable(*arguments); then appended; then pairs; then
   // state (if any).
   [[nodiscard]] Value callable() const;
@@ -85,6 +90,8 @@ class Value {
   [[nodiscard]] std::size_t appended_size() const;
   [[nodiscard]] Value appended(std::size_t index) const;
   [[nodiscard]] std::optional<Value> state() const;
+  // Whether this is an object that is a call and nothing more: no items, pairs or state.
+  [[nodiscard]] bool is_bare_call() const;
 
   [[nodiscard]] std::optional<bool> as_bool() const;
   [[nodiscard]] std::optional<std::int64_t> as_int() const;  // integer only, not boolean
@@ -108,7 +115,6 @@ class Value {
 
  private:
   [[nodiscard]] std::string_view other_text() const;
-
   const ValueTree* tree_;
   NodeId id_;
 };
@@ -120,10 +126,8 @@ class ValueTree {
   [[nodiscard]] std::size_t size() const noexcept { return nodes_.size(); }  // nodes
   [[nodiscard]] Value value(NodeId id) const { return {this, id}; }
 
-  // Room for about this many nodes, so that building need not move what is there. `advise` is
-  // called with each block before it is used, and may ask for huge pages.
-  using MemoryAdvice = void (*)(void* memory, std::size_t nbytes);
-  void reserve(std::size_t nodes, MemoryAdvice advise = nullptr);
+  // Room for about this many nodes, so that building need not move what is there.
+  void reserve(std::size_t nodes);
 
   NodeId add_none();
   NodeId add_boolean(bool value);
@@ -161,86 +165,82 @@ class ValueTree {
  private:
   friend class Value;
 
-  // A growable run of child ids inside children_. When it is full it moves to the end with twice
-  // the room, so that memory stays within a small factor of what was added.
-  struct Run {
-    std::size_t begin = 0;
-    std::uint32_t size = 0;
-    std::uint32_t capacity = 0;
-  };
+  // Where a growable run of child ids begins in children_, and in its upper 8 bits how much room it
+  // has: 0 as much as it holds, else 2^n. A full run moves to the end with room for the next power
+  // of two, so that memory stays within a small factor of what was added.
+  using Place = std::uint64_t;
   struct Node {
     Kind kind = Kind::none;
-    std::uint32_t small = 0;  // boolean; length of text; tensor index; index into runs_ or objects_
-    std::uint64_t large = 0;  // integer; bits of real; offset of text; index into attributes_
+    // boolean; length of text; tensor index; list, tuple, dict: children; object: index into more_
+    std::uint32_t small = 0;
+    // integer; bits of real; offset of text; index into attributes_; list, tuple, dict: a Place;
+    // object: callable, and in the upper half arguments
+    std::uint64_t large = 0;
   };
   // Texts of globals and scalars are string nodes before them, that of an array is node `large`.
   static constexpr std::uint64_t kInTensor =
       ~std::uint64_t{0};  // bytes: their contents are a tensor
   static constexpr std::uint64_t kNoAttributes =
       0;  // tensor: the defaults, which stand first in attributes_
-  static constexpr std::uint32_t kEmptyRun = 0;  // of all containers that hold nothing
-  struct ObjectParts {
-    NodeId callable = kNoNode, arguments = kNoNode, state = kNoNode;
-    std::uint32_t appended = kEmptyRun, pairs = kEmptyRun;  // runs_
+  // tensor, beside the index: no other tensor has these attributes. Those that were added with the
+  // same share a row.
+  static constexpr std::uint64_t kOwnAttributes = std::uint64_t{1} << 63;
+  // What an object has beside its call. Most have nothing: more_[0].
+  struct More {
+    NodeId state = kNoNode;
+    std::uint32_t appended_size = 0, pairs_size = 0;
+    Place appended = 0, pairs = 0;
   };
-
   NodeId add(Kind kind, std::uint32_t small, std::uint64_t large);
   NodeId add_text(Kind kind, std::string_view text);
-  void extend(std::uint32_t& run, std::span<const NodeId> ids);  // gives an empty one a run
-  [[nodiscard]] std::span<const NodeId> items(std::uint32_t run) const;
+  NodeId add_run(Kind kind, std::span<const NodeId> ids);
+  More& more_of(Node& object);  // its own, made where it had none
+  void extend(std::uint32_t& size, Place& place, std::span<const NodeId> ids);
+  [[nodiscard]] const NodeId* at(Place place) const {
+    return children_.data() + (place & ~Place{0} >> 8);
+  }
   [[nodiscard]] std::string_view text_at(NodeId id) const;
-  [[nodiscard]] std::uint32_t items_run(NodeId list_or_object) const;
-  [[nodiscard]] std::uint32_t pairs_run(NodeId dict_or_object) const;
+  [[nodiscard]] const More& more(NodeId object) const;
 
   NodeId root_ = kNoNode;
-  std::vector<Node> nodes_;
-  std::vector<Run> runs_ = std::vector<Run>(1);
-  std::vector<NodeId> children_;
-  std::vector<ObjectParts> objects_;
-  std::vector<TensorAttributes> attributes_ = std::vector<TensorAttributes>(1);
-  std::string texts_;
+  LargeVector<Node> nodes_;
+  LargeVector<NodeId> children_;
+  LargeVector<More> more_ = LargeVector<More>(1);
+  LargeVector<TensorAttributes> attributes_ = LargeVector<TensorAttributes>(1);
+  LargeVector<char> texts_;
 };
 
 // Walking a tree is these calls and little else: hence inline.
-inline std::span<const NodeId> ValueTree::items(std::uint32_t run) const {
-  return std::span(children_).subspan(runs_[run].begin, runs_[run].size);
-}
-
-inline std::uint32_t ValueTree::items_run(NodeId id) const {
-  const Node& node = nodes_[id];
-  assert(node.kind == Kind::list || node.kind == Kind::tuple || node.kind == Kind::object);
-  return node.kind == Kind::object ? objects_[node.small].appended : node.small;
-}
-
-inline std::uint32_t ValueTree::pairs_run(NodeId id) const {
-  const Node& node = nodes_[id];
-  assert(node.kind == Kind::dict || node.kind == Kind::object);
-  return node.kind == Kind::object ? objects_[node.small].pairs : node.small;
+inline const ValueTree::More& ValueTree::more(NodeId id) const {
+  assert(nodes_[id].kind == Kind::object);
+  return more_[nodes_[id].small];
 }
 
 inline Kind Value::kind() const { return id_ == kNoNode ? Kind::none : tree_->nodes_[id_].kind; }
 
+inline std::span<const NodeId> Value::children() const {
+  if (id_ == kNoNode) return {};
+  const ValueTree::Node& node = tree_->nodes_[id_];
+  if (node.kind >= Kind::list && node.kind <= Kind::dict)
+    return {tree_->at(node.large), node.small};
+  if (node.kind != Kind::object) return {};
+  const ValueTree::More& more = tree_->more_[node.small];
+  return {tree_->at(more.pairs), more.pairs_size};
+}
+
 inline std::size_t Value::size() const {
-  switch (kind()) {
-    case Kind::list:
-    case Kind::tuple:
-      return tree_->items(tree_->items_run(id_)).size();
-    case Kind::dict:
-    case Kind::object:
-      return tree_->items(tree_->pairs_run(id_)).size() / 2;
-    default:
-      return 0;
-  }
+  const bool sequence = kind() == Kind::list || kind() == Kind::tuple;
+  return sequence ? children().size() : children().size() / 2;
 }
 
 inline Value Value::key(std::size_t index) const {
-  return {tree_, tree_->items(tree_->pairs_run(id_))[index * 2]};
+  assert(kind() == Kind::dict || kind() == Kind::object);
+  return {tree_, children()[index * 2]};
 }
 
 inline Value Value::item(std::size_t index) const {
   const bool sequence = kind() == Kind::list || kind() == Kind::tuple;
-  if (sequence) return {tree_, tree_->items(tree_->items_run(id_))[index]};
-  return {tree_, tree_->items(tree_->pairs_run(id_))[index * 2 + 1]};
+  return {tree_, children()[sequence ? index : index * 2 + 1]};
 }
 
 inline std::string_view ValueTree::text_at(NodeId id) const {
@@ -249,26 +249,31 @@ inline std::string_view ValueTree::text_at(NodeId id) const {
 
 inline Value Value::callable() const {
   assert(kind() == Kind::object);
-  return {tree_, tree_->objects_[tree_->nodes_[id_].small].callable};
+  return {tree_, static_cast<NodeId>(tree_->nodes_[id_].large)};
 }
 
 inline Value Value::arguments() const {
   assert(kind() == Kind::object);
-  return {tree_, tree_->objects_[tree_->nodes_[id_].small].arguments};
+  return {tree_, static_cast<NodeId>(tree_->nodes_[id_].large >> 32)};
 }
 
 inline std::size_t Value::appended_size() const {
-  return kind() == Kind::object ? tree_->items(tree_->items_run(id_)).size() : 0;
+  return kind() == Kind::object ? tree_->more(id_).appended_size : 0;
 }
 
 inline Value Value::appended(std::size_t index) const {
-  return {tree_, tree_->items(tree_->items_run(id_))[index]};
+  assert(index < appended_size());
+  return {tree_, tree_->at(tree_->more(id_).appended)[index]};
 }
 
 inline std::optional<Value> Value::state() const {
   if (kind() != Kind::object) return std::nullopt;
-  const NodeId state = tree_->objects_[tree_->nodes_[id_].small].state;
+  const NodeId state = tree_->more(id_).state;
   return state == kNoNode ? std::nullopt : std::optional(Value(tree_, state));
+}
+
+inline bool Value::is_bare_call() const {
+  return kind() == Kind::object && tree_->nodes_[id_].small == 0;
 }
 
 inline std::optional<std::int64_t> Value::as_int() const {
@@ -286,7 +291,8 @@ inline std::optional<std::uint32_t> Value::tensor() const {
 
 inline const TensorAttributes& Value::attributes() const {
   const bool has_some = kind() == Kind::tensor;
-  return tree_->attributes_[has_some ? tree_->nodes_[id_].large : ValueTree::kNoAttributes];
+  const std::uint64_t row = has_some ? tree_->nodes_[id_].large : ValueTree::kNoAttributes;
+  return tree_->attributes_[row & ~ValueTree::kOwnAttributes];
 }
 
 inline std::string_view Value::text() const {

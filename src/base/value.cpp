@@ -30,6 +30,8 @@ std::optional<std::string> key_text(Value key) {
   }
 }
 
+constexpr std::size_t kComparedRows = 4;  // of attributes
+
 struct Step {
   Value value;
   std::size_t consumed;  // bytes of the path, with the dot that follows
@@ -187,7 +189,7 @@ NodeId ValueTree::add(Kind kind, std::uint32_t small, std::uint64_t large) {
 NodeId ValueTree::add_text(Kind kind, std::string_view text) {
   assert(text.size() < 0xFFFFFFFF);
   const std::size_t offset = texts_.size();
-  texts_ += text;
+  texts_.insert(texts_.end(), text.begin(), text.end());
   return add(kind, static_cast<std::uint32_t>(text.size()), offset);
 }
 
@@ -205,15 +207,15 @@ NodeId ValueTree::add_bytes(std::string_view bytes) { return add_text(Kind::byte
 NodeId ValueTree::add_bytes_in_tensor(std::uint32_t tensor) {
   return add(Kind::bytes, tensor, kInTensor);
 }
-NodeId ValueTree::add_list() { return add(Kind::list, kEmptyRun, 0); }
+NodeId ValueTree::add_list() { return add(Kind::list, 0, 0); }
 
 NodeId ValueTree::add_tuple(std::span<const NodeId> items) {
-  std::uint32_t run = kEmptyRun;
-  extend(run, items);
-  return add(Kind::tuple, run, 0);
+  const NodeId tuple = add(Kind::tuple, 0, 0);
+  extend(nodes_[tuple].small, nodes_[tuple].large, items);
+  return tuple;
 }
 
-NodeId ValueTree::add_dict() { return add(Kind::dict, kEmptyRun, 0); }
+NodeId ValueTree::add_dict() { return add(Kind::dict, 0, 0); }
 
 NodeId ValueTree::add_global(std::string_view module, std::string_view qualname) {
   add_text(Kind::string, module);
@@ -222,14 +224,18 @@ NodeId ValueTree::add_global(std::string_view module, std::string_view qualname)
 }
 
 NodeId ValueTree::add_object(NodeId callable, NodeId arguments) {
-  objects_.push_back({callable, arguments});
-  return add(Kind::object, static_cast<std::uint32_t>(objects_.size() - 1), 0);
+  return add(Kind::object, 0, callable | std::uint64_t{arguments} << 32);
 }
 
 NodeId ValueTree::add_tensor(std::uint32_t tensor, const TensorAttributes& attributes) {
-  if (attributes == TensorAttributes{}) return add(Kind::tensor, tensor, kNoAttributes);
+  // Most have the defaults, or what the last few have: so looking at those is enough.
+  if (attributes == attributes_[kNoAttributes]) return add(Kind::tensor, tensor, kNoAttributes);
+  const std::size_t count = attributes_.size();
+  for (std::size_t i = 1; i <= std::min(count, kComparedRows); ++i) {
+    if (attributes_[count - i] == attributes) return add(Kind::tensor, tensor, count - i);
+  }
   attributes_.push_back(attributes);
-  return add(Kind::tensor, tensor, attributes_.size() - 1);
+  return add(Kind::tensor, tensor, count);
 }
 
 NodeId ValueTree::add_array(std::uint32_t tensor, std::string_view typestr) {
@@ -250,7 +256,10 @@ void ValueTree::append(NodeId list_or_object, NodeId item) {
 void ValueTree::append_all(NodeId list_or_object, std::span<const NodeId> items) {
   Node& node = nodes_[list_or_object];
   assert(node.kind == Kind::list || node.kind == Kind::object);
-  extend(node.kind == Kind::object ? objects_[node.small].appended : node.small, items);
+  if (items.empty()) return;
+  if (node.kind == Kind::list) return extend(node.small, node.large, items);
+  More& more = more_of(node);
+  extend(more.appended_size, more.appended, items);
 }
 
 void ValueTree::set_item(NodeId dict_or_object, NodeId key, NodeId value) {
@@ -261,35 +270,39 @@ void ValueTree::set_item(NodeId dict_or_object, NodeId key, NodeId value) {
 void ValueTree::set_items(NodeId dict_or_object, std::span<const NodeId> keys_and_values) {
   Node& node = nodes_[dict_or_object];
   assert(node.kind == Kind::dict || node.kind == Kind::object);
-  extend(node.kind == Kind::object ? objects_[node.small].pairs : node.small, keys_and_values);
+  if (keys_and_values.empty()) return;
+  if (node.kind == Kind::dict) return extend(node.small, node.large, keys_and_values);
+  More& more = more_of(node);
+  extend(more.pairs_size, more.pairs, keys_and_values);
 }
 
 void ValueTree::set_state(NodeId object, NodeId state) {
-  assert(nodes_[object].kind == Kind::object || nodes_[object].kind == Kind::bytes);
-  objects_[nodes_[object].small].state = state;
+  assert(nodes_[object].kind == Kind::object);
+  more_of(nodes_[object]).state = state;
+}
+
+ValueTree::More& ValueTree::more_of(Node& object) {
+  if (object.small == 0) {
+    object.small = static_cast<std::uint32_t>(more_.size());
+    more_.emplace_back();
+  }
+  return more_[object.small];
 }
 
 void ValueTree::set_tuple(NodeId tuple, std::span<const NodeId> items) {
-  assert(nodes_[tuple].kind == Kind::tuple && this->items(nodes_[tuple].small).empty());
-  extend(nodes_[tuple].small, items);
+  Node& node = nodes_[tuple];
+  assert(node.kind == Kind::tuple && node.small == 0);
+  extend(node.small, node.large, items);
 }
 
 void ValueTree::set_tensor(NodeId tensor_or_array_or_bytes, std::uint32_t tensor) {
   nodes_[tensor_or_array_or_bytes].small = tensor;
 }
 
-void ValueTree::reserve(std::size_t nodes, MemoryAdvice advise) {
-  const auto reserve = [advise](auto& part, std::size_t count) {
-    part.reserve(count);
-    if (advise != nullptr) advise(part.data(), part.capacity() * sizeof(*part.data()));
-  };
+void ValueTree::reserve(std::size_t nodes) {
   // The proportions of a state dict's pickle.
-  reserve(nodes_, nodes);
-  reserve(children_, nodes * 2);
-  reserve(runs_, nodes / 2);
-  reserve(objects_, nodes / 8);
-  reserve(attributes_, nodes / 32);
-  reserve(texts_, nodes * 4);
+  nodes_.reserve(nodes);
+  children_.reserve(nodes * 2);
 }
 
 void ValueTree::renumber_tensors(std::span<const std::uint32_t> numbers) {
@@ -311,40 +324,32 @@ void ValueTree::become(NodeId object_or_bytes, NodeId other) {
 TensorAttributes& ValueTree::edit_attributes(NodeId tensor) {
   Node& node = nodes_[tensor];
   assert(node.kind == Kind::tensor);
-  if (node.large == kNoAttributes) {
-    node.large = attributes_.size();
-    attributes_.emplace_back();
+  if ((node.large & kOwnAttributes) == 0) {
+    attributes_.push_back(TensorAttributes(attributes_[node.large]));
+    node.large = (attributes_.size() - 1) | kOwnAttributes;
   }
-  return attributes_[node.large];
+  return attributes_[node.large & ~kOwnAttributes];
 }
 
-void ValueTree::extend(std::uint32_t& run_index, std::span<const NodeId> ids) {
+void ValueTree::extend(std::uint32_t& size, Place& place, std::span<const NodeId> ids) {
   if (ids.empty()) return;
-  if (run_index == kEmptyRun) {
-    run_index = static_cast<std::uint32_t>(runs_.size());
-    runs_.push_back({});
-  }
-  Run& run = runs_[run_index];
-  const std::size_t size = run.size + ids.size();
-  if (size > run.capacity) {
+  std::size_t begin = place & ~Place{0} >> 8;
+  const std::size_t exponent = place >> 56;
+  const std::size_t capacity = exponent == 0 ? size : std::size_t{1} << exponent;
+  const std::size_t wanted = size + ids.size();
+  if (size == 0) begin = children_.size();
+  if (wanted > capacity) {
     // The first fill is exact: most containers are filled once. A run at the end grows in place.
-    const bool last = run.begin + std::size_t{run.capacity} == children_.size();
-    const std::size_t capacity =
-        run.capacity == 0 ? size : std::max(size, std::size_t{run.capacity} * 2);
-    if (!last) {
-      const std::size_t begin = children_.size();
-      children_.resize(begin + capacity);
-      std::copy_n(children_.begin() + static_cast<std::ptrdiff_t>(run.begin), run.size,
-                  children_.begin() + static_cast<std::ptrdiff_t>(begin));
-      run.begin = begin;
-    } else {
-      children_.resize(run.begin + capacity);
-    }
-    run.capacity = static_cast<std::uint32_t>(capacity);
+    const std::size_t room = size == 0 ? wanted : std::bit_ceil(wanted);
+    const bool last = begin + capacity == children_.size();
+    const std::size_t from = begin;
+    if (!last) begin = children_.size();
+    children_.resize(begin + room);
+    if (!last) std::copy_n(children_.begin() + from, size, children_.begin() + begin);
+    place = begin | (size == 0 ? 0 : Place(std::countr_zero(room)) << 56);
   }
-  std::copy(ids.begin(), ids.end(),
-            children_.begin() + static_cast<std::ptrdiff_t>(run.begin + run.size));
-  run.size = static_cast<std::uint32_t>(size);
+  std::copy(ids.begin(), ids.end(), children_.begin() + begin + size);
+  size = static_cast<std::uint32_t>(wanted);
 }
 
 }  // namespace flatbed

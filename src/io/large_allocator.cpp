@@ -16,20 +16,34 @@ void prefer_huge_pages(void* memory, std::size_t nbytes) noexcept {
   const auto address = reinterpret_cast<std::uintptr_t>(memory);
   const std::size_t skip = (kHugePage - address % kHugePage) % kHugePage;
   if (nbytes < skip + kHugePage) return;
-  // The tail is left out: a whole huge page for it would cost more memory than it saves time.
+  // The tail is left out: what lies behind the block is not ours.
   madvise(static_cast<std::byte*>(memory) + skip, (nbytes - skip) / kHugePage * kHugePage,
           MADV_HUGEPAGE);
 }
 
+namespace {
+
+// A last part of this size is worth a huge page of its own: clearing one takes as long as one or
+// two hundred faults.
+constexpr std::size_t kWorthHugePage = 768 << 10;
+
+std::size_t with_tail(std::size_t nbytes) {
+  const std::size_t tail = nbytes % kHugePage;
+  const std::size_t missing = tail >= kWorthHugePage ? kHugePage - tail : 0;
+  return nbytes <= SIZE_MAX - missing ? nbytes + missing : nbytes;
+}
+
+}  // namespace
+
 void* allocate_large(std::size_t nbytes) {
-  void* memory = ::operator new (nbytes, std::align_val_t{kHugePage});
-  prefer_huge_pages(memory, nbytes);
+  void* memory = ::operator new (with_tail(nbytes), std::align_val_t{kHugePage});
+  prefer_huge_pages(memory, with_tail(nbytes));
   return memory;
 }
 
 LargeBlock try_allocate_large(std::size_t nbytes) noexcept {
-  void* memory = ::operator new (nbytes, std::align_val_t{kHugePage}, std::nothrow);
-  if (memory != nullptr) prefer_huge_pages(memory, nbytes);
+  void* memory = ::operator new (with_tail(nbytes), std::align_val_t{kHugePage}, std::nothrow);
+  if (memory != nullptr) prefer_huge_pages(memory, with_tail(nbytes));
   return LargeBlock(static_cast<std::byte*>(memory));
 }
 

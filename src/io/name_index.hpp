@@ -44,6 +44,7 @@ class NameIndex {
 
   template <typename TextOf>
   [[nodiscard]] std::optional<std::uint32_t> find(std::string_view name, TextOf text_of) const {
+    if (count_ == 0) return std::nullopt;
     const std::uint64_t hash = xxh3_seeded(name, seed_);
     for (std::size_t at = hash & (slots_.size() - 1); slots_[at].number != kFree;
          at = (at + 1) & (slots_.size() - 1)) {
@@ -51,6 +52,14 @@ class NameIndex {
         return slots_[at].number;
     }
     return std::nullopt;
+  }
+
+  // Every number n becomes number_of(n).
+  template <typename NumberOf>
+  void renumber(NumberOf number_of) {
+    for (Slot& slot : slots_) {
+      if (slot.number != kFree) slot.number = number_of(slot.number);
+    }
   }
 
  private:
@@ -72,7 +81,7 @@ class NameIndex {
 
   template <typename TextOf>
   void rehash(TextOf text_of) {
-    const std::vector<Slot, LargeAllocator<Slot>> old = std::move(slots_);
+    const LargeVector<Slot> old = std::move(slots_);
     grow(old.size());
     for (const Slot& slot : old) {
       if (slot.number == kFree) continue;
@@ -82,7 +91,7 @@ class NameIndex {
     }
   }
 
-  std::vector<Slot, LargeAllocator<Slot>> slots_;
+  LargeVector<Slot> slots_;
   std::size_t count_ = 0;
   std::uint64_t seed_;
 };

@@ -123,7 +123,7 @@ Result<NodeId> run_next_pickle(PickleStream& stream, TorchObjects& objects, cons
                         std::move(pickle).error());
   ValueTree& tree = objects.file().tree;
   // A state dict's pickle has a node for every 15 bytes. Memory that stays unused is not touched.
-  if (tree.size() == 0) tree.reserve(std::min(pickle->size(), kMaxReserve) / 12, prefer_huge_pages);
+  if (tree.size() == 0) tree.reserve(std::min(pickle->size(), kMaxReserve) / 8);
   objects.exchange_source({run.ids, *pickle, stream.held(), offset});
   Unpickler unpickler(*pickle, tree, objects);
   Result<NodeId> root = unpickler.run();

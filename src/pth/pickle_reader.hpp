@@ -27,6 +27,24 @@ class PickleReader {
   // pickle_literal (a negative length).
   [[nodiscard]] Result<void> next();
 
+  // Whether one more opcode and 5 bytes of operand can be taken, whatever follows.
+  [[nodiscard]] bool is_ahead() const noexcept {
+    const std::size_t end = frame_end_ != 0 ? frame_end_ : pickle_.size();
+    return position_ + 6 < end && op_count_ < kMaxPickleOps;
+  }
+  // Where is_ahead(): the next opcode; its operand of 1 or 4 bytes; and past both.
+  [[nodiscard]] Op peek() const noexcept { return static_cast<Op>(pickle_[position_]); }
+  [[nodiscard]] std::uint8_t peek_u8() const noexcept {
+    return static_cast<std::uint8_t>(pickle_[position_ + 1]);
+  }
+  [[nodiscard]] std::uint32_t peek_u32() const noexcept {
+    return load_le32(pickle_.data() + position_ + 1);
+  }
+  void skip(std::size_t operand_nbytes) noexcept {
+    position_ += 1 + operand_nbytes;
+    ++op_count_;
+  }
+
   // Of the opcode that next() took.
   [[nodiscard]] Op op() const noexcept { return op_; }
   [[nodiscard]] OpGroup group() const noexcept { return row(op_).group; }

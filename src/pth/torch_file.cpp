@@ -182,21 +182,24 @@ Error with_damage(const ZipEntry& record, std::span<const std::byte> pickle, Err
 // The records of the storages, in the folder `inner`. An empty one may be missing.
 Result<void> find_records(const Records& records, std::string_view inner,
                           std::span<const std::uint32_t> named, TorchFile& out) {
-  const ZipArchive& archive = records.archive;
+  const std::span<const ZipEntry> entries = records.archive.entries();
   std::string name = str_cat(records.folder, "/", inner, "/");
   const std::size_t prefix = name.size();
+  const ZipEntry* next = entries.data();  // torch writes them in this order
   for (const std::uint32_t number : named) {
     TorchStorage& storage = out.storages[number];
     name.resize(prefix);
     name += storage.key;
-    const ZipEntry* entry = archive.find(name);
+    const bool here = next != entries.data() + entries.size() && next->name == name;
+    const ZipEntry* entry = here ? next : records.archive.find(name);
+    if (entry != nullptr) next = entry + 1;
     if (entry == nullptr && storage.nbytes == 0) continue;
     if (entry == nullptr)
       return make_error(ErrorCode::storage_missing, "no record ", quoted(std::string_view(name)));
     if (entry->nbytes != storage.nbytes)
       return make_error(ErrorCode::storage_size_mismatch, "record ", quoted(std::string_view(name)),
                         " has ", entry->nbytes, " bytes, the pickle says ", storage.nbytes);
-    storage.record = static_cast<std::uint32_t>(entry - archive.entries().data());
+    storage.record = static_cast<std::uint32_t>(entry - entries.data());
     storage.stored_offset = entry->data_offset;
     storage.stored_nbytes = entry->stored_nbytes;
     storage.deflated = entry->deflated;
@@ -296,7 +299,7 @@ Result<TorchFile> read_torch_zip(const File& file) {
   out.tensors.reserve(archive.entries().size());
   out.dims.reserve(archive.entries().size() * 6);  // sizes, strides and stored sizes of matrices
   // A state dict's pickle has a node for every 15 bytes. Memory that stays unused is not touched.
-  out.tree.reserve(std::min(pickle.size(), kMaxReserve) / 12, prefer_huge_pages);
+  out.tree.reserve(std::min(pickle.size(), kMaxReserve) / 8);
   TorchObjects objects(out, order, archive.entries().size());
   Result<NodeId> root = run_pickle(pickle, "data.pkl", objects);
   if (!root)

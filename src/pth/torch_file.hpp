@@ -61,10 +61,10 @@ enum class TorchLayout : std::uint8_t { zip, legacy, tar, pickle, script };
 struct TorchFile {
   TorchLayout layout = TorchLayout::zip;
   ValueTree tree;
-  std::vector<TorchStorage> storages;
+  LargeVector<TorchStorage> storages;
   // Equal views of one storage are one tensor (spec A1); empty ones never are.
-  std::vector<TorchTensor> tensors;
-  std::vector<std::uint64_t> dims;
+  LargeVector<TorchTensor> tensors;
+  LargeVector<std::uint64_t> dims;
   std::deque<std::string> held;    // contents of long bytes objects; they stay where they are
   ZipRecords zip;                  // of a zip: all its records
   std::vector<std::string> notes;  // what a user should know, e.g. dropped hooks

@@ -63,7 +63,9 @@ std::string full_name(Value global) { return str_cat(global.text(), ".", global.
 }  // namespace
 
 NodeId TorchObjects::add_global(std::string_view module, std::string_view qualname) {
-  return globals_.add(tree_, module, qualname);
+  const NodeId node = globals_.add(tree_, module, qualname);
+  if (globals_.find(node).meaning == Meaning::ordered_dict) ordered_dict_class_ = node;
+  return node;
 }
 
 NodeId TorchObjects::add_bytes(std::string_view bytes) {

@@ -55,6 +55,10 @@ class TorchObjects {
   // The list that holds the items of a set made by add_set(); nothing for all other nodes.
   [[nodiscard]] std::optional<NodeId> set_items(NodeId set) const;
 
+  // collections.OrderedDict, where a pickle has named it: its call without arguments stays one.
+  // Most calls of a whole model are that.
+  [[nodiscard]] NodeId ordered_dict_class() const noexcept { return ordered_dict_class_; }
+
   // callable(*arguments). Errors: pickle_type (callable is neither global nor object, or arguments
   // no tuple), rebuild_malformed, tensor_out_of_storage, size_overflow, torch_unsupported.
   [[nodiscard]] Result<NodeId> call(NodeId callable, NodeId arguments);
@@ -120,6 +124,7 @@ class TorchObjects {
   TorchGlobals globals_;
   TorchTensors tensors_;
   NumpyObjects numpy_;
+  NodeId ordered_dict_class_ = kNoNode;
   NodeId open_set_class_ = kNoNode;  // builtins.set, a node of its own for the sets of add_set()
   PickleSource source_;
   // Short bytes objects that lie in source_: node, and offset there. In the order of the nodes.

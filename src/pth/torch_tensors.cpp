@@ -451,19 +451,18 @@ std::uint32_t TorchTensors::add_view(const View& view) {
   const TorchDtype& dtype = kTorchDtypes[view.dtype];
   const bool doubled = dtype.stored_as == StoredAs::packed && view.rank != 0;
   const bool pair = dtype.stored_as == StoredAs::pair;
-  std::vector<std::uint64_t>& dims = file_.dims;
+  LargeVector<std::uint64_t>& dims = file_.dims;
   const std::size_t begin = dims.size();
-  dims.push_back(std::uint64_t{view.use.storage} << 32 | std::uint64_t{view.dtype} << 8 |
-                 (view.conjugate ? 2U : 0U) | (view.negate ? 1U : 0U));
-  dims.push_back(view.offset);
-  dims.insert(dims.end(), view.sizes.begin(),
-              view.sizes.begin() + static_cast<std::ptrdiff_t>(view.rank));
-  dims.insert(dims.end(), view.strides.begin(),
-              view.strides.begin() + static_cast<std::ptrdiff_t>(view.rank));
-  dims.insert(dims.end(), view.sizes.begin(),
-              view.sizes.begin() + static_cast<std::ptrdiff_t>(view.rank));
-  if (doubled) dims.back() *= 2;
-  if (pair) dims.push_back(2);
+  dims.resize(begin + kKeyWords + 3 * view.rank + (pair ? 1 : 0));
+  std::uint64_t* at = dims.data() + begin;
+  *at++ = std::uint64_t{view.use.storage} << 32 | std::uint64_t{view.dtype} << 8 |
+          (view.conjugate ? 2U : 0U) | (view.negate ? 1U : 0U);
+  *at++ = view.offset;
+  at = std::copy_n(view.sizes.data(), view.rank, at);
+  at = std::copy_n(view.strides.data(), view.rank, at);
+  at = std::copy_n(view.sizes.data(), view.rank, at);
+  if (doubled) at[-1] *= 2;
+  if (pair) *at = 2;
 
   TorchTensor tensor;
   tensor.storage = view.use.storage;

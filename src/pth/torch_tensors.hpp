@@ -66,7 +66,10 @@ class TorchTensors {
  public:
   // `expected`: about how many storages there will be.
   TorchTensors(TorchFile& file, const TorchGlobals& globals, ByteOrder order, std::size_t expected)
-      : file_(file), tree_(file.tree), globals_(globals), order_(order), keys_(expected) {}
+      : file_(file), tree_(file.tree), globals_(globals), order_(order), keys_(expected) {
+    uses_.reserve(expected);
+    use_nodes_.reserve(expected);
+  }
 
   // The storage that a persistent id ('storage', class, key, location, count) stands for; that of a
   // legacy stream has a sixth item, the view. Errors: persistent_id_malformed, storage_conflict,
@@ -168,7 +171,7 @@ class TorchTensors {
   const TorchGlobals& globals_;
   ByteOrder order_;
   std::uint64_t dropped_hooks_ = 0;
-  std::vector<StorageUse> uses_;
+  LargeVector<StorageUse> uses_;
   std::vector<NodeId> use_nodes_;  // per storage: the node of its last use, or kNoNode
   std::vector<std::uint8_t>
       storage_dtypes_;  // per storage: what a persistent id said, or kNoTorchDtype

@@ -1,6 +1,7 @@
 #include "pth/tree_check.hpp"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cmath>
 #include <cstdint>
@@ -71,8 +72,9 @@ bool equal_keys(Value a, Value b) {
 
 // An array cannot be hashed. What is one now may have been a call when it was set as a key.
 Result<void> check_no_array_key(Value dict) {
-  for (std::size_t i = 0; i < dict.size(); ++i) {
-    if (dict.key(i).kind() == Kind::array)
+  const std::span<const NodeId> pairs = dict.children();
+  for (std::size_t i = 0; i < pairs.size(); i += 2) {
+    if (dict.node(pairs[i]).kind() == Kind::array)
       return make_error(ErrorCode::pickle_type,
                         "a key is a numpy array, wanted something hashable");
   }
@@ -107,11 +109,48 @@ Result<void> check_many_keys(Value dict, std::uint64_t seed) {
   return {};
 }
 
-// A call of a global without anything more: a module has a dozen of OrderedDict().
-bool is_bare_call(Value value) {
-  return value.kind() == Kind::object && value.callable().kind() == Kind::global &&
-         value.size() == 0 && value.arguments().size() == 0 && value.appended_size() == 0 &&
-         !value.state();
+// Dicts of which some were checked. Those of objects of one class have the same keys, again and
+// again.
+class KnownKeys {
+ public:
+  explicit KnownKeys(const ValueTree& tree) : tree_(tree) { checked_.fill(kNoNode); }
+
+  // Whether a dict was checked that has the same key objects in the same order, or there are none.
+  // If not, this one must be.
+  bool insert(Value dict) {
+    const std::span<const NodeId> pairs = dict.children();
+    if (pairs.empty()) return true;
+    NodeId& place = checked_[(pairs[0] ^ pairs.size()) % checked_.size()];
+    const std::span<const NodeId> other = tree_.value(place).children();
+    bool same = pairs.size() == other.size();
+    for (std::size_t i = 0; same && i < pairs.size(); i += 2) same = pairs[i] == other[i];
+    place = dict.id();
+    return same;
+  }
+
+ private:
+  const ValueTree& tree_;
+  std::array<NodeId, 64> checked_;
+};
+
+// Whether there is anything to check at a value. A module has a dozen calls of OrderedDict() with
+// nothing in them.
+bool is_leaf(Value value) {
+  switch (value.kind()) {
+    case Kind::list:
+    case Kind::tuple:
+    case Kind::dict:
+      return value.children().empty();
+    case Kind::object:
+      return value.is_bare_call() && value.arguments().children().empty() &&
+             value.callable().kind() == Kind::global;
+    case Kind::tensor:
+    case Kind::array:
+    case Kind::bytes:
+      return false;
+    default:
+      return true;
+  }
 }
 
 // The nodes still to visit, and those that were.
@@ -120,7 +159,7 @@ class Walk {
   explicit Walk(const ValueTree& tree) : tree_(tree), seen_(tree.size()) {}
 
   void add(Value value) {
-    if (value.id() == kNoNode || seen_[value.id()] || is_bare_call(value)) return;
+    if (is_leaf(value) || seen_[value.id()]) return;
     seen_[value.id()] = true;
     pending_.push_back(value.id());
   }
@@ -138,23 +177,18 @@ class Walk {
   std::vector<NodeId> pending_;
 };
 
-void add_children(Walk& walk, const ValueTree& tree, Value value) {
-  const Kind kind = value.kind();
-  const bool keyed = kind == Kind::dict || kind == Kind::object;
-  for (std::size_t i = 0, size = value.size(); i < size; ++i) {
-    if (keyed) walk.add(value.key(i));
-    walk.add(value.item(i));
-  }
-  if (kind == Kind::object) {
+void add_children(Walk& walk, Value value) {
+  for (const NodeId id : value.children()) walk.add(value.node(id));
+  if (value.kind() == Kind::object) {
     walk.add(value.callable());
     walk.add(value.arguments());
     for (std::size_t i = 0, size = value.appended_size(); i < size; ++i)
       walk.add(value.appended(i));
     if (const std::optional<Value> state = value.state()) walk.add(*state);
   }
-  if (kind == Kind::tensor) {
-    walk.add(tree.value(value.attributes().quantizer));
-    walk.add(tree.value(value.attributes().state));
+  if (value.kind() == Kind::tensor) {
+    walk.add(value.node(value.attributes().quantizer));
+    walk.add(value.node(value.attributes().state));
   }
 }
 
@@ -172,6 +206,7 @@ Result<Reached> check_tree(const ValueTree& tree, std::size_t tensor_count) {
   const std::uint64_t seed = random_seed();
   Walk walk(tree);
   walk.add(tree.root());
+  KnownKeys known(tree);
   while (const std::optional<Value> value = walk.next()) {
     if (const std::optional<std::uint32_t> tensor = value->tensor()) {
       if ((*tensor & kStorageFlag) != 0) {
@@ -180,9 +215,9 @@ Result<Reached> check_tree(const ValueTree& tree, std::size_t tensor_count) {
         reached.tensors[*tensor] = true;
       }
     }
-    if (value->kind() == Kind::dict || value->kind() == Kind::object)
-      FLATBED_TRY(check_keys(*value, seed));
-    add_children(walk, tree, *value);
+    const bool keyed = value->kind() == Kind::dict || value->kind() == Kind::object;
+    if (keyed && !known.insert(*value)) FLATBED_TRY(check_keys(*value, seed));
+    add_children(walk, *value);
   }
   return reached;
 }

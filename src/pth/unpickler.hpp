@@ -16,6 +16,7 @@
 #include <string_view>
 #include <vector>
 
+#include "flatbed/large_allocator.hpp"
 #include "flatbed/result.hpp"
 #include "flatbed/value.hpp"
 #include "pth/pickle_literal.hpp"
@@ -31,6 +32,10 @@ inline constexpr std::uint8_t kMaxPickleProtocol = 5;
 inline constexpr std::uint64_t kMaxNameRatio = 16;
 inline constexpr std::uint64_t kFreeNameBytes = 64 * 1024;
 
+// Of a pickle, for each memo entry: picklers take 5 bytes to write one, and do so for each
+// container. Memory that stays unused is not touched.
+inline constexpr std::size_t kBytesPerMemo = 10;
+
 class Unpickler {
  public:
   Unpickler(std::span<const std::byte> pickle, ValueTree& tree, TorchObjects& objects)
@@ -39,6 +44,7 @@ class Unpickler {
         objects_(objects),
         name_nbytes_(kFreeNameBytes + pickle.size() * kMaxNameRatio) {
     small_integers_.fill(kNoNode);
+    memo_.reserve(pickle.size() / kBytesPerMemo);
   }
 
   // Runs up to STOP and returns what it leaves. Errors: pickle_*, and those of TorchObjects; the
@@ -49,6 +55,9 @@ class Unpickler {
   [[nodiscard]] std::size_t trailing_nbytes() const noexcept { return reader_.remaining(); }
 
  private:
+  void run_common();
+  [[nodiscard]] bool run_common_memo();
+  [[nodiscard]] bool run_common_op();
   [[nodiscard]] Result<void> run_op();
   // Errors of the opcodes that are nearly all of a pickle.
   [[nodiscard, gnu::cold]] Result<void> underflow(std::size_t wanted) const;
@@ -65,6 +74,7 @@ class Unpickler {
 
   [[nodiscard]] NodeId integer_node(const PickleInteger& integer);
   [[nodiscard]] NodeId small_integer(std::uint8_t value);
+  [[nodiscard]] NodeId empty_tuple();
   [[nodiscard]] NodeId constant(NodeId& node, Kind kind, bool value);
   [[nodiscard]] Result<void> push_string(std::string_view text);
   [[nodiscard]] Result<void> push_python2_string(std::string_view bytes);
@@ -102,7 +112,7 @@ class Unpickler {
   bool stopped_ = false;
   std::vector<NodeId> stack_;
   std::vector<std::size_t> marks_;
-  std::vector<NodeId> memo_;
+  LargeVector<NodeId> memo_;
   std::size_t memo_size_ = 0;  // entries that were written
   std::uint64_t name_nbytes_;  // that STACK_GLOBAL may still make
   // Nodes that stand for one Python object each, once they were needed.

@@ -95,6 +95,13 @@ Result<void> check_kind(const zip::CentralFields& fields, const ZipEntry& entry)
 
 char to_lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + ('a' - 'A')) : c; }
 
+// The name in lower case, in memory that is used again and again.
+std::string_view lower_case(std::string_view name, std::string& memory) {
+  memory.resize(name.size());
+  std::transform(name.begin(), name.end(), memory.begin(), to_lower);
+  return memory;
+}
+
 }  // namespace
 
 Result<ZipArchive> ZipArchive::open(const File& file) {
@@ -117,7 +124,7 @@ Result<ZipArchive> ZipArchive::open(const File& file) {
 
 Result<void> ZipArchive::parse_directory(std::uint64_t entry_count) {
   const std::span<const std::byte> directory(directory_);
-  folded_.resize(directory.size());
+  std::string lower;
   entries_.reserve(entry_count);
   index_ = NameIndex(entry_count);
   std::size_t at = 0;
@@ -150,7 +157,7 @@ Result<void> ZipArchive::parse_directory(std::uint64_t entry_count) {
       return with_context(str_cat("zip entry ", quoted(entry.name)), std::move(ok).error());
     FLATBED_TRY(check_kind(fields, entry));
     entries_.push_back(entry);
-    FLATBED_TRY(add_name(entry.name));
+    FLATBED_TRY(add_name(entry.name, lower));
     at += zip::kCentralBytes + tail;
   }
   if (at != directory.size())
@@ -161,27 +168,23 @@ Result<void> ZipArchive::parse_directory(std::uint64_t entry_count) {
 
 // Refuses a name that was there before, in whatever case: torch finds records without regard to
 // case.
-Result<void> ZipArchive::add_name(std::string_view name) {
-  char* const lower = folded_.data() + (name.data() - as_text(directory_).data());
-  std::transform(name.begin(), name.end(), lower, to_lower);
+Result<void> ZipArchive::add_name(std::string_view name, std::string& lower) {
   const auto number = static_cast<std::uint32_t>(entries_.size() - 1);
-  const auto there = index_.insert({lower, name.size()}, number,
-                                   [this](std::uint32_t n) { return folded(entries_[n].name); });
+  std::string other;
+  const auto there = index_.insert(lower_case(name, lower), number, [&](std::uint32_t n) {
+    return lower_case(entries_[n].name, other);
+  });
   if (there)
     return entry_error(ErrorCode::zip_duplicate_name, name, "there is also ",
                        quoted(entries_[*there].name));
   return {};
 }
 
-std::string_view ZipArchive::folded(std::string_view name) const {
-  return {folded_.data() + (name.data() - as_text(directory_).data()), name.size()};
-}
-
 const ZipEntry* ZipArchive::find(std::string_view name) const {
-  std::string lower(name);
-  std::transform(lower.begin(), lower.end(), lower.begin(), to_lower);
-  const auto found =
-      index_.find(lower, [this](std::uint32_t n) { return folded(entries_[n].name); });
+  std::string lower, other;
+  const auto found = index_.find(lower_case(name, lower), [&](std::uint32_t n) {
+    return lower_case(entries_[n].name, other);
+  });
   return found && entries_[*found].name == name ? &entries_[*found] : nullptr;
 }
 

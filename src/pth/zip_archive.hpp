@@ -14,6 +14,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -48,15 +49,12 @@ class ZipArchive {
  private:
   ZipArchive() = default;
   [[nodiscard]] Result<void> parse_directory(std::uint64_t entry_count);
-  [[nodiscard]] Result<void> add_name(std::string_view name);
-  [[nodiscard]] std::string_view folded(std::string_view name) const;
+  [[nodiscard]] Result<void> add_name(std::string_view name, std::string& lower);
 
   ByteBuffer directory_;
   std::uint64_t trailing_nbytes_ = 0;
-  std::vector<ZipEntry> entries_;
-  std::vector<char, LargeAllocator<char>>
-      folded_;       // names in lower case, each where it stands in directory_
-  NameIndex index_;  // of the folded names
+  ZipEntries entries_;
+  NameIndex index_;  // of the names in lower case
 };
 
 // The whole contents of an entry of at most `max_nbytes`, inflated. Errors: limit_exceeded,

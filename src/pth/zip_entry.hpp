@@ -42,16 +42,18 @@ struct ZipEntry {
   bool deflated = false;
 };
 
+using ZipEntries = LargeVector<ZipEntry>;
+
 // The entries of an archive, with the memory that their names point into. Move-only.
 struct ZipRecords {
   ZipRecords() = default;
-  ZipRecords(ByteBuffer bytes, std::vector<ZipEntry> list)
+  ZipRecords(ByteBuffer bytes, ZipEntries list)
       : directory(std::move(bytes)), entries(std::move(list)) {}
   ZipRecords(ZipRecords&&) noexcept = default;
   ZipRecords& operator=(ZipRecords&&) noexcept = default;
 
   ByteBuffer directory;
-  std::vector<ZipEntry> entries;  // as in the directory
+  ZipEntries entries;  // as in the directory
 
   // Whether any CRC is stated. torch writes 0 for every record after set_crc32_options(False).
   [[nodiscard]] bool state_crcs() const noexcept;

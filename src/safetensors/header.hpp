@@ -31,7 +31,7 @@ namespace flatbed::safetensors {
 inline constexpr std::uint64_t kMaxHeader = 100'000'000;
 inline constexpr std::size_t kMaxDepth = 127;
 
-using TensorList = std::vector<TensorInfo, LargeAllocator<TensorInfo>>;
+using TensorList = LargeVector<TensorInfo>;
 
 struct Header {
   JsonDocument json;         // owns the texts below

@@ -43,9 +43,10 @@ void* operator new(std::size_t nbytes) {
   return flatbed::corpus::counted(std::malloc(std::max<std::size_t>(nbytes, 1)));
 }
 void* operator new(std::size_t nbytes, std::align_val_t alignment) {
-  const auto unit = static_cast<std::size_t>(alignment);
-  const std::size_t rounded = (std::max<std::size_t>(nbytes, 1) + unit - 1) / unit * unit;
-  return flatbed::corpus::counted(std::aligned_alloc(unit, rounded));
+  void* memory = nullptr;  // aligned_alloc would want whole units, which nobody asked for
+  const int error = posix_memalign(&memory, static_cast<std::size_t>(alignment),
+                                   std::max<std::size_t>(nbytes, 1));
+  return flatbed::corpus::counted(error == 0 ? memory : nullptr);
 }
 void operator delete(void* memory) noexcept { flatbed::corpus::uncounted(memory); }
 void operator delete(void* memory, std::size_t) noexcept { flatbed::corpus::uncounted(memory); }

@@ -38,7 +38,9 @@ void check_json(pth::TorchFile& file) {
   for (std::uint32_t i = 0; i < names->order.size(); ++i) numbers[names->order[i]] = i;
   file.tree.renumber_tensors(numbers);
 
-  const Result<std::string> json = encode_tree(file.tree, names->names);
+  std::vector<std::string> texts;
+  for (std::size_t i = 0; i < names->names.size(); ++i) texts.emplace_back(names->names[i]);
+  const Result<std::string> json = encode_tree(file.tree, texts);
   if (!json) return check_error(json.error());
   if (json->size() > kMostJson) return;
   const std::vector<TensorInfo> tensors = named_tensors(file, *names);
@@ -51,7 +53,7 @@ void check_json(pth::TorchFile& file) {
   });
   if (!again) std::fprintf(stderr, "%s\n%s\n", again.error().message.c_str(), json->c_str());
   require(again.has_value(), "a tree's own JSON is read");
-  const Result<std::string> twice = encode_tree(*again, names->names);
+  const Result<std::string> twice = encode_tree(*again, texts);
   if (twice && *twice != *json) std::fprintf(stderr, "%s\n%s\n", json->c_str(), twice->c_str());
   require(twice && *twice == *json, "what is read is what was written");
 }

@@ -13,7 +13,7 @@ namespace flatbed {
 namespace {
 
 TEST(LargeAllocator, KeepsContentsAcrossTheSizeWhereBlocksChange) {
-  std::vector<std::uint64_t, LargeAllocator<std::uint64_t>> numbers;
+  LargeVector<std::uint64_t> numbers;
   for (std::uint64_t i = 0; i < 400'000; ++i) numbers.push_back(i);
   for (std::uint64_t i = 0; i < 400'000; ++i) ASSERT_EQ(numbers[i], i);
   numbers.resize(10);
@@ -27,7 +27,7 @@ TEST(LargeAllocator, AlignsLargeBlocksToHugePages) {
 }
 
 TEST(LargeAllocator, RunsConstructorsAndDestructors) {
-  std::vector<std::string, LargeAllocator<std::string>> texts(3);
+  LargeVector<std::string> texts(3);
   EXPECT_EQ(texts[2], "");
   texts.assign(100, std::string(100, 'x'));
   EXPECT_EQ(texts.back(), std::string(100, 'x'));

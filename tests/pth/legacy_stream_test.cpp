@@ -261,7 +261,7 @@ TEST(LegacyStream, NoPrefixAndNoFlippedBitDoesHarm) {
     string bad = good;
     bad[bit / 8] = static_cast<char>(bad[bit / 8] ^ 1 << bit % 8);
     const auto file = read_bytes(bad);
-    for (const TorchStorage& storage : file ? file->storages : std::vector<TorchStorage>())
+    for (const TorchStorage& storage : file ? file->storages : LargeVector<TorchStorage>())
       EXPECT_TRUE(in_bounds(storage.stored_offset, storage.stored_nbytes, bad.size())) << bit;
   }
 }
@@ -478,7 +478,7 @@ TEST(PlainPickle, NoPrefixAndNoFlippedBitDoesHarm) {
     string bad = good;
     bad[bit / 8] = static_cast<char>(bad[bit / 8] ^ 1 << bit % 8);
     const auto file = read_bytes(bad);
-    for (const TorchStorage& storage : file ? file->storages : std::vector<TorchStorage>()) {
+    for (const TorchStorage& storage : file ? file->storages : LargeVector<TorchStorage>()) {
       const std::uint64_t size =
           storage.held == kNotHeld ? bad.size() : file->held[storage.held].size();
       EXPECT_TRUE(in_bounds(storage.stored_offset, storage.stored_nbytes, size)) << bit;

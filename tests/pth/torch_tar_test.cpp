@@ -273,7 +273,7 @@ TEST(TorchTar, NoPrefixAndNoFlippedBitDoesHarm) {
     string bad = good;
     bad[bit / 8] = static_cast<char>(bad[bit / 8] ^ 1 << bit % 8);
     const auto file = read_bytes(bad);
-    for (const TorchStorage& storage : file ? file->storages : std::vector<TorchStorage>())
+    for (const TorchStorage& storage : file ? file->storages : LargeVector<TorchStorage>())
       EXPECT_TRUE(in_bounds(storage.stored_offset, storage.stored_nbytes, bad.size())) << bit;
   }
 }
