@@ -145,7 +145,10 @@ class Encoder {
     const bool empty_tuple = kind == Kind::tuple && value.size() == 0;
     if (!can_be_shared(kind) || empty_tuple || visits_[value.id()] < 2)
       return content(value, depth);
-    if (ids_[value.id()] != kUnopened) return reference(value);
+    if (ids_[value.id()] != kUnopened) {
+      FLATBED_TRY(check_depth(depth));
+      return reference(value);
+    }
     ids_[value.id()] = next_id_++;
     out_ += str_cat("[\"id\",", ids_[value.id()], ",");
     FLATBED_TRY(content(value, depth + 1));
@@ -174,18 +177,23 @@ class Encoder {
       case Kind::boolean:
         return text(*value.as_bool() ? "true" : "false");
       case Kind::integer:
-        append_integer(out_, *value.as_int());
-        return {};
       case Kind::real:
-        append_real(out_, *value.as_real());
-        return {};
       case Kind::string:
-        return string(value);
+        return plain(value, depth);
       default:
         break;
     }
     FLATBED_TRY(check_depth(depth));
     return array(value, depth);
+  }
+
+  // Numbers and texts, of which only some are arrays.
+  Result<void> plain(Value value, std::size_t depth) {
+    const std::size_t begin = out_.size();
+    if (value.kind() == Kind::integer) append_integer(out_, *value.as_int());
+    if (value.kind() == Kind::real) append_real(out_, *value.as_real());
+    if (value.kind() == Kind::string) string(value);
+    return out_[begin] == '[' ? check_depth(depth) : Result<void>();
   }
 
   // `depth`: of an array or object that is about to be written.
@@ -199,14 +207,11 @@ class Encoder {
     return {};
   }
 
-  Result<void> string(Value value) {
-    if (is_utf8(value.text())) {
-      append_json_string(out_, value.text());
-      return {};
-    }
+  void string(Value value) {
+    if (is_utf8(value.text())) return append_json_string(out_, value.text());
     out_ += "[\"str\",";
     append_hex_string(out_, value.text());
-    return text("]");
+    out_ += ']';
   }
 
   // The nodes that are JSON arrays.

@@ -285,6 +285,9 @@ TEST(TreeEncode, WritesNoTreeThatReadersRefuseAsTooDeep) {
       {tree.add_integer(1), 0},
       {tree.add_list(), 1},
       {tree.add_big_integer("123456789abcdef01"), 1},
+      {tree.add_integer(std::int64_t{1} << 60), 1},
+      {tree.add_real(std::numeric_limits<double>::quiet_NaN()), 1},
+      {tree.add_string("\xED\xA0\x80"), 1},
       {tree.add_bytes_in_tensor(0), 2},
       {tree.add_tensor(0, {}), 1},
       {tree.add_tensor(0, gradient), 2},
@@ -301,6 +304,21 @@ TEST(TreeEncode, WritesNoTreeThatReadersRefuseAsTooDeep) {
     ASSERT_TRUE(test::has_error(deeper, ErrorCode::tree_not_representable)) << levels;
     EXPECT_NE(deeper.error().message.find("nests more than 512 levels"), std::string::npos);
   }
+}
+
+TEST(TreeEncode, CountsAReferenceAsALevel) {
+  ValueTree tree;
+  const NodeId shared = tree.add_list();
+  const auto with_ref = [&](std::size_t levels) {
+    const NodeId root = tree.add_list();
+    tree.append(root, shared);
+    tree.append(root, nested(tree, levels, shared));
+    return encode(tree, root);
+  };
+  const auto deepest = with_ref(510);
+  ASSERT_OK(deepest);
+  expect_round_trip(*deepest);
+  EXPECT_ERROR(with_ref(511), tree_not_representable);
 }
 
 TEST(TreeEncode, RefusesNestingWithoutRecursingIntoIt) {

@@ -180,7 +180,8 @@ bool to_latin1(std::string_view utf8, std::string& out) {
     const auto lead = static_cast<unsigned char>(utf8[at]);
     if (lead >= 0x80 && lead != 0xC2 && lead != 0xC3) return false;
     const bool two = lead >= 0x80;
-    if (two) ++at;
+    // A scan has texts that nobody has checked.
+    if (two && (++at == utf8.size() || (utf8[at] & 0xC0) != 0x80)) return false;
     out += two ? static_cast<char>((lead & 0x03) << 6 | (utf8[at] & 0x3F)) : utf8[at];
   }
   return true;

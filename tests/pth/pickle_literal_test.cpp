@@ -94,6 +94,8 @@ TEST(PickleLiteral, EncodesLatin1) {
   EXPECT_EQ(out, "a\xff\x80");
   EXPECT_FALSE(to_latin1("\u0100", out));
   EXPECT_FALSE(to_latin1("\u2603", out));
+  for (const char* text : {"a\xc2", "\xc3 b", "\xc3\xc3", "\x80"})
+    EXPECT_FALSE(to_latin1(text, out)) << "is no UTF-8";
 }
 
 }  // namespace
