@@ -24,7 +24,7 @@ constexpr std::uint32_t kAlias = 0x80000000;  // in the index: the rest counts i
 
 // What a child adds to the path of its parent.
 struct Component {
-  enum class Kind : std::uint8_t { nothing, index, key, inside_key };
+  enum class Kind : std::uint8_t { nothing, index, key, inside_key, wrapped };
   Kind kind = Kind::nothing;
   std::uint32_t index = 0;  // inside_key: of the pair; key: of the pair, where the key has no text
   NodeId key = kNoNode;     // key
@@ -125,7 +125,11 @@ bool is_module_part(Value key) {
 class Walker {
  public:
   explicit Walker(const ValueTree& tree)
-      : tree_(tree), entered_(tree.size()), stated_(tree.size()), attributes_(tree.size()) {}
+      : tree_(tree),
+        entered_(tree.size()),
+        stated_(tree.size()),
+        attributes_(tree.size()),
+        wrappers_(tree.size()) {}
 
   Result<TensorNames> run() {
     FLATBED_TRY(visit(tree_.root(), {}));
@@ -164,14 +168,23 @@ class Walker {
     const Value value = tree_.value(open.node);
     if (open.what == What::state) {
       const std::size_t i = open.next++;
+      if (value.kind() == Kind::object && wrappers_[open.node])
+        return i == 0 ? std::optional(wrapped_in(value)) : std::nullopt;
       return i < value.size() ? std::optional(paired(value, i * 2 + 1)) : std::nullopt;
     }
     if (value.kind() == Kind::dict) return next_in_dict(open, value);
     for (;;) {
       std::optional<Child> child = child_of(tree_, value, open.next++);
+      // The callable comes before the first argument.
+      if (open.next == 2 && wrappers_[open.node]) return wrapped_in(value);
       if (!child || may_hold_tensors(child->value)) return child;
       ++edges_;
     }
+  }
+
+  // N5: of what torch.compile made.
+  static Child wrapped_in(Value compiled) {
+    return {compiled.arguments().item(0), {.kind = Component::Kind::wrapped}};
   }
 
   std::optional<Child> next_in_dict(Open& open, Value dict) {
@@ -220,6 +233,11 @@ class Walker {
     const std::optional<TorchModule> module = TorchModule::of(value);
     if (!module) return {};
     stated_[value.id()] = true;
+    if (module->wrapped()) {
+      wrappers_[value.id()] = true;
+      push(value.id(), What::state, component);
+      return {};
+    }
     attributes_[module->attributes().id()] = true;
     push(module->children().id(), What::state, component);
     FLATBED_TRY(visit(module->buffers(), {}));
@@ -275,6 +293,8 @@ class Walker {
       text += str_cat(component.index, ".key");
     } else if (component.kind == Component::Kind::index) {
       text += str_cat(component.index);
+    } else if (component.kind == Component::Kind::wrapped) {
+      text += kWrappedModule;
     } else if (key.kind() == Kind::string) {
       if (is_utf8(key.text())) {
         text += key.text();
@@ -321,6 +341,7 @@ class Walker {
   std::vector<bool> entered_;
   std::vector<bool> stated_;      // modules whose state was walked
   std::vector<bool> attributes_;  // dicts that are the attributes of a module
+  std::vector<bool> wrappers_;    // what torch.compile made
   std::vector<Open> open_;
   std::vector<Component> path_;           // of the open nodes, where they have one
   std::vector<std::uint32_t> number_of_;  // per tensor: its name, or kUnnamed

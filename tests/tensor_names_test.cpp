@@ -377,5 +377,23 @@ TEST(TensorNames, LongerThanAnyHeaderAreRefused) {
   EXPECT_ERROR(name_tensors(tree), limit_exceeded);
 }
 
+// As torch's state_dict() calls them: at the root, and where a part of a model was compiled.
+TEST(TensorNames, InACompiledModuleAreBelowItsName) {
+  ValueTree tree;
+  const NodeId cache = list(tree, {tree.add_tensor(2, {})});
+  const NodeId inside = test::module(
+      tree, {.parameters = {{"w", tree.add_tensor(1, {})}}, .after = {{"cache", cache}}});
+  EXPECT_EQ(names_of(tree, test::compiled(tree, inside)).names,
+            (Names{"_orig_mod.w", "_orig_mod.cache.0"}));
+  const NodeId first = test::compiled(tree, test::compiled(tree, inside));
+  const NodeId net =
+      test::module(tree, {.parameters = {{"p", tree.add_tensor(0, {})}},
+                          .children = {{"a", first}, {"b", first}},
+                          .before = {{"early", list(tree, {tree.add_tensor(3, {}), first})}}});
+  const auto names = names_of(tree, dict(tree, {tree.add_string("model"), net}));
+  EXPECT_EQ(names.names, (Names{"model.p", "model.a._orig_mod._orig_mod.w", "model.early.0",
+                                "model.early.1._orig_mod._orig_mod.cache.0"}));
+}
+
 }  // namespace
 }  // namespace flatbed

@@ -133,6 +133,7 @@ std::vector<Entry> TreeFolder::entries_of(Value container) const {
     return all;
   }
   std::vector<Entry> out;
+  if (module->wrapped()) out.push_back({std::string(kWrappedModule), *module->wrapped()});
   add_named(out, module->parameters());
   add_named(out, module->buffers());
   add_named(out, module->children());

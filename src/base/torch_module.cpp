@@ -52,6 +52,13 @@ std::optional<Value> attributes_of(Value object) {
   return arguments.item(0);
 }
 
+// What torch.compile made: OptimizedModule(model, what compiles it), without a state.
+bool is_compiled(Value object) {
+  return is_global(object.callable(), "torch._dynamo.eval_frame", "OptimizedModule") &&
+         !object.state() && object.arguments().size() != 0 &&
+         object.arguments().item(0).kind() == Kind::object;
+}
+
 // What is in {'a', 'b'}: set(['a', 'b']); sorted.
 std::vector<std::string_view> texts_of_set(std::optional<Value> set) {
   std::vector<std::string_view> texts;
@@ -97,14 +104,16 @@ class StateDictWalk {
     while (!open_.empty()) {
       Open& open = open_.back();
       const Value children = open.module.children();
-      if (open.next == children.size()) {
+      const std::optional<Value> wrapped = open.module.wrapped();
+      if (open.next == (wrapped ? 1 : children.size())) {
         open_ids_.erase(open.module.object().id());
         open_.pop_back();
         continue;
       }
       const std::size_t i = open.next++;
       prefix_.resize(open.prefix_nbytes);
-      FLATBED_TRY(child(children.key(i), children.item(i)));
+      FLATBED_TRY(wrapped ? append(kWrappedModule) : append_key(children.key(i)));
+      FLATBED_TRY(child(wrapped ? *wrapped : children.item(i)));
     }
     FLATBED_TRY(check_names());
     const std::uint64_t buffers = result_.not_persistent;
@@ -142,10 +151,10 @@ class StateDictWalk {
     return entries(module.buffers(), texts_of_set(module.find("_non_persistent_buffers_set")));
   }
 
-  Result<void> child(Value key, Value value) {
+  // prefix_ is the name of the child.
+  Result<void> child(Value value) {
     FLATBED_TRY(step(1));
     if (value.kind() == Kind::none) return {};
-    FLATBED_TRY(append_key(key));
     const std::optional<TorchModule> module = TorchModule::of(value);
     if (!module) {
       note(value.id(), str_cat(place(), " is no module that could be read: it is left out"));
@@ -185,17 +194,17 @@ class StateDictWalk {
   }
 
   Result<void> append_key(Value key) {
-    // Long keys count for what it takes to copy them.
-    FLATBED_TRY(step(key.text().size() / 64));
-    if (key.text().size() > kMaxNameBytes - std::min(prefix_.size(), kMaxNameBytes))
+    if (key.kind() != Kind::string)
+      return append(key.kind() == Kind::integer ? str_cat(*key.as_int()) : "?");
+    return is_utf8(key.text()) ? append(key.text()) : append(replace_surrogates(key.text()));
+  }
+
+  Result<void> append(std::string_view name) {
+    // Long names count for what it takes to copy them.
+    FLATBED_TRY(step(name.size() / 64));
+    if (name.size() > kMaxNameBytes - std::min(prefix_.size(), kMaxNameBytes))
       return names_too_long();
-    if (key.kind() == Kind::string && is_utf8(key.text())) {
-      prefix_ += key.text();
-    } else if (key.kind() == Kind::string) {
-      prefix_ += replace_surrogates(key.text());
-    } else {
-      prefix_ += key.kind() == Kind::integer ? str_cat(*key.as_int()) : "?";
-    }
+    prefix_ += name;
     return {};
   }
 
@@ -264,6 +273,10 @@ class StateDictWalk {
 std::optional<TorchModule> TorchModule::of(Value value) {
   if (value.kind() != Kind::object || is_mapping(value)) return std::nullopt;
   const std::optional<Value> attributes = attributes_of(value);
+  if (!attributes && is_compiled(value)) {
+    const Value none = value.node(kNoNode);
+    return TorchModule(value, none, none, none, none);
+  }
   if (!attributes) return std::nullopt;
   constexpr std::array<std::string_view, 3> kParts{"_parameters", "_buffers", "_modules"};
   std::array<std::optional<Value>, 3> parts;
@@ -289,6 +302,11 @@ Value TorchModule::type() const {
   const bool instance = callable.kind() == Kind::global && callable.text() == "copyreg" &&
                         arguments.size() != 0 && arguments.item(0).kind() == Kind::global;
   return instance ? arguments.item(0) : callable;
+}
+
+std::optional<Value> TorchModule::wrapped() const {
+  if (attributes_.id() != kNoNode) return std::nullopt;
+  return object_.arguments().item(0);
 }
 
 std::optional<Value> TorchModule::find(std::string_view attribute) const {
