@@ -122,6 +122,13 @@ bool is_module_part(Value key) {
          (key.text() == "_parameters" || key.text() == "_buffers" || key.text() == "_modules");
 }
 
+// A parameter or buffer of a lazy module, which gets a shape and values when the module runs.
+bool is_uninitialized(Value value) {
+  const Value made_by = value.callable();
+  return made_by.kind() == Kind::global && made_by.text() == "torch.nn.parameter" &&
+         made_by.qualname().starts_with("Uninitialized");
+}
+
 class Walker {
  public:
   explicit Walker(const ValueTree& tree)
@@ -219,6 +226,8 @@ class Walker {
       case Kind::tensor:
         if (entered_[value.id()] || !may_have_children(value)) return {};
         entered_[value.id()] = true;
+        if (value.kind() == Kind::object && is_uninitialized(value))
+          FLATBED_TRY(count_uninitialized(component));
         push(value.id(), What::all, attributes_[value.id()] ? Component{} : component);
         return visit_state(value, {});
       default:
@@ -242,6 +251,14 @@ class Walker {
     push(module->children().id(), What::state, component);
     FLATBED_TRY(visit(module->buffers(), {}));
     return visit(module->parameters(), {});
+  }
+
+  Result<void> count_uninitialized(const Component& last) {
+    if (result_.uninitialized_count++ >= kMaxUninitialized) return {};
+    FLATBED_ASSIGN(std::string text, path_text(last));
+    taken_bytes_ += text.size();
+    result_.uninitialized.push_back(std::move(text));
+    return {};
   }
 
   Result<void> name(Value value, std::uint32_t tensor, const Component& last) {

@@ -17,7 +17,12 @@ struct TensorNames {
   std::vector<std::uint32_t>
       order;  // the tensor, by the number its nodes hold, that each name belongs to
   std::vector<Alias> aliases;  // in text order
+  // Parameters and buffers of lazy modules that have not run: objects without values. The names
+  // that they would have as tensors, of the first kMaxUninitialized of them.
+  std::vector<std::string> uninitialized;
+  std::uint64_t uninitialized_count = 0;
 };
+inline constexpr std::size_t kMaxUninitialized = 8;
 
 // Walks the tree in text order. Tensors that the root does not reach get no name. Errors:
 // limit_exceeded when the names would be longer than any header, or an int key has more than 4,096

@@ -377,6 +377,24 @@ TEST(TensorNames, LongerThanAnyHeaderAreRefused) {
   EXPECT_ERROR(name_tensors(tree), limit_exceeded);
 }
 
+TEST(TensorNames, SayWhichParametersOfLazyModulesHaveNoValues) {
+  ValueTree tree;
+  const auto lazy = [&](std::string_view type) {
+    const NodeId requires_grad = tree.add_boolean(true);
+    return tree.add_object(tree.add_global("torch.nn.parameter", type),
+                           tree.add_tuple(Ids{requires_grad}));
+  };
+  const NodeId shared = lazy("UninitializedParameter");
+  const NodeId inner = test::module(tree, {.parameters = {{"w", shared}, {"b", lazy("Parameter")}},
+                                           .buffers = {{"mean", lazy("UninitializedBuffer")}}});
+  const NodeId net =
+      test::module(tree, {.parameters = {{"p", shared}}, .children = {{"0", inner}}});
+  const auto names = names_of(tree, net);
+  EXPECT_TRUE(names.names.empty());
+  EXPECT_EQ(names.uninitialized, (Names{"p", "0.mean"}));
+  EXPECT_EQ(names.uninitialized_count, 2u);
+}
+
 // As torch's state_dict() calls them: at the root, and where a part of a model was compiled.
 TEST(TensorNames, InACompiledModuleAreBelowItsName) {
   ValueTree tree;

@@ -284,6 +284,36 @@ TEST(StateDict, SaysSoOfQuantizedModulesButNotEndlessly) {
   EXPECT_NE(notes[8].find("2 more"), std::string::npos) << notes[8];
 }
 
+// What get_extra_state() or _save_to_state_dict() of a class returns is not in the file.
+TEST(StateDict, NamesModulesWhoseClassAddsToIt) {
+  ValueTree tree;
+  const auto notes = [&](std::string_view from, std::string_view attribute = "training") {
+    const NodeId arguments[] = {tree.add_global(from, "Linear")};
+    const NodeId child =
+        tree.add_object(tree.add_global("copyreg", "__newobj__"), tree.add_tuple(arguments));
+    tree.set_state(child, module_attributes(tree, {.after = {{attribute, tree.add_none()}}}));
+    return state_of(tree, module(tree, {.children = {{"fc", child}}}))->notes;
+  };
+  for (const std::string_view from :
+       {"transformer_engine.pytorch.module.linear", "megatron.core.tensor_parallel.layers",
+        "megatron.core.extensions.transformer_engine"}) {
+    ASSERT_EQ(notes(from).size(), 1u) << from;
+    EXPECT_NE(notes(from)[0].find("'fc' may have an extra state"), std::string::npos);
+  }
+  for (const std::string_view from :
+       {"torch.ao.nn.quantized.modules.linear", "torch.nn.quantized.dynamic.modules.linear",
+        "torch.ao.nn.intrinsic.quantized.modules.linear_relu"}) {
+    ASSERT_EQ(notes(from, "scale").size(), 1u) << from;
+    EXPECT_NE(notes(from, "scale")[0].find("'fc' is quantized"), std::string::npos);
+    EXPECT_TRUE(notes(from).empty()) << from;
+  }
+  EXPECT_EQ(notes("torch.ao.nn.quantized.reference.modules.linear", "weight_qscheme").size(), 1u);
+  EXPECT_EQ(notes("bitsandbytes.nn.modules").size(), 1u);
+  for (const std::string_view from : {"torch.ao.nn.quantizable.modules.rnn", "megatron.core",
+                                      "transformer_engineering", "torch.nn.modules.linear"})
+    EXPECT_TRUE(notes(from, "scale").empty()) << from;
+}
+
 TEST(StateDict, AddedToItsTreeIsAnOrderedDictOfPlainTensors) {
   ValueTree tree;
   TensorAttributes attributes;
