@@ -125,7 +125,17 @@ std::string label_of(const NameGroup& group) {
 
 }  // namespace
 
-std::vector<Entry> TreeFolder::entries_of(Value container) const {
+std::vector<Entry> TreeFolder::entries_of(Value container) {
+  std::vector<Entry> all = all_entries(container);
+  for (Entry& entry : all) {
+    const Value value = config_value(entry.value);
+    left_out_ = left_out_ || value.id() != entry.value.id();
+    entry.value = value;
+  }
+  return all;
+}
+
+std::vector<Entry> TreeFolder::all_entries(Value container) const {
   const std::optional<TorchModule> module = TorchModule::of(container);
   if (!module) {
     std::vector<Entry> all = entries(container);

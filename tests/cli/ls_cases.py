@@ -253,6 +253,53 @@ class TreeTest(ToolTest):
             lines, ["dict (2)", "  a: Namespace", "    state: dict (1)", "      w: F32[1]", "  d: defaultdict(int)"]
         )
 
+    def test_a_config_of_omegaconf_is_its_values(self):
+        layers = [1, 2, {"kernel": 3}]
+        config = inputs.omega({"lr": 0.1, "name": "run", "layers": layers, "w": inputs.Tensor([1], [1])})
+        lines = self.tree({"hyper_parameters": {"cfg": config}, "all": inputs.omega({"a": None})})
+        self.assertEqual(
+            lines,
+            [
+                "dict (2)",
+                "  hyper_parameters: dict (1)",
+                "    cfg: dict (4)",
+                "      lr: 0.1",
+                "      name: 'run'",
+                "      layers: [1, 2, {kernel: 3}]",
+                "      w: F32[1]",
+                "  all: {a: None}",
+                "(folded: --all shows every entry)",
+            ],
+        )
+        lines = self.tree({"cfg": config}, "--all")
+        self.assertIn("  cfg: #1 omegaconf.dictconfig.DictConfig", lines)
+        self.assertIn("        lr: omegaconf.nodes.AnyNode", lines)
+        self.assertIn("            _parent: -> #1", lines)
+        listed = self.run_tool("ls", "t.pth").stdout
+        self.assertRegex(listed, r"(?m)^  cfg\._content\.w\._val +F32 +\[1\] +4 B$")
+
+    def test_lightnings_objects_are_their_entries(self):
+        parameters = inputs.other("lightning_fabric.utilities.data", "AttributeDict")
+        parameters.update(lr=0.1, mean=inputs.Tensor([1], [1]))
+        checkpoint = inputs.OTHERS["pytorch_lightning.callbacks.model_checkpoint", "ModelCheckpoint"]
+        callbacks = {checkpoint: {"best_model_score": inputs.Tensor([], [0.5]), "best_model_path": "a/b.ckpt"}}
+        self.assertEqual(
+            self.tree({"hyper_parameters": parameters, "callbacks": callbacks}),
+            [
+                "dict (2)",
+                "  hyper_parameters: lightning_fabric.utilities.data.AttributeDict (2)",
+                "    lr: 0.1",
+                "    mean: F32[1]",
+                "  callbacks: dict (1)",
+                "    pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint: dict (2)",
+                "      best_model_score: F32[]",
+                "      best_model_path: 'a/b.ckpt'",
+            ],
+        )
+        listed = self.run_tool("ls", "t.pth").stdout
+        for name in ("hyper_parameters.mean", "callbacks.0.best_model_score"):
+            self.assertRegex(listed, r"(?m)^  %s +F32" % name.replace(".", r"\."))
+
     def test_deep_nesting_ends(self):
         value = inner = []
         for _ in range(150):
