@@ -390,6 +390,28 @@ class FoldedTreeTest(ToolTest):
         values["layers.3.w"] = other
         self.assertIn("  layers.{0…29}.w: 30 × like F32[2]", self.tree(values))
 
+    def endless(self):
+        module = inputs.Module({"w": inputs.Tensor([1], [1])})
+        module._modules["up"] = module
+        return module
+
+    def picks(self, value):
+        inputs.write_torch(self.path("p.pth"), value)
+        return [pick["select"] for pick in self.run_json("ls", "p.pth")["weights"]]
+
+    def test_looking_for_weights_ends(self):
+        # 5,000,000 entries of all state dicts are looked at; one without an end counts as a quarter of them.
+        net = inputs.Module({"w": inputs.Tensor([1], [1])})
+        self.assertEqual(self.picks({**{f"x{i}": self.endless() for i in range(3)}, "net": net}), ["net"])
+        self.assertEqual(self.picks({**{f"x{i}": self.endless() for i in range(4)}, "net": net}), [])
+        for _ in range(17):
+            net = inputs.Module(children={"a": net, "b": net})
+        value = {**{f"x{i}": self.endless() for i in range(3)}, **{f"y{i}": net for i in range(20)}}
+        fit = -(-5_000_000 // 4 // (2**17 + 1))  # the last of them began within the bound
+        self.assertEqual(self.picks(value), [f"y{i}" for i in range(fit)])
+        text = self.run_tool("ls", "--tree", "p.pth").stdout
+        self.assertIn("  y9: -> #", text)
+
     def test_a_page_holds_any_model(self):
         def odd(level, seed):
             children = {str(i): odd(level - 1, seed * 3 + i) for i in range(3 + seed % 4)} if level else {}
