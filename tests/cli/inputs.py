@@ -64,7 +64,14 @@ def class_of(module, name, base=object):
     return type(name, (base,), {"__module__": module})
 
 
-# Classes that Lightning and omegaconf pickle by name.
+class Wrapper:
+    """What torch.compile makes: it is pickled as a call, without its attributes."""
+
+    def __reduce__(self):
+        return type(self), (self.inside, None)
+
+
+# Classes that Lightning, omegaconf and torch.compile pickle by name.
 OTHERS = {
     (module, name): class_of(module, name, base)
     for module, name, base in (
@@ -75,6 +82,7 @@ OTHERS = {
         ("omegaconf.base", "Metadata", object),
         ("lightning_fabric.utilities.data", "AttributeDict", dict),
         ("pytorch_lightning.callbacks.model_checkpoint", "ModelCheckpoint", object),
+        ("torch._dynamo.eval_frame", "OptimizedModule", Wrapper),
     )
 }
 

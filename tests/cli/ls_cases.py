@@ -350,6 +350,25 @@ class FoldedTreeTest(ToolTest):
         lines = self.tree(inputs.net())
         self.assertEqual(lines[0], "inputs.Module, whole model, 4 tensors: convert keeps its state dict")
 
+    def test_a_compiled_model_is_the_model_inside(self):
+        module = inputs.Module({"weight": inputs.Tensor([2], [1, 2])})
+        compiled = inputs.other("torch._dynamo.eval_frame", "OptimizedModule", inside=module)
+        self.assertEqual(
+            self.tree({"model": compiled}),
+            [
+                "dict (1)",
+                "  model: torch._dynamo.eval_frame.OptimizedModule, whole model, 1 tensor: --select model",
+                "    _orig_mod: inputs.Module",
+                "      weight: F32[2]",
+                "(folded: --all shows every entry)",
+            ],
+        )
+        (tensor,) = self.run_json("ls", "t.pth", "--select", "model")["tensors"]
+        self.assertEqual(tensor["name"], "_orig_mod.weight")
+        (tensor,) = self.run_json("ls", "t.pth", "--select", "model._orig_mod")["tensors"]
+        self.assertEqual(tensor["name"], "weight")
+        self.assertEqual(self.run_raw("cat", "t.pth", "model._orig_mod.weight").stdout, inputs.floats(1, 2))
+
     def layers(self, count):
         def linear():
             return inputs.Module({"weight": inputs.Tensor([2], [1, 2])})
