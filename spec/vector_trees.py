@@ -82,9 +82,27 @@ def whole_model():
     return {"model": model, "optimizer": [weight, bias], "slots": slots, "graph": graph}
 
 
+def compiled_model():
+    """A model that torch.compile was called on, a part of it too, and calls that only look like it."""
+
+    def call(*arguments, name="OptimizedModule"):
+        return Object(Global("torch._dynamo.eval_frame", name), arguments)
+
+    part = call(call(module("Linear", {"weight": square()}, cache=[square(5)])), square(9))
+    model = module("Net", {"bias": square(13)}, {}, {"1": part, "again": part})
+    model.state = {"early": [part], **model.state}
+    return {
+        "model": call(model, None),
+        "object": call(Object(Global("m", "Other"), (square(17),))),
+        "other": call(module("Net", {"w": square(21)}), name="Other"),
+        "list": call([square(25)]),
+    }
+
+
 def more_values():
     """name -> Python value, beyond the examples."""
     yield "module", whole_model()
+    yield "module-compiled", compiled_model()
     parent = Object(Global("copyreg", "__newobj__"), (Global("m", "Node"),))
     parent.state = {"children": [parent]}
     yield "tensor-at-the-root", square()

@@ -276,9 +276,10 @@ class Encoder:
             nodes = ("quant", "state")
             node.parts.append({key: self.node(x, path) if key in nodes else x for key, x in plain.attributes.items()})
 
-    def fill_items(self, parts, values, path):
+    def fill_items(self, parts, values, path, first="0"):
         for i, item in enumerate(values):
-            parts.append(self.node(item, path if id(item) in self.attributes else (*path, str(i))))
+            component = str(i) if i else first
+            parts.append(self.node(item, path if id(item) in self.attributes else (*path, component)))
 
     def fill_pairs(self, parts, pairs, path, silent=()):
         for i, (key, value) in enumerate(pairs):
@@ -291,7 +292,7 @@ class Encoder:
         self.name_state(value, (function, args, state), path)
         arguments = ["tuple"]
         parts += ["object", self.node(function, path), arguments]
-        self.fill_items(arguments, args, path)
+        self.fill_items(arguments, args, path, "0" if wrapped_module(function, args, state) is None else "_orig_mod")
         if items or pairs or state is not None:
             parts += [[], []]
             self.fill_items(parts[3], items, path)
@@ -301,6 +302,12 @@ class Encoder:
 
     def name_state(self, value, form, path):
         """N5, of what may be a module."""
+        inside = wrapped_module(*form)
+        if inside is not None and id(value) not in self.stated:
+            self.stated.add(id(value))
+            self.alive.append(value)
+            function, args, _, _, state = reduce_form(inside)
+            self.name_state(inside, (function, args, state), (*path, "_orig_mod"))
         attributes = module_attributes(value, *form)
         if attributes is None or id(value) in self.stated:
             return
@@ -345,6 +352,12 @@ def mapping(value):
         return value
     known = isinstance(value, Object) and isinstance(value.function, Global)
     return dict(value.pairs) if known and value.function == Global("collections", "OrderedDict") else None
+
+
+def wrapped_module(function, args, state):
+    """What torch.compile made a module of (N5); None: it is no such module."""
+    compiled = function == Global("torch._dynamo.eval_frame", "OptimizedModule") and state is None
+    return args[0] if compiled and args and isinstance(args[0], Object) else None
 
 
 def module_attributes(value, function, args, state):

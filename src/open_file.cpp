@@ -226,6 +226,20 @@ Layout layout_of(const OpenFile& open) {
   return Layout::torch_zip;
 }
 
+namespace {
+
+std::string uninitialized_note(const TensorNames& names) {
+  std::string text = str_cat(
+      names.uninitialized_count,
+      names.uninitialized_count == 1 ? " parameter or buffer has" : " parameters or buffers have",
+      " no values, as the lazy module did not run before it was saved: ");
+  for (std::size_t i = 0; i < names.uninitialized.size(); ++i)
+    text += str_cat(i == 0 ? "" : ", ", quoted(names.uninitialized[i]));
+  return names.uninitialized_count == names.uninitialized.size() ? text : str_cat(text, ", ...");
+}
+
+}  // namespace
+
 Result<std::unique_ptr<OpenFile>> open_torch(File file, Content content) {
   auto open = std::make_unique<OpenFile>(std::move(file));
   open->info.path = open->file.path();
@@ -251,6 +265,7 @@ Result<std::unique_ptr<OpenFile>> open_torch(File file, Content content) {
   }
   torch.tree.renumber_tensors(numbers);
   open->notes = torch.notes;
+  if (names.uninitialized_count != 0) open->notes.push_back(uninitialized_note(names));
   return open;
 }
 

@@ -79,11 +79,15 @@ pth::UnsafeObjects rule_for(UnsafeObjects objects) {
                                              : pth::UnsafeObjects::keep;
 }
 
-Result<pth::TorchPickle> make_pickle(const SavePlan& plan, const SaveTorchOptions& options) {
+// `written`: gets a mark for each item of which the pickle holds the contents.
+Result<pth::TorchPickle> make_pickle(const SavePlan& plan, const SaveTorchOptions& options,
+                                     std::vector<bool>& written) {
   FLATBED_ASSIGN(const std::vector<pth::StoredTensor> tensors, describe_items(plan));
-  const pth::PickleOptions pickling{
-      rule_for(options.unsafe_objects), options.keep_device,
-      [&](std::uint32_t item) { return item_contents(plan.items[item], tensors[item].nbytes); }};
+  const pth::PickleOptions pickling{rule_for(options.unsafe_objects), options.keep_device,
+                                    [&](std::uint32_t item) {
+                                      written[item] = true;
+                                      return item_contents(plan.items[item], tensors[item].nbytes);
+                                    }};
   if (plan.tree.root().id() != kNoNode) return write_pickle(plan.tree, tensors, pickling);
   FLATBED_ASSIGN(const ValueTree tree, dict_of_names(plan));
   return write_pickle(tree, tensors, pickling);
@@ -255,6 +259,17 @@ Result<void> RecordWriter::write_small(std::size_t entry, std::string_view conte
   return file_.write_at(layout_.data_offset(entry), as_bytes(contents));
 }
 
+Result<void> count_written(const SavePlan& plan, const std::vector<bool>& written,
+                           SaveTorchReport& report) {
+  for (std::size_t i = 0; i < written.size(); ++i) {
+    if (!written[i]) continue;
+    FLATBED_ASSIGN(const std::uint64_t nbytes, item_nbytes(plan.items[i]));
+    report.tensors += 1;
+    report.tensor_nbytes += nbytes;
+  }
+  return {};
+}
+
 // Tensors that the structure does not reach have no place in the file.
 void note_unreached(const SavePlan& plan, SaveTorchReport& report) {
   std::vector<bool> reached(plan.items.size());
@@ -276,9 +291,12 @@ void note_unreached(const SavePlan& plan, SaveTorchReport& report) {
 
 Result<SaveTorchReport> save_torch(const std::filesystem::path& path, const SavePlan& plan,
                                    const SaveTorchOptions& options) {
-  FLATBED_ASSIGN(const pth::TorchPickle pickle, make_pickle(plan, options));
+  std::vector<bool> written(plan.items.size());
+  FLATBED_ASSIGN(const pth::TorchPickle pickle, make_pickle(plan, options, written));
   FLATBED_ASSIGN(const pth::ZipLayout layout, make_layout(plan, pickle));
   SaveTorchReport report;
+  for (const std::uint32_t item : pickle.storages) written[item] = true;
+  FLATBED_TRY(count_written(plan, written, report));
   report.notes = pickle.conversions;
   note_unreached(plan, report);
   report.file.nbytes = layout.file_nbytes();

@@ -7,28 +7,20 @@
 #include <unordered_map>
 
 #include "base/str_cat.hpp"
-#include "base/utf8.hpp"
 #include "flatbed/torch_module.hpp"
 #include "io/name_index.hpp"
+#include "tensor_path.hpp"
 
 namespace flatbed {
 
 namespace {
 
-constexpr std::size_t kMaxNameBytes = 100'000'000;  // all names together: no header could hold more
-constexpr std::size_t kMaxEdges = 50'000'000;       // nor a tree with more children
-constexpr std::size_t kMaxKeyHex = 3'400;           // about 4,096 decimal digits
+constexpr std::size_t kMaxEdges = 50'000'000;  // no header could hold a tree with more children
 constexpr std::uint32_t kUnnamed = 0xFFFFFFFF;
 constexpr std::size_t kAliasBytes = 64;       // what an alias takes beside its names
 constexpr std::uint32_t kAlias = 0x80000000;  // in the index: the rest counts into the aliases
 
-// What a child adds to the path of its parent.
-struct Component {
-  enum class Kind : std::uint8_t { nothing, index, key, inside_key };
-  Kind kind = Kind::nothing;
-  std::uint32_t index = 0;  // inside_key: of the pair; key: of the pair, where the key has no text
-  NodeId key = kNoNode;     // key
-};
+using Component = PathComponent;
 
 struct Child {
   Value value;
@@ -65,24 +57,6 @@ std::optional<Child> child_of(const ValueTree& tree, Value value, std::size_t i)
   const NodeId rest[] = {state ? state->id() : kNoNode, value.attributes().quantizer,
                          value.attributes().state};
   return i < std::size(rest) ? std::optional(Child{tree.value(rest[i]), {}}) : std::nullopt;
-}
-
-// The decimal digits of "-1f"-style hex.
-std::string decimal(std::string_view hex) {
-  const bool negative = hex.starts_with('-');
-  std::string digits = "0";  // least significant first
-  for (const char c : hex.substr(negative ? 1 : 0)) {
-    int carry = c <= '9' ? c - '0' : c - 'a' + 10;
-    for (char& digit : digits) {
-      const int value = (digit - '0') * 16 + carry;
-      digit = static_cast<char>('0' + value % 10);
-      carry = value / 10;
-    }
-    for (; carry > 0; carry /= 10) digits += static_cast<char>('0' + carry % 10);
-  }
-  if (negative) digits += '-';
-  std::reverse(digits.begin(), digits.end());
-  return digits;
 }
 
 // Nearly all tensors, and many containers, have none: they need not be opened to see that.
@@ -122,10 +96,22 @@ bool is_module_part(Value key) {
          (key.text() == "_parameters" || key.text() == "_buffers" || key.text() == "_modules");
 }
 
+// A parameter or buffer of a lazy module, which gets a shape and values when the module runs.
+bool is_uninitialized(Value value) {
+  const Value made_by = value.callable();
+  return made_by.kind() == Kind::global && made_by.text() == "torch.nn.parameter" &&
+         made_by.qualname().starts_with("Uninitialized");
+}
+
 class Walker {
  public:
   Walker(const ValueTree& tree, std::size_t expected)
-      : tree_(tree), entered_(tree.size()), stated_(tree.size()), attributes_(tree.size()) {
+      : tree_(tree),
+        entered_(tree.size()),
+        stated_(tree.size()),
+        attributes_(tree.size()),
+        wrappers_(tree.size()),
+        path_(tree) {
     number_of_.reserve(expected);
     result_.names.reserve(expected);
     result_.order.reserve(expected);
@@ -142,7 +128,7 @@ class Walker {
                           " entries");
       }
       if (!child) {
-        if (open.has_component) leave_component();
+        if (open.has_component) path_.pop();
         open_.pop_back();
         continue;
       }
@@ -172,14 +158,23 @@ class Walker {
     const Value value = tree_.value(open.node);
     if (open.what == What::state) {
       const std::size_t i = open.next++;
+      if (value.kind() == Kind::object && wrappers_[open.node])
+        return i == 0 ? std::optional(wrapped_in(value)) : std::nullopt;
       return i < value.size() ? std::optional(paired(value, i * 2 + 1)) : std::nullopt;
     }
     if (value.kind() == Kind::dict) return next_in_dict(open, value);
     for (;;) {
       std::optional<Child> child = child_of(tree_, value, open.next++);
+      // The callable comes before the first argument.
+      if (open.next == 2 && wrappers_[open.node]) return wrapped_in(value);
       if (!child || may_hold_tensors(child->value)) return child;
       ++edges_;
     }
+  }
+
+  // N5: of what torch.compile made.
+  static Child wrapped_in(Value compiled) {
+    return {compiled.arguments().item(0), {.kind = Component::Kind::wrapped}};
   }
 
   std::optional<Child> next_in_dict(Open& open, Value dict) {
@@ -200,7 +195,7 @@ class Walker {
 
   void push(NodeId node, What what, const Component& component) {
     open_.push_back({node, what, component.kind != Component::Kind::nothing});
-    if (open_.back().has_component) path_.push_back(component);
+    if (open_.back().has_component) path_.push(component);
   }
 
   // Names the tensor of a node, and opens it where it may have children and was not open before.
@@ -214,6 +209,8 @@ class Walker {
       case Kind::tensor:
         if (entered_[value.id()] || !may_have_children(value)) return {};
         entered_[value.id()] = true;
+        if (value.kind() == Kind::object && is_uninitialized(value))
+          FLATBED_TRY(count_uninitialized(component));
         push(value.id(), What::all, attributes_[value.id()] ? Component{} : component);
         return visit_state(value, {});
       default:
@@ -228,20 +225,34 @@ class Walker {
     const std::optional<TorchModule> module = TorchModule::of(value);
     if (!module) return {};
     stated_[value.id()] = true;
+    if (module->wrapped()) {
+      wrappers_[value.id()] = true;
+      push(value.id(), What::state, component);
+      return {};
+    }
     attributes_[module->attributes().id()] = true;
     push(module->children().id(), What::state, component);
     FLATBED_TRY(visit(module->buffers(), {}));
     return visit(module->parameters(), {});
   }
 
+  Result<void> count_uninitialized(const Component& last) {
+    if (result_.uninitialized_count++ >= kMaxUninitialized) return {};
+    FLATBED_ASSIGN(const std::string_view text, path_.name(last));
+    taken_bytes_ += text.size();
+    result_.uninitialized.emplace_back(text);
+    return {};
+  }
+
   Result<void> name(Value value, std::uint32_t tensor, const Component& last) {
     if (tensor >= number_of_.size()) number_of_.resize(std::size_t{tensor} + 1, kUnnamed);
     const bool first = number_of_[tensor] == kUnnamed;
     if (!first && value.kind() != Kind::tensor) return {};
-    FLATBED_TRY(write_path(last));
+    FLATBED_ASSIGN(std::string_view text, path_.name(last));
     const std::size_t count = first ? result_.names.size() : result_.aliases.size();
-    const std::string unique = take_name(static_cast<std::uint32_t>(count) | (first ? 0 : kAlias));
-    const std::string_view text = unique.empty() ? std::string_view(text_) : unique;
+    const std::string unique =
+        take_name(text, static_cast<std::uint32_t>(count) | (first ? 0 : kAlias));
+    if (!unique.empty()) text = unique;
     // An alias takes its target's name, too.
     taken_bytes_ +=
         text.size() + (first ? 0 : result_.names[number_of_[tensor]].size() + kAliasBytes);
@@ -260,71 +271,14 @@ class Walker {
     return {};
   }
 
-  void leave_component() {
-    path_.pop_back();
-    if (ends_.size() > path_.size()) ends_.pop_back();
-  }
-
-  // N1: the components of the path, joined with dots, into text_. Those of the name before that are
-  // still open are there.
-  Result<void> write_path(const Component& last) {
-    text_.resize(ends_.empty() ? 0 : ends_.back());
-    while (ends_.size() < path_.size()) {
-      FLATBED_TRY(write_component(path_[ends_.size()], ends_.empty()));
-      ends_.push_back(text_.size());
-    }
-    if (last.kind != Component::Kind::nothing) return write_component(last, path_.empty());
-    if (path_.empty()) text_ = "tensor";
-    return {};
-  }
-
-  Result<void> write_component(const Component& component, bool first) {
-    if (!first) text_ += '.';
-    FLATBED_TRY(append_component(text_, component));
-    if (text_.size() <= kMaxNameBytes) return {};
-    return make_error(ErrorCode::limit_exceeded, "a tensor's name has more than ", kMaxNameBytes,
-                      " bytes");
-  }
-
-  // N2
-  Result<void> append_component(std::string& text, const Component& component) const {
-    const Value key = tree_.value(component.key);
-    if (component.kind == Component::Kind::inside_key) {
-      text += str_cat(component.index, ".key");
-    } else if (component.kind == Component::Kind::index) {
-      text += str_cat(component.index);
-    } else if (key.kind() == Kind::string) {
-      if (is_utf8(key.text())) {
-        text += key.text();
-      } else {
-        text += replace_surrogates(key.text());
-      }
-    } else if (key.kind() == Kind::integer) {
-      text += str_cat(*key.as_int());
-    } else if (key.kind() == Kind::big_integer) {
-      if (key.text().size() > kMaxKeyHex) {
-        return make_error(ErrorCode::limit_exceeded, "an int used as a key has ", key.text().size(),
-                          " hex digits, at most ", kMaxKeyHex, " are named");
-      }
-      text += decimal(key.text());
-    } else if (key.kind() == Kind::boolean) {
-      text += *key.as_bool() ? "True" : "False";
-    } else if (key.kind() == Kind::none) {
-      text += "None";
-    } else {
-      text += str_cat(component.index);
-    }
-    return {};
-  }
-
-  // N3: "~1", "~2", ... behind text_ until the name is free; then it is taken by `number`. Returns
-  // the name, or nothing where it is text_.
-  std::string take_name(std::uint32_t number) {
-    if (text_ != "__metadata__" && take(text_, number)) return {};
-    std::uint32_t& last = last_suffix_[text_];
+  // N3: "~1", "~2", ... behind the text until the name is free; then it is taken by `number`.
+  // Returns the name, or nothing where it is the text.
+  std::string take_name(std::string_view text, std::uint32_t number) {
+    if (text != "__metadata__" && take(text, number)) return {};
+    std::uint32_t& last = last_suffix_[std::string(text)];
     std::string candidate;
     do {
-      candidate = str_cat(text_, "~", ++last);
+      candidate = str_cat(text, "~", ++last);
     } while (!take(candidate, number));
     return candidate;
   }
@@ -340,10 +294,9 @@ class Walker {
   std::vector<bool> entered_;
   std::vector<bool> stated_;      // modules whose state was walked
   std::vector<bool> attributes_;  // dicts that are the attributes of a module
+  std::vector<bool> wrappers_;    // what torch.compile made
   std::vector<Open> open_;
-  std::vector<Component> path_;           // of the open nodes, where they have one
-  std::string text_;                      // the name that was written last
-  std::vector<std::size_t> ends_;         // of the first components of path_ in text_
+  TensorPath path_;                       // of the open nodes, where they have a component
   std::vector<std::uint32_t> number_of_;  // per tensor: its name, or kUnnamed
   std::unordered_map<std::string, std::uint32_t> last_suffix_;
   std::size_t taken_bytes_ = 0;

@@ -159,6 +159,38 @@ TEST(OlderLayouts, HeldStoragesAreReadStrided) {
   EXPECT_EQ(read_all(*checkpoint, tensor), "aaaaddddbbbbeeeeccccffff");
 }
 
+// nn.LazyLinear(3).state_dict(): torch knows neither a shape nor values before it runs.
+TEST(OlderLayouts, ParametersOfLazyModulesAreNamedInANote) {
+  const TempDir folder;
+  const auto open_with = [&](std::size_t count) {
+    const std::string parameter =
+        pickle::call(pickle::global("torch.nn.parameter", "UninitializedParameter"), "\x88\x85");
+    std::vector<std::string> weights{pickle::text("ready"), test::legacy_tensor()};
+    for (std::size_t i = 0; i < count; ++i) {
+      weights.push_back(pickle::text(std::to_string(i) + ".weight"));
+      weights.push_back(parameter);
+    }
+    const std::string object = pickle::dict({pickle::text("model"), pickle::dict(weights)});
+    const std::string bytes =
+        test::legacy_stream({.object = pickle::finish(object), .storages = {{.data = kData}}});
+    write_file(folder / "lazy.pth", bytes);
+    return Checkpoint::open(folder / "lazy.pth").value();
+  };
+  const Checkpoint none = open_with(0);
+  EXPECT_TRUE(none.notes().empty());
+  const std::string after = "the lazy module did not run before it was saved: ";
+  const Checkpoint one = open_with(1);
+  EXPECT_EQ(one.notes()[0],
+            "1 parameter or buffer has no values, as " + after + "'model.0.weight'");
+  const Checkpoint many = open_with(9);
+  EXPECT_EQ(many.tensors().size(), 1u);
+  ASSERT_EQ(many.notes().size(), 1u);
+  EXPECT_TRUE(many.notes()[0].starts_with("9 parameters or buffers have no values, as " + after +
+                                          "'model.0.weight', 'model.1.weight', "))
+      << many.notes()[0];
+  EXPECT_TRUE(many.notes()[0].ends_with("'model.7.weight', ...")) << many.notes()[0];
+}
+
 TEST(OlderLayouts, APickleWithoutTensorsIsATree) {
   const TempDir dir;
   write_file(dir / "a.pkl", "(dp0\nS'epoch'\np1\nI3\ns.");

@@ -83,6 +83,9 @@ TEST(SaveTorch, ADictOfNamesIsReadBack) {
     const Result<SaveTorchReport> report = save_torch(dir / "a.pth", mixed.plan(), options);
     ASSERT_OK(report);
     EXPECT_EQ(report->file.nbytes, read_file(dir / "a.pth").size());
+    EXPECT_EQ(report->tensors, 305u);
+    EXPECT_EQ(report->tensor_nbytes,
+              3 + mixed.odd.size() + mixed.large.size() + mixed.exact.size() + 300 * 7);
     EXPECT_EQ(report->file.durability, Durability::committed);
     const Result<Checkpoint> back = Checkpoint::open(dir / "a.pth");
     ASSERT_OK(back);
@@ -142,9 +145,11 @@ TEST(SaveTorch, FixturesGoThereAndBackAgain) {
       SaveTorchOptions options;
       options.unsafe_objects = UnsafeObjects::keep;
       options.keep_device = true;
-      ASSERT_OK(save_torch(dir / "a.pth", *plan, options));
+      const Result<SaveTorchReport> report = save_torch(dir / "a.pth", *plan, options);
+      ASSERT_OK(report);
       const Result<Checkpoint> back = Checkpoint::open(dir / "a.pth");
       ASSERT_OK(back) << entry.path();
+      EXPECT_EQ(report->tensors, back->tensors().size()) << entry.path();
       ASSERT_EQ(back->tensors().size(), original->tensors().size()) << entry.path();
       EXPECT_EQ(shown_tree(*back), shown_tree(*original)) << entry.path();
       for (const TensorInfo& tensor : original->tensors())
@@ -194,6 +199,8 @@ TEST(SaveTorch, LongBytesAndWhatIsLeftOut) {
   ASSERT_OK(report);
   EXPECT_EQ(report->notes,
             std::vector<std::string>{"1 tensor is not in the structure and left out: 'lost'"});
+  EXPECT_EQ(report->tensors, 1u);
+  EXPECT_EQ(report->tensor_nbytes, bytes.size());
   const Result<Checkpoint> back = Checkpoint::open(dir / "a.pth");
   ASSERT_OK(back);
   ASSERT_EQ(back->tensors().size(), 1u);

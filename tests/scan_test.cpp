@@ -215,6 +215,35 @@ TEST(ScanZip, SeesEachOfSeveralEndRecords) {
   EXPECT_EQ(lead.verdict, kUnknown) << show(lead);
 }
 
+// Readers of streams find the end of the data by the descriptor behind it.
+TEST(ScanZip, HoldsDescriptorsAgainstTheDirectory) {
+  const string data = torch_items()[0].data;
+  const auto with = [](const string& descriptor) {
+    std::vector<ZipItem> items = torch_items();
+    items[0].descriptor = descriptor;
+    return build_zip(items);
+  };
+  const string signature = "PK\7\x08", crc = le(test::crc_of(data), 4);
+  const string size = le(data.size(), 4), wide = le(data.size(), 8);
+  for (const string& form : {signature + crc + size + size, crc + size + size,
+                             signature + crc + wide + wide, crc + wide + wide})
+    EXPECT_EQ(verdict_of(with(form)), kPlain) << form.size();
+  const string other = le(data.size() + 1, 4);
+  for (const string& form :
+       {signature + le(0, 4) + size + size, signature + crc + other + size,
+        signature + crc + size + other, signature + crc + le(data.size() + 1, 8) + wide,
+        le(0, 4) + size + size, crc + wide + le(data.size() + 1, 8), string(16, '\0')}) {
+    const ScanReport report = scan_bytes(with(form));
+    EXPECT_EQ(report.verdict, kUnknown) << show(report);
+    EXPECT_TRUE(says(report, ScanKind::container, "its descriptor says something else"))
+        << show(report);
+  }
+  EXPECT_TRUE(says(scan_bytes(with("")), ScanKind::container, "no descriptor follows"));
+  const ScanReport more = scan_bytes(with(signature + crc + size + size + "12345"));
+  EXPECT_TRUE(says(more, ScanKind::container, "5 bytes belong to no entry")) << show(more);
+  EXPECT_FALSE(says(more, ScanKind::container, "descriptor")) << show(more);
+}
+
 TEST(ScanZip, SeesEntriesThatShareBytes) {
   std::vector<ZipItem> items = torch_items();
   items[1].central.offset = 0;
@@ -390,6 +419,7 @@ const std::set<string> kLoaded{"torch1/dtypes.pth",
                                "torch2/complex_views.pth",
                                "torch2/deflated.pth",
                                "torch2/dtypes.pth",
+                               "torch2/jagged.pth",
                                "torch2/legacy.pth",
                                "torch2/legacy_dtypes.pth",
                                "torch2/big_endian.pth",
@@ -409,6 +439,9 @@ const std::set<string> kLoaded{"torch1/dtypes.pth",
                                "torch2/sharded/pytorch_model-00001-of-00002.bin",
                                "torch2/sharded/pytorch_model-00002-of-00002.bin"};
 
+// What torch.compile made holds the compiler, and a method of it that pickle gets with getattr().
+constexpr std::string_view kCompiled = "torch2/compiled_whole_checkpoint.pth";
+
 TEST(ScanFixtures, ArePlainWhereTorchLoadsThemWithWeightsOnlyAndElseUnknown) {
   const std::filesystem::path root = FLATBED_FIXTURES_DIR;
   std::size_t plain = 0;
@@ -418,8 +451,10 @@ TEST(ScanFixtures, ArePlainWhereTorchLoadsThemWithWeightsOnlyAndElseUnknown) {
       continue;
     const Result<ScanReport> report = scan(path);
     ASSERT_OK(report);
-    const bool loaded = kLoaded.contains(path.lexically_relative(root).native());
-    EXPECT_EQ(report->verdict, loaded ? kPlain : kUnknown) << path << "\n" << show(*report);
+    const string name = path.lexically_relative(root).native();
+    const bool loaded = kLoaded.contains(name);
+    const auto otherwise = name == kCompiled ? kDangerous : kUnknown;
+    EXPECT_EQ(report->verdict, loaded ? kPlain : otherwise) << path << "\n" << show(*report);
     plain += loaded ? 1 : 0;
   }
   EXPECT_EQ(plain, kLoaded.size());

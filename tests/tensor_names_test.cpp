@@ -38,12 +38,18 @@ struct Named {
   Names names;
   std::vector<std::uint32_t> order;
   std::vector<Alias> aliases;
+  Names uninitialized;
+  std::uint64_t uninitialized_count = 0;
 };
 
 Named names_of(ValueTree& tree, NodeId root) {
   tree.set_root(root);
   TensorNames found = name_tensors(tree).value();
-  Named named{{}, std::move(found.order), std::move(found.aliases)};
+  Named named{{},
+              std::move(found.order),
+              std::move(found.aliases),
+              std::move(found.uninitialized),
+              found.uninitialized_count};
   for (std::size_t i = 0; i < found.names.size(); ++i) named.names.emplace_back(found.names[i]);
   return named;
 }
@@ -415,6 +421,42 @@ TEST(TensorNames, LongerThanAnyHeaderAreRefused) {
   for (std::uint32_t i = 0; i < 20'000; ++i) tree.append(inner, tree.add_tensor(i, {}));
   tree.set_root(dict(tree, {tree.add_string(std::string(10'000, 'x')), inner}));
   EXPECT_ERROR(name_tensors(tree), limit_exceeded);
+}
+
+TEST(TensorNames, SayWhichParametersOfLazyModulesHaveNoValues) {
+  ValueTree tree;
+  const auto lazy = [&](std::string_view type) {
+    const NodeId requires_grad = tree.add_boolean(true);
+    return tree.add_object(tree.add_global("torch.nn.parameter", type),
+                           tree.add_tuple(Ids{requires_grad}));
+  };
+  const NodeId shared = lazy("UninitializedParameter");
+  const NodeId inner = test::module(tree, {.parameters = {{"w", shared}, {"b", lazy("Parameter")}},
+                                           .buffers = {{"mean", lazy("UninitializedBuffer")}}});
+  const NodeId net =
+      test::module(tree, {.parameters = {{"p", shared}}, .children = {{"0", inner}}});
+  const auto names = names_of(tree, net);
+  EXPECT_TRUE(names.names.empty());
+  EXPECT_EQ(names.uninitialized, (Names{"p", "0.mean"}));
+  EXPECT_EQ(names.uninitialized_count, 2u);
+}
+
+// As torch's state_dict() calls them: at the root, and where a part of a model was compiled.
+TEST(TensorNames, InACompiledModuleAreBelowItsName) {
+  ValueTree tree;
+  const NodeId cache = list(tree, {tree.add_tensor(2, {})});
+  const NodeId inside = test::module(
+      tree, {.parameters = {{"w", tree.add_tensor(1, {})}}, .after = {{"cache", cache}}});
+  EXPECT_EQ(names_of(tree, test::compiled(tree, inside)).names,
+            (Names{"_orig_mod.w", "_orig_mod.cache.0"}));
+  const NodeId first = test::compiled(tree, test::compiled(tree, inside));
+  const NodeId net =
+      test::module(tree, {.parameters = {{"p", tree.add_tensor(0, {})}},
+                          .children = {{"a", first}, {"b", first}},
+                          .before = {{"early", list(tree, {tree.add_tensor(3, {}), first})}}});
+  const auto names = names_of(tree, dict(tree, {tree.add_string("model"), net}));
+  EXPECT_EQ(names.names, (Names{"model.p", "model.a._orig_mod._orig_mod.w", "model.early.0",
+                                "model.early.1._orig_mod._orig_mod.cache.0"}));
 }
 
 }  // namespace

@@ -164,8 +164,9 @@ void add_convert_to_torch(CLI::App& convert, CommandLine::Parsed& parsed) {
   ConvertOptions& options = parsed.convert;
   CLI::Option* conversion = convert.add_flag(
       "--allow-conversion", options.allow_conversion,
-      "To a PyTorch file: replace what weights_only=True refuses (numpy arrays by tensors, numpy "
-      "scalars and paths by Python's, namespaces and the like by dict) and say so");
+      "To a PyTorch file: replace what weights_only=True refuses (models by state dicts, numpy "
+      "arrays by tensors, numpy scalars and paths by Python's, namespaces and the like by dict) "
+      "and say so");
   convert
       .add_flag("--unsafe-objects", options.unsafe_objects,
                 "To a PyTorch file: keep such objects; it loads with weights_only=False only")

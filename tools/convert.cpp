@@ -70,11 +70,14 @@ class ConvertRun {
     const std::string input = path_text(job.input);
     std::string text = fmt::format("{}: {}\n", input, outcome.found);
     if (!outcome.chosen.empty()) text += fmt::format("{}: keeps {}\n", input, outcome.chosen);
+    const std::string_view keeps = job.torch && options_.allow_conversion
+                                       ? "keeps what weights_only=True allows, replaces the rest"
+                                       : "keeps everything";
     if (outcome.weights.size() == 1) {
-      text += fmt::format("{}: keeps everything; --select {} would keep the weights alone\n", input,
+      text += fmt::format("{}: {}; --select {} would keep the weights alone\n", input, keeps,
                           safe_text(outcome.weights[0].path));
     } else if (!outcome.weights.empty()) {
-      text += fmt::format("{}: keeps everything; of the weights alone one of these: {}\n", input,
+      text += fmt::format("{}: {}; of the weights alone one of these: {}\n", input, keeps,
                           picks_text(outcome.weights));
     }
     print(text + notes_text(job, outcome, 0));

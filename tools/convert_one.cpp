@@ -115,6 +115,8 @@ Result<void> write_torch(const ConvertJob& job, const SavePlan& plan, const Conv
                                                     : UnsafeObjects::refuse;
   FLATBED_ASSIGN(SaveTorchReport report, save_torch(job.output, plan, torch));
   outcome.report = std::move(report.file);
+  outcome.tensors = static_cast<std::size_t>(report.tensors);
+  outcome.nbytes = report.tensor_nbytes;
   outcome.notes.insert(outcome.notes.end(), report.notes.begin(), report.notes.end());
   outcome.status = options.dry_run ? Status::planned : Status::converted;
   return {};

@@ -125,7 +125,17 @@ std::string label_of(const NameGroup& group) {
 
 }  // namespace
 
-std::vector<Entry> TreeFolder::entries_of(Value container) const {
+std::vector<Entry> TreeFolder::entries_of(Value container) {
+  std::vector<Entry> all = all_entries(container);
+  for (Entry& entry : all) {
+    const Value value = config_value(entry.value);
+    left_out_ = left_out_ || value.id() != entry.value.id();
+    entry.value = value;
+  }
+  return all;
+}
+
+std::vector<Entry> TreeFolder::all_entries(Value container) const {
   const std::optional<TorchModule> module = TorchModule::of(container);
   if (!module) {
     std::vector<Entry> all = entries(container);
@@ -133,6 +143,7 @@ std::vector<Entry> TreeFolder::entries_of(Value container) const {
     return all;
   }
   std::vector<Entry> out;
+  if (module->wrapped()) out.push_back({std::string(kWrappedModule), *module->wrapped()});
   add_named(out, module->parameters());
   add_named(out, module->buffers());
   add_named(out, module->children());

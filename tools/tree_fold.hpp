@@ -26,12 +26,15 @@ class TreeFolder {
   TreeFolder(const TextContext& context, std::unordered_set<NodeId> top)
       : context_(context), top_(std::move(top)) {}
 
-  // The entries of a container in order; of a module, only those.
-  [[nodiscard]] std::vector<Entry> entries_of(Value container) const;
+  // The entries of a container in order; of a module, only those. Configs are their values.
+  [[nodiscard]] std::vector<Entry> entries_of(Value container);
+  // Whether entries were configs.
+  [[nodiscard]] bool left_out() const { return left_out_; }
   // The same with runs of three or more that look alike made one.
   [[nodiscard]] std::vector<FoldedEntry> fold(Value container);
 
  private:
+  [[nodiscard]] std::vector<Entry> all_entries(Value container) const;
   [[nodiscard]] std::uint64_t signature(Value value, int levels);
   [[nodiscard]] bool is_long(Value value) const;
   [[nodiscard]] std::vector<FoldedEntry> fold_runs(const std::vector<Entry>& all, bool in_module);
@@ -39,6 +42,7 @@ class TreeFolder {
 
   const TextContext& context_;
   std::unordered_set<NodeId> top_;
+  bool left_out_ = false;
   std::unordered_map<NodeId, std::uint64_t> signatures_;
 };
 

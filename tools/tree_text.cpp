@@ -106,7 +106,8 @@ class TreeWriter {
   // `picks`: of a folded tree; null: every entry is shown as it is.
   TreeWriter(const Checkpoint& checkpoint, Value root, const Picks* picks, Output& output)
       : root_(root),
-        context_{checkpoint.tensors(), [this](NodeId id) { return shared_.contains(id); }},
+        context_{checkpoint.tensors(), [this](NodeId id) { return shared_.contains(id); },
+                 picks != nullptr},
         picks_(picks),
         folder_(context_, picks != nullptr ? picks->nodes() : std::unordered_set<NodeId>{}),
         shared_(root,
@@ -126,7 +127,7 @@ class TreeWriter {
     const SharedNodes fresh = shared_;
     for (const std::size_t levels : kLevels) {
       page_.clear();
-      left_out_ = false;
+      left_out_ = folder_.left_out();
       shared_ = fresh;
       if (write_levels(levels)) break;
     }

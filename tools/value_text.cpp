@@ -207,6 +207,7 @@ std::optional<std::string> pairs_text(Value dict, const TextContext& context, in
 
 // Recursion ends at kInlineDepth.
 std::optional<std::string> small_text(Value value, const TextContext& context, int depth) {
+  if (context.folded && depth > 0) value = config_value(value);
   const Kind kind = value.kind();
   if (is_leaf(kind)) return leaf_text(value, context.tensors);
   if (kind == Kind::tensor || kind == Kind::array || depth == kInlineDepth) return std::nullopt;
@@ -272,6 +273,20 @@ std::optional<std::string> inline_text(Value value, const TextContext& context) 
     return leaf_text(value, context.tensors);
   }
   return small_text(value, context, 0);
+}
+
+Value config_value(Value value) {
+  constexpr std::size_t kAttributes = 8;
+  if (value.kind() != Kind::object || !is_instance(value)) return value;
+  const std::optional<Value> state = value.state();
+  if (!value.arguments().item(0).text().starts_with("omegaconf.") || !state ||
+      state->kind() != Kind::dict || state->size() > kAttributes)
+    return value;
+  for (std::size_t i = 0; i < state->size(); ++i) {
+    const std::string_view name = state->key(i).text();
+    if (name == "_content" || name == "_val") return state->item(i);
+  }
+  return value;
 }
 
 std::string head_text(Value container) {

@@ -25,10 +25,15 @@ struct Entry {
 struct TextContext {
   std::span<const TensorInfo> tensors;
   std::function<bool(NodeId)> shared;
+  bool folded = false;  // config_value() stands for a value
 };
 
 // The whole value, where it is a leaf or so small a container that a line holds it.
 [[nodiscard]] std::optional<std::string> inline_text(Value value, const TextContext& context);
+
+// The value that an object of omegaconf stands for, without where it stands in its config and what
+// is allowed there; of all other values the same one.
+[[nodiscard]] Value config_value(Value value);
 
 // What a container is and how many entries it has: "dict (3)".
 [[nodiscard]] std::string head_text(Value container);

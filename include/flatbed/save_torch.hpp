@@ -36,6 +36,10 @@ struct SaveTorchOptions {
 struct SaveTorchReport {
   SaveReport file;
   std::vector<std::string> notes;  // what was converted or left out, one sentence each
+  // That are in the file, and the bytes of their contents: fewer than in the plan, where an object
+  // that held some was converted.
+  std::uint64_t tensors = 0;
+  std::uint64_t tensor_nbytes = 0;
 };
 
 // Blocking; may be called from several threads for different targets. Errors: those of save(), and

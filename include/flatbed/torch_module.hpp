@@ -3,6 +3,7 @@
 //
 // A module is known by its form, whatever its class: an object whose attributes are a dict with the
 // dicts `_parameters`, `_buffers` and `_modules`. Nothing of the model's code is needed or run.
+// What torch.compile(model) makes is pickled in another form: as a call on the model that it wraps.
 //
 //   if (const auto module = TorchModule::of(root)) {
 //     FLATBED_ASSIGN(const StateDict weights, state_dict(*module));
@@ -23,6 +24,9 @@
 
 namespace flatbed {
 
+// The name of the model inside what torch.compile made of it: "_orig_mod.conv1.weight".
+inline constexpr std::string_view kWrappedModule = "_orig_mod";
+
 class TorchModule {
  public:
   // Nothing, where the value is no module. Takes bounded time, however long its parts are.
@@ -35,6 +39,8 @@ class TorchModule {
   [[nodiscard]] Value parameters() const { return parameters_; }
   [[nodiscard]] Value buffers() const { return buffers_; }
   [[nodiscard]] Value children() const { return children_; }
+  // What torch.compile made has no parts of its own, which are None then, but the object inside.
+  [[nodiscard]] std::optional<Value> wrapped() const;
   // An attribute that torch itself gives every module, such as "_state_dict_hooks".
   [[nodiscard]] std::optional<Value> find(std::string_view attribute) const;
 

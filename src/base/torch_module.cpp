@@ -1,22 +1,14 @@
-// What makes a module, and the walk that collects its state. Iterative: modules may be nested
-// deeply.
+// What makes a module; its state is collected in state_dict.cpp.
 #include "flatbed/torch_module.hpp"
 
 #include <algorithm>
 #include <array>
-#include <utility>
-
-#include "base/str_cat.hpp"
-#include "base/utf8.hpp"
 
 namespace flatbed {
 
 namespace {
 
-constexpr std::size_t kMaxScanned = 256;      // torch's own attributes are among a module's first
-constexpr std::size_t kMaxSteps = 5'000'000;  // entries and modules, as often as they occur
-constexpr std::size_t kMaxNameBytes = 100'000'000;  // all names together: no header could hold more
-constexpr std::size_t kMaxNotes = 8;
+constexpr std::size_t kMaxScanned = 256;  // torch's own attributes are among a module's first
 
 bool is_global(Value value, std::string_view module, std::string_view name) {
   return value.kind() == Kind::global && value.text() == module && value.qualname() == name;
@@ -52,218 +44,22 @@ std::optional<Value> attributes_of(Value object) {
   return arguments.item(0);
 }
 
-// What is in {'a', 'b'}: set(['a', 'b']); sorted.
-std::vector<std::string_view> texts_of_set(std::optional<Value> set) {
-  std::vector<std::string_view> texts;
-  if (!set || set->kind() != Kind::object || set->arguments().size() != 1) return texts;
-  const Value list = set->arguments().item(0);
-  for (std::size_t i = 0; list.kind() == Kind::list && i < list.size(); ++i) {
-    if (list.item(i).kind() == Kind::string) texts.push_back(list.item(i).text());
-  }
-  std::ranges::sort(texts);
-  return texts;
+// What torch.compile made: OptimizedModule(model, what compiles it), without a state.
+bool is_compiled(Value object) {
+  return is_global(object.callable(), "torch._dynamo.eval_frame", "OptimizedModule") &&
+         !object.state() && object.arguments().size() != 0 &&
+         object.arguments().item(0).kind() == Kind::object;
 }
-
-// The tensor within Parameter(tensor), where that is an object of its own.
-Value without_parameter(Value value) {
-  if (value.kind() != Kind::object) return value;
-  const Value made_by = value.callable();
-  const bool parameter = is_global(made_by, "torch._utils", "_rebuild_parameter") ||
-                         is_global(made_by, "torch._utils", "_rebuild_parameter_with_state");
-  return parameter && value.arguments().size() != 0 ? value.arguments().item(0) : value;
-}
-
-// A bit for each node.
-class NodeSet {
- public:
-  // False: it was there.
-  bool insert(NodeId id) {
-    if (id >= bits_.size()) bits_.resize(std::size_t{id} + 1);
-    const bool is_new = !bits_[id];
-    bits_[id] = true;
-    return is_new;
-  }
-  void erase(NodeId id) { bits_[id] = false; }
-
- private:
-  std::vector<bool> bits_;
-};
-
-// The walk behind state_dict(): the modules on the way to the present one are open.
-class StateDictWalk {
- public:
-  Result<StateDict> run(const TorchModule& root) {
-    FLATBED_TRY(enter(root));
-    while (!open_.empty()) {
-      Open& open = open_.back();
-      const Value children = open.module.children();
-      if (open.next == children.size()) {
-        open_ids_.erase(open.module.object().id());
-        open_.pop_back();
-        continue;
-      }
-      const std::size_t i = open.next++;
-      prefix_.resize(open.prefix_nbytes);
-      FLATBED_TRY(child(children.key(i), children.item(i)));
-    }
-    FLATBED_TRY(check_names());
-    const std::uint64_t buffers = result_.not_persistent;
-    if (buffers != 0)
-      result_.notes.push_back(str_cat(buffers,
-                                      buffers == 1 ? " buffer that is" : " buffers that are",
-                                      " not persistent: no part of the state dict"));
-    if (more_notes_ != 0)
-      result_.notes.push_back(str_cat("there is as much to say of ", more_notes_, " more modules"));
-    return std::move(result_);
-  }
-
- private:
-  struct Open {
-    TorchModule module;
-    std::size_t prefix_nbytes;
-    std::size_t next = 0;  // of its children
-  };
-
-  Result<void> step(std::size_t count) {
-    steps_ += count;
-    if (steps_ <= kMaxSteps) return {};
-    return make_error(ErrorCode::limit_exceeded, "the state dict has more than ", kMaxSteps,
-                      " entries and modules: modules share others many times");
-  }
-
-  // prefix_ is the name of the module and a dot.
-  Result<void> enter(const TorchModule& module) {
-    if (!open_ids_.insert(module.object().id()))
-      return make_error(ErrorCode::tree_not_representable, "module ", place(),
-                        " contains itself: there is no end to its state dict");
-    open_.push_back({module, prefix_.size()});
-    note_class(module);
-    FLATBED_TRY(entries(module.parameters(), {}));
-    return entries(module.buffers(), texts_of_set(module.find("_non_persistent_buffers_set")));
-  }
-
-  Result<void> child(Value key, Value value) {
-    FLATBED_TRY(step(1));
-    if (value.kind() == Kind::none) return {};
-    FLATBED_TRY(append_key(key));
-    const std::optional<TorchModule> module = TorchModule::of(value);
-    if (!module) {
-      note(value.id(), str_cat(place(), " is no module that could be read: it is left out"));
-      return {};
-    }
-    prefix_ += '.';
-    return enter(*module);
-  }
-
-  Result<void> entries(Value dict, const std::vector<std::string_view>& not_persistent) {
-    FLATBED_TRY(step(dict.size() + not_persistent.size()));
-    const std::size_t prefix_nbytes = prefix_.size();
-    for (std::size_t i = 0; i < dict.size(); ++i) {
-      const Value key = dict.key(i);
-      const Value value = dict.item(i);
-      if (value.kind() == Kind::none) continue;
-      if (key.kind() == Kind::string && std::ranges::binary_search(not_persistent, key.text())) {
-        ++result_.not_persistent;
-        continue;
-      }
-      FLATBED_TRY(append_key(key));
-      FLATBED_TRY(add(value));
-      prefix_.resize(prefix_nbytes);
-    }
-    return {};
-  }
-
-  Result<void> add(Value value) {
-    if (value.kind() != Kind::tensor && value.kind() != Kind::object) {
-      note(value.id(), str_cat(place(), " is no tensor: it is left out"));
-      return {};
-    }
-    name_nbytes_ += prefix_.size();
-    if (name_nbytes_ > kMaxNameBytes) return names_too_long();
-    result_.entries.push_back({prefix_, without_parameter(value)});
-    return {};
-  }
-
-  Result<void> append_key(Value key) {
-    // Long keys count for what it takes to copy them.
-    FLATBED_TRY(step(key.text().size() / 64));
-    if (key.text().size() > kMaxNameBytes - std::min(prefix_.size(), kMaxNameBytes))
-      return names_too_long();
-    if (key.kind() == Kind::string && is_utf8(key.text())) {
-      prefix_ += key.text();
-    } else if (key.kind() == Kind::string) {
-      prefix_ += replace_surrogates(key.text());
-    } else {
-      prefix_ += key.kind() == Kind::integer ? str_cat(*key.as_int()) : "?";
-    }
-    return {};
-  }
-
-  static Error names_too_long() {
-    return make_error(ErrorCode::limit_exceeded, "the names of the state dict have more than ",
-                      kMaxNameBytes, " bytes together");
-  }
-
-  // What a class or its hooks may do to the state dict is not in the file.
-  void note_class(const TorchModule& module) {
-    const NodeId id = module.object().id();
-    for (const std::string_view name : {"_state_dict_hooks", "_state_dict_pre_hooks"}) {
-      const std::optional<Value> hooks = module.find(name);
-      if (hooks && hooks->size() != 0)
-        note(id, str_cat("module ", place(), " has ", name,
-                         " that may change its state dict: they are not run"));
-    }
-    if (module.find("_packed_params"))
-      note(id, str_cat("module ", place(),
-                       " is quantized: its packed weights are left out of the state dict"));
-    const std::string_view from = module.type().text();
-    if (from.starts_with("transformer_engine"))
-      note(id, str_cat("module ", place(),
-                       " may have an extra state, which only its class can make: it is left out"));
-  }
-
-  void note(NodeId of, std::string text) {
-    if (!noted_.insert(of)) return;
-    if (result_.notes.size() < kMaxNotes) {
-      result_.notes.push_back(std::move(text));
-    } else {
-      ++more_notes_;
-    }
-  }
-
-  // torch forbids names with dots; with them two entries could have one name.
-  [[nodiscard]] Result<void> check_names() const {
-    std::vector<std::string_view> names;
-    names.reserve(result_.entries.size());
-    for (const StateEntry& entry : result_.entries) names.push_back(entry.name);
-    std::ranges::sort(names);
-    const auto twice = std::ranges::adjacent_find(names);
-    if (twice == names.end()) return {};
-    return make_error(ErrorCode::tree_not_representable,
-                      "two entries of the state dict are called ", quoted(*twice));
-  }
-
-  // The place of the module or entry that prefix_ names.
-  [[nodiscard]] std::string place() const {
-    if (prefix_.empty()) return "at the root";
-    return quoted(std::string_view(prefix_).substr(0, prefix_.size() - prefix_.ends_with('.')));
-  }
-
-  StateDict result_;
-  std::string prefix_;
-  std::vector<Open> open_;
-  NodeSet open_ids_;
-  NodeSet noted_;
-  std::size_t steps_ = 0;
-  std::size_t name_nbytes_ = 0;
-  std::size_t more_notes_ = 0;
-};
 
 }  // namespace
 
 std::optional<TorchModule> TorchModule::of(Value value) {
   if (value.kind() != Kind::object || is_mapping(value)) return std::nullopt;
   const std::optional<Value> attributes = attributes_of(value);
+  if (!attributes && is_compiled(value)) {
+    const Value none = value.node(kNoNode);
+    return TorchModule(value, none, none, none, none);
+  }
   if (!attributes) return std::nullopt;
   constexpr std::array<std::string_view, 3> kParts{"_parameters", "_buffers", "_modules"};
   std::array<std::optional<Value>, 3> parts;
@@ -291,30 +87,13 @@ Value TorchModule::type() const {
   return instance ? arguments.item(0) : callable;
 }
 
-std::optional<Value> TorchModule::find(std::string_view attribute) const {
-  return find_key(attributes_, attribute);
+std::optional<Value> TorchModule::wrapped() const {
+  if (attributes_.id() != kNoNode) return std::nullopt;
+  return object_.arguments().item(0);
 }
 
-Result<StateDict> state_dict(const TorchModule& module) { return StateDictWalk().run(module); }
-
-NodeId add_state_dict(ValueTree& tree, const StateDict& weights) {
-  std::vector<NodeId> pairs;
-  pairs.reserve(weights.entries.size() * 2);
-  for (const StateEntry& entry : weights.entries) {
-    NodeId value = entry.value.id();
-    if (entry.value.kind() == Kind::tensor) {
-      TensorAttributes attributes = tree.value(value).attributes();
-      attributes.parameter = attributes.requires_grad = false;
-      attributes.state = kNoNode;
-      value = tree.add_tensor(*entry.value.tensor(), attributes);
-    }
-    pairs.push_back(tree.add_string(entry.name));
-    pairs.push_back(value);
-  }
-  const NodeId type = tree.add_global("collections", "OrderedDict");
-  const NodeId dict = tree.add_object(type, tree.add_tuple({}));
-  tree.set_items(dict, pairs);
-  return dict;
+std::optional<Value> TorchModule::find(std::string_view attribute) const {
+  return find_key(attributes_, attribute);
 }
 
 }  // namespace flatbed

@@ -73,6 +73,8 @@ std::optional<Step> step_by_index(Value from, std::string_view path) {
 // What a module has by this name: a parameter, buffer or child, or an attribute.
 std::optional<Step> step_into(const TorchModule& module, std::string_view path) {
   std::optional<Step> best;
+  if (module.wrapped() && is_step(path, kWrappedModule))
+    return Step{*module.wrapped(), kWrappedModule.size() + 1};
   for (const Value names :
        {module.parameters(), module.buffers(), module.children(), module.attributes()}) {
     const std::optional<Step> found = step_by_key(names, path);
@@ -106,8 +108,9 @@ std::optional<Step> step(Value from, std::string_view path) {
 std::string contents(Value value) {
   if (value.kind() == Kind::list || value.kind() == Kind::tuple)
     return str_cat(value.size(), " items");
-  if (const std::optional<TorchModule> module = TorchModule::of(value))
-    value = module->children().size() != 0 ? module->children() : module->parameters();
+  const std::optional<TorchModule> module = TorchModule::of(value);
+  if (module && module->wrapped()) return str_cat("keys ", quoted(kWrappedModule));
+  if (module) value = module->children().size() != 0 ? module->children() : module->parameters();
   std::string keys;
   for (std::size_t i = 0; i < value.size() && i < 8; ++i) {
     const std::optional<std::string> key = key_text(value.key(i));

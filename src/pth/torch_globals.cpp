@@ -26,6 +26,11 @@ constexpr std::array kNames{
     NameRow{"torch._utils", "_rebuild_qtensor", Meaning::rebuild_qtensor},
     NameRow{"torch._utils", "_rebuild_parameter", Meaning::rebuild_parameter},
     NameRow{"torch._utils", "_rebuild_parameter_with_state", Meaning::rebuild_parameter_with_state},
+    NameRow{"torch._utils", "_rebuild_device_tensor_from_numpy", Meaning::rebuild_device_tensor},
+    NameRow{"torch._utils", "_rebuild_device_tensor_from_cpu_tensor",
+            Meaning::rebuild_device_tensor},
+    NameRow{"torch._utils", "_rebuild_xla_tensor", Meaning::rebuild_device_tensor},
+    NameRow{"torch._utils", "_rebuild_mlc_tensor", Meaning::rebuild_device_tensor},
     NameRow{"torch._tensor", "_rebuild_from_type_v2", Meaning::rebuild_from_type},
     NameRow{"torch._tensor", "_rebuild_from_type", Meaning::rebuild_from_type},
     // torch 1.8 had the module torch._tensor as torch.tensor.

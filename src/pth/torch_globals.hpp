@@ -28,6 +28,7 @@ enum class Meaning : std::uint8_t {
   rebuild_parameter,
   rebuild_parameter_with_state,
   rebuild_from_type,
+  rebuild_device_tensor,  // of a device whose tensors have no storage, such as XLA's
   tensor_class,
   parameter_class,
   variable_class,      // torch.autograd.variable.Variable: a tensor, up to 0.3

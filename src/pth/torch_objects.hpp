@@ -106,6 +106,7 @@ class TorchObjects {
   [[nodiscard]] Result<NodeId> quantized(NodeId callable, Value arguments);
   [[nodiscard]] Result<NodeId> parameter(NodeId callable, Value arguments, std::size_t count);
   [[nodiscard]] Result<std::optional<NodeId>> dense(NodeId function, Value arguments);
+  std::optional<NodeId> device_tensor(Value arguments);  // device_tensors.cpp
   [[nodiscard]] Result<NodeId> from_type(NodeId callable, Value arguments);
   [[nodiscard]] Result<NodeId> module_class(Value id, std::size_t first);
   [[nodiscard]] Result<NodeId> tar_object(Value id);

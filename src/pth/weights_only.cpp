@@ -44,7 +44,9 @@ constexpr std::array kNames{
     NameRow{"torch._utils", "_rebuild_device_tensor_from_numpy", true},
     NameRow{"torch._utils", "_rebuild_device_tensor_from_cpu_tensor", true},
     NameRow{"torch._tensor", "_rebuild_from_type_v2", true},
-    // Allowed by the modules themselves, which torch.load imports.
+    // Allowed by the modules themselves: torch.nested, and torch._dynamo where ranges of dimensions
+    // are noted, as they are in the jagged tensors that torch makes.
+    NameRow{"torch._dynamo.decorators", "_DimRange"},
     NameRow{"torch.nested._internal.nested_tensor", "NestedTensor"},
     NameRow{"torch.nested._internal.nested_tensor", "_rebuild_njt", true},
 };
@@ -62,6 +64,14 @@ const NameRow* find_name(std::string_view module, std::string_view name) noexcep
 
 bool is_global(Value value, std::string_view module, std::string_view name) {
   return value.kind() == Kind::global && value.text() == module && value.qualname() == name;
+}
+
+// An instance of a class that is allowed with any state.
+bool is_dim_range(Value object) {
+  const Value arguments = object.arguments();
+  return is_global(object.callable(), "copyreg", "__newobj__") && arguments.size() == 1 &&
+         is_global(arguments.item(0), "torch._dynamo.decorators", "_DimRange") &&
+         object.size() == 0;
 }
 
 }  // namespace
@@ -91,6 +101,7 @@ bool loads_global(std::string_view module, std::string_view name) noexcept {
 bool allows_object(Value object) {
   const Value callable = object.callable();
   if (callable.kind() != Kind::global || object.appended_size() != 0) return false;
+  if (is_dim_range(object)) return true;
   const NameRow* row = find_name(callable.text(), callable.qualname());
   if (row == nullptr || !row->callable) return false;
   const bool ordered = is_global(callable, "collections", "OrderedDict");

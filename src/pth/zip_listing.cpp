@@ -20,6 +20,25 @@ namespace flatbed::pth {
 namespace {
 
 constexpr std::uint32_t kDescriptorSignature = 0x08074B50;
+constexpr std::size_t kLongestDescriptor = 24;
+
+// [signature] crc32 stored_nbytes nbytes: with sizes of 4 or 8 bytes.
+struct DescriptorForm {
+  std::size_t nbytes;
+  bool has_signature;
+  bool wide;
+};
+constexpr std::array kDescriptorForms{
+    DescriptorForm{24, true, true}, DescriptorForm{20, false, true},
+    DescriptorForm{16, true, false}, DescriptorForm{12, false, false}};
+
+bool describes(const ZipView& view, std::span<const std::byte> bytes, const DescriptorForm& form) {
+  if (form.has_signature && load_le32(bytes.data()) != kDescriptorSignature) return false;
+  const std::byte* at = bytes.data() + (form.has_signature ? 4 : 0);
+  const std::uint64_t stored = form.wide ? load_le64(at + 4) : load_le32(at + 4);
+  const std::uint64_t nbytes = form.wide ? load_le64(at + 12) : load_le32(at + 8);
+  return load_le32(at) == view.crc && stored == view.stored_nbytes && nbytes == view.nbytes;
+}
 constexpr std::size_t kMaxHidden = 1000;  // local headers that no directory lists
 constexpr std::uint64_t kSweep = 1 << 20;
 
@@ -42,7 +61,8 @@ class ZipLister {
   Result<void> check_entries();
   Result<std::uint64_t> check_entry(ZipView& view, std::uint64_t next);
   Result<void> compare(const ZipView& view, std::span<const std::byte> local);
-  Result<std::uint64_t> skip_descriptor(const ZipView& view, std::uint64_t end, std::uint64_t next);
+  Result<std::uint64_t> check_descriptor(const ZipView& view, std::uint64_t end,
+                                         std::uint64_t next);
   Result<void> sweep(std::uint64_t begin, std::uint64_t end);
   Result<void> add_hidden(std::uint64_t at, std::uint64_t end);
 
@@ -175,7 +195,7 @@ Result<std::uint64_t> ZipLister::check_entry(ZipView& view, std::uint64_t next) 
   view.inside = in_bounds(view.data_offset, view.stored_nbytes, file_.size());
   if (!view.inside) log_.container(view.name, at, "its data leaves the file");
   FLATBED_TRY(compare(view, header));
-  return view.inside ? skip_descriptor(view, view.data_offset + view.stored_nbytes, next)
+  return view.inside ? check_descriptor(view, view.data_offset + view.stored_nbytes, next)
                      : Result<std::uint64_t>(view.data_offset);
 }
 
@@ -211,17 +231,25 @@ Result<void> ZipLister::compare(const ZipView& view, std::span<const std::byte> 
   return {};
 }
 
-// The descriptor behind the data, of which there are four forms.
-Result<std::uint64_t> ZipLister::skip_descriptor(const ZipView& view, std::uint64_t end,
-                                                 std::uint64_t next) {
-  if ((view.flags & zip::kFlagDescriptor) == 0 || next <= end) return end;
-  for (const std::uint64_t form : {12u, 16u, 20u, 24u}) {
-    if (next - end == form) return next;
+// The descriptor behind the data, by which readers of streams find where these end. Returns where
+// it ends.
+Result<std::uint64_t> ZipLister::check_descriptor(const ZipView& view, std::uint64_t end,
+                                                  std::uint64_t next) {
+  if ((view.flags & zip::kFlagDescriptor) == 0 || next < end) return end;
+  std::array<std::byte, kLongestDescriptor> buffer;
+  const auto count = static_cast<std::size_t>(std::min<std::uint64_t>(next - end, buffer.size()));
+  const std::span<const std::byte> bytes(buffer.data(), count);
+  FLATBED_TRY(file_.read_at(end, std::span(buffer).first(count)));
+  bool fills = false;
+  for (const DescriptorForm& form : kDescriptorForms) {
+    if (form.nbytes <= count && describes(view, bytes, form)) return end + form.nbytes;
+    fills = fills || next - end == form.nbytes;
   }
-  std::byte signature[4];
-  if (next - end < 16) return end;
-  FLATBED_TRY(file_.read_at(end, signature));
-  return load_le32(signature) == kDescriptorSignature ? end + 16 : end;
+  const bool is_signed = count >= 16 && load_le32(bytes.data()) == kDescriptorSignature;
+  log_.container(view.name, end,
+                 fills || is_signed ? "its descriptor says something else than the directory"
+                                    : "no descriptor follows, as its flags say");
+  return fills ? next : is_signed ? end + 16 : end;
 }
 
 // Bytes that belong to no entry: local headers in them are entries that no directory lists.

@@ -13,6 +13,7 @@
 namespace flatbed {
 namespace {
 
+using test::compiled;
 using test::instance;
 using test::module;
 using test::module_attributes;
@@ -87,6 +88,31 @@ TEST(TorchModule, MayBeAGraphOfTorchFx) {
   EXPECT_FALSE(TorchModule::of(tree.value(traced("other"))));
 }
 
+TEST(TorchModule, MayBeWhatTorchCompileMade) {
+  ValueTree tree;
+  const NodeId inside = module(tree, {.parameters = {{"w", tensor(tree, 0)}}}, "Linear");
+  const TorchModule outside = TorchModule::of(tree.value(compiled(tree, inside))).value();
+  EXPECT_EQ(outside.type().qualname(), "OptimizedModule");
+  EXPECT_EQ(outside.wrapped()->id(), inside);
+  EXPECT_EQ(outside.parameters().size() + outside.buffers().size() + outside.children().size(), 0u);
+  EXPECT_FALSE(outside.find("training"));
+  EXPECT_FALSE(TorchModule::of(tree.value(inside))->wrapped());
+}
+
+TEST(TorchModule, IsNoCallOfOtherFormThatTorchCompileDoesNotMake) {
+  ValueTree tree;
+  const NodeId inside = module(tree, {});
+  const NodeId with_state = compiled(tree, inside);
+  tree.set_state(with_state, tree.add_dict());
+  EXPECT_FALSE(TorchModule::of(tree.value(with_state)));
+  EXPECT_FALSE(TorchModule::of(tree.value(compiled(tree, tree.add_list()))));
+  const NodeId type = tree.add_global("torch._dynamo.eval_frame", "OptimizedModule");
+  EXPECT_FALSE(TorchModule::of(tree.value(tree.add_object(type, tree.add_tuple({})))));
+  const NodeId other[] = {inside};
+  EXPECT_FALSE(TorchModule::of(
+      tree.value(tree.add_object(tree.add_global("m", "OptimizedModule"), tree.add_tuple(other)))));
+}
+
 // An object with a long dict that many share must not cost its length each time.
 TEST(TorchModule, IsKnownByItsFirstAttributes) {
   ValueTree tree;
@@ -109,6 +135,40 @@ TEST(StateDict, HasParametersThenBuffersThenChildren) {
   EXPECT_EQ(names_of(weights), (Names{"p", "b", "fc.w"}));
   EXPECT_EQ(weights.entries[2].value.tensor(), 0u);
   EXPECT_TRUE(weights.notes.empty());
+}
+
+// As torch's own state_dict() of what torch.compile(model) returned, or of a part that was
+// compiled.
+TEST(StateDict, OfACompiledModuleHasThatOfTheModuleInside) {
+  ValueTree tree;
+  const NodeId fc = module(tree, {.parameters = {{"w", tensor(tree, 0)}}});
+  const NodeId net = module(tree, {.parameters = {{"p", tensor(tree, 1)}},
+                                   .children = {{"fc", compiled(tree, fc)}, {"again", fc}}});
+  const Names inside{"p", "fc._orig_mod.w", "again.w"};
+  EXPECT_EQ(names_of(state_of(tree, net).value()), inside);
+  const StateDict weights = state_of(tree, compiled(tree, compiled(tree, net))).value();
+  EXPECT_EQ(names_of(weights), (Names{"_orig_mod._orig_mod.p", "_orig_mod._orig_mod.fc._orig_mod.w",
+                                      "_orig_mod._orig_mod.again.w"}));
+  EXPECT_TRUE(weights.notes.empty());
+}
+
+TEST(StateDict, SaysSoOfACompiledObjectThatIsNoModule) {
+  ValueTree tree;
+  const NodeId id = compiled(tree, instance(tree, "Other", tree.add_dict()));
+  const StateDict weights = state_of(tree, id).value();
+  EXPECT_TRUE(weights.entries.empty());
+  ASSERT_EQ(weights.notes.size(), 1u);
+  EXPECT_NE(weights.notes[0].find("'_orig_mod' is no module"), std::string::npos)
+      << weights.notes[0];
+}
+
+TEST(StateDict, OfACompiledModuleThatContainsItselfIsRefused) {
+  ValueTree tree;
+  const NodeId arguments = tree.add_tuple({});
+  const NodeId id =
+      tree.add_object(tree.add_global("torch._dynamo.eval_frame", "OptimizedModule"), arguments);
+  tree.set_tuple(arguments, std::vector<NodeId>{id});
+  EXPECT_ERROR(state_of(tree, id), tree_not_representable);
 }
 
 TEST(StateDict, LeavesOutBuffersThatAreNotPersistent) {
@@ -224,6 +284,36 @@ TEST(StateDict, SaysSoOfQuantizedModulesButNotEndlessly) {
   EXPECT_NE(notes[8].find("2 more"), std::string::npos) << notes[8];
 }
 
+// What get_extra_state() or _save_to_state_dict() of a class returns is not in the file.
+TEST(StateDict, NamesModulesWhoseClassAddsToIt) {
+  ValueTree tree;
+  const auto notes = [&](std::string_view from, std::string_view attribute = "training") {
+    const NodeId arguments[] = {tree.add_global(from, "Linear")};
+    const NodeId child =
+        tree.add_object(tree.add_global("copyreg", "__newobj__"), tree.add_tuple(arguments));
+    tree.set_state(child, module_attributes(tree, {.after = {{attribute, tree.add_none()}}}));
+    return state_of(tree, module(tree, {.children = {{"fc", child}}}))->notes;
+  };
+  for (const std::string_view from :
+       {"transformer_engine.pytorch.module.linear", "megatron.core.tensor_parallel.layers",
+        "megatron.core.extensions.transformer_engine"}) {
+    ASSERT_EQ(notes(from).size(), 1u) << from;
+    EXPECT_NE(notes(from)[0].find("'fc' may have an extra state"), std::string::npos);
+  }
+  for (const std::string_view from :
+       {"torch.ao.nn.quantized.modules.linear", "torch.nn.quantized.dynamic.modules.linear",
+        "torch.ao.nn.intrinsic.quantized.modules.linear_relu"}) {
+    ASSERT_EQ(notes(from, "scale").size(), 1u) << from;
+    EXPECT_NE(notes(from, "scale")[0].find("'fc' is quantized"), std::string::npos);
+    EXPECT_TRUE(notes(from).empty()) << from;
+  }
+  EXPECT_EQ(notes("torch.ao.nn.quantized.reference.modules.linear", "weight_qscheme").size(), 1u);
+  EXPECT_EQ(notes("bitsandbytes.nn.modules").size(), 1u);
+  for (const std::string_view from : {"torch.ao.nn.quantizable.modules.rnn", "megatron.core",
+                                      "transformer_engineering", "torch.nn.modules.linear"})
+    EXPECT_TRUE(notes(from, "scale").empty()) << from;
+}
+
 TEST(StateDict, AddedToItsTreeIsAnOrderedDictOfPlainTensors) {
   ValueTree tree;
   TensorAttributes attributes;
@@ -258,6 +348,19 @@ TEST(StateDict, TakesATensorThatIsNotDenseOutOfItsParameter) {
       state_of(tree, module(tree, {.parameters = {{"w", parameter}}})).value();
   ASSERT_EQ(weights.entries.size(), 1u);
   EXPECT_EQ(weights.entries[0].value.id(), sparse);
+}
+
+TEST(ValuePath, GoesThroughCompiledModulesByName) {
+  ValueTree tree;
+  const NodeId weight = tensor(tree, 0);
+  const NodeId inside = module(tree, {.parameters = {{"weight", weight}}});
+  const Value top = tree.value(compiled(tree, inside));
+  EXPECT_EQ(top.at("_orig_mod")->id(), inside);
+  EXPECT_EQ(top.at("_orig_mod.weight")->id(), weight);
+  const auto missing = top.at("weight");
+  EXPECT_ERROR(missing, path_not_found);
+  EXPECT_NE(missing.error().message.find("'_orig_mod'"), std::string::npos)
+      << missing.error().message;
 }
 
 TEST(ValuePath, GoesThroughModulesByName) {

@@ -316,6 +316,15 @@ class WholeModelTest(ToolTest):
         self.assert_error(result, "weights_only_refused", "'model'", "whole model inputs.Module", "--allow-conversion")
         text = self.run_tool("convert", "--allow-conversion", "c.pt", "o.pth").stdout
         self.assertIn("note: whole model inputs.Module became its state dict: 2 times, first at 'model'", text)
+        # Two buffers of each model are not persistent; what else a model holds is no part of its state dict.
+        self.assertIn("c.pt: keeps what weights_only=True allows, replaces the rest; of the weights alone one", text)
+        self.assertNotIn("everything", text)
+        held = len(self.run_json("ls", "o.pth")["tensors"])
+        self.assertLess(held, len(self.run_json("ls", "c.pt")["tensors"]))
+        self.assertIn(f"o.pth: written: {held} tensors, ", text)
+        (file,) = self.run_json("convert", "--allow-conversion", "--dry-run", "c.pt", "n.pth")["files"]
+        self.assertEqual(file["tensors"], held)
+        self.assertEqual(file["nbytes"], sum(tensor["nbytes"] for tensor in self.run_json("ls", "o.pth")["tensors"]))
         loaded = self.run_json("ls", "o.pth", "--select", "ema")
         self.assertEqual([tensor["name"] for tensor in loaded["tensors"]], ["0.weight", "0.mean", "1.weight"])
         self.assertEqual(loaded["kind"], "state dict")

@@ -60,8 +60,60 @@ class Tensor:
         return tuple(reversed(stride))
 
 
+def class_of(module, name, base=object):
+    return type(name, (base,), {"__module__": module})
+
+
+class Wrapper:
+    """What torch.compile makes: it is pickled as a call, without its attributes."""
+
+    def __reduce__(self):
+        return type(self), (self.inside, None)
+
+
+# Classes that Lightning, omegaconf and torch.compile pickle by name.
+OTHERS = {
+    (module, name): class_of(module, name, base)
+    for module, name, base in (
+        ("omegaconf.dictconfig", "DictConfig", object),
+        ("omegaconf.listconfig", "ListConfig", object),
+        ("omegaconf.nodes", "AnyNode", object),
+        ("omegaconf.base", "ContainerMetadata", object),
+        ("omegaconf.base", "Metadata", object),
+        ("lightning_fabric.utilities.data", "AttributeDict", dict),
+        ("pytorch_lightning.callbacks.model_checkpoint", "ModelCheckpoint", object),
+        ("torch._dynamo.eval_frame", "OptimizedModule", Wrapper),
+    )
+}
+
+
+def other(module, name, **attributes):
+    """An instance of one of these classes."""
+    made = OTHERS[module, name]()
+    made.__dict__.update(attributes)
+    return made
+
+
+def omega(value, key=None, parent=None):
+    """What OmegaConf.create(value) gives: an object for each value, which says where it stands."""
+    kind = type(value) if isinstance(value, (dict, list)) else None
+    about = {"ref_type": None, "object_type": kind, "optional": True, "key": key, "flags": {}, "flags_root": False}
+    about["resolver_cache"] = collections.defaultdict(dict)
+    if kind is None:
+        about = other("omegaconf.base", "Metadata", **about)
+        return other("omegaconf.nodes", "AnyNode", _metadata=about, _parent=parent, _val=value)
+    about = other("omegaconf.base", "ContainerMetadata", **about, key_type=None, element_type=None)
+    if kind is dict:
+        config = other("omegaconf.dictconfig", "DictConfig", _metadata=about, _parent=parent)
+        config._content = {key: omega(item, key, config) for key, item in value.items()}
+    else:
+        config = other("omegaconf.listconfig", "ListConfig", _metadata=about, _parent=parent)
+        config._content = [omega(item, i, config) for i, item in enumerate(value)]
+    return config
+
+
 def torch_modules():
-    """As much of torch as pickle needs to write its names."""
+    """As much of torch, and of others, as pickle needs to write its names."""
     torch, utils = types.ModuleType("torch"), types.ModuleType("torch._utils")
     torch.FloatStorage = type("FloatStorage", (), {"__module__": "torch"})
 
@@ -71,7 +123,13 @@ def torch_modules():
     _rebuild_tensor_v2.__module__ = "torch._utils"
     _rebuild_tensor_v2.__qualname__ = "_rebuild_tensor_v2"
     utils._rebuild_tensor_v2 = _rebuild_tensor_v2
-    return {"torch": torch, "torch._utils": utils}
+    modules = {"torch": torch, "torch._utils": utils}
+    for (module, name), kind in OTHERS.items():
+        parts = module.split(".")
+        for package in (".".join(parts[: i + 1]) for i in range(len(parts))):
+            modules.setdefault(package, types.ModuleType(package))
+        setattr(modules[module], name, kind)
+    return modules
 
 
 class Module:

@@ -253,6 +253,53 @@ class TreeTest(ToolTest):
             lines, ["dict (2)", "  a: Namespace", "    state: dict (1)", "      w: F32[1]", "  d: defaultdict(int)"]
         )
 
+    def test_a_config_of_omegaconf_is_its_values(self):
+        layers = [1, 2, {"kernel": 3}]
+        config = inputs.omega({"lr": 0.1, "name": "run", "layers": layers, "w": inputs.Tensor([1], [1])})
+        lines = self.tree({"hyper_parameters": {"cfg": config}, "all": inputs.omega({"a": None})})
+        self.assertEqual(
+            lines,
+            [
+                "dict (2)",
+                "  hyper_parameters: dict (1)",
+                "    cfg: dict (4)",
+                "      lr: 0.1",
+                "      name: 'run'",
+                "      layers: [1, 2, {kernel: 3}]",
+                "      w: F32[1]",
+                "  all: {a: None}",
+                "(folded: --all shows every entry)",
+            ],
+        )
+        lines = self.tree({"cfg": config}, "--all")
+        self.assertIn("  cfg: #1 omegaconf.dictconfig.DictConfig", lines)
+        self.assertIn("        lr: omegaconf.nodes.AnyNode", lines)
+        self.assertIn("            _parent: -> #1", lines)
+        listed = self.run_tool("ls", "t.pth").stdout
+        self.assertRegex(listed, r"(?m)^  cfg\._content\.w\._val +F32 +\[1\] +4 B$")
+
+    def test_lightnings_objects_are_their_entries(self):
+        parameters = inputs.other("lightning_fabric.utilities.data", "AttributeDict")
+        parameters.update(lr=0.1, mean=inputs.Tensor([1], [1]))
+        checkpoint = inputs.OTHERS["pytorch_lightning.callbacks.model_checkpoint", "ModelCheckpoint"]
+        callbacks = {checkpoint: {"best_model_score": inputs.Tensor([], [0.5]), "best_model_path": "a/b.ckpt"}}
+        self.assertEqual(
+            self.tree({"hyper_parameters": parameters, "callbacks": callbacks}),
+            [
+                "dict (2)",
+                "  hyper_parameters: lightning_fabric.utilities.data.AttributeDict (2)",
+                "    lr: 0.1",
+                "    mean: F32[1]",
+                "  callbacks: dict (1)",
+                "    pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint: dict (2)",
+                "      best_model_score: F32[]",
+                "      best_model_path: 'a/b.ckpt'",
+            ],
+        )
+        listed = self.run_tool("ls", "t.pth").stdout
+        for name in ("hyper_parameters.mean", "callbacks.0.best_model_score"):
+            self.assertRegex(listed, r"(?m)^  %s +F32" % name.replace(".", r"\."))
+
     def test_deep_nesting_ends(self):
         value = inner = []
         for _ in range(150):
@@ -303,6 +350,25 @@ class FoldedTreeTest(ToolTest):
         lines = self.tree(inputs.net())
         self.assertEqual(lines[0], "inputs.Module, whole model, 4 tensors: convert keeps its state dict")
 
+    def test_a_compiled_model_is_the_model_inside(self):
+        module = inputs.Module({"weight": inputs.Tensor([2], [1, 2])})
+        compiled = inputs.other("torch._dynamo.eval_frame", "OptimizedModule", inside=module)
+        self.assertEqual(
+            self.tree({"model": compiled}),
+            [
+                "dict (1)",
+                "  model: torch._dynamo.eval_frame.OptimizedModule, whole model, 1 tensor: --select model",
+                "    _orig_mod: inputs.Module",
+                "      weight: F32[2]",
+                "(folded: --all shows every entry)",
+            ],
+        )
+        (tensor,) = self.run_json("ls", "t.pth", "--select", "model")["tensors"]
+        self.assertEqual(tensor["name"], "_orig_mod.weight")
+        (tensor,) = self.run_json("ls", "t.pth", "--select", "model._orig_mod")["tensors"]
+        self.assertEqual(tensor["name"], "weight")
+        self.assertEqual(self.run_raw("cat", "t.pth", "model._orig_mod.weight").stdout, inputs.floats(1, 2))
+
     def layers(self, count):
         def linear():
             return inputs.Module({"weight": inputs.Tensor([2], [1, 2])})
@@ -342,6 +408,28 @@ class FoldedTreeTest(ToolTest):
         )
         values["layers.3.w"] = other
         self.assertIn("  layers.{0…29}.w: 30 × like F32[2]", self.tree(values))
+
+    def endless(self):
+        module = inputs.Module({"w": inputs.Tensor([1], [1])})
+        module._modules["up"] = module
+        return module
+
+    def picks(self, value):
+        inputs.write_torch(self.path("p.pth"), value)
+        return [pick["select"] for pick in self.run_json("ls", "p.pth")["weights"]]
+
+    def test_looking_for_weights_ends(self):
+        # 5,000,000 entries of all state dicts are looked at; one without an end counts as a quarter of them.
+        net = inputs.Module({"w": inputs.Tensor([1], [1])})
+        self.assertEqual(self.picks({**{f"x{i}": self.endless() for i in range(3)}, "net": net}), ["net"])
+        self.assertEqual(self.picks({**{f"x{i}": self.endless() for i in range(4)}, "net": net}), [])
+        for _ in range(17):
+            net = inputs.Module(children={"a": net, "b": net})
+        value = {**{f"x{i}": self.endless() for i in range(3)}, **{f"y{i}": net for i in range(20)}}
+        fit = -(-5_000_000 // 4 // (2**17 + 1))  # the last of them began within the bound
+        self.assertEqual(self.picks(value), [f"y{i}" for i in range(fit)])
+        text = self.run_tool("ls", "--tree", "p.pth").stdout
+        self.assertIn("  y9: -> #", text)
 
     def test_a_page_holds_any_model(self):
         def odd(level, seed):

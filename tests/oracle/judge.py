@@ -9,6 +9,7 @@ import collections
 import ctypes
 import datetime
 import hashlib
+import importlib
 import json
 import math
 import os
@@ -46,6 +47,18 @@ CLASSES = {
     ("torch._utils", "torch.channels_last"): torch.channels_last,
     ("builtins", "getattr"): getattr,
 }
+
+
+def know_jagged():
+    """What jagged tensors are made of, where torch has them: torch allows it once it is imported."""
+    if TORCH_VERSION < (2, 6):
+        return
+    importlib.import_module("torch._dynamo")
+    for module, name in (("torch.nested._internal.nested_tensor", "NestedTensor"),
+                         ("torch.nested._internal.nested_tensor", "_rebuild_njt"),
+                         ("torch._dynamo.decorators", "_DimRange"),
+                         ("torch._tensor", "_rebuild_from_type_v2")):
+        CLASSES[module, name] = getattr(importlib.import_module(module), name)
 
 
 # ---- training that can be resumed ---------------------------------------------------------------
@@ -143,6 +156,11 @@ class Same:
                 return
             self.demand(id(b) not in self.partners.values(), path, "is not an object of its own")
             self.partners[id(a)] = id(b)
+        if isinstance(a, torch.Tensor) and str(a.layout) == "torch.jagged":
+            # Its shape has a symbol that no other tensor has.
+            for name in ("_values", "_offsets", "_lengths", "_ragged_idx", "_metadata_cache", "requires_grad"):
+                self.check(getattr(a, name), getattr(b, name), f"{path}.{name}")
+            return
         if isinstance(a, torch.Tensor):
             self.check_tensor(a, b, path)
         elif isinstance(a, (numpy.ndarray, numpy.generic)):
@@ -333,6 +351,7 @@ def save_again(work):
 
 def main():
     command, folder = sys.argv[1:]
+    know_jagged()
     if command == "make":
         make(folder)
         return

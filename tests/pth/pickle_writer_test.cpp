@@ -318,6 +318,28 @@ TEST(PickleWriter, WritesObjectsThatWeightsOnlyAllows) {
   EXPECT_EQ(p.body(tree.add_global("torch", "bfloat16")), bytes("ctorch\nbfloat16\nq\0"));
 }
 
+// What torch notes of the dimensions of jagged tensors: of 2.6 a dict, of 2.14 a list.
+TEST(PickleWriter, WritesRangesOfDimensionsWithAnyState) {
+  Pickled p;
+  const auto instance = [&](std::string_view module, NodeId state) {
+    const NodeId type = p.tree.add_global(module, "_DimRange");
+    const NodeId made =
+        p.tree.add_object(p.tree.add_global("copyreg", "__newobj__"), p.tuple({type}));
+    p.tree.set_state(made, state);
+    return made;
+  };
+  const string made = "ctorch._dynamo.decorators\n_DimRange\nq";
+  for (const NodeId state : {p.tree.add_dict(), p.tree.add_list()}) {
+    const string body = p.body(instance("torch._dynamo.decorators", state));
+    EXPECT_TRUE(body.starts_with(made)) << body;
+    EXPECT_TRUE(body.ends_with("b")) << body;
+    EXPECT_ERROR(p.write(instance("m", state)), weights_only_refused);
+  }
+  const NodeId by_call =
+      p.tree.add_object(p.tree.add_global("torch._dynamo.decorators", "_DimRange"), p.tuple({}));
+  EXPECT_ERROR(p.write(by_call), weights_only_refused);
+}
+
 // One object of each kind that weights_only refuses, and what convert makes of it.
 struct Refused {
   Pickled p;

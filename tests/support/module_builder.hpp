@@ -65,6 +65,13 @@ inline NodeId module(ValueTree& tree, const ModuleParts& parts, std::string_view
   return instance(tree, type, module_attributes(tree, parts));
 }
 
+// What torch.compile() makes of a module.
+inline NodeId compiled(ValueTree& tree, NodeId inside) {
+  const NodeId arguments[] = {inside, tree.add_none()};
+  return tree.add_object(tree.add_global("torch._dynamo.eval_frame", "OptimizedModule"),
+                         tree.add_tuple(arguments));
+}
+
 inline NodeId tensor(ValueTree& tree, std::uint32_t number) { return tree.add_tensor(number, {}); }
 
 }  // namespace flatbed::test

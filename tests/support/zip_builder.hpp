@@ -34,6 +34,7 @@ struct ZipItem {
   bool zeros = true;   // local crc and sizes 0, with a descriptor after the data
   bool padded = true;  // data at a multiple of 64
   bool listed = true;  // false: not in the central directory
+  std::optional<std::string> descriptor = {};
 };
 
 struct ZipEnding {
@@ -130,7 +131,9 @@ inline std::string build_zip(const std::vector<ZipItem>& items, const ZipEnding&
       ++count;
     }
     file += zip_internal::local_header(item, file.size()) + item.data;
-    if (item.zeros)
+    if (item.descriptor)
+      file += *item.descriptor;
+    else if (item.zeros)
       file += le(0x08074B50, 4) + le(zip_internal::crc_of(item), 4) + le(item.data.size(), 4) +
               le(item.nbytes.value_or(item.data.size()), 4);
   }
