@@ -16,6 +16,7 @@
 // 32 bits: a tree holds at most 2^32 - 2 nodes (whoever reads files has bounded that before).
 #pragma once
 
+#include <array>
 #include <cassert>
 #include <cstddef>
 #include <cstdint>
@@ -207,6 +208,7 @@ class ValueTree {
   LargeVector<NodeId> children_;
   LargeVector<More> more_ = LargeVector<More>(1);
   LargeVector<TensorAttributes> attributes_ = LargeVector<TensorAttributes>(1);
+  std::array<std::uint32_t, 4> recent_attributes_{};  // rows that tensors may share
   LargeVector<char> texts_;
 };
 

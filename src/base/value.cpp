@@ -1,126 +1,11 @@
-// The arena behind ValueTree: nodes in one vector, texts in one string, children in one vector of
-// runs.
+// The arena behind ValueTree: nodes, texts and children, each kind in one vector.
 #include "flatbed/value.hpp"
 
 #include <algorithm>
 #include <bit>
 #include <cassert>
-#include <charconv>
-
-#include "base/str_cat.hpp"
-#include "flatbed/torch_module.hpp"
 
 namespace flatbed {
-
-namespace {
-
-// The text by which a path names this key, where it has one.
-std::optional<std::string> key_text(Value key) {
-  switch (key.kind()) {
-    case Kind::string:
-      return std::string(key.text());
-    case Kind::integer:
-      return str_cat(*key.as_int());
-    case Kind::boolean:
-      return *key.as_bool() ? "True" : "False";
-    case Kind::none:
-      return "None";
-    default:
-      return std::nullopt;
-  }
-}
-
-constexpr std::size_t kComparedRows = 4;  // of attributes
-
-struct Step {
-  Value value;
-  std::size_t consumed;  // bytes of the path, with the dot that follows
-};
-
-// Whether `key` is the whole path or its beginning up to a dot.
-bool is_step(std::string_view path, std::string_view key) {
-  return path.starts_with(key) && (path.size() == key.size() || path[key.size()] == '.');
-}
-
-std::optional<Step> step_by_key(Value from, std::string_view path) {
-  std::optional<Step> best;
-  for (std::size_t i = 0; i < from.size(); ++i) {
-    const std::optional<std::string> key = key_text(from.key(i));
-    if (!key || !is_step(path, *key)) continue;
-    if (!best || key->size() + 1 > best->consumed) best = Step{from.item(i), key->size() + 1};
-  }
-  return best;
-}
-
-std::optional<std::size_t> leading_index(std::string_view path) {
-  std::size_t index = 0;
-  const auto [end, error] = std::from_chars(path.data(), path.data() + path.size(), index);
-  if (error != std::errc{}) return std::nullopt;
-  const bool whole = end == path.data() + path.size() || *end == '.';
-  return whole ? std::optional(index) : std::nullopt;
-}
-
-std::size_t index_length(std::string_view path) { return std::min(path.find('.'), path.size()); }
-
-std::optional<Step> step_by_index(Value from, std::string_view path) {
-  const std::optional<std::size_t> index = leading_index(path);
-  const bool object = from.kind() == Kind::object;
-  const std::size_t count = object ? from.appended_size() : from.size();
-  if (!index || *index >= count) return std::nullopt;
-  return Step{object ? from.appended(*index) : from.item(*index), index_length(path) + 1};
-}
-
-// What a module has by this name: a parameter, buffer or child, or an attribute.
-std::optional<Step> step_into(const TorchModule& module, std::string_view path) {
-  std::optional<Step> best;
-  if (module.wrapped() && is_step(path, kWrappedModule))
-    return Step{*module.wrapped(), kWrappedModule.size() + 1};
-  for (const Value names :
-       {module.parameters(), module.buffers(), module.children(), module.attributes()}) {
-    const std::optional<Step> found = step_by_key(names, path);
-    if (found && (!best || found->consumed > best->consumed)) best = found;
-  }
-  return best;
-}
-
-std::optional<Step> step(Value from, std::string_view path) {
-  switch (from.kind()) {
-    case Kind::dict:
-      return step_by_key(from, path);
-    case Kind::list:
-    case Kind::tuple:
-      return step_by_index(from, path);
-    case Kind::object: {
-      if (const std::optional<TorchModule> module = TorchModule::of(from)) {
-        if (auto found = step_into(*module, path)) return found;
-      }
-      if (auto found = step_by_key(from, path)) return found;
-      if (auto found = step_by_index(from, path)) return found;
-      const std::optional<Value> state = from.state();
-      return state && state->kind() == Kind::dict ? step_by_key(*state, path) : std::nullopt;
-    }
-    default:
-      return std::nullopt;
-  }
-}
-
-// What is there instead, for the error message: the first few keys or the number of items.
-std::string contents(Value value) {
-  if (value.kind() == Kind::list || value.kind() == Kind::tuple)
-    return str_cat(value.size(), " items");
-  const std::optional<TorchModule> module = TorchModule::of(value);
-  if (module && module->wrapped()) return str_cat("keys ", quoted(kWrappedModule));
-  if (module) value = module->children().size() != 0 ? module->children() : module->parameters();
-  std::string keys;
-  for (std::size_t i = 0; i < value.size() && i < 8; ++i) {
-    const std::optional<std::string> key = key_text(value.key(i));
-    keys += str_cat(i == 0 ? "" : ", ", key ? quoted(*key) : "...");
-  }
-  if (value.size() > 8) keys += ", ...";
-  return keys.empty() ? "nothing below it" : str_cat("keys ", keys);
-}
-
-}  // namespace
 
 std::optional<bool> Value::as_bool() const {
   if (kind() != Kind::boolean) return std::nullopt;
@@ -155,33 +40,6 @@ std::string_view Value::qualname() const {
 
 std::string_view Value::raw() const {
   return kind() == Kind::scalar ? tree_->text_at(id_ - 1) : std::string_view();
-}
-
-Result<Value> Value::at(std::string_view path) const {
-  Value here = *this;
-  std::string_view rest = path;
-  while (!rest.empty()) {
-    const std::optional<Step> next = step(here, rest);
-    if (!next) {
-      const std::string_view done = path.substr(0, path.size() - rest.size());
-      return make_error(
-          ErrorCode::path_not_found, "nothing at ", quoted(rest.substr(0, index_length(rest))),
-          done.empty() ? " of the root" : str_cat(" of ", quoted(done.substr(0, done.size() - 1))),
-          ", which has ", contents(here));
-    }
-    here = next->value;
-    if (next->consumed > rest.size()) return here;
-    rest.remove_prefix(next->consumed);
-    // "a." asks for the empty key below "a".
-    if (rest.empty()) {
-      const std::optional<Step> empty_key = step(here, rest);
-      if (!empty_key)
-        return make_error(ErrorCode::path_not_found, "nothing after the last dot of ",
-                          quoted(path));
-      return empty_key->value;
-    }
-  }
-  return here;
 }
 
 NodeId ValueTree::add(Kind kind, std::uint32_t small, std::uint64_t large) {
@@ -231,14 +89,15 @@ NodeId ValueTree::add_object(NodeId callable, NodeId arguments) {
 }
 
 NodeId ValueTree::add_tensor(std::uint32_t tensor, const TensorAttributes& attributes) {
-  // Most have the defaults, or what the last few have: so looking at those is enough.
+  // Most have the defaults, or what the last few have.
   if (attributes == attributes_[kNoAttributes]) return add(Kind::tensor, tensor, kNoAttributes);
-  const std::size_t count = attributes_.size();
-  for (std::size_t i = 1; i <= std::min(count, kComparedRows); ++i) {
-    if (attributes_[count - i] == attributes) return add(Kind::tensor, tensor, count - i);
+  for (const std::uint32_t row : recent_attributes_) {
+    if (attributes_[row] == attributes) return add(Kind::tensor, tensor, row);
   }
+  const std::size_t row = attributes_.size();
+  recent_attributes_[row % recent_attributes_.size()] = static_cast<std::uint32_t>(row);
   attributes_.push_back(attributes);
-  return add(Kind::tensor, tensor, count);
+  return add(Kind::tensor, tensor, row);
 }
 
 NodeId ValueTree::add_array(std::uint32_t tensor, std::string_view typestr) {
@@ -348,10 +207,10 @@ void ValueTree::extend(std::uint32_t& size, Place& place, std::span<const NodeId
     const std::size_t from = begin;
     if (!last) begin = children_.size();
     children_.resize(begin + room);
-    if (!last) std::copy_n(children_.begin() + from, size, children_.begin() + begin);
+    if (!last) std::copy_n(children_.data() + from, size, children_.data() + begin);
     place = begin | (size == 0 ? 0 : Place(std::countr_zero(room)) << 56);
   }
-  std::copy(ids.begin(), ids.end(), children_.begin() + begin + size);
+  std::copy(ids.begin(), ids.end(), children_.data() + begin + size);
   size = static_cast<std::uint32_t>(wanted);
 }
 

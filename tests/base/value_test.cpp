@@ -146,6 +146,36 @@ TEST(ValueTree, EditsTheAttributesOfOneTensorAlone) {
   EXPECT_EQ(tree.value(second).attributes(), TensorAttributes{});
 }
 
+TEST(ValueTree, EditsWhatOthersWereAddedWithForOneTensorAlone) {
+  ValueTree tree;
+  TensorAttributes gradient;
+  gradient.requires_grad = true;
+  const NodeId first = tree.add_tensor(0, gradient);
+  const NodeId second = tree.add_tensor(1, gradient);
+  tree.edit_attributes(first).device = "cuda:0";
+  const NodeId third = tree.add_tensor(2, tree.value(first).attributes());
+  tree.edit_attributes(first).device = "cuda:1";
+  EXPECT_EQ(tree.value(first).attributes().device, "cuda:1");
+  EXPECT_EQ(tree.value(second).attributes(), gradient);
+  EXPECT_EQ(tree.value(third).attributes().device, "cuda:0");
+}
+
+TEST(ValueTree, GivesChildrenByNumber) {
+  ValueTree tree;
+  const NodeId one = tree.add_integer(1);
+  const NodeId list = tree.add_list();
+  tree.append_all(list, Ids{one, one});
+  const NodeId object = tree.add_object(tree.add_global("m", "f"), tree.add_tuple({}));
+  EXPECT_TRUE(tree.value(object).is_bare_call());
+  EXPECT_TRUE(tree.value(object).children().empty());
+  tree.set_item(object, one, list);
+  EXPECT_FALSE(tree.value(object).is_bare_call());
+  const std::span<const NodeId> pairs = tree.value(object).children();
+  EXPECT_EQ(Ids(pairs.begin(), pairs.end()), (Ids{one, list}));
+  EXPECT_EQ(tree.value(list).children().size(), 2u);
+  EXPECT_TRUE(tree.value(one).children().empty());
+}
+
 TEST(ValueTree, RenumbersEveryKindOfTensor) {
   ValueTree tree;
   const Value tensor = tree.value(tree.add_tensor(0, {}));

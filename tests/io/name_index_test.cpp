@@ -56,6 +56,16 @@ TEST(NameIndex, GrowsFromAnyExpectation) {
 }
 
 // Were the seed known, a file could choose names that all meet in one slot.
+TEST(NameIndex, RenumbersWhatItHolds) {
+  const std::vector<std::string> names{"a", "b", "c"};
+  const auto text_of = [&](std::uint32_t n) { return std::string_view(names[n % 10]); };
+  NameIndex index;
+  for (std::uint32_t n = 0; n < names.size(); ++n) index.insert(names[n], n, text_of);
+  index.renumber([](std::uint32_t n) { return n + 10; });
+  EXPECT_EQ(index.find("c", text_of), 12u);
+  EXPECT_EQ(index.find("d", text_of), std::nullopt);
+}
+
 TEST(NameIndex, HashesWithAnotherSeedEachTime) { EXPECT_NE(random_seed(), random_seed()); }
 
 }  // namespace

@@ -3,8 +3,10 @@
 
 #include <gtest/gtest.h>
 
+#include <random>
 #include <set>
 #include <string>
+#include <vector>
 
 #include "pth/show.hpp"
 #include "support/expect_error.hpp"
@@ -427,6 +429,97 @@ TEST(Unpickler, EqualKeysAreFoundAmongMany) {
   EXPECT_EQ(shown(dict(pairs)), "pickle_duplicate_key");
   pairs[pairs.size() - 2] = "\x89";  // False == 0
   EXPECT_EQ(shown(dict(pairs)), "pickle_duplicate_key");
+}
+
+TEST(Unpickler, EqualKeysAreFoundBehindDictsOfTheSameKeys) {
+  const string keys = text("a") + "q\1" + text("b") + "q\2" + "00";
+  const string good = dict({"h\1", "K\1", "h\2", "K\2"});
+  EXPECT_EQ(shown(keys + tuple({good, good})), "({'a': 1, 'b': 2}, {'a': 1, 'b': 2})");
+  const string bad = dict({"h\1", "K\1", "h\1", "K\2"});
+  EXPECT_EQ(shown(keys + tuple({good, bad})), "pickle_duplicate_key");
+  EXPECT_EQ(shown(keys + tuple({bad, good})), "pickle_duplicate_key");
+}
+
+// Every node by number, with the numbers of its parts: graphs may be too much to show.
+std::vector<std::vector<NodeId>> nodes_of(const ValueTree& tree) {
+  std::vector<std::vector<NodeId>> nodes{{tree.root().id()}};
+  for (NodeId id = 0; id < tree.size(); ++id) {
+    const Value value = tree.value(id);
+    const std::span<const NodeId> children = value.children();
+    nodes.emplace_back(children.begin(), children.end());
+    nodes.back().push_back(static_cast<NodeId>(value.kind()));
+    if (value.kind() != Kind::object) continue;
+    nodes.back().push_back(value.callable().id());
+    nodes.back().push_back(value.arguments().id());
+    nodes.back().push_back(value.state() ? value.state()->id() : kNoNode);
+  }
+  return nodes;
+}
+
+// Most opcodes run ahead without being looked at one by one, but not those that end with a frame.
+TEST(Unpickler, RunsCommonOpcodesAheadAsItDoesOneByOne) {
+  const std::vector<string> ops{"(",
+                                ")",
+                                "\x85",
+                                "\x86",
+                                "\x87",
+                                "}",
+                                "K\7",
+                                "\x88",
+                                "\x89",
+                                "N",
+                                "R",
+                                "\x94",
+                                "h\1",
+                                "h\2",
+                                "q\1",
+                                "q\2",
+                                "j" + le(1, 4),
+                                "r" + le(3, 4),
+                                "h\3",
+                                text("k"),
+                                "t",
+                                "0",
+                                "]",
+                                "a",
+                                "u",
+                                "s",
+                                "c"
+                                "collections\nOrderedDict\n",
+                                "c"
+                                "m\nf\n",
+                                "h\1)R",
+                                bytes("h\x00")};
+  std::minstd_rand random(20261124);
+  int ok = 0;
+  for (int round = 0; round < 20'000; ++round) {
+    string ahead = bytes(
+        "c"
+        "collections\nOrderedDict\n"
+        "q\x00"
+        ")Rq\1");
+    string framed = ahead;
+    for (std::size_t i = 0, count = random() % 24; i < count; ++i) {
+      const string& op = ops[random() % ops.size()];
+      ahead += op;
+      // Each opcode of these in a frame of its own.
+      if (op == "h\1)R") {
+        framed += "\x95" + le(2, 8) + "h\1" + "\x95" + le(1, 8) + ")" + "\x95" + le(1, 8) + "R";
+      } else {
+        framed += "\x95" + le(op.size(), 8) + op;
+      }
+    }
+    const auto one = unpickle(finish(ahead));
+    const auto other = unpickle(finish(framed));
+    ASSERT_EQ(one.has_value(), other.has_value()) << quoted(ahead);
+    if (!one) {
+      ASSERT_EQ(one.error().code, other.error().code) << quoted(ahead);
+      continue;
+    }
+    ++ok;
+    ASSERT_EQ(nodes_of(one->tree), nodes_of(other->tree)) << quoted(ahead);
+  }
+  EXPECT_GT(ok, 1'000);
 }
 
 TEST(Unpickler, DeepNestingNeedsNoStack) {

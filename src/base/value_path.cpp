@@ -1,0 +1,149 @@
+// Value::at(): a value by its dotted path.
+#include <algorithm>
+#include <charconv>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "base/str_cat.hpp"
+#include "flatbed/torch_module.hpp"
+#include "flatbed/value.hpp"
+
+namespace flatbed {
+
+namespace {
+
+// The text by which a path names this key, where it has one.
+std::optional<std::string> key_text(Value key) {
+  switch (key.kind()) {
+    case Kind::string:
+      return std::string(key.text());
+    case Kind::integer:
+      return str_cat(*key.as_int());
+    case Kind::boolean:
+      return *key.as_bool() ? "True" : "False";
+    case Kind::none:
+      return "None";
+    default:
+      return std::nullopt;
+  }
+}
+
+struct Step {
+  Value value;
+  std::size_t consumed;  // bytes of the path, with the dot that follows
+};
+
+// Whether `key` is the whole path or its beginning up to a dot.
+bool is_step(std::string_view path, std::string_view key) {
+  return path.starts_with(key) && (path.size() == key.size() || path[key.size()] == '.');
+}
+
+std::optional<Step> step_by_key(Value from, std::string_view path) {
+  std::optional<Step> best;
+  for (std::size_t i = 0; i < from.size(); ++i) {
+    const std::optional<std::string> key = key_text(from.key(i));
+    if (!key || !is_step(path, *key)) continue;
+    if (!best || key->size() + 1 > best->consumed) best = Step{from.item(i), key->size() + 1};
+  }
+  return best;
+}
+
+std::optional<std::size_t> leading_index(std::string_view path) {
+  std::size_t index = 0;
+  const auto [end, error] = std::from_chars(path.data(), path.data() + path.size(), index);
+  if (error != std::errc{}) return std::nullopt;
+  const bool whole = end == path.data() + path.size() || *end == '.';
+  return whole ? std::optional(index) : std::nullopt;
+}
+
+std::size_t index_length(std::string_view path) { return std::min(path.find('.'), path.size()); }
+
+std::optional<Step> step_by_index(Value from, std::string_view path) {
+  const std::optional<std::size_t> index = leading_index(path);
+  const bool object = from.kind() == Kind::object;
+  const std::size_t count = object ? from.appended_size() : from.size();
+  if (!index || *index >= count) return std::nullopt;
+  return Step{object ? from.appended(*index) : from.item(*index), index_length(path) + 1};
+}
+
+// What a module has by this name: a parameter, buffer or child, or an attribute.
+std::optional<Step> step_into(const TorchModule& module, std::string_view path) {
+  std::optional<Step> best;
+  if (module.wrapped() && is_step(path, kWrappedModule))
+    return Step{*module.wrapped(), kWrappedModule.size() + 1};
+  for (const Value names :
+       {module.parameters(), module.buffers(), module.children(), module.attributes()}) {
+    const std::optional<Step> found = step_by_key(names, path);
+    if (found && (!best || found->consumed > best->consumed)) best = found;
+  }
+  return best;
+}
+
+std::optional<Step> step(Value from, std::string_view path) {
+  switch (from.kind()) {
+    case Kind::dict:
+      return step_by_key(from, path);
+    case Kind::list:
+    case Kind::tuple:
+      return step_by_index(from, path);
+    case Kind::object: {
+      if (const std::optional<TorchModule> module = TorchModule::of(from)) {
+        if (auto found = step_into(*module, path)) return found;
+      }
+      if (auto found = step_by_key(from, path)) return found;
+      if (auto found = step_by_index(from, path)) return found;
+      const std::optional<Value> state = from.state();
+      return state && state->kind() == Kind::dict ? step_by_key(*state, path) : std::nullopt;
+    }
+    default:
+      return std::nullopt;
+  }
+}
+
+// What is there instead, for the error message: the first few keys or the number of items.
+std::string contents(Value value) {
+  if (value.kind() == Kind::list || value.kind() == Kind::tuple)
+    return str_cat(value.size(), " items");
+  const std::optional<TorchModule> module = TorchModule::of(value);
+  if (module && module->wrapped()) return str_cat("keys ", quoted(kWrappedModule));
+  if (module) value = module->children().size() != 0 ? module->children() : module->parameters();
+  std::string keys;
+  for (std::size_t i = 0; i < value.size() && i < 8; ++i) {
+    const std::optional<std::string> key = key_text(value.key(i));
+    keys += str_cat(i == 0 ? "" : ", ", key ? quoted(*key) : "...");
+  }
+  if (value.size() > 8) keys += ", ...";
+  return keys.empty() ? "nothing below it" : str_cat("keys ", keys);
+}
+
+}  // namespace
+
+Result<Value> Value::at(std::string_view path) const {
+  Value here = *this;
+  std::string_view rest = path;
+  while (!rest.empty()) {
+    const std::optional<Step> next = step(here, rest);
+    if (!next) {
+      const std::string_view done = path.substr(0, path.size() - rest.size());
+      return make_error(
+          ErrorCode::path_not_found, "nothing at ", quoted(rest.substr(0, index_length(rest))),
+          done.empty() ? " of the root" : str_cat(" of ", quoted(done.substr(0, done.size() - 1))),
+          ", which has ", contents(here));
+    }
+    here = next->value;
+    if (next->consumed > rest.size()) return here;
+    rest.remove_prefix(next->consumed);
+    // "a." asks for the empty key below "a".
+    if (rest.empty()) {
+      const std::optional<Step> empty_key = step(here, rest);
+      if (!empty_key)
+        return make_error(ErrorCode::path_not_found, "nothing after the last dot of ",
+                          quoted(path));
+      return empty_key->value;
+    }
+  }
+  return here;
+}
+
+}  // namespace flatbed
