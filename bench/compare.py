@@ -91,7 +91,7 @@ def compare_header(bench):
     contenders = {"flatbed": lambda: measure.open_once(bench, path)}
     if bench.has("safetensors"):
         contenders["safetensors"] = lambda: bench.ask_torch("open", path)
-    results = measure.interleave(bench.rounds, contenders)
+    results = measure.interleave(bench.rounds, contenders, measure.touch_again)
     columns = {"flatbed process ms": measure.column(results["flatbed"], "process", 1e3),
                "flatbed open ms": measure.column(results["flatbed"], "first", 1e3)}
     if bench.has("safetensors"):
@@ -114,7 +114,7 @@ def compare_pth(bench):
                   "warm": lambda: measure.open_once(bench, path, 12)}
     if bench.has("torch"):
         contenders["torch"] = lambda: bench.ask_torch("load", path)
-    results = measure.interleave(bench.rounds, contenders)
+    results = measure.interleave(bench.rounds, contenders, measure.touch_again)
     columns = {"flatbed process ms": measure.column(results["flatbed"], "process", 1e3),
                "flatbed open ms": measure.column(results["flatbed"], "first", 1e3),
                "warm open ms": measure.column(results["warm"], "later", 1e3)}

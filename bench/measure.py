@@ -75,13 +75,15 @@ def ask(*command):
     return done.stdout.strip().partition("\n")[0]
 
 
-def interleave(rounds, contenders):
+def interleave(rounds, contenders, before=None):
     """Calls every contender once per round, in an order that turns round each time, after a round
-    that warms up and does not count. Returns {name: [what it returned...]}."""
+    that warms up and does not count; `before` ahead of each. Returns {name: [what it returned...]}."""
     results = {name: [] for name in contenders}
     for number in range(-1, rounds):
         names = list(contenders) if number % 2 else list(reversed(contenders))
         for name in names:
+            if before is not None:
+                before()
             result = contenders[name]()
             if number >= 0:
                 results[name].append(result)
@@ -195,16 +197,23 @@ def flatbed_version(build):
     return f"{version}, commit {commit or 'unknown'}" + (", with changes" if changed else "")
 
 
-def touch_memory():
-    """Touches most of the free memory once. In a virtual machine the host provides a page when it is first touched,
-    which costs more than anything measured here and happens once in the machine's life."""
-    with open("/proc/meminfo", encoding="ascii") as file:
-        free_kib = next(int(line.split()[1]) for line in file if line.startswith("MemFree:"))
-    nbytes = free_kib * 1024 * 8 // 10
+def touch_again():
+    """Touches what a fresh process will get: some virtual machines give free memory back to the host after a while."""
+    subprocess.run([sys.executable, __file__, str(512 << 20)], check=True)
+
+
+def touch_memory(nbytes=None):
+    """Touches so many bytes of free memory, or most of it, once. In a virtual machine the host provides a page when it
+    is first touched, which costs more than anything measured here."""
+    if nbytes is None:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            free_kib = next(int(line.split()[1]) for line in file if line.startswith("MemFree:"))
+        nbytes = free_kib * 1024 * 8 // 10
     with mmap.mmap(-1, nbytes) as memory:
         for offset in range(0, nbytes, 4096):
             memory[offset] = 1
 
 
 if __name__ == "__main__":
-    touch_memory()  # in a process of its own: its peak would count into those of its children
+    # In a process of its own: its peak would count into those of its children.
+    touch_memory(*map(int, sys.argv[1:]))
