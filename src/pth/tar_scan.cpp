@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <utility>
+#include <vector>
 
 #include "base/bytes.hpp"
 #include "base/checked.hpp"
@@ -58,7 +59,7 @@ struct Member {
 
 // Where the next bytes from `at` on are that may begin a pickle; `nbytes`: there are none.
 Result<std::uint64_t> find_pickle(const File& file, const Member& member, std::uint64_t at) {
-  std::array<std::byte, kWindow> window;
+  std::vector<std::byte> window(kWindow);
   while (at < member.nbytes) {
     const auto size = static_cast<std::size_t>(std::min(kWindow, member.nbytes - at));
     FLATBED_TRY(file.read_at(member.begin + at, std::span(window).first(size)));

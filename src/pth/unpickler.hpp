@@ -121,4 +121,23 @@ class Unpickler {
   NodeId newobj_ = kNoNode, newobj_ex_ = kNoNode;
 };
 
+// One node for each small int, as in CPython: sizes, strides and offsets are nearly half of the
+// values in a pickle. Hence inline.
+inline NodeId Unpickler::small_integer(std::uint8_t value) {
+  NodeId& node = small_integers_[value];
+  if (node == kNoNode) node = tree_.add_integer(value);
+  return node;
+}
+
+// One node for each of None, True and False, as in Python.
+inline NodeId Unpickler::constant(NodeId& node, Kind kind, bool value) {
+  if (node == kNoNode) node = kind == Kind::none ? tree_.add_none() : tree_.add_boolean(value);
+  return node;
+}
+
+inline NodeId Unpickler::empty_tuple() {
+  if (empty_tuple_ == kNoNode) empty_tuple_ = tree_.add_tuple({});
+  return empty_tuple_;
+}
+
 }  // namespace flatbed::pth
