@@ -116,6 +116,7 @@ class Value {
 
  private:
   [[nodiscard]] std::string_view other_text() const;
+
   const ValueTree* tree_;
   NodeId id_;
 };
@@ -192,9 +193,9 @@ class ValueTree {
     std::uint32_t appended_size = 0, pairs_size = 0;
     Place appended = 0, pairs = 0;
   };
+
   NodeId add(Kind kind, std::uint32_t small, std::uint64_t large);
   NodeId add_text(Kind kind, std::string_view text);
-  NodeId add_run(Kind kind, std::span<const NodeId> ids);
   More& more_of(Node& object);  // its own, made where it had none
   void extend(std::uint32_t& size, Place& place, std::span<const NodeId> ids);
   [[nodiscard]] const NodeId* at(Place place) const {
