@@ -11,8 +11,8 @@
 #include <vector>
 
 #include "base/dims_pool.hpp"
-#include "flatbed/checkpoint.hpp"
 #include "base/text_list.hpp"
+#include "flatbed/checkpoint.hpp"
 #include "io/file.hpp"
 #include "io/mapped_file.hpp"
 #include "io/name_index.hpp"

@@ -1,7 +1,6 @@
 // The walk that names tensors. Iterative: a tree may be nested as deeply as its file was long.
 #include "tensor_names.hpp"
 
-#include <algorithm>
 #include <iterator>
 #include <optional>
 #include <unordered_map>
@@ -239,9 +238,16 @@ class Walker {
   Result<void> count_uninitialized(const Component& last) {
     if (result_.uninitialized_count++ >= kMaxUninitialized) return {};
     FLATBED_ASSIGN(const std::string_view text, path_.name(last));
-    taken_bytes_ += text.size();
+    FLATBED_TRY(take_bytes(text.size()));
     result_.uninitialized.emplace_back(text);
     return {};
+  }
+
+  Result<void> take_bytes(std::size_t nbytes) {
+    taken_bytes_ += nbytes;
+    if (taken_bytes_ <= kMaxNameBytes) return {};
+    return make_error(ErrorCode::limit_exceeded, "the names of the tensors have more than ",
+                      kMaxNameBytes, " bytes together");
   }
 
   Result<void> name(Value value, std::uint32_t tensor, const Component& last) {
@@ -254,12 +260,8 @@ class Walker {
         take_name(text, static_cast<std::uint32_t>(count) | (first ? 0 : kAlias));
     if (!unique.empty()) text = unique;
     // An alias takes its target's name, too.
-    taken_bytes_ +=
-        text.size() + (first ? 0 : result_.names[number_of_[tensor]].size() + kAliasBytes);
-    if (taken_bytes_ > kMaxNameBytes) {
-      return make_error(ErrorCode::limit_exceeded, "the names of the tensors have more than ",
-                        kMaxNameBytes, " bytes together");
-    }
+    const std::size_t target = first ? 0 : result_.names[number_of_[tensor]].size() + kAliasBytes;
+    FLATBED_TRY(take_bytes(text.size() + target));
     if (first) {
       number_of_[tensor] = static_cast<std::uint32_t>(count);
       result_.names.add(text);

@@ -441,6 +441,22 @@ TEST(TensorNames, SayWhichParametersOfLazyModulesHaveNoValues) {
   EXPECT_EQ(names.uninitialized_count, 2u);
 }
 
+TEST(TensorNames, OfParametersWithoutValuesCountLikeOthers) {
+  ValueTree tree;
+  const auto below_long_keys = [&](NodeId node) {
+    const NodeId key = tree.add_string(std::string(1'000'000, 'k'));
+    for (int i = 0; i < 60; ++i) node = dict(tree, {key, node});
+    tree.set_root(node);
+    return name_tensors(tree);
+  };
+  const auto lazy = [&] {
+    return tree.add_object(tree.add_global("torch.nn.parameter", "UninitializedParameter"),
+                           tree.add_tuple(Ids{tree.add_boolean(true)}));
+  };
+  EXPECT_OK(below_long_keys(list(tree, {lazy()})));
+  EXPECT_ERROR(below_long_keys(list(tree, {lazy(), lazy()})), limit_exceeded);
+}
+
 // As torch's state_dict() calls them: at the root, and where a part of a model was compiled.
 TEST(TensorNames, InACompiledModuleAreBelowItsName) {
   ValueTree tree;

@@ -20,7 +20,7 @@ void free_large(void* memory) noexcept;
 template <typename T>
 struct LargeAllocator {
   using value_type = T;
-  static constexpr std::size_t kLarge = 256 * 1024;
+  static constexpr std::size_t kLarge = 256 * 1024;  // bytes from which on a block is large
 
   LargeAllocator() = default;
   template <typename U>

@@ -29,7 +29,6 @@ namespace {
 constexpr std::string_view kMagic = "1950a86a20f9469cfc6c";
 constexpr std::int64_t kProtocol = 1001;
 constexpr std::size_t kMaxMagicPickle = 64;  // in any protocol
-constexpr std::size_t kMaxReserve = 256 << 20;
 
 // A tree of plain values, from one pickle.
 Result<ValueTree> run_plain(std::span<const std::byte> pickle) {
@@ -122,8 +121,6 @@ Result<NodeId> run_next_pickle(PickleStream& stream, TorchObjects& objects, cons
                                 "its end is not found"),
                         std::move(pickle).error());
   ValueTree& tree = objects.file().tree;
-  // A state dict's pickle has a node for every 15 bytes. Memory that stays unused is not touched.
-  if (tree.size() == 0) tree.reserve(std::min(pickle->size(), kMaxReserve) / 8);
   objects.exchange_source({run.ids, *pickle, stream.held(), offset});
   Unpickler unpickler(*pickle, tree, objects);
   Result<NodeId> root = unpickler.run();

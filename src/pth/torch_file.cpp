@@ -34,7 +34,6 @@ namespace flatbed::pth {
 
 namespace {
 
-constexpr std::size_t kMaxReserve = 256 << 20;  // of a pickle's bytes, for room made in advance
 constexpr std::uint64_t kMaxPickle = 0xFFFFFFFE;
 // torch deflates no pickle; files that were zipped anew have one that deflates to a tenth or so.
 // What a hostile one can claim, a thousand times its size in the file, would be many times that in
@@ -298,8 +297,6 @@ Result<TorchFile> read_torch_zip(const File& file) {
   out.storages.reserve(archive.entries().size());
   out.tensors.reserve(archive.entries().size());
   out.dims.reserve(archive.entries().size() * 6);  // sizes, strides and stored sizes of matrices
-  // A state dict's pickle has a node for every 15 bytes. Memory that stays unused is not touched.
-  out.tree.reserve(std::min(pickle.size(), kMaxReserve) / 8);
   TorchObjects objects(out, order, archive.entries().size());
   Result<NodeId> root = run_pickle(pickle, "data.pkl", objects);
   if (!root)

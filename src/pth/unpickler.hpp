@@ -9,6 +9,7 @@
 // Borrows the pickle's bytes, the tree and the objects. Use once, on one thread.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -32,9 +33,12 @@ inline constexpr std::uint8_t kMaxPickleProtocol = 5;
 inline constexpr std::uint64_t kMaxNameRatio = 16;
 inline constexpr std::uint64_t kFreeNameBytes = 64 * 1024;
 
-// Of a pickle, for each memo entry: picklers take 5 bytes to write one, and do so for each
-// container. Memory that stays unused is not touched.
+// Room made in advance: for a node in so many bytes of a pickle (a state dict has one in 15, a
+// whole model in 10) and for a memo entry (writing one takes 5), of so many bytes at most. Memory
+// that stays unused is not touched.
+inline constexpr std::size_t kBytesPerNode = 8;
 inline constexpr std::size_t kBytesPerMemo = 10;
+inline constexpr std::size_t kMaxReserve = 256 << 20;
 
 class Unpickler {
  public:
@@ -44,7 +48,9 @@ class Unpickler {
         objects_(objects),
         name_nbytes_(kFreeNameBytes + pickle.size() * kMaxNameRatio) {
     small_integers_.fill(kNoNode);
-    memo_.reserve(pickle.size() / kBytesPerMemo);
+    const std::size_t nbytes = std::min(pickle.size(), kMaxReserve);
+    if (tree.size() == 0) tree.reserve(nbytes / kBytesPerNode);
+    memo_.reserve(nbytes / kBytesPerMemo);
   }
 
   // Runs up to STOP and returns what it leaves. Errors: pickle_*, and those of TorchObjects; the
