@@ -19,7 +19,7 @@
 #include <vector>
 
 #include "flatbed/flatbed.hpp"
-#include "flatbed/loader.hpp"
+#include "flatbed/load.hpp"
 
 namespace bench {
 

@@ -11,7 +11,7 @@ import re
 import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-TOP_FOLDERS = {"include", "src", "cuda", "tools", "tests", "bench", "spec"}
+TOP_FOLDERS = {"include", "src", "cuda", "tools", "tests", "bench", "spec", "doc", "python", "examples"}
 CPP = (".cpp", ".hpp")
 MAX_COLUMNS = 100
 MAX_COLUMNS_PYTHON = 120
@@ -22,19 +22,41 @@ TABLE_OF_CODES = "include/flatbed/error.hpp"
 # Codes that no test can bring about on a sound machine.
 UNTESTABLE = {"device_error", "internal_error"}
 
-# Public headers that the layers below src/*.cpp may use: the vocabulary, nothing that opens files.
+# Public headers that the rooms below checkpoint may use: the vocabulary, nothing that opens files.
 VOCABULARY = {f"flatbed/{unit}.hpp"
               for unit in ("error", "result", "dtype", "large_allocator", "scan_finding", "seal_state",
                            "tensor", "torch_module", "value", "version")}
 
+# The rooms of src/, lowest first. A room includes itself and the rows below its own; rooms in one
+# row do not know each other. No source lies outside a room.
+ROOMS = [
+    ["base"],
+    ["io"],
+    ["value", "safetensors", "archive", "pickle"],
+    ["torch"],
+    ["checkpoint"],
+    ["save", "scan"],
+    ["load"],
+]
+LOWEST_OVER_PUBLIC = "checkpoint"  # from this room up, every public header may be included
+
+
+def make_room_layers():
+    """One row of LAYERS for each room."""
+    below, every_header = [], False
+    for row in ROOMS:
+        every_header = every_header or LOWEST_OVER_PUBLIC in row
+        for room in row:
+            allowed = [*below, room] + (["flatbed"] if every_header else [])
+            yield rf"src/{room}/", "|".join(f"{name}/" for name in allowed)
+        below += row
+
+
 # (files, what they may include with quotes). The first row that fits a file counts.
 LAYERS = [
     (r"include/flatbed/", r"flatbed/"),
-    (r"src/base/", r"base/"),
-    (r"src/io/", r"base/|io/"),
-    (r"src/safetensors/", r"base/|io/|safetensors/"),
-    (r"src/pth/", r"base/|io/|pth/"),
-    (r"src/", r"base/|io/|safetensors/|pth/|flatbed/|[a-z_]+\.hpp$"),
+    *make_room_layers(),
+    (r"src/", r"(?!)"),
     (r"cuda/", r"flatbed/(cuda|device|error|result)\.hpp$|[a-z_]+\.hpp$"),
     (r"tools/", r"flatbed/|[a-z_]+\.hpp$"),
     (r"(tests|bench)/", r""),
@@ -44,8 +66,8 @@ LAYERS = [
 GUARDED_HEADERS = [
     (r"simdjson\.h", r"src/base/json\.cpp|tests/|bench/"),
     (r"xxhash\.h", r"src/io/digest\.cpp|tools/load_digest\.cpp|tests/|bench/"),
-    (r"zlib\.h", r"src/pth/(inflate|crc32)\.cpp|tests/"),
-    (r"libdeflate\.h", r"src/pth/crc32\.cpp|tests/"),
+    (r"zlib\.h", r"src/archive/(inflate|crc32)\.cpp|tests/"),
+    (r"libdeflate\.h", r"src/archive/crc32\.cpp|tests/"),
     (r"(CLI|fmt)/", r"tools/"),
     (r"cuda", r"cuda/|tests/cuda/|tests/support/(fake_cuda|load_)"),
     (r"pthread\.h", r"src/io/|cuda/own_thread\.cpp|tools/|tests/|bench/"),
@@ -58,7 +80,7 @@ WORDS = [
     (r"throw|try|catch", "errors are values", r"src/base/error\.cpp"),
     (r"abort|exit|terminate", "a library does not end the process", r"src/base/error\.cpp"),
     (r"new(?! \(std::nothrow\))|delete|malloc|free", "owners are containers and smart pointers",
-     r"(src/io|include/flatbed)/large_allocator\.|src/pth/inflate\.cpp"),  # an allocator; a stream with its deleter
+     r"(src/io|include/flatbed)/large_allocator\.|src/archive/inflate\.cpp"),  # an allocator; a stream with its deleter
     (r"printf|fprintf|puts|cout|cerr", "a library does not print", None),
     (r"getenv|system|dlopen", "a library takes what it needs as arguments", None),
     (r"dynamic_cast|typeid", "builds without RTTI", None),
@@ -188,7 +210,7 @@ def check_head(file):
     """A file says first what it is; a source may leave that to its own header."""
     first = file.lines[0] if file.lines else ""
     own_header = re.sub(r"\.cpp$", ".hpp", file.path.split("/", 1)[-1])
-    own_headers = (f'#include "{own_header}"', f'#include "flatbed/{own_header}"')
+    own_headers = (f'#include "{own_header}"', f'#include "flatbed/{os.path.basename(own_header)}"')
     if file.is_cpp:
         if not first.startswith("// ") and first not in own_headers:
             yield 1, "the file does not begin with what it is"
@@ -233,6 +255,14 @@ def check_text(file):
 # ---- rules over the whole project ---------------------------------------------------------------
 
 def check_folders():
+    rooms = {room for row in ROOMS for room in row}
+    for folder in ("src", "tests"):
+        for name in sorted(os.listdir(os.path.join(ROOT, folder))):
+            path = f"{folder}/{name}"
+            if name.endswith(CPP):
+                yield path, 1, "a source outside the rooms"
+            elif folder == "src" and os.path.isdir(os.path.join(ROOT, path)) and name not in rooms | {"cmake"}:
+                yield path, 1, "a room that ROOMS in tests/tidy.py does not list"
     for name in sorted(os.listdir(ROOT)):
         if (os.path.isdir(os.path.join(ROOT, name)) and not name.startswith((".", "build"))
                 and name not in TOP_FOLDERS):

@@ -12,7 +12,7 @@
 
 #include "bench_pread.hpp"
 #include "commands.hpp"
-#include "flatbed/loader.hpp"
+#include "flatbed/load.hpp"
 #include "load_devices.hpp"
 #include "load_layout.hpp"
 #include "load_sources.hpp"

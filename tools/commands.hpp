@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "exit_code.hpp"
-#include "flatbed/loader.hpp"
+#include "flatbed/load.hpp"
 #include "load_words.hpp"
 #include "output.hpp"
 

@@ -13,7 +13,7 @@
 
 #include "commands.hpp"
 #include "flatbed/device.hpp"
-#include "flatbed/loader.hpp"
+#include "flatbed/load.hpp"
 #include "flatbed/result.hpp"
 #include "load_devices.hpp"
 #include "load_sources.hpp"

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "commands.hpp"
-#include "flatbed/loader.hpp"
+#include "flatbed/load.hpp"
 #include "load_devices.hpp"
 #include "load_layout.hpp"
 #include "load_sources.hpp"

@@ -10,7 +10,7 @@
 #include <string_view>
 #include <vector>
 
-#include "flatbed/loader.hpp"
+#include "flatbed/load.hpp"
 #include "flatbed/result.hpp"
 
 namespace flatbed::tool {

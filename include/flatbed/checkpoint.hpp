@@ -57,11 +57,6 @@ struct FileInfo {
   bool sidecar = false;                 // the seal stands in <file>.flatbed.json
 };
 
-struct Alias {
-  std::string name;    // another name ...
-  std::string target;  // ... of this tensor
-};
-
 // What a checkpoint was read from; of a set, its first shard.
 enum class Layout : std::uint8_t {
   safetensors,

@@ -7,7 +7,7 @@
 #include "flatbed/device.hpp"        // IWYU pragma: export
 #include "flatbed/dtype.hpp"         // IWYU pragma: export
 #include "flatbed/error.hpp"         // IWYU pragma: export
-#include "flatbed/loader.hpp"        // IWYU pragma: export
+#include "flatbed/load.hpp"          // IWYU pragma: export
 #include "flatbed/result.hpp"        // IWYU pragma: export
 #include "flatbed/save.hpp"          // IWYU pragma: export
 #include "flatbed/save_torch.hpp"    // IWYU pragma: export

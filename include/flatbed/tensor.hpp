@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string>
 #include <string_view>
 
 #include "flatbed/dtype.hpp"
@@ -61,6 +62,12 @@ struct TensorInfo {
   std::uint32_t storage = 0;  // tensors with one number share stored bytes
   Dtype dtype = Dtype::u8;
   Stored stored = Stored::plain;
+};
+
+// A further name of a tensor.
+struct Alias {
+  std::string name;
+  std::string target;  // the tensor's own name
 };
 
 // A tensor's bytes in place: a mapping, or the checkpoint's own memory.

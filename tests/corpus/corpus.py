@@ -38,7 +38,7 @@ class Corpus:
 
     def twin(self, name, data, tensors=None, tree=None):
         """A valid file. `tensors`: {name: (dtype, shape, bytes)}, all of them; `tree`: what show() of
-        tests/pth/show.hpp makes of its object. Returns its id; one of the same bytes is used again."""
+        tests/support/show.hpp makes of its object. Returns its id; one of the same bytes is used again."""
         digest = digest_of(data)
         if digest in self.twins:
             return self.twins[digest]

@@ -31,14 +31,13 @@ import rules  # noqa: E402
 import statements  # noqa: E402
 import tidy  # noqa: E402
 
-# The readers. What writes (zip_writer, tree_pickler, pickle_output, pickle_tensors, pickle_convert, torch_form,
-# weights_only) meets no file.
-SOURCES = ["src/pth/zip_archive.cpp", "src/pth/zip_end.cpp", "src/pth/zip_entry.cpp", "src/pth/zip_local.cpp",
-           "src/pth/inflate.cpp", "src/pth/tar_archive.cpp", "src/pth/legacy_stream.cpp", "src/pth/pickle_literal.cpp",
-           "src/pth/pickle_reader.[ch]pp", "src/pth/pickle_stream.cpp", "src/pth/unpickler.cpp",
-           "src/pth/torch_file.cpp", "src/pth/torch_objects.cpp", "src/pth/torch_pickle.cpp",
-           "src/pth/torch_reader.cpp",
-           "src/pth/torch_tar.cpp", "src/pth/torch_tensors.cpp", "src/pth/numpy_*.cpp", "src/pth/tree_check.cpp"]
+# The readers. What writes (zip_writer, tree_pickler*, pickle_output, torch_form, weights_only) meets no file.
+SOURCES = [*(f"src/archive/{unit}.cpp" for unit in (
+               "zip_archive", "zip_end", "zip_entry", "zip_local", "inflate", "tar_archive")),
+           *(f"src/pickle/{unit}" for unit in ("pickle_literal.cpp", "pickle_reader.[ch]pp", "pickle_stream.cpp")),
+           *(f"src/torch/{unit}.cpp" for unit in (
+               "legacy_stream", "unpickler", "torch_file", "torch_objects", "torch_pickle", "torch_reader", "torch_tar",
+               "torch_tensors", "numpy_*", "tree_check"))]
 NOT_READ = re.compile(r"numpy_scalar\.cpp")  # of a scalar's value for who asks, and of writing
 
 # What makes an Error in one call, beside the functions and lambdas that are found to do so.

@@ -10,7 +10,7 @@
 #include "base/str_cat.hpp"
 #include "flatbed/checkpoint.hpp"
 #include "flatbed/verify.hpp"
-#include "pth/show.hpp"
+#include "support/show.hpp"
 
 namespace flatbed::corpus {
 

@@ -13,9 +13,9 @@
 
 #include "base/str_cat.hpp"
 #include "cuda/cuda_device.hpp"
-#include "flatbed/loader.hpp"
+#include "flatbed/load.hpp"
 #include "io/digest.hpp"
-#include "load_hooks.hpp"
+#include "load/load_hooks.hpp"
 #include "safetensors/header_write.hpp"
 #include "support/expect_error.hpp"
 #include "support/fake_cuda.hpp"

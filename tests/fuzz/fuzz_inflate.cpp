@@ -5,9 +5,9 @@
 #include <algorithm>
 #include <vector>
 
+#include "archive/inflate.hpp"
 #include "fuzz/check.hpp"
 #include "fuzz/targets.hpp"
-#include "pth/inflate.hpp"
 
 namespace flatbed::fuzz {
 

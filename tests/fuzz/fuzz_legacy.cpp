@@ -1,7 +1,7 @@
 // A legacy stream in memory.
 #include "fuzz/check.hpp"
 #include "fuzz/targets.hpp"
-#include "pth/legacy_stream.hpp"
+#include "torch/legacy_stream.hpp"
 
 namespace flatbed::fuzz {
 

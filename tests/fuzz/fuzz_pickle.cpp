@@ -4,10 +4,10 @@
 #include "fuzz/check.hpp"
 #include "fuzz/targets.hpp"
 #include "io/name_index.hpp"
-#include "pth/torch_objects.hpp"
-#include "pth/unpickler.hpp"
-#include "tensor_names.hpp"
-#include "tree_json.hpp"
+#include "torch/torch_objects.hpp"
+#include "torch/unpickler.hpp"
+#include "value/tensor_names.hpp"
+#include "value/tree_json.hpp"
 
 namespace flatbed::fuzz {
 

@@ -3,9 +3,9 @@
 
 #include "fuzz/check.hpp"
 #include "fuzz/targets.hpp"
-#include "pth/pickle_writer.hpp"
-#include "pth/torch_objects.hpp"
-#include "pth/unpickler.hpp"
+#include "torch/pickle_writer.hpp"
+#include "torch/torch_objects.hpp"
+#include "torch/unpickler.hpp"
 
 namespace flatbed::fuzz {
 

@@ -3,7 +3,7 @@
 
 #include "fuzz/check.hpp"
 #include "fuzz/targets.hpp"
-#include "pth/script_code.hpp"
+#include "torch/script_code.hpp"
 
 namespace flatbed::fuzz {
 

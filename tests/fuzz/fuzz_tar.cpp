@@ -1,7 +1,7 @@
 // A tar of torch <= 0.1.9.
 #include "fuzz/check.hpp"
 #include "fuzz/targets.hpp"
-#include "pth/torch_tar.hpp"
+#include "torch/torch_tar.hpp"
 
 namespace flatbed::fuzz {
 

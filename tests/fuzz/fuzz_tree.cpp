@@ -4,7 +4,7 @@
 
 #include "fuzz/check.hpp"
 #include "fuzz/targets.hpp"
-#include "tree_json.hpp"
+#include "value/tree_json.hpp"
 
 namespace flatbed::fuzz {
 

@@ -1,7 +1,7 @@
 // A zip file: its directory, and every record of it.
+#include "archive/zip_archive.hpp"
 #include "fuzz/check.hpp"
 #include "fuzz/targets.hpp"
-#include "pth/zip_archive.hpp"
 
 namespace flatbed::fuzz {
 

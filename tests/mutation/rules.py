@@ -11,8 +11,7 @@ import re
 import statements
 
 # The loader and cuda/. Globs from the root of the project.
-SOURCES = ["src/load_*.[ch]pp", "src/loader.cpp", "src/staging_pool.[ch]pp", "src/host_device.cpp",
-           "src/io/direct_file.[ch]pp", "cuda/*.[ch]pp"]
+SOURCES = ["src/load/*.[ch]pp", "src/io/direct_file.[ch]pp", "cuda/*.[ch]pp"]
 
 # A statement counts when one of these matches it, without comments and literals. Of `if` this is the
 # condition, and the statement behind it where that is one; of a loop it is all of it.
@@ -219,15 +218,15 @@ class Finder:
 # (file, function, what is broken, edits: (a text that stands once in the function, "before" or "behind" it, what is
 # put there)). For what no rule makes: another order, another argument.
 BY_HAND = [
-    ("src/load_job.cpp", "JobRunner::run_staged", "what its digest does not fit is queued all the same",
+    ("src/load/load_job.cpp", "JobRunner::run_staged", "what its digest does not fit is queued all the same",
      [("return read;", "before", "if (IS) static_cast<void>(deliver(job, *slot, at)); ")]),
-    ("src/load_job.cpp", "JobRunner::deliver", "the group's job is done before its bytes are queued",
+    ("src/load/load_job.cpp", "JobRunner::deliver", "the group's job is done before its bytes are queued",
      [("collect_pieces(job, at);", "behind", " if (IS) FLATBED_TRY(work_.groups.job_done(job, job.nbytes)); "),
       ("return work_.groups.job_done(job, job.nbytes);", "before", "if (IS) return {}; ")]),
-    ("src/load_progress.cpp", "LoadGroups::complete", "ready before its fences are queued",
+    ("src/load/load_progress.cpp", "LoadGroups::complete", "ready before its fences are queued",
      [("State& group = groups_[number];\n", "behind",
        "if (IS) { const std::lock_guard early(mutex_); group.complete = true; changed_.notify_one(); } ")]),
-    ("src/load_slots.cpp", "LoadSlots::settle", "only the first device is drained",
+    ("src/load/load_slots.cpp", "LoadSlots::settle", "only the first device is drained",
      [("all_drained &= drain(device);", "before", "if (IS && device > 1) break; ")]),
     ("cuda/cuda_device.cpp", "CudaDevice::copy", "recorded before the pieces are queued",
      [("for (std::size_t i = 0; i < pieces.size() && queued;", "before", "if (IS) queued = record(slot); "),

@@ -16,8 +16,8 @@
 #include <vector>
 
 #include "cuda/cuda_device.hpp"
-#include "flatbed/loader.hpp"
-#include "load_hooks.hpp"
+#include "flatbed/load.hpp"
+#include "load/load_hooks.hpp"
 #include "support/expect_error.hpp"
 #include "support/fake_cuda.hpp"
 #include "support/load_model.hpp"

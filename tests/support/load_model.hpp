@@ -15,7 +15,7 @@
 #include <vector>
 
 #include "base/bytes.hpp"
-#include "flatbed/loader.hpp"
+#include "flatbed/load.hpp"
 #include "flatbed/save.hpp"
 #include "support/expect_error.hpp"
 

@@ -15,7 +15,7 @@
 #include <utility>
 #include <vector>
 
-#include "load_hooks.hpp"
+#include "load/load_hooks.hpp"
 
 namespace flatbed::test {
 

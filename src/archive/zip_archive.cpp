@@ -1,0 +1,209 @@
+#include "archive/zip_archive.hpp"
+
+#include <algorithm>
+#include <utility>
+
+#include "archive/inflate.hpp"
+#include "archive/zip_end.hpp"
+#include "archive/zip_local.hpp"
+#include "base/bytes.hpp"
+#include "base/checked.hpp"
+#include "base/str_cat.hpp"
+#include "base/utf8.hpp"
+
+namespace flatbed::pth {
+
+namespace {
+
+template <typename... Parts>
+Error entry_error(ErrorCode code, std::string_view name, const Parts&... parts) {
+  return make_error(code, "zip entry ", quoted(name), ": ", parts...);
+}
+
+// Replaces each of the three fields that is marked by its 64-bit value. The zip64 field holds these
+// and nothing else.
+Result<void> apply_extra(std::span<const std::byte> extra, ZipEntry& entry) {
+  std::uint64_t* const values[] = {&entry.nbytes, &entry.stored_nbytes, &entry.header_offset};
+  std::size_t marked = 0;
+  for (const std::uint64_t* value : values) marked += *value == zip::kMark32 ? 1 : 0;
+  if (extra.empty() && marked == 0) return {};
+
+  FLATBED_ASSIGN(const auto unicode_path, zip::find_extra(extra, zip::kUnicodePathId));
+  if (unicode_path)
+    return make_error(ErrorCode::zip_name_refused, "it has a second name in extra field 0x7075");
+  FLATBED_ASSIGN(const auto field, zip::find_extra(extra, zip::kZip64Id));
+  const std::size_t nbytes = field ? field->size() : 0;
+  if (nbytes != marked * 8 || (field && marked == 0))
+    return make_error(ErrorCode::zip64_malformed, "its zip64 extra field has ", nbytes, " bytes, ",
+                      marked * 8, " are wanted");
+  std::size_t at = 0;
+  for (std::uint64_t* value : values) {
+    if (*value != zip::kMark32) continue;
+    *value = load_le64(field->data() + at);
+    at += 8;
+  }
+  return {};
+}
+
+// Names are never used as paths; those that others would take as one are refused all the same.
+Result<void> check_name(std::string_view name) {
+  const auto refuse = [name](std::string_view why) {
+    return entry_error(ErrorCode::zip_name_refused, name, "the name ", why);
+  };
+  if (name.empty()) return refuse("is empty");
+  std::size_t begin = 0;
+  for (std::size_t i = 0; i <= name.size(); ++i) {
+    if (i < name.size() && (name[i] == '\\' || static_cast<unsigned char>(name[i]) < 0x20))
+      return refuse("has a backslash or control character");
+    if (i < name.size() && name[i] != '/') continue;
+    const std::string_view part = name.substr(begin, i - begin);
+    const bool folder_end = i == name.size() && i != 0;
+    if ((part.empty() && !folder_end) || part == "." || part == "..")
+      return refuse("has an empty, '.' or '..' component");
+    begin = i + 1;
+  }
+  return {};
+}
+
+Result<void> check_kind(const zip::CentralFields& fields, const ZipEntry& entry) {
+  if (fields.method != zip::kStored && fields.method != zip::kDeflated)
+    return entry_error(ErrorCode::zip_method_refused, entry.name, "method ", fields.method,
+                       ", wanted 0 (stored) or 8 (deflated)");
+  const unsigned allowed =
+      zip::kFlagDescriptor | zip::kFlagUtf8 |
+      (fields.method == zip::kDeflated ? zip::kFlagsDeflateLevel : unsigned{0});
+  if ((fields.flags & ~allowed) != 0)
+    return entry_error(ErrorCode::zip_flags_refused, entry.name, "flags 0x", hex(fields.flags),
+                       (fields.flags & 0x2041) != 0 ? " (encrypted)" : "", ", allowed are 0x",
+                       hex(allowed));
+  if ((fields.flags & zip::kFlagUtf8) != 0 && !is_utf8(entry.name))
+    return entry_error(ErrorCode::zip_name_refused, entry.name,
+                       "the name is not UTF-8, which its flags claim");
+  if (fields.disk != 0)
+    return entry_error(ErrorCode::zip_directory_malformed, entry.name, "on disk ", fields.disk);
+  if (fields.method == zip::kStored && entry.nbytes != entry.stored_nbytes)
+    return entry_error(ErrorCode::zip_directory_malformed, entry.name, "stored as it is, but ",
+                       entry.stored_nbytes, " bytes become ", entry.nbytes);
+  if (!may_inflate_to(entry.stored_nbytes, entry.nbytes) && fields.method == zip::kDeflated)
+    return entry_error(ErrorCode::zip_deflate_malformed, entry.name, entry.stored_nbytes,
+                       " deflated bytes cannot inflate to ", entry.nbytes);
+  if (entry.name.ends_with('/') && entry.nbytes != 0)
+    return entry_error(ErrorCode::zip_directory_malformed, entry.name, "a folder with ",
+                       entry.nbytes, " bytes");
+  return {};
+}
+
+char to_lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + ('a' - 'A')) : c; }
+
+// The name in lower case, in memory that is used again and again.
+std::string_view lower_case(std::string_view name, std::string& memory) {
+  memory.resize(name.size());
+  std::transform(name.begin(), name.end(), memory.begin(), to_lower);
+  return memory;
+}
+
+}  // namespace
+
+Result<ZipArchive> ZipArchive::open(const File& file) {
+  FLATBED_ASSIGN(const ZipEnd end, find_zip_end(file));
+  if (end.directory_nbytes > kMaxDirectoryBytes)
+    return make_error(ErrorCode::limit_exceeded, "the zip's central directory has ",
+                      end.directory_nbytes, " bytes, the limit is ", kMaxDirectoryBytes);
+  if (end.entry_count > end.directory_nbytes / zip::kCentralBytes)
+    return make_error(ErrorCode::zip_directory_malformed, "the zip counts ", end.entry_count,
+                      " entries, its central directory of ", end.directory_nbytes,
+                      " bytes cannot hold them");
+  ZipArchive archive;
+  archive.trailing_nbytes_ = end.trailing_nbytes;
+  archive.directory_.resize(end.directory_nbytes);
+  FLATBED_TRY(file.read_at(end.directory_offset, archive.directory_));
+  FLATBED_TRY(archive.parse_directory(end.entry_count));
+  FLATBED_TRY(check_local_headers(file, archive.entries_, end.directory_offset));
+  return archive;
+}
+
+Result<void> ZipArchive::parse_directory(std::uint64_t entry_count) {
+  const std::span<const std::byte> directory(directory_);
+  std::string lower;
+  entries_.reserve(entry_count);
+  index_ = NameIndex(entry_count);
+  std::size_t at = 0;
+  for (std::uint64_t i = 0; i < entry_count; ++i) {
+    const auto fail = [&](std::string_view what) {
+      return make_error(ErrorCode::zip_directory_malformed, "the zip's central directory, entry ",
+                        i, ": ", what);
+    };
+    if (directory.size() - at < zip::kCentralBytes) return fail("the directory ends here");
+    if (load_le32(directory.data() + at) != zip::kCentralSignature)
+      return fail("another signature");
+    const zip::CentralFields fields = zip::load_central(directory.data() + at);
+    const std::size_t tail =
+        std::size_t{fields.name_nbytes} + fields.extra_nbytes + fields.comment_nbytes;
+    if (tail > directory.size() - at - zip::kCentralBytes)
+      return fail("the directory ends inside it");
+    const std::span<const std::byte> name =
+        directory.subspan(at + zip::kCentralBytes, fields.name_nbytes);
+    const std::span<const std::byte> extra =
+        directory.subspan(at + zip::kCentralBytes + name.size(), fields.extra_nbytes);
+    ZipEntry entry{as_text(name),
+                   fields.offset,
+                   0,
+                   fields.stored_nbytes,
+                   fields.nbytes,
+                   fields.crc,
+                   fields.method == zip::kDeflated};
+    FLATBED_TRY(check_name(entry.name));
+    if (auto ok = apply_extra(extra, entry); !ok)
+      return with_context(str_cat("zip entry ", quoted(entry.name)), std::move(ok).error());
+    FLATBED_TRY(check_kind(fields, entry));
+    entries_.push_back(entry);
+    FLATBED_TRY(add_name(entry.name, lower));
+    at += zip::kCentralBytes + tail;
+  }
+  if (at != directory.size())
+    return make_error(ErrorCode::zip_directory_malformed, "the zip's central directory has ",
+                      directory.size(), " bytes, its ", entry_count, " entries take ", at);
+  return {};
+}
+
+// Refuses a name that was there before, in whatever case: torch finds records without regard to
+// case.
+Result<void> ZipArchive::add_name(std::string_view name, std::string& lower) {
+  const auto number = static_cast<std::uint32_t>(entries_.size() - 1);
+  std::string other;
+  const auto there = index_.insert(lower_case(name, lower), number, [&](std::uint32_t n) {
+    return lower_case(entries_[n].name, other);
+  });
+  if (there)
+    return entry_error(ErrorCode::zip_duplicate_name, name, "there is also ",
+                       quoted(entries_[*there].name));
+  return {};
+}
+
+const ZipEntry* ZipArchive::find(std::string_view name) const {
+  std::string lower, other;
+  const auto found = index_.find(lower_case(name, lower), [&](std::uint32_t n) {
+    return lower_case(entries_[n].name, other);
+  });
+  return found && entries_[*found].name == name ? &entries_[*found] : nullptr;
+}
+
+Result<ByteBuffer> read_entry(const File& file, const ZipEntry& entry, std::uint64_t max_nbytes) {
+  if (entry.nbytes > max_nbytes)
+    return entry_error(ErrorCode::limit_exceeded, entry.name, entry.nbytes, " bytes, the limit is ",
+                       max_nbytes);
+  ByteBuffer contents(entry.nbytes);
+  const std::span<std::byte> out(contents);
+  const auto read = [&]() -> Result<void> {
+    if (!entry.deflated) return file.read_at(entry.data_offset, out);
+    FLATBED_ASSIGN(
+        InflateReader reader,
+        InflateReader::open(file, {entry.data_offset, entry.stored_nbytes, entry.nbytes}));
+    return reader.read(0, out);
+  };
+  if (auto ok = read(); !ok)
+    return with_context(str_cat("zip entry ", quoted(entry.name)), std::move(ok).error());
+  return contents;
+}
+
+}  // namespace flatbed::pth

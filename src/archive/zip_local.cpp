@@ -1,0 +1,170 @@
+#include "archive/zip_local.hpp"
+
+#include <algorithm>
+#include <numeric>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "base/bytes.hpp"
+#include "base/checked.hpp"
+#include "base/str_cat.hpp"
+
+namespace flatbed::pth {
+
+namespace {
+
+// Local headers closer than this share a read: copying 4 KiB costs about as much as another system
+// call.
+constexpr std::uint64_t kWindowGap = 4096;
+constexpr std::uint64_t kWindowBytes = 64 * 1024;
+constexpr std::uint64_t kExtraGuess = 96;  // torch pads its data to 64 bytes
+
+// Reads ranges at rising offsets through one buffer.
+class ForwardWindow {
+ public:
+  explicit ForwardWindow(const File& file) : file_(file), buffer_(kWindowBytes + 0x10000) {}
+
+  // The `nbytes` (at most 65,565, and inside the file) at `offset`. When they must be read, what
+  // follows up to `ahead_end` is read with them, up to kWindowBytes.
+  Result<std::span<const std::byte>> get(std::uint64_t offset, std::size_t nbytes,
+                                         std::uint64_t ahead_end) {
+    if (offset < begin_ || !in_bounds(offset - begin_, nbytes, filled_)) {
+      const std::uint64_t ahead =
+          ahead_end > offset ? std::min(ahead_end - offset, kWindowBytes) : 0;
+      filled_ = 0;
+      const auto count = static_cast<std::size_t>(
+          std::max<std::uint64_t>(nbytes, std::min(ahead, file_.size() - offset)));
+      FLATBED_TRY(file_.read_at(offset, std::span(buffer_).first(count)));
+      begin_ = offset;
+      filled_ = count;
+    }
+    return std::span<const std::byte>(buffer_).subspan(offset - begin_, nbytes);
+  }
+
+ private:
+  const File& file_;
+  std::vector<std::byte> buffer_;
+  std::uint64_t begin_ = 0;
+  std::size_t filled_ = 0;
+};
+
+// Whether a size of the local header is the directory's. A deferred one (flag 8) may also be 0.
+bool agrees(std::uint64_t local, std::uint64_t central, bool deferred) {
+  return local == central || (deferred && local == 0);
+}
+
+Result<void> check_local_sizes(const ZipEntry& entry, const zip::LocalFields& local,
+                               std::uint32_t central_crc, std::span<const std::byte> zip64) {
+  const bool deferred = (local.flags & zip::kFlagDescriptor) != 0;
+  std::uint64_t nbytes = local.nbytes;
+  std::uint64_t stored_nbytes = local.stored_nbytes;
+  if (nbytes == zip::kMark32 || stored_nbytes == zip::kMark32) {
+    std::size_t at = 0;
+    for (std::uint64_t* value : {&nbytes, &stored_nbytes}) {
+      if (*value != zip::kMark32) continue;
+      if (zip64.size() < at + 8)
+        return make_error(ErrorCode::zip64_malformed,
+                          "the local header's zip64 extra field is missing or too short");
+      *value = load_le64(zip64.data() + at);
+      at += 8;
+    }
+  }
+  if (!agrees(local.crc, central_crc, deferred))
+    return make_error(ErrorCode::zip_local_mismatch, "the local header has another crc");
+  if (!agrees(nbytes, entry.nbytes, deferred) ||
+      !agrees(stored_nbytes, entry.stored_nbytes, deferred))
+    return make_error(ErrorCode::zip_local_mismatch, "the local header says ", stored_nbytes,
+                      " bytes that become ", nbytes, ", the directory ", entry.stored_nbytes,
+                      " that become ", entry.nbytes);
+  return {};
+}
+
+Result<void> check_local(const ZipEntry& entry, const zip::CentralFields& central,
+                         const zip::LocalFields& local, std::string_view local_name) {
+  if (local.flags != central.flags)
+    return make_error(ErrorCode::zip_local_mismatch, "the local header has flags 0x",
+                      hex(local.flags), ", the directory 0x", hex(central.flags));
+  if (local.method != central.method)
+    return make_error(ErrorCode::zip_local_mismatch, "the local header has method ", local.method,
+                      ", the directory ", central.method);
+  if (local.name_nbytes != entry.name.size() || local_name != entry.name)
+    return make_error(ErrorCode::zip_local_mismatch, "the local header has a name of ",
+                      local.name_nbytes, " bytes, ", quoted(local_name));
+  return {};
+}
+
+// What surrounds an entry: where the next one (or the directory) begins, and how far local headers
+// stand close together.
+struct Surroundings {
+  std::uint64_t next_offset = 0;
+  std::uint64_t ahead_end = 0;
+};
+
+// Compares the local header with the directory and finds the data behind it.
+Result<void> check_local_header(const File& file, ForwardWindow& window, ZipEntry& entry,
+                                const Surroundings& around) {
+  const std::size_t fixed = zip::kLocalBytes + entry.name.size();
+  if (!in_bounds(entry.header_offset, fixed, file.size()))
+    return make_error(ErrorCode::zip_out_of_bounds, "its local header at byte ",
+                      entry.header_offset, " leaves the file of ", file.size(), " bytes");
+  FLATBED_ASSIGN(const auto bytes, window.get(entry.header_offset, fixed, around.ahead_end));
+  if (load_le32(bytes.data()) != zip::kLocalSignature)
+    return make_error(ErrorCode::zip_local_mismatch, "no local header at byte ",
+                      entry.header_offset);
+  const zip::LocalFields local = zip::load_local(bytes.data());
+  const zip::CentralFields central =
+      zip::load_central(as_bytes(entry.name).data() - zip::kCentralBytes);
+  FLATBED_TRY(check_local(entry, central, local, as_text(bytes.subspan(zip::kLocalBytes))));
+
+  const std::uint64_t extra_offset = entry.header_offset + fixed;
+  entry.data_offset = extra_offset + local.extra_nbytes;
+  if (!in_bounds(entry.data_offset, entry.stored_nbytes, file.size()))
+    return make_error(ErrorCode::zip_out_of_bounds, "its ", entry.stored_nbytes, " bytes at byte ",
+                      entry.data_offset, " leave the file of ", file.size(), " bytes");
+  // Only the length of the extra fields says where the data begins, so they must fill it.
+  FLATBED_ASSIGN(const auto extra, window.get(extra_offset, local.extra_nbytes, around.ahead_end));
+  FLATBED_ASSIGN(const auto zip64, zip::find_extra(extra, zip::kZip64Id));
+  FLATBED_TRY(
+      check_local_sizes(entry, local, central.crc, zip64.value_or(std::span<const std::byte>())));
+  if (entry.data_offset + entry.stored_nbytes > around.next_offset)
+    return make_error(ErrorCode::zip_overlap, "its bytes [", entry.header_offset, ", ",
+                      entry.data_offset + entry.stored_nbytes, ") reach into what begins at byte ",
+                      around.next_offset);
+  return {};
+}
+
+}  // namespace
+
+// In the order of the file: each header agrees with the directory and each entry ends before the
+// next begins.
+Result<void> check_local_headers(const File& file, std::span<ZipEntry> entries,
+                                 std::uint64_t directory_offset) {
+  std::vector<std::uint32_t> order(entries.size());
+  std::iota(order.begin(), order.end(), 0U);
+  const auto offset_of = [entries](std::uint32_t n) { return entries[n].header_offset; };
+  // Entries on one header stay in the directory's order: which of them is refused is no accident.
+  const auto place_of = [&](std::uint32_t n) { return std::pair(offset_of(n), n); };
+  if (!std::ranges::is_sorted(order, {}, place_of)) std::ranges::sort(order, {}, place_of);
+  if (!order.empty() && offset_of(order[0]) != 0)
+    return make_error(ErrorCode::zip_directory_malformed, "the first zip entry begins at byte ",
+                      offset_of(order[0]), ", wanted 0: something stands before it");
+
+  ForwardWindow window(file);
+  std::size_t close = 0;  // the headers from the present one to this one stand close together
+  for (std::size_t i = 0; i < order.size(); ++i) {
+    for (close = std::max(close, i); close + 1 < order.size(); ++close) {
+      if (offset_of(order[close + 1]) - offset_of(order[close]) > kWindowGap) break;
+    }
+    const ZipEntry& last = entries[order[close]];
+    const Surroundings around{
+        i + 1 < order.size() ? offset_of(order[i + 1]) : directory_offset,
+        last.header_offset + zip::kLocalBytes + last.name.size() + kExtraGuess};
+    ZipEntry& entry = entries[order[i]];
+    if (auto ok = check_local_header(file, window, entry, around); !ok)
+      return with_context(str_cat("zip entry ", quoted(entry.name)), std::move(ok).error());
+  }
+  return {};
+}
+
+}  // namespace flatbed::pth

@@ -1,0 +1,270 @@
+// The public face of Checkpoint: lookup, tree, views and reads over Checkpoint::State.
+#include "flatbed/checkpoint.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+
+#include "base/checked.hpp"
+#include "base/str_cat.hpp"
+#include "checkpoint/checkpoint_state.hpp"
+#include "checkpoint/sniff.hpp"
+#include "io/digest.hpp"
+#include "value/tree_json.hpp"
+
+namespace flatbed {
+
+using safetensors::kChunkBytes;
+
+namespace {
+
+Result<Checkpoint> open_content(File file, const OpenOptions& options) {
+  FLATBED_ASSIGN(const Content content, sniff(file));
+  if (content == Content::json) return open_set(file, options);
+  if (is_torch(content)) {
+    FLATBED_ASSIGN(std::unique_ptr<OpenFile> open, open_torch(std::move(file), content));
+    if (options.check_seal == CheckSeal::required) {
+      return make_error(ErrorCode::not_sealed, "a PyTorch file carries no seal: convert it first");
+    }
+    const Layout layout = layout_of(*open);
+    return checkpoint_of(std::move(open), layout);
+  }
+  FLATBED_ASSIGN(std::unique_ptr<OpenFile> open, open_safetensors(std::move(file), options));
+  return checkpoint_of(std::move(open), Layout::safetensors);
+}
+
+// Whether `b` comes from `a` by at most a few changed letters; good enough for "did you mean".
+std::size_t common_prefix(std::string_view a, std::string_view b) {
+  const std::size_t size = std::min(a.size(), b.size());
+  return static_cast<std::size_t>(
+      std::mismatch(a.begin(), a.begin() + static_cast<std::ptrdiff_t>(size), b.begin()).first -
+      a.begin());
+}
+
+// The tensor whose name has most in common with a name that was not found, for the error message.
+std::string_view closest(std::span<const TensorInfo> tensors, std::string_view name) {
+  std::string_view best;
+  std::size_t longest = 0;
+  for (const TensorInfo& tensor : tensors) {
+    const bool part_of = !name.empty() && tensor.name.ends_with(name);
+    const std::size_t common = part_of ? name.size() : common_prefix(tensor.name, name);
+    if (common <= longest) continue;
+    longest = common;
+    best = tensor.name;
+  }
+  return best;
+}
+
+}  // namespace
+
+std::string_view name(SealState state) noexcept {
+  constexpr std::array<std::string_view, 5> kNames{"unsealed", "sealed", "annotated", "newer",
+                                                   "broken"};
+  return kNames[static_cast<std::size_t>(state)];
+}
+
+Result<Checkpoint> Checkpoint::open(const std::filesystem::path& path, const OpenOptions& options) {
+  std::error_code ignored;
+  std::filesystem::path file = path;
+  if (std::filesystem::is_directory(path, ignored)) {
+    FLATBED_ASSIGN(file, find_index(path));
+  }
+  FLATBED_ASSIGN(File content, File::open(file));
+  Result<Checkpoint> opened = open_content(std::move(content), options);
+  if (!opened) return with_context(file.native(), std::move(opened).error());
+  return opened;
+}
+
+std::span<const TensorInfo> Checkpoint::tensors() const& { return state_->tensors; }
+std::span<const Alias> Checkpoint::aliases() const& { return state_->aliases; }
+std::span<const FileInfo> Checkpoint::files() const& { return state_->files; }
+Layout Checkpoint::layout() const noexcept { return state_->layout; }
+SealState Checkpoint::seal() const noexcept { return state_->seal; }
+std::span<const std::string> Checkpoint::notes() const& { return state_->notes; }
+std::span<const std::pair<std::string_view, std::string_view>> Checkpoint::metadata() const& {
+  return state_->metadata;
+}
+bool Checkpoint::has_tree() const noexcept { return state_->has_tree; }
+
+const TensorInfo* Checkpoint::find(std::string_view name) const& {
+  const State& state = *state_;
+  const auto number = state.index.find(name, [&](std::uint32_t n) { return state.name_of(n); });
+  if (!number) return nullptr;
+  if (*number < state.tensors.size()) return &state.tensors[*number];
+  return state.find_tensor(state.aliases[*number - state.tensors.size()].target);
+}
+
+Result<TensorInfo> Checkpoint::tensor(std::string_view name) const& {
+  if (const TensorInfo* found = find(name)) return *found;
+  if (state_->aliases_error) return *state_->aliases_error;
+  const std::string_view near = closest(state_->tensors, name);
+  return make_error(ErrorCode::tensor_not_found, "no tensor ", quoted(name), " among ",
+                    state_->tensors.size(),
+                    near.empty() ? "" : str_cat("; the closest is ", quoted(near)));
+}
+
+Result<Value> Checkpoint::tree() const& {
+  const State& state = *state_;
+  std::call_once(state.tree_once, [&] {
+    if (!state.tree) state.tree.emplace(state.make_tree());
+  });
+  if (!*state.tree) return state.tree->error();
+  return (*state.tree)->root();
+}
+
+Result<TensorView> Checkpoint::view(const TensorInfo& tensor) const& {
+  const State& state = *state_;
+  if (tensor.index >= state.tensors.size() || state.tensors[tensor.index].name != tensor.name) {
+    return make_error(ErrorCode::invalid_argument, "tensor ", quoted(tensor.name),
+                      " is not of this checkpoint");
+  }
+  const TensorInfo& own = state.tensors[tensor.index];
+  const OpenFile& open = state.file_of(own);
+  if (own.stored == Stored::held)
+    return TensorView{own, held_bytes(*open.torch, state.torch_tensor(own))};
+  if (own.stored != Stored::plain) {
+    return make_error(ErrorCode::not_viewable, "tensor ", quoted(own.name),
+                      " is stored strided, byte-swapped or compressed: use read()");
+  }
+  std::call_once(open.map_once, [&] { open.mapping.emplace(MappedFile::map(open.file)); });
+  if (!*open.mapping) return open.mapping->error();
+  return TensorView{own, (*open.mapping)
+                             ->bytes()
+                             .subspan(static_cast<std::size_t>(own.where.offset),
+                                      static_cast<std::size_t>(own.nbytes))};
+}
+
+Result<void> Checkpoint::read(const TensorInfo& tensor, std::uint64_t offset,
+                              std::span<std::byte> out, Verify verify) const {
+  const State& state = *state_;
+  if (tensor.index >= state.tensors.size() || state.tensors[tensor.index].name != tensor.name) {
+    return make_error(ErrorCode::invalid_argument, "tensor ", quoted(tensor.name),
+                      " is not of this checkpoint");
+  }
+  const TensorInfo& own = state.tensors[tensor.index];
+  if (!in_bounds(offset, out.size(), own.nbytes)) {
+    return make_error(ErrorCode::buffer_too_small, "tensor ", quoted(own.name), " has ", own.nbytes,
+                      " bytes, ", out.size(), " from ", offset, " were asked for");
+  }
+  const bool check = verify == Verify::yes && !own.digests.empty();
+  Result<void> done =
+      check ? state.read_verified(own, offset, out) : state.read_stored(own, offset, out);
+  if (!done)
+    return with_context(state.files[own.where.file].path.native(), std::move(done).error());
+  return {};
+}
+
+Result<void> Checkpoint::State::build_index() {
+  const auto text_of = [this](std::uint32_t number) { return name_of(number); };
+  // A single file's reader has indexed its tensors already, and perhaps its aliases.
+  const std::size_t indexed = index.size();
+  if (indexed == 0) index = NameIndex(tensors.size() + aliases.size());
+  const auto add = [&](std::size_t number) -> Result<void> {
+    const auto n = static_cast<std::uint32_t>(number);
+    if (!index.insert(name_of(n), n, text_of)) return {};
+    return make_error(ErrorCode::name_collision, "two tensors or aliases are called ",
+                      quoted(name_of(n)));
+  };
+  for (std::size_t i = indexed; i < tensors.size() + aliases.size(); ++i) FLATBED_TRY(add(i));
+  if (!aliases_text) return {};
+  Result<std::vector<Alias>> decoded = decode_aliases(
+      *aliases_text, [this](std::string_view wanted) { return find_tensor(wanted); });
+  if (!decoded) {
+    // The tensors stay readable (spec A2).
+    aliases_error = decoded.error();
+    notes.push_back(str_cat("aliases cannot be looked up: ", decoded.error().message));
+    return {};
+  }
+  const std::size_t first = tensors.size() + aliases.size();
+  for (Alias& alias : *decoded) aliases.push_back(std::move(alias));
+  for (std::size_t i = first; i < tensors.size() + aliases.size(); ++i) FLATBED_TRY(add(i));
+  return {};
+}
+
+const TensorInfo* Checkpoint::State::find_tensor(std::string_view wanted) const {
+  const auto number = index.find(wanted, [this](std::uint32_t n) { return name_of(n); });
+  return number && *number < tensors.size() ? &tensors[*number] : nullptr;
+}
+
+Result<ValueTree> Checkpoint::State::make_tree() const {
+  if (tree_text) {
+    return decode_tree(*tree_text, [this](std::string_view wanted) { return find_tensor(wanted); });
+  }
+  if (seal == SealState::newer) return Error{ErrorCode::seal_newer, files.front().seal_note};
+  // T1: a dict of names and aliases to plain tensors.
+  ValueTree made;
+  const NodeId root = made.add_dict();
+  for (const TensorInfo& tensor : tensors) {
+    made.set_item(root, made.add_string(tensor.name), made.add_tensor(tensor.index, {}));
+  }
+  for (const Alias& alias : aliases) {
+    const TensorInfo* target = find_tensor(alias.target);
+    if (target != nullptr)
+      made.set_item(root, made.add_string(alias.name), made.add_tensor(target->index, {}));
+  }
+  made.set_root(root);
+  return made;
+}
+
+std::uint32_t Checkpoint::State::number_in_file(const TensorInfo& tensor) const {
+  const State& source = base ? *base : *this;
+  const std::uint32_t number = base ? base_tensor[tensor.index] : tensor.index;
+  return source.file_tensor.empty() ? number : source.file_tensor[number];
+}
+
+const pth::TorchTensor& Checkpoint::State::torch_tensor(const TensorInfo& tensor) const {
+  const OpenFile& open = file_of(tensor);
+  return open.torch->tensors[open.torch_tensor[number_in_file(tensor)]];
+}
+
+Result<void> Checkpoint::State::read_stored(const TensorInfo& tensor, std::uint64_t offset,
+                                            std::span<std::byte> out) const {
+  const OpenFile& open = file_of(tensor);
+  if (tensor.stored == Stored::plain) return open.file.read_at(tensor.where.offset + offset, out);
+  const pth::TorchTensor& source = torch_tensor(tensor);
+  if (tensor.stored == Stored::held) {
+    const std::span<const std::byte> held = held_bytes(*open.torch, source);
+    std::copy_n(held.begin() + static_cast<std::ptrdiff_t>(offset), out.size(), out.begin());
+    return {};
+  }
+  return open.torch_reader->read(source, offset, out);
+}
+
+Result<void> Checkpoint::State::read_verified(const TensorInfo& tensor, std::uint64_t offset,
+                                              std::span<std::byte> out) const {
+  ByteBuffer whole;  // a chunk of which only a part is wanted
+  while (!out.empty()) {
+    const std::uint64_t chunk = offset / kChunkBytes;
+    const std::uint64_t begin = chunk * kChunkBytes;
+    const auto nbytes = static_cast<std::size_t>(std::min(kChunkBytes, tensor.nbytes - begin));
+    const auto skip = static_cast<std::size_t>(offset - begin);
+    const std::size_t taken = std::min(out.size(), nbytes - skip);
+    std::span<std::byte> target = out.first(taken);
+    if (taken < nbytes) {
+      whole.resize(kChunkBytes);
+      target = std::span(whole).first(nbytes);
+    }
+    FLATBED_TRY(read_stored(tensor, begin, target));
+    FLATBED_TRY(check_chunk(tensor, chunk, xxh3(target)));
+    if (taken < nbytes) std::memcpy(out.data(), whole.data() + skip, taken);
+    offset += taken;
+    out = out.subspan(taken);
+  }
+  return {};
+}
+
+Result<void> Checkpoint::State::check_chunk(const TensorInfo& tensor, std::uint64_t chunk,
+                                            std::uint64_t digest) const {
+  const std::string_view wanted = tensor.digests.hex(static_cast<std::size_t>(chunk));
+  const std::string found = hex16(digest);
+  if (found == wanted) return {};
+  const bool rewritten = files[tensor.where.file].seal == SealState::annotated;
+  const std::uint64_t begin = chunk * kChunkBytes;
+  return make_error(rewritten ? ErrorCode::chunk_rewritten : ErrorCode::chunk_corrupt, "tensor ",
+                    quoted(tensor.name), ": chunk ", chunk, ", bytes [", begin, ",",
+                    std::min(begin + kChunkBytes, tensor.nbytes), ") at file offset ",
+                    tensor.where.offset + begin, ", have digest ", found, ", the seal says ",
+                    wanted, rewritten ? ": rewritten or corrupt" : ": corrupt");
+}
+
+}  // namespace flatbed

@@ -1,0 +1,171 @@
+// Checkpoint::select(): the same files under a subtree, or under globs over the names.
+#include <algorithm>
+#include <iterator>
+#include <optional>
+#include <utility>
+
+#include "base/str_cat.hpp"
+#include "checkpoint/checkpoint_state.hpp"
+#include "checkpoint/glob.hpp"
+#include "flatbed/checkpoint.hpp"
+#include "flatbed/torch_module.hpp"
+#include "value/tensor_names.hpp"
+
+namespace flatbed {
+
+namespace {
+
+using State = CheckpointAccess::State;
+
+// A state that borrows the files of `from` and has no tensors yet.
+std::shared_ptr<State> derive(const std::shared_ptr<const State>& from) {
+  auto state = std::make_shared<State>();
+  state->base = from->base ? from->base : from;
+  state->parent = from;
+  state->layout = from->layout;
+  state->seal = from->seal;
+  state->files = from->files;
+  state->notes = from->notes;
+  for (const auto& pair : from->metadata) {
+    if (pair.first == "format") state->metadata.push_back(pair);  // spec L9
+  }
+  return state;
+}
+
+// Takes over one tensor under a name that `state` or its parents own.
+void take(State& state, const State& from, std::uint32_t tensor, std::string_view name) {
+  TensorInfo info = from.tensors[tensor];
+  info.name = name;
+  info.index = static_cast<std::uint32_t>(state.tensors.size());
+  state.base_tensor.push_back(from.base ? from.base_tensor[tensor] : tensor);
+  state.tensors.push_back(info);
+}
+
+Error nothing_selected(std::string_view what) {
+  return make_error(ErrorCode::tensor_not_found, "nothing is left: no tensor is ", what);
+}
+
+Error nothing_below(std::string_view path, bool module) {
+  const std::string place = path.empty() ? "the root" : quoted(path);
+  return nothing_selected(module ? str_cat("in the state dict of the module at ", place)
+                                 : str_cat("below ", place));
+}
+
+// A tree that begins at `root`; names are made anew from there.
+Result<std::shared_ptr<State>> select_subtree(const std::shared_ptr<const State>& from,
+                                              ValueTree tree, NodeId root) {
+  auto state = derive(from);
+  tree.set_root(root);
+  FLATBED_ASSIGN(TensorNames names, name_tensors(tree));
+  state->names = std::move(names.names);
+  state->aliases = std::move(names.aliases);
+  std::vector<std::uint32_t> numbers(from->tensors.size());
+  for (std::uint32_t i = 0; i < state->names.size(); ++i) {
+    take(*state, *from, names.order[i], state->names[i]);
+    numbers[names.order[i]] = i;
+  }
+  tree.renumber_tensors(numbers);
+  state->tree.emplace(std::move(tree));
+  state->has_tree = true;
+  return state;
+}
+
+// The state dict of a module; as in torch, its tensors are no parameters, only their values.
+Result<std::shared_ptr<State>> select_state_dict(const std::shared_ptr<const State>& from,
+                                                 const TorchModule& module,
+                                                 const ValueTree& whole) {
+  FLATBED_ASSIGN(StateDict weights, state_dict(module));
+  ValueTree tree = whole;
+  const NodeId root = add_state_dict(tree, weights);
+  FLATBED_ASSIGN(std::shared_ptr<State> state, select_subtree(from, std::move(tree), root));
+  std::ranges::move(weights.notes, std::back_inserter(state->notes));
+  return state;
+}
+
+// Takes over everything that `rename` gives a new name: tensors, then aliases. An alias whose
+// tensor was not taken becomes one: nothing that was asked for is lost.
+template <typename Rename>
+void take_renamed(State& state, const State& from, Rename rename) {
+  std::vector<std::optional<std::uint32_t>> taken(from.tensors.size());
+  const auto take_as = [&](std::uint32_t tensor, std::string_view name) {
+    taken[tensor] = static_cast<std::uint32_t>(state.tensors.size());
+    take(state, from, tensor, name);
+  };
+  for (const TensorInfo& tensor : from.tensors) {
+    if (const std::optional<std::string_view> name = rename(tensor.name))
+      take_as(tensor.index, *name);
+  }
+  for (const Alias& alias : from.aliases) {
+    const std::optional<std::string_view> name = rename(alias.name);
+    const TensorInfo* target = from.find_tensor(alias.target);
+    if (!name || target == nullptr) continue;
+    if (const auto number = taken[target->index]) {
+      state.aliases.push_back({std::string(*name), std::string(state.tensors[*number].name)});
+    } else {
+      take_as(target->index, *name);
+    }
+  }
+}
+
+// Without a recorded structure a path is a prefix of names.
+Result<std::shared_ptr<State>> select_prefix(const std::shared_ptr<const State>& from,
+                                             std::string_view path) {
+  auto state = derive(from);
+  const std::string prefix = str_cat(path, ".");
+  take_renamed(*state, *from, [&](std::string_view name) {
+    return name.starts_with(prefix) ? std::optional(name.substr(prefix.size())) : std::nullopt;
+  });
+  if (state->tensors.empty()) {
+    return make_error(ErrorCode::path_not_found,
+                      "no structure is recorded, and no tensor's name begins with ",
+                      quoted(prefix));
+  }
+  return state;
+}
+
+bool matches_any(const std::vector<std::string>& globs, std::string_view name) {
+  return std::any_of(globs.begin(), globs.end(),
+                     [&](const std::string& glob) { return glob_matches(glob, name); });
+}
+
+Result<std::shared_ptr<State>> select_globs(const std::shared_ptr<const State>& from,
+                                            const Selection& selection) {
+  auto state = derive(from);
+  take_renamed(*state, *from, [&](std::string_view name) {
+    const bool wanted = (selection.include.empty() || matches_any(selection.include, name)) &&
+                        !matches_any(selection.exclude, name);
+    return wanted ? std::optional(name) : std::nullopt;
+  });
+  if (state->tensors.empty()) return nothing_selected("included and not excluded");
+  return state;
+}
+
+}  // namespace
+
+Result<Checkpoint> Checkpoint::select(const Selection& selection) const {
+  Checkpoint selected = *this;
+  if (has_tree() && (!selection.path.empty() || selection.state_dict)) {
+    FLATBED_ASSIGN(const Value root, tree());
+    FLATBED_ASSIGN(const Value subtree, root.at(selection.path));
+    const auto module = selection.state_dict ? TorchModule::of(subtree) : std::nullopt;
+    if (module || !selection.path.empty()) {
+      const ValueTree& whole = state_->decoded_tree();
+      FLATBED_ASSIGN(std::shared_ptr<State> state,
+                     module ? select_state_dict(state_, *module, whole)
+                            : select_subtree(state_, whole, subtree.id()));
+      FLATBED_TRY(state->build_index());
+      if (state->tensors.empty()) return nothing_below(selection.path, module.has_value());
+      selected = Checkpoint(std::move(state));
+    }
+  } else if (!selection.path.empty()) {
+    FLATBED_ASSIGN(std::shared_ptr<State> state, select_prefix(state_, selection.path));
+    FLATBED_TRY(state->build_index());
+    selected = Checkpoint(std::move(state));
+  }
+  if (selection.include.empty() && selection.exclude.empty()) return selected;
+  FLATBED_ASSIGN(std::shared_ptr<State> state, select_globs(selected.state_, selection));
+  FLATBED_TRY(state->build_index());
+  return Checkpoint(std::move(state));
+}
+
+}  // namespace flatbed

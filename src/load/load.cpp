@@ -1,0 +1,301 @@
+#include "flatbed/load.hpp"
+
+#include <time.h>
+
+#include <algorithm>
+#include <array>
+#include <deque>
+#include <optional>
+#include <thread>
+#include <utility>
+
+#include "base/str_cat.hpp"
+#include "checkpoint/checkpoint_state.hpp"
+#include "io/thread_pool.hpp"
+#include "load/load_hooks.hpp"
+#include "load/load_job.hpp"
+#include "load/load_plan.hpp"
+#include "load/load_progress.hpp"
+#include "load/load_schedule.hpp"
+#include "load/load_slots.hpp"
+#include "load/staging_pool.hpp"
+
+namespace flatbed {
+
+namespace {
+
+constexpr unsigned kMinThreads = 2;
+constexpr unsigned kUsualThreads = 8;
+constexpr std::chrono::milliseconds kReportInterval{20};  // between two looks at the progress
+constexpr std::chrono::milliseconds kIdle{1000};
+constexpr std::uint64_t kReportNbytes = 8 << 20;  // between two calls of the caller's progress
+
+// Threads that read past the page cache wait for the disk: more of them than cores keep it busy.
+unsigned thread_count(const LoadOptions& options, const Schedule& schedule) {
+  if (options.threads != 0) return std::min(options.threads, kMaxThreads);
+  if (std::ranges::any_of(schedule.files, &ScheduledFile::direct)) return kUsualThreads;
+  return std::clamp(std::thread::hardware_concurrency(), kMinThreads, kUsualThreads);
+}
+
+StagingOptions staging_options(const LoadOptions& options) {
+  if (options.pool != nullptr) return {options.pool->nbytes(), options.pool->slot_nbytes()};
+  const unsigned threads = options.threads != 0 ? options.threads : kUsualThreads;
+  const std::uint64_t slot = options.slot_nbytes != 0
+                                 ? options.slot_nbytes
+                                 : fitting_slot_nbytes(options.ring_nbytes, threads);
+  return {options.ring_nbytes, slot};
+}
+
+// What the load would make for itself: no more slots than there are jobs for them.
+StagingOptions own_staging(const LoadOptions& options, const Schedule& schedule) {
+  const StagingOptions most = staging_options(options);
+  const std::uint64_t slots =
+      std::clamp<std::uint64_t>(schedule.slot_jobs, 2, most.ring_nbytes / most.slot_nbytes);
+  return {slots * most.slot_nbytes, most.slot_nbytes};
+}
+
+// The schedule of a plan that was checked.
+Result<Schedule> checked_schedule(const LoadPlanState& plan, const LoadOptions& options) {
+  const StagingOptions staging = staging_options(options);
+  FLATBED_TRY(check_staging(staging));
+  FLATBED_TRY(check_destinations(plan));
+  Schedule schedule =
+      make_schedule(plan, {options.verify == Verify::yes, options.io, staging.slot_nbytes});
+  if (options.pool != nullptr && options.pool->device().is_host() && plan.devices.size() > 1) {
+    return make_error(ErrorCode::invalid_argument, "the staging pool is of the host, and ",
+                      plan.devices[1]->name(), " copies from its own staging memory only");
+  }
+  return schedule;
+}
+
+// One load. Made by the thread that called load(), which waits and calls back; the reading threads
+// do the rest.
+class Load {
+ public:
+  Load(const LoadPlanState& plan, const LoadOptions& options, const LoadHooks& hooks)
+      : plan_(plan), options_(options), hooks_(hooks), stop_(options.cancel) {}
+
+  Result<LoadReport> run();
+
+ private:
+  Result<void> prepare();
+  Result<void> make_pool();
+  void read(unsigned number);
+  void read_jobs(JobRunner& runner);
+  void add_up(JobRunner& runner);
+  void call_back();
+  void report_progress();
+  [[nodiscard]] Result<void> judge();
+  [[nodiscard]] LoadReport make_report() const;
+
+  const LoadPlanState& plan_;
+  const LoadOptions& options_;
+  const LoadHooks& hooks_;
+  LoadStop stop_;
+  std::uint64_t begin_ns_ = 0;
+  Schedule schedule_;
+  std::unique_ptr<Device> host_ = host_device();
+  std::unique_ptr<StagingPool> own_pool_;
+  StagingPool* pool_ = nullptr;         // own_pool_, the caller's, or none
+  std::uint64_t abandoned_before_ = 0;  // of the pool, by earlier loads
+  std::deque<LoadFile> files_;
+  std::optional<LoadGroups> groups_;
+  std::optional<LoadSlots> slots_;
+  std::atomic<std::size_t> next_job_ = 0;
+  std::atomic<unsigned> readers_ = 0;  // that have not ended
+  unsigned threads_ = 0;
+  std::uint64_t reported_ = 0;
+  std::mutex mutex_;  // guards report_ and times_
+  LoadReport report_;
+  StageTimes times_ = {};
+};
+
+Result<LoadReport> Load::run() {
+  begin_ns_ = hooks_.now_ns();
+  FLATBED_TRY(prepare());
+  {
+    ThreadCrew crew;
+    const unsigned wanted = static_cast<unsigned>(
+        std::clamp<std::size_t>(schedule_.jobs.size(), 1, thread_count(options_, schedule_)));
+    readers_ = wanted;
+    threads_ = crew.start(wanted, 0, [this](unsigned number) { read(number); });
+    // Who was not started has ended.
+    if (threads_ == 0) {
+      return make_error(ErrorCode::resource_exhausted, "no thread could be started");
+    }
+    if (threads_ < wanted && (readers_ -= wanted - threads_) == 0) {
+      StageTimes times = {};  // those that ran have ended, none of them as the last
+      if (slots_) slots_->settle(times);
+      groups_->readers_done();
+    }
+    call_back();
+  }
+  groups_->forget_events();
+  FLATBED_TRY(judge());
+  return make_report();
+}
+
+Result<void> Load::prepare() {
+  FLATBED_ASSIGN(schedule_, checked_schedule(plan_, options_));
+  for (std::uint32_t i = 0; i < schedule_.files.size(); ++i) {
+    files_.emplace_back(*schedule_.files[i].file,
+                        LoadFile::Options{&hooks_, i, schedule_.files[i].direct});
+  }
+  groups_.emplace(plan_, schedule_, options_.ready != nullptr);
+  if (schedule_.slot_jobs != 0) FLATBED_TRY(make_pool());
+  if (pool_ != nullptr) {
+    slots_.emplace(*pool_,
+                   LoadSlots::Options{hooks_, stop_, plan_, schedule_, options_.device_timeout});
+  }
+  return {};
+}
+
+// Of the first device that is not the host: what it can copy from, all others of its kind can.
+Result<void> Load::make_pool() {
+  pool_ = options_.pool;
+  if (pool_ != nullptr) {
+    abandoned_before_ = pool_->abandoned_nbytes();
+    return {};
+  }
+  Device& device = plan_.devices.size() > 1 ? *plan_.devices[1] : *host_;
+  FLATBED_ASSIGN(own_pool_, StagingPool::create(device, own_staging(options_, schedule_)));
+  pool_ = own_pool_.get();
+  return {};
+}
+
+void Load::read(unsigned /*number*/) {
+  if (hooks_.enter) hooks_.enter();
+  JobRunner runner({plan_, schedule_, hooks_, options_.verify, files_, stop_, *groups_,
+                    slots_ ? &*slots_ : nullptr, *host_});
+  read_jobs(runner);
+  if (slots_) slots_->finish(runner.times());
+  const bool last = --readers_ == 0;
+  if (last && slots_) slots_->settle(runner.times());
+  add_up(runner);
+  if (hooks_.leave) hooks_.leave();
+  if (last) groups_->readers_done();
+}
+
+void Load::read_jobs(JobRunner& runner) {
+  while (!stop_.stopped()) {
+    const std::size_t number = next_job_++;
+    if (number >= schedule_.jobs.size()) break;
+    if (Result<void> done = runner.run(schedule_.jobs[number]); !done)
+      stop_.fail(std::move(done).error());
+  }
+}
+
+void Load::add_up(JobRunner& runner) {
+  const std::lock_guard lock(mutex_);
+  for (std::size_t i = 0; i < times_.size(); ++i) times_[i] += runner.times()[i];
+  report_.bytes_verified += runner.bytes_verified();
+  report_.chunks_verified += runner.chunks_verified();
+  report_.bytes_read += runner.contents_read();
+  report_.peak_staging_nbytes += runner.scratch_nbytes();
+}
+
+// Until the readers have ended: progress, and groups in their order.
+void Load::call_back() {
+  const auto patience = options_.progress ? kReportInterval : kIdle;
+  while (!groups_->finished()) {
+    groups_->wait(patience);
+    if (const std::optional<GroupReady> ready = groups_->ready_group()) {
+      if (options_.ready && !stop_.stopped()) options_.ready(*ready);
+      groups_->next_group();
+    }
+    if (!stop_.stopped()) report_progress();
+  }
+}
+
+void Load::report_progress() {
+  const std::uint64_t done = groups_->bytes_done();
+  const bool all = done == schedule_.bytes_to_read;
+  if (!options_.progress || done == reported_ || (!all && done - reported_ < kReportNbytes)) return;
+  reported_ = done;
+  options_.progress({done, schedule_.bytes_to_read});
+}
+
+// What came of it, once nothing is under way.
+Result<void> Load::judge() {
+  Result<void> result = stop_.result(groups_->bytes_done(), schedule_.bytes_to_read);
+  for (std::size_t i = 0; i < schedule_.files.size() && result; ++i) {
+    result = schedule_.files[i].file->check_unchanged();
+  }
+  const std::uint64_t abandoned =
+      pool_ == nullptr ? 0 : pool_->abandoned_nbytes() - abandoned_before_;
+  if (result || abandoned == 0) return result;
+  Error error = std::move(result).error();
+  error.message += str_cat("; ", abandoned,
+                           " bytes of staging memory that a device may still read are left to it");
+  return error;
+}
+
+LoadReport Load::make_report() const {
+  LoadReport report = report_;
+  report.bytes_wanted = schedule_.bytes_wanted;
+  for (const LoadFile& file : files_) {
+    report.bytes_read += file.bytes_read();
+    ++(file.direct() ? report.files_direct : report.files_buffered);
+  }
+  if (pool_ != nullptr) report.peak_staging_nbytes += pool_->peak_nbytes();
+  report.threads = threads_;
+  std::array<double, 5> seconds = {};
+  for (std::size_t i = 0; i < times_.size(); ++i)
+    seconds[i] = static_cast<double>(times_[i]) * 1e-9;
+  report.read_seconds = seconds[0];
+  report.hash_seconds = seconds[1];
+  report.submit_seconds = seconds[2];
+  report.slots_seconds = seconds[3];
+  report.link_seconds = seconds[4];
+  report.bottleneck = static_cast<Stage>(std::ranges::max_element(seconds) - seconds.begin());
+  report.seconds = static_cast<double>(hooks_.now_ns() - begin_ns_) * 1e-9;
+  return report;
+}
+
+// The real world.
+LoadHooks system_hooks() {
+  LoadHooks hooks;
+  hooks.now_ns = [] {
+    const auto now = std::chrono::steady_clock::now().time_since_epoch();
+    return static_cast<std::uint64_t>(std::chrono::nanoseconds(now).count());
+  };
+  hooks.sleep_ns = [](std::uint64_t nanoseconds) {
+    constexpr std::uint64_t kSecond = 1'000'000'000;
+    const timespec time{static_cast<time_t>(nanoseconds / kSecond),
+                        static_cast<long>(nanoseconds % kSecond)};
+    ::nanosleep(&time, nullptr);
+  };
+  return hooks;
+}
+
+}  // namespace
+
+std::string_view name(Stage stage) noexcept {
+  constexpr std::array<std::string_view, 5> kNames{"read", "hash", "submit", "slots", "link"};
+  return kNames[static_cast<std::size_t>(stage)];
+}
+
+Result<PlanReport> LoadPlan::check(const LoadOptions& options) const {
+  FLATBED_ASSIGN(const Schedule schedule, checked_schedule(*state_, options));
+  PlanReport report;
+  report.bytes_wanted = schedule.bytes_wanted;
+  report.bytes_to_read = schedule.bytes_to_read;
+  report.reads = schedule.jobs.size();
+  report.groups = static_cast<std::uint32_t>(schedule.groups.size());
+  if (schedule.slot_jobs != 0) {
+    report.peak_staging_nbytes = own_staging(options, schedule).ring_nbytes;
+  }
+  for (const ScheduledFile& file : schedule.files) report.files.push_back(file.file->path());
+  return report;
+}
+
+Result<LoadReport> load_with_hooks(const LoadPlan& plan, const LoadOptions& options,
+                                   const LoadHooks& hooks) {
+  return Load(LoadPlanAccess::state(plan), options, hooks).run();
+}
+
+Result<LoadReport> load(const LoadPlan& plan, const LoadOptions& options) {
+  return load_with_hooks(plan, options, system_hooks());
+}
+
+}  // namespace flatbed

@@ -1,0 +1,57 @@
+// LoadFile: one file of a load, read through the page cache or past it. Owns the second descriptor
+// that O_DIRECT needs; borrows the File. Thread-safe.
+//
+// Reading past the page cache is given up for good, without an error, when the system refuses it:
+// the same bytes then come through the page cache.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+
+#include "io/direct_file.hpp"
+#include "io/file.hpp"
+#include "load/load_hooks.hpp"
+
+namespace flatbed {
+
+class LoadFile {
+ public:
+  struct Options {
+    const LoadHooks* hooks = nullptr;
+    std::uint32_t index = 0;  // for the hooks
+    bool direct = false;
+  };
+  LoadFile(const File& file, const Options& options);
+
+  [[nodiscard]] const File& file() const noexcept { return *file_; }
+  // Hooks that replace reading are asked for as much at once as is read past the page cache.
+  [[nodiscard]] bool direct() const noexcept { return direct_ && !refused_; }
+  [[nodiscard]] std::uint64_t bytes_read() const noexcept { return bytes_read_; }
+
+  // Fills `out` from `offset` through the page cache.
+  [[nodiscard]] Result<void> read(std::uint64_t offset, std::span<std::byte> out);
+  // The same into several places, one behind the other in the file.
+  [[nodiscard]] Result<void> read(std::uint64_t offset,
+                                  std::span<const std::span<std::byte>> parts);
+  // Past the page cache. `out` lies in memory as `offset` does in the file, modulo 4096, and whole
+  // blocks of that size around it may be overwritten.
+  [[nodiscard]] Result<void> read_around(std::uint64_t offset, std::span<std::byte> out);
+  // The same, but nothing beside `out` is touched: its ends come through the page cache.
+  [[nodiscard]] Result<void> read_within(std::uint64_t offset, std::span<std::byte> out);
+
+ private:
+  Result<std::size_t> read_blocks(std::uint64_t offset, std::span<std::byte> out);
+
+  const File* file_;
+  const LoadHooks* hooks_;
+  std::uint32_t index_;
+  bool direct_;
+  std::optional<DirectFile> past_cache_;
+  std::atomic<bool> refused_ = false;
+  std::atomic<std::uint64_t> bytes_read_ = 0;
+};
+
+}  // namespace flatbed

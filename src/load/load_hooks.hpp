@@ -1,0 +1,33 @@
+// LoadHooks: what a load asks of the world beside its device, so that tests can put a virtual clock
+// and a model of a disk in its place. The default is the real world.
+//
+// All members may be called from all reading threads at once.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <span>
+
+#include "flatbed/load.hpp"
+
+namespace flatbed {
+
+struct LoadHooks {
+  std::function<std::uint64_t()> now_ns;        // a monotonic clock
+  std::function<void(std::uint64_t)> sleep_ns;  // of the calling thread
+  // Replaces reading: fills (or pretends to fill) `out` from a file. Empty: files are read.
+  std::function<Result<void>(std::uint32_t file, std::uint64_t offset, std::span<std::byte> out)>
+      read;
+  // Replaces XXH3-64. Empty: xxh3().
+  std::function<std::uint64_t(std::span<const std::byte>)> hash;
+  // Called by each reading thread when it begins and before it ends.
+  std::function<void()> enter;
+  std::function<void()> leave;
+};
+
+// load() in a world of the caller's.
+[[nodiscard]] Result<LoadReport> load_with_hooks(const LoadPlan& plan, const LoadOptions& options,
+                                                 const LoadHooks& hooks);
+
+}  // namespace flatbed

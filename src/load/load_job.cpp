@@ -1,0 +1,299 @@
+#include "load/load_job.hpp"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/str_cat.hpp"
+#include "checkpoint/checkpoint_state.hpp"
+#include "io/digest.hpp"
+
+namespace flatbed {
+
+using safetensors::kChunkBytes;
+
+class JobRunner::Units {
+ public:
+  Units(const LoadWork& work, const Job& job)
+      : work_(work), parts_(std::span(work.schedule.parts).subspan(job.first_part, job.parts)) {}
+
+  // The next unit, without taking it.
+  [[nodiscard]] std::optional<Unit> peek() const {
+    if (part_ == parts_.size()) return std::nullopt;
+    const Part& part = parts_[part_];
+    const Transfer& transfer = work_.plan.transfers[part.transfer];
+    const TensorInfo& tensor = *transfer.tensor;
+    const bool checked = work_.verify == Verify::yes && !tensor.digests.empty();
+    Unit unit{part.begin + done_, part.end, &transfer, checked};
+    // A part begins with a chunk, and ends with one or with its tensor.
+    if (checked) unit.end = std::min(unit.end, unit.begin + kChunkBytes);
+    return unit;
+  }
+
+  // Behind the one that peek() gave.
+  void take(const Unit& unit) {
+    done_ += unit.nbytes();
+    if (unit.end != parts_[part_].end) return;
+    ++part_;
+    done_ = 0;
+  }
+
+ private:
+  const LoadWork& work_;
+  std::span<const Part> parts_;
+  std::size_t part_ = 0;
+  std::uint64_t done_ = 0;  // of the part
+};
+
+Result<void> JobRunner::run(const Job& job) {
+  switch (job.kind) {
+    case JobKind::in_place:
+      return run_in_place(job);
+    case JobKind::staged:
+      return run_staged(job);
+    case JobKind::contents:
+      return run_contents(job);
+    case JobKind::contents_in_place:
+      return run_contents_in_place(job);
+  }
+  return {};
+}
+
+// Where a job's places count from, for this tensor.
+std::uint64_t JobRunner::offset_of(const Job& job, const Transfer& transfer) const {
+  const bool in_file = job.kind == JobKind::in_place || job.kind == JobKind::staged;
+  return in_file ? transfer.tensor->where.offset : 0;
+}
+
+Error JobRunner::in_job(const Job& job, Error error) const {
+  return with_context(job_text(work_.plan, work_.schedule, job), std::move(error));
+}
+
+// ---- straight into host memory ------------------------------------------------------------------
+
+Result<void> JobRunner::run_in_place(const Job& job) {
+  if (Result<void> read = read_in_place(job); !read) return in_job(job, std::move(read).error());
+  std::vector<CopyPiece>& pieces = pieces_.empty() ? pieces_.emplace_back() : pieces_[0];
+  pieces.clear();
+  {
+    const StageTimer timer(work_.hooks, times_, Stage::hash);
+    std::uint64_t checked_to = job.begin;
+    Units units(work_, job);
+    while (const std::optional<Unit> unit = units.peek()) {
+      std::byte* const place = place_of(job, *unit);
+      const std::byte* const at = place != nullptr ? place : scratch_at(job, unit->begin);
+      if (unit->checked && unit->end > checked_to) {
+        FLATBED_TRY(check(*unit, {at, static_cast<std::size_t>(unit->nbytes())}));
+        checked_to = unit->end;
+      }
+      const std::uint64_t offset = unit->transfer->tensor->where.offset;
+      if (place == nullptr)
+        unit->transfer->append_pieces(unit->begin - offset, unit->end - offset, at, pieces);
+      units.take(*unit);
+    }
+  }
+  if (!pieces.empty()) {
+    const StageTimer timer(work_.hooks, times_, Stage::submit);
+    FLATBED_TRY(work_.host.copy(pieces));
+  }
+  return work_.groups.job_done(job, job.nbytes);
+}
+
+// Every unit that belongs together is read to its place, the rest and the holes into the scratch.
+Result<void> JobRunner::read_in_place(const Job& job) {
+  segments_.clear();
+  const auto add = [this](std::byte* at, std::uint64_t nbytes) {
+    const auto size = static_cast<std::size_t>(nbytes);
+    const bool joins =
+        !segments_.empty() && segments_.back().data() + segments_.back().size() == at;
+    if (joins) {
+      segments_.back() = {segments_.back().data(), segments_.back().size() + size};
+    } else {
+      segments_.emplace_back(at, size);
+    }
+  };
+  std::uint64_t at = job.begin;
+  const auto add_beside = [&](std::uint64_t end) -> Result<void> {
+    if (end <= at) return {};
+    if (!scratch_) scratch_ = try_allocate_large(kReadNbytes);
+    if (!scratch_) {
+      return make_error(ErrorCode::resource_exhausted, "no memory for ", kReadNbytes, " bytes");
+    }
+    add(scratch_at(job, at), end - at);
+    at = end;
+    return {};
+  };
+  Units units(work_, job);
+  while (const std::optional<Unit> unit = units.peek()) {
+    std::byte* const place = place_of(job, *unit);
+    FLATBED_TRY(add_beside(place != nullptr ? unit->begin : unit->end));
+    if (place != nullptr) {
+      add(place, unit->nbytes());
+      at = unit->end;
+    }
+    units.take(*unit);
+  }
+  FLATBED_TRY(add_beside(job.begin + job.nbytes));
+  const StageTimer timer(work_.hooks, times_, Stage::read);
+  LoadFile& file = work_.files[job.file];
+  // Only a job that is one segment was given to O_DIRECT without a slot.
+  const bool direct = file.direct() && segments_.size() == 1;
+  return direct ? file.read_within(job.begin, segments_.front()) : file.read(job.begin, segments_);
+}
+
+// Null: the unit is read beside, and what is wanted of it is copied.
+std::byte* JobRunner::place_of(const Job& job, const Unit& unit) const {
+  if (job.overlapping) return nullptr;
+  const std::uint64_t offset = unit.transfer->tensor->where.offset;
+  return unit.transfer->place_together(unit.begin - offset, unit.end - offset);
+}
+
+std::byte* JobRunner::scratch_at(const Job& job, std::uint64_t at) const {
+  return scratch_.get() + (at - job.begin);
+}
+
+// ---- by way of a slot ---------------------------------------------------------------------------
+
+Result<void> JobRunner::run_staged(const Job& job) {
+  const std::optional<std::uint32_t> slot = work_.slots->take(times_);
+  if (!slot) return {};
+  // As in the file, so that O_DIRECT can read whole blocks around.
+  std::byte* const at = work_.slots->data(*slot) + job.begin % kDirectAlignment;
+  if (Result<void> read = read_staged(job, at); !read) {
+    work_.slots->give_back(*slot);
+    return read;
+  }
+  return deliver(job, *slot, at);
+}
+
+// Reads and checks: through the page cache in pieces that stay in the processor's cache until they
+// are hashed, past it at once, as disks like it.
+Result<void> JobRunner::read_staged(const Job& job, std::byte* at) {
+  LoadFile& file = work_.files[job.file];
+  const std::uint64_t end = job.begin + job.nbytes;
+  std::uint64_t checked_to = job.begin;
+  Units units(work_, job);
+  for (std::uint64_t from = job.begin; from < end && !work_.stop.stopped();) {
+    const std::uint64_t to = file.direct() ? end : std::min(end, from + kReadNbytes);
+    const std::span<std::byte> out(at + (from - job.begin), static_cast<std::size_t>(to - from));
+    {
+      const StageTimer timer(work_.hooks, times_, Stage::read);
+      Result<void> read = file.direct() ? file.read_around(from, out) : file.read(from, out);
+      if (!read) return in_job(job, std::move(read).error());
+    }
+    const StageTimer timer(work_.hooks, times_, Stage::hash);
+    for (std::optional<Unit> unit = units.peek(); unit && unit->end <= to; unit = units.peek()) {
+      if (unit->checked && unit->end > checked_to) {
+        FLATBED_TRY(check(
+            *unit, {at + (unit->begin - job.begin), static_cast<std::size_t>(unit->nbytes())}));
+        checked_to = unit->end;
+      }
+      units.take(*unit);
+    }
+    from = to;
+  }
+  return {};
+}
+
+void JobRunner::collect_pieces(const Job& job, const std::byte* at) {
+  pieces_.resize(work_.plan.devices.size());
+  for (std::vector<CopyPiece>& pieces : pieces_) pieces.clear();
+  for (const Part& part : std::span(work_.schedule.parts).subspan(job.first_part, job.parts)) {
+    const Transfer& transfer = work_.plan.transfers[part.transfer];
+    const std::uint64_t offset = offset_of(job, transfer);
+    transfer.append_pieces(part.begin - offset, part.end - offset, at + (part.begin - job.begin),
+                           pieces_[transfer.device]);
+  }
+  for (std::vector<CopyPiece>& pieces : pieces_) {
+    if (pieces.empty()) continue;
+    std::size_t last = 0;  // neighbours here that are neighbours there are one copy
+    for (std::size_t i = 1; i < pieces.size(); ++i) {
+      CopyPiece& before = pieces[last];
+      const CopyPiece& piece = pieces[i];
+      if (before.rows == 1 && piece.rows == 1 && before.from + before.nbytes == piece.from &&
+          before.to + before.nbytes == piece.to) {
+        before.nbytes += piece.nbytes;
+      } else {
+        pieces[++last] = piece;
+      }
+    }
+    pieces.resize(last + 1);
+  }
+}
+
+// Takes over the slot. A job that a stopped load does not deliver is not counted as done.
+Result<void> JobRunner::deliver(const Job& job, std::uint32_t slot, const std::byte* at) {
+  if (work_.stop.stopped()) {
+    work_.slots->give_back(slot);
+    return {};
+  }
+  const StageTimer timer(work_.hooks, times_, Stage::submit);
+  collect_pieces(job, at);
+  std::vector<DeviceTicket> tickets;
+  Result<void> queued = queue(tickets);
+  if (queued) {
+    work_.slots->copying(slot, job, std::move(tickets));
+    return work_.groups.job_done(job, job.nbytes);
+  }
+  for (const DeviceTicket& ticket : tickets)
+    work_.plan.devices[ticket.device]->forget(ticket.ticket);
+  work_.slots->doubtful(slot);
+  return in_job(job, std::move(queued).error());
+}
+
+Result<void> JobRunner::queue(std::vector<DeviceTicket>& tickets) {
+  if (!pieces_[0].empty()) FLATBED_TRY(work_.host.copy(pieces_[0]));
+  for (std::uint32_t device = 1; device < pieces_.size(); ++device) {
+    if (pieces_[device].empty()) continue;
+    FLATBED_ASSIGN(const Ticket ticket, work_.plan.devices[device]->copy(pieces_[device]));
+    tickets.push_back({device, ticket});
+  }
+  return {};
+}
+
+// ---- tensors that do not lie in a file as they are ----------------------------------------------
+
+Result<void> JobRunner::run_contents(const Job& job) {
+  const std::optional<std::uint32_t> slot = work_.slots->take(times_);
+  if (!slot) return {};
+  std::byte* const at = work_.slots->data(*slot);
+  if (Result<void> read = read_contents(job, {at, static_cast<std::size_t>(job.nbytes)}); !read) {
+    work_.slots->give_back(*slot);
+    return read;
+  }
+  return deliver(job, *slot, at);
+}
+
+Result<void> JobRunner::run_contents_in_place(const Job& job) {
+  const Part& part = work_.schedule.parts[job.first_part];
+  std::byte* const place = work_.plan.transfers[part.transfer].place_together(part.begin, part.end);
+  FLATBED_TRY(read_contents(job, {place, static_cast<std::size_t>(job.nbytes)}));
+  return work_.groups.job_done(job, job.nbytes);
+}
+
+Result<void> JobRunner::read_contents(const Job& job, std::span<std::byte> out) {
+  const StageTimer timer(work_.hooks, times_, Stage::read);
+  const Transfer& transfer = work_.plan.transfers[work_.schedule.parts[job.first_part].transfer];
+  const Checkpoint& checkpoint = work_.plan.checkpoints[transfer.checkpoint];
+  contents_read_ += out.size();
+  Result<void> read = checkpoint.read(*transfer.tensor, job.begin, out, work_.verify);
+  return read ? std::move(read) : Result<void>(in_job(job, std::move(read).error()));
+}
+
+// ---- digests ------------------------------------------------------------------------------------
+
+Result<void> JobRunner::check(const Unit& unit, std::span<const std::byte> bytes) {
+  const TensorInfo& tensor = *unit.transfer->tensor;
+  const std::uint64_t chunk = (unit.begin - tensor.where.offset) / kChunkBytes;
+  const std::uint64_t digest = work_.hooks.hash ? work_.hooks.hash(bytes) : xxh3(bytes);
+  const Checkpoint& checkpoint = work_.plan.checkpoints[unit.transfer->checkpoint];
+  Result<void> checked = CheckpointAccess::state(checkpoint).check_chunk(tensor, chunk, digest);
+  if (!checked) {
+    return with_context(checkpoint.files()[tensor.where.file].path.native(),
+                        std::move(checked).error());
+  }
+  bytes_verified_ += bytes.size();
+  ++chunks_verified_;
+  return {};
+}
+
+}  // namespace flatbed

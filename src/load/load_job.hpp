@@ -1,0 +1,88 @@
+// JobRunner: reads, checks and delivers jobs, one at a time. Each reading thread has one. Owns its
+// buffers; borrows the rest. For one thread.
+//
+// Bytes of host memory are read where they belong and hashed there, as far as whole chunks belong
+// together; what does not is read beside and copied. Bytes for a device are read into a slot,
+// hashed there, and only then queued.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "io/large_allocator.hpp"
+#include "load/load_file.hpp"
+#include "load/load_progress.hpp"
+#include "load/load_slots.hpp"
+
+namespace flatbed {
+
+// What all runners of a load work with.
+struct LoadWork {
+  const LoadPlanState& plan;
+  const Schedule& schedule;
+  const LoadHooks& hooks;
+  Verify verify;
+  std::deque<LoadFile>& files;  // the schedule's
+  LoadStop& stop;
+  LoadGroups& groups;
+  LoadSlots* slots;  // null: no job needs one
+  Device& host;
+};
+
+class JobRunner {
+ public:
+  explicit JobRunner(const LoadWork& work) : work_(work) {}
+
+  // Errors: of the file, the digests, the device. Returns early without one when the load stops.
+  [[nodiscard]] Result<void> run(const Job& job);
+
+  [[nodiscard]] StageTimes& times() noexcept { return times_; }
+  [[nodiscard]] std::uint64_t bytes_verified() const noexcept { return bytes_verified_; }
+  [[nodiscard]] std::uint64_t chunks_verified() const noexcept { return chunks_verified_; }
+  [[nodiscard]] std::uint64_t contents_read() const noexcept { return contents_read_; }
+  [[nodiscard]] std::uint64_t scratch_nbytes() const noexcept { return scratch_ ? kReadNbytes : 0; }
+
+ private:
+  // A part, or one chunk of it where chunks are checked. Places count as the job's.
+  struct Unit {
+    std::uint64_t begin = 0;
+    std::uint64_t end = 0;
+    const Transfer* transfer = nullptr;
+    bool checked = false;
+    [[nodiscard]] std::uint64_t nbytes() const noexcept { return end - begin; }
+  };
+  // The units of a job, part by part. Chunks that two parts share come twice.
+  class Units;
+
+  Result<void> run_in_place(const Job& job);
+  Result<void> read_in_place(const Job& job);
+  Result<void> run_staged(const Job& job);
+  Result<void> read_staged(const Job& job, std::byte* at);
+  Result<void> run_contents(const Job& job);
+  Result<void> run_contents_in_place(const Job& job);
+  Result<void> read_contents(const Job& job, std::span<std::byte> out);
+
+  Result<void> check(const Unit& unit, std::span<const std::byte> bytes);
+  [[nodiscard]] std::byte* place_of(const Job& job, const Unit& unit) const;
+  [[nodiscard]] std::byte* scratch_at(const Job& job, std::uint64_t at) const;
+  Result<void> deliver(const Job& job, std::uint32_t slot, const std::byte* at);
+  Result<void> queue(std::vector<DeviceTicket>& tickets);
+  void collect_pieces(const Job& job, const std::byte* at);
+  [[nodiscard]] std::uint64_t offset_of(const Job& job, const Transfer& transfer) const;
+  [[nodiscard]] Error in_job(const Job& job, Error error) const;
+
+  LoadWork work_;
+  StageTimes times_ = {};
+  std::uint64_t bytes_verified_ = 0;
+  std::uint64_t chunks_verified_ = 0;
+  std::uint64_t contents_read_ = 0;
+  LargeBlock scratch_;  // of kReadNbytes, for what belongs nowhere; made when needed
+  std::vector<std::span<std::byte>> segments_;
+  std::vector<std::vector<CopyPiece>> pieces_;  // per device of the plan
+};
+
+}  // namespace flatbed

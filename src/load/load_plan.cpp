@@ -1,0 +1,291 @@
+#include "load/load_plan.hpp"
+
+#include <algorithm>
+#include <numeric>
+#include <utility>
+
+#include "base/checked.hpp"
+#include "base/str_cat.hpp"
+#include "checkpoint/checkpoint_state.hpp"
+
+namespace flatbed {
+
+namespace {
+
+// A slice with its end known, of a dimension that is there.
+struct Cut {
+  std::size_t dim = 0;
+  std::uint64_t begin = 0;
+  std::uint64_t end = 0;
+};
+
+template <typename... Parts>
+Error slice_error(const TensorInfo& tensor, const Parts&... parts) {
+  return make_error(ErrorCode::slice_invalid, "tensor ", quoted(tensor.name), " ",
+                    shape_text(tensor.shape.data(), tensor.shape.size()), ": ", parts...);
+}
+
+Result<Cut> resolve(const TensorInfo& tensor, const Slice& slice) {
+  const bool whole = slice.begin == 0 && slice.end == Slice::kEnd;
+  if (tensor.shape.empty() && slice.dim == 0 && whole) return Cut{0, 0, 1};  // a scalar
+  if (slice.dim >= tensor.shape.size()) {
+    return slice_error(tensor, "there is no dimension ", slice.dim, " to cut");
+  }
+  const std::uint64_t size = tensor.shape[slice.dim];
+  const std::uint64_t end = slice.end == Slice::kEnd ? size : slice.end;
+  if (slice.begin > end || end > size) {
+    return slice_error(tensor, "elements [", slice.begin, ",", end, ") of dimension ", slice.dim,
+                       " were asked for, it has ", size);
+  }
+  return Cut{slice.dim, slice.begin, end};
+}
+
+// Bytes of `elements` elements; nothing where that is no whole number. `elements` are not more than
+// a tensor's that was checked to fit 64 bits.
+std::optional<std::uint64_t> bytes_of(std::uint64_t elements, Dtype dtype) {
+  const std::optional<std::uint64_t> nbits = checked_mul(elements, bits(dtype));
+  if (nbits) return *nbits % 8 == 0 ? std::optional(*nbits / 8) : std::nullopt;
+  return checked_mul(elements / 8, bits(dtype));  // above 2^61 bytes: such a tensor is in no file
+}
+
+// Fills the runs of `transfer`. A tensor without bytes keeps none: its other dimensions may be of
+// any size.
+Result<void> set_runs(Transfer& transfer, const Cut& cut) {
+  const TensorInfo& tensor = *transfer.tensor;
+  if (tensor.nbytes == 0 || cut.begin == cut.end) return {};
+  const ShapeView shape = tensor.shape;
+  std::uint64_t outer = 1;
+  std::uint64_t inner = 1;
+  for (std::size_t i = 0; i < shape.size(); ++i) {
+    if (i < cut.dim) outer *= shape[i];  // factors of a product that fits
+    if (i > cut.dim) inner *= shape[i];
+  }
+  const std::uint64_t size = shape.empty() ? 1 : shape[cut.dim];
+  const auto source = bytes_of(cut.begin * inner, tensor.dtype);
+  const auto run = bytes_of((cut.end - cut.begin) * inner, tensor.dtype);
+  const auto pitch = bytes_of(size * inner, tensor.dtype);
+  const bool whole = cut.begin == 0 && cut.end == size;
+  if (!whole && (!source || !run || (outer > 1 && !pitch))) {
+    return slice_error(tensor, "elements [", cut.begin, ",", cut.end, ") of dimension ", cut.dim,
+                       " of ", name(tensor.dtype), " are no whole bytes");
+  }
+  transfer.source = whole ? 0 : *source;
+  transfer.runs = whole ? 1 : outer;
+  transfer.run_nbytes = whole ? tensor.nbytes : *run;
+  transfer.run_pitch = transfer.runs == 1 ? transfer.run_nbytes : *pitch;
+  return {};
+}
+
+Result<void> check_expectations(const TensorInfo& tensor, const Cut& cut, const LoadItem& item) {
+  if (item.dtype && *item.dtype != tensor.dtype) {
+    return make_error(ErrorCode::load_mismatch, "tensor ", quoted(tensor.name), " is ",
+                      name(tensor.dtype), ", the destination expects ", name(*item.dtype));
+  }
+  if (!item.shape) return {};
+  std::vector<std::uint64_t> arrives(tensor.shape.begin(), tensor.shape.end());
+  if (!arrives.empty()) arrives[cut.dim] = cut.end - cut.begin;
+  if (std::ranges::equal(arrives, *item.shape)) return {};
+  return make_error(ErrorCode::load_mismatch, "tensor ", quoted(tensor.name), ": ",
+                    shape_text(arrives.data(), arrives.size()),
+                    " arrives, the destination expects ",
+                    shape_text(item.shape->data(), item.shape->size()));
+}
+
+template <typename... Parts>
+Error destination_error(const TensorInfo& tensor, const Parts&... parts) {
+  return make_error(ErrorCode::destination_invalid, "tensor ", quoted(tensor.name),
+                    ": the destination ", parts...);
+}
+
+// Rows of the last dimension, where the destination has a pitch.
+Result<void> set_rows(Transfer& transfer, const Cut& cut, const Destination& to) {
+  const TensorInfo& tensor = *transfer.tensor;
+  transfer.row_nbytes = transfer.row_pitch = transfer.nbytes();
+  if (to.row_pitch == 0 || transfer.runs == 0) return {};
+  const std::size_t rank = tensor.shape.size();
+  std::uint64_t last = rank == 0 ? 1 : tensor.shape[rank - 1];
+  if (rank != 0 && cut.dim == rank - 1) last = cut.end - cut.begin;
+  const std::optional<std::uint64_t> row = bytes_of(last, tensor.dtype);
+  if (!row) {
+    return destination_error(tensor, "has a row pitch, and rows of ", last, " elements of ",
+                             name(tensor.dtype), " are no whole bytes");
+  }
+  if (to.row_pitch < *row) {
+    return destination_error(tensor, "has a row pitch of ", to.row_pitch, " bytes, a row needs ",
+                             *row);
+  }
+  if (to.row_pitch == *row) return {};
+  const std::uint64_t rows = transfer.nbytes() / *row;
+  if (!checked_mul(rows, to.row_pitch)) {
+    return destination_error(tensor, "has a row pitch of ", to.row_pitch, " bytes, too much for ",
+                             rows, " rows");
+  }
+  transfer.row_nbytes = *row;
+  transfer.row_pitch = rows == 1 ? *row : to.row_pitch;
+  return {};
+}
+
+Result<void> set_destination(Transfer& transfer, const Cut& cut, const Destination& to) {
+  const TensorInfo& tensor = *transfer.tensor;
+  FLATBED_TRY(set_rows(transfer, cut, to));
+  transfer.to = static_cast<std::byte*>(to.data);
+  const std::uint64_t extent = transfer.extent();
+  if (extent > to.capacity) {
+    return make_error(ErrorCode::buffer_too_small, "tensor ", quoted(tensor.name),
+                      ": the destination has ", to.capacity, " bytes, ", extent, " are needed");
+  }
+  if (extent == 0) return {};
+  if (to.data == nullptr) return destination_error(tensor, "is null");
+  const auto address = reinterpret_cast<std::uintptr_t>(to.data);
+  if (extent > ~address) return destination_error(tensor, "goes beyond the end of memory");
+  const std::uint32_t element = std::max(bits(tensor.dtype) / 8, 1U);
+  if (address % element != 0 || to.row_pitch % element != 0) {
+    return destination_error(tensor, "is misaligned: address 0x", hex(address), ", row pitch ",
+                             to.row_pitch, ", elements of ", element, " bytes");
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<Slice> shard_slice(const TensorInfo& tensor, std::size_t dim, std::uint64_t rank,
+                          std::uint64_t count) {
+  if (dim >= tensor.shape.size()) {
+    return slice_error(tensor, "there is no dimension ", dim, " to cut");
+  }
+  if (rank >= count) {
+    return slice_error(tensor, "part ", rank, " of ", count, " parts is not there");
+  }
+  // The first parts take one element more, as many as are left over.
+  const std::uint64_t each = tensor.shape[dim] / count;
+  const std::uint64_t left_over = tensor.shape[dim] % count;
+  const auto border = [&](std::uint64_t part) { return each * part + std::min(part, left_over); };
+  return Slice{dim, border(rank), border(rank + 1)};
+}
+
+std::byte* Transfer::place_together(std::uint64_t begin, std::uint64_t end) const noexcept {
+  if (begin < source || end > source_end()) return nullptr;
+  if (runs == 1 && packed()) return to + (begin - source);  // nearly always
+  const std::uint64_t run = (begin - source) / run_pitch;
+  const std::uint64_t in_run = (begin - source) % run_pitch;
+  if (in_run > run_nbytes || end - begin > run_nbytes - in_run) return nullptr;
+  const std::uint64_t at = run * run_nbytes + in_run;
+  if (end - begin > row_nbytes - at % row_nbytes) return nullptr;
+  return place(at);
+}
+
+namespace {
+
+// Copies of the contents' bytes [at, at + nbytes), which lie together at `from`: a rest of a row,
+// whole rows, a beginning of a row.
+void append_rows(const Transfer& transfer, std::uint64_t at, std::uint64_t nbytes,
+                 const std::byte* from, std::vector<CopyPiece>& pieces) {
+  const std::uint64_t row = transfer.row_nbytes;
+  while (nbytes != 0) {
+    const std::uint64_t in_row = at % row;
+    const bool whole_rows = in_row == 0 && nbytes >= row;
+    const std::uint64_t rows = whole_rows ? nbytes / row : 1;
+    const std::uint64_t width = whole_rows ? row : std::min(nbytes, row - in_row);
+    pieces.push_back({from, transfer.place(at), width, rows, row, transfer.row_pitch});
+    at += rows * width;
+    from += rows * width;
+    nbytes -= rows * width;
+  }
+}
+
+}  // namespace
+
+void Transfer::append_pieces(std::uint64_t begin, std::uint64_t end, const std::byte* from,
+                             std::vector<CopyPiece>& pieces) const {
+  if (runs == 0 || end <= source) return;
+  std::uint64_t run = begin <= source ? 0 : (begin - source) / run_pitch;
+  while (run < runs) {
+    const std::uint64_t run_begin = source + run * run_pitch;
+    const std::uint64_t first = std::max(begin, run_begin);
+    const std::uint64_t last = std::min(end, run_begin + run_nbytes);
+    if (run_begin >= end) break;
+    if (first >= last) {
+      ++run;
+      continue;
+    }
+    const std::uint64_t at = run * run_nbytes + (first - run_begin);
+    const bool one_row_each = packed() || row_nbytes == run_nbytes;
+    if (one_row_each && first == run_begin && last - first == run_nbytes) {
+      // This run and the whole ones behind it are one block.
+      const std::uint64_t left = (end - first - run_nbytes) / run_pitch;
+      const std::uint64_t count = std::min(runs - run, 1 + left);
+      const std::uint64_t to_pitch = packed() ? run_nbytes : row_pitch;
+      pieces.push_back({from + (first - begin), place(at), run_nbytes, count, run_pitch, to_pitch});
+      run += count;
+      continue;
+    }
+    append_rows(*this, at, last - first, from + (first - begin), pieces);
+    ++run;
+  }
+}
+
+std::uint32_t LoadPlan::State::checkpoint_index(const Checkpoint& checkpoint) {
+  const auto* state = &CheckpointAccess::state(checkpoint);
+  for (std::size_t i = checkpoints.size(); i-- > 0;) {  // most often it is the last one
+    if (&CheckpointAccess::state(checkpoints[i]) == state) return static_cast<std::uint32_t>(i);
+  }
+  checkpoints.push_back(checkpoint);
+  return static_cast<std::uint32_t>(checkpoints.size() - 1);
+}
+
+std::uint32_t LoadPlan::State::device_index(Device* device) {
+  if (device == nullptr || device->is_host()) return 0;
+  const auto found = std::ranges::find(devices, device);
+  if (found == devices.end()) devices.push_back(device);
+  return static_cast<std::uint32_t>(std::ranges::find(devices, device) - devices.begin());
+}
+
+Result<std::uint32_t> LoadPlan::State::group_index(const Group& group) {
+  const auto [entry, added] =
+      group_of_id.try_emplace(group.id, static_cast<std::uint32_t>(groups.size()));
+  if (added) groups.push_back(group);
+  const Group& known = groups[entry->second];
+  if (known.priority == group.priority) return entry->second;
+  return make_error(ErrorCode::invalid_argument, "group ", group.id, " has priority ",
+                    group.priority, " here and ", known.priority, " before");
+}
+
+std::vector<std::uint32_t> LoadPlan::State::group_order() const {
+  std::vector<std::uint32_t> order(groups.size());
+  std::iota(order.begin(), order.end(), 0U);
+  std::ranges::sort(order, {}, [this](std::uint32_t index) {
+    return std::pair(groups[index].priority, groups[index].id);
+  });
+  return order;
+}
+
+std::string transfer_text(const LoadPlanState& plan, const Transfer& transfer) {
+  const Checkpoint& checkpoint = plan.checkpoints[transfer.checkpoint];
+  return str_cat(checkpoint.files()[transfer.tensor->where.file].path.native(), ": tensor ",
+                 quoted(transfer.tensor->name));
+}
+
+LoadPlan::LoadPlan() : state_(std::make_unique<State>()) {}
+LoadPlan::LoadPlan(LoadPlan&& other) noexcept = default;
+LoadPlan& LoadPlan::operator=(LoadPlan&& other) noexcept = default;
+LoadPlan::~LoadPlan() = default;
+
+std::size_t LoadPlan::size() const noexcept { return state_->transfers.size(); }
+
+Result<void> LoadPlan::add(const Checkpoint& checkpoint, std::string_view name,
+                           const Destination& to, const LoadItem& item) {
+  Transfer transfer;
+  transfer.tensor = checkpoint.find(name);
+  if (transfer.tensor == nullptr) return checkpoint.tensor(name).error();
+  FLATBED_ASSIGN(const Cut cut, resolve(*transfer.tensor, item.slice));
+  FLATBED_TRY(check_expectations(*transfer.tensor, cut, item));
+  FLATBED_TRY(set_runs(transfer, cut));
+  FLATBED_TRY(set_destination(transfer, cut, to));
+  FLATBED_ASSIGN(transfer.group, state_->group_index(item.group));
+  transfer.checkpoint = state_->checkpoint_index(checkpoint);
+  transfer.device = state_->device_index(to.device);
+  state_->transfers.push_back(transfer);
+  return {};
+}
+
+}  // namespace flatbed

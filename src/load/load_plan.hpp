@@ -1,0 +1,91 @@
+// What a LoadPlan holds: transfers, each of which takes a slice of one tensor to one destination.
+//
+// A slice along dimension d of a tensor is `runs` runs of bytes of the tensor, `run_pitch` apart.
+// Put one behind the other they are the slice in C order, its contents. The contents go to the
+// destination in rows of `row_nbytes`, `row_pitch` apart; a packed destination is one row.
+//
+//   tensor       ....RRRRRRRR........RRRRRRRR........RRRRRRRR....      3 runs
+//                    ^ source        |<- run_pitch ->|
+//   destination  rrrr..rrrr..rrrr..rrrr..rrrr..rrrr                    6 rows
+//                ^ to  |<--->| row_pitch
+//
+// A run is always a whole number of rows, or the destination is packed. Plain data; a State is
+// const and thread-safe once the plan is no longer added to.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "flatbed/load.hpp"
+
+namespace flatbed {
+
+struct Transfer {
+  const TensorInfo* tensor = nullptr;  // of a checkpoint that the plan shares
+  std::uint32_t checkpoint = 0;        // index into the plan's
+  std::uint32_t group = 0;             // index into the plan's
+  std::uint32_t device = 0;            // index into the plan's; 0 is the host
+  std::byte* to = nullptr;
+  std::uint64_t source = 0;  // of the first run, in the tensor
+  std::uint64_t run_nbytes = 0;
+  std::uint64_t runs = 0;  // 0: nothing arrives
+  std::uint64_t run_pitch = 0;
+  std::uint64_t row_nbytes = 0;
+  std::uint64_t row_pitch = 0;
+
+  [[nodiscard]] std::uint64_t nbytes() const noexcept { return runs * run_nbytes; }
+  // Behind the last byte of the last run, in the tensor.
+  [[nodiscard]] std::uint64_t source_end() const noexcept {
+    return runs == 0 ? source : source + (runs - 1) * run_pitch + run_nbytes;
+  }
+  [[nodiscard]] bool packed() const noexcept { return row_nbytes == nbytes(); }
+  [[nodiscard]] std::uint64_t rows() const noexcept {
+    return row_nbytes == 0 ? 0 : nbytes() / row_nbytes;
+  }
+  // From the first byte written to behind the last.
+  [[nodiscard]] std::uint64_t extent() const noexcept {
+    return runs == 0 ? 0 : (rows() - 1) * row_pitch + row_nbytes;
+  }
+  // Where byte `at` of the contents goes.
+  [[nodiscard]] std::byte* place(std::uint64_t at) const noexcept {
+    return to + at / row_nbytes * row_pitch + at % row_nbytes;
+  }
+  // Where bytes [begin, end) of the tensor go, if they are wanted and stay together; else null.
+  [[nodiscard]] std::byte* place_together(std::uint64_t begin, std::uint64_t end) const noexcept;
+  // What takes the wanted ones of the tensor's bytes [begin, end), which lie at `from`, to their
+  // places; appended to `pieces`.
+  void append_pieces(std::uint64_t begin, std::uint64_t end, const std::byte* from,
+                     std::vector<CopyPiece>& pieces) const;
+};
+
+struct LoadPlan::State {
+  std::vector<Checkpoint> checkpoints;
+  std::vector<Device*> devices{nullptr};  // [0] stands for the host, whichever object was named
+  std::vector<Group> groups;              // in the order of their first use
+  std::unordered_map<std::uint32_t, std::uint32_t> group_of_id;
+  std::vector<Transfer> transfers;
+
+  [[nodiscard]] std::uint32_t checkpoint_index(const Checkpoint& checkpoint);
+  [[nodiscard]] std::uint32_t device_index(Device* device);
+  [[nodiscard]] Result<std::uint32_t> group_index(const Group& group);
+  // The groups' indices in the order in which they are loaded.
+  [[nodiscard]] std::vector<std::uint32_t> group_order() const;
+};
+
+// What other units of the library may see of a plan.
+struct LoadPlanAccess {
+  using State = LoadPlan::State;
+  [[nodiscard]] static const State& state(const LoadPlan& plan) { return *plan.state_; }
+};
+using LoadPlanState = LoadPlanAccess::State;
+
+// load_check.cpp: destinations that their devices can write, and that share no byte.
+[[nodiscard]] Result<void> check_destinations(const LoadPlanState& plan);
+
+// Which transfer of which checkpoint, for messages: "a.safetensors: tensor 'w'".
+[[nodiscard]] std::string transfer_text(const LoadPlanState& plan, const Transfer& transfer);
+
+}  // namespace flatbed

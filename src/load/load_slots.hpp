@@ -1,0 +1,73 @@
+// LoadSlots: the slots of a staging pool as one load uses them. Knows which of them devices are
+// still copying from, and waits for those. Borrows everything; thread-safe.
+//
+// A slot goes from the pool to a thread that fills it, to the devices that copy it, and back, once
+// every copy has been seen to be done. Where a device cannot say so, because queueing or asking
+// failed, the slot is doubtful: settle() asks the device for a fence behind everything that was
+// queued, and gives the slot back or abandons it.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <mutex>
+#include <optional>
+#include <vector>
+
+#include "load/load_plan.hpp"
+#include "load/load_progress.hpp"
+#include "load/staging_pool.hpp"
+
+namespace flatbed {
+
+struct DeviceTicket {
+  std::uint32_t device = 0;  // index into the plan's
+  Ticket ticket = 0;
+};
+
+class LoadSlots {
+ public:
+  struct Options {
+    const LoadHooks& hooks;
+    LoadStop& stop;
+    const LoadPlanState& plan;
+    const Schedule& schedule;
+    std::chrono::milliseconds timeout;
+  };
+  LoadSlots(StagingPool& pool, const Options& options)
+      : slots_(pool), options_(options), hung_(options.plan.devices.size()) {}
+
+  // A slot to fill; waits for one. Nothing once the load has stopped.
+  [[nodiscard]] std::optional<std::uint32_t> take(StageTimes& times);
+  [[nodiscard]] std::byte* data(std::uint32_t slot) const { return slots_.data(slot); }
+
+  void give_back(std::uint32_t slot) const { slots_.give_back(slot); }
+  // The slot's bytes, of `job`, are being copied: it comes back when all tickets are done. Without
+  // tickets that is at once.
+  void copying(std::uint32_t slot, const Job& job, std::vector<DeviceTicket> tickets);
+  // Something may be copying the slot, and no ticket says when that ends.
+  void doubtful(std::uint32_t slot);
+
+  // Waits for everything that is being copied. Every reading thread calls it last.
+  void finish(StageTimes& times);
+  // After the last thread's finish(): decides about doubtful slots.
+  void settle(StageTimes& times);
+
+ private:
+  struct Copying {
+    std::uint32_t slot = 0;
+    const Job* job = nullptr;
+    std::vector<DeviceTicket> tickets;
+  };
+  [[nodiscard]] bool wait_for_oldest(StageTimes& times);
+  [[nodiscard]] Result<void> wait(const DeviceTicket& ticket);
+  [[nodiscard]] bool drain(std::uint32_t device);
+
+  StagingSlots slots_;
+  Options options_;
+  std::mutex mutex_;  // guards what follows
+  std::deque<Copying> copying_;
+  std::vector<std::uint32_t> doubtful_;
+  std::vector<bool> hung_;  // per device: it has missed its time once, and is not waited for again
+};
+
+}  // namespace flatbed

@@ -1,0 +1,163 @@
+#include "save/record_sums.hpp"
+
+#include <algorithm>
+#include <optional>
+#include <utility>
+
+#include "archive/crc32.hpp"
+#include "archive/inflate.hpp"
+#include "base/str_cat.hpp"
+
+namespace flatbed {
+
+namespace {
+
+using safetensors::kChunkBytes;
+
+constexpr std::size_t kMaxMismatches = 10'000;
+
+// Reads records that are stored as they are, from any thread, or deflated ones in order.
+class RecordReader {
+ public:
+  explicit RecordReader(RecordSums& sums) : sums_(sums) {}
+
+  Result<void> read_stored(const PieceQueue& queue, const Piece& piece,
+                           std::span<std::byte> buffer) {
+    const File& file = sums_.file(queue.run(piece.run).tensor);
+    FLATBED_TRY(file.read_at(piece.offset, buffer.first(piece.nbytes)));
+    return sum(queue, piece, buffer);
+  }
+
+  Result<void> inflate(const PieceQueue& queue, const Piece& piece, std::span<std::byte> buffer) {
+    FLATBED_TRY(for_each_part(queue, piece, buffer,
+                              [&](const Run& run, std::uint64_t skip, std::span<std::byte> part) {
+                                return named(run.tensor, inflate_part(run.tensor, skip, part));
+                              }));
+    return sum(queue, piece, buffer);
+  }
+
+ private:
+  Result<void> sum(const PieceQueue& queue, const Piece& piece, std::span<std::byte> buffer) {
+    return for_each_chunk(
+        queue, piece, buffer,
+        [&](const Run& run, std::uint64_t chunk, std::span<const std::byte> bytes) -> Result<void> {
+          sums_.put(run.tensor, chunk, pth::crc32_of(bytes));
+          return {};
+        });
+  }
+
+  Result<void> inflate_part(std::uint32_t number, std::uint64_t skip, std::span<std::byte> part) {
+    if (!inflater_ || inflating_ != number) {
+      const pth::ZipEntry& entry = sums_.entry(number);
+      FLATBED_ASSIGN(inflater_, pth::InflateReader::open(
+                                    sums_.file(number),
+                                    {entry.data_offset, entry.stored_nbytes, entry.nbytes}));
+      inflating_ = number;
+    }
+    return inflater_->read(skip, part);
+  }
+
+  Result<void> named(std::uint32_t number, Result<void> done) const {
+    if (done) return done;
+    return with_context(str_cat(sums_.file(number).path().native(), ": zip entry ",
+                                quoted(sums_.entry(number).name)),
+                        std::move(done).error());
+  }
+
+  RecordSums& sums_;
+  std::optional<pth::InflateReader> inflater_;
+  std::uint32_t inflating_ = 0;
+};
+
+// Where the records lie. Deflated ones lie one behind the other, as if they had been inflated.
+struct Runs {
+  std::vector<Run> stored;
+  std::vector<Run> deflated;
+};
+
+Runs collect_runs(const RecordSums& sums, std::span<const std::uint32_t> numbers) {
+  Runs runs;
+  std::vector<const File*> files;
+  for (const std::uint32_t number : numbers) files.push_back(&sums.file(number));
+  std::ranges::sort(files);
+  files.erase(std::unique(files.begin(), files.end()), files.end());
+  std::uint64_t inflated = 0;
+  for (const std::uint32_t number : numbers) {
+    const pth::ZipEntry& entry = sums.entry(number);
+    if (entry.deflated) {
+      runs.deflated.push_back({number, 0, inflated, entry.nbytes});
+      inflated += entry.nbytes;
+    } else {
+      const auto file = std::ranges::lower_bound(files, &sums.file(number)) - files.begin();
+      runs.stored.push_back(
+          {number, static_cast<std::uint32_t>(file), entry.data_offset, entry.nbytes});
+    }
+  }
+  std::ranges::sort(runs.stored, {},
+                    [](const Run& run) { return std::pair(run.file, run.offset); });
+  return runs;
+}
+
+}  // namespace
+
+std::uint32_t ChunkSums::add(std::uint64_t nbytes) {
+  first_.push_back(sums_.size());
+  nbytes_.push_back(nbytes);
+  sums_.resize(sums_.size() + nbytes / kChunkBytes + (nbytes % kChunkBytes == 0 ? 0 : 1));
+  return static_cast<std::uint32_t>(nbytes_.size() - 1);
+}
+
+std::uint32_t ChunkSums::of(std::uint32_t run) const noexcept {
+  std::uint32_t sum = 0;
+  for (std::uint64_t at = 0; at < nbytes_[run]; at += kChunkBytes) {
+    const std::uint32_t next = sums_[first_[run] + at / kChunkBytes];
+    sum = pth::crc32_joined(sum, next, std::min<std::uint64_t>(kChunkBytes, nbytes_[run] - at));
+  }
+  return sum;
+}
+
+std::uint32_t RecordSums::add(const OpenFile& open, std::uint32_t record) {
+  records_.push_back({&open, record});
+  return sums_.add(entry(static_cast<std::uint32_t>(records_.size() - 1)).nbytes);
+}
+
+void RecordSums::check(CrcReport& report) const {
+  std::vector<std::uint32_t> differ;
+  for (std::uint32_t number = 0; number < records_.size(); ++number) {
+    if (sums_.of(number) != entry(number).crc) differ.push_back(number);
+  }
+  report.checked += records_.size();
+  report.mismatched += differ.size();
+  std::ranges::sort(differ, {}, [&](std::uint32_t number) {
+    return std::pair(std::string_view(file(number).path().native()), entry(number).data_offset);
+  });
+  if (differ.size() > kMaxMismatches) differ.resize(kMaxMismatches);
+  for (const std::uint32_t number : differ) {
+    const pth::ZipEntry& record = entry(number);
+    report.mismatches.push_back(
+        {file(number).path(), std::string(record.name), record.crc, sums_.of(number)});
+  }
+}
+
+std::uint64_t nbytes_of(const RecordSums& sums, std::span<const std::uint32_t> numbers) {
+  std::uint64_t nbytes = 0;
+  for (const std::uint32_t number : numbers) nbytes += sums.entry(number).nbytes;
+  return nbytes;
+}
+
+Result<void> read_records(RecordSums& sums, std::span<const std::uint32_t> numbers,
+                          PieceRunner& runner, unsigned threads) {
+  Runs runs = collect_runs(sums, numbers);
+  RecordReader reader(sums);
+  PieceQueue stored(std::move(runs.stored), kPieceBytes);
+  FLATBED_TRY(runner.run(stored, threads, [&](const Piece& piece, std::span<std::byte> buffer) {
+    return reader.read_stored(stored, piece, buffer);
+  }));
+  // One thread: inflating goes on from where the piece before has ended.
+  PieceQueue deflated(std::move(runs.deflated), kPieceBytes);
+  return runner.run(deflated, 1, [&](const Piece& piece, std::span<std::byte> buffer) {
+    return reader.inflate(deflated, piece, buffer);
+  });
+}
+
+}  // namespace flatbed

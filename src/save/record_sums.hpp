@@ -1,0 +1,67 @@
+// RecordSums: CRC-32 sums of whole zip records, put together from those of their chunks, which may
+// come in any order and from any thread. ChunkSums: the sums alone, of anything.
+// read_records(): reads records and sums them.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "checkpoint/checkpoint_state.hpp"
+#include "flatbed/crc.hpp"
+#include "flatbed/result.hpp"
+#include "save/pieces.hpp"
+
+namespace flatbed {
+
+// Sums of runs of bytes, cut into chunks of safetensors::kChunkBytes. add() first, by one thread;
+// then put(), by one thread for each chunk; then the rest.
+class ChunkSums {
+ public:
+  std::uint32_t add(std::uint64_t nbytes);  // returns the run's number: 0, 1, 2 ...
+  void put(std::uint32_t run, std::uint64_t chunk, std::uint32_t sum) noexcept {
+    sums_[first_[run] + chunk] = sum;
+  }
+  [[nodiscard]] std::uint32_t of(std::uint32_t run) const noexcept;  // of all its chunks
+
+ private:
+  std::vector<std::uint64_t> nbytes_;  // per run
+  std::vector<std::uint64_t> first_;   // per run, into sums_
+  std::vector<std::uint32_t> sums_;
+};
+
+// Borrows the open files.
+class RecordSums {
+ public:
+  std::uint32_t add(const OpenFile& open, std::uint32_t record);
+  [[nodiscard]] const File& file(std::uint32_t number) const { return records_[number].open->file; }
+  [[nodiscard]] const pth::ZipEntry& entry(std::uint32_t number) const {
+    const Record& record = records_[number];
+    return record.open->torch->zip.entries[record.number];
+  }
+  void put(std::uint32_t number, std::uint64_t chunk, std::uint32_t sum) noexcept {
+    sums_.put(number, chunk, sum);
+  }
+
+  // Adds every record to `report`, all chunks of which were put.
+  void check(CrcReport& report) const;
+
+ private:
+  struct Record {
+    const OpenFile* open;
+    std::uint32_t number;  // in its zip
+  };
+  std::vector<Record> records_;
+  ChunkSums sums_;
+};
+
+// Bytes of these records, inflated.
+[[nodiscard]] std::uint64_t nbytes_of(const RecordSums& sums,
+                                      std::span<const std::uint32_t> numbers);
+
+// Reads `numbers` of the records whole and puts their sums. Errors: those of File::read_at,
+// zip_deflate_malformed (both name the record), cancelled.
+[[nodiscard]] Result<void> read_records(RecordSums& sums, std::span<const std::uint32_t> numbers,
+                                        PieceRunner& runner, unsigned threads);
+
+}  // namespace flatbed

@@ -1,0 +1,124 @@
+#include "flatbed/save.hpp"
+
+#include <algorithm>
+#include <optional>
+#include <utility>
+
+#include "base/bytes.hpp"
+#include "base/str_cat.hpp"
+#include "io/atomic_file.hpp"
+#include "io/name_index.hpp"
+#include "safetensors/header_write.hpp"
+#include "save/save_data.hpp"
+#include "save/save_source.hpp"
+#include "value/tree_json.hpp"
+
+namespace flatbed {
+
+namespace {
+
+using safetensors::MetadataPair;
+using safetensors::NewHeader;
+using safetensors::SealTensor;
+
+// The items as the header sees them, once their bytes fit their shapes.
+Result<std::vector<SealTensor>> describe_items(const SavePlan& plan) {
+  std::vector<SealTensor> tensors;
+  tensors.reserve(plan.items.size());
+  for (const SaveItem& item : plan.items) {
+    FLATBED_ASSIGN(const std::uint64_t nbytes, item_nbytes(item));
+    tensors.push_back({item.name, item.dtype, item.shape, nbytes});
+  }
+  return tensors;
+}
+
+// A2: other names are new names, and lead to tensors.
+Result<void> check_aliases(const SavePlan& plan) {
+  if (plan.aliases.empty()) return {};
+  const auto items = static_cast<std::uint32_t>(plan.items.size());
+  const auto name_of = [&](std::uint32_t n) -> std::string_view {
+    return n < items ? plan.items[n].name : plan.aliases[n - items].name;
+  };
+  NameIndex index(plan.items.size() + plan.aliases.size());
+  for (std::uint32_t i = 0; i < items; ++i) index.insert(name_of(i), i, name_of);
+  for (std::uint32_t i = 0; i < plan.aliases.size(); ++i) {
+    const Alias& alias = plan.aliases[i];
+    const std::optional<std::uint32_t> target = index.find(alias.target, name_of);
+    if (!target || *target >= items) {
+      return make_error(ErrorCode::invalid_argument, "alias ", quoted(alias.name), ": its target ",
+                        quoted(alias.target), " is no tensor of the plan");
+    }
+    if (index.insert(alias.name, items + i, name_of)) {
+      return make_error(ErrorCode::name_collision, "alias ", quoted(alias.name),
+                        ": the name is given twice");
+    }
+  }
+  return {};
+}
+
+// The values of the flatbed.* keys that the plan asks for; empty: no such key.
+struct FlatbedTexts {
+  std::string tree;
+  std::string aliases;
+};
+
+// Without a seal a flatbed.* key would make the file a broken one (S6, row 3): none is written.
+Result<FlatbedTexts> encode_texts(const SavePlan& plan, const SaveOptions& options) {
+  FlatbedTexts texts;
+  if (!options.seal) return texts;
+  FLATBED_TRY(check_aliases(plan));
+  if (!plan.aliases.empty()) texts.aliases = encode_aliases(plan.aliases);
+  if (plan.tree.root().id() == kNoNode) return texts;
+  std::vector<std::string> names;
+  names.reserve(plan.items.size());
+  for (const SaveItem& item : plan.items) names.push_back(item.name);
+  FLATBED_ASSIGN(texts.tree, encode_tree(plan.tree, names));
+  return texts;
+}
+
+Result<std::vector<MetadataPair>> collect_metadata(const SavePlan& plan,
+                                                   const FlatbedTexts& texts) {
+  std::vector<MetadataPair> pairs(plan.metadata.begin(), plan.metadata.end());
+  std::ranges::sort(pairs, {}, &MetadataPair::first);
+  for (std::size_t i = 0; i < pairs.size(); ++i) {
+    if (safetensors::is_seal_key(pairs[i].first)) {
+      return make_error(ErrorCode::invalid_argument, "metadata ", quoted(pairs[i].first),
+                        ": keys that begin so are written by flatbed alone");
+    }
+    if (i > 0 && pairs[i].first == pairs[i - 1].first) {
+      return make_error(ErrorCode::invalid_argument, "metadata ", quoted(pairs[i].first),
+                        ": the key is given twice");
+    }
+  }
+  if (!texts.aliases.empty()) pairs.emplace_back("flatbed.aliases", texts.aliases);
+  if (!texts.tree.empty()) pairs.emplace_back("flatbed.tree", texts.tree);
+  return pairs;
+}
+
+}  // namespace
+
+Result<SaveReport> save(const std::filesystem::path& path, const SavePlan& plan,
+                        const SaveOptions& options) {
+  FLATBED_ASSIGN(const std::vector<SealTensor> tensors, describe_items(plan));
+  FLATBED_ASSIGN(const FlatbedTexts texts, encode_texts(plan, options));
+  FLATBED_ASSIGN(const std::vector<MetadataPair> metadata, collect_metadata(plan, texts));
+  FLATBED_ASSIGN(NewHeader header,
+                 build_header(tensors, metadata, {options.seal, options.allow_large_header}));
+  SaveReport report;
+  report.nbytes = header.file_nbytes;
+  report.header_nbytes = header.bytes.size();
+  if (options.dry_run) return report;
+
+  FLATBED_ASSIGN(AtomicFile file,
+                 AtomicFile::create(path, header.file_nbytes, {options.replace, options.sync}));
+  FLATBED_ASSIGN(report.crc, write_data(plan, options, header, file));
+  if (options.seal) report.content = seal_header(header, tensors, metadata);
+  // Last, so that what a dead process leaves behind never looks like a whole file.
+  FLATBED_TRY(file.write_at(0, as_bytes(header.bytes)));
+  FLATBED_ASSIGN(CommitReport commit, file.commit());
+  if (commit.state != CommitState::committed) report.durability = Durability::durability_unknown;
+  report.durability_note = std::move(commit.note);
+  return report;
+}
+
+}  // namespace flatbed

@@ -1,0 +1,95 @@
+#include "save/save_data.hpp"
+
+#include <utility>
+
+#include "archive/crc32.hpp"
+#include "io/digest.hpp"
+#include "save/pieces.hpp"
+#include "save/save_source.hpp"
+#include "save/source_records.hpp"
+
+namespace flatbed {
+
+namespace {
+
+class DataWriter {
+ public:
+  DataWriter(const SavePlan& plan, const SaveOptions& options, safetensors::NewHeader& header,
+             AtomicFile& file)
+      : plan_(plan), options_(options), header_(header), file_(file) {}
+
+  Result<CrcReport> run() {
+    FLATBED_ASSIGN(records_, SourceRecords::of(plan_, header_.file_order, options_));
+    FLATBED_TRY(work_through(
+        collect_runs(), options_,
+        [this](const PieceQueue& queue, const Piece& piece, std::span<std::byte> buffer) {
+          return write_piece(queue, piece, buffer);
+        }));
+    FLATBED_ASSIGN(CrcReport report, records_.finish(options_));
+    FLATBED_TRY(check_sources(plan_));
+    return report;
+  }
+
+ private:
+  [[nodiscard]] RunsByWay collect_runs() const;
+  Result<void> write_piece(const PieceQueue& queue, const Piece& piece,
+                           std::span<std::byte> buffer);
+  Result<void> hash(std::uint32_t item, std::uint64_t chunk, std::span<const std::byte> bytes);
+
+  const SavePlan& plan_;
+  const SaveOptions& options_;
+  safetensors::NewHeader& header_;
+  AtomicFile& file_;
+  SourceRecords records_;
+};
+
+RunsByWay DataWriter::collect_runs() const {
+  RunsByWay runs;
+  for (std::size_t i = 0; i < header_.file_order.size(); ++i) {
+    const std::uint32_t item = header_.file_order[i];
+    const std::uint64_t begin = header_.offsets[item];
+    const bool last = i + 1 == header_.file_order.size();
+    const std::uint64_t end =
+        last ? header_.file_nbytes : header_.offsets[header_.file_order[i + 1]];
+    runs[way_of(plan_.items[item])].push_back({item, 0, begin, end - begin});
+  }
+  return runs;
+}
+
+Result<void> DataWriter::write_piece(const PieceQueue& queue, const Piece& piece,
+                                     std::span<std::byte> buffer) {
+  FLATBED_TRY(for_each_part(queue, piece, buffer,
+                            [&](const Run& run, std::uint64_t skip, std::span<std::byte> part) {
+                              return read_item(plan_.items[run.tensor], skip, part);
+                            }));
+  FLATBED_TRY(
+      for_each_chunk(queue, piece, buffer,
+                     [&](const Run& run, std::uint64_t chunk, std::span<const std::byte> bytes) {
+                       return hash(run.tensor, chunk, bytes);
+                     }));
+  FLATBED_TRY(file_.write_at(piece.offset, buffer.first(piece.nbytes)));
+  // At once: the device works while the next piece is read, and commit() has little left to wait
+  // for.
+  file_.start_writeback(piece.offset, piece.nbytes);
+  return {};
+}
+
+Result<void> DataWriter::hash(std::uint32_t item, std::uint64_t chunk,
+                              std::span<const std::byte> bytes) {
+  if (records_.wants(item)) records_.put(item, chunk, pth::crc32_of(bytes));
+  const bool sealed_source = has_digests(plan_.items[item]);
+  if (!options_.seal && !sealed_source) return {};
+  const std::uint64_t digest = xxh3(bytes);
+  if (sealed_source) FLATBED_TRY(check_item_chunk(plan_.items[item], chunk, digest));
+  if (options_.seal) put_digest(header_, item, chunk, digest);
+  return {};
+}
+
+}  // namespace
+
+Result<CrcReport> write_data(const SavePlan& plan, const SaveOptions& options,
+                             safetensors::NewHeader& header, AtomicFile& file) {
+  return DataWriter(plan, options, header, file).run();
+}
+
+}  // namespace flatbed

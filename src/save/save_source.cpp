@@ -1,0 +1,137 @@
+#include "save/save_source.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <optional>
+#include <utility>
+#include <variant>
+
+#include "base/checked.hpp"
+#include "base/str_cat.hpp"
+#include "checkpoint/checkpoint_state.hpp"
+
+namespace flatbed {
+
+namespace {
+
+using safetensors::kChunkBytes;
+
+constexpr std::size_t kPanelBytes = 48 << 20;  // what gathering from a strided tensor takes at once
+
+enum Way : std::uint8_t { plain, strided, deflated };
+
+const TensorInfo* source_tensor(const SaveItem& item) {
+  const auto* ref = std::get_if<TensorRef>(&item.from);
+  return ref == nullptr ? nullptr : &ref->checkpoint.tensors()[ref->tensor];
+}
+
+Result<std::uint64_t> source_nbytes(const SaveItem& item) {
+  const auto* memory = std::get_if<std::span<const std::byte>>(&item.from);
+  if (memory != nullptr) return memory->size();
+  const auto& ref = *std::get_if<TensorRef>(&item.from);
+  if (ref.tensor >= ref.checkpoint.tensors().size()) {
+    return make_error(ErrorCode::invalid_argument, "tensor ", quoted(item.name),
+                      ": comes from tensor ", ref.tensor, " of a checkpoint that has ",
+                      ref.checkpoint.tensors().size());
+  }
+  return ref.checkpoint.tensors()[ref.tensor].nbytes;
+}
+
+// What dtype and shape take, when that is whole bytes and fits 64 bits. Multiplied in the order in
+// which readers do it: for some of them [2^40, 2^40, 0] overflows.
+std::optional<std::uint64_t> shape_nbytes(const SaveItem& item) {
+  std::uint64_t elements = 1;
+  for (const std::uint64_t dimension : item.shape) {
+    const std::optional<std::uint64_t> product = checked_mul(elements, dimension);
+    if (!product) return std::nullopt;
+    elements = *product;
+  }
+  const std::optional<std::uint64_t> nbits = checked_mul(elements, bits(item.dtype));
+  if (!nbits || *nbits % 8 != 0) return std::nullopt;
+  return *nbits / 8;
+}
+
+}  // namespace
+
+Result<std::uint64_t> item_nbytes(const SaveItem& item) {
+  FLATBED_ASSIGN(const std::uint64_t nbytes, source_nbytes(item));
+  const std::optional<std::uint64_t> wanted = shape_nbytes(item);
+  if (wanted == nbytes) return nbytes;
+  return make_error(ErrorCode::shape_mismatch, "tensor ", quoted(item.name), ": ", nbytes,
+                    " bytes are given, ", name(item.dtype), " ",
+                    shape_text(item.shape.data(), item.shape.size()), " needs ",
+                    wanted ? str_cat(*wanted) : "a number of whole bytes below 2^61");
+}
+
+Result<void> read_item(const SaveItem& item, std::uint64_t offset, std::span<std::byte> out) {
+  if (const auto* memory = std::get_if<std::span<const std::byte>>(&item.from)) {
+    if (!out.empty()) std::memcpy(out.data(), memory->data() + offset, out.size());
+    return {};
+  }
+  // Whoever hashes the bytes anyway checks them by check_item_chunk().
+  const auto& ref = *std::get_if<TensorRef>(&item.from);
+  return ref.checkpoint.read(*source_tensor(item), offset, out, Verify::no);
+}
+
+bool has_digests(const SaveItem& item) {
+  const TensorInfo* tensor = source_tensor(item);
+  return tensor != nullptr && !tensor->digests.empty();
+}
+
+Result<void> check_item_chunk(const SaveItem& item, std::uint64_t chunk, std::uint64_t digest) {
+  const TensorInfo& tensor = *source_tensor(item);
+  const Checkpoint& source = std::get_if<TensorRef>(&item.from)->checkpoint;
+  Result<void> same = CheckpointAccess::state(source).check_chunk(tensor, chunk, digest);
+  if (same) return {};
+  return with_context(source.files()[tensor.where.file].path.native(), std::move(same).error());
+}
+
+Result<void> check_sources(const SavePlan& plan) {
+  std::vector<const File*> files;
+  for (const SaveItem& item : plan.items) {
+    const auto* ref = std::get_if<TensorRef>(&item.from);
+    if (ref == nullptr) continue;
+    files.push_back(&CheckpointAccess::file(ref->checkpoint, source_tensor(item)->where.file));
+  }
+  std::ranges::sort(files);
+  files.erase(std::unique(files.begin(), files.end()), files.end());
+  for (const File* file : files) FLATBED_TRY(file->check_unchanged());
+  return {};
+}
+
+std::size_t way_of(const SaveItem& item) {
+  const TensorInfo* tensor = source_tensor(item);
+  if (tensor != nullptr && tensor->stored == Stored::strided) return Way::strided;
+  if (tensor != nullptr && tensor->stored == Stored::deflated) return Way::deflated;
+  return Way::plain;
+}
+
+Result<void> work_through(RunsByWay runs, const SaveOptions& options, const PieceWork& work) {
+  const unsigned threads = std::clamp(options.threads, 1U, kMaxSaveThreads);
+  struct Group {
+    unsigned threads;
+    std::size_t piece_nbytes;
+  };
+  // A strided tensor is gathered in longer runs the larger the range is, and by several threads. A
+  // deflated record is read from front to back by one.
+  const std::array<Group, kWays> groups{
+      Group{threads, kPieceBytes},
+      Group{threads, kPanelBytes / threads / kChunkBytes * kChunkBytes},
+      Group{1, kPanelBytes},
+  };
+  std::uint64_t nbytes = 0;
+  for (const std::vector<Run>& of_way : runs) {
+    for (const Run& run : of_way) nbytes += run.nbytes;
+  }
+  PieceRunner runner({options.progress, options.cancel, nbytes});
+  for (std::size_t way = 0; way < kWays; ++way) {
+    PieceQueue queue(std::move(runs[way]), groups[way].piece_nbytes);
+    FLATBED_TRY(runner.run(queue, groups[way].threads,
+                           [&](const Piece& piece, std::span<std::byte> buffer) {
+                             return work(queue, piece, buffer);
+                           }));
+  }
+  return {};
+}
+
+}  // namespace flatbed

@@ -1,0 +1,315 @@
+#include "flatbed/save_torch.hpp"
+
+#include <algorithm>
+#include <utility>
+
+#include "archive/crc32.hpp"
+#include "archive/zip_writer.hpp"
+#include "base/bytes.hpp"
+#include "base/checked.hpp"
+#include "base/str_cat.hpp"
+#include "io/atomic_file.hpp"
+#include "io/digest.hpp"
+#include "io/name_index.hpp"
+#include "save/save_source.hpp"
+#include "save/source_records.hpp"
+#include "torch/pickle_writer.hpp"
+
+namespace flatbed {
+
+namespace {
+
+using safetensors::kChunkBytes;
+
+// The records before and after those of the storages.
+constexpr std::size_t kFirstData = 2;  // data.pkl, byteorder
+constexpr std::string_view kByteOrder = "little";
+constexpr std::string_view kVersion = "3\n";
+constexpr std::uint64_t kPageBytes = 4096;
+constexpr std::uint32_t kHeader = 0x80000000;  // in Run::tensor: a local header
+
+Result<std::vector<pth::StoredTensor>> describe_items(const SavePlan& plan) {
+  std::vector<pth::StoredTensor> tensors;
+  tensors.reserve(plan.items.size());
+  for (const SaveItem& item : plan.items) {
+    FLATBED_ASSIGN(const std::uint64_t nbytes, item_nbytes(item));
+    tensors.push_back({item.dtype, item.shape, nbytes});
+  }
+  return tensors;
+}
+
+// The whole of an item, checked.
+Result<std::string> item_contents(const SaveItem& item, std::uint64_t nbytes) {
+  std::string bytes(static_cast<std::size_t>(nbytes), '\0');
+  const std::span<std::byte> out = std::as_writable_bytes(std::span(bytes));
+  FLATBED_TRY(read_item(item, 0, out));
+  for (std::size_t at = 0; has_digests(item) && at < out.size(); at += kChunkBytes) {
+    const std::size_t size = std::min<std::size_t>(kChunkBytes, out.size() - at);
+    FLATBED_TRY(check_item_chunk(item, at / kChunkBytes, xxh3(out.subspan(at, size))));
+  }
+  return bytes;
+}
+
+// The structure of a plan that has none.
+Result<ValueTree> dict_of_names(const SavePlan& plan) {
+  ValueTree tree;
+  const NodeId root = tree.add_dict();
+  NameIndex index(plan.items.size());
+  const auto name_of = [&](std::uint32_t n) -> std::string_view { return plan.items[n].name; };
+  for (std::uint32_t i = 0; i < plan.items.size(); ++i) {
+    if (index.insert(name_of(i), i, name_of))
+      return make_error(ErrorCode::duplicate_name, "tensor ", quoted(name_of(i)),
+                        ": the name is given twice");
+    tree.set_item(root, tree.add_string(name_of(i)), tree.add_tensor(i, {}));
+  }
+  for (const Alias& alias : plan.aliases) {
+    const std::optional<std::uint32_t> target = index.find(alias.target, name_of);
+    if (!target)
+      return make_error(ErrorCode::invalid_argument, "alias ", quoted(alias.name), ": its target ",
+                        quoted(alias.target), " is no tensor of the plan");
+    tree.set_item(root, tree.add_string(alias.name), tree.add_tensor(*target, {}));
+  }
+  tree.set_root(root);
+  return tree;
+}
+
+pth::UnsafeObjects rule_for(UnsafeObjects objects) {
+  return objects == UnsafeObjects::refuse    ? pth::UnsafeObjects::refuse
+         : objects == UnsafeObjects::convert ? pth::UnsafeObjects::convert
+                                             : pth::UnsafeObjects::keep;
+}
+
+// `written`: gets a mark for each item of which the pickle holds the contents.
+Result<pth::TorchPickle> make_pickle(const SavePlan& plan, const SaveTorchOptions& options,
+                                     std::vector<bool>& written) {
+  FLATBED_ASSIGN(const std::vector<pth::StoredTensor> tensors, describe_items(plan));
+  const pth::PickleOptions pickling{rule_for(options.unsafe_objects), options.keep_device,
+                                    [&](std::uint32_t item) {
+                                      written[item] = true;
+                                      return item_contents(plan.items[item], tensors[item].nbytes);
+                                    }};
+  if (plan.tree.root().id() != kNoNode) return write_pickle(plan.tree, tensors, pickling);
+  FLATBED_ASSIGN(const ValueTree tree, dict_of_names(plan));
+  return write_pickle(tree, tensors, pickling);
+}
+
+Result<pth::ZipLayout> make_layout(const SavePlan& plan, const pth::TorchPickle& pickle) {
+  std::vector<pth::NewZipEntry> entries;
+  entries.reserve(pickle.storages.size() + kFirstData + 1);
+  entries.push_back({"archive/data.pkl", pickle.bytes.size()});
+  entries.push_back({"archive/byteorder", kByteOrder.size()});
+  std::optional<std::uint64_t> sum = 0;
+  for (std::size_t key = 0; key < pickle.storages.size(); ++key) {
+    FLATBED_ASSIGN(const std::uint64_t nbytes, item_nbytes(plan.items[pickle.storages[key]]));
+    entries.push_back({str_cat("archive/data/", key), nbytes});
+    sum = sum ? checked_add(*sum, nbytes) : sum;
+  }
+  // Headers take less than the other half.
+  if (!sum || *sum > INT64_MAX / 2)
+    return make_error(ErrorCode::limit_exceeded, "the tensors have more bytes than a file can");
+  entries.push_back({"archive/version", kVersion.size()});
+  return pth::ZipLayout(std::move(entries));
+}
+
+// Writes the records. Storages are read, summed and written piece by piece, small ones many at a
+// time together with their headers; the CRC of one that fills several pieces is known last, and
+// goes into its header then.
+class RecordWriter {
+ public:
+  RecordWriter(const SavePlan& plan, const pth::TorchPickle& pickle, const pth::ZipLayout& layout,
+               AtomicFile& file)
+      : plan_(plan), pickle_(pickle), layout_(layout), file_(file) {}
+
+  Result<CrcReport> run(const SaveOptions& options);
+
+ private:
+  [[nodiscard]] std::size_t entry_of(std::uint32_t key) const { return kFirstData + key; }
+  [[nodiscard]] const SaveItem& item_of(std::uint32_t key) const {
+    return plan_.items[pickle_.storages[key]];
+  }
+  [[nodiscard]] RunsByWay collect_runs();
+  Result<void> write_piece(const PieceQueue& queue, const Piece& piece,
+                           std::span<std::byte> buffer);
+  Result<void> sum_chunk(std::uint32_t key, std::uint64_t chunk, std::span<const std::byte> bytes);
+  void start_whole_pages(const Piece& piece) noexcept;
+  void fill_headers(const PieceQueue& queue, const Piece& piece, std::span<std::byte> buffer);
+  Result<void> write_small(std::size_t entry, std::string_view contents);
+  Result<void> finish_headers();
+
+  const SavePlan& plan_;
+  const pth::TorchPickle& pickle_;
+  const pth::ZipLayout& layout_;
+  AtomicFile& file_;
+  SourceRecords records_;
+  ChunkSums sums_;                        // per key
+  std::vector<std::uint8_t> has_header_;  // per key: its header was written with its CRC
+  std::vector<std::uint32_t> crcs_;       // per entry, of the small ones until the end
+};
+
+Result<CrcReport> RecordWriter::run(const SaveOptions& options) {
+  FLATBED_ASSIGN(records_, SourceRecords::of(plan_, pickle_.storages, options));
+  crcs_.resize(layout_.size());
+  FLATBED_TRY(work_through(
+      collect_runs(), options,
+      [this](const PieceQueue& queue, const Piece& piece, std::span<std::byte> buffer) {
+        return write_piece(queue, piece, buffer);
+      }));
+  FLATBED_ASSIGN(CrcReport report, records_.finish(options));
+  FLATBED_TRY(check_sources(plan_));
+  FLATBED_TRY(finish_headers());
+  FLATBED_TRY(write_small(1, kByteOrder));
+  FLATBED_TRY(write_small(layout_.size() - 1, kVersion));
+  FLATBED_TRY(write_small(0, pickle_.bytes));
+  // Last, so that what a dead process leaves behind never looks like a whole file.
+  FLATBED_TRY(file_.write_at(layout_.entries_nbytes(), as_bytes(layout_.directory(crcs_))));
+  return report;
+}
+
+RunsByWay RecordWriter::collect_runs() {
+  RunsByWay runs;
+  const auto count = static_cast<std::uint32_t>(pickle_.storages.size());
+  for (std::uint32_t key = 0; key < count; ++key) {
+    const std::size_t entry = entry_of(key);
+    const std::uint64_t begin = layout_.header_offset(entry);
+    const std::uint64_t data = layout_.data_offset(entry);
+    const std::uint64_t nbytes = layout_.data_nbytes(entry);
+    std::vector<Run>& of_way = runs[way_of(item_of(key))];
+    of_way.push_back({key | kHeader, 0, begin, data - begin});
+    of_way.push_back({key, 0, data, nbytes});
+    sums_.add(nbytes);
+  }
+  has_header_.resize(count);
+  return runs;
+}
+
+Result<void> RecordWriter::write_piece(const PieceQueue& queue, const Piece& piece,
+                                       std::span<std::byte> buffer) {
+  FLATBED_TRY(for_each_part(
+      queue, piece, buffer,
+      [&](const Run& run, std::uint64_t skip, std::span<std::byte> part) -> Result<void> {
+        if ((run.tensor & kHeader) != 0) return {};
+        return read_item(item_of(run.tensor), skip, part);
+      }));
+  FLATBED_TRY(for_each_chunk(
+      queue, piece, buffer,
+      [&](const Run& run, std::uint64_t chunk, std::span<const std::byte> bytes) -> Result<void> {
+        if ((run.tensor & kHeader) != 0) return {};
+        return sum_chunk(run.tensor, chunk, bytes);
+      }));
+  fill_headers(queue, piece, buffer);
+  FLATBED_TRY(file_.write_at(piece.offset, buffer.first(piece.nbytes)));
+  start_whole_pages(piece);
+  return {};
+}
+
+// Pages that the piece shares with its neighbours are left to commit(): a page on its way to the
+// device makes whoever writes to it wait.
+void RecordWriter::start_whole_pages(const Piece& piece) noexcept {
+  const std::uint64_t begin = (piece.offset + kPageBytes - 1) / kPageBytes * kPageBytes;
+  const std::uint64_t end = (piece.offset + piece.nbytes) / kPageBytes * kPageBytes;
+  if (begin < end) file_.start_writeback(begin, end - begin);
+}
+
+Result<void> RecordWriter::sum_chunk(std::uint32_t key, std::uint64_t chunk,
+                                     std::span<const std::byte> bytes) {
+  const SaveItem& item = item_of(key);
+  if (has_digests(item)) FLATBED_TRY(check_item_chunk(item, chunk, xxh3(bytes)));
+  const std::uint32_t sum = pth::crc32_of(bytes);
+  sums_.put(key, chunk, sum);
+  const std::uint32_t number = pickle_.storages[key];
+  if (records_.wants(number)) records_.put(number, chunk, sum);
+  return {};
+}
+
+// A header whose record ends in the same piece gets its CRC now, the others a 0.
+void RecordWriter::fill_headers(const PieceQueue& queue, const Piece& piece,
+                                std::span<std::byte> buffer) {
+  const std::uint64_t end = piece.offset + piece.nbytes;
+  static_cast<void>(for_each_part(
+      queue, piece, buffer,
+      [&](const Run& run, std::uint64_t, std::span<std::byte> part) -> Result<void> {
+        if ((run.tensor & kHeader) == 0) return {};
+        const std::uint32_t key = run.tensor & ~kHeader;
+        const std::size_t entry = entry_of(key);
+        has_header_[key] = layout_.data_offset(entry) + layout_.data_nbytes(entry) <= end ? 1 : 0;
+        const std::string header =
+            layout_.local_header(entry, has_header_[key] != 0 ? sums_.of(key) : 0);
+        std::ranges::copy(as_bytes(header), part.begin());
+        return {};
+      }));
+}
+
+Result<void> RecordWriter::finish_headers() {
+  for (std::uint32_t key = 0; key < pickle_.storages.size(); ++key) {
+    const std::size_t entry = entry_of(key);
+    crcs_[entry] = sums_.of(key);
+    if (has_header_[key] != 0) continue;
+    std::byte bytes[sizeof(std::uint32_t)];
+    for (std::size_t i = 0; i < sizeof bytes; ++i)
+      bytes[i] = static_cast<std::byte>(crcs_[entry] >> (8 * i));
+    FLATBED_TRY(file_.write_at(layout_.header_offset(entry) + pth::kLocalCrcOffset, bytes));
+  }
+  return {};
+}
+
+Result<void> RecordWriter::write_small(std::size_t entry, std::string_view contents) {
+  crcs_[entry] = pth::crc32_of(as_bytes(contents));
+  const std::string header = layout_.local_header(entry, crcs_[entry]);
+  FLATBED_TRY(file_.write_at(layout_.header_offset(entry), as_bytes(header)));
+  return file_.write_at(layout_.data_offset(entry), as_bytes(contents));
+}
+
+Result<void> count_written(const SavePlan& plan, const std::vector<bool>& written,
+                           SaveTorchReport& report) {
+  for (std::size_t i = 0; i < written.size(); ++i) {
+    if (!written[i]) continue;
+    FLATBED_ASSIGN(const std::uint64_t nbytes, item_nbytes(plan.items[i]));
+    report.tensors += 1;
+    report.tensor_nbytes += nbytes;
+  }
+  return {};
+}
+
+// Tensors that the structure does not reach have no place in the file.
+void note_unreached(const SavePlan& plan, SaveTorchReport& report) {
+  std::vector<bool> reached(plan.items.size());
+  const ValueTree& tree = plan.tree;
+  if (tree.root().id() == kNoNode) return;
+  for (NodeId id = 0; id < tree.size(); ++id) {
+    if (const auto number = tree.value(id).tensor(); number && *number < reached.size())
+      reached[*number] = true;
+  }
+  const auto left = static_cast<std::size_t>(std::ranges::count(reached, false));
+  if (left == 0) return;
+  const auto first = static_cast<std::size_t>(std::ranges::find(reached, false) - reached.begin());
+  report.notes.push_back(str_cat(left, left == 1 ? " tensor is" : " tensors are",
+                                 " not in the structure and left out: ", left == 1 ? "" : "first ",
+                                 quoted(plan.items[first].name)));
+}
+
+}  // namespace
+
+Result<SaveTorchReport> save_torch(const std::filesystem::path& path, const SavePlan& plan,
+                                   const SaveTorchOptions& options) {
+  std::vector<bool> written(plan.items.size());
+  FLATBED_ASSIGN(const pth::TorchPickle pickle, make_pickle(plan, options, written));
+  FLATBED_ASSIGN(const pth::ZipLayout layout, make_layout(plan, pickle));
+  SaveTorchReport report;
+  for (const std::uint32_t item : pickle.storages) written[item] = true;
+  FLATBED_TRY(count_written(plan, written, report));
+  report.notes = pickle.conversions;
+  note_unreached(plan, report);
+  report.file.nbytes = layout.file_nbytes();
+  if (options.file.dry_run) return report;
+
+  FLATBED_ASSIGN(AtomicFile file, AtomicFile::create(path, layout.file_nbytes(),
+                                                     {options.file.replace, options.file.sync}));
+  FLATBED_ASSIGN(report.file.crc, RecordWriter(plan, pickle, layout, file).run(options.file));
+  FLATBED_ASSIGN(CommitReport commit, file.commit());
+  if (commit.state != CommitState::committed)
+    report.file.durability = Durability::durability_unknown;
+  report.file.durability_note = std::move(commit.note);
+  return report;
+}
+
+}  // namespace flatbed

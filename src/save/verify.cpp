@@ -1,0 +1,138 @@
+#include "flatbed/verify.hpp"
+
+#include <algorithm>
+#include <cstdint>
+#include <utility>
+
+#include "base/str_cat.hpp"
+#include "checkpoint/checkpoint_state.hpp"
+#include "io/digest.hpp"
+#include "save/pieces.hpp"
+#include "save/record_sums.hpp"
+
+namespace flatbed {
+
+namespace {
+
+constexpr std::size_t kMaxDamagedRanges = 10'000;
+
+class Verifier {
+ public:
+  explicit Verifier(const Checkpoint& checkpoint) : checkpoint_(checkpoint) {
+    first_chunk_.reserve(checkpoint.tensors().size());
+    for (const TensorInfo& tensor : checkpoint.tensors()) {
+      first_chunk_.push_back(chunks_);
+      chunks_ += tensor.digests.size();
+    }
+    damaged_.resize(chunks_);
+  }
+
+  Result<VerifyReport> run(const VerifyOptions& options);
+
+ private:
+  [[nodiscard]] std::vector<Run> collect_runs() const;
+  void collect_records();
+  Result<void> check_piece(const PieceQueue& queue, const Piece& piece,
+                           std::span<std::byte> buffer);
+  void list_damage(VerifyReport& report) const;
+  [[nodiscard]] const File& file(std::size_t index) const {
+    return CheckpointAccess::file(checkpoint_, static_cast<std::uint32_t>(index));
+  }
+
+  const Checkpoint& checkpoint_;
+  std::vector<std::uint64_t> first_chunk_;  // per tensor, into damaged_
+  std::uint64_t chunks_ = 0;
+  std::vector<std::uint8_t> damaged_;   // per chunk 0 or 1; each is written by one thread
+  RecordSums sums_;                     // of all records of zips that state sums
+  std::vector<std::uint32_t> records_;  // their numbers in sums_: 0, 1, 2 ...
+  CrcReport crc_;
+};
+
+Result<VerifyReport> Verifier::run(const VerifyOptions& options) {
+  PieceQueue queue(collect_runs(), kPieceBytes);
+  collect_records();
+  const std::uint64_t nbytes = queue.nbytes() + nbytes_of(sums_, records_);
+  PieceRunner runner({options.progress, options.cancel, nbytes});
+  FLATBED_TRY(
+      runner.run(queue, options.threads, [&](const Piece& piece, std::span<std::byte> buffer) {
+        return check_piece(queue, piece, buffer);
+      }));
+  FLATBED_TRY(read_records(sums_, records_, runner, options.threads));
+  // What another program wrote meanwhile is no damage.
+  for (std::size_t i = 0; i < checkpoint_.files().size(); ++i) {
+    FLATBED_TRY(file(i).check_unchanged());
+  }
+  VerifyReport report;
+  report.bytes_checked = nbytes;
+  report.chunks_checked = chunks_;
+  list_damage(report);
+  sums_.check(crc_);
+  report.crc = std::move(crc_);
+  return report;
+}
+
+std::vector<Run> Verifier::collect_runs() const {
+  std::vector<Run> runs;
+  for (const TensorInfo& tensor : checkpoint_.tensors()) {
+    if (tensor.digests.empty()) continue;
+    runs.push_back({tensor.index, tensor.where.file, tensor.where.offset, tensor.nbytes});
+  }
+  std::ranges::sort(runs, {}, [](const Run& run) { return std::pair(run.file, run.offset); });
+  return runs;
+}
+
+void Verifier::collect_records() {
+  for (std::uint32_t i = 0; i < checkpoint_.files().size(); ++i) {
+    const OpenFile& open = CheckpointAccess::opened(checkpoint_, i);
+    if (!open.torch || open.torch->zip.entries.empty()) continue;
+    if (!open.torch->zip.state_crcs()) {
+      crc_.without.push_back(open.info.path);
+      continue;
+    }
+    const auto count = static_cast<std::uint32_t>(open.torch->zip.entries.size());
+    for (std::uint32_t record = 0; record < count; ++record)
+      records_.push_back(sums_.add(open, record));
+  }
+}
+
+Result<void> Verifier::check_piece(const PieceQueue& queue, const Piece& piece,
+                                   std::span<std::byte> buffer) {
+  FLATBED_TRY(file(piece.file).read_at(piece.offset, buffer.first(piece.nbytes)));
+  return for_each_chunk(
+      queue, piece, buffer,
+      [&](const Run& run, std::uint64_t chunk, std::span<std::byte> bytes) -> Result<void> {
+        const bool same =
+            hex16(xxh3(bytes)) == checkpoint_.tensors()[run.tensor].digests.hex(chunk);
+        if (!same) damaged_[first_chunk_[run.tensor] + chunk] = 1;
+        return {};
+      });
+}
+
+// Joins neighbouring chunks of one tensor.
+void Verifier::list_damage(VerifyReport& report) const {
+  for (const TensorInfo& tensor : checkpoint_.tensors()) {
+    bool joins = false;
+    for (std::uint64_t chunk = 0; chunk < tensor.digests.size(); ++chunk) {
+      const bool damaged = damaged_[first_chunk_[tensor.index] + chunk] != 0;
+      const std::uint64_t begin = chunk * safetensors::kChunkBytes;
+      const std::uint64_t end = std::min(begin + safetensors::kChunkBytes, tensor.nbytes);
+      if (damaged && joins) report.damaged.back().end = end;
+      if (damaged && !joins) {
+        if (report.damaged.size() == kMaxDamagedRanges) {
+          report.damaged_complete = false;
+          return;
+        }
+        report.damaged.push_back({tensor.where.file, tensor.index, begin, end});
+      }
+      joins = damaged;
+    }
+  }
+}
+
+}  // namespace
+
+Result<VerifyReport> verify(const Checkpoint& checkpoint, const VerifyOptions& options) {
+  return Verifier(checkpoint).run(options);
+}
+
+}  // namespace flatbed

@@ -1,0 +1,215 @@
+// PickleScan: what a pickle would import and call, found without doing either.
+//
+// A symbolic unpickler: it runs every opcode of protocols 0 to 5 over a stack of small values that
+// remember no more than what they are (a text of the pickle, a global, what a call of it gave), so
+// that each import and call has its name wherever the parts of it come from: the memo, DUP, a text
+// protocol, a call whose result is dropped. Where a real unpickler would raise, it says so once and
+// goes on with a value that stands for anything. Each opcode takes constant time, and stack, memo
+// and names are bounded. Borrows bytes and log; for one thread.
+#pragma once
+
+#include <array>
+#include <bitset>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "io/name_index.hpp"
+#include "pickle/pickle_reader.hpp"
+#include "scan/scan_bytes.hpp"
+#include "scan/scan_log.hpp"
+
+namespace flatbed::pth {
+
+inline constexpr std::size_t kMaxScanStack = 1 << 24;
+inline constexpr std::size_t kMaxScanMemo = 1 << 25;
+inline constexpr std::size_t kMaxScanNames = 1 << 16;
+
+// What a persistent id may be: a tuple that names a storage or a module, or anything.
+enum class ScanIds : std::uint8_t { torch, tar };
+
+// A text or bytes of the pickle, as they stand in it.
+struct ScanText {
+  std::uint32_t offset = 0;
+  std::uint32_t nbytes = 0;
+  Op op = Op::none;  // `none`: there is no text
+};
+
+// A value whose bytes the pickle hands to torch.storage._load_from_bytes.
+struct NestedBytes {
+  ScanText text;
+  bool latin1 = false;  // the bytes are the Latin-1 form of a text
+};
+
+// What the values on the stack are known to be.
+struct ScanValue {
+  enum class What : std::uint8_t {
+    data,
+    text,
+    bytes,
+    tuple,
+    list,
+    dict,
+    set,
+    global,   // an imported name
+    result,   // what a call of the name gave
+    stored,   // a tensor or storage that a persistent id stands for
+    unknown,  // cannot be told
+  };
+  // What a tuple has at its first places.
+  enum class Item : std::uint8_t { other, text, global };
+  What what = What::data;
+  bool latin1 = false;  // bytes: _codecs.encode of the text
+  std::array<Item, 2> items = {};
+  std::uint32_t name = 0;            // of a global or result; of a tuple: its first global; 0: none
+  ScanText first = {}, second = {};  // the text itself; of a tuple: its first two
+};
+
+class PickleScan {
+ public:
+  PickleScan(ScanBytes& bytes, ScanLog& log, std::string record, ScanIds ids)
+      : bytes_(bytes), log_(log), record_(std::move(record)), ids_(ids) {}
+
+  // Follows the pickle at `begin` of the bytes and logs what it found. Returns where it ends,
+  // behind its STOP; nothing: it could not be followed that far.
+  std::optional<std::uint64_t> run(std::uint64_t begin);
+
+  // The bytes that are pickles in the pickle, each once.
+  [[nodiscard]] const std::vector<NestedBytes>& nested() const noexcept { return nested_; }
+
+ private:
+  // What is wrong, in the order of kOddities.
+  enum class Oddity : std::uint8_t {
+    computed_import,
+    import_of_no_text,
+    computed_call,
+    call_of_no_callable,
+    extension,
+    persistent_id,
+    changed,
+    odd_target,
+    underflow,
+    no_mark,
+    no_memo,
+    memo_index,
+    protocol,
+    buffer,
+    frame_crossed,
+    frame_nested,
+    frame_too_long,
+    nested_unseen,
+    count,
+  };
+  struct OddityRow;
+  static const std::array<OddityRow, static_cast<std::size_t>(Oddity::count)> kOddities;
+
+  struct Place {
+    std::uint64_t offset = 0, opcode = 0, count = 0;
+  };
+  // What calling a name means to the scan.
+  enum class Special : std::uint8_t {
+    none,
+    mapping,  // OrderedDict, Counter
+    set,
+    encode,
+    get_attribute,
+    load_from_bytes,
+    by_class,  // copyreg: the first argument is the class
+  };
+  struct NameRow {
+    std::string module, qualname;
+    ScanVerdict severity = ScanVerdict::unknown;
+    std::string_view reason;
+    Special special = Special::none;
+    Place imported, called;
+    std::uint64_t resolved = 0;  // get_attribute: calls whose attribute is listed as an import
+    std::string argument;        // the first text given to the first call
+  };
+
+  bool follow();
+  [[nodiscard]] bool ends_inside() const;
+  void step();
+  void run_literal();
+  void run_stack();
+  void run_container();
+  void run_memo();
+  void run_call();
+
+  void import_name(std::string_view module, std::string_view qualname);
+  void stack_global();
+  ScanValue call(const ScanValue& callee, const ScanValue& arguments);
+  ScanValue result_of(std::uint32_t row, const ScanValue& arguments);
+  ScanValue get_attribute(std::uint32_t row, const ScanValue& arguments);
+  ScanValue persistent(const ScanValue& id);
+  void load_bytes(const ScanValue& arguments);
+  void build();
+  void fill(ScanValue::What wanted, std::size_t begin);
+  std::uint32_t name_row(std::string_view module, std::string_view qualname);
+
+  void begin_frame();
+  void check_frame();
+  void cross_frame();
+  void read_by_frames();
+
+  [[nodiscard]] std::size_t available() const noexcept {
+    return stack_.size() - (marks_.empty() ? 0 : marks_.back());
+  }
+  void push(const ScanValue& value) { stack_.push_back(value); }
+  void push(ScanValue::What what) { stack_.push_back(ScanValue{.what = what}); }
+  ScanValue pop();
+  std::size_t pop_mark();
+  [[nodiscard]] ScanValue make_tuple(std::size_t begin) const;
+  void put(std::uint64_t index);
+  void get(std::uint64_t index);
+  std::optional<std::uint64_t> memo_index();
+
+  [[nodiscard]] ScanText literal() const;
+  [[nodiscard]] std::optional<std::string> decode(const ScanText& text) const;
+
+  void note(Oddity oddity);
+  static void note(Place& place, std::uint64_t offset, std::uint64_t opcode);
+  void log_names();
+  void log_oddities();
+  void log_unseen(std::string_view why);
+
+  ScanBytes& bytes_;
+  ScanLog& log_;
+  std::string record_;
+  ScanIds ids_;
+  bool second_reading_ = false;  // of what follows a frame that ends inside an opcode
+
+  PickleReader reader_{{}};
+  std::uint64_t base_ = 0;  // of the reader's bytes
+  std::uint64_t op_begin_ = 0;
+  std::uint64_t op_end_ = 0;
+  std::uint64_t opcode_ = 0;  // the number of the present one
+  unsigned protocol_ = 0;
+  bool stopped_ = false;
+  bool full_ = false;
+  std::uint64_t frame_end_ = 0;                 // 0: outside frames
+  std::optional<std::uint64_t> other_reading_;  // where readers by frames go on
+
+  std::vector<ScanValue> stack_;
+  std::vector<std::uint32_t> marks_;
+  std::vector<ScanValue> memo_;
+  std::map<std::uint64_t, ScanValue> far_memo_;  // at indices that no pickler gives
+  std::uint64_t memo_size_ = 0;
+
+  std::vector<NameRow> names_ = std::vector<NameRow>(1);  // 0 stands for none
+  std::vector<std::string> keys_ = std::vector<std::string>(1);
+  NameIndex index_;
+  std::array<Place, static_cast<std::size_t>(Oddity::count)> oddities_{};
+  std::bitset<256> refused_;  // opcodes that weights_only=True does not know
+  Place refused_place_;
+  std::vector<NestedBytes> nested_;
+  std::map<std::uint32_t, std::uint32_t> nested_seen_;  // offsets
+};
+
+// Whether bytes that begin so are a pickle: opcodes as far as they go, up to STOP. Without the mark
+// of protocols 2 to 5 they must also import something.
+[[nodiscard]] bool looks_like_pickle(std::span<const std::byte> head, bool complete);
+
+}  // namespace flatbed::pth

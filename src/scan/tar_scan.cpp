@@ -1,0 +1,193 @@
+// A tar, read as Python's tarfile reads it: headers of 512 bytes that are told by their sums alone.
+// Which member torch.load takes depends on names that pax records can change, so every member is
+// scanned; and as the tables of torch.save's tars are pickles between raw numbers, a pickle is
+// looked for behind each end.
+#include <algorithm>
+#include <array>
+#include <utility>
+#include <vector>
+
+#include "base/bytes.hpp"
+#include "base/checked.hpp"
+#include "base/str_cat.hpp"
+#include "scan/stream_scan.hpp"
+
+namespace flatbed::pth {
+
+namespace {
+
+constexpr std::uint64_t kBlock = 512;
+constexpr std::size_t kMaxMembers = 100'000;
+constexpr std::uint64_t kWindow = 64 * 1024;
+constexpr std::uint64_t kMaxPax = 64 * 1024;
+constexpr int kMaxBroken = 16;      // pickles of a member, each of which may read to its end
+constexpr std::size_t kLook = 256;  // of bytes that may begin a pickle
+
+bool is_blank(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
+
+// As tarfile reads it: 0x80 and a big-endian number; or what Python's int(text, 8) takes, with
+// blanks around it, a sign, 0o before it and underscores in it. 2^64 - 1: neither.
+std::uint64_t number_field(std::string_view field) {
+  std::uint64_t value = 0;
+  if (field[0] == '\x80') {
+    for (const char c : field.substr(1)) {
+      if (value >> 55 != 0) return UINT64_MAX;
+      value = value << 8 | static_cast<unsigned char>(c);
+    }
+    return value;
+  }
+  field = field.substr(0, std::min(field.find('\0'), field.size()));
+  while (!field.empty() && is_blank(field.front())) field.remove_prefix(1);
+  while (!field.empty() && is_blank(field.back())) field.remove_suffix(1);
+  if (field.starts_with('+')) field.remove_prefix(1);
+  if (field.starts_with("0o") || field.starts_with("0O")) field.remove_prefix(2);
+  for (const char c : field) {
+    if (c == '_') continue;
+    if (c < '0' || c > '7') return UINT64_MAX;
+    value = value * 8 + static_cast<std::uint64_t>(c - '0');  // at most 12 digits: 36 bits
+  }
+  return value;
+}
+
+struct Member {
+  std::string name;
+  std::uint64_t begin = 0;
+  std::uint64_t nbytes = 0;
+  bool data = true;   // the next header stands behind its bytes
+  bool usual = true;  // false: where the next header stands, or what its name is, is said elsewhere
+};
+
+// Where the next bytes from `at` on are that may begin a pickle; `nbytes`: there are none.
+Result<std::uint64_t> find_pickle(const File& file, const Member& member, std::uint64_t at) {
+  std::vector<std::byte> window(kWindow);
+  while (at < member.nbytes) {
+    const auto size = static_cast<std::size_t>(std::min(kWindow, member.nbytes - at));
+    FLATBED_TRY(file.read_at(member.begin + at, std::span(window).first(size)));
+    const std::span<const std::byte> bytes = std::span(window).first(size);
+    const bool last = at + size == member.nbytes;
+    const std::size_t limit = last ? size : size - kLook;
+    for (std::size_t i = 0; i < limit; ++i) {
+      if (bytes[i] != std::byte{0x80} && at + i != 0) continue;
+      const std::span<const std::byte> head = bytes.subspan(i, std::min(kLook, size - i));
+      if (looks_like_pickle(head, false)) return at + i;
+    }
+    at += limit;
+  }
+  return member.nbytes;
+}
+
+Result<void> scan_member(const File& file, const Member& member, ScanLog& log) {
+  const bool named = member.name == "pickle" || member.name == "sys_info" ||
+                     member.name == "tensors" || member.name == "storages";
+  std::uint64_t at = 0;
+  int broken = 0;
+  if (!named) {
+    FLATBED_ASSIGN(at, find_pickle(file, member, 0));
+  }
+  while (at < member.nbytes && !log.cancelled()) {
+    ScanBytes bytes(file, member.begin + at, member.nbytes - at);
+    PickleScan pickle(bytes, log, member.name, ScanIds::tar);
+    const std::optional<std::uint64_t> end = pickle.run(0);
+    if (!end && ++broken == kMaxBroken) {
+      log.container(member.name, member.begin + at,
+                    "too many broken pickles: the rest is not seen");
+      return {};
+    }
+    FLATBED_ASSIGN(at, find_pickle(file, member, at + end.value_or(2)));
+  }
+  return {};
+}
+
+// Everything from `at` on that looks like a pickle, where the headers lead no further.
+Result<void> sweep(const File& file, std::uint64_t at, ScanLog& log) {
+  return scan_member(file, {"", at, file.size() - at}, log);
+}
+
+Result<bool> renames_or_resizes(const File& file, const Member& member) {
+  std::string records(static_cast<std::size_t>(std::min(member.nbytes, kMaxPax)), '\0');
+  FLATBED_TRY(file.read_at(member.begin, std::as_writable_bytes(std::span(records))));
+  for (const std::string_view key : {"path", "size", "GNU.sparse"}) {
+    if (records.find(key) != records.npos) return true;
+  }
+  return member.nbytes > kMaxPax;
+}
+
+// The member whose header is at `at`; nothing: the archive ends there.
+Result<std::optional<Member>> read_member(const File& file, std::uint64_t at, ScanLog& log) {
+  std::array<std::byte, kBlock> buffer;
+  if (!in_bounds(at, kBlock, file.size())) {
+    log.container("", at, "the file ends before the block of zeros that ends a tar");
+    return std::optional<Member>();
+  }
+  FLATBED_TRY(file.read_at(at, buffer));
+  const std::string_view block = as_text(buffer);
+  if (block.find_first_not_of('\0') == block.npos) return std::optional<Member>();
+  Member member;
+  member.name = block.substr(0, std::min<std::size_t>(block.find('\0'), 100));
+  member.begin = at + kBlock;
+  member.nbytes = number_field(block.substr(124, 12));
+  if (!is_tar_block(buffer) || member.nbytes > file.size() - member.begin) {
+    log.container(member.name, at, "a tar header with a wrong sum or size");
+    FLATBED_TRY(sweep(file, at, log));
+    return std::optional<Member>();
+  }
+  const char kind = block[156];
+  // Links, devices and folders have no bytes, whatever their size says; so has a file of the oldest
+  // tars whose name is a folder's.
+  member.data = (kind < '1' || kind > '6') && !(kind == '\0' && member.name.ends_with('/'));
+  if (kind == 'x' || kind == 'g') {
+    FLATBED_ASSIGN(const bool odd, renames_or_resizes(file, member));
+    member.usual = !odd;
+  } else {
+    member.usual = kind == '0' || kind == '\0' || kind == '5';
+  }
+  if (!member.data && member.nbytes != 0) member.usual = false;
+  if (!member.usual)
+    log.container(member.name, at, "a tar member that renames, resizes or links others");
+  return std::optional(std::move(member));
+}
+
+}  // namespace
+
+bool is_tar_block(std::span<const std::byte> head) {
+  constexpr std::size_t kSum = 148;
+  if (head.size() < kBlock) return false;
+  const std::string_view block = as_text(head.first(kBlock));
+  const std::uint64_t stated = number_field(block.substr(kSum, 8));
+  std::int64_t plain = 8 * ' ', with_sign = 8 * ' ';
+  for (std::size_t i = 0; i < block.size(); ++i) {
+    if (i >= kSum && i < kSum + 8) continue;
+    plain += static_cast<unsigned char>(block[i]);
+    with_sign += static_cast<signed char>(block[i]);
+  }
+  return stated == static_cast<std::uint64_t>(plain) ||
+         stated == static_cast<std::uint64_t>(with_sign);
+}
+
+std::string scan_tar_file(const File& file, ScanLog& log) {
+  log.add({.severity = ScanVerdict::unknown,
+           .kind = ScanKind::container,
+           .text = "torch.load reads tars with an unpickler that allows everything, and refuses "
+                   "them with weights_only=True"});
+  std::uint64_t at = 0;
+  bool swept = false;
+  for (std::size_t count = 0; count < kMaxMembers && !log.cancelled(); ++count) {
+    Result<std::optional<Member>> member = read_member(file, at, log);
+    Result<void> scanned;
+    if (member && *member) {
+      scanned = scan_member(file, **member, log);
+      if (scanned && !(*member)->usual && !swept) scanned = sweep(file, at + kBlock, log);
+      swept = swept || !(*member)->usual;
+    }
+    if (!member || !scanned) {
+      log.container("", at, !member ? member.error().message : scanned.error().message);
+      break;
+    }
+    if (!*member) break;
+    const std::uint64_t nbytes = (*member)->data ? (*member)->nbytes : 0;
+    at = (*member)->begin + nbytes + (kBlock - nbytes % kBlock) % kBlock;
+  }
+  return "a tar archive";
+}
+
+}  // namespace flatbed::pth

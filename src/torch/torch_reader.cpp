@@ -1,0 +1,152 @@
+#include "torch/torch_reader.hpp"
+
+#include <algorithm>
+#include <cstring>
+
+#include "io/large_allocator.hpp"
+#include "torch/gather.hpp"
+
+namespace flatbed::pth {
+
+namespace {
+
+constexpr std::size_t kWindow = 256 * 1024;
+constexpr std::uint64_t kNear =
+    4096;  // a small read this close after the last one counts as sequential
+
+// Small reads that follow each other, served from one larger read ahead.
+class ForwardWindow {
+ public:
+  ForwardWindow(const ReadStorage& read, std::uint64_t storage_nbytes)
+      : read_(read), nbytes_(storage_nbytes) {}
+
+  Result<void> read(std::uint64_t offset, std::span<std::byte> out) {
+    const bool follows = offset >= end_ && offset - end_ <= kNear;
+    end_ = offset + out.size();
+    if (holds(offset, out.size())) {
+      std::memcpy(out.data(), window_.data() + (offset - begin_), out.size());
+      return {};
+    }
+    if (!follows || out.size() >= kWindow / 8) return read_(offset, out);
+    window_.resize(kWindow);
+    begin_ = offset;
+    size_ = std::min<std::uint64_t>(kWindow, nbytes_ - offset);
+    FLATBED_TRY(read_(begin_, std::span(window_).first(size_)));
+    std::memcpy(out.data(), window_.data(), out.size());
+    return {};
+  }
+
+ private:
+  [[nodiscard]] bool holds(std::uint64_t offset, std::uint64_t nbytes) const {
+    return offset >= begin_ && nbytes <= size_ && offset - begin_ <= size_ - nbytes;
+  }
+
+  const ReadStorage& read_;
+  std::uint64_t nbytes_;
+  std::uint64_t end_ = 0;  // of the last read
+  std::uint64_t begin_ = 0;
+  std::uint64_t size_ = 0;
+  ByteBuffer window_;
+};
+
+void swap_units(std::span<std::byte> bytes, std::uint32_t unit) {
+  for (std::size_t at = 0; at < bytes.size(); at += unit) {
+    std::reverse(bytes.begin() + static_cast<std::ptrdiff_t>(at),
+                 bytes.begin() + static_cast<std::ptrdiff_t>(at + unit));
+  }
+}
+
+// Bytes of one real number: of the element itself, or of each of its two parts.
+std::size_t component_nbytes(Dtype dtype) { return dtype == Dtype::c64 ? 4 : bits(dtype) / 8; }
+
+// Flips the sign bits that torch left to the reader: of every number, of imaginary parts, or of
+// both.
+void apply_signs(const TorchTensor& tensor, std::span<std::byte> bytes) {
+  const std::size_t component = component_nbytes(tensor.dtype);
+  std::size_t number = 0;
+  for (std::size_t at = component - 1; at < bytes.size(); at += component, ++number) {
+    const bool imaginary = number % 2 == 1;
+    if (tensor.negate != (tensor.conjugate && imaginary)) bytes[at] ^= std::byte{0x80};
+  }
+}
+
+}  // namespace
+
+Result<void> TorchReader::read(const TorchTensor& tensor, std::uint64_t offset,
+                               std::span<std::byte> out) {
+  const std::uint32_t element = tensor.element_nbytes;
+  // Whole elements are read; a range that cuts one takes its part from a copy.
+  while (!out.empty()) {
+    const std::uint64_t first = offset / element;
+    const std::size_t skip = offset % element;
+    std::size_t taken = out.size() - out.size() % element;
+    if (skip == 0 && taken > 0) {
+      FLATBED_TRY(read_elements(tensor, first, out.first(taken)));
+    } else {
+      std::byte one[16];
+      taken = std::min<std::size_t>(out.size(), element - skip);
+      FLATBED_TRY(read_elements(tensor, first, {one, element}));
+      std::memcpy(out.data(), one + skip, taken);
+    }
+    offset += taken;
+    out = out.subspan(taken);
+  }
+  return {};
+}
+
+Result<void> TorchReader::read_elements(const TorchTensor& tensor, std::uint64_t first,
+                                        std::span<std::byte> out) {
+  const TorchStorage& storage = torch_.storages[tensor.storage];
+  const ReadStorage from_storage = [&](std::uint64_t offset, std::span<std::byte> to) {
+    return read_storage(tensor.storage, offset, to);
+  };
+  if (tensor.contiguous) {
+    FLATBED_TRY(from_storage((tensor.offset + first) * tensor.element_nbytes, out));
+  } else {
+    ForwardWindow window(from_storage, storage.nbytes);
+    const ReadStorage windowed = [&](std::uint64_t offset, std::span<std::byte> to) {
+      return window.read(offset, to);
+    };
+    const std::span<const std::uint64_t> dims =
+        std::span(torch_.dims).subspan(tensor.dims, tensor.rank * 2);
+    const StridedView view{dims.first(tensor.rank), dims.subspan(tensor.rank), tensor.offset,
+                           tensor.element_nbytes};
+    FLATBED_TRY(gather(view, first, out, windowed));
+  }
+  if (storage.swap_unit > 1) swap_units(out, storage.swap_unit);
+  if (tensor.conjugate || tensor.negate) apply_signs(tensor, out);
+  return {};
+}
+
+Result<void> TorchReader::read_storage(std::uint32_t index, std::uint64_t offset,
+                                       std::span<std::byte> out) {
+  const TorchStorage& storage = torch_.storages[index];
+  if (storage.held != kNotHeld) {
+    std::memcpy(out.data(), torch_.held[storage.held].data() + storage.stored_offset + offset,
+                out.size());
+    return {};
+  }
+  if (storage.deflated) return inflate(index, offset, out);
+  return file_.read_at(storage.stored_offset + offset, out);
+}
+
+Result<void> TorchReader::inflate(std::uint32_t index, std::uint64_t offset,
+                                  std::span<std::byte> out) {
+  const std::lock_guard lock(mutex_);
+  const auto found =
+      std::find_if(inflaters_.begin(), inflaters_.end(),
+                   [&](const Inflater& inflater) { return inflater.storage == index; });
+  if (found != inflaters_.end()) {
+    std::rotate(inflaters_.begin(), found, found + 1);
+  } else {
+    const TorchStorage& storage = torch_.storages[index];
+    FLATBED_ASSIGN(
+        InflateReader reader,
+        InflateReader::open(file_, {storage.stored_offset, storage.stored_nbytes, storage.nbytes}));
+    if (inflaters_.size() == kMaxInflaters) inflaters_.pop_back();
+    inflaters_.insert(inflaters_.begin(), Inflater{index, std::move(reader)});
+  }
+  return inflaters_.front().reader.read(offset, out);
+}
+
+}  // namespace flatbed::pth

@@ -1,0 +1,132 @@
+// Objects that weights_only refuses: the error that names them, and what they are converted to.
+#include <algorithm>
+#include <iterator>
+#include <utility>
+
+#include "base/str_cat.hpp"
+#include "torch/tree_pickler.hpp"
+#include "torch/weights_only.hpp"
+
+namespace flatbed::pth {
+
+namespace {
+
+std::string object_name(Value object) {
+  const Value made = class_of(object);
+  return made.kind() == Kind::global ? full_name(made) : "an object that a call's result made";
+}
+
+bool is_class(Value object, std::string_view module, std::string_view name) {
+  const Value made = class_of(object);
+  return made.kind() == Kind::global && made.text() == module && made.qualname() == name;
+}
+
+}  // namespace
+
+Error TreePickler::refused(std::string_view what) const {
+  return fail(ErrorCode::weights_only_refused, what,
+              ", which torch.load(weights_only=True) refuses");
+}
+
+void TreePickler::report(std::string_view from, std::string_view to) {
+  Conversion& conversion = conversions_[str_cat(from, " became ", to)];
+  if (conversion.times++ == 0) conversion.first = place();
+}
+
+Result<void> TreePickler::convert(Value value) {
+  if (const std::optional<TorchModule> module = TorchModule::of(value)) {
+    if (editable_ != nullptr) return convert_module(*module);
+    return refused(str_cat("whole model ", object_name(value), " (not its state dict)"));
+  }
+  if (options_.unsafe_objects == UnsafeObjects::convert &&
+      (convert_set(value) || convert_namespace(value) || convert_path(value) ||
+       convert_deque(value) || convert_mapping(value)))
+    return {};
+  return refused(object_name(value));
+}
+
+// The module becomes the OrderedDict of its state where it stands, and wherever it is referred to.
+Result<void> TreePickler::convert_module(const TorchModule& module) {
+  const NodeId id = module.object().id();
+  Result<StateDict> weights = state_dict(module);
+  if (!weights) return with_context(place(), std::move(weights).error());
+  report(str_cat("whole model ", object_name(module.object())), "its state dict");
+  std::ranges::move(weights->notes, std::back_inserter(notes_));
+  editable_->become(id, add_state_dict(*editable_, *weights));
+  visits_.resize(tree_.size(), 1);
+  memo_.resize(tree_.size(), kUnseen);
+  push_object(tree_.value(id));
+  return {};
+}
+
+// frozenset([...]) as set([...]).
+bool TreePickler::convert_set(Value value) {
+  if (!is_class(value, "builtins", "frozenset") || value.arguments().size() != 1) return false;
+  report("builtins.frozenset", "set");
+  out_.global("builtins", "set");
+  push({{.what = Do::emit, .op = Op::reduce}, {.what = Do::remember, .node = value.id()}});
+  tuple_from(value.arguments(), 0);
+  return true;
+}
+
+// An object that is nothing but its attributes: a dict of them.
+bool TreePickler::convert_namespace(Value value) {
+  if (!is_class(value, "argparse", "Namespace") && !is_class(value, "types", "SimpleNamespace"))
+    return false;
+  const std::optional<Value> state = value.state();
+  if (value.size() != 0 || value.appended_size() != 0 || (state && state->kind() != Kind::dict))
+    return false;
+  report(object_name(value), "dict");
+  out_.op(Op::empty_dict);
+  remember(value.id());
+  if (state) push({{.what = Do::pairs, .node = state->id()}});
+  return true;
+}
+
+// The parts of a path, joined.
+bool TreePickler::convert_path(Value value) {
+  const Value made = class_of(value);
+  const bool path = made.kind() == Kind::global &&
+                    (made.text() == "pathlib" || made.text() == "pathlib._local") &&
+                    made.qualname().ends_with("Path");
+  if (!path) return false;
+  const char separator = made.qualname().find("Windows") != std::string_view::npos ? '\\' : '/';
+  std::string text;
+  for (std::size_t i = 0; i < value.arguments().size(); ++i) {
+    const Value part = value.arguments().item(i);
+    if (part.kind() != Kind::string) return false;
+    // The first part of an absolute path ends in a separator of its own.
+    if (!text.empty() && text.back() != separator) text += separator;
+    text += part.text();
+  }
+  report(object_name(value), "str");
+  out_.text(text.empty() ? "." : text);
+  remember(value.id());
+  return true;
+}
+
+bool TreePickler::convert_deque(Value value) {
+  if (!is_class(value, "collections", "deque") || value.size() != 0 || value.state()) return false;
+  const Value arguments = value.arguments();
+  // (items, maxlen): pickling gives no items here.
+  if (arguments.size() != 0 && arguments.item(0).size() != 0) return false;
+  report("collections.deque", "list");
+  out_.op(Op::empty_list);
+  remember(value.id());
+  push({{.what = Do::appended, .node = value.id()}});
+  return true;
+}
+
+// defaultdict, and subclasses of dict and OrderedDict: their pairs.
+bool TreePickler::convert_mapping(Value value) {
+  const bool known = is_class(value, "collections", "defaultdict") ||
+                     is_class(value, "collections", "OrderedDict");
+  if (value.appended_size() != 0 || (!known && value.size() == 0)) return false;
+  report(object_name(value), value.state() ? "dict, without its attributes" : "dict");
+  out_.op(Op::empty_dict);
+  remember(value.id());
+  push({{.what = Do::pairs, .node = value.id()}});
+  return true;
+}
+
+}  // namespace flatbed::pth

@@ -1,0 +1,315 @@
+// The walk that names tensors. Iterative: a tree may be nested as deeply as its file was long.
+#include "value/tensor_names.hpp"
+
+#include <iterator>
+#include <optional>
+#include <unordered_map>
+
+#include "base/str_cat.hpp"
+#include "flatbed/torch_module.hpp"
+#include "io/name_index.hpp"
+#include "value/tensor_path.hpp"
+
+namespace flatbed {
+
+namespace {
+
+constexpr std::size_t kMaxEdges = 50'000'000;  // no header could hold a tree with more children
+constexpr std::uint32_t kUnnamed = 0xFFFFFFFF;
+constexpr std::size_t kAliasBytes = 64;       // what an alias takes beside its names
+constexpr std::uint32_t kAlias = 0x80000000;  // in the index: the rest counts into the aliases
+
+using Component = PathComponent;
+
+struct Child {
+  Value value;
+  Component component;
+};
+
+Child indexed(Value value, std::size_t index) {
+  return {value, {Component::Kind::index, static_cast<std::uint32_t>(index), kNoNode}};
+}
+
+// Child `i` of a dict or of an object's pairs: keys and values alternate.
+Child paired(Value of, std::size_t i) {
+  const auto pair = static_cast<std::uint32_t>(i / 2);
+  if (i % 2 == 0) return {of.key(pair), {Component::Kind::inside_key, pair, kNoNode}};
+  return {of.item(pair), {Component::Kind::key, pair, of.key(pair).id()}};
+}
+
+// Child `i` of a node in the order of the text (spec N1), or nothing behind the last one.
+std::optional<Child> child_of(const ValueTree& tree, Value value, std::size_t i) {
+  if (value.kind() == Kind::object) {
+    if (i == 0) return Child{value.callable(), {}};
+    i -= 1;
+    const Value arguments = value.arguments();
+    if (i < arguments.size()) return indexed(arguments.item(i), i);
+    i -= arguments.size();
+    if (i < value.appended_size()) return indexed(value.appended(i), i);
+    i -= value.appended_size();
+  }
+  const bool pairs = value.kind() == Kind::dict || value.kind() == Kind::object;
+  const std::size_t size = pairs ? value.size() * 2 : value.size();
+  if (i < size) return pairs ? paired(value, i) : indexed(value.item(i), i);
+  i -= size;
+  const std::optional<Value> state = value.state();
+  const NodeId rest[] = {state ? state->id() : kNoNode, value.attributes().quantizer,
+                         value.attributes().state};
+  return i < std::size(rest) ? std::optional(Child{tree.value(rest[i]), {}}) : std::nullopt;
+}
+
+// Nearly all tensors, and many containers, have none: they need not be opened to see that.
+inline bool may_have_children(Value value) {
+  switch (value.kind()) {
+    case Kind::tensor:
+      return value.attributes().quantizer != kNoNode || value.attributes().state != kNoNode;
+    case Kind::object:
+      // A module has a dozen OrderedDicts of hooks, which are empty.
+      return !value.is_bare_call() || !value.arguments().children().empty() ||
+             value.callable().kind() != Kind::global;
+    default:
+      return !value.children().empty();
+  }
+}
+
+// Whether a value is a tensor or a container with something in it.
+inline bool may_hold_tensors(Value value) {
+  switch (value.kind()) {
+    case Kind::tensor:
+    case Kind::array:
+    case Kind::bytes:
+      return true;
+    case Kind::list:
+    case Kind::tuple:
+    case Kind::dict:
+    case Kind::object:
+      return may_have_children(value);
+    default:
+      return false;
+  }
+}
+
+// The dicts of a module, whose keys in its attributes add nothing to a path (spec N5).
+bool is_module_part(Value key) {
+  return key.kind() == Kind::string &&
+         (key.text() == "_parameters" || key.text() == "_buffers" || key.text() == "_modules");
+}
+
+// A parameter or buffer of a lazy module, which gets a shape and values when the module runs.
+bool is_uninitialized(Value value) {
+  const Value made_by = value.callable();
+  return made_by.kind() == Kind::global && made_by.text() == "torch.nn.parameter" &&
+         made_by.qualname().starts_with("Uninitialized");
+}
+
+class Walker {
+ public:
+  Walker(const ValueTree& tree, std::size_t expected)
+      : tree_(tree),
+        entered_(tree.size()),
+        stated_(tree.size()),
+        attributes_(tree.size()),
+        wrappers_(tree.size()),
+        path_(tree) {
+    number_of_.reserve(expected);
+    result_.names.reserve(expected);
+    result_.order.reserve(expected);
+    result_.index = NameIndex(expected);
+  }
+
+  Result<TensorNames> run() {
+    FLATBED_TRY(visit(tree_.root(), {}));
+    while (!open_.empty()) {
+      Open& open = open_.back();
+      const std::optional<Child> child = next_child(open);
+      if (++edges_ > kMaxEdges) {
+        return make_error(ErrorCode::limit_exceeded, "the structure has more than ", kMaxEdges,
+                          " entries");
+      }
+      if (!child) {
+        if (open.has_component) path_.pop();
+        open_.pop_back();
+        continue;
+      }
+      FLATBED_TRY(open.what == What::state ? visit_state(child->value, child->component)
+                                           : visit(child->value, child->component));
+    }
+    const auto names = static_cast<std::uint32_t>(result_.names.size());
+    if (!result_.aliases.empty())
+      result_.index.renumber([&](std::uint32_t n) { return n < kAlias ? n : n - kAlias + names; });
+    return std::move(result_);
+  }
+
+ private:
+  // What is walked of a node: all of it; or of the children of a module, their state.
+  enum class What : std::uint8_t { all, state };
+
+  // A node of the path from the root to the place of the walk.
+  struct Open {
+    NodeId node;
+    What what;
+    bool has_component;    // in path_
+    std::size_t next = 0;  // its child that is walked next
+  };
+
+  // The next child that can hold a tensor. Most hold none, so that they are passed over here.
+  std::optional<Child> next_child(Open& open) {
+    const Value value = tree_.value(open.node);
+    if (open.what == What::state) {
+      const std::size_t i = open.next++;
+      if (value.kind() == Kind::object && wrappers_[open.node])
+        return i == 0 ? std::optional(wrapped_in(value)) : std::nullopt;
+      return i < value.size() ? std::optional(paired(value, i * 2 + 1)) : std::nullopt;
+    }
+    if (value.kind() == Kind::dict) return next_in_dict(open, value);
+    for (;;) {
+      std::optional<Child> child = child_of(tree_, value, open.next++);
+      // The callable comes before the first argument.
+      if (open.next == 2 && wrappers_[open.node]) return wrapped_in(value);
+      if (!child || may_hold_tensors(child->value)) return child;
+      ++edges_;
+    }
+  }
+
+  // N5: of what torch.compile made.
+  static Child wrapped_in(Value compiled) {
+    return {compiled.arguments().item(0), {.kind = Component::Kind::wrapped}};
+  }
+
+  std::optional<Child> next_in_dict(Open& open, Value dict) {
+    const std::span<const NodeId> pairs = dict.children();
+    while (open.next < pairs.size()) {
+      const std::size_t i = open.next++;
+      if (!may_hold_tensors(dict.node(pairs[i]))) {
+        ++edges_;
+        continue;
+      }
+      Child child = paired(dict, i);
+      if (i % 2 == 1 && attributes_[open.node] && is_module_part(dict.key(i / 2)))
+        child.component = {};
+      return child;
+    }
+    return std::nullopt;
+  }
+
+  void push(NodeId node, What what, const Component& component) {
+    open_.push_back({node, what, component.kind != Component::Kind::nothing});
+    if (open_.back().has_component) path_.push(component);
+  }
+
+  // Names the tensor of a node, and opens it where it may have children and was not open before.
+  Result<void> visit(Value value, const Component& component) {
+    if (const auto tensor = value.tensor()) FLATBED_TRY(name(value, *tensor, component));
+    switch (value.kind()) {
+      case Kind::list:
+      case Kind::tuple:
+      case Kind::dict:
+      case Kind::object:
+      case Kind::tensor:
+        if (entered_[value.id()] || !may_have_children(value)) return {};
+        entered_[value.id()] = true;
+        if (value.kind() == Kind::object && is_uninitialized(value))
+          FLATBED_TRY(count_uninitialized(component));
+        push(value.id(), What::all, attributes_[value.id()] ? Component{} : component);
+        return visit_state(value, {});
+      default:
+        return {};
+    }
+  }
+
+  // N5: of a module its state comes first, parameters before buffers before children. What is
+  // pushed last is walked first; parameters and buffers are no modules, so that this ends.
+  Result<void> visit_state(Value value, const Component& component) {
+    if (value.kind() != Kind::object || stated_[value.id()]) return {};
+    const std::optional<TorchModule> module = TorchModule::of(value);
+    if (!module) return {};
+    stated_[value.id()] = true;
+    if (module->wrapped()) {
+      wrappers_[value.id()] = true;
+      push(value.id(), What::state, component);
+      return {};
+    }
+    attributes_[module->attributes().id()] = true;
+    push(module->children().id(), What::state, component);
+    FLATBED_TRY(visit(module->buffers(), {}));
+    return visit(module->parameters(), {});
+  }
+
+  Result<void> count_uninitialized(const Component& last) {
+    if (result_.uninitialized_count++ >= kMaxUninitialized) return {};
+    FLATBED_ASSIGN(const std::string_view text, path_.name(last));
+    FLATBED_TRY(take_bytes(text.size()));
+    result_.uninitialized.emplace_back(text);
+    return {};
+  }
+
+  Result<void> take_bytes(std::size_t nbytes) {
+    taken_bytes_ += nbytes;
+    if (taken_bytes_ <= kMaxNameBytes) return {};
+    return make_error(ErrorCode::limit_exceeded, "the names of the tensors have more than ",
+                      kMaxNameBytes, " bytes together");
+  }
+
+  Result<void> name(Value value, std::uint32_t tensor, const Component& last) {
+    if (tensor >= number_of_.size()) number_of_.resize(std::size_t{tensor} + 1, kUnnamed);
+    const bool first = number_of_[tensor] == kUnnamed;
+    if (!first && value.kind() != Kind::tensor) return {};
+    FLATBED_ASSIGN(std::string_view text, path_.name(last));
+    const std::size_t count = first ? result_.names.size() : result_.aliases.size();
+    const std::string unique =
+        take_name(text, static_cast<std::uint32_t>(count) | (first ? 0 : kAlias));
+    if (!unique.empty()) text = unique;
+    // An alias takes its target's name, too.
+    const std::size_t target = first ? 0 : result_.names[number_of_[tensor]].size() + kAliasBytes;
+    FLATBED_TRY(take_bytes(text.size() + target));
+    if (first) {
+      number_of_[tensor] = static_cast<std::uint32_t>(count);
+      result_.names.add(text);
+      result_.order.push_back(tensor);
+    } else {
+      result_.aliases.push_back(
+          {std::string(text), std::string(result_.names[number_of_[tensor]])});
+    }
+    return {};
+  }
+
+  // N3: "~1", "~2", ... behind the text until the name is free; then it is taken by `number`.
+  // Returns the name, or nothing where it is the text.
+  std::string take_name(std::string_view text, std::uint32_t number) {
+    if (text != "__metadata__" && take(text, number)) return {};
+    std::uint32_t& last = last_suffix_[std::string(text)];
+    std::string candidate;
+    do {
+      candidate = str_cat(text, "~", ++last);
+    } while (!take(candidate, number));
+    return candidate;
+  }
+
+  bool take(std::string_view text, std::uint32_t number) {
+    const auto text_of = [this](std::uint32_t n) -> std::string_view {
+      return n < kAlias ? result_.names[n] : std::string_view(result_.aliases[n - kAlias].name);
+    };
+    return !result_.index.insert(text, number, text_of);
+  }
+
+  const ValueTree& tree_;
+  std::vector<bool> entered_;
+  std::vector<bool> stated_;      // modules whose state was walked
+  std::vector<bool> attributes_;  // dicts that are the attributes of a module
+  std::vector<bool> wrappers_;    // what torch.compile made
+  std::vector<Open> open_;
+  TensorPath path_;                       // of the open nodes, where they have a component
+  std::vector<std::uint32_t> number_of_;  // per tensor: its name, or kUnnamed
+  std::unordered_map<std::string, std::uint32_t> last_suffix_;
+  std::size_t taken_bytes_ = 0;
+  std::size_t edges_ = 0;
+  TensorNames result_;
+};
+
+}  // namespace
+
+Result<TensorNames> name_tensors(const ValueTree& tree, std::size_t expected) {
+  return Walker(tree, expected).run();
+}
+
+}  // namespace flatbed

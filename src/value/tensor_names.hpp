@@ -1,0 +1,35 @@
+// Names for the tensors of a value tree, and aliases for their further occurrences (spec N1 to N3,
+// A1). Pure functions.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "base/text_list.hpp"
+#include "flatbed/result.hpp"
+#include "flatbed/tensor.hpp"
+#include "flatbed/value.hpp"
+#include "io/name_index.hpp"
+
+namespace flatbed {
+
+struct TensorNames {
+  TextList names;  // in the order of first occurrence
+  std::vector<std::uint32_t>
+      order;  // the tensor, by the number its nodes hold, that each name belongs to
+  std::vector<Alias> aliases;  // in text order
+  NameIndex index;             // of the names, then of the aliases
+  // Parameters and buffers of lazy modules that have not run: objects without values. The names
+  // that they would have as tensors, of the first kMaxUninitialized of them.
+  std::vector<std::string> uninitialized;
+  std::uint64_t uninitialized_count = 0;
+};
+inline constexpr std::size_t kMaxUninitialized = 8;
+
+// Walks the tree in text order; it has about `expected` tensors. Those that the root does not reach
+// get no name. Errors: limit_exceeded when the names would be longer than any header, or an int key
+// has more than 4,096 digits.
+[[nodiscard]] Result<TensorNames> name_tensors(const ValueTree& tree, std::size_t expected = 0);
+
+}  // namespace flatbed

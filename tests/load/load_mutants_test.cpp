@@ -1,0 +1,573 @@
+// load(): what nothing but a check by mutation (tests/mutation) showed to be untested.
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "base/str_cat.hpp"
+#include "flatbed/load.hpp"
+#include "io/digest.hpp"
+#include "io/file.hpp"
+#include "io/page_cache.hpp"
+#include "load/load_hooks.hpp"
+#include "load/load_plan.hpp"
+#include "load/load_progress.hpp"
+#include "load/load_schedule.hpp"
+#include "load/staging_pool.hpp"
+#include "support/expect_error.hpp"
+#include "support/fake_device.hpp"
+#include "support/fault_io.hpp"
+#include "support/load_model.hpp"
+#include "support/temp_dir.hpp"
+
+namespace flatbed {
+namespace {
+
+using test::FakeDevice;
+using test::FaultIo;
+using test::fill;
+using test::IoCall;
+using test::kChunk;
+using test::ModelTensor;
+using test::nth;
+using test::Target;
+using test::TempDir;
+using test::write_model;
+
+constexpr StagingOptions kTwoSlots{.ring_nbytes = 1 << 20, .slot_nbytes = 512 << 10};
+
+// A file of tensors of bytes.
+struct Model {
+  TempDir dir;
+  std::vector<ModelTensor> tensors;
+  Checkpoint checkpoint;
+
+  explicit Model(const std::vector<std::uint64_t>& sizes) : checkpoint(write(sizes)) {}
+  Checkpoint write(const std::vector<std::uint64_t>& sizes) {
+    for (std::size_t i = 0; i < sizes.size(); ++i)
+      tensors.push_back({str_cat("t", i), Dtype::u8, {sizes[i]}});
+    fill(tensors);
+    return write_model(dir / "a.safetensors", tensors);
+  }
+};
+
+// Hooks of the real world.
+LoadHooks hooks() {
+  LoadHooks out;
+  out.now_ns = [] {
+    return static_cast<std::uint64_t>(std::chrono::steady_clock::now().time_since_epoch() /
+                                      std::chrono::nanoseconds(1));
+  };
+  out.sleep_ns = [](std::uint64_t time) {
+    std::this_thread::sleep_for(std::chrono::nanoseconds(time));
+  };
+  return out;
+}
+
+// How many slots of a pool are free.
+std::size_t free_slots(StagingPool& pool) {
+  const StagingSlots slots(pool);
+  std::vector<std::uint32_t> taken;
+  while (const std::optional<std::uint32_t> slot = slots.try_take()) taken.push_back(*slot);
+  for (const std::uint32_t slot : taken) slots.give_back(slot);
+  return taken.size();
+}
+
+// ---- destinations -------------------------------------------------------------------------------
+
+// The first two share an extent and no byte: the third shares bytes with the second alone.
+TEST(LoadDestinationsTogether, AnOverlapIsFoundBehindOneThatIsNone) {
+  const TempDir dir;
+  std::vector<ModelTensor> tensors{
+      {"a", Dtype::u8, {16, 16}}, {"b", Dtype::u8, {16, 16}}, {"c", Dtype::u8, {4}}};
+  fill(tensors);
+  const Checkpoint checkpoint = write_model(dir / "a", tensors);
+  std::vector<std::byte> memory(16 * 32);
+  LoadPlan plan;
+  ASSERT_OK(plan.add(checkpoint, "a", {nullptr, memory.data(), 16 * 32, 32}));
+  ASSERT_OK(plan.add(checkpoint, "b", {nullptr, memory.data() + 16, 16 * 32 - 16, 32}));
+  ASSERT_OK(plan.check());
+  ASSERT_OK(plan.add(checkpoint, "c", {nullptr, memory.data() + 32 * 5 + 20, 4, 0}));
+  EXPECT_ERROR(plan.check(), destination_overlap);
+}
+
+TEST(LoadDestinationsTogether, NoneGoesBeyondTheEndOfMemory) {
+  const Model model({8192});
+  LoadPlan plan;
+  // The address is only looked at.
+  void* const last_page = reinterpret_cast<void*>(~std::uintptr_t{0} - 4095);
+  EXPECT_ERROR(plan.add(model.checkpoint, "t0", {nullptr, last_page, 8192, 0}),
+               destination_invalid);
+  EXPECT_EQ(plan.size(), 0u);
+}
+
+TEST(HostMemory, ThatIsNotThereIsAnError) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "a sanitizer ends the process where so much is asked for";
+#endif
+  const std::unique_ptr<Device> host = host_device();
+  EXPECT_ERROR(host->allocate(std::uint64_t{1} << 60), resource_exhausted);
+  EXPECT_ERROR(host->stage(std::size_t{1} << 60), resource_exhausted);
+}
+
+// ---- digests ------------------------------------------------------------------------------------
+
+TEST(LoadVerifyShared, AChunkThatTwoSlicesNeedIsHashedOnce) {
+  const Model model({3 * kChunk});
+  FakeDevice device;
+  for (Device* to : {static_cast<Device*>(nullptr), static_cast<Device*>(&device)}) {
+    Target a(1000);
+    Target b(1000);
+    LoadPlan plan;
+    ASSERT_OK(plan.add(model.checkpoint, "t0", a.destination(to), {.slice = {0, 0, 1000}}));
+    ASSERT_OK(plan.add(model.checkpoint, "t0", b.destination(to), {.slice = {0, 5000, 6000}}));
+    const Result<LoadReport> report = load(plan, {.ring_nbytes = 1 << 20});
+    ASSERT_OK(report);
+    EXPECT_EQ(report->chunks_verified, 1u);
+    EXPECT_EQ(report->bytes_verified, kChunk);
+  }
+}
+
+// ---- staging ------------------------------------------------------------------------------------
+
+// Through the page cache a slot is filled in steps of a MiB.
+TEST(LoadStaged, FillsLargeSlotsStepByStep) {
+  const Model model({5 << 20});
+  FakeDevice device;
+  Target target(5 << 20);
+  LoadPlan plan;
+  ASSERT_OK(plan.add(model.checkpoint, "t0", target.destination(&device)));
+  const Result<LoadReport> report =
+      load(plan, {.io = IoMode::buffered, .ring_nbytes = 16 << 20, .slot_nbytes = 8 << 20});
+  ASSERT_OK(report);
+  EXPECT_TRUE(target.bytes() == model.tensors[0].bytes);
+  EXPECT_EQ(report->chunks_verified, 20u);
+}
+
+TEST(LoadStaged, AStepThatFailsIsTheLastOne) {
+  const Model model({5 << 20});
+  FakeDevice device;
+  Target target(5 << 20);
+  LoadPlan plan;
+  ASSERT_OK(plan.add(model.checkpoint, "t0", target.destination(&device)));
+  FaultIo faults("a.safetensors");
+  faults.fail(IoCall::read, nth(2), EIO);
+  EXPECT_ERROR(
+      load(plan, {.io = IoMode::buffered, .ring_nbytes = 16 << 20, .slot_nbytes = 8 << 20}),
+      io_error);
+  EXPECT_EQ(faults.count(IoCall::read), 2u);
+  EXPECT_EQ(device.copies(), 0);
+}
+
+TEST(LoadStaged, GivesItsSlotsBackWhenReadingFails) {
+  const Model model({3 << 20});
+  FakeDevice device;
+  const std::unique_ptr<StagingPool> pool = StagingPool::create(device, kTwoSlots).value();
+  Target target(3 << 20);
+  LoadPlan plan;
+  ASSERT_OK(plan.add(model.checkpoint, "t0", target.destination(&device)));
+  for (std::uint64_t n = 1; n < 5; ++n) {
+    FaultIo faults("a.safetensors");
+    faults.fail(IoCall::read, nth(n), EIO);
+    EXPECT_ERROR(load(plan, {.io = IoMode::buffered, .pool = pool.get()}), io_error);
+    EXPECT_EQ(free_slots(*pool), 2u) << n;
+  }
+}
+
+TEST(LoadStaged, GivesItsSlotsBackWhenItIsCancelledBetweenReadingAndCopying) {
+  const Model model({3 << 20});
+  FakeDevice device;
+  const std::unique_ptr<StagingPool> pool = StagingPool::create(device, kTwoSlots).value();
+  Target target(3 << 20);
+  LoadPlan plan;
+  ASSERT_OK(plan.add(model.checkpoint, "t0", target.destination(&device)));
+  std::atomic<bool> cancel = false;
+  LoadHooks world = hooks();
+  world.hash = [&](std::span<const std::byte> bytes) {
+    cancel = true;
+    return xxh3(bytes);
+  };
+  EXPECT_ERROR(load_with_hooks(plan, {.threads = 2, .pool = pool.get(), .cancel = &cancel}, world),
+               cancelled);
+  EXPECT_EQ(device.copies(), 0);
+  EXPECT_EQ(free_slots(*pool), 2u);
+}
+
+// What an earlier load left to a device is not this one's.
+TEST(LoadStaged, SaysNothingOfWhatWasAbandonedBefore) {
+  const Model model({3 << 20});
+  FakeDevice device;
+  const std::unique_ptr<StagingPool> pool =
+      StagingPool::create(device, {.ring_nbytes = 3 << 19, .slot_nbytes = 1 << 19}).value();
+  const StagingSlots slots(*pool);
+  slots.abandon(slots.try_take().value());
+  Target target(3 << 20);
+  LoadPlan plan;
+  ASSERT_OK(plan.add(model.checkpoint, "t0", target.destination(&device)));
+  FaultIo faults("a.safetensors");
+  faults.fail(IoCall::read, nth(2), EIO);
+  const Result<LoadReport> report = load(plan, {.io = IoMode::buffered, .pool = pool.get()});
+  EXPECT_ERROR(report, io_error);
+  EXPECT_EQ(report.error().message.find("may still read"), std::string::npos)
+      << report.error().message;
+}
+
+// One slot holds bytes for four devices: the copies that the others have begun are waited for, and
+// their tickets given up.
+TEST(LoadStaged, GivesUpTheTicketsOfItsOtherDevicesWhenOneFails) {
+  const Model model({1000, 1000, 1000, 1000});
+  for (std::size_t failing = 0; failing < 4; ++failing) {
+    std::vector<std::unique_ptr<FakeDevice>> devices;
+    std::vector<Target> targets(4, Target(1000));
+    LoadPlan plan;
+    for (std::size_t i = 0; i < 4; ++i) {
+      devices.push_back(std::make_unique<FakeDevice>(str_cat("fake", i)));
+      ASSERT_OK(plan.add(model.checkpoint, model.tensors[i].name,
+                         targets[i].destination(devices[i].get())));
+    }
+    devices[failing]->faults.copy = 1;
+    const std::unique_ptr<StagingPool> pool = StagingPool::create(*devices[0], kTwoSlots).value();
+    const Result<LoadReport> report = load(plan, {.pool = pool.get()});
+    EXPECT_ERROR(report, device_error);
+    for (std::size_t i = 0; i < 4; ++i) {
+      EXPECT_EQ(devices[i]->open_tickets(), 0u) << failing << " " << i;
+      EXPECT_EQ(devices[i]->pending(), 0u) << failing << " " << i;
+    }
+    EXPECT_EQ(free_slots(*pool), 2u);
+  }
+}
+
+// What lies in memory as it does in the file, modulo a block.
+TEST(LoadInPlace, GoesPastThePageCacheWithoutASlot) {
+  const Model model({300'000});
+  const TensorInfo* const tensor = model.checkpoint.find("t0");
+  Target target(300'000, tensor->where.offset % 4096);
+  LoadPlan plan;
+  ASSERT_OK(plan.add(model.checkpoint, "t0", target.destination()));
+  const FaultIo calls("a.safetensors");
+  const Result<LoadReport> report = load(plan, {.io = IoMode::direct});
+  ASSERT_OK(report);
+  EXPECT_TRUE(target.bytes() == model.tensors[0].bytes);
+  EXPECT_TRUE(target.border_is_whole());
+  EXPECT_EQ(report->peak_staging_nbytes, 0u);
+  if (report->files_direct == 0) GTEST_SKIP() << "no O_DIRECT in the folder for temporary files";
+  EXPECT_GT(calls.direct_reads(), 0u);
+}
+
+TEST(LoadAutomatic, GoesPastThePageCacheWhereAFileIsNotInIt) {
+  const Model model({10 << 20});
+  FakeDevice device;
+  Target target(10 << 20);
+  LoadPlan plan;
+  ASSERT_OK(plan.add(model.checkpoint, "t0", target.destination(&device)));
+  const auto is_direct = [&] {
+    return make_schedule(LoadPlanAccess::state(plan), {true, IoMode::automatic, 1 << 20})
+        .files[0]
+        .direct;
+  };
+  EXPECT_FALSE(is_direct());  // it has just been written
+  const int descriptor = ::open((model.dir / "a.safetensors").c_str(), O_RDWR | O_CLOEXEC);
+  ASSERT_GE(descriptor, 0);
+  const bool dropped =
+      ::fsync(descriptor) == 0 && ::posix_fadvise(descriptor, 0, 0, POSIX_FADV_DONTNEED) == 0;
+  ::close(descriptor);
+  const File file = File::open(model.dir / "a.safetensors").value();
+  if (!dropped || cached_fraction(file, 0, file.size()).value_or(1) > 0.1)
+    GTEST_SKIP() << "the pages were not dropped";
+  EXPECT_TRUE(is_direct());
+}
+
+// ---- groups -------------------------------------------------------------------------------------
+
+// Of the group's two jobs the last is the host's: it queues the fence of the device.
+TEST(LoadGroupOfTwoKinds, FailsWithTheFenceThatItsLastJobCannotQueue) {
+  const Model first({100'000});
+  const Model second({100'000});
+  FakeDevice device;
+  std::vector<Target> targets(2, Target(100'000));
+  LoadPlan plan;
+  ASSERT_OK(plan.add(first.checkpoint, "t0", targets[0].destination(&device)));
+  ASSERT_OK(plan.add(second.checkpoint, "t0", targets[1].destination()));
+  device.faults.fence = 1;
+  int ready = 0;
+  EXPECT_ERROR(load(plan, {.threads = 1, .ready = [&](const GroupReady&) { ++ready; }}),
+               device_error);
+  EXPECT_EQ(ready, 0);
+}
+
+TEST(LoadGroupOfManyDevices, GivesUpTheEventsOfTheOthersWhenOneHasNone) {
+  const Model model({1000, 1000, 1000, 1000});
+  for (std::size_t failing = 0; failing < 4; ++failing) {
+    std::vector<std::unique_ptr<FakeDevice>> devices;
+    std::vector<Target> targets(4, Target(1000));
+    LoadPlan plan;
+    for (std::size_t i = 0; i < 4; ++i) {
+      devices.push_back(std::make_unique<FakeDevice>(str_cat("fake", i)));
+      ASSERT_OK(plan.add(model.checkpoint, model.tensors[i].name,
+                         targets[i].destination(devices[i].get()), {.group = {7, 0}}));
+    }
+    devices[failing]->faults.fence = 1;
+    int ready = 0;
+    const Result<LoadReport> report = load(plan, {.ready = [&](const GroupReady&) { ++ready; }});
+    EXPECT_ERROR(report, device_error);
+    EXPECT_NE(report.error().message.find("group 7"), std::string::npos) << report.error().message;
+    EXPECT_EQ(ready, 0);
+    for (const auto& device : devices) EXPECT_EQ(device->open_tickets(), 0u) << failing;
+  }
+}
+
+TEST(LoadGroupOfManyDevices, FailsWithoutAnEventAndGivesItsTicketUp) {
+  const Model model({1000});
+  FakeDevice device;
+  Target target(1000);
+  LoadPlan plan;
+  ASSERT_OK(plan.add(model.checkpoint, "t0", target.destination(&device)));
+  device.faults.no_events = true;
+  EXPECT_ERROR(load(plan, {.ready = [](const GroupReady&) { ADD_FAILURE(); }}), device_error);
+  EXPECT_EQ(device.open_tickets(), 0u);
+}
+
+// Who waits does not sleep on while there is something to do.
+class LoadGroupsWait : public testing::Test {
+ protected:
+  LoadGroupsWait() {
+    EXPECT_OK(plan_.add(model_.checkpoint, "t0", target_.destination()));
+    schedule_ = make_schedule(state(), {true, IoMode::buffered, 1 << 20});
+    groups_.emplace(state(), schedule_, false);
+  }
+  [[nodiscard]] const LoadPlanState& state() const { return LoadPlanAccess::state(plan_); }
+  // Whether wait() ends long before its patience does, when `work` is done meanwhile.
+  template <typename Work>
+  bool wakes(Work work) {
+    const auto begin = std::chrono::steady_clock::now();
+    std::thread other([&] {
+      std::this_thread::sleep_for(std::chrono::milliseconds(50));
+      work();
+    });
+    groups_->wait(std::chrono::milliseconds(20'000));
+    other.join();
+    return std::chrono::steady_clock::now() - begin < std::chrono::milliseconds(10'000);
+  }
+
+  Model model_{{1000}};
+  Target target_{1000};
+  LoadPlan plan_;
+  Schedule schedule_;
+  std::optional<LoadGroups> groups_;
+};
+
+TEST_F(LoadGroupsWait, EndsWhenTheReadersAreDone) {
+  EXPECT_TRUE(wakes([&] { groups_->readers_done(); }));
+  EXPECT_TRUE(groups_->finished());
+}
+
+TEST_F(LoadGroupsWait, EndsWhenAGroupIsComplete) {
+  ASSERT_EQ(schedule_.jobs.size(), 1u);
+  EXPECT_TRUE(wakes([&] { EXPECT_OK(groups_->job_done(schedule_.jobs[0], 1000)); }));
+  EXPECT_FALSE(groups_->finished());
+  EXPECT_TRUE(groups_->ready_group().has_value());
+}
+
+// The event of a group is given up when its turn is over, and not again at the end.
+TEST(LoadGroupsTurn, EndsWithTheEvent) {
+  const Model model({1000, 1000});
+  FakeDevice device;
+  std::vector<Target> targets(2, Target(1000));
+  LoadPlan plan;
+  for (std::uint32_t i = 0; i < 2; ++i) {
+    ASSERT_OK(plan.add(model.checkpoint, model.tensors[i].name, targets[i].destination(&device),
+                       {.group = {i, 0}}));
+  }
+  const LoadPlanState& state = LoadPlanAccess::state(plan);
+  const Schedule schedule = make_schedule(state, {true, IoMode::buffered, 1 << 20});
+  LoadGroups groups(state, schedule, true);
+  ASSERT_EQ(schedule.jobs.size(), 2u);
+  for (const Job& job : schedule.jobs) ASSERT_OK(groups.job_done(job, job.nbytes));
+  EXPECT_EQ(device.open_tickets(), 2u);
+  const std::optional<GroupReady> first = groups.ready_group();
+  ASSERT_TRUE(first && first->events.size() == 1 && first->events[0].event != nullptr);
+  groups.next_group();
+  EXPECT_EQ(device.open_tickets(), 1u);
+  groups.forget_events();
+  EXPECT_EQ(device.open_tickets(), 0u);
+  EXPECT_EQ(device.forgotten_twice(), 0);
+}
+
+TEST(LoadGroupOfManyDevices, HasNoEventsWhereNobodyAsks) {
+  const Model model({1000});
+  FakeDevice device;
+  Target target(1000);
+  LoadPlan plan;
+  ASSERT_OK(plan.add(model.checkpoint, "t0", target.destination(&device)));
+  device.faults.fence = 1;
+  EXPECT_OK(load(plan));
+  EXPECT_TRUE(target.bytes() == model.tensors[0].bytes);
+}
+
+TEST(LoadStop, KeepsTheFirstError) {
+  LoadStop stop(nullptr);
+  EXPECT_FALSE(stop.stopped());
+  EXPECT_OK(stop.result(0, 9));
+  stop.fail(make_error(ErrorCode::io_error, "first"));
+  stop.fail(make_error(ErrorCode::device_error, "second"));
+  EXPECT_TRUE(stop.stopped());
+  EXPECT_ERROR(stop.result(0, 9), io_error);
+}
+
+TEST(LoadStop, StaysStoppedWhenTheCallerTakesHisWishBack) {
+  std::atomic<bool> cancel = true;
+  LoadStop stop(&cancel);
+  EXPECT_TRUE(stop.stopped());
+  cancel = false;
+  EXPECT_TRUE(stop.stopped());
+  EXPECT_ERROR(stop.result(3, 9), cancelled);
+  stop.fail(make_error(ErrorCode::io_error, "an error says more than a wish"));
+  EXPECT_ERROR(stop.result(3, 9), io_error);
+}
+
+// ---- reports ------------------------------------------------------------------------------------
+
+TEST(LoadReports, CountAllFiles) {
+  const Model first({10'000});
+  const Model second({20'000});
+  std::vector<Target> targets(2, Target(20'000));
+  LoadPlan plan;
+  ASSERT_OK(plan.add(first.checkpoint, "t0", targets[0].destination()));
+  ASSERT_OK(plan.add(second.checkpoint, "t0", targets[1].destination()));
+  const Result<LoadReport> report = load(plan, {.io = IoMode::buffered});
+  ASSERT_OK(report);
+  EXPECT_EQ(report->bytes_read, 30'000u);
+  EXPECT_EQ(report->files_buffered, 2u);
+  EXPECT_EQ(report->files_direct, 0u);
+}
+
+TEST(LoadReports, CountTheMemoryThatWasUsedOnTheWay) {
+  const Model model({10'000});
+  FakeDevice device;
+  Target target(10'000);
+  LoadPlan plan;
+  ASSERT_OK(plan.add(model.checkpoint, "t0", target.destination(&device)));
+  const Result<LoadReport> staged = load(plan, {.ring_nbytes = 1 << 20, .slot_nbytes = 512 << 10});
+  ASSERT_OK(staged);
+  EXPECT_EQ(staged->peak_staging_nbytes, 512u << 10);
+
+  // Halves of rows are read beside and copied.
+  TempDir dir;
+  std::vector<ModelTensor> matrix{{"m", Dtype::u8, {100, 100}}};
+  fill(matrix);
+  const Checkpoint checkpoint = write_model(dir / "a", matrix);
+  LoadPlan halves;
+  ASSERT_OK(halves.add(checkpoint, "m", target.destination(), {.slice = {1, 50, 100}}));
+  const Result<LoadReport> beside = load(halves, {.threads = 1});
+  ASSERT_OK(beside);
+  EXPECT_EQ(beside->peak_staging_nbytes, 1u << 20);
+}
+
+TEST(LoadReports, ThatAnyOfTheFilesChanged) {
+  for (const std::size_t changed : {0U, 1U}) {
+    const Model models[] = {Model({10'000}), Model({10'000})};
+    std::vector<Target> targets(2, Target(10'000));
+    LoadPlan plan;
+    for (std::size_t i = 0; i < 2; ++i)
+      ASSERT_OK(plan.add(models[i].checkpoint, "t0", targets[i].destination()));
+    const auto ready = [&](const GroupReady&) {
+      const std::filesystem::path path = models[changed].dir / "a.safetensors";
+      std::filesystem::last_write_time(
+          path, std::filesystem::last_write_time(path) + std::chrono::seconds(5));
+    };
+    EXPECT_ERROR(load(plan, {.ready = ready}), file_changed) << changed;
+  }
+}
+
+// Not more often than for each 8 MiB, however slow they are.
+TEST(LoadReports, ProgressInLargeSteps) {
+  const Model model({20 << 20});
+  Target target(20 << 20);
+  LoadPlan plan;
+  ASSERT_OK(plan.add(model.checkpoint, "t0", target.destination()));
+  std::vector<std::uint64_t> done{0};
+  LoadHooks world = hooks();
+  world.hash = [](std::span<const std::byte> bytes) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    return xxh3(bytes);
+  };
+  const auto progress = [&](const Progress& at) { done.push_back(at.bytes_done); };
+  ASSERT_OK(load_with_hooks(plan, {.threads = 1, .progress = progress}, world));
+  EXPECT_EQ(done.back(), 20u << 20);
+  for (std::size_t i = 1; i + 1 < done.size(); ++i) EXPECT_GE(done[i] - done[i - 1], 8u << 20);
+}
+
+// ---- tensors that do not lie in a file as they are ----------------------------------------------
+
+class LoadContents : public testing::TestWithParam<std::string> {
+ protected:
+  Checkpoint checkpoint_ = Checkpoint::open(FLATBED_FIXTURES_DIR "/torch2/" + GetParam()).value();
+};
+INSTANTIATE_TEST_SUITE_P(Files, LoadContents,
+                         testing::Values("complex_views.pth", "deflated.pth", "views.pth"),
+                         [](const auto& file) {
+                           return file.param.substr(0, file.param.find('.'));
+                         });
+
+TEST_P(LoadContents, AreReadyOnceTheyHaveArrivedAndTheirErrorsEndTheLoad) {
+  for (const TensorInfo& tensor : checkpoint_.tensors()) {
+    if (tensor.nbytes == 0) continue;
+    FakeDevice device;
+    const std::unique_ptr<StagingPool> pool = StagingPool::create(device, kTwoSlots).value();
+    for (Device* to : {static_cast<Device*>(nullptr), static_cast<Device*>(&device)}) {
+      SCOPED_TRACE(str_cat(tensor.name, to == nullptr ? ", host" : ", device"));
+      Target target(tensor.nbytes);
+      LoadPlan plan;
+      ASSERT_OK(plan.add(checkpoint_, tensor.name, target.destination(to)));
+      int ready = 0;
+      std::uint64_t done = 0;
+      const LoadOptions options{.pool = pool.get(),
+                                .progress = [&](const Progress& at) { done = at.bytes_done; },
+                                .ready = [&](const GroupReady&) { ++ready; }};
+      const Result<LoadReport> report = load(plan, options);
+      ASSERT_OK(report);
+      EXPECT_EQ(ready, 1);
+      EXPECT_GT(done, 0u);
+      FaultIo faults(GetParam());
+      faults.fail(IoCall::read, nth(1), EIO);
+      const Result<LoadReport> failed = load(plan, options);
+      EXPECT_ERROR(failed, io_error);
+      EXPECT_NE(failed.error().message.find(str_cat("tensor '", tensor.name)), std::string::npos);
+      EXPECT_EQ(ready, 1);
+      EXPECT_EQ(free_slots(*pool), 2u);
+      EXPECT_EQ(device.open_tickets(), 0u);
+    }
+    Target target(tensor.nbytes);
+    LoadPlan plan;
+    ASSERT_OK(plan.add(checkpoint_, tensor.name, target.destination(&device)));
+    device.faults.copy = device.copies() + 1;
+    EXPECT_ERROR(load(plan, {.pool = pool.get()}), device_error);
+  }
+}
+
+// As FailsWithTheFenceThatItsLastJobCannotQueue.
+TEST_P(LoadContents, FailWithTheFenceThatTheirGroupsLastJobCannotQueue) {
+  for (const TensorInfo& tensor : checkpoint_.tensors()) {
+    if (tensor.nbytes == 0) continue;
+    FakeDevice device;
+    std::vector<Target> targets(2, Target(tensor.nbytes));
+    LoadPlan plan;
+    ASSERT_OK(plan.add(checkpoint_, tensor.name, targets[0].destination(&device)));
+    ASSERT_OK(plan.add(checkpoint_, tensor.name, targets[1].destination()));
+    device.faults.fence = 1;
+    EXPECT_ERROR(load(plan, {.threads = 1, .ready = [](const GroupReady&) {}}), device_error);
+  }
+}
+
+}  // namespace
+}  // namespace flatbed

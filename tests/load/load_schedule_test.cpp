@@ -1,0 +1,267 @@
+// make_schedule(): what is read together, where jobs end, and what slices cost.
+#include "load/load_schedule.hpp"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "base/str_cat.hpp"
+#include "support/expect_error.hpp"
+#include "support/fake_device.hpp"
+#include "support/load_model.hpp"
+#include "support/temp_dir.hpp"
+
+namespace flatbed {
+namespace {
+
+using test::FakeDevice;
+using test::fill;
+using test::kChunk;
+using test::ModelTensor;
+using test::TempDir;
+using test::write_model;
+
+// A sealed model, and a plan of it that is never carried out: its destinations are addresses of
+// nothing, each behind the one before.
+struct Example {
+  TempDir dir;
+  std::vector<ModelTensor> tensors;
+  Checkpoint checkpoint;
+  FakeDevice device;
+  LoadPlan plan;
+  std::uintptr_t next = std::uintptr_t{1} << 40;
+
+  explicit Example(std::vector<ModelTensor> wanted, bool seal = true)
+      : tensors(std::move(wanted)), checkpoint(write(seal)) {}
+  Checkpoint write(bool seal) {
+    fill(tensors);
+    return write_model(dir / "a", tensors, seal);
+  }
+  void add(std::string_view name, const Slice& slice = {}, const Group& group = {},
+           Device* to = nullptr) {
+    const std::uint64_t nbytes = checkpoint.find(name)->nbytes;
+    EXPECT_OK(plan.add(checkpoint, name, {to, reinterpret_cast<void*>(next), nbytes, 0},
+                       {.slice = slice, .group = group}));
+    next += (nbytes + 4095) / 4096 * 4096;
+  }
+  [[nodiscard]] std::uint64_t offset(std::string_view name) const {
+    return checkpoint.find(name)->where.offset;
+  }
+  [[nodiscard]] Schedule schedule(const ScheduleOptions& options = {.io = IoMode::buffered}) const {
+    return make_schedule(LoadPlanAccess::state(plan), options);
+  }
+};
+
+TEST(LoadSchedule, ReadsThroughSmallHoles) {
+  for (const std::uint64_t hole : {32U << 10, (32U << 10) + 1}) {
+    Example a({{"t", Dtype::u8, {100'000}}}, false);
+    a.add("t", {0, 0, 1000});
+    a.add("t", {0, 1000 + hole, 2000 + hole});
+    const Schedule schedule = a.schedule();
+    const bool together = hole == 32U << 10;
+    EXPECT_EQ(schedule.jobs.size(), together ? 1u : 2u);
+    EXPECT_EQ(schedule.bytes_to_read, 2000 + (together ? hole : 0));
+    EXPECT_EQ(schedule.bytes_wanted, 2000u);
+  }
+}
+
+TEST(LoadSchedule, WidensToChunksWhereTheyAreChecked) {
+  Example a({{"t", Dtype::u8, {3 * kChunk + 10}}});
+  a.add("t", {0, kChunk + 1, kChunk + 2});
+  const Schedule checked = a.schedule();
+  ASSERT_EQ(checked.jobs.size(), 1u);
+  EXPECT_EQ(checked.jobs[0].begin, a.offset("t") + kChunk);
+  EXPECT_EQ(checked.jobs[0].nbytes, kChunk);
+  const Schedule unchecked = a.schedule({.verify = false, .io = IoMode::buffered});
+  ASSERT_EQ(unchecked.jobs.size(), 1u);
+  EXPECT_EQ(unchecked.jobs[0].begin, a.offset("t") + kChunk + 1);
+  EXPECT_EQ(unchecked.jobs[0].nbytes, 1u);
+}
+
+TEST(LoadSchedule, WidensTheLastChunkToTheEndOfTheTensor) {
+  Example a({{"t", Dtype::u8, {3 * kChunk + 10}}, {"u", Dtype::u8, {100}}});
+  a.add("t", {0, 3 * kChunk + 9, Slice::kEnd});
+  const Schedule schedule = a.schedule();
+  ASSERT_EQ(schedule.jobs.size(), 1u);
+  EXPECT_EQ(schedule.jobs[0].begin, a.offset("t") + 3 * kChunk);
+  EXPECT_EQ(schedule.jobs[0].nbytes, 10u);
+}
+
+TEST(LoadSchedule, ReadsOnceWhatGoesToTwoPlaces) {
+  Example a({{"t", Dtype::u8, {1000}}});
+  a.add("t");
+  EXPECT_FALSE(a.schedule().jobs[0].overlapping);
+  a.add("t");
+  const Schedule schedule = a.schedule();
+  ASSERT_EQ(schedule.jobs.size(), 1u);
+  EXPECT_TRUE(schedule.jobs[0].overlapping);
+  EXPECT_EQ(schedule.jobs[0].parts, 2u);
+  EXPECT_EQ(schedule.bytes_to_read, 1000u);
+}
+
+TEST(LoadSchedule, NeighboursDoNotOverlap) {
+  Example a({{"t", Dtype::u8, {1024}}, {"u", Dtype::u8, {512}}});
+  a.add("u");
+  a.add("t");
+  const Schedule schedule = a.schedule();
+  ASSERT_EQ(schedule.jobs.size(), 1u);
+  EXPECT_FALSE(schedule.jobs[0].overlapping);
+  EXPECT_EQ(schedule.jobs[0].nbytes, 1536u);
+}
+
+TEST(LoadSchedule, OrdersJobsByPriorityThenPlace) {
+  Example a(
+      {{"a", Dtype::u8, {100'000}}, {"b", Dtype::u8, {100'000}}, {"c", Dtype::u8, {100'000}}});
+  a.add("a", {}, {30, 1});
+  a.add("c", {}, {20, 0});
+  a.add("b", {}, {10, 1});
+  a.add("b", {}, {20, 0});
+  const Schedule schedule = a.schedule();
+  const std::vector<std::pair<std::uint32_t, std::uint64_t>> wanted{
+      {1, a.offset("b")}, {2, a.offset("b")}, {0, a.offset("a")}};
+  std::vector<std::pair<std::uint32_t, std::uint64_t>> found;
+  for (const Job& job : schedule.jobs) found.emplace_back(job.group, job.begin);
+  EXPECT_EQ(found, wanted);
+  EXPECT_EQ(schedule.groups, (std::vector<std::uint32_t>{1, 2, 0}));
+  EXPECT_EQ(schedule.jobs_of_group, (std::vector<std::uint32_t>{1, 1, 1}));
+}
+
+TEST(LoadSchedule, TakesSlotsForDevicesAlone) {
+  Example a({{"a", Dtype::u8, {100'000}}, {"b", Dtype::u8, {3 << 20}}});
+  a.add("a");
+  EXPECT_EQ(a.schedule().slot_jobs, 0u);
+  a.add("b", {}, {1, 0}, &a.device);
+  const Schedule schedule = a.schedule();
+  EXPECT_GT(schedule.slot_jobs, 0u);
+  ASSERT_EQ(schedule.jobs.size(), 2u);
+  EXPECT_EQ(schedule.jobs[0].kind, JobKind::in_place);
+  EXPECT_EQ(schedule.jobs[1].kind, JobKind::staged);
+}
+
+TEST(LoadSchedule, ReadsDirectlyIntoPlaceWhatIsAlignedAlike) {
+  Example a({{"t", Dtype::u8, {1 << 20}}});
+  const std::uint64_t lies = a.offset("t") % 4096;
+  for (const std::uint64_t shift : {lies, (lies + 64) % 4096}) {
+    LoadPlan plan;
+    ASSERT_OK(plan.add(a.checkpoint, "t",
+                       {nullptr, reinterpret_cast<void*>(a.next + shift), 1 << 20, 0}));
+    const Schedule schedule = make_schedule(LoadPlanAccess::state(plan), {.io = IoMode::direct});
+    ASSERT_EQ(schedule.jobs.size(), 1u);
+    EXPECT_EQ(schedule.jobs[0].kind, shift == lies ? JobKind::in_place : JobKind::staged);
+  }
+}
+
+// ---- every plan ---------------------------------------------------------------------------------
+
+struct Random {
+  std::mt19937 engine;
+  std::uint64_t up_to(std::uint64_t most) {
+    return std::uniform_int_distribution<std::uint64_t>(0, most)(engine);
+  }
+};
+
+// Several tensors from a few bytes to several chunks, and slices of them in a few groups.
+void add_randomly(Example& a, Random& random) {
+  const std::uint64_t count = 1 + random.up_to(11);
+  for (std::uint64_t i = 0; i < count; ++i) {
+    const ModelTensor& tensor = a.tensors[random.up_to(a.tensors.size() - 1)];
+    Slice slice;
+    slice.dim = random.up_to(tensor.shape.size() - 1);
+    const std::uint64_t size = tensor.shape[slice.dim];
+    slice.begin = random.up_to(size);
+    slice.end = slice.begin + random.up_to(size - slice.begin);
+    if (random.up_to(3) == 0) slice = {};
+    const auto group = static_cast<std::uint32_t>(random.up_to(3));
+    a.add(tensor.name, slice, {group, 5 - static_cast<std::int32_t>(group)},
+          random.up_to(2) == 0 ? &a.device : nullptr);
+  }
+}
+
+// Marks what of a transfer's bytes the parts hold, and counts what they hold beside.
+void expect_parts_hold(const Example& a, const Schedule& schedule, std::uint32_t number) {
+  const Transfer& transfer = LoadPlanAccess::state(a.plan).transfers[number];
+  std::vector<unsigned char> held(transfer.tensor->nbytes);
+  for (const Part& part : schedule.parts) {
+    if (part.transfer != number) continue;
+    for (std::uint64_t at = part.begin; at < part.end; ++at)
+      ++held.at(at - transfer.tensor->where.offset);
+  }
+  for (std::uint64_t run = 0; run < transfer.runs; ++run) {
+    const auto begin =
+        held.begin() + static_cast<std::ptrdiff_t>(transfer.source + run * transfer.run_pitch);
+    const auto end = begin + static_cast<std::ptrdiff_t>(transfer.run_nbytes);
+    EXPECT_EQ(std::count(begin, end, 1), end - begin) << "transfer " << number;
+  }
+  EXPECT_EQ(std::ranges::count_if(held, [](unsigned char count) { return count > 1; }), 0);
+}
+
+void expect_whole_chunks(const Example& a, const Schedule& schedule) {
+  for (const Part& part : schedule.parts) {
+    const TensorInfo& tensor = *LoadPlanAccess::state(a.plan).transfers[part.transfer].tensor;
+    EXPECT_EQ((part.begin - tensor.where.offset) % kChunk, 0u);
+    const std::uint64_t end = part.end - tensor.where.offset;
+    EXPECT_TRUE(end % kChunk == 0 || end == tensor.nbytes);
+  }
+}
+
+void expect_jobs_fit(const Example& a, const Schedule& schedule, const ScheduleOptions& options) {
+  std::uint64_t nbytes = 0;
+  std::vector<std::uint32_t> jobs_of_group(schedule.groups.size());
+  for (std::size_t i = 0; i < schedule.jobs.size(); ++i) {
+    const Job& job = schedule.jobs[i];
+    nbytes += job.nbytes;
+    ++jobs_of_group[job.group];
+    const bool in_memory = job.kind == JobKind::in_place && !schedule.files[job.file].direct;
+    const std::uint64_t room = in_memory ? kReadNbytes : options.slot_nbytes;
+    EXPECT_GT(job.nbytes, 0u);
+    EXPECT_LE(job.begin % kDirectAlignment + job.nbytes, room);
+    EXPECT_GT(job.parts, 0u);
+    for (std::uint32_t part = job.first_part; part < job.first_part + job.parts; ++part) {
+      EXPECT_LE(job.begin, schedule.parts[part].begin);
+      EXPECT_LT(schedule.parts[part].begin, schedule.parts[part].end);
+      EXPECT_LE(schedule.parts[part].end, job.begin + job.nbytes);
+    }
+    if (i == 0) continue;
+    const Job& before = schedule.jobs[i - 1];
+    const auto& groups = LoadPlanAccess::state(a.plan).groups;
+    EXPECT_LE(groups[before.group].priority, groups[job.group].priority);
+    EXPECT_TRUE(before.group != job.group || before.begin + before.nbytes <= job.begin);
+  }
+  EXPECT_EQ(nbytes, schedule.bytes_to_read);
+  EXPECT_EQ(jobs_of_group, schedule.jobs_of_group);
+}
+
+class EverySchedule : public testing::TestWithParam<std::uint32_t> {};
+
+TEST_P(EverySchedule, HoldsWhatIsWantedOnceAndCutsNoChunk) {
+  Random random{std::mt19937(GetParam())};
+  std::vector<ModelTensor> tensors;
+  for (int i = 0; i < 8; ++i) {
+    std::vector<std::uint64_t> shape{1 + random.up_to(40)};
+    shape.push_back(1 + random.up_to(random.up_to(1) == 0 ? 30 : 90'000));
+    if (random.up_to(1) == 0) shape.insert(shape.begin(), 1 + random.up_to(2));
+    tensors.push_back({str_cat("t", i), Dtype::u8, shape});
+  }
+  Example a(tensors, GetParam() % 4 != 0);
+  for (int round = 0; round < 4; ++round) {
+    a.plan = LoadPlan();
+    add_randomly(a, random);
+    const ScheduleOptions options{.verify = random.up_to(3) != 0,
+                                  .io = random.up_to(1) == 0 ? IoMode::direct : IoMode::buffered,
+                                  .slot_nbytes = (512 << 10) + 4096 * random.up_to(300)};
+    const Schedule schedule = a.schedule(options);
+    for (std::uint32_t i = 0; i < a.plan.size(); ++i) expect_parts_hold(a, schedule, i);
+    if (options.verify && a.checkpoint.seal() == SealState::sealed)
+      expect_whole_chunks(a, schedule);
+    expect_jobs_fit(a, schedule, options);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Seeds, EverySchedule, testing::Range(0U, 16U));
+
+}  // namespace
+}  // namespace flatbed

@@ -1,0 +1,180 @@
+// load() where threads are not to be had: none, or fewer than were wanted. Stands before the C
+// library's pthread_create(), which has no other way to fail.
+#include <dlfcn.h>
+#include <gtest/gtest.h>
+#include <pthread.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "flatbed/load.hpp"
+#include "load/load_hooks.hpp"
+#include "load/staging_pool.hpp"
+#include "support/expect_error.hpp"
+#include "support/fake_device.hpp"
+#include "support/load_model.hpp"
+#include "support/temp_dir.hpp"
+
+namespace {
+std::atomic<int> g_threads_left = -1;     // -1: all that are wanted
+std::atomic<bool>* g_wait_for = nullptr;  // before a thread is refused
+}  // namespace
+
+extern "C" int pthread_create(pthread_t* thread, const pthread_attr_t* attributes,
+                              void* (*work)(void*), void* argument) noexcept {
+  using Create = int (*)(pthread_t*, const pthread_attr_t*, void* (*)(void*), void*);
+  static const auto create = reinterpret_cast<Create>(dlsym(RTLD_NEXT, "pthread_create"));
+  if (g_threads_left == 0) {
+    while (g_wait_for != nullptr && !*g_wait_for) std::this_thread::yield();
+    return EAGAIN;
+  }
+  if (g_threads_left > 0) --g_threads_left;
+  return create(thread, attributes, work, argument);
+}
+
+namespace flatbed {
+namespace {
+
+using test::FakeDevice;
+using test::fill;
+using test::ModelTensor;
+using test::Target;
+using test::TempDir;
+using test::write_model;
+
+constexpr std::uint64_t kNbytes = 8 << 20;
+constexpr StagingOptions kTwoSlots{.ring_nbytes = 1 << 20, .slot_nbytes = 512 << 10};
+
+class FewThreads {
+ public:
+  explicit FewThreads(int count, std::atomic<bool>* wait_for = nullptr) {
+    g_wait_for = wait_for;
+    g_threads_left = count;
+  }
+  FewThreads(const FewThreads&) = delete;
+  FewThreads& operator=(const FewThreads&) = delete;
+  ~FewThreads() { g_threads_left = -1; }
+};
+
+// A tensor, on its way to the host or to a device.
+struct Example {
+  TempDir dir;
+  std::vector<ModelTensor> tensors{{"t", Dtype::u8, {kNbytes}}};
+  Checkpoint checkpoint = write();
+  Target target{kNbytes};
+  FakeDevice device;
+  std::unique_ptr<StagingPool> pool = StagingPool::create(device, kTwoSlots).value();
+  LoadPlan plan;
+  int ready = 0;
+
+  explicit Example(bool on_device) {
+    EXPECT_OK(plan.add(checkpoint, "t", target.destination(on_device ? &device : nullptr)));
+  }
+  Checkpoint write() {
+    fill(tensors);
+    return write_model(dir / "a", tensors);
+  }
+  LoadOptions options(unsigned threads) {
+    return {.io = IoMode::buffered,
+            .threads = threads,
+            .pool = pool.get(),
+            .ready = [this](const GroupReady&) { ++ready; }};
+  }
+  [[nodiscard]] std::size_t free_slots() const {
+    const StagingSlots slots(*pool);
+    std::vector<std::uint32_t> taken;
+    while (const std::optional<std::uint32_t> slot = slots.try_take()) taken.push_back(*slot);
+    for (const std::uint32_t slot : taken) slots.give_back(slot);
+    return taken.size();
+  }
+};
+
+// Hooks of the real world that say when a reading thread is about to end.
+LoadHooks hooks(std::atomic<bool>& left) {
+  LoadHooks out;
+  out.now_ns = [] {
+    return static_cast<std::uint64_t>(std::chrono::steady_clock::now().time_since_epoch() /
+                                      std::chrono::nanoseconds(1));
+  };
+  out.sleep_ns = [](std::uint64_t time) {
+    std::this_thread::sleep_for(std::chrono::nanoseconds(time));
+  };
+  out.leave = [&left] { left = true; };
+  return out;
+}
+
+class LoadThreads : public testing::TestWithParam<bool> {};
+INSTANTIATE_TEST_SUITE_P(To, LoadThreads, testing::Bool(),
+                         [](const auto& to) { return to.param ? "Device" : "Host"; });
+
+TEST_P(LoadThreads, NoneIsAnError) {
+  Example a(GetParam());
+  const FewThreads none(0);
+  EXPECT_ERROR(load(a.plan, a.options(4)), resource_exhausted);
+  EXPECT_EQ(a.ready, 0);
+  EXPECT_EQ(a.free_slots(), 2u);
+}
+
+TEST_P(LoadThreads, FewerThanWereWantedDoAll) {
+  Example a(GetParam());
+  for (unsigned count = 1; count <= 4; ++count) {
+    std::fill_n(a.target.data(), kNbytes, std::byte{0});
+    const int check = GetParam() ? 1 : 0;  // a thread asks the devices for their memory
+    const FewThreads few(static_cast<int>(count) + check);
+    const Result<LoadReport> report = load(a.plan, a.options(4));
+    ASSERT_OK(report);
+    EXPECT_EQ(report->threads, count);
+    EXPECT_TRUE(a.target.bytes() == a.tensors[0].bytes);
+    EXPECT_EQ(a.ready, static_cast<int>(count));
+  }
+}
+
+// The one reader has ended before it is known that there will be no other.
+TEST_P(LoadThreads, TheLastOneMayEndBeforeTheOthersAreRefused) {
+  Example a(GetParam());
+  std::atomic<bool> left = false;
+  const FewThreads few(GetParam() ? 2 : 1, &left);
+  const Result<LoadReport> report = load_with_hooks(a.plan, a.options(4), hooks(left));
+  ASSERT_OK(report);
+  EXPECT_EQ(report->threads, 1u);
+  EXPECT_TRUE(a.target.bytes() == a.tensors[0].bytes);
+  EXPECT_EQ(a.ready, 1);
+}
+
+// What it left in doubt is settled by the thread that waits.
+TEST(LoadThreadsInDoubt, AreSettledByWhoWaits) {
+  Example a(true);
+  a.device.faults.copy = 2;
+  a.device.faults.half_copy = true;
+  std::atomic<bool> left = false;
+  const FewThreads few(2, &left);
+  const Result<LoadReport> report = load_with_hooks(a.plan, a.options(4), hooks(left));
+  EXPECT_ERROR(report, device_error);
+  EXPECT_EQ(report.error().message.find("may still read"), std::string::npos);
+  EXPECT_EQ(a.device.pending(), 0u);
+  EXPECT_EQ(a.free_slots(), 2u);
+}
+
+TEST(LoadThreadsByDefault, AreMoreThanCoresWhereTheDiskIsWaitedFor) {
+  Example a(true);
+  LoadOptions options = a.options(0);
+  const unsigned cores = std::clamp(std::thread::hardware_concurrency(), 2U, 8U);
+  const Result<LoadReport> buffered = load(a.plan, options);
+  ASSERT_OK(buffered);
+  EXPECT_EQ(buffered->threads, cores);
+  options.io = IoMode::direct;
+  const Result<LoadReport> direct = load(a.plan, options);
+  ASSERT_OK(direct);
+  EXPECT_EQ(direct->threads, 8u);
+}
+
+}  // namespace
+}  // namespace flatbed

@@ -1,0 +1,544 @@
+// Legacy streams, and streams within pickles: their parts, and what lies in each of them.
+#include "torch/legacy_stream.hpp"
+
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "base/checked.hpp"
+#include "support/expect_error.hpp"
+#include "support/legacy_builder.hpp"
+#include "support/show.hpp"
+#include "torch/torch_pickle.hpp"
+#include "torch/torch_reader.hpp"
+
+namespace flatbed::pth {
+namespace {
+
+using test::le;
+using test::legacy_storage;
+using test::legacy_stream;
+using test::legacy_tensor;
+using test::LegacyStorage;
+using test::LegacyStream;
+using test::load_from_bytes;
+using test::nested_storage;
+using namespace test::pickle;  // NOLINT: the assembler's words are the subject here
+using std::string;
+
+Result<TorchFile> read_bytes(std::string_view bytes) {
+  const test::MemoryFile memory(bytes);
+  FLATBED_ASSIGN(const File file, memory.open());
+  return read_torch_pickle(file);
+}
+
+Result<TorchFile> read_stream(const LegacyStream& stream) {
+  return read_bytes(legacy_stream(stream));
+}
+
+Result<TorchFile> read_object(const string& body, const std::vector<LegacyStorage>& storages) {
+  return read_stream({.object = finish(body), .storages = storages});
+}
+
+// The bytes of a tensor, or the error's name.
+string contents(const string& bytes, std::size_t number) {
+  const test::MemoryFile memory(bytes);
+  const File file = memory.open().value();
+  const Result<TorchFile> torch = read_torch_pickle(file);
+  if (!torch) return string(name(torch.error().code));
+  const TorchTensor& tensor = torch->tensors[number];
+  string out(tensor.nbytes, '?');
+  if (tensor.storage == kNoStorage) return string(as_text(held_bytes(*torch, tensor)));
+  TorchReader reader(file, *torch);
+  static_cast<void>(reader.read(tensor, 0, std::as_writable_bytes(std::span(out))).value());
+  return out;
+}
+
+TEST(LegacyStream, ReadsAStorageInPlace) {
+  const string bytes = legacy_stream();
+  const auto file = read_bytes(bytes);
+  ASSERT_OK(file);
+  EXPECT_EQ(file->layout, TorchLayout::legacy);
+  EXPECT_EQ(show(file->tree.root()), "T0");
+  ASSERT_EQ(file->storages.size(), 1u);
+  EXPECT_EQ(bytes.substr(file->storages[0].stored_offset), string(24, '\1'));
+  EXPECT_TRUE(file->notes.empty());
+}
+
+TEST(LegacyStream, ReadsStringsOfPython2) {
+  const string id = tuple({"U\x07storage", global("torch", "FloatStorage"), "U\x01k", "U\6cuda:0",
+                           "\x8a\x01\x06", "N"}) +
+                    "Q";
+  const auto file = read_object(legacy_tensor({.storage = id, .hooks = "N"}), {{.key = "k"}});
+  ASSERT_OK(file);
+  EXPECT_EQ(show(file->tree.root()), "T0 cuda:0");
+}
+
+TEST(LegacyStream, ReadsEveryProtocol) {
+  const LegacyStream plain;
+  for (const char* proto : {"\x80\x02", "\x80\x03", "\x80\x04", "\x80\x05"}) {
+    LegacyStream stream;
+    stream.magic.replace(0, 2, proto);
+    stream.object.replace(0, 2, proto);
+    EXPECT_OK(read_stream(stream));
+  }
+  EXPECT_OK(read_stream({.magic = "L119547037146038801333356L\n.", .protocol = "I1001\n."}));
+}
+
+TEST(LegacyStream, StoragesFollowInTheOrderOfTheList) {
+  const string second =
+      legacy_tensor({.storage = legacy_storage({.key = text("1"), .count = integer(1)}),
+                     .sizes = counts({1}),
+                     .strides = counts({1})});
+  const string bytes = legacy_stream(
+      {.object = finish(list({legacy_tensor(), second})),
+       .storages = {{.key = "1", .count = 1, .data = "abcd"}, {.data = string(24, 'x')}}});
+  EXPECT_EQ(contents(bytes, 0), string(24, 'x'));
+  EXPECT_EQ(contents(bytes, 1), "abcd");
+}
+
+// Tensors count from the beginning of the part of the storage that they were made on.
+TEST(LegacyStream, ReadsPartsOfStorages) {
+  const auto bytes = [](std::int64_t first, std::int64_t size, std::int64_t offset) {
+    const string part = legacy_storage({}, tuple({text("v"), integer(first), integer(size)}));
+    return legacy_stream({.object = finish(legacy_tensor({.storage = part,
+                                                          .offset = integer(offset),
+                                                          .sizes = counts({2}),
+                                                          .strides = counts({1})})),
+                          .storages = {{.data = "aaaabbbbccccddddeeeeffff"}}});
+  };
+  EXPECT_EQ(contents(bytes(2, 3, 1), 0), "ddddeeee");
+  EXPECT_EQ(contents(bytes(0, 2, 0), 0), "aaaabbbb");
+  EXPECT_EQ(contents(bytes(4, 2, 0), 0), "eeeeffff");
+  EXPECT_EQ(contents(bytes(4, 3, 0), 0), "tensor_out_of_storage") << "of the part";
+  EXPECT_EQ(contents(bytes(7, 0, 0), 0), "tensor_out_of_storage");
+  EXPECT_EQ(contents(bytes(INT64_MAX, 2, 0), 0), "tensor_out_of_storage");
+  EXPECT_EQ(contents(bytes(2, 3, 2), 0), "tensor_out_of_storage") << "of the tensor";
+  EXPECT_EQ(contents(bytes(-1, 2, 0), 0), "persistent_id_malformed");
+  EXPECT_EQ(contents(bytes(2, -3, 0), 0), "persistent_id_malformed");
+}
+
+TEST(LegacyStream, OneKeyMeansOneThing) {
+  const auto pair = [](const string& a, const string& b) {
+    const auto small = [](const string& id) {
+      return legacy_tensor({.storage = id, .sizes = counts({1}), .strides = counts({1})});
+    };
+    return read_object(list({small(a), small(b)}), {{}});
+  };
+  const auto part = [](const char* key, int first, int size) {
+    return legacy_storage({}, tuple({text(key), integer(first), integer(size)}));
+  };
+  const string ints = legacy_storage({.type = global("torch", "IntStorage")});
+  EXPECT_OK(pair(legacy_storage(), legacy_storage()));
+  EXPECT_ERROR(pair(legacy_storage(), ints), storage_conflict);
+  EXPECT_ERROR(pair(legacy_storage(), legacy_storage({.count = integer(5)})), storage_conflict);
+  EXPECT_OK(pair(part("v", 1, 2), part("v", 1, 2)));
+  EXPECT_OK(pair(part("v", 1, 2), part("w", 1, 3)));
+  EXPECT_ERROR(pair(part("v", 1, 2), part("v", 1, 3)), storage_conflict);
+  EXPECT_ERROR(pair(part("v", 1, 2), part("v", 2, 2)), storage_conflict);
+  EXPECT_ERROR(pair(legacy_storage(), part("0", 1, 2)), storage_conflict);
+  EXPECT_ERROR(pair(part("9", 1, 2), legacy_storage({.key = text("9")})), storage_conflict);
+}
+
+TEST(LegacyStream, KeepsTheClassOfAModuleAndDropsItsSource) {
+  const auto module = [](const string& type, const char* source) {
+    return tuple({text("module"), type, text("net.py"), text(source)}) + "Q";
+  };
+  const string net = global("net", "Net");
+  const auto file = read_object(module(net, "class Net: ...") + ")\x81}b", {});
+  ASSERT_OK(file);
+  EXPECT_EQ(show(file->tree.root()), "copyreg.__newobj__(net.Net)|{}");
+  EXPECT_EQ(file->notes, std::vector<string>{"the Python source of 1 module classes is dropped"});
+  const auto without = read_object(module(net, ""), {});
+  ASSERT_OK(without);
+  EXPECT_TRUE(without->notes.empty());
+  EXPECT_ERROR(read_object(module(text("net.Net"), "x"), {}), persistent_id_malformed);
+}
+
+TEST(LegacyStream, PersistentIdsHaveSixItems) {
+  EXPECT_OK(read_object(legacy_tensor(), {{}}));
+  EXPECT_ERROR(read_object(tensor(), {{}}), persistent_id_malformed) << "five, as in zips";
+  EXPECT_ERROR(read_object(legacy_tensor({.storage = legacy_storage({}, "K\1")}), {{}}),
+               persistent_id_malformed);
+  EXPECT_ERROR(
+      read_object(legacy_tensor({.storage = legacy_storage({}, tuple({"K\1", "K\1"}))}), {{}}),
+      persistent_id_malformed);
+  EXPECT_EQ(shown(legacy_tensor()), "persistent_id_malformed") << "six, in a zip";
+}
+
+TEST(LegacyStream, CountsAreThoseOfTheObject) {
+  const auto counted = [](std::int64_t count, std::size_t nbytes) {
+    return read_object(legacy_tensor(), {{.count = count, .data = string(nbytes, 'x')}});
+  };
+  EXPECT_OK(counted(6, 24));
+  EXPECT_ERROR(counted(5, 20), storage_size_mismatch);
+  EXPECT_ERROR(counted(7, 28), storage_size_mismatch);
+  EXPECT_ERROR(counted(24, 24), storage_size_mismatch) << "elements, not bytes";
+  EXPECT_ERROR(counted(-1, 24), storage_size_mismatch);
+  EXPECT_ERROR(counted(INT64_MIN, 24), storage_size_mismatch);
+  EXPECT_ERROR(counted(6, 23), legacy_truncated);
+  const auto huge = [](std::int64_t count) {
+    return read_object(legacy_tensor({.storage = legacy_storage({.count = integer(count)})}),
+                       {{.count = count}});
+  };
+  EXPECT_ERROR(huge(INT64_MAX), size_overflow);
+  EXPECT_ERROR(huge(std::int64_t{1} << 40), legacy_truncated);
+  EXPECT_ERROR(huge(-6), persistent_id_malformed);
+}
+
+TEST(LegacyStream, TheListNamesEachStorageOnce) {
+  const auto listed = [](const string& keys) { return read_stream({.keys = finish(keys)}); };
+  EXPECT_OK(listed(list({text("0")})));
+  EXPECT_OK(listed(list({"U\0010"})));
+  EXPECT_ERROR(listed(list({})), storage_missing);
+  EXPECT_ERROR(listed(list({text("1")})), legacy_malformed);
+  EXPECT_ERROR(listed(list({"K\1"})), legacy_malformed);
+  EXPECT_ERROR(listed(dict({})), legacy_malformed);
+  EXPECT_ERROR(read_stream({.storages = {{}, {}}}), legacy_malformed);
+  EXPECT_ERROR(read_stream({.storages = {{}, {.key = "1"}}}), legacy_malformed);
+}
+
+TEST(LegacyStream, AnEmptyStorageMayBeMissing) {
+  const string empty = legacy_tensor({.storage = legacy_storage({.count = integer(0)}),
+                                      .sizes = counts({0}),
+                                      .strides = counts({1})});
+  EXPECT_OK(read_object(empty, {}));
+  EXPECT_OK(read_object(empty, {{.count = 0, .data = ""}}));
+}
+
+TEST(LegacyStream, BeginsWithProtocolAndMachine) {
+  EXPECT_ERROR(read_stream({.protocol = finish("M\xea\x03")}), torch_version_unsupported);
+  EXPECT_ERROR(read_stream({.protocol = finish("N")}), legacy_malformed);
+  EXPECT_ERROR(read_stream({.machine = finish("N")}), legacy_malformed);
+  EXPECT_ERROR(read_stream({.machine = finish(storage())}), persistent_id_malformed);
+  EXPECT_ERROR(read_stream({.machine = finish("R")}), pickle_stack_underflow);
+  const auto other = read_stream({.magic = finish("\x8a\x01\x05")});
+  ASSERT_OK(other) << "a pickle of 5, with bytes after it";
+  EXPECT_EQ(other->layout, TorchLayout::pickle);
+}
+
+TEST(LegacyStream, BytesAfterTheEndAreReported) {
+  const auto file = read_bytes(legacy_stream() + "xyz");
+  ASSERT_OK(file);
+  EXPECT_EQ(file->notes,
+            std::vector<string>{"3 bytes after the end of the last storage are ignored"});
+}
+
+TEST(LegacyStream, MessagesNameThePlace) {
+  const auto object = read_object("]K\1K\2s", {});
+  ASSERT_FALSE(object);
+  EXPECT_EQ(object.error().message,
+            "the pickle from byte 46: byte 7: SETITEM: the target is a list, wanted a dict");
+  const auto count = read_object(legacy_tensor(), {{.count = 5}});
+  ASSERT_FALSE(count);
+  EXPECT_EQ(count.error().message, "storage '0': it has 5 elements, the object says 6");
+}
+
+// A pickle's end is looked for in windows of the file.
+TEST(LegacyStream, ReadsPicklesThatAreLongerThanAWindow) {
+  for (const std::size_t nbytes : {65'400u, 65'536u, 300'000u}) {
+    const auto file = read_object(list({text(string(nbytes, 's')), legacy_tensor()}), {{}});
+    ASSERT_OK(file) << nbytes;
+    EXPECT_EQ(file->tree.root().item(0).text().size(), nbytes);
+  }
+}
+
+TEST(LegacyStream, NoPrefixAndNoFlippedBitDoesHarm) {
+  const string part = legacy_storage({}, tuple({text("v"), integer(2), integer(3)}));
+  const string good = legacy_stream(
+      {.object = finish(list(
+           {legacy_tensor(),
+            legacy_tensor({.storage = part, .sizes = counts({3}), .strides = counts({1})})}))});
+  ASSERT_OK(read_bytes(good));
+  for (std::size_t size = 0; size < good.size(); ++size) {
+    const auto file = read_bytes(good.substr(0, size));
+    // Cut behind the magic, it is a pickle of one number.
+    const bool number = size >= LegacyStream().magic.size() && file.has_value();
+    EXPECT_TRUE(!file || number) << size;
+    EXPECT_TRUE(!file || file->tensors.empty()) << size;
+  }
+  for (std::size_t bit = 0; bit < good.size() * 8; ++bit) {
+    string bad = good;
+    bad[bit / 8] = static_cast<char>(bad[bit / 8] ^ 1 << bit % 8);
+    const auto file = read_bytes(bad);
+    for (const TorchStorage& storage : file ? file->storages : LargeVector<TorchStorage>())
+      EXPECT_TRUE(in_bounds(storage.stored_offset, storage.stored_nbytes, bad.size())) << bit;
+  }
+}
+
+// ---- plain pickles ------------------------------------------------------------------------------
+
+string nested_tensor(const string& storage) { return tensor({.storage = storage}); }
+
+TEST(PlainPickle, OpensWithoutTensors) {
+  for (const string& bytes : {finish(dict({text("a"), "K\1"})), string("}X\1\0\0\0aK\1s.", 11),
+                              string("(dp0\nS'a'\np1\nI1\ns.")}) {
+    const auto file = read_bytes(bytes);
+    ASSERT_OK(file);
+    EXPECT_EQ(file->layout, TorchLayout::pickle);
+    EXPECT_EQ(show(file->tree.root()), "{'a': 1}");
+  }
+}
+
+TEST(PlainPickle, ReportsBytesAfterItsEnd) {
+  const auto file = read_bytes(finish("N") + finish("N"));
+  ASSERT_OK(file);
+  EXPECT_EQ(file->notes, std::vector<string>{"4 bytes after the end of the pickle are ignored"});
+}
+
+TEST(PlainPickle, HasNoPersistentIds) {
+  EXPECT_ERROR(read_bytes(finish(tensor())), persistent_id_malformed);
+  EXPECT_ERROR(read_bytes(finish(legacy_tensor())), persistent_id_malformed);
+}
+
+TEST(PlainPickle, FindsStoragesThatLieInItPlainly) {
+  const string data = "aaaabbbbccccddddeeeeffff";
+  const string bytes = finish(nested_tensor(load_from_bytes(nested_storage({.data = data}))));
+  const auto file = read_bytes(bytes);
+  ASSERT_OK(file);
+  ASSERT_EQ(file->tensors.size(), 1u);
+  const TorchStorage& storage = file->storages[file->tensors[0].storage];
+  EXPECT_EQ(storage.held, kNotHeld);
+  EXPECT_EQ(bytes.substr(storage.stored_offset, storage.stored_nbytes), data);
+  EXPECT_EQ(contents(bytes, 0), data);
+}
+
+TEST(PlainPickle, FindsLongStreamsToo) {
+  const string data(4000, 'z');
+  const string bytes =
+      finish(tensor({.storage = load_from_bytes(nested_storage({.count = 1000, .data = data})),
+                     .sizes = counts({1000}),
+                     .strides = counts({1})}));
+  const auto file = read_bytes(bytes);
+  ASSERT_OK(file);
+  ASSERT_EQ(file->tensors.size(), 1u) << "the bytes themselves are no tensor of the result";
+  EXPECT_EQ(contents(bytes, 0), data);
+}
+
+string as_latin1(const string& bytes) {
+  string utf8;
+  for (const char c : bytes) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (byte >= 0x80) utf8 += static_cast<char>(0xC0 | byte >> 6);
+    utf8 += static_cast<char>(byte < 0x80 ? byte : 0x80 | (byte & 0x3F));
+  }
+  return call(global("_codecs", "encode"), tuple({text(utf8), text("latin1")}));
+}
+
+// Protocols up to 2 spell bytes as text: what it stands for is in no place of the file.
+TEST(PlainPickle, HoldsStoragesThatAreSpelledAsText) {
+  for (const std::size_t count : {6u, 1000u}) {
+    const string data(count * 4, '\xE9');
+    const string stream = nested_storage({.count = static_cast<std::int64_t>(count), .data = data});
+    const string storage =
+        call(global("torch.storage", "_load_from_bytes"), as_latin1(stream) + "\x85");
+    const auto size = static_cast<std::int64_t>(count);
+    const string bytes =
+        finish(tensor({.storage = storage, .sizes = counts({size}), .strides = counts({1})}));
+    const auto file = read_bytes(bytes);
+    ASSERT_OK(file);
+    ASSERT_EQ(file->tensors.size(), 1u);
+    EXPECT_NE(file->storages[file->tensors[0].storage].held, kNotHeld);
+    EXPECT_EQ(contents(bytes, 0), data);
+    EXPECT_EQ(as_text(held_bytes(*file, file->tensors[0])), data);
+  }
+}
+
+TEST(PlainPickle, LongBytesAreTensorsInPlace) {
+  const string data(2000, 'b');
+  const string bytes = finish("B" + test::le(2000, 4) + data);
+  const auto file = read_bytes(bytes);
+  ASSERT_OK(file);
+  EXPECT_EQ(show(file->tree.root()), "b@T0");
+  EXPECT_TRUE(file->held.empty());
+  EXPECT_EQ(contents(bytes, 0), data);
+}
+
+// Each stream has keys of its own.
+TEST(LegacyStream, StoragesAreValuesToo) {
+  const string id = legacy_storage();
+  const auto whole = read_object(list({id, id, legacy_tensor()}), {{}});
+  ASSERT_OK(whole);
+  EXPECT_EQ(show(whole->tree.root()), "[torch.FloatStorage(T1), torch.FloatStorage(T1), T0]");
+  EXPECT_EQ(whole->tree.root().item(0).id(), whole->tree.root().item(1).id());
+
+  const string part = legacy_storage({}, tuple({text("v"), integer(2), integer(3)}));
+  const string bytes =
+      legacy_stream({.object = finish(part), .storages = {{.data = "aaaabbbbccccddddeeeeffff"}}});
+  EXPECT_EQ(contents(bytes, 0), "ccccddddeeee");
+
+  const auto nested = read_bytes("\x80\x03" + load_from_bytes(nested_storage()) + ".");
+  ASSERT_OK(nested);
+  EXPECT_EQ(show(nested->tree.root()), "torch.FloatStorage(T0)");
+}
+
+// _reconstruct of an array of bytes, [2, 600], of which the pickle has more than it copies.
+string byte_array(const string& data, const char* fortran) {
+  const string type = call(global("numpy", "dtype"), tuple({text("u1"), "\x89", "\x88"})) +
+                      tuple({integer(3), text("|"), "NNN", integer(-1), integer(-1), integer(0)}) +
+                      "b";
+  const string made = call(global("numpy._core.multiarray", "_reconstruct"),
+                           tuple({global("numpy", "ndarray"), counts({0}), "C\1b"}));
+  return "\x80\x03" + made + tuple({integer(1), counts({2, 600}), type, fortran, data}) + "b.";
+}
+
+TEST(PlainPickle, ArraysAreMadeOfBytesInPlace) {
+  string data(1200, 'x');
+  data[1] = 'y';
+  const string in_place = byte_array("B" + le(data.size(), 4) + data, "\x89");
+  const auto file = read_bytes(in_place);
+  ASSERT_OK(file);
+  ASSERT_EQ(file->tensors.size(), 1u);
+  EXPECT_EQ(file->tree.root().kind(), Kind::array);
+  EXPECT_NE(file->tensors[0].storage, kNoStorage);
+  EXPECT_EQ(contents(in_place, 0), data);
+
+  string in_c_order(1200, 'x');
+  in_c_order[600] = 'y';
+  EXPECT_EQ(contents(byte_array("B" + le(data.size(), 4) + data, "\x88"), 0), in_c_order);
+  const string decoded = call(global("_codecs", "encode"), tuple({text(data), text("latin1")}));
+  EXPECT_EQ(contents(byte_array(decoded, "\x89"), 0), data);
+  EXPECT_EQ(contents(byte_array(decoded, "\x88"), 0), in_c_order);
+}
+
+TEST(PlainPickle, EqualKeysOfTwoStreamsAreTwoStorages) {
+  const string a = nested_tensor(load_from_bytes(nested_storage({.data = string(24, 'a')})));
+  const string b = nested_tensor(load_from_bytes(nested_storage({.data = string(24, 'b')})));
+  const string bytes = finish(list({a, b}));
+  EXPECT_EQ(contents(bytes, 0), string(24, 'a'));
+  EXPECT_EQ(contents(bytes, 1), string(24, 'b'));
+}
+
+TEST(PlainPickle, ErrorsOfAStreamWithinAreItsOwn) {
+  const auto nested = [](const LegacyStream& stream) {
+    return read_bytes(finish(load_from_bytes(legacy_stream(stream))));
+  };
+  EXPECT_OK(nested({}));
+  EXPECT_ERROR(nested({.storages = {{.count = 5}}}), storage_size_mismatch);
+  EXPECT_ERROR(nested({.magic = finish("K\1")}), legacy_malformed);
+  EXPECT_ERROR(nested({.keys = finish(list({}))}), storage_missing);
+  const string stream = legacy_stream();
+  for (std::size_t size = 0; size < stream.size(); ++size)
+    EXPECT_FALSE(read_bytes(finish(load_from_bytes(stream.substr(0, size))))) << size;
+  const string load = global("torch.storage", "_load_from_bytes");
+  EXPECT_ERROR(read_bytes(finish(call(load, ")"))), rebuild_malformed);
+  EXPECT_ERROR(read_bytes(finish(call(load, tuple({text("x")})))), rebuild_malformed);
+  EXPECT_ERROR(read_bytes(finish(call(load, load_from_bytes(nested_storage()) + "\x85"))),
+               rebuild_malformed)
+      << "a storage, not bytes";
+}
+
+TEST(PlainPickle, StreamsNestSoDeep) {
+  const auto nested = [](int depth) {
+    string value = "N";
+    for (int i = 0; i < depth; ++i)
+      value = load_from_bytes(legacy_stream({.object = finish(value), .storages = {}}));
+    return read_bytes(finish(value));
+  };
+  EXPECT_OK(nested(kMaxNestedStreams));
+  EXPECT_ERROR(nested(kMaxNestedStreams + 1), pickle_limit);
+}
+
+// The same megabyte loaded again and again.
+TEST(PlainPickle, StreamsAreBoundedTogether) {
+  const auto loads = [](std::size_t count) {
+    const string blob = legacy_stream(
+        {.object = finish("B" + test::le(1 << 20, 4) + string(1 << 20, 'x')), .storages = {}});
+    string body = global("torch.storage", "_load_from_bytes") + "q\1" + "B" +
+                  test::le(blob.size(), 4) + blob + "\x85q\2" + "00]";
+    for (std::size_t i = 0; i < count; ++i) body += "h\1h\2Ra";
+    return read_bytes(finish(body));
+  };
+  EXPECT_OK(loads(kMaxNestedRatio));
+  EXPECT_ERROR(loads(kMaxNestedRatio + 1), pickle_limit);
+}
+
+// One text, decoded again and again, stays a call once it is more than the pickle itself.
+TEST(PlainPickle, DecodedTextsAreBoundedTogether) {
+  const auto decoded = [](std::size_t count) {
+    string body = global("_codecs", "encode") + "q\1" +
+                  tuple({text(string(100'000, 'x')), text("latin1")}) + "q\2" + "00](";
+    for (std::size_t i = 0; i < count; ++i) body += "h\1h\2R";
+    const Result<TorchFile> file = read_bytes(finish(body + "e"));
+    return file ? file->held.size() : 0;
+  };
+  EXPECT_EQ(decoded(1), 1u);
+  EXPECT_EQ(decoded(1000), 1u);
+}
+
+TEST(PlainPickle, NoPrefixAndNoFlippedBitDoesHarm) {
+  const string encoded =
+      call(global("torch.storage", "_load_from_bytes"), as_latin1(nested_storage()) + "\x85");
+  const string good =
+      finish(list({nested_tensor(load_from_bytes(nested_storage())), nested_tensor(encoded)}));
+  ASSERT_OK(read_bytes(good));
+  for (std::size_t size = 0; size < good.size(); ++size)
+    EXPECT_FALSE(read_bytes(good.substr(0, size))) << size;
+  for (std::size_t bit = 0; bit < good.size() * 8; ++bit) {
+    string bad = good;
+    bad[bit / 8] = static_cast<char>(bad[bit / 8] ^ 1 << bit % 8);
+    const auto file = read_bytes(bad);
+    for (const TorchStorage& storage : file ? file->storages : LargeVector<TorchStorage>()) {
+      const std::uint64_t size =
+          storage.held == kNotHeld ? bad.size() : file->held[storage.held].size();
+      EXPECT_TRUE(in_bounds(storage.stored_offset, storage.stored_nbytes, size)) << bit;
+    }
+  }
+}
+
+TEST(PlainPickle, TheMetadataOfADistributedCheckpointIsNamed) {
+  const string metadata = global("torch.distributed.checkpoint.metadata", "Metadata");
+  const auto result = read_bytes(finish(metadata + ")\x81}b"));
+  EXPECT_ERROR(result, unsupported_layout);
+  EXPECT_NE(result.error().message.find("dcp_to_torch_save"), string::npos);
+  EXPECT_OK(read_bytes(finish(global("my.metadata", "Metadata") + ")\x81}b")));
+}
+
+// ---- tensors as torch pickled them up to 0.3 ----------------------------------------------------
+
+TEST(OldConstructors, TensorClassesAreFilledByBuild) {
+  const string state = tuple({storage(), integer(0), counts({2, 3}), counts({3, 1})});
+  const string floats = global("torch", "FloatTensor");
+  EXPECT_EQ(shown(floats + ")R" + state + "b"), "T0");
+  EXPECT_EQ(shown(floats + ")\x81" + state + "b"), "T0");
+  EXPECT_EQ(shown(floats + state + "R"), "T0");
+  EXPECT_EQ(shown(global("torch.cuda", "FloatTensor") + ")R" + state + "b"), "T0");
+  EXPECT_EQ(shown(global("torch", "LongTensor") + ")R" + state + "b"), "rebuild_malformed");
+  EXPECT_EQ(shown(floats + ")R"), "torch.FloatTensor()") << "never filled";
+  EXPECT_EQ(
+      shown(floats + ")R" + tuple({storage(), integer(1), counts({2, 3}), counts({3, 1})}) + "b"),
+      "tensor_out_of_storage");
+}
+
+// What was memorised before it was filled is the same tensor.
+TEST(OldConstructors, ATensorIsOneObjectBeforeAndAfterItIsFilled) {
+  const string state = tuple({storage(), integer(0), counts({6}), counts({1})});
+  const auto file =
+      unpickle(finish("](" + global("torch", "FloatTensor") + ")Rq\5" + state + "bh\5e"));
+  ASSERT_OK(file);
+  EXPECT_EQ(show(file->tree.root()), "[T0, T0]");
+  EXPECT_EQ(file->tree.root().item(0).id(), file->tree.root().item(1).id());
+}
+
+TEST(OldConstructors, ParametersAndVariablesAreTensors) {
+  const string parameter = global("torch.nn.parameter", "Parameter");
+  const string variable = global("torch.autograd.variable", "Variable");
+  EXPECT_EQ(shown(parameter + tensor() + "\x85R"), "T0 parameter grad");
+  EXPECT_EQ(shown(parameter + tuple({tensor(), "\x89"}) + "R"), "T0 parameter");
+  EXPECT_EQ(shown(variable + tensor() + "\x85R"), "T0");
+  EXPECT_EQ(shown(variable + tuple({tensor(), "\x88", "\x89"}) + "R"), "T0 grad");
+  EXPECT_EQ(shown(parameter + tensor() + "\x85R" + tuple({"\x89", "\x89", "N"}) + "b"),
+            "T0 parameter");
+  EXPECT_EQ(shown(variable + tensor() + "\x85R" + tuple({"\x88", "\x89", ordered_dict()}) + "b"),
+            "T0 grad");
+  const string all = tuple({tensor(), "N", ordered_dict(), "\x88", "\x89"});
+  EXPECT_EQ(shown(parameter + ")R" + all + "b"), "T0 parameter grad");
+  EXPECT_EQ(shown(parameter + ")\x81" + all + "b"), "T0 parameter grad");
+  EXPECT_EQ(shown(variable + ")\x81" + all + "b"), "T0 grad");
+  EXPECT_EQ(shown(parameter + ")R" + tuple({"N", "N", "N", "\x88", "\x89"}) + "b"),
+            "rebuild_malformed");
+  EXPECT_EQ(shown(parameter + tensor() + "\x85R" + tuple({"\x89"}) + "b"), "pickle_type");
+}
+
+}  // namespace
+}  // namespace flatbed::pth
