@@ -1,17 +1,17 @@
 // ZipEntry: one file of a zip archive; and the bytes of the two headers that describe it.
+// clang-format off
 //
-//   local    50 4b 03 04, u16 needed, u16 flags, u16 method, u16 time, u16 date, u32 crc, u32
-//   stored nbytes, u32 nbytes,
-//            u16 name nbytes, u16 extra nbytes, name, extra; then the data; then, with flag 8, a
-//            data descriptor
-//   central  50 4b 01 02, u16 made by, u16 needed, u16 flags, u16 method, u16 time, u16 date, u32
-//   crc, u32 stored
-//            nbytes, u32 nbytes, u16 name nbytes, u16 extra nbytes, u16 comment nbytes, u16 disk,
-//            u16, u32, u32 offset of the local header, name, extra, comment
+//   local    50 4b 03 04, u16 needed, u16 flags, u16 method, u16 time, u16 date, u32 crc,
+//            u32 stored nbytes, u32 nbytes, u16 name nbytes, u16 extra nbytes, name, extra;
+//            then the data; then, with flag 8, a data descriptor
+//   central  50 4b 01 02, u16 made by, u16 needed, u16 flags, u16 method, u16 time, u16 date,
+//            u32 crc, u32 stored nbytes, u32 nbytes, u16 name nbytes, u16 extra nbytes,
+//            u16 comment nbytes, u16 disk, u16, u32, u32 offset of the local header,
+//            name, extra, comment
 //   extra    any number of (u16 id, u16 nbytes, bytes). Id 1 is zip64: a u64 for each of nbytes,
-//   stored nbytes and offset
-//            whose 32-bit field has all bits set.
+//            stored nbytes and offset whose 32-bit field has all bits set.
 //
+// clang-format on
 // torch sets flag 8 and leaves crc and sizes 0 in the local header.
 //
 // Plain data and pure functions.
