@@ -5,8 +5,8 @@ A line directly above a block of a document says what is special about it; reade
     <!-- example: given model, device -->      declares these names first (GIVEN in generate.py)
     <!-- example: compiled only: REASON -->    is not run
     <!-- example: not compiled: REASON -->     is neither compiled nor run
-Without one, a block `cpp` is compiled and run, and in a block `console` each line that begins with `$ ` is
-run and what follows is compared with what it prints.
+Without one, a block `cpp` is compiled and run, a block `python` is run, and in a block `console` each line
+that begins with `$ ` is run and what follows is compared with what it prints.
 """
 
 import dataclasses
@@ -15,6 +15,8 @@ import os
 import re
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+LANGUAGES = ["cpp", "console", "python", "cmake", ""]  # none: drawings and texts
 
 # (header, first line of an indented block that is not code, what it is instead)
 NOT_CODE = [
@@ -54,6 +56,15 @@ def read_lines(path):
         return file.read().splitlines()
 
 
+def check_language(example):
+    """So that no example escapes by its language: C++ is called cpp."""
+    if example.language not in LANGUAGES:
+        raise ValueError(f"{example.path}:{example.line}: a block in the language '{example.language}', "
+                         f"expected one of {', '.join(LANGUAGES)}")
+    if example.language == "" and re.search(r"[;{]$", example.text, re.MULTILINE):
+        raise ValueError(f"{example.path}:{example.line}: a block without a language that looks like code")
+
+
 def apply_marker(example, line):
     match = re.fullmatch(r"<!-- example: (given ([\w, ]+)|compiled only: \S.*|not compiled: \S.*) -->", line)
     if match is None:
@@ -79,6 +90,7 @@ def document_examples(path):
             continue
         example = Example(f"{stem}_{len(examples) + 1}", path, begin + 2, lines[begin][3:].strip(),
                           "\n".join(lines[begin + 1:number]) + "\n")
+        check_language(example)
         apply_marker(example, marked)
         examples.append(example)
         begin = None

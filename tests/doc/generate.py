@@ -117,8 +117,11 @@ def write_headers(found, compiled_only):
         out.append(f"\nnamespace {example.name} {{\n{body(example)}}}  // namespace {example.name}\n")
     out.append(f"\nnamespace header_examples {{\n{HEADER_PROLOGUE}")
     for example in found:
-        out.append(f"\nResult<void> {example.name}();\nResult<void> {example.name}() {{\n"
-                   f'#line {example.line} "{example.path}"\n{indent(example.text)}  return {{}};\n}}\n')
+        place = f'#line {example.line} "{example.path}"\n'
+        if example.is_definition:
+            out.append(f"\nnamespace {example.name} {{\n{place}{example.text}}}  // namespace {example.name}\n")
+            continue
+        out.append(f"\nResult<void> {example.name}() {{\n{place}{indent(example.text)}  return {{}};\n}}\n")
     return "".join(out) + "\n}  // namespace header_examples\n"
 
 
