@@ -68,8 +68,8 @@ inline constexpr std::uint32_t kLocalSignature = 0x04034B50;
 inline constexpr std::uint32_t kCentralSignature = 0x02014B50;
 inline constexpr std::size_t kLocalBytes = 30;
 inline constexpr std::size_t kCentralBytes = 46;
-inline constexpr std::uint32_t kMark32 =
-    0xFFFFFFFF;  // in a 32-bit field: see the zip64 extra field
+// In a 32-bit field: see the zip64 extra field.
+inline constexpr std::uint32_t kMark32 = 0xFFFFFFFF;
 inline constexpr std::uint16_t kZip64Id = 0x0001;
 inline constexpr std::uint16_t kUnicodePathId = 0x7075;
 
