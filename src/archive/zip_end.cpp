@@ -1,15 +1,17 @@
 // The end of a zip file:
+// clang-format off
 //
 //   central directory
-//   zip64 end record    50 4b 06 06, u64 nbytes of the rest (44), u16 made by, u16 needed, u32
-//   disk, u32 directory
-//                       disk, u64 entries on this disk, u64 entries, u64 directory nbytes, u64
-//                       directory offset
-//   zip64 locator       50 4b 06 07, u32 disk, u64 offset of the zip64 end record, u32 number of
-//   disks end record          50 4b 05 06, u16 disk, u16 directory disk, u16 entries on this disk,
-//   u16 entries,
-//                       u32 directory nbytes, u32 directory offset, u16 comment nbytes, comment
+//   zip64 end record    50 4b 06 06, u64 nbytes of the rest (44), u16 made by, u16 needed,
+//                       u32 disk, u32 directory disk, u64 entries on this disk, u64 entries,
+//                       u64 directory nbytes, u64 directory offset
+//   zip64 locator       50 4b 06 07, u32 disk, u64 offset of the zip64 end record,
+//                       u32 number of disks
+//   end record          50 4b 05 06, u16 disk, u16 directory disk, u16 entries on this disk,
+//                       u16 entries, u32 directory nbytes, u32 directory offset,
+//                       u16 comment nbytes, comment
 //
+// clang-format on
 // The two zip64 records are there when a field of the end record does not fit, and always in
 // torch's files.
 #include "archive/zip_end.hpp"

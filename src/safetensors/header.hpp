@@ -1,11 +1,14 @@
 // Header: a parsed and fully checked safetensors header.
+// clang-format off
 //
 //   offset  size    field
 //   0       8       N, u64 little endian
-//   8       N       JSON object: {"__metadata__": {...}, "<name>":
-//   {"dtype","shape","data_offsets"}, ...} 8 + N   rest    data buffer; data_offsets count from
-//   here and cover it without gap or overlap
+//   8       N       JSON object: {"__metadata__": {...},
+//                                 "<name>": {"dtype", "shape", "data_offsets"}, ...}
+//   8 + N   rest    data buffer; data_offsets count from its start and cover it without gap or
+//                   overlap
 //
+// clang-format on
 // read_header() applies the rules R1 to R22 of spec/FORMAT.md in the spec's order, one small
 // function and one error code each. Owns the header's bytes and everything the views in it point
 // to; move-only.

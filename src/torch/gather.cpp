@@ -11,8 +11,8 @@ namespace flatbed::pth {
 namespace {
 
 constexpr std::uint64_t kStage = 1 << 20;  // bytes; fits the second-level cache
-constexpr std::uint64_t kGap =
-    4096;  // reading over a gap of this many bytes is cheaper than one more read
+// Reading over a gap of this many bytes is cheaper than one more read.
+constexpr std::uint64_t kGap = 4096;
 constexpr std::uint64_t kTile = 32;  // elements, a side of the blocks that scatter works in
 
 // One dimension of a box: strides in bytes in the storage and in `out`.

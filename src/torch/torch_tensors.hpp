@@ -173,8 +173,8 @@ class TorchTensors {
   std::uint64_t dropped_hooks_ = 0;
   LargeVector<StorageUse> uses_;
   std::vector<NodeId> use_nodes_;  // per storage: the node of its last use, or kNoNode
-  std::vector<std::uint8_t>
-      storage_dtypes_;  // per storage: what a persistent id said, or kNoTorchDtype
+  // Per storage: what a persistent id said, or kNoTorchDtype.
+  std::vector<std::uint8_t> storage_dtypes_;
   std::vector<std::uint32_t> first_views_;  // per storage: its first tensor, or kNoTensor
   std::vector<std::uint8_t> units_;         // per storage: see unit()
   StorageKeys keys_;
