@@ -30,7 +30,7 @@
   X(10, invalid_argument, "an argument does not fit")                                                            \
   X(11, tensor_not_found, "no tensor has this name")                                                             \
   X(12, buffer_too_small, "the buffer or range does not fit the tensor")                                         \
-  X(13, not_viewable, "the tensor's bytes are not stored plainly and cannot be viewed in place")                 \
+  X(13, not_viewable, "the tensor's bytes cannot be viewed in place")                                            \
   X(14, path_not_found, "nothing is at this path of the tree")                                                   \
   X(15, expansion_refused, "the output would be far larger than the stored bytes")                               \
   X(16, name_collision, "two things would get one name")                                                         \

@@ -21,6 +21,7 @@
 #include <string>
 #include <vector>
 
+#include "flatbed/byte_source.hpp"
 #include "flatbed/result.hpp"
 #include "flatbed/scan_finding.hpp"
 
@@ -51,5 +52,7 @@ struct ScanReport {
 // inside a file is a finding.
 [[nodiscard]] Result<ScanReport> scan(const std::filesystem::path& path,
                                       const ScanOptions& options = {});
+// Scans the one file that `source` has the bytes of; an index among such files is a JSON text.
+[[nodiscard]] Result<ScanReport> scan(const ByteSource& source, const ScanOptions& options = {});
 
 }  // namespace flatbed

@@ -1,4 +1,4 @@
-// SealState: what a file's seal says about it. Plain data.
+// SealState: what a file's seal says about it. CheckSeal: what is demanded of it. Plain data.
 #pragma once
 
 #include <cstdint>
@@ -15,5 +15,8 @@ enum class SealState : std::uint8_t {
   broken,     // seen only with CheckSeal::off: otherwise it is an error
 };
 [[nodiscard]] std::string_view name(SealState state) noexcept;
+
+// What open() demands (spec S6).
+enum class CheckSeal : std::uint8_t { if_sealed, required, off };
 
 }  // namespace flatbed
