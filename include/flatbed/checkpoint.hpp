@@ -28,6 +28,7 @@
 #include <utility>
 #include <vector>
 
+#include "flatbed/export.hpp"
 #include "flatbed/result.hpp"
 #include "flatbed/seal_state.hpp"
 #include "flatbed/tensor.hpp"
@@ -77,7 +78,7 @@ struct Selection {
   bool state_dict = false;
 };
 
-class Checkpoint {
+class FLATBED_EXPORT Checkpoint {
  public:
   // Opens `path`. Errors: what the file is (20-29), what is wrong with it (30-169), the system's
   // (1-9).
@@ -132,7 +133,7 @@ class Checkpoint {
 
  private:
   friend struct CheckpointAccess;
-  struct State;
+  struct FLATBED_HIDDEN State;
   explicit Checkpoint(std::shared_ptr<const State> state) : state_(std::move(state)) {}
   std::shared_ptr<const State> state_;
 };

@@ -21,6 +21,7 @@
 #include <string>
 #include <vector>
 
+#include "flatbed/export.hpp"
 #include "flatbed/result.hpp"
 #include "flatbed/scan_finding.hpp"
 
@@ -49,7 +50,7 @@ struct ScanReport {
 // Scans a file, each shard that an index names, or each file of a directory. Errors: the system's
 // (1-9), index_* and shard_* of a set that cannot be followed, cancelled. Everything that is wrong
 // inside a file is a finding.
-[[nodiscard]] Result<ScanReport> scan(const std::filesystem::path& path,
-                                      const ScanOptions& options = {});
+[[nodiscard]] FLATBED_EXPORT Result<ScanReport> scan(const std::filesystem::path& path,
+                                                     const ScanOptions& options = {});
 
 }  // namespace flatbed
