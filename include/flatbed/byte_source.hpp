@@ -18,6 +18,7 @@
 #include <string_view>
 #include <utility>
 
+#include "flatbed/export.hpp"
 #include "flatbed/result.hpp"
 
 namespace flatbed {
@@ -39,7 +40,7 @@ class DescriptorLease {
   std::shared_ptr<const void> keeps_open_;
 };
 
-class ByteSource {
+class FLATBED_EXPORT ByteSource {
  public:
   ByteSource() = default;
   ByteSource(const ByteSource&) = delete;

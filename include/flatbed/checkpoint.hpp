@@ -35,6 +35,7 @@
 #include <vector>
 
 #include "flatbed/byte_source.hpp"
+#include "flatbed/export.hpp"
 #include "flatbed/file_info.hpp"
 #include "flatbed/result.hpp"
 #include "flatbed/seal_state.hpp"
@@ -62,7 +63,7 @@ struct Selection {
   bool state_dict = false;
 };
 
-class Checkpoint {
+class FLATBED_EXPORT Checkpoint {
  public:
   // Opens `path`. Errors: what the file is (20-29), what is wrong with it (30-169), the system's
   // (1-9).
@@ -140,7 +141,7 @@ class Checkpoint {
 
  private:
   friend struct CheckpointAccess;
-  struct State;
+  struct FLATBED_HIDDEN State;
   explicit Checkpoint(std::shared_ptr<const State> state) : state_(std::move(state)) {}
   std::shared_ptr<const State> state_;
 };

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "flatbed/error.hpp"
+#include "flatbed/export.hpp"
 #include "flatbed/seal_state.hpp"
 
 namespace flatbed {

@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <string_view>
 
+#include "flatbed/export.hpp"
+
 namespace flatbed {
 
 // The states of spec S6 that an opened file can be in.
@@ -14,7 +16,7 @@ enum class SealState : std::uint8_t {
   newer,      // sealed by a later version of the format: tensors only
   broken,     // seen only with CheckSeal::off: otherwise it is an error
 };
-[[nodiscard]] std::string_view name(SealState state) noexcept;
+[[nodiscard]] FLATBED_EXPORT std::string_view name(SealState state) noexcept;
 
 // What open() demands (spec S6).
 enum class CheckSeal : std::uint8_t { if_sealed, required, off };
