@@ -11,12 +11,12 @@
 #include <vector>
 
 #include "base/dims_pool.hpp"
-#include "base/text_list.hpp"
 #include "checkpoint/sniff.hpp"
 #include "flatbed/checkpoint.hpp"
 #include "io/file.hpp"
 #include "io/mapped_file.hpp"
 #include "io/name_index.hpp"
+#include "io/text_list.hpp"
 #include "safetensors/header.hpp"
 #include "safetensors/seal.hpp"
 #include "torch/torch_file.hpp"
