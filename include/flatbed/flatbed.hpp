@@ -2,7 +2,6 @@
 #pragma once
 
 #include "flatbed/checkpoint.hpp"    // IWYU pragma: export
-#include "flatbed/convert.hpp"       // IWYU pragma: export
 #include "flatbed/crc.hpp"           // IWYU pragma: export
 #include "flatbed/device.hpp"        // IWYU pragma: export
 #include "flatbed/dtype.hpp"         // IWYU pragma: export
@@ -10,6 +9,7 @@
 #include "flatbed/load.hpp"          // IWYU pragma: export
 #include "flatbed/result.hpp"        // IWYU pragma: export
 #include "flatbed/save.hpp"          // IWYU pragma: export
+#include "flatbed/save_plan.hpp"     // IWYU pragma: export
 #include "flatbed/save_torch.hpp"    // IWYU pragma: export
 #include "flatbed/scan.hpp"          // IWYU pragma: export
 #include "flatbed/seal_state.hpp"    // IWYU pragma: export

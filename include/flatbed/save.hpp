@@ -11,46 +11,16 @@
 #pragma once
 
 #include <atomic>
-#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
-#include <span>
 #include <string>
-#include <utility>
-#include <variant>
-#include <vector>
 
-#include "flatbed/checkpoint.hpp"
 #include "flatbed/crc.hpp"
-#include "flatbed/dtype.hpp"
 #include "flatbed/result.hpp"
-#include "flatbed/value.hpp"
+#include "flatbed/save_plan.hpp"
 
 namespace flatbed {
-
-// A tensor of an open checkpoint, by its index in tensors().
-struct TensorRef {
-  Checkpoint checkpoint;
-  std::uint32_t tensor = 0;
-};
-
-struct SaveItem {
-  std::string name;
-  Dtype dtype = Dtype::u8;
-  std::vector<std::uint64_t> shape;
-  std::variant<std::span<const std::byte>, TensorRef>
-      from;  // memory must stay valid and unchanged until save() returns
-};
-
-// What a file shall hold, in source order (spec L5).
-struct SavePlan {
-  std::vector<SaveItem> items;
-  ValueTree tree;  // tensor nodes count into `items`; no root: none is written
-  std::vector<Alias> aliases;
-  std::vector<std::pair<std::string, std::string>>
-      metadata;  // beside flatbed's own; "format" defaults to "pt"
-};
 
 struct Progress {
   std::uint64_t bytes_done = 0;

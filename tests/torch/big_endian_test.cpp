@@ -7,9 +7,9 @@
 
 #include "base/bytes.hpp"
 #include "flatbed/checkpoint.hpp"
-#include "flatbed/convert.hpp"
 #include "flatbed/load.hpp"
 #include "flatbed/save.hpp"
+#include "flatbed/save_plan.hpp"
 #include "support/expect_error.hpp"
 #include "support/load_model.hpp"
 #include "support/temp_dir.hpp"
