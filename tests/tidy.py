@@ -24,7 +24,7 @@ UNTESTABLE = {"device_error", "internal_error"}
 
 # Public headers that the rooms below checkpoint may use: the vocabulary, nothing that opens files.
 VOCABULARY = {f"flatbed/{unit}.hpp"
-              for unit in ("error", "result", "dtype", "scan_finding", "seal_state",
+              for unit in ("error", "result", "dtype", "page_lock", "scan_finding", "seal_state",
                            "tensor", "torch_module", "unsafe_objects", "value", "version")}
 
 # The rooms of src/, lowest first. A room includes itself and the rows below its own; rooms in one

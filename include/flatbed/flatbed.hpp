@@ -7,6 +7,7 @@
 #include "flatbed/dtype.hpp"         // IWYU pragma: export
 #include "flatbed/error.hpp"         // IWYU pragma: export
 #include "flatbed/load.hpp"          // IWYU pragma: export
+#include "flatbed/page_lock.hpp"     // IWYU pragma: export
 #include "flatbed/result.hpp"        // IWYU pragma: export
 #include "flatbed/save.hpp"          // IWYU pragma: export
 #include "flatbed/save_plan.hpp"     // IWYU pragma: export
