@@ -1,5 +1,5 @@
-// Zips of big-endian machines behind Checkpoint: what is read, viewed, loaded and converted has the
-// order of this machine.
+// TorchReader, behind Checkpoint: of zips of big-endian machines, what is read, viewed, loaded and
+// converted has the order of this machine. Strides are tested by gather_test.
 #include <gtest/gtest.h>
 
 #include <algorithm>
