@@ -33,7 +33,7 @@ Arguments parse(int argc, char** argv) {
   arguments.options.io = io == "direct"     ? flatbed::IoMode::direct
                          : io == "buffered" ? flatbed::IoMode::buffered
                                             : flatbed::IoMode::automatic;
-  arguments.options.ring_nbytes = std::strtoull(argv[3], nullptr, 10);
+  arguments.options.staging_nbytes = std::strtoull(argv[3], nullptr, 10);
   arguments.options.verify =
       std::string_view(argv[4]) == "verified" ? flatbed::Verify::yes : flatbed::Verify::no;
   if (argc == 8) {
@@ -81,7 +81,7 @@ void load_once(const Arguments& arguments) {
     if (!added) bench::fail(added.error().message);
     at = bench::place_apart(at, part->nbytes);
   }
-  const flatbed::PlanReport planned = bench::take(plan.check(arguments.options));
+  const flatbed::LoadPlanReport planned = bench::take(plan.check(arguments.options));
   const std::uint64_t before = bench::bytes_read();
   const flatbed::LoadReport report = bench::take(flatbed::load(plan, arguments.options));
   const std::uint64_t counted = bench::bytes_read() - before;

@@ -40,7 +40,7 @@ struct Outcome {
 struct ConvertWatch {
   // Called before anything is written, with what was found, chosen and noted.
   std::function<void(const Outcome&)> announce;
-  std::function<void(const Progress&)> progress;
+  ProgressCallback progress;
 };
 
 // Does the job on the calling thread and, for the data, `threads` more. Never throws but for want

@@ -22,8 +22,8 @@ struct LoadOutcome {
   LoadLayout layout;
 
   std::vector<std::string> notes;
-  double allocate_seconds = 0;     // with touching the host's memory
-  std::optional<PlanReport> plan;  // as far as it came
+  double allocate_seconds = 0;         // with touching the host's memory
+  std::optional<LoadPlanReport> plan;  // as far as it came
   std::optional<LoadReport> report;
   std::uint64_t peak_memory_nbytes = 0;  // of the process, before digests
   std::vector<std::uint64_t> digests;    // one for each placement; empty: not asked for

@@ -14,7 +14,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
-#include <functional>
 #include <span>
 #include <string>
 #include <utility>
@@ -24,6 +23,7 @@
 #include "flatbed/checkpoint.hpp"
 #include "flatbed/crc.hpp"
 #include "flatbed/dtype.hpp"
+#include "flatbed/progress.hpp"
 #include "flatbed/result.hpp"
 #include "flatbed/value.hpp"
 
@@ -52,11 +52,6 @@ struct SavePlan {
       metadata;  // beside flatbed's own; "format" defaults to "pt"
 };
 
-struct Progress {
-  std::uint64_t bytes_done = 0;
-  std::uint64_t bytes_total = 0;
-};
-
 struct SaveOptions {
   bool seal = true;
   bool sync = true;      // false: no fsync; the file is complete but may not survive a power cut
@@ -68,8 +63,9 @@ struct SaveOptions {
   // however little of them is wanted. A dry run finds out only whether there are CRCs.
   bool strict_crc = false;
   unsigned threads = 2;  // that read and hash; at most 16 are used
-  // Called from the calling thread, at most every few MiB.
-  std::function<void(const Progress&)> progress = {};
+  // Called from the calling thread, at most every few MiB. An error stops save(), which removes
+  // what it wrote and returns that error.
+  ProgressCallback progress = {};
   // Set from anywhere: save() stops, removes what it wrote, says cancelled.
   const std::atomic<bool>* cancel = nullptr;
 };

@@ -108,7 +108,7 @@ void SourceRecords::choose_rest(const OpenFile& open, const Zip& zip, bool all) 
 }
 
 Result<CrcReport> SourceRecords::finish(const SaveOptions& options) {
-  const std::function<void(const Progress&)> silent;
+  const ProgressCallback silent;
   PieceRunner runner({silent, options.cancel, nbytes_of(sums_, rest_)});
   FLATBED_TRY(read_records(sums_, rest_, runner, std::clamp(options.threads, 1U, kMaxSaveThreads)));
   sums_.check(report_);
