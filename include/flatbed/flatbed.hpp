@@ -8,6 +8,7 @@
 #include "flatbed/dtype.hpp"         // IWYU pragma: export
 #include "flatbed/error.hpp"         // IWYU pragma: export
 #include "flatbed/load.hpp"          // IWYU pragma: export
+#include "flatbed/load_all.hpp"      // IWYU pragma: export
 #include "flatbed/progress.hpp"      // IWYU pragma: export
 #include "flatbed/result.hpp"        // IWYU pragma: export
 #include "flatbed/save.hpp"          // IWYU pragma: export
