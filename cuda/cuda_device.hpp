@@ -2,8 +2,8 @@
 //
 // What a load calls often, on reading threads of its own, calls CUDA directly, having made the GPU
 // the thread's current device: check, copy, fence, done. What may be called from anywhere works on
-// a thread of its own: creation, destruction, stage, unstage, allocate, release, read_back. forget
-// and native_event call nothing. No call is made under a lock.
+// a thread of its own: creation, destruction, stage, unstage, and all of DeviceMemory. forget and
+// native_event call nothing. No call is made under a lock.
 //
 // Owns its events and, where the engine has not given one, its stream. Thread-safe.
 #pragma once
@@ -39,7 +39,7 @@ struct CudaDeviceLimits {
                                                                const CudaDeviceLimits& limits = {});
 [[nodiscard]] Result<std::vector<CudaDeviceInfo>> make_cuda_devices(const CudaApi& api);
 
-class CudaDevice final : public Device {
+class CudaDevice final : public Device, public DeviceMemory {
  public:
   // Makes no CUDA call: make_cuda_device() does.
   CudaDevice(const CudaApi& api, int ordinal, const CudaDeviceLimits& limits);
@@ -47,17 +47,18 @@ class CudaDevice final : public Device {
 
   [[nodiscard]] std::string_view name() const noexcept override { return name_; }
   [[nodiscard]] bool is_host() const noexcept override { return false; }
-  [[nodiscard]] Result<void> check(const void* data, std::uint64_t nbytes) override;
-  [[nodiscard]] Result<std::byte*> stage(std::size_t nbytes) override;
-  void unstage(std::byte* memory, std::size_t nbytes) noexcept override;
+  [[nodiscard]] Result<void> check(const std::byte* data, std::uint64_t nbytes) override;
+  [[nodiscard]] Result<std::byte*> stage(std::uint64_t nbytes) override;
+  void unstage(std::byte* memory, std::uint64_t nbytes) noexcept override;
   [[nodiscard]] Result<Ticket> copy(std::span<const CopyPiece> pieces) override;
   [[nodiscard]] Result<Ticket> fence() override;
   [[nodiscard]] Result<bool> done(Ticket ticket) override;
   void forget(Ticket ticket) noexcept override;
   [[nodiscard]] void* native_event(Ticket ticket) noexcept override;
-  [[nodiscard]] Result<void*> allocate(std::uint64_t nbytes) override;
-  void release(void* memory, std::uint64_t nbytes) noexcept override;
-  [[nodiscard]] Result<void> read_back(const void* from, std::span<std::byte> out) override;
+  [[nodiscard]] DeviceMemory* memory() noexcept override { return this; }
+  [[nodiscard]] Result<std::byte*> allocate(std::uint64_t nbytes) override;
+  void release(std::byte* memory, std::uint64_t nbytes) noexcept override;
+  [[nodiscard]] Result<void> read_back(const std::byte* from, std::span<std::byte> out) override;
 
  private:
   friend Result<std::unique_ptr<Device>> make_cuda_device(const CudaApi&, int,

@@ -64,15 +64,15 @@ void add_ways(CLI::App& load, LoadCommandOptions& options) {
       ->expected(1)
       ->description("As it fits, through the page cache, or past it [auto]")
       ->type_name("auto|pread|direct");
-  add_word<std::uint64_t>(load, "--ring", parse_nbytes,
-                          [&options](std::uint64_t nbytes) { options.ring_nbytes = nbytes; })
+  add_word<std::uint64_t>(load, "--staging", parse_nbytes,
+                          [&options](std::uint64_t nbytes) { options.staging_nbytes = nbytes; })
       ->expected(1)
       ->description("Staging memory of the load; K, M and G are units [64M]")
       ->type_name("BYTES");
   add_word<std::uint64_t>(load, "--slot", parse_nbytes,
                           [&options](std::uint64_t nbytes) { options.slot_nbytes = nbytes; })
       ->expected(1)
-      ->description("One piece of it [a fitting part of the ring]")
+      ->description("One piece of it [a fitting part]")
       ->type_name("BYTES");
   load.add_option("--threads", options.threads, "Threads that read and check [as many as cores]")
       ->check(CLI::Range(1U, kMaxThreads));

@@ -13,7 +13,9 @@
 #include "flatbed/error.hpp"         // IWYU pragma: export
 #include "flatbed/file_info.hpp"     // IWYU pragma: export
 #include "flatbed/load.hpp"          // IWYU pragma: export
+#include "flatbed/load_all.hpp"      // IWYU pragma: export
 #include "flatbed/page_lock.hpp"     // IWYU pragma: export
+#include "flatbed/progress.hpp"      // IWYU pragma: export
 #include "flatbed/result.hpp"        // IWYU pragma: export
 #include "flatbed/save.hpp"          // IWYU pragma: export
 #include "flatbed/save_plan.hpp"     // IWYU pragma: export

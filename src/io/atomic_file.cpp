@@ -177,7 +177,6 @@ Result<CommitReport> AtomicFile::commit() {
   if (options_.sync && ::fsync(directory_) != 0) {
     report.note = system_error(errno, "the directory could not be synced").message;
   }
-  if (!report.note.empty()) report.state = CommitState::durability_unknown;
   return report;
 }
 

@@ -8,11 +8,11 @@
 #include "base/bytes.hpp"
 #include "base/checked.hpp"
 #include "base/str_cat.hpp"
-#include "io/atomic_file.hpp"
 #include "io/digest.hpp"
 #include "io/name_index.hpp"
 #include "save/save_source.hpp"
 #include "save/source_records.hpp"
+#include "save/write_file.hpp"
 #include "torch/pickle_writer.hpp"
 
 namespace flatbed {
@@ -296,13 +296,10 @@ Result<SaveTorchReport> save_torch(const std::filesystem::path& path, const Save
   report.file.nbytes = layout.file_nbytes();
   if (options.file.dry_run) return report;
 
-  FLATBED_ASSIGN(AtomicFile file, AtomicFile::create(path, layout.file_nbytes(),
-                                                     {options.file.replace, options.file.sync}));
-  FLATBED_ASSIGN(report.file.crc, RecordWriter(plan, pickle, layout, file).run(options.file));
-  FLATBED_ASSIGN(CommitReport commit, file.commit());
-  if (commit.state != CommitState::committed)
-    report.file.durability = Durability::durability_unknown;
-  report.file.durability_note = std::move(commit.note);
+  FLATBED_TRY(write_file(path, options.file, report.file, [&](AtomicFile& file) -> Result<void> {
+    FLATBED_ASSIGN(report.file.crc, RecordWriter(plan, pickle, layout, file).run(options.file));
+    return {};
+  }));
   return report;
 }
 
