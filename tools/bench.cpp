@@ -1,5 +1,5 @@
-// flatbed bench: how fast the ways from the user's own file to memory are, on the user's own
-// machine. The paths take turns, so that what disturbs the machine disturbs all of them.
+// flatbed bench: measures how fast each way to load the user's file is on this machine. The ways
+// take turns, so that a disturbance of the machine slows all of them alike.
 #include <algorithm>
 
 #include "bench_paths.hpp"
@@ -12,14 +12,15 @@
 namespace flatbed::tool {
 namespace {
 
-// After the first round: where nothing was read past the page cache, both ways are one.
+// Runs after the first round. If no file could be read with O_DIRECT there, direct and buffered
+// loads are the same thing.
 void drop_direct(BenchFindings& findings) {
   const auto not_direct = [](const BenchRow& row) {
     return row.path.io == IoMode::direct && row.first.files_direct == 0;
   };
   if (std::erase_if(findings.rows, not_direct) == 0) return;
   findings.notes.emplace_back(
-      "here the file cannot be read past the page cache: direct loads are left out");
+      "this file cannot be read with O_DIRECT, so direct loads are left out");
 }
 
 Result<void> run_row(BenchRow& row, std::uint64_t nbytes, unsigned round) {
@@ -33,7 +34,7 @@ Result<void> run_row(BenchRow& row, std::uint64_t nbytes, unsigned round) {
   return {};
 }
 
-// The subject outlives the rows, which borrow from it.
+// `subject` must outlive the rows in `findings`, which borrow from it.
 Result<void> measure(const BenchOptions& options, BenchSubject& subject, BenchFindings& findings) {
   findings.tensors = subject.checkpoint().tensors().size();
   findings.nbytes = subject.nbytes();

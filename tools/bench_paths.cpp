@@ -10,7 +10,7 @@
 namespace flatbed::tool {
 namespace {
 
-constexpr unsigned kMostThreads = 8;  // of the default list
+constexpr unsigned kMostThreads = 8;  // upper end of the default list
 
 std::vector<unsigned> default_threads() {
   const unsigned cores = std::clamp(std::thread::hardware_concurrency(), 2U, kMostThreads);
@@ -24,7 +24,7 @@ Result<void> stop_if_interrupted() {
   return {};
 }
 
-// The time that `work` takes.
+// Runs `work` and returns how long it took.
 template <typename Work>
 Result<BenchRun> timed(Work&& work) {
   const auto begin = std::chrono::steady_clock::now();
@@ -50,7 +50,7 @@ Result<std::unique_ptr<BenchSubject>> BenchSubject::open(const BenchOptions& opt
   FLATBED_ASSIGN(subject->sources_, open_sources(load_options));
   FLATBED_ASSIGN(subject->layout_, lay_out(subject->sources_, load_options));
   if (subject->nbytes() == 0) {
-    return Error{ErrorCode::invalid_argument, "there are no bytes of tensors to measure with"};
+    return Error{ErrorCode::invalid_argument, "nothing to measure: the tensors hold no bytes"};
   }
   FLATBED_TRY(allocate(subject->layout_, subject->devices_));
   FLATBED_ASSIGN(subject->pool_, StagingPool::create(*subject->layout_.shares[0].device));
@@ -119,7 +119,7 @@ BenchPath BenchSubject::load_path(const std::string& name, IoMode io, Verify ver
   return {verified ? name + ", verified" : name, threads, verified, io, true, run};
 }
 
-// Paths that only host memory can take.
+// Adds the ways that only work for host memory.
 void BenchSubject::add_reads(std::vector<BenchPath>& paths) {
   if (!layout_.shares[0].name.is_host()) return;
   if (pread_) {
@@ -154,7 +154,7 @@ Result<BenchRun> BenchSubject::read_all(Verify verify) const {
   });
 }
 
-// Opens the checkpoint again: what another run has mapped would be there already.
+// Opens the checkpoint again, because pages that another run mapped would already be in place.
 Result<BenchRun> BenchSubject::touch_views() const {
   constexpr std::size_t kCacheLine = 64;
   FLATBED_ASSIGN(const Checkpoint fresh, Checkpoint::open(sources_[0].path));
@@ -169,7 +169,7 @@ Result<BenchRun> BenchSubject::touch_views() const {
                    }
                    return {};
                  }));
-  // The sum is used, or the loop would be no work at all.
+  // Without a use of the sum, the compiler could remove the loop.
   static_cast<void>(*static_cast<volatile std::uint64_t*>(&sum));
   return done;
 }

@@ -1,6 +1,6 @@
 // The ways from a file to memory that `flatbed bench` compares. BenchSubject owns the checkpoint
-// and the memory that every path uses, allocated and touched once; its paths borrow from it.
-// For one thread at a time.
+// and the memory that every path uses, which is allocated and touched once; its paths borrow from
+// it. Not thread-safe.
 #pragma once
 
 #include <cstdint>
@@ -19,7 +19,7 @@
 
 namespace flatbed::tool {
 
-// One way, gone once. The files are those of a load(); other ways leave them 0.
+// One run of one path. Only a load() fills in the file counts; for other paths they are 0.
 struct BenchRun {
   double seconds = 0;
   std::uint32_t files_direct = 0;
@@ -28,10 +28,10 @@ struct BenchRun {
 
 struct BenchPath {
   std::string name;      // "load buffered, verified"
-  unsigned threads = 1;  // 0: as load() chooses
+  unsigned threads = 1;  // 0: load() chooses
   bool verified = false;
   IoMode io = IoMode::buffered;
-  bool is_load = false;  // a load(), that is what an engine would do
+  bool is_load = false;  // calls load(), as an engine would
   std::function<Result<BenchRun>()> run;
 };
 
@@ -42,7 +42,7 @@ class BenchSubject {
   BenchSubject& operator=(const BenchSubject&) = delete;
   ~BenchSubject() = default;
 
-  // The automatic load first, so that it meets the file as it lies.
+  // The automatic load comes first, so that it finds the page cache as the user left it.
   [[nodiscard]] std::vector<BenchPath> paths();
 
   [[nodiscard]] const Checkpoint& checkpoint() const { return sources_[0].checkpoint; }
@@ -57,15 +57,16 @@ class BenchSubject {
   [[nodiscard]] Result<BenchRun> read_all(Verify verify) const;
   [[nodiscard]] Result<BenchRun> touch_views() const;
 
-  // In this order: what comes later borrows from what comes before.
+  // The order matters: later members borrow from earlier ones.
   LoadDevices devices_;
   std::vector<LoadSource> sources_;
   LoadLayout layout_;
-  std::unique_ptr<StagingPool> pool_;  // of all loads: page-locking takes longer than a small load
+  // Shared by all loads, because page-locking takes longer than a small load.
+  std::unique_ptr<StagingPool> pool_;
   LoadPlan plan_;
-  std::optional<PreadLoop> pread_;  // where the bytes lie in the file as they do in memory
+  std::optional<PreadLoop> pread_;  // set if memory holds the same bytes as the file
   std::vector<unsigned> thread_counts_;
-  bool sealed_ = false;  // there are digests to verify
+  bool sealed_ = false;  // some tensors have digests
 };
 
 }  // namespace flatbed::tool

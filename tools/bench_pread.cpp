@@ -76,7 +76,7 @@ Result<void> PreadLoop::read_piece(const Piece& piece) {
     if (got < 0) {
       return Error{ErrorCode::io_error, fmt::format("cannot read: {}", std::strerror(errno))};
     }
-    if (got == 0) return Error{ErrorCode::file_changed, "the file became shorter"};
+    if (got == 0) return Error{ErrorCode::file_changed, "the file shrank while it was read"};
     done += static_cast<std::uint64_t>(got);
   }
   return {};

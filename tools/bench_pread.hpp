@@ -1,6 +1,6 @@
-// PreadLoop: reads the plain tensors of a checkpoint into memory with nothing but pread(), pieces
-// of 4 MiB, by several threads: what the system gives to a program that checks nothing. Owns the
-// open files; run() is for one thread at a time.
+// PreadLoop: reads the plain tensors of a checkpoint into memory with pread() alone, in pieces of 4
+// MiB, on several threads. It shows what the system gives a program that checks nothing. Owns the
+// open files. Not thread-safe.
 #pragma once
 
 #include <cstddef>
@@ -20,7 +20,7 @@ class PreadLoop {
   PreadLoop& operator=(PreadLoop&& other) noexcept = delete;
   ~PreadLoop();
 
-  // `to` is where the tensor's bytes shall go. The tensor is Stored::plain.
+  // `to` is the destination of the tensor's bytes. The tensor must be Stored::plain.
   void add(const TensorInfo& tensor, std::byte* to);
 
   // Errors: io_error, file_changed, cancelled after Ctrl-C.

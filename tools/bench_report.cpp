@@ -11,7 +11,7 @@
 namespace flatbed::tool {
 namespace {
 
-// The middle one, or the mean of the two in the middle.
+// The middle value, or the mean of the two middle values.
 double median(std::vector<double> values) {
   std::sort(values.begin(), values.end());
   const std::size_t half = values.size() / 2;
@@ -28,12 +28,12 @@ std::string threads_text(const BenchPath& path) {
 
 std::string choice_text(const BenchRun& run) {
   if (run.files_direct == 0) return "through the page cache";
-  if (run.files_buffered == 0) return "past the page cache";
-  return fmt::format("{} past the page cache and {} through it",
+  if (run.files_buffered == 0) return "with O_DIRECT";
+  return fmt::format("{} with O_DIRECT and {} through the page cache",
                      count_text(run.files_direct, "file"), number_text(run.files_buffered));
 }
 
-// The fastest load() of all, or of the verified ones; an index into the rows.
+// Index of the row with the fastest load(), of all loads or of the verified ones.
 std::optional<std::size_t> fastest(const BenchFindings& findings, bool verified) {
   std::optional<std::size_t> best;
   for (std::size_t i = 0; i < findings.rows.size(); ++i) {

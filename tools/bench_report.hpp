@@ -1,5 +1,5 @@
-// What `flatbed bench` measured, and its two forms: a table for people, one JSON object for
-// programs. Plain data.
+// The results of `flatbed bench` in two forms: a table for people and one JSON object for programs.
+// Plain data.
 #pragma once
 
 #include <cstdint>
@@ -15,9 +15,9 @@ namespace flatbed::tool {
 
 struct BenchRow {
   BenchPath path;
-  BenchRun first;  // of the first round, which finds the file as it lies
+  BenchRun first;  // the first round, which finds the page cache as the user left it
   BenchRun last;
-  std::vector<double> rates;  // GB/s of the rounds after the first; not empty
+  std::vector<double> rates;  // GB/s of each round after the first; never empty
 };
 
 struct BenchFindings {
@@ -29,11 +29,11 @@ struct BenchFindings {
 };
 
 void write_text(const BenchFindings& findings, const BenchOptions& options, Output& output);
-// Of a failure: without findings.
+// `error` is set if the benchmark failed; then there are no findings.
 void write_json(const BenchFindings& findings, const BenchOptions& options,
                 const std::optional<Error>& error, Output& output);
 
-// Of the whole command.
+// Describes the whole command.
 [[nodiscard]] ExitCode exit_code(const std::optional<Error>& error);
 
 }  // namespace flatbed::tool

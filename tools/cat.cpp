@@ -1,4 +1,4 @@
-// flatbed cat: the contiguous little-endian bytes of one tensor on standard output.
+// flatbed cat: writes the contiguous little-endian bytes of one tensor to standard output.
 #include <algorithm>
 #include <vector>
 
@@ -9,12 +9,12 @@
 namespace flatbed::tool {
 namespace {
 
-constexpr std::uint64_t kPieceNbytes = std::uint64_t{4} << 20;  // whole chunks of a seal
+constexpr std::uint64_t kPieceNbytes = std::uint64_t{4} << 20;  // a multiple of a seal's chunk size
 
 Result<void> copy_bytes(const CatOptions& options, Output& output) {
   if (!options.force && stdout_is_terminal()) {
     return Error{ErrorCode::invalid_argument,
-                 "standard output is a terminal, which raw bytes would upset: redirect it, or use "
+                 "refusing to write binary data to a terminal: redirect standard output or use "
                  "--force"};
   }
   FLATBED_ASSIGN(Checkpoint checkpoint,

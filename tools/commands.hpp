@@ -1,5 +1,5 @@
-// The subcommands: what each can be asked, and the function that does it. A command writes its
-// result to the Output, reports errors on standard error, and returns the tool's exit code.
+// The subcommands: the options of each and the function that runs it. A command writes its result
+// to the Output, reports errors on standard error, and returns the tool's exit code.
 #pragma once
 
 #include <filesystem>
@@ -14,7 +14,7 @@
 
 namespace flatbed::tool {
 
-// Whether results are text for people or one JSON object.
+// The form of results: text for people or one JSON object for programs.
 enum class Form : std::uint8_t { text, json };
 
 struct LsOptions {
@@ -23,14 +23,14 @@ struct LsOptions {
   bool tree = false;   // at most one of tree, json and hex
   bool json = false;
   bool hex = false;
-  bool all = false;  // with tree: no folding
+  bool all = false;  // with tree: show every entry
 };
 [[nodiscard]] ExitCode run_ls(const LsOptions& options, Output& output);
 
 struct VerifyCommandOptions {
   std::vector<std::filesystem::path> paths;
   Form form = Form::text;
-  bool quiet = false;  // only what is not sealed and whole
+  bool quiet = false;  // report only files that are not sealed and intact
   unsigned threads = 2;
 };
 [[nodiscard]] ExitCode run_verify(const VerifyCommandOptions& options, Output& output);
@@ -38,16 +38,16 @@ struct VerifyCommandOptions {
 struct ScanCommandOptions {
   std::vector<std::filesystem::path> paths;
   Form form = Form::text;
-  bool quiet = false;  // only what is not plain
+  bool quiet = false;  // report only files that are not plain
 };
 [[nodiscard]] ExitCode run_scan(const ScanCommandOptions& options, Output& output);
 
 struct CatOptions {
   std::filesystem::path path;
   std::string name;
-  std::string select;  // the part of the tree that has the name; empty: everything
+  std::string select;  // the part of the tree that holds the tensor; empty: everything
   bool verify = true;
-  bool force = false;  // bytes to a terminal
+  bool force = false;  // write binary data even to a terminal
 };
 [[nodiscard]] ExitCode run_cat(const CatOptions& options, Output& output);
 
@@ -58,14 +58,14 @@ struct ConvertOptions {
   std::string select;
   std::vector<std::string> include;
   std::vector<std::string> exclude;
-  bool whole = false;  // a module is kept as the object that it is, not as its state dict
+  bool whole = false;  // keep a module as an object, not as its state dict
   bool dry_run = false;
   bool seal = true;
   bool expand_aliases = false;
   bool allow_expansion = false;
   bool allow_large_header = false;
   bool sidecar = false;
-  bool allow_conversion = false;  // these three: of outputs that are PyTorch files
+  bool allow_conversion = false;  // this and the next two: only for PyTorch outputs
   bool unsafe_objects = false;
   bool keep_device = false;
   bool strict_crc = false;
@@ -77,8 +77,8 @@ struct ConvertOptions {
 [[nodiscard]] ExitCode run_convert(const ConvertOptions& options, Output& output);
 
 struct LoadCommandOptions {
-  std::vector<std::filesystem::path> paths;  // one plan for all of them
-  DeviceName device;                         // of every tensor that `map` does not name
+  std::vector<std::filesystem::path> paths;  // all loaded by one plan
+  DeviceName device;                         // for every tensor that `map` does not place
   std::vector<DeviceMapping> map;
   std::string select;
   std::vector<std::string> include;
@@ -86,7 +86,7 @@ struct LoadCommandOptions {
   std::optional<SliceChoice> slice;
   IoMode io = IoMode::automatic;
   std::uint64_t ring_nbytes = LoadOptions{}.ring_nbytes;
-  std::uint64_t slot_nbytes = 0;  // 0: as the library chooses; so are the threads
+  std::uint64_t slot_nbytes = 0;  // 0: the library chooses; likewise for threads
   unsigned threads = 0;
   Verify verify = Verify::yes;
   bool digests = false;
@@ -99,8 +99,8 @@ struct BenchOptions {
   std::filesystem::path path;
   DeviceName device;
   unsigned runs = 5;
-  std::vector<unsigned> threads;  // empty: 1, 2, 4... up to the cores
-  bool quiet = false;             // no progress
+  std::vector<unsigned> threads;  // empty: 1, 2, 4... up to the number of cores
+  bool quiet = false;             // no progress line
   Form form = Form::text;
 };
 [[nodiscard]] ExitCode run_bench(const BenchOptions& options, Output& output);

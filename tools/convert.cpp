@@ -1,4 +1,4 @@
-// flatbed convert: runs the conversions of one command line, some at a time, and reports them.
+// flatbed convert: runs the conversions of one command line, several at a time, and reports them.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -50,7 +50,7 @@ class ConvertRun {
   }
 
  private:
-  // Takes jobs until none is left.
+  // Takes jobs until none are left.
   void work() {
     for (std::size_t i = next_++; i < plan_.jobs.size() && !interrupted(); i = next_++) {
       ConvertWatch watch;
@@ -69,15 +69,16 @@ class ConvertRun {
     if (!talks_) return;
     const std::string input = path_text(job.input);
     std::string text = fmt::format("{}: {}\n", input, outcome.found);
-    if (!outcome.chosen.empty()) text += fmt::format("{}: keeps {}\n", input, outcome.chosen);
-    const std::string_view keeps = job.torch && options_.allow_conversion
-                                       ? "keeps what weights_only=True allows, replaces the rest"
-                                       : "keeps everything";
+    if (!outcome.chosen.empty()) text += fmt::format("{}: keeping {}\n", input, outcome.chosen);
+    const std::string_view keeps =
+        job.torch && options_.allow_conversion
+            ? "keeping what weights_only=True allows and replacing the rest"
+            : "keeping everything";
     if (outcome.weights.size() == 1) {
-      text += fmt::format("{}: {}; --select {} would keep the weights alone\n", input, keeps,
+      text += fmt::format("{}: {}; use --select {} for the weights only\n", input, keeps,
                           safe_text(outcome.weights[0].path));
     } else if (!outcome.weights.empty()) {
-      text += fmt::format("{}: {}; of the weights alone one of these: {}\n", input, keeps,
+      text += fmt::format("{}: {}; for the weights only, use one of: {}\n", input, keeps,
                           picks_text(outcome.weights));
     }
     print(text + notes_text(job, outcome, 0));
@@ -105,7 +106,8 @@ class ConvertRun {
   }
 
   static std::string result_text(const ConvertJob& job, const Outcome& outcome) {
-    if (outcome.status == Status::skipped) return "skipped: valid, and newer than the input";
+    if (outcome.status == Status::skipped)
+      return "skipped: the output is valid and newer than the input";
     if (outcome.status == Status::planned) {
       return fmt::format("would be written: {}, {}", count_text(outcome.tensors, "tensor"),
                          size_text(outcome.nbytes));
@@ -205,10 +207,10 @@ class ConvertRun {
   Output& output_;
   bool talks_;
   ProgressLine progress_;
-  std::mutex mutex_;  // of output_ and standard error
+  std::mutex mutex_;  // guards output_ and standard error
   std::atomic<std::size_t> next_{0};
-  std::vector<std::size_t> announced_;  // how many of its notes were printed, as below
-  std::vector<Outcome> outcomes_;       // each written by the worker that took the job
+  std::vector<std::size_t> announced_;  // for each job, the notes already printed
+  std::vector<Outcome> outcomes_;       // for each job, written by the worker that took it
 };
 
 Result<void> make_out_dir(const ConvertOptions& options) {
@@ -216,11 +218,11 @@ Result<void> make_out_dir(const ConvertOptions& options) {
   std::error_code failed;
   std::filesystem::create_directories(options.out_dir, failed);
   if (!failed) return {};
-  return Error{ErrorCode::io_error, fmt::format("{}: cannot be made a directory: {}",
+  return Error{ErrorCode::io_error, fmt::format("{}: cannot create directory: {}",
                                                 path_text(options.out_dir), failed.message())};
 }
 
-// Nothing was started.
+// Reports an error that was found before any job started.
 ExitCode refuse(const Error& error, ExitCode code, const ConvertOptions& options, Output& output) {
   if (options.form == Form::json) {
     JsonWriter json(output);

@@ -36,14 +36,14 @@ bool is_there(const fs::path& path) {
   return fs::exists(path, ignored);
 }
 
-// The path by which two spellings of one file are recognised.
+// Makes two spellings of one file's path equal.
 fs::path resolved(const fs::path& path) {
   std::error_code failed;
   fs::path out = fs::weakly_canonical(path, failed);
   return failed ? path : out;
 }
 
-// "model.pth" gives "model.safetensors"; the index of a set gives the set's name.
+// "model.pth" becomes "model.safetensors"; the index of a set takes the set's name.
 fs::path output_name(const fs::path& input) {
   if (names_directory(input)) return resolved(input).filename() += kExtension;
   std::string name = input.filename().native();
@@ -54,19 +54,19 @@ fs::path output_name(const fs::path& input) {
 Result<fs::path> output_beside(const fs::path& input) {
   const std::string shown = path_text(input);
   if (names_directory(input)) {
-    return usage(fmt::format("{} is a directory: name OUT, or use --out-dir", shown));
+    return usage(fmt::format("{} is a directory: give OUT or use --out-dir", shown));
   }
   if (input.extension() == kExtension) {
     return usage(
-        fmt::format("{} would be written over itself: name OUT, or use --out-dir, or seal "
-                    "it beside with --sidecar",
+        fmt::format("{} would overwrite itself: give OUT, use --out-dir, or write a seal "
+                    "next to it with --sidecar",
                     shown));
   }
   return input.parent_path() / output_name(input);
 }
 
-// Two paths of which the second is meant as an output. Of two PyTorch files that are both there
-// both are inputs: `convert *.pth` must not destroy the second.
+// Whether there are two paths and the second is an output. Two PyTorch files that both exist are
+// two inputs: `convert *.pth` must not destroy the second one.
 bool is_in_out(const ConvertOptions& options) {
   if (options.paths.size() != 2 || !options.out_dir.empty() || options.sidecar) return false;
   const fs::path& in = options.paths[0];
@@ -75,18 +75,17 @@ bool is_in_out(const ConvertOptions& options) {
   return has_torch_name(out) && (!has_torch_name(in) || !is_there(out));
 }
 
-// Mistakes that would otherwise surface as a missing input.
+// Catches mistakes that would otherwise look like a missing input.
 Result<void> check_last_path(const ConvertOptions& options) {
   const fs::path& last = options.paths.back();
   const bool elsewhere = options.sidecar || !options.out_dir.empty();
   if (elsewhere || options.paths.size() == 1 || is_there(last)) return {};
   if (options.paths.size() == 2) {
-    return usage(fmt::format("{} does not exist; as an output its name must end in {}, or in {}",
+    return usage(fmt::format("{} does not exist; the name of an output must end in {} or one of {}",
                              path_text(last), kExtension, fmt::join(kTorchExtensions, " ")));
   }
   if (last.extension() != kExtension) return {};
-  return usage(fmt::format("{} does not exist; several inputs have no one output: use --out-dir",
-                           path_text(last)));
+  return usage(fmt::format("{} does not exist; for several inputs use --out-dir", path_text(last)));
 }
 
 Result<fs::path> output_for(const fs::path& input, const ConvertOptions& options) {
@@ -95,7 +94,7 @@ Result<fs::path> output_for(const fs::path& input, const ConvertOptions& options
   return options.out_dir / output_name(input);
 }
 
-// No output may be an input or another job's output.
+// No output may be an input or the output of another job.
 Result<void> check_distinct(const std::vector<ConvertJob>& jobs) {
   std::map<fs::path, const ConvertJob*> inputs;
   std::map<fs::path, const ConvertJob*> outputs;
@@ -103,15 +102,17 @@ Result<void> check_distinct(const std::vector<ConvertJob>& jobs) {
   for (const ConvertJob& job : jobs) {
     const fs::path output = resolved(job.output);
     if (inputs.contains(output)) {
-      return usage(fmt::format("{} is an input: it is not written over", path_text(job.output)));
+      return usage(
+          fmt::format("refusing to overwrite {}: it is also an input", path_text(job.output)));
     }
     const auto [other, added] = outputs.emplace(output, &job);
     if (!added) {
-      return Error{ErrorCode::name_collision,
-                   fmt::format("{} and {} would both be written to {}: convert them one by one, "
-                               "naming OUT",
-                               path_text(other->second->input), path_text(job.input),
-                               path_text(job.output))};
+      return Error{
+          ErrorCode::name_collision,
+          fmt::format("{} and {} would both be written to {}: convert them one by one and give "
+                      "OUT each time",
+                      path_text(other->second->input), path_text(job.input),
+                      path_text(job.output))};
     }
   }
   return {};
@@ -127,13 +128,13 @@ Result<void> check_in_out(const ConvertOptions& options) {
   // `convert *.safetensors` with two files must not destroy the second.
   const bool precious = in.extension() == kExtension || has_torch_name(out);
   if (precious && is_there(out) && !options.force) {
-    return usage(fmt::format("{} exists: --force replaces it by what is in {}", path_text(out),
-                             path_text(in)));
+    return usage(fmt::format("{} exists: use --force to overwrite it with the contents of {}",
+                             path_text(out), path_text(in)));
   }
   return {};
 }
 
-// A sidecar seals a file as it is: whatever changes what is written does not go with it.
+// A sidecar seals a file as it is, so options that change what is written do not apply.
 Result<void> check_sidecar(const ConvertOptions& options) {
   const bool chooses =
       !options.select.empty() || !options.include.empty() || !options.exclude.empty();
@@ -141,20 +142,21 @@ Result<void> check_sidecar(const ConvertOptions& options) {
                        options.allow_large_header || !options.out_dir.empty() || !options.seal;
   if (!options.sidecar || (!chooses && !changes)) return {};
   return usage(
-      "--sidecar seals files as they are: of the other options only --jobs, --dry-run, --no-sync, "
-      "--force, --quiet and --json go with it");
+      "--sidecar seals files as they are: it can only be combined with --jobs, --dry-run, "
+      "--no-sync, --force, --quiet and --json");
 }
 
-// Some options are about PyTorch files alone, and one about all others.
+// Some options apply only to PyTorch outputs, and one only to the others.
 Result<void> check_torch(const ConvertOptions& options, bool torch) {
   if (options.allow_conversion && options.unsafe_objects)
-    return usage("--allow-conversion and --unsafe-objects exclude each other");
+    return usage("--allow-conversion and --unsafe-objects cannot be combined");
   if (torch && options.expand_aliases)
-    return usage("--expand-aliases is not for PyTorch files, in which tensors share their bytes");
+    return usage(
+        "--expand-aliases does not apply to PyTorch outputs, where tensors can share bytes");
   const bool chosen = options.allow_conversion || options.unsafe_objects || options.keep_device;
   if (torch || !chosen) return {};
   return usage(fmt::format(
-      "--allow-conversion, --unsafe-objects and --keep-device go with an OUT that ends in {}",
+      "--allow-conversion, --unsafe-objects and --keep-device need an OUT that ends in one of {}",
       fmt::join(kTorchExtensions, " ")));
 }
 

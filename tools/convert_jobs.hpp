@@ -1,5 +1,5 @@
-// The files that one `flatbed convert` reads and writes, from its command line. Nothing is read
-// here but the kinds of the paths.
+// The files that one `flatbed convert` reads and writes, from its command line. Looks up the kinds
+// of the paths and reads nothing else.
 //
 //   flatbed convert a.pth                       writes a.safetensors beside it
 //   flatbed convert a.pth b.safetensors         two paths, the second ends in .safetensors: IN OUT
@@ -21,15 +21,15 @@ namespace flatbed::tool {
 struct ConvertJob {
   std::filesystem::path input;
   std::filesystem::path output;
-  bool torch = false;  // the output is a PyTorch file, else a safetensors file or a sidecar
+  bool torch = false;  // the output is a PyTorch file; otherwise a safetensors file or a sidecar
 };
 
 struct ConvertJobs {
   std::vector<ConvertJob> jobs;
-  bool batch = false;  // several inputs, or --out-dir: outputs that are up to date are skipped
+  bool batch = false;  // several inputs, or --out-dir; skips outputs that are up to date
 };
 
-// Errors: invalid_argument and name_collision; all are mistakes of the command line.
+// Errors: invalid_argument and name_collision, both for mistakes in the command line.
 [[nodiscard]] Result<ConvertJobs> plan_jobs(const ConvertOptions& options);
 
 }  // namespace flatbed::tool

@@ -37,37 +37,38 @@ bool selects(const ConvertOptions& options) {
   return !options.select.empty() || !options.include.empty() || !options.exclude.empty();
 }
 
-// The output must be none of the files that are read, whatever they are called.
+// The output must not be one of the files that are read, under whatever name.
 Result<void> check_not_input(const ConvertJob& job, const Checkpoint& input) {
   for (const FileInfo& file : input.files()) {
     std::error_code not_there;
     if (!fs::equivalent(file.path, job.output, not_there)) continue;
     return Error{
         ErrorCode::invalid_argument,
-        fmt::format("{}: is also the input, which is not written over", path_text(job.output))};
+        fmt::format("refusing to overwrite {}: it is also the input", path_text(job.output))};
   }
   return {};
 }
 
-// Whether the output is newer than all that is read, opens, and is sealed if a seal is wanted.
+// Whether the output opens, is newer than every file that is read, and is sealed if it should be.
 bool is_done(const ConvertJob& job, const Checkpoint& input, const ConvertOptions& options) {
   std::error_code failed;
   const fs::file_time_type written = fs::last_write_time(job.output, failed);
   if (failed) return false;
   std::vector<fs::path> sources{job.input};
-  if (fs::is_directory(job.input, failed)) sources.clear();  // writing into it renews its time
+  // Writing into a directory renews its time, so a directory does not count as a source.
+  if (fs::is_directory(job.input, failed)) sources.clear();
   for (const FileInfo& file : input.files()) sources.push_back(file.path);
   for (const fs::path& source : sources) {
     const fs::file_time_type time = fs::last_write_time(source, failed);
     if (failed || time >= written) return false;
   }
-  // A sidecar is read with the file that it seals.
+  // A sidecar is read together with the file that it seals.
   const Result<Checkpoint> output = Checkpoint::open(options.sidecar ? job.input : job.output);
   const bool plain = job.torch || !options.seal;
   return output && (plain || output->seal() == SealState::sealed);
 }
 
-// What --select names; the state dict of a whole model, unless --whole keeps the object.
+// Applies --select and the globs. A whole model becomes its state dict unless --whole is given.
 Result<Checkpoint> choose(const Checkpoint& input, const ConvertOptions& options, bool whole_model,
                           Outcome& outcome) {
   const bool by_default = whole_model && options.select.empty() && !options.whole;
@@ -76,17 +77,18 @@ Result<Checkpoint> choose(const Checkpoint& input, const ConvertOptions& options
   selection.state_dict = !options.whole && (by_default || !options.select.empty());
   FLATBED_ASSIGN(Checkpoint chosen, input.select(selection));
   const bool globs = !options.include.empty() || !options.exclude.empty();
-  std::string what = options.select.empty() ? "the globs" : safe_text(options.select);
-  if (by_default) what = globs ? "the globs of its state dict" : "its state dict";
+  std::string what = options.select.empty() ? "tensors that match --include and --exclude"
+                                            : safe_text(options.select);
+  if (by_default) what = globs ? "matching tensors of its state dict" : "its state dict";
   if (!by_default && selection.state_dict && input.has_tree()) {
     FLATBED_ASSIGN(const Value root, input.tree());
     const Result<Value> at = root.at(options.select);
     const std::optional<std::string> module = at ? module_name(*at) : std::nullopt;
     if (module) what += fmt::format(", the state dict of whole model {}", *module);
   }
-  outcome.chosen = fmt::format(
-      "{}: {}{}{}", what, amount_text(chosen), chosen.has_tree() ? "" : ", as a flat state dict",
-      by_default ? "; --whole keeps the object with everything in it" : "");
+  outcome.chosen = fmt::format("{}: {}{}{}", what, amount_text(chosen),
+                               chosen.has_tree() ? "" : ", as a flat state dict",
+                               by_default ? "; use --whole to keep the whole object" : "");
   outcome.notes.assign(chosen.notes().begin(), chosen.notes().end());
   return chosen;
 }
@@ -138,10 +140,11 @@ Result<void> convert_data(const ConvertJob& job, const Checkpoint& input,
     watch.announce(outcome);
     return write_torch(job, plan, options, watch, outcome);
   }
-  // Every flatbed key belongs to a seal, so that a plain file can hold none of them.
+  // Every flatbed key belongs to a seal, so a plain file cannot hold any.
   if (!options.seal && (plan.tree.size() != 0 || !plan.aliases.empty())) {
     outcome.notes.push_back(
-        "without a seal the file holds the tensors alone: no nested structure, no aliases");
+        "without a seal the file holds only tensors: the nested structure and aliases are not "
+        "written");
   }
   watch.announce(outcome);
   FLATBED_ASSIGN(outcome.report, save(job.output, plan, save_options(options, watch)));
@@ -164,18 +167,19 @@ Result<void> seal_beside(const ConvertJob& job, const ConvertOptions& options,
 void note_report(const ConvertOptions& options, Outcome& outcome) {
   for (std::string& note : crc_notes(outcome.report.crc)) outcome.notes.push_back(std::move(note));
   if (outcome.report.header_nbytes > kLargeHeader) {
-    outcome.notes.push_back(fmt::format("the header takes {}: some readers refuse or are slow",
-                                        size_text(outcome.report.header_nbytes)));
+    outcome.notes.push_back(
+        fmt::format("the header takes {}: some readers refuse such files or open them slowly",
+                    size_text(outcome.report.header_nbytes)));
   }
   if (options.sync && outcome.report.durability == Durability::durability_unknown) {
-    outcome.notes.push_back("complete, but it may not survive a power cut: " +
+    outcome.notes.push_back("the file is complete but may not survive a power failure: " +
                             outcome.report.durability_note);
   }
 }
 
 Result<void> convert(const ConvertJob& job, const ConvertOptions& options, bool skip_if_done,
                      const ConvertWatch& watch, Outcome& outcome) {
-  // A sidecar replaces whatever seal a changed file had, so a broken one is no obstacle to it.
+  // The sidecar replaces any seal of the file, so a broken seal is no obstacle.
   FLATBED_ASSIGN(
       const Checkpoint input,
       Checkpoint::open(job.input,
@@ -209,16 +213,16 @@ Outcome convert_one(const ConvertJob& job, const ConvertOptions& options, bool s
     outcome.status = Status::failed;
     outcome.error = about(job.input, std::move(done).error());
     if (outcome.error->code == ErrorCode::expansion_refused) {
-      outcome.error->message += "; --allow-expansion permits it";
+      outcome.error->message += "; use --allow-expansion to allow it";
     }
     if (outcome.error->code == ErrorCode::zip_crc_mismatch) {
-      outcome.error->message += "; without --strict-crc it is noted";
+      outcome.error->message += "; without --strict-crc this is only a note";
     }
     if (outcome.error->code == ErrorCode::weights_only_refused) {
       outcome.error->message +=
           options.allow_conversion
-              ? "; --unsafe-objects keeps it"
-              : "; --allow-conversion replaces some, --unsafe-objects keeps all";
+              ? "; use --unsafe-objects to keep it"
+              : "; use --allow-conversion to replace some objects or --unsafe-objects to keep all";
     }
   }
   if (outcome.status == Status::converted) note_report(options, outcome);

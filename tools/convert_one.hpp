@@ -1,4 +1,4 @@
-// One conversion: open, select, plan, save; and what came of it.
+// One conversion: opens, selects, plans and saves, and records the outcome.
 #pragma once
 
 #include <cstdint>
@@ -28,23 +28,23 @@ struct Outcome {
   Status status = Status::not_started;
   std::string found;          // "Lightning checkpoint, epoch 12: 640 tensors, 3.2 GiB"
   std::string chosen;         // "state_dict: 214 tensors, 1.1 GiB"; empty: everything
-  std::vector<Pick> weights;  // where the weights alone would be, when more than those was kept
+  std::vector<Pick> weights;  // parts that hold only weights, when more than those was kept
   std::vector<std::string> notes;
   std::uint64_t tensors = 0;
-  std::uint64_t nbytes = 0;  // of the tensors
-  SaveReport report;         // when converted
+  std::uint64_t nbytes = 0;  // of all tensors
+  SaveReport report;         // set after a conversion
   std::optional<Error> error;
   double seconds = 0;
 };
 
 struct ConvertWatch {
-  // Called before anything is written, with what was found, chosen and noted.
+  // Called before anything is written, with the parts of the outcome known by then.
   std::function<void(const Outcome&)> announce;
   std::function<void(const Progress&)> progress;
 };
 
-// Does the job on the calling thread and, for the data, `threads` more. Never throws but for want
-// of memory; every failure is in the outcome.
+// Runs the job on the calling thread and `threads` more for the data. Throws only if memory runs
+// out; every other failure is in the outcome.
 [[nodiscard]] Outcome convert_one(const ConvertJob& job, const ConvertOptions& options,
                                   bool skip_if_done, const ConvertWatch& watch);
 

@@ -14,7 +14,7 @@ constexpr std::size_t kMaxNameColumns = 200;
 }  // namespace
 
 std::string mismatch_text(const CrcMismatch& mismatch) {
-  return fmt::format("{}: the CRC-32 of its bytes is 0x{:08x}, the zip states 0x{:08x}",
+  return fmt::format("{}: CRC-32 does not match: found 0x{:08x}, expected 0x{:08x}",
                      quoted_text(mismatch.record, kMaxNameColumns), mismatch.found,
                      mismatch.stated);
 }
@@ -26,15 +26,15 @@ std::vector<std::string> crc_notes(const CrcReport& report) {
     notes.push_back("record " + mismatch_text(mismatch));
   }
   if (report.mismatched > notes.size()) {
-    notes.push_back(fmt::format("{} more have another CRC than the zip states",
+    notes.push_back(fmt::format("{} more do not match their CRC",
                                 count_text(report.mismatched - notes.size(), "record")));
   }
   if (report.read_in_part != 0) {
-    notes.push_back(fmt::format("only a small part of {} was needed: the CRC was not checked",
+    notes.push_back(fmt::format("no CRC checked for {}: only a small part was read",
                                 count_text(report.read_in_part, "large record")));
   }
   for (const std::filesystem::path& path : report.without) {
-    notes.push_back(fmt::format("{}: the zip states no CRC for its records, to check them against",
+    notes.push_back(fmt::format("{}: the zip states no CRCs, so its records cannot be checked",
                                 path_text(path.filename())));
   }
   return notes;

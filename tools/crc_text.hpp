@@ -1,4 +1,4 @@
-// What a CrcReport says, to people and to programs.
+// A CrcReport as text for people and as JSON.
 #pragma once
 
 #include <string>
@@ -9,11 +9,11 @@
 
 namespace flatbed::tool {
 
-// "'archive/data/3': the CRC-32 of its bytes is 0x12, the zip states 0x34"
+// "'archive/data/3': CRC-32 does not match: found 0x00000012, expected 0x00000034"
 [[nodiscard]] std::string mismatch_text(const CrcMismatch& mismatch);
 
-// What a user of the copied bytes should know: a sentence for each of the first mismatches, and for
-// what could not be checked.
+// Notes for users of the copied bytes: one for each of the first mismatches, and one for each thing
+// that could not be checked.
 [[nodiscard]] std::vector<std::string> crc_notes(const CrcReport& report);
 
 // {"checked", "read_in_part", "mismatched", "mismatches": [{"file", "record", "stated", "found"}],

@@ -14,7 +14,7 @@
 namespace flatbed::tool {
 namespace {
 
-// A kind of checkpoint, known by keys that all must be there (unused ones are empty).
+// A kind of checkpoint. It is recognized by keys that must all be present; unused ones are empty.
 struct KindRow {
   std::string_view text;
   std::array<std::string_view, 3> keys;

@@ -1,5 +1,5 @@
-// What a checkpoint is, in the words of the people who make such files: "Lightning checkpoint,
-// epoch 12". Decided by the keys of its tree alone.
+// What a checkpoint is, in the field's words: "Lightning checkpoint, epoch 12". Only the keys of
+// its tree decide.
 #pragma once
 
 #include <string>
@@ -8,10 +8,11 @@
 
 namespace flatbed::tool {
 
-// Decodes the tree if the file has one. A malformed tree leaves only what the file is.
+// Decodes the tree if the file has one. If the tree is malformed, the text names the container
+// only.
 [[nodiscard]] std::string describe(const Checkpoint& checkpoint);
 
-// The container by itself: "safetensors file", "sharded set of 3 files", "PyTorch file".
+// The container alone: "safetensors file", "sharded set of 3 files", "PyTorch file".
 [[nodiscard]] std::string container_text(const Checkpoint& checkpoint);
 
 }  // namespace flatbed::tool

@@ -12,8 +12,8 @@
 namespace flatbed::tool {
 namespace {
 
-// The caller has checked that `bytes` holds a T; the machine is little endian (asserted by the
-// library).
+// The caller has checked that `bytes` holds a T. The library asserts that the machine is little
+// endian.
 template <typename T>
 T load(std::span<const std::byte> bytes) {
   T value;
@@ -37,12 +37,12 @@ float half_value(std::uint16_t half) {
   return (half & 0x8000) != 0 ? -value : value;
 }
 
-// The upper half of a float.
+// A bfloat16 is the upper half of a float.
 float bfloat_value(std::uint16_t bits) {
   return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16);
 }
 
-// The shortest text that reads back as this value of this type, with a ".0" where it has no point.
+// The shortest text that reads back as the same value, with ".0" added to integers.
 template <typename Float>
 std::string shortest_text(Float value) {
   std::string text = fmt::format("{}", value);

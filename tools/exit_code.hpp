@@ -1,4 +1,4 @@
-// ExitCode: the exit codes of the tool, with their meanings; `flatbed --help` prints this table.
+// ExitCode: the exit codes of the tool and their meanings. `flatbed --help` prints this table.
 #pragma once
 
 #include <array>

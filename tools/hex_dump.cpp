@@ -18,7 +18,7 @@ namespace {
 constexpr std::size_t kRowBytes = 8;     // shown in hex on each row
 constexpr std::size_t kTextLimit = 160;  // bytes of header text on a row
 constexpr std::size_t kMaxTypeColumns = 24;
-constexpr std::uint64_t kMaxHeader = 100'000'000;  // of the format; open() has checked it
+constexpr std::uint64_t kMaxHeader = 100'000'000;  // the format's limit, which open() has checked
 
 struct Row {
   std::uint64_t offset = 0;
@@ -38,7 +38,7 @@ std::string hex_bytes(std::span<const std::byte> bytes) {
 
 std::string hex_bytes(std::string_view bytes) { return hex_bytes(std::as_bytes(std::span(bytes))); }
 
-// The first 8 + N bytes of the file, the length field included.
+// The first 8 + N bytes of the file, including the length field.
 Result<std::string> read_header(const std::filesystem::path& path) {
   std::ifstream stream(path, std::ios::binary);
   std::uint64_t header_nbytes = 0;
@@ -52,11 +52,11 @@ Result<std::string> read_header(const std::filesystem::path& path) {
     }
   }
   return Error{ErrorCode::file_changed,
-               fmt::format("{}: the header cannot be read again", path_text(path))};
+               fmt::format("{}: cannot read the header again", path_text(path))};
 }
 
-// Cuts header text that open() has accepted into runs, each an entry or a pair of __metadata__ with
-// the comma after it.
+// Splits header text that open() has accepted into runs. Each run is an entry or a pair of
+// __metadata__, with the comma after it.
 std::vector<std::string_view> split_json(std::string_view json) {
   std::vector<std::string_view> runs;
   std::size_t begin = 0;
@@ -154,7 +154,7 @@ Result<void> write_file(const Checkpoint& checkpoint, std::uint32_t file, Output
 Result<void> write_hex(const Checkpoint& checkpoint, Output& output) {
   if (checkpoint.layout() != Layout::safetensors) {
     return Error{ErrorCode::unsupported_format,
-                 fmt::format("{}: --hex shows safetensors files, and this is a {}",
+                 fmt::format("{}: --hex needs a safetensors file: found a {}",
                              path_text(checkpoint.files()[0].path), container_text(checkpoint))};
   }
   for (std::uint32_t file = 0; file < checkpoint.files().size(); ++file) {

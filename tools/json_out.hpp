@@ -1,6 +1,6 @@
-// JsonWriter: writes one compact JSON value to an Output. The caller keeps the order: key before
-// value in objects, every begin with its end. Strings that are not UTF-8 (file names may be) get
-// U+FFFD for each bad byte. For one thread.
+// JsonWriter: writes one compact JSON value to an Output. The caller is responsible for the order:
+// a key before each value in objects, and an end for every begin. In strings, each byte that is not
+// valid UTF-8 (file names may have some) becomes U+FFFD. Not thread-safe.
 //
 //   JsonWriter json(output);
 //   json.begin_object().key("name").text("w").key("nbytes").number(8).end_object();
@@ -26,7 +26,7 @@ class JsonWriter {
 
   JsonWriter& text(std::string_view value);
   JsonWriter& number(std::uint64_t value);
-  JsonWriter& real(double value);  // finite
+  JsonWriter& real(double value);  // must be finite
   JsonWriter& boolean(bool value);
   JsonWriter& null();
   JsonWriter& error(const Error& error);  // {"code", "name", "message"}
@@ -38,7 +38,7 @@ class JsonWriter {
   void write_string(std::string_view value);
 
   Output& output_;
-  bool comma_ = false;  // a value stands before this place in the same object or array
+  bool comma_ = false;  // a value precedes this place in the same object or array
 };
 
 }  // namespace flatbed::tool

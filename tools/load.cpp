@@ -1,5 +1,5 @@
-// flatbed load: tensors into memory of the host or of GPUs, checked on the way, and how fast it
-// went: what a load() of an engine would do, without the engine.
+// flatbed load: loads tensors into host or GPU memory, verifies them on the way, and reports the
+// speed. It does what an engine's load() would do, without the engine.
 #include <fmt/format.h>
 
 #include <chrono>
@@ -14,7 +14,7 @@
 namespace flatbed::tool {
 namespace {
 
-// Facts that the figures do not show.
+// Adds facts that the figures do not show.
 void add_notes(const LoadCommandOptions& options, LoadOutcome& outcome) {
   for (const LoadSource& source : outcome.sources) {
     for (const std::string& note : source.checkpoint.notes()) {
@@ -28,7 +28,7 @@ void add_notes(const LoadCommandOptions& options, LoadOutcome& outcome) {
     }
     if (found) continue;
     outcome.notes.push_back(
-        fmt::format("--map {}={} has no effect: by the tree no tensor was on {}", mapping.from,
+        fmt::format("--map {}={} has no effect: the tree places no tensor on {}", mapping.from,
                     device_text(mapping.to), mapping.from));
   }
 }
@@ -45,7 +45,7 @@ LoadOptions load_options(const LoadCommandOptions& options, ProgressLine& progre
   return load_options;
 }
 
-// Everything up to the load, after which `outcome` says what it will do.
+// Does everything up to the load. Then `outcome` says what will be loaded.
 Result<LoadPlan> prepare(const LoadCommandOptions& options, LoadOutcome& outcome) {
   FLATBED_ASSIGN(outcome.sources, open_sources(options));
   FLATBED_ASSIGN(outcome.layout, lay_out(outcome.sources, options));
@@ -102,7 +102,7 @@ ExitCode run_load(const LoadCommandOptions& options, Output& output) {
     return code;
   }
   if (outcome.error) {
-    static_cast<void>(output.flush());  // what comes before the error
+    static_cast<void>(output.flush());  // what was written comes before the error
     print_error(*outcome.error);
   } else {
     write_digests(outcome, output);

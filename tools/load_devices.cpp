@@ -18,11 +18,11 @@ Result<std::unique_ptr<Device>> make_cuda_device(int ordinal) { return cuda_devi
 #else
 Result<std::unique_ptr<Device>> make_cuda_device(int ordinal) {
   return Error{ErrorCode::device_unavailable,
-               fmt::format("cuda:{}: this build of flatbed has no CUDA", ordinal)};
+               fmt::format("cuda:{}: this build of flatbed has no CUDA support", ordinal)};
 }
 #endif
 
-// The number in a line "<key> <number> kB" of a file of /proc.
+// Finds a line "<key> <number> kB" in a file of /proc and returns its number.
 std::optional<std::uint64_t> kilobytes_of(const char* path, std::string_view key) {
   std::ifstream file(path);
   for (std::string line; std::getline(file, line);) {

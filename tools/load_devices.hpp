@@ -1,5 +1,5 @@
-// LoadDevices: the devices that a command line names, each made on its first use. Owns them; for
-// one thread. Also what the system says about memory.
+// LoadDevices: the devices that a command line names, each created on first use. Owns them. Not
+// thread-safe. Also reports the system's memory figures.
 #pragma once
 
 #include <cstdint>
@@ -15,7 +15,7 @@ namespace flatbed::tool {
 
 class LoadDevices {
  public:
-  // Errors: device_unavailable, also where this build of the tool has no CUDA; those of
+  // Errors: device_unavailable (also if this build of the tool has no CUDA) and those of
   // cuda_device().
   [[nodiscard]] Result<Device*> get(DeviceName name);
 
@@ -23,11 +23,10 @@ class LoadDevices {
   std::map<DeviceName, std::unique_ptr<Device>> devices_;
 };
 
-// Host memory that can still be had without pushing anybody else out; nothing where the system
-// does not say.
+// Host memory that can be allocated without swapping, in bytes; nullopt if the system does not say.
 [[nodiscard]] std::optional<std::uint64_t> available_memory();
 
-// The most memory that this process has held so far; 0 where the system does not say.
+// The peak memory of this process so far, in bytes; 0 if the system does not say.
 [[nodiscard]] std::uint64_t peak_memory();
 
 }  // namespace flatbed::tool

@@ -1,5 +1,5 @@
-// The XXH3-64 of bytes that lie on a device. Host memory is hashed in place, other memory comes
-// back in pieces, so that a digest takes 8 MiB whatever the tensor's size.
+// Computes the XXH3-64 of bytes on a device. Host memory is hashed in place. Other memory is copied
+// back in pieces, so that a digest needs 8 MiB whatever the tensor's size.
 #pragma once
 
 #include <cstddef>
@@ -10,7 +10,7 @@
 
 namespace flatbed::tool {
 
-// Errors: those of Device::read_back(); cancelled, after Ctrl-C; resource_exhausted.
+// Errors: those of Device::read_back(); cancelled after Ctrl-C; resource_exhausted.
 [[nodiscard]] Result<std::uint64_t> digest_on_device(Device& device, const std::byte* data,
                                                      std::uint64_t nbytes);
 

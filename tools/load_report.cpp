@@ -27,11 +27,11 @@ const TensorInfo& tensor_of(const LoadOutcome& outcome, const Placement& place) 
   return outcome.sources[place.source].checkpoint.tensors()[place.tensor];
 }
 
-// What no digest of its file covers.
+// Tensors without a digest in their file.
 struct Uncovered {
   std::uint64_t tensors = 0;
   std::uint64_t nbytes = 0;
-  SealState seal = SealState::unsealed;  // of the first such checkpoint
+  SealState seal = SealState::unsealed;  // of the first checkpoint with such a tensor
 };
 
 Uncovered uncovered(const LoadOutcome& outcome) {
@@ -45,7 +45,7 @@ Uncovered uncovered(const LoadOutcome& outcome) {
   return sum;
 }
 
-// Why there is something that was not verified.
+// Explains why some bytes were not verified.
 std::string unverified_reason(const LoadOutcome& outcome, Verify asked) {
   if (asked == Verify::no) return "--no-verify";
   const Uncovered rest = uncovered(outcome);
@@ -61,7 +61,7 @@ std::string verified_text(const LoadOutcome& outcome, Verify asked) {
       return "verified: " + matched;
     case Verified::some: {
       const Uncovered rest = uncovered(outcome);
-      return fmt::format("verified in part: {}; {} with {} not verified: {}", matched,
+      return fmt::format("partly verified: {}; {} ({}) not verified: {}", matched,
                          count_text(rest.tensors, "tensor"), size_text(rest.nbytes),
                          unverified_reason(outcome, asked));
     }
@@ -190,20 +190,20 @@ void write_intent(const LoadOutcome& outcome, const LoadCommandOptions& options,
   }
   if (options.slice) {
     const std::uint64_t tensors = outcome.layout.placements.size();
-    output.write(fmt::format("slice {}: {} in part, {} whole\n", slice_text(*options.slice),
+    output.write(fmt::format("slice {}: {} sliced, {} whole\n", slice_text(*options.slice),
                              count_text(outcome.layout.sliced, "tensor"),
                              number_text(tensors - outcome.layout.sliced)));
   }
   for (const DeviceShare& share : outcome.layout.shares) {
-    output.write(fmt::format("{}: {}, {}, in one allocation of {}\n", device_text(share.name),
+    output.write(fmt::format("{}: {}, {}, one allocation of {}\n", device_text(share.name),
                              count_text(share.tensors, "tensor"), size_text(share.nbytes),
                              size_text(share.memory->nbytes())));
   }
   const PlanReport& plan = *outcome.plan;
-  output.write(fmt::format("plan: {} wanted, {} to read in {} of {}, at most {} of staging\n",
-                           size_text(plan.bytes_wanted), size_text(plan.bytes_to_read),
-                           count_text(plan.reads, "piece"), count_text(plan.files.size(), "file"),
-                           size_text(plan.peak_staging_nbytes)));
+  output.write(fmt::format(
+      "plan: {} to load, {} to read in {} from {}, at most {} of staging memory\n",
+      size_text(plan.bytes_wanted), size_text(plan.bytes_to_read), count_text(plan.reads, "piece"),
+      count_text(plan.files.size(), "file"), size_text(plan.peak_staging_nbytes)));
 }
 
 void write_result(const LoadOutcome& outcome, const LoadCommandOptions& options, Output& output) {
@@ -213,12 +213,12 @@ void write_result(const LoadOutcome& outcome, const LoadCommandOptions& options,
                            size_text(report.bytes_wanted), report.seconds,
                            gigabytes_per_second(report.bytes_wanted, report.seconds),
                            count_text(report.threads, "thread")));
-  output.write(fmt::format("read: {}, {} through the page cache, {} past it\n",
+  output.write(fmt::format("read: {}, {} through the page cache, {} with O_DIRECT\n",
                            size_text(report.bytes_read), count_text(report.files_buffered, "file"),
                            number_text(report.files_direct)));
   output.write(verified_text(outcome, options.verify) + "\n");
   output.write(fmt::format("stages: {}\n", stages_text(report)));
-  output.write(fmt::format("memory: peak of the process {}, of staging {}; allocated in {:.3f} s\n",
+  output.write(fmt::format("memory: process peak {}, staging peak {}; allocated in {:.3f} s\n",
                            size_text(outcome.peak_memory_nbytes),
                            size_text(report.peak_staging_nbytes), outcome.allocate_seconds));
 }

@@ -5,7 +5,7 @@
 namespace flatbed::tool {
 namespace {
 
-// What a value refers to, keys included: any of it can lead to a tensor.
+// Pushes everything that a value refers to, including keys: any of it can lead to a tensor.
 void push_children(Value value, std::vector<Value>& stack) {
   const Kind kind = value.kind();
   const bool pairs = kind == Kind::dict || kind == Kind::object;
@@ -26,8 +26,8 @@ void push_children(Value value, std::vector<Value>& stack) {
   if (const std::optional<Value> state = value.state()) stack.push_back(*state);
 }
 
-// The device of each tensor, by the tree. The tree may be a graph with cycles: each node is looked
-// at once. Of a tensor that stands in two places the first that names a device counts.
+// The device of each tensor according to the tree. The tree may be a graph with cycles, so each
+// node is visited once. If a tensor occurs more than once, the first device found for it counts.
 std::vector<std::string> tree_devices(Value root, std::size_t tensors) {
   std::vector<std::string> devices(tensors, "cpu");
   std::vector<bool> seen;
@@ -55,7 +55,7 @@ Result<LoadSource> open_source(const std::filesystem::path& path,
   if (!options.select.empty()) {
     FLATBED_ASSIGN(chosen, chosen.select({.path = options.select, .state_dict = true}));
   }
-  // Globs leave a flat state dict, which knows no devices: those are asked for before.
+  // Globs produce a flat state dict, which has no devices, so the devices are looked up first.
   const Checkpoint whole = chosen;
   if (!options.include.empty() || !options.exclude.empty()) {
     FLATBED_ASSIGN(chosen, chosen.select({"", options.include, options.exclude}));

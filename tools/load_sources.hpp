@@ -1,5 +1,5 @@
-// The checkpoints of one `flatbed load`, opened and narrowed to what was asked for. Sources own
-// their checkpoints; for one thread.
+// The checkpoints of one `flatbed load`, opened and narrowed to the selection. Sources own their
+// checkpoints. Not thread-safe.
 #pragma once
 
 #include <filesystem>
@@ -15,12 +15,12 @@ namespace flatbed::tool {
 struct LoadSource {
   std::filesystem::path path;
   Checkpoint checkpoint;  // the selection
-  // For each of its tensors the device that the tree says it was on; "cpu" where it says none.
-  // Empty unless LoadCommandOptions::map asks.
+  // The device that the tree states for each tensor, or "cpu" if it states none. Empty unless
+  // LoadCommandOptions::map is used.
   std::vector<std::string> homes;
 };
 
-// Errors name the path.
+// Each error names the path.
 [[nodiscard]] Result<std::vector<LoadSource>> open_sources(const LoadCommandOptions& options);
 
 }  // namespace flatbed::tool

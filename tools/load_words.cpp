@@ -15,7 +15,7 @@ namespace {
 constexpr std::size_t kMaxThreadCounts = 16;
 constexpr int kMaxOrdinal = 1023;
 
-// All of `text` as a number; nothing for signs, blanks and what does not fit.
+// Parses all of `text` as a number; nullopt for signs, blanks and overflow.
 template <typename T>
 std::optional<T> parse_number(std::string_view text) {
   T value = 0;
@@ -25,8 +25,9 @@ std::optional<T> parse_number(std::string_view text) {
   return value;
 }
 
-Error unlike(std::string_view word, std::string_view wanted) {
-  return {ErrorCode::invalid_argument, fmt::format("{} is not {}", quoted_text(word, 80), wanted)};
+Error unlike(std::string_view word, std::string_view expected) {
+  return {ErrorCode::invalid_argument,
+          fmt::format("{}: expected {}", quoted_text(word, 80), expected)};
 }
 
 }  // namespace
@@ -42,13 +43,13 @@ Result<DeviceName> parse_device(std::string_view word) {
     const std::optional<int> ordinal = parse_number<int>(word.substr(kCuda.size()));
     if (ordinal && *ordinal <= kMaxOrdinal) return DeviceName{*ordinal};
   }
-  return unlike(word, "a device: host, or cuda: and a number, as cuda:0");
+  return unlike(word, "a device, \"host\" or \"cuda:N\"");
 }
 
 Result<DeviceMapping> parse_mapping(std::string_view word) {
   const std::size_t sign = word.find('=');
   if (sign == std::string_view::npos || sign == 0) {
-    return unlike(word, "FROM=TO, as cuda:1=cuda:0");
+    return unlike(word, "FROM=TO, such as cuda:1=cuda:0");
   }
   FLATBED_ASSIGN(const DeviceName to, parse_device(word.substr(sign + 1)));
   return DeviceMapping{std::string(word.substr(0, sign)), to};
@@ -58,13 +59,16 @@ Result<SliceChoice> parse_slice(std::string_view word) {
   const std::size_t colon = word.find(':');
   const std::size_t slash = word.find('/');
   if (colon == std::string_view::npos || slash == std::string_view::npos || slash < colon) {
-    return unlike(word, "DIM:RANK/N, as 0:3/8");
+    return unlike(word, "DIM:RANK/N, such as 0:3/8");
   }
   const auto dim = parse_number<std::size_t>(word.substr(0, colon));
   const auto rank = parse_number<std::uint64_t>(word.substr(colon + 1, slash - colon - 1));
   const auto count = parse_number<std::uint64_t>(word.substr(slash + 1));
-  if (!dim || !rank || !count) return unlike(word, "DIM:RANK/N, as 0:3/8");
-  if (*rank >= *count) return unlike(word, "a part that there is: RANK is less than N");
+  if (!dim || !rank || !count) return unlike(word, "DIM:RANK/N, such as 0:3/8");
+  if (*rank >= *count) {
+    return Error{ErrorCode::invalid_argument,
+                 fmt::format("{}: RANK must be less than N", quoted_text(word, 80))};
+  }
   return SliceChoice{*dim, *rank, *count};
 }
 
@@ -72,7 +76,7 @@ Result<IoMode> parse_io(std::string_view word) {
   if (word == "auto") return IoMode::automatic;
   if (word == "pread") return IoMode::buffered;
   if (word == "direct") return IoMode::direct;
-  return unlike(word, "auto, pread or direct");
+  return unlike(word, "\"auto\", \"pread\" or \"direct\"");
 }
 
 Result<std::uint64_t> parse_nbytes(std::string_view word) {
@@ -88,23 +92,23 @@ Result<std::uint64_t> parse_nbytes(std::string_view word) {
                                   [&](const Unit& row) { return row.name == word.substr(digits); });
   if (!number || *number == 0 || unit == kUnits.end() ||
       *number > ~std::uint64_t{0} >> 1 >> unit->shift) {
-    return unlike(word, "a size in bytes, as 65536, 512K or 64MiB");
+    return unlike(word, "a size in bytes, such as 65536, 512K or 64MiB");
   }
   return *number << unit->shift;
 }
 
 Result<std::vector<unsigned>> parse_threads(std::string_view word) {
-  constexpr std::string_view kWanted = "numbers of threads from 1 to 64, as 1,2,4";
+  constexpr std::string_view kExpected = "thread counts from 1 to 64, such as 1,2,4";
   std::vector<unsigned> counts;
   for (std::string_view rest = word; counts.size() < kMaxThreadCounts;) {
     const std::size_t comma = std::min(rest.find(','), rest.size());
     const auto count = parse_number<unsigned>(rest.substr(0, comma));
-    if (!count || *count == 0 || *count > kMaxThreads) return unlike(word, kWanted);
+    if (!count || *count == 0 || *count > kMaxThreads) return unlike(word, kExpected);
     counts.push_back(*count);
     if (comma == rest.size()) return counts;
     rest.remove_prefix(comma + 1);
   }
-  return unlike(word, fmt::format("at most {} {}", kMaxThreadCounts, kWanted));
+  return unlike(word, fmt::format("at most {} {}", kMaxThreadCounts, kExpected));
 }
 
 }  // namespace flatbed::tool

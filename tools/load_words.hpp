@@ -1,6 +1,6 @@
-// The words of `flatbed load` and `flatbed bench` that are more than a number: a size, a device, a
-// slice, where tensors of a device go, a list of thread counts. Pure functions over the command
-// line's text; every error is invalid_argument and says what was wanted.
+// Parses the arguments of `flatbed load` and `flatbed bench` that are more than a number: a size, a
+// device, a slice, a device mapping, a list of thread counts. Pure functions over the text of the
+// command line. Every error is invalid_argument and says what was expected.
 #pragma once
 
 #include <compare>
@@ -25,8 +25,8 @@ struct DeviceName {
 [[nodiscard]] std::string device_text(DeviceName device);
 [[nodiscard]] Result<DeviceName> parse_device(std::string_view word);
 
-// "cuda:1=cuda:0": tensors that a checkpoint's tree has on device `from` go to `to`. The first is
-// any word that torch could have written there.
+// "cuda:1=cuda:0": tensors that a checkpoint's tree places on device `from` go to `to`. `from` is
+// any device name that torch could have written there.
 struct DeviceMapping {
   std::string from;
   DeviceName to;
@@ -41,10 +41,10 @@ struct SliceChoice {
 };
 [[nodiscard]] Result<SliceChoice> parse_slice(std::string_view word);
 
-// "auto", "pread" (through the page cache) or "direct" (past it).
+// "auto", "pread" (through the page cache) or "direct" (with O_DIRECT).
 [[nodiscard]] Result<IoMode> parse_io(std::string_view word);
 
-// "64M", "512KiB", "4096": units are powers of 1024.
+// "64M", "512KiB", "4096"; units are powers of 1024.
 [[nodiscard]] Result<std::uint64_t> parse_nbytes(std::string_view word);
 
 // "1,2,4", each in [1, kMaxThreads].

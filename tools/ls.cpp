@@ -1,4 +1,4 @@
-// flatbed ls: what is in a checkpoint, as text, as a tree or as JSON.
+// flatbed ls: lists the contents of a checkpoint as text, as a tree or as JSON.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -15,7 +15,7 @@
 namespace flatbed::tool {
 namespace {
 
-constexpr std::size_t kMaxNameColumns = 64;  // a longer name pushes its own line's columns only
+constexpr std::size_t kMaxNameColumns = 64;  // a longer name shifts only its own line's columns
 constexpr std::size_t kMaxShapeColumns = 20;
 
 std::string_view stored_text(Stored stored) {
@@ -49,7 +49,7 @@ std::uint64_t file_nbytes(const Checkpoint& checkpoint) {
 std::string seal_text(const FileInfo& file) {
   std::string text(name(file.seal));
   if (!file.content.empty()) text += fmt::format(", content {}", file.content);
-  if (file.sidecar) text += ", by its sidecar";
+  if (file.sidecar) text += ", from its sidecar";
   if (!file.seal_note.empty()) text += fmt::format(" ({})", safe_text(file.seal_note));
   return text;
 }
@@ -187,7 +187,7 @@ void write_json(const LsOptions& options, const Checkpoint& checkpoint, Output& 
 }
 
 Result<void> list(const LsOptions& options, Output& output) {
-  // Listing reads no data, so that a broken seal need not keep anybody from looking.
+  // Listing reads no data, so a broken seal does not prevent it.
   FLATBED_ASSIGN(Checkpoint checkpoint,
                  Checkpoint::open(options.path, {.check_seal = CheckSeal::off}));
   if (!options.select.empty()) {

@@ -1,5 +1,5 @@
-// flatbed: the command-line tool. main() is the one place where exceptions end: the library throws
-// none, but CLI11 does, and memory can run out.
+// flatbed: the command-line tool. Only main() catches exceptions: the library throws none, but
+// CLI11 does, and memory can run out.
 #include <exception>
 #include <new>
 

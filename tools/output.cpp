@@ -24,7 +24,7 @@ Result<void> Output::flush() {
   return {};
 }
 
-// The first failed write, with errno still as the system left it.
+// The first failed write, with the errno that the system set.
 void Output::stop() {
   const int cause = errno;
   wanted_ = false;

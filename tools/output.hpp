@@ -1,6 +1,6 @@
-// Output: standard output, whose write errors are not lost. It goes quiet when the reader of a pipe
-// has gone: that is the reader's choice and no error. Also the one way to report an error on
-// standard error. For one thread at a time.
+// Output: standard output that keeps its write errors. It goes quiet when the reader of a pipe has
+// gone, which is the reader's choice and not an error. Also holds the one function that reports an
+// error on standard error. Not thread-safe.
 #pragma once
 
 #include <cstddef>
@@ -20,10 +20,10 @@ class Output {
   void write(std::string_view text);
   void write(std::span<const std::byte> bytes);
 
-  // False when the reader has gone or writing failed: producing more is of no use.
+  // False if the reader has gone or writing failed: there is no point in producing more.
   [[nodiscard]] bool wanted() const noexcept { return wanted_; }
 
-  // Hands everything to the system and reports the first error of this or an earlier write.
+  // Hands everything to the system and returns the first error of this or an earlier write.
   [[nodiscard]] Result<void> flush();
 
  private:
@@ -33,10 +33,10 @@ class Output {
   std::optional<Error> error_;
 };
 
-// `error` with the path before its message, unless the message begins with it already.
+// `error` with the path before its message, unless the message already begins with it.
 [[nodiscard]] Error about(const std::filesystem::path& path, Error error);
 
-// "flatbed: <message> [<name of the code>]" on standard error.
+// Prints "flatbed: <message> [<name of the code>]" on standard error.
 void print_error(const Error& error);
 
 }  // namespace flatbed::tool

@@ -13,17 +13,17 @@
 namespace flatbed::tool {
 namespace {
 
-// Averages come before what they are averages of, as in timm, Ultralytics and Real-ESRGAN.
+// An averaged model comes before the one it averages, as in timm, Ultralytics and Real-ESRGAN.
 constexpr std::array<std::string_view, 11> kNames{
     "state_dict_ema", "model_ema",  "ema",    "params_ema",
     "ema_state_dict", "state_dict", "params", "model_state_dict",
     "model",          "module",     "net"};
 constexpr std::size_t kMaxLevels = 3;
 constexpr std::size_t kMaxVisits = 20'000;
-constexpr std::size_t kMaxItems = 64;  // of a list
+constexpr std::size_t kMaxItems = 64;  // of a list that is searched
 constexpr std::size_t kShown = 6;
-// Entries of all state dicts together, which may be one and the same under many names; one that
-// cannot be had counts as many as finding that out may take.
+// Limit on the entries of all state dicts together. One state dict may appear under many names, and
+// one that cannot be built counts as much as the attempt may cost.
 constexpr std::size_t kMaxEntries = 5'000'000;
 constexpr std::size_t kFailedEntries = kMaxEntries / 4;
 
@@ -39,7 +39,8 @@ std::size_t rank(std::string_view name) {
   return static_cast<std::size_t>(std::ranges::find(kNames, name) - kNames.begin());
 }
 
-// Text keys, tensors only; and unless it stands where weights do, names that weights have.
+// A state dict has text keys and tensors only. Outside the usual places, a key must also look like
+// a weight's name.
 bool is_state_dict(Value value, std::string_view name) {
   if (!holds_pairs(value) || value.size() == 0) return false;
   bool like_weights = rank(name) != kNames.size();
@@ -51,7 +52,7 @@ bool is_state_dict(Value value, std::string_view name) {
   return like_weights;
 }
 
-// The states of optimizers and schedulers hold tensors, too, but none that make a model.
+// The states of optimizers and schedulers hold tensors too, but not a model's weights.
 bool leads_to_weights(std::string_view name) {
   return !name.starts_with("optim") && name != "state" &&
          name.find("scheduler") == std::string_view::npos;
@@ -83,7 +84,7 @@ std::vector<Place> children(const Place& place) {
   return out;
 }
 
-// `left`: the entries that may still be looked at.
+// `left` is the number of entries that may still be visited.
 std::optional<Pick> pick_at(const Place& place, std::size_t& left) {
   const std::string name = place.path.substr(place.path.rfind('.') + 1);
   if (const std::optional<TorchModule> module = TorchModule::of(place.value)) {
@@ -97,7 +98,7 @@ std::optional<Pick> pick_at(const Place& place, std::size_t& left) {
   return Pick{place.path, "state dict", place.value.size(), place.value.id()};
 }
 
-// Breadth first, so that what a checkpoint is made of comes before what is inside it.
+// Searches breadth first, so that the checkpoint's main parts come before what is inside them.
 std::vector<Pick> collect(Value root) {
   std::vector<Pick> picks;
   std::vector<Place> places{{root, "", 0}};

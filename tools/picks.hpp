@@ -19,11 +19,11 @@ struct Pick {
   NodeId node = kNoNode;
 };
 
-// In the order in which frameworks look for them. Nothing where the root is a state dict, or no
-// structure is recorded. Bounded: what lies deeper than three levels is not looked for.
+// Ordered as frameworks look for them. Empty if the root is a state dict or no structure is
+// recorded. Parts deeper than three levels are not searched.
 [[nodiscard]] std::vector<Pick> find_picks(const Checkpoint& checkpoint);
 
-// "net.Net" of a whole module; nothing, where the value is none.
+// "net.Net" for a whole module; nullopt for any other value.
 [[nodiscard]] std::optional<std::string> module_name(Value value);
 
 // "--select ema (whole model net.Net, 14 tensors), --select model (...), and 3 more".

@@ -1,6 +1,6 @@
-// ProgressLine: one line on standard error that says how far the work is, how fast it goes and how
-// long it will take. Draws on a terminal only; in a pipe or log it is silent. Thread-safe: several
-// conversions may share one line.
+// ProgressLine: one line on standard error with the work done, its speed and the time left. It
+// draws on a terminal only and is silent in a pipe or log. Thread-safe: several conversions may
+// share one line.
 #pragma once
 
 #include <chrono>
@@ -16,7 +16,7 @@ namespace flatbed::tool {
 
 class ProgressLine {
  public:
-  // `jobs` pieces of work share the line; `verb` begins it: "converting".
+  // `jobs` is the number of tasks that share the line; `verb` begins it, such as "converting".
   ProgressLine(std::string_view verb, std::size_t jobs, bool enabled);
   ~ProgressLine();
   ProgressLine(const ProgressLine&) = delete;
@@ -25,7 +25,7 @@ class ProgressLine {
   void update(std::size_t job, const flatbed::Progress& progress);
   void finish(std::size_t job);
 
-  // Removes the line so that other text can be printed; the next update draws it again.
+  // Removes the line so that other text can be printed. The next update draws it again.
   void clear();
 
  private:

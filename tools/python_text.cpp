@@ -15,7 +15,7 @@ namespace {
 constexpr std::array<std::string_view, 9> kPlainModules{"builtins", "collections", "datetime",
                                                         "argparse", "pathlib",     "pathlib._local",
                                                         "decimal",  "fractions",   "uuid"};
-constexpr std::size_t kTextLimit = 200;  // code points of a path that are shown
+constexpr std::size_t kTextLimit = 200;  // code points of a path that are printed
 
 bool is_call_of(Value object, std::string_view module, std::string_view name) {
   const Value callable = object.callable();
@@ -43,7 +43,7 @@ std::optional<std::string> path_object_text(Value object) {
   return fmt::format("{}({})", short_name(object), quoted_text(path, kTextLimit));
 }
 
-// A dtype without fields: its name, with the byte order that its state says.
+// A dtype without fields: its name, with the byte order from its state.
 std::optional<std::string> dtype_object_text(Value object) {
   if (!is_call_of(object, "numpy", "dtype") || object.arguments().size() == 0) return std::nullopt;
   const Value name = object.arguments().item(0);
@@ -57,7 +57,7 @@ std::optional<std::string> dtype_object_text(Value object) {
   return fmt::format("dtype({})", quoted_text(fmt::format("{}{}", order, name.text()), kTextLimit));
 }
 
-// getattr(torch, 'channels_last'): how pickle names some constants and members of enums.
+// getattr(torch, 'channels_last') is how pickle names some constants and enum members.
 std::optional<std::string> attribute_text(Value object) {
   const Value arguments = object.arguments();
   if (!is_call_of(object, "builtins", "getattr") || arguments.size() != 2 || !is_bare(object) ||
@@ -96,7 +96,8 @@ std::optional<std::string> moment_text(Value object) {
   std::size_t at = 0;
   const bool date = raw.size() == 4 || raw.size() == 10;
   if (date) {
-    // The highest bit of the month says which of two equal times it is.
+    // The highest bit of the month is the `fold` attribute, which tells two equal local times
+    // apart.
     out = fmt::format("{}, {}, {}", byte(0) << 8 | byte(1), byte(2) & 0x7F, byte(3));
     at = 4;
   }

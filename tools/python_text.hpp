@@ -1,4 +1,4 @@
-// Objects of Python's standard library and of numpy as their constructors write them. Pure
+// Formats objects of Python's standard library and of numpy as their constructors write them. Pure
 // functions over borrowed values.
 #pragma once
 
@@ -9,16 +9,17 @@
 
 namespace flatbed::tool {
 
-// Whether an object is an instance of the class that is its first argument, as copyreg makes them.
+// Whether an object is an instance, made by copyreg, of the class that is its first argument.
 [[nodiscard]] bool is_instance(Value object);
 
-// The name of an object's class, or of a global, without its module where that is Python's own.
+// The name of an object's class or of a global, without the module if it is a built-in.
 [[nodiscard]] std::string short_name(Value object_or_global);
 
-// "2024, 1, 2, 3, 4" of a datetime, date or time: what stands in their bytes.
+// "2024, 1, 2, 3, 4" from the bytes of a datetime, date or time.
 [[nodiscard]] std::optional<std::string> moment_text(Value object);
 
-// Paths, numpy dtypes and attributes: "PosixPath('a/b')", "dtype('<f4')", "torch.channels_last".
+// Formats paths, numpy dtypes and attributes: "PosixPath('a/b')", "dtype('<f4')",
+// "torch.channels_last".
 [[nodiscard]] std::optional<std::string> known_text(Value object);
 
 }  // namespace flatbed::tool

@@ -1,4 +1,4 @@
-// flatbed scan: what loading a file with Python would import and call, and a verdict.
+// flatbed scan: reports what loading a file with Python would import and call, with a verdict.
 #include "flatbed/scan.hpp"
 
 #include <fmt/format.h>
@@ -17,7 +17,7 @@ namespace flatbed::tool {
 namespace {
 
 constexpr std::size_t kNameLimit = 200;
-constexpr std::size_t kMaxPlainNames = 12;  // that a line lists
+constexpr std::size_t kMaxPlainNames = 12;  // names on one line
 
 struct Scanned {
   std::filesystem::path path;
@@ -101,7 +101,7 @@ std::string plain_text(const ScanReport& report) {
     text +=
         fmt::format("{}{} ({})", listed++ == 0 ? "" : ", ", safe_text(name), number_text(count));
   }
-  if (names.size() > listed) text += fmt::format(" and {} more", names.size() - listed);
+  if (names.size() > listed) text += fmt::format(", and {} more", names.size() - listed);
   return text;
 }
 
@@ -154,7 +154,7 @@ void write_json(const Scanned& scanned, JsonWriter& json) {
   json.end_array().key("findings_complete").boolean(scanned.report.findings_complete).end_object();
 }
 
-// How many files there are of each verdict.
+// Prints how many files have each verdict.
 void write_summary(const std::map<ExitCode, std::size_t>& counts, Output& output) {
   const auto count = [&](ExitCode code) {
     const auto found = counts.find(code);

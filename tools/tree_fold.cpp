@@ -16,8 +16,8 @@ namespace flatbed::tool {
 namespace {
 
 constexpr std::size_t kMinRun = 3;
-constexpr std::size_t kLongDict = 24;     // names of tensors in a longer one are folded
-constexpr int kMaxLevels = 12;            // of what is compared
+constexpr std::size_t kLongDict = 24;     // a longer dict of tensors is folded by name
+constexpr int kMaxLevels = 12;            // levels that are compared
 constexpr std::size_t kMaxCompared = 64;  // entries of a container that are compared
 
 bool is_number(std::string_view text) {
@@ -45,7 +45,7 @@ void add_named(std::vector<Entry>& out, Value dict) {
   }
 }
 
-// What a user gave a module: torch's own attributes begin with "_", but for "training".
+// Whether a user gave the attribute to a module: torch's own begin with "_", except "training".
 void add_attributes(std::vector<Entry>& out, Value attributes) {
   for (std::size_t i = 0; i < attributes.size(); ++i) {
     const Value key = attributes.key(i);
@@ -55,21 +55,22 @@ void add_attributes(std::vector<Entry>& out, Value attributes) {
   }
 }
 
-// Whether all that is in an object's state are the versions of modules, as in every state_dict().
+// Whether an object's state holds only the modules' versions, as in every state_dict().
 bool has_versions_only(Value object) {
   const std::optional<Value> state = object.state();
   return state && state->kind() == Kind::dict && state->size() == 1 &&
          state->key(0).text() == "_metadata";
 }
 
-// Names that differ in numbers only: "layers.0.weight", "layers.1.weight".
+// Names that differ only in numbers: "layers.0.weight", "layers.1.weight".
 struct NameGroup {
-  std::size_t first = 0;  // of the entries
+  std::size_t first = 0;  // index of the first entry
   std::uint64_t count = 0;
   bool equal = true;
-  std::string text;  // of the first
+  std::string text;  // text of the first entry
   std::vector<std::string> parts;
-  std::vector<std::pair<std::uint64_t, std::uint64_t>> ranges;  // per part that is a number
+  // One for each part that is a number.
+  std::vector<std::pair<std::uint64_t, std::uint64_t>> ranges;
 };
 
 std::vector<std::string> split(std::string_view name) {
@@ -160,14 +161,14 @@ std::vector<FoldedEntry> TreeFolder::fold(Value container) {
   return fold_runs(all, TorchModule::of(container).has_value());
 }
 
-// A container that takes lines of its own.
+// Whether a container needs lines of its own.
 bool TreeFolder::is_long(Value value) const {
   return is_container(value.kind()) &&
          (TorchModule::of(value).has_value() || !inline_text(value, context_));
 }
 
-// What entries have in common that look alike: names, classes and dtypes, but no sizes or values.
-// Recursion ends at kMaxLevels.
+// The text that similar entries share: names, classes and dtypes, but no sizes or values. Recursion
+// ends at kMaxLevels.
 std::uint64_t TreeFolder::signature(Value value, int levels) {
   std::uint64_t hash = static_cast<std::uint64_t>(value.kind()) + 1;
   if (value.kind() == Kind::tensor) {
@@ -178,7 +179,7 @@ std::uint64_t TreeFolder::signature(Value value, int levels) {
   }
   if (!is_container(value.kind()) || levels == 0) return hash;
   const auto [known, is_new] = signatures_.emplace(value.id(), hash);
-  if (!is_new) return known->second;  // or it is open: a cycle
+  if (!is_new) return known->second;  // an id that is still open means a cycle
   if (value.kind() == Kind::object) mix(hash, class_name(value));
   const std::vector<Entry> all = entries_of(value);
   mix(hash, all.size());

@@ -1,5 +1,5 @@
-// How a folded tree shows containers: modules by their parameters, buffers and children, and what
-// looks alike as one entry with a count. For one thread.
+// How a folded tree shows containers: modules by their parameters, buffers and children, and
+// similar entries as one with a count. Not thread-safe.
 #pragma once
 
 #include <cstdint>
@@ -14,23 +14,24 @@ namespace flatbed::tool {
 
 struct FoldedEntry {
   std::string label;  // "0 … 31", "layers.{0…31}.weight"
-  Value value;        // the first of them
+  Value value;        // the first of the entries
   std::uint64_t count = 1;
   bool equal = true;       // whether they read the same, if they are tensors
-  bool in_module = false;  // a parameter, buffer or child
+  bool in_module = false;  // whether it is a parameter, buffer or child
 };
 
 class TreeFolder {
  public:
-  // `top`: the modules of which other attributes are shown, too.
+  // `top` holds the modules whose other attributes are shown too.
   TreeFolder(const TextContext& context, std::unordered_set<NodeId> top)
       : context_(context), top_(std::move(top)) {}
 
-  // The entries of a container in order; of a module, only those. Configs are their values.
+  // The entries of a container in order; for a module, only its parameters, buffers and children.
+  // Configs are replaced by their values.
   [[nodiscard]] std::vector<Entry> entries_of(Value container);
-  // Whether entries were configs.
+  // Whether some entries were configs.
   [[nodiscard]] bool left_out() const { return left_out_; }
-  // The same with runs of three or more that look alike made one.
+  // The same entries, with each run of three or more similar ones merged into one.
   [[nodiscard]] std::vector<FoldedEntry> fold(Value container);
 
  private:

@@ -20,17 +20,17 @@ namespace {
 
 constexpr std::size_t kFoldAbove = 24;   // a container with more entries is folded ...
 constexpr std::size_t kFoldedTo = 16;    // ... to this many
-constexpr std::size_t kMaxIndent = 100;  // levels; deeper entries are left out
+constexpr std::size_t kMaxIndent = 100;  // levels; deeper entries are omitted
 constexpr std::size_t kPageLines = 100;  // of a folded tree
-// Levels that a folded tree may show: the most with which it still is a page.
+// Limits the depth of a folded tree: the deepest tree that still fits on a page is shown.
 constexpr std::size_t kLevels[] = {kMaxIndent, 12, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1};
 
-// A line to come: an entry, or (without a value) a remark in its place.
+// A pending line: an entry, or (without a value) a remark in its place.
 struct Line {
   std::string label;
   std::optional<Value> value;
   std::size_t depth = 0;
-  std::uint64_t count = 1;  // of entries like this one
+  std::uint64_t count = 1;  // number of entries like this one
   bool equal = true;
   bool in_module = false;
 };
@@ -62,7 +62,7 @@ class SharedNodes {
 
   [[nodiscard]] bool contains(NodeId id) const { return numbers_.contains(id); }
 
-  // The number written for this node, and whether it was given just now.
+  // The number of a shared node, and whether it was just assigned.
   std::pair<std::uint32_t, bool> number(NodeId id) {
     std::uint32_t& number = numbers_.at(id);
     if (number != 0) return {number, false};
@@ -75,7 +75,7 @@ class SharedNodes {
   std::uint32_t last_ = 0;
 };
 
-// The parts that can be selected, and which modules stand alone.
+// The parts that can be selected, and those that are modules.
 struct Picks {
   explicit Picks(const Checkpoint& checkpoint) {
     for (Pick& pick : find_picks(checkpoint)) by_node.emplace(pick.node, std::move(pick));
@@ -103,7 +103,7 @@ struct Picks {
 
 class TreeWriter {
  public:
-  // `picks`: of a folded tree; null: every entry is shown as it is.
+  // `picks` is set for a folded tree; if it is null, every entry is shown as it is.
   TreeWriter(const Checkpoint& checkpoint, Value root, const Picks* picks, Output& output)
       : root_(root),
         context_{checkpoint.tensors(), [this](NodeId id) { return shared_.contains(id); },
@@ -136,7 +136,7 @@ class TreeWriter {
   }
 
  private:
-  // False: a page does not hold them.
+  // Returns false if the lines do not fit on a page.
   bool write_levels(std::size_t levels) {
     levels_ = levels;
     lines_.assign(1, {"", root_, 0});
@@ -191,7 +191,7 @@ class TreeWriter {
     if (!inline_form) push_entries(text, value, line.depth + 1);
   }
 
-  // Torch's own classes are known by their names; in a module nearly every tensor is a parameter.
+  // Torch's own classes are known by name, and nearly every tensor in a module is a parameter.
   static std::string short_class(const std::string& name) {
     return name.starts_with("torch.nn.") ? name.substr(name.rfind('.') + 1) : name;
   }
@@ -202,7 +202,7 @@ class TreeWriter {
     return text;
   }
 
-  // The entries come off the stack in order, so they go on in reverse.
+  // Entries come off the stack in order, so they are pushed in reverse.
   void push_entries(std::string& text, Value value, std::size_t depth) {
     std::vector<FoldedEntry> all;
     if (picks_ != nullptr) {
@@ -211,7 +211,8 @@ class TreeWriter {
       for (Entry& entry : entries(value)) all.push_back({std::move(entry.label), entry.value});
     }
     if (depth > levels_ && levels_ == kMaxIndent) {
-      lines_.push_back({fmt::format("… {} more, nested too deep to show", all.size()), {}, depth});
+      lines_.push_back(
+          {fmt::format("… {} more, nested too deeply to show", all.size()), {}, depth});
       return;
     }
     if (depth > levels_) {
@@ -236,7 +237,7 @@ class TreeWriter {
   SharedNodes shared_;
   Output& output_;
   std::size_t levels_ = kMaxIndent;
-  bool left_out_ = false;  // so that --all shows more
+  bool left_out_ = false;  // then --all shows more
   std::vector<Line> lines_;
   std::vector<std::string> page_;
 };

@@ -7,11 +7,10 @@
 //       … 213 more
 //     tied: -> #1
 //
-// A folded tree is a page: it shows modules by their parameters, buffers and children, entries that
-// look alike once, with their number, and no more levels than fit; and marks what can be selected.
-//
-// An object that is reached again is written once, marked #1, #2 ..., and then as "-> #1", so that
-// cycles end and the output is bounded by the size of the tree. For one thread.
+// A folded tree fits on a page. It shows modules by their parameters, buffers and children, similar
+// entries once with a count, and no more levels than fit. It marks the parts that can be selected.
+// An object that is reached again is written once, marked #1, #2 and so on, and then as "-> #1". So
+// cycles end, and the output is bounded by the size of the tree. Not thread-safe.
 #pragma once
 
 #include "flatbed/checkpoint.hpp"
@@ -19,10 +18,10 @@
 
 namespace flatbed::tool {
 
-// Whether to write a page, or every entry of everything.
+// Whether to write one page or every entry.
 enum class Fold : std::uint8_t { yes, no };
 
-// Writes the tree. Errors: tree_* when it is malformed.
+// Writes the tree. Errors: tree_* if it is malformed.
 [[nodiscard]] Result<void> write_tree(const Checkpoint& checkpoint, Fold fold, Output& output);
 
 }  // namespace flatbed::tool

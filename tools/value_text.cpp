@@ -11,7 +11,7 @@
 namespace flatbed::tool {
 namespace {
 
-constexpr std::size_t kLineColumns = 72;  // a container whose items need more gets lines of its own
+constexpr std::size_t kLineColumns = 72;  // a container with longer items gets its own lines
 constexpr std::size_t kStringLimit = 80;  // code points of a string that are shown
 constexpr std::size_t kBytesLimit = 16;   // bytes of a `bytes` object that are shown
 constexpr int kInlineDepth = 3;           // containers within containers on one line
@@ -90,8 +90,8 @@ std::optional<std::string> small_text(Value value, const TextContext& context, i
 
 std::string key_text(Value key);
 
-// "1, 2, 3" when all items are leaves or small containers of leaves. A long run of leaves is cut
-// with its count.
+// "1, 2, 3" if all items are leaves or small containers of leaves. A long run of leaves is cut and
+// its count added.
 std::optional<std::string> items_text(Value list, const TextContext& context, int depth) {
   std::string out;
   for (std::size_t i = 0; i < list.size(); ++i) {
@@ -111,7 +111,7 @@ std::optional<std::string> items_text(Value list, const TextContext& context, in
 
 std::optional<std::string> pairs_text(Value dict, const TextContext& context, int depth);
 
-// "1, 2" of `count` values.
+// Joins `count` values: "1, 2".
 template <typename At>
 std::optional<std::string> run_text(std::size_t count, At at, const TextContext& context,
                                     int depth) {
@@ -125,7 +125,7 @@ std::optional<std::string> run_text(std::size_t count, At at, const TextContext&
   return out;
 }
 
-// "lr=0.001, name='x'" of an object's attributes.
+// The attributes of an object: "lr=0.001, name='x'".
 std::optional<std::string> state_text(Value state, const TextContext& context, int depth) {
   if (state.kind() != Kind::dict || (context.shared && context.shared(state.id())))
     return std::nullopt;
@@ -140,7 +140,7 @@ std::optional<std::string> state_text(Value state, const TextContext& context, i
   return out;
 }
 
-// "{1, 2}" and "frozenset({1})".
+// Sets: "{1, 2}" and "frozenset({1})".
 std::optional<std::string> set_text(Value object, const TextContext& context, int depth) {
   const std::string name = short_name(object);
   if ((name != "set" && name != "frozenset") || object.arguments().size() != 1 ||
@@ -154,7 +154,7 @@ std::optional<std::string> set_text(Value object, const TextContext& context, in
   return name == "set" ? fmt::format("{{{}}}", *items) : fmt::format("frozenset({{{}}})", *items);
 }
 
-// As Python writes it: Class(arguments, [items], {pairs}, attribute=value).
+// An object as Python writes it: Class(arguments, [items], {pairs}, attribute=value).
 std::optional<std::string> small_object_text(Value object, const TextContext& context, int depth) {
   if (std::optional<std::string> text = known_text(object)) return text;
   const Value arguments = object.arguments();
@@ -192,11 +192,11 @@ std::optional<std::string> small_object_text(Value object, const TextContext& co
   return fmt::format("{}({})", short_name(object), out);
 }
 
-// "lr: 0.1, nesterov: False" when the pairs fit a line.
+// "lr: 0.1, nesterov: False" if the pairs fit on a line.
 std::optional<std::string> pairs_text(Value dict, const TextContext& context, int depth) {
   std::string out;
   for (std::size_t i = 0; i < dict.size(); ++i) {
-    if (!is_leaf(dict.key(i).kind())) return std::nullopt;  // keys begin a recursion of their own
+    if (!is_leaf(dict.key(i).kind())) return std::nullopt;  // keys start a recursion of their own
     const std::optional<std::string> text = small_text(dict.item(i), context, depth + 1);
     if (!text) return std::nullopt;
     out += fmt::format("{}{}: {}", i == 0 ? "" : ", ", key_text(dict.key(i)), *text);
@@ -233,7 +233,7 @@ bool plain_key(std::string_view key) {
   return std::all_of(key.begin(), key.end(), plain);
 }
 
-// A str key without quotes where nothing else could look the same.
+// A str key without quotes, if that cannot be mistaken for another value.
 std::string key_text(Value key) {
   if (key.kind() == Kind::string && plain_key(key.text())) return std::string(key.text());
   return inline_text(key, {}).value_or(is_leaf(key.kind()) ? "" : head_text(key));

@@ -1,5 +1,5 @@
-// Values of a checkpoint's tree as one line of text, and their entries with labels. Pure functions
-// over borrowed values; they never follow a value deeper than a few levels.
+// Formats values of a checkpoint's tree as one line of text, and their entries with labels. Pure
+// functions over borrowed values; they follow a value only a few levels deep.
 #pragma once
 
 #include <functional>
@@ -13,33 +13,33 @@
 
 namespace flatbed::tool {
 
-// A value inside a container, and how to call it: a key, an index, "state".
+// A value inside a container and its label there: a key, an index or "state".
 struct Entry {
   std::string label;
   Value value;
 };
 [[nodiscard]] std::vector<Entry> entries(Value container);
 
-// What values need to become text: the tensors that the tree belongs to, and which nodes are
-// written elsewhere too (those never stand within another value's line). Borrows.
+// What formatting a value needs: the tensors of the tree, and which nodes are also written
+// elsewhere (those never appear within another value's line). Borrows both.
 struct TextContext {
   std::span<const TensorInfo> tensors;
   std::function<bool(NodeId)> shared;
-  bool folded = false;  // config_value() stands for a value
+  bool folded = false;  // config objects are replaced by config_value()
 };
 
-// The whole value, where it is a leaf or so small a container that a line holds it.
+// The whole value, if it is a leaf or a container small enough for one line.
 [[nodiscard]] std::optional<std::string> inline_text(Value value, const TextContext& context);
 
-// The value that an object of omegaconf stands for, without where it stands in its config and what
-// is allowed there; of all other values the same one.
+// The value inside an omegaconf object, without its place and its constraints. Any other value is
+// returned unchanged.
 [[nodiscard]] Value config_value(Value value);
 
-// What a container is and how many entries it has: "dict (3)".
+// The kind of a container and its number of entries: "dict (3)".
 [[nodiscard]] std::string head_text(Value container);
 
-// The dotted name of the class that an object was made from: "collections.OrderedDict"; of a
-// global, the global itself.
+// The dotted name of the class that made an object, such as "collections.OrderedDict"; for a
+// global, its own name.
 [[nodiscard]] std::string class_name(Value object_or_global);
 
 }  // namespace flatbed::tool

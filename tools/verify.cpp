@@ -1,4 +1,4 @@
-// flatbed verify: reads every byte of each file and says which state it is in (spec S6).
+// flatbed verify: reads every byte of each file and reports its state (spec S6).
 #include "flatbed/verify.hpp"
 
 #include <fmt/format.h>
@@ -18,15 +18,15 @@
 namespace flatbed::tool {
 namespace {
 
-// What verify found out about one path.
+// The results for one path.
 struct Finding {
   std::filesystem::path path;
-  std::optional<Checkpoint> checkpoint;  // empty: it could not be opened
-  std::optional<Error> error;            // it could not be opened, or not be read to the end
+  std::optional<Checkpoint> checkpoint;  // empty if it could not be opened
+  std::optional<Error> error;            // if it could not be opened or read to the end
   VerifyReport report;
 };
 
-// From good to bad; the worst of several files is the exit code.
+// From best to worst. The worst of several files decides the exit code.
 constexpr std::array kBadness{ExitCode::ok, ExitCode::annotated, ExitCode::unsealed,
                               ExitCode::failure, ExitCode::interrupted};
 
@@ -82,7 +82,7 @@ Finding examine(const std::filesystem::path& path, const VerifyCommandOptions& o
   return finding;
 }
 
-// The state in a word: one of the spec's, "damaged" or "error".
+// The state in one word: one of the specification's, "damaged" or "error".
 std::string_view state_text(const Finding& finding) {
   if (finding.error) return "error";
   if (is_damaged(finding)) return "damaged";
@@ -101,16 +101,17 @@ std::string seal_note(const Checkpoint& checkpoint) {
   return "";
 }
 
-// What the CRCs of a zip's records say.
+// The result of checking the CRCs of a zip's records.
 std::string crc_detail(const CrcReport& crc) {
   if (crc.mismatched != 0) {
-    return fmt::format("the CRC of {} of {} does not match", number_text(crc.mismatched),
+    return fmt::format("CRC mismatch in {} of {}", number_text(crc.mismatched),
                        count_text(crc.checked, "record"));
   }
   std::string text;
-  if (crc.checked != 0) text = fmt::format("CRC of {} checked", count_text(crc.checked, "record"));
+  if (crc.checked == 1) text = "the zip CRC matches";
+  if (crc.checked > 1) text = fmt::format("all {} zip CRCs match", number_text(crc.checked));
   if (!crc.without.empty()) {
-    text += fmt::format("{}{} no CRC to check it against", text.empty() ? "" : "; ",
+    text += fmt::format("{}{} no CRCs", text.empty() ? "" : "; ",
                         crc.without.size() == 1 ? "the zip states"
                                                 : fmt::format("{} zips state", crc.without.size()));
   }
@@ -128,7 +129,7 @@ std::string detail_text(const Finding& finding) {
   if (checkpoint.seal() == SealState::unsealed) {
     const std::string crc = crc_detail(report.crc);
     if (!crc.empty()) return crc;
-    return report.chunks_checked == 0 ? "nothing to check it against"
+    return report.chunks_checked == 0 ? "nothing to check against"
                                       : "not every file is sealed; " + checked_text(finding);
   }
   if (checkpoint.seal() == SealState::newer) return seal_note(checkpoint);
@@ -140,12 +141,17 @@ std::string detail_text(const Finding& finding) {
   return note.empty() ? text : fmt::format("{} ({})", text, note);
 }
 
+std::string heading_text(const Finding& finding) {
+  const std::string_view state = state_text(finding);
+  return state == name(SealState::unsealed) ? "no seal; " : fmt::format("{}: ", state);
+}
+
 void write_text(const Finding& finding, Output& output) {
   if (finding.error) {
     print_error(*finding.error);
     return;
   }
-  output.write(fmt::format("{}: {}: {}\n", path_text(finding.path), state_text(finding),
+  output.write(fmt::format("{}: {}{}\n", path_text(finding.path), heading_text(finding),
                            detail_text(finding)));
   const Checkpoint& checkpoint = *finding.checkpoint;
   for (const DamagedRange& range : finding.report.damaged) {

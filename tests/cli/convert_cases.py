@@ -48,7 +48,7 @@ class ConvertTest(ToolTest):
 
     def test_select_keeps_one_part_and_says_so(self):
         text = self.run_tool("convert", "--select", "state_dict", self.lightning()).stdout
-        self.assertIn("model.ckpt: keeps state_dict: 2 tensors, 36 B\n", text)
+        self.assertIn("model.ckpt: keeping state_dict: 2 tensors, 36 B\n", text)
         listed = self.run_json("ls", "model.safetensors")
         self.assertEqual(sorted(tensor["name"] for tensor in listed["tensors"]), ["fc.bias", "fc.weight"])
         self.assert_sealed("model.safetensors")
@@ -103,7 +103,7 @@ class ConvertTest(ToolTest):
         self.run_tool("convert", "--strict-crc", "t.pth", "whole.safetensors")
         inputs.state_another_crc(self.path("t.pth"), "archive/data/0")
         text = self.run_tool("convert", "t.pth", "a.safetensors").stdout
-        self.assertRegex(text, r"t\.pth: note: record 'archive/data/0': the CRC-32 of its bytes is 0x")
+        self.assertRegex(text, r"t\.pth: note: record 'archive/data/0': CRC-32 does not match: found 0x")
         report = self.run_json("convert", "t.pth", "--force", "b.pth")["files"][0]
         self.assertEqual([row["record"] for row in report["crc"]["mismatches"]], ["archive/data/0"])
         self.assertEqual((report["crc"]["checked"], len(report["notes"])), (4, 1))
@@ -115,7 +115,7 @@ class ConvertTest(ToolTest):
     def test_a_zip_without_crcs_is_noted_or_refused(self):
         source = ROOT / "tests/fixtures/torch2/without_crc.pth"
         text = self.run_tool("convert", source, "a.safetensors").stdout
-        self.assertIn("note: without_crc.pth: the zip states no CRC for its records", text)
+        self.assertIn("note: without_crc.pth: the zip states no CRCs, so its records cannot be checked", text)
         result = self.run_tool("convert", "--strict-crc", source, "b.safetensors", expect=FAILURE)
         self.assert_error(result, "zip_crc_mismatch", "without_crc.pth", "states no CRC")
         self.assertEqual(self.names(), ["a.safetensors"])
@@ -251,8 +251,8 @@ class WholeModelTest(ToolTest):
     def test_a_model_becomes_its_state_dict_and_the_tool_says_so(self):
         lines = self.run_tool("convert", self.model()).stdout.splitlines()
         self.assertEqual(lines[0], "m.pt: whole model inputs.Module: 4 tensors, 32 B")
-        self.assertEqual(lines[1], "m.pt: keeps its state dict: 3 tensors, 28 B; "
-                         "--whole keeps the object with everything in it")
+        self.assertEqual(lines[1], "m.pt: keeping its state dict: 3 tensors, 28 B; "
+                         "use --whole to keep the whole object")
         self.assertIn("m.pt: note: 2 buffers that are not persistent: no part of the state dict", lines)
         loaded = self.load("m.safetensors")
         self.assertIsInstance(loaded, collections.OrderedDict)
@@ -275,7 +275,7 @@ class WholeModelTest(ToolTest):
         lines = self.run_tool("convert", self.checkpoint()).stdout.splitlines()
         self.assertEqual(
             lines[1],
-            "c.pt: keeps everything; of the weights alone one of these: "
+            "c.pt: keeping everything; for the weights only, use one of: "
             "--select ema (whole model inputs.Module, 4 tensors), "
             "--select model (whole model inputs.Module, 4 tensors), --select plain (state dict, 1 tensor)",
         )
@@ -286,7 +286,7 @@ class WholeModelTest(ToolTest):
 
     def test_a_selected_model_is_its_state_dict(self):
         text = self.run_tool("convert", "--select", "model", self.checkpoint()).stdout
-        self.assertIn("keeps model, the state dict of whole model inputs.Module: 3 tensors, 28 B", text)
+        self.assertIn("keeping model, the state dict of whole model inputs.Module: 3 tensors, 28 B", text)
         self.assertEqual(list(self.load("c.safetensors")), self.NAMES)
         self.run_tool("convert", "--select", "model.head", "c.pt", "h.safetensors")
         self.assertEqual(list(self.load("h.safetensors")), ["weight"])
@@ -304,7 +304,7 @@ class WholeModelTest(ToolTest):
 
     def test_globs_choose_within_the_state_dict(self):
         text = self.run_tool("convert", self.model(), "--include", "head.*").stdout
-        self.assertIn("m.pt: keeps the globs of its state dict: 1 tensor, 8 B", text)
+        self.assertIn("m.pt: keeping matching tensors of its state dict: 1 tensor, 8 B", text)
 
     def test_a_model_without_tensors_of_its_own_is_kept_whole(self):
         inputs.write_torch(self.path("e.pt"), inputs.Module(cache=inputs.Tensor([1], [1])))
@@ -317,7 +317,7 @@ class WholeModelTest(ToolTest):
         text = self.run_tool("convert", "--allow-conversion", "c.pt", "o.pth").stdout
         self.assertIn("note: whole model inputs.Module became its state dict: 2 times, first at 'model'", text)
         # Two buffers of each model are not persistent; what else a model holds is no part of its state dict.
-        self.assertIn("c.pt: keeps what weights_only=True allows, replaces the rest; of the weights alone one", text)
+        self.assertIn("c.pt: keeping what weights_only=True allows and replacing the rest; for the weights only, use one", text)
         self.assertNotIn("everything", text)
         held = len(self.run_json("ls", "o.pth")["tensors"])
         self.assertLess(held, len(self.run_json("ls", "c.pt")["tensors"]))
@@ -376,14 +376,14 @@ class GrammarTest(ToolTest):
         self.safetensors("a.safetensors")
         os.symlink("a.safetensors", self.path("link.safetensors"))
         for out in ("a.safetensors", "./a.safetensors", "link.safetensors"):
-            self.assert_error(self.refused("--force", "a.safetensors", out), "invalid_argument", "not written over")
-        self.assert_error(self.refused("a.safetensors", "--out-dir", "."), "invalid_argument", "not written over")
+            self.assert_error(self.refused("--force", "a.safetensors", out), "invalid_argument", "refusing to overwrite")
+        self.assert_error(self.refused("a.safetensors", "--out-dir", "."), "invalid_argument", "refusing to overwrite")
 
     def test_a_hard_link_to_the_input_is_the_input(self):
         self.safetensors("a.safetensors")
         os.link(self.path("a.safetensors"), self.path("b.safetensors"))
         result = self.run_tool("convert", "--force", "a.safetensors", "b.safetensors", expect=FAILURE)
-        self.assert_error(result, "invalid_argument", "b.safetensors", "not written over")
+        self.assert_error(result, "invalid_argument", "b.safetensors", "refusing to overwrite")
 
     def test_two_inputs_with_one_output_name(self):
         result = self.refused(self.torch("a.pth"), self.torch("a.bin"))

@@ -308,7 +308,7 @@ class TreeTest(ToolTest):
             inner = next_inner
         lines = self.tree(value, "--all")
         self.assertLess(len(lines), 250)
-        self.assertRegex(lines[-1], r"nested too deep to show")
+        self.assertRegex(lines[-1], r"nested too deeply to show")
         lines = self.tree(value)
         self.assertLess(len(lines), 102)
         self.assertEqual(lines[-1], "(folded: --all shows every entry)")

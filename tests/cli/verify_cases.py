@@ -62,7 +62,7 @@ class VerifyTest(ToolTest):
 
     def test_an_unsealed_file_exits_with_4(self):
         text = self.run_tool("verify", self.unsealed(), expect=UNSEALED).stdout
-        self.assertIn(": unsealed: nothing to check it against\n", text)
+        self.assertIn(": no seal; nothing to check against\n", text)
 
     def zipped(self, *records):
         """A PyTorch file of four records, of which some have another CRC than the zip states."""
@@ -73,13 +73,13 @@ class VerifyTest(ToolTest):
 
     def test_a_pytorch_file_is_unsealed_and_its_crcs_are_checked(self):
         text = self.run_tool("verify", self.zipped(), expect=UNSEALED).stdout
-        self.assertEqual(text, "a.pth: unsealed: CRC of 4 records checked\n")
+        self.assertEqual(text, "a.pth: no seal; all 4 zip CRCs match\n")
 
     def test_a_record_with_another_crc_is_named_and_exits_with_1(self):
         text = self.run_tool("verify", self.zipped("archive/data/0", "archive/data.pkl"), expect=FAILURE).stdout
         first, pickle, data = text.splitlines()
-        self.assertEqual(first, "a.pth: damaged: the CRC of 2 of 4 records does not match")
-        one = r"the CRC-32 of its bytes is 0x[0-9a-f]{8}, the zip states 0x[0-9a-f]{8}\Z"
+        self.assertEqual(first, "a.pth: damaged: CRC mismatch in 2 of 4 records")
+        one = r"CRC-32 does not match: found 0x[0-9a-f]{8}, expected 0x[0-9a-f]{8}\Z"
         self.assertRegex(pickle, r"\A  a\.pth: record 'archive/data\.pkl': " + one)
         self.assertRegex(data, r"\A  a\.pth: record 'archive/data/0': " + one)
         report = self.run_json("verify", "a.pth", expect=FAILURE)["files"][0]
@@ -105,7 +105,7 @@ class VerifyTest(ToolTest):
     def test_a_zip_without_crcs_is_only_unsealed(self):
         path = ROOT / "tests/fixtures/torch2/without_crc.pth"
         text = self.run_tool("verify", path, expect=UNSEALED).stdout
-        self.assertIn(": unsealed: the zip states no CRC to check it against\n", text)
+        self.assertIn(": no seal; the zip states no CRCs\n", text)
         crc = self.run_json("verify", path, expect=UNSEALED)["files"][0]["crc"]
         self.assertEqual((crc["checked"], crc["mismatched"], crc["without"]), (0, 0, [str(path)]))
 
@@ -138,7 +138,7 @@ class VerifyTest(ToolTest):
 
     def test_quiet_prints_only_what_is_not_whole(self):
         result = self.run_tool("verify", "--quiet", self.sealed(), self.unsealed(), expect=UNSEALED)
-        self.assertRegex(result.stdout, r"\A\S*u\.safetensors: unsealed: [^\n]*\n\Z")
+        self.assertRegex(result.stdout, r"\A\S*u\.safetensors: no seal; [^\n]*\n\Z")
         self.assertEqual(self.run_tool("verify", "--quiet", self.sealed()).stdout, "")
 
     def test_json_has_one_entry_per_file(self):
