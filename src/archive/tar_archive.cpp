@@ -94,7 +94,7 @@ Result<TarHeader> parse_header(std::string_view block, std::uint64_t at) {
 }
 
 // Pax records, "<length> <key>=<value>\n", about times and the like alone.
-Result<void> check_pax(const File& file, std::uint64_t at, std::uint64_t nbytes) {
+Result<void> check_pax(const ByteSource& file, std::uint64_t at, std::uint64_t nbytes) {
   if (nbytes > kMaxPax) return malformed(at, "its pax records are too long");
   std::string records(static_cast<std::size_t>(nbytes), '\0');
   FLATBED_TRY(file.read_at(at + kBlock, std::as_writable_bytes(std::span(records))));
@@ -107,7 +107,7 @@ Result<void> check_pax(const File& file, std::uint64_t at, std::uint64_t nbytes)
 
 }  // namespace
 
-Result<TarArchive> TarArchive::open(const File& file) {
+Result<TarArchive> TarArchive::open(const ByteSource& file) {
   TarArchive archive;
   std::array<std::byte, kBlock> buffer;
   const std::string_view block = as_text(buffer);

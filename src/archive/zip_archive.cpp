@@ -104,7 +104,7 @@ std::string_view lower_case(std::string_view name, std::string& memory) {
 
 }  // namespace
 
-Result<ZipArchive> ZipArchive::open(const File& file) {
+Result<ZipArchive> ZipArchive::open(const ByteSource& file) {
   FLATBED_ASSIGN(const ZipEnd end, find_zip_end(file));
   if (end.directory_nbytes > kMaxDirectoryBytes)
     return make_error(ErrorCode::limit_exceeded, "the zip's central directory has ",
@@ -188,7 +188,8 @@ const ZipEntry* ZipArchive::find(std::string_view name) const {
   return found && entries_[*found].name == name ? &entries_[*found] : nullptr;
 }
 
-Result<ByteBuffer> read_entry(const File& file, const ZipEntry& entry, std::uint64_t max_nbytes) {
+Result<ByteBuffer> read_entry(const ByteSource& file, const ZipEntry& entry,
+                              std::uint64_t max_nbytes) {
   if (entry.nbytes > max_nbytes)
     return entry_error(ErrorCode::limit_exceeded, entry.name, entry.nbytes, " bytes, the limit is ",
                        max_nbytes);

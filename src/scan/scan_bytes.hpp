@@ -10,7 +10,7 @@
 #include <string>
 
 #include "archive/inflate.hpp"
-#include "io/file.hpp"
+#include "flatbed/byte_source.hpp"
 #include "io/large_allocator.hpp"
 
 namespace flatbed::pth {
@@ -27,10 +27,10 @@ class ScanBytes {
   explicit ScanBytes(std::span<const std::byte> memory)
       : size_(memory.size()), memory_(memory), have_(memory) {}
   // `nbytes` from `begin` on, which the file has.
-  ScanBytes(const File& file, std::uint64_t begin, std::uint64_t nbytes)
+  ScanBytes(const ByteSource& file, std::uint64_t begin, std::uint64_t nbytes)
       : file_(&file), begin_(begin), size_(nbytes) {}
   // Of a deflated record.
-  ScanBytes(const File& file, const DeflatedRecord& record);
+  ScanBytes(const ByteSource& file, const DeflatedRecord& record);
 
   // As the container says.
   [[nodiscard]] std::uint64_t size() const noexcept { return size_; }
@@ -49,7 +49,7 @@ class ScanBytes {
   void inflate_rest(std::uint64_t end);
   bool stop(const Error& error);
 
-  const File* file_ = nullptr;
+  const ByteSource* file_ = nullptr;
   std::uint64_t begin_ = 0;
   std::uint64_t size_ = 0;
   std::span<const std::byte> memory_;

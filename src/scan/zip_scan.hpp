@@ -3,14 +3,14 @@
 
 #include <string>
 
+#include "flatbed/byte_source.hpp"
 #include "flatbed/result.hpp"
-#include "io/file.hpp"
 #include "scan/scan_log.hpp"
 
 namespace flatbed::pth {
 
 // Scans data.pkl, every other record that is called a pickle or begins like one, and what readers
 // see that go by local headers. Returns what the file is. Errors: those of File::read_at.
-[[nodiscard]] Result<std::string> scan_zip_file(const File& file, ScanLog& log);
+[[nodiscard]] Result<std::string> scan_zip_file(const ByteSource& file, ScanLog& log);
 
 }  // namespace flatbed::pth
