@@ -11,47 +11,17 @@
 #pragma once
 
 #include <atomic>
-#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
-#include <span>
 #include <string>
-#include <utility>
-#include <variant>
-#include <vector>
 
-#include "flatbed/checkpoint.hpp"
 #include "flatbed/crc.hpp"
-#include "flatbed/dtype.hpp"
 #include "flatbed/export.hpp"
 #include "flatbed/result.hpp"
-#include "flatbed/value.hpp"
+#include "flatbed/save_plan.hpp"
 
 namespace flatbed {
-
-// A tensor of an open checkpoint, by its index in tensors().
-struct TensorRef {
-  Checkpoint checkpoint;
-  std::uint32_t tensor = 0;
-};
-
-struct SaveItem {
-  std::string name;
-  Dtype dtype = Dtype::u8;
-  std::vector<std::uint64_t> shape;
-  // Memory must stay valid and unchanged until save() returns.
-  std::variant<std::span<const std::byte>, TensorRef> from;
-};
-
-// What a file shall hold, in source order (spec L5).
-struct SavePlan {
-  std::vector<SaveItem> items;
-  ValueTree tree;  // tensor nodes count into `items`; no root: none is written
-  std::vector<Alias> aliases;
-  // In addition to flatbed's own; "format" defaults to "pt".
-  std::vector<std::pair<std::string, std::string>> metadata;
-};
 
 struct Progress {
   std::uint64_t bytes_done = 0;

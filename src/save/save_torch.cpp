@@ -73,17 +73,11 @@ Result<ValueTree> dict_of_names(const SavePlan& plan) {
   return tree;
 }
 
-pth::UnsafeObjects rule_for(UnsafeObjects objects) {
-  return objects == UnsafeObjects::refuse    ? pth::UnsafeObjects::refuse
-         : objects == UnsafeObjects::convert ? pth::UnsafeObjects::convert
-                                             : pth::UnsafeObjects::keep;
-}
-
 // `written`: gets a mark for each item of which the pickle holds the contents.
 Result<pth::TorchPickle> make_pickle(const SavePlan& plan, const SaveTorchOptions& options,
                                      std::vector<bool>& written) {
   FLATBED_ASSIGN(const std::vector<pth::StoredTensor> tensors, describe_items(plan));
-  const pth::PickleOptions pickling{rule_for(options.unsafe_objects), options.keep_device,
+  const pth::PickleOptions pickling{options.unsafe_objects, options.keep_device,
                                     [&](std::uint32_t item) {
                                       written[item] = true;
                                       return item_contents(plan.items[item], tensors[item].nbytes);

@@ -1,6 +1,6 @@
 // TreePickler: writes a value tree into a PickleOutput. The work behind write_pickle(), in three
 // sources: the walk and what it does with containers and objects (tree_pickler), tensors and numpy
-// values (pickle_tensors), objects that are converted (pickle_convert).
+// values (tree_pickler_tensors), objects that are converted (tree_pickler_convert).
 //
 // The walk is a stack of steps. A step writes something or puts further steps above itself; the
 // steps that stand for places in containers are the path to the present node.

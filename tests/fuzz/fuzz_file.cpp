@@ -1,5 +1,5 @@
 // Any bytes as a file: what every command does with it.
-#include "flatbed/convert.hpp"
+#include "flatbed/save_plan.hpp"
 #include "flatbed/verify.hpp"
 #include "fuzz/check.hpp"
 #include "fuzz/targets.hpp"

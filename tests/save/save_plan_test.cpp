@@ -1,5 +1,5 @@
 // make_plan(): what of a checkpoint goes into its own file, and what is refused.
-#include "flatbed/convert.hpp"
+#include "flatbed/save_plan.hpp"
 
 #include <gtest/gtest.h>
 
