@@ -35,6 +35,11 @@ std::string quoted(std::string_view name) {
   return out;
 }
 
+std::string counted(std::uint64_t number, std::string_view one, std::string_view many) {
+  if (number == 1 || many.empty()) return str_cat(number, " ", one, number == 1 ? "" : "s");
+  return str_cat(number, " ", many);
+}
+
 std::string hex(std::uint64_t value) {
   char buffer[16];
   return {buffer, std::to_chars(buffer, buffer + sizeof buffer, value, 16).ptr};

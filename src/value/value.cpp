@@ -89,7 +89,7 @@ NodeId ValueTree::add_object(NodeId callable, NodeId arguments) {
 }
 
 NodeId ValueTree::add_tensor(std::uint32_t tensor, const TensorAttributes& attributes) {
-  // Most have the defaults, or what the last few have.
+  // Most tensors have the default attributes or those of a recent tensor.
   if (attributes == attributes_[kNoAttributes]) return add(Kind::tensor, tensor, kNoAttributes);
   for (const std::uint32_t row : recent_attributes_) {
     if (attributes_[row] == attributes) return add(Kind::tensor, tensor, row);
@@ -162,7 +162,7 @@ void ValueTree::set_tensor(NodeId tensor_or_array_or_bytes, std::uint32_t tensor
 }
 
 void ValueTree::reserve(std::size_t nodes) {
-  // The proportions of a state dict's pickle.
+  // Typical proportions of a state dict's pickle.
   nodes_.reserve(nodes);
   children_.reserve(nodes * 2);
 }
@@ -201,7 +201,8 @@ void ValueTree::extend(std::uint32_t& size, Place& place, std::span<const NodeId
   const std::size_t wanted = size + ids.size();
   if (size == 0) begin = children_.size();
   if (wanted > capacity) {
-    // The first fill is exact: most containers are filled once. A run at the end grows in place.
+    // The first fill is exact, because most containers are filled once. A run at the end grows in
+    // place.
     const std::size_t room = size == 0 ? wanted : std::bit_ceil(wanted);
     const bool last = begin + capacity == children_.size();
     const std::size_t from = begin;

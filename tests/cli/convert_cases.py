@@ -253,7 +253,7 @@ class WholeModelTest(ToolTest):
         self.assertEqual(lines[0], "m.pt: whole model inputs.Module: 4 tensors, 32 B")
         self.assertEqual(lines[1], "m.pt: keeping its state dict: 3 tensors, 28 B; "
                          "use --whole to keep the whole object")
-        self.assertIn("m.pt: note: 2 buffers that are not persistent: no part of the state dict", lines)
+        self.assertIn("m.pt: note: 2 buffers that are not persistent and thus not part of the state dict", lines)
         loaded = self.load("m.safetensors")
         self.assertIsInstance(loaded, collections.OrderedDict)
         self.assertEqual(list(loaded), self.NAMES)

@@ -528,7 +528,7 @@ TEST(TorchTensors, DroppedHooksAreReported) {
   const auto file = unpickle(finish(tensor({.hooks = dict({"K\1", global("my", "hook")})})));
   ASSERT_OK(file);
   ASSERT_EQ(file->notes.size(), 1u);
-  EXPECT_EQ(file->notes[0], "backward hooks of 1 tensors are dropped: they are code");
+  EXPECT_EQ(file->notes[0], "dropped the backward hooks of 1 tensor, because hooks are code");
 }
 
 TEST(TorchTensors, BigEndianStoragesAreSwappedByTheirDtype) {

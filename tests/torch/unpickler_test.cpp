@@ -73,7 +73,7 @@ TEST(Unpickler, KeepsSurrogatesAndPython2Bytes) {
   EXPECT_EQ(shown(text("\xed\xa0\x80")), "'\\xed\\xa0\\x80'");
   EXPECT_EQ(shown(text("\xff")), "pickle_not_utf8");
   EXPECT_EQ(shown(text("\xc0\x80")), "pickle_not_utf8");
-  EXPECT_EQ(shown("U\x01\xe9"), "b'\\xe9'") << "a Python 2 str that is no text";
+  EXPECT_EQ(shown("U\x01\xe9"), "b'\\xe9'") << "a Python 2 str that is not a text";
 }
 
 TEST(Unpickler, ReadsContainers) {
@@ -258,9 +258,9 @@ TEST(Unpickler, EveryPrefixIsTruncated) {
 TEST(Unpickler, MessagesNameByteAndOpcode) {
   const auto result = unpickle("\x80\x02]K\1K\2s.");
   ASSERT_FALSE(result);
-  EXPECT_EQ(result.error().message, "byte 7: SETITEM: the target is a list, wanted a dict");
+  EXPECT_EQ(result.error().message, "byte 7: SETITEM: the target is a list, expected a dict");
   EXPECT_EQ(unpickle("\x80\x02\xfe").error().message,
-            "byte 2: opcode 0xfe: no opcode of protocols 0 to 5");
+            "byte 2: opcode 0xfe: not an opcode of protocols 0 to 5");
 }
 
 TEST(Unpickler, TakesNoMoreThanIsOnTheStack) {
