@@ -211,11 +211,21 @@ def malformed_strings():
 
 
 def malformed_numbers():
-    for name, shape in (("leading-zero", "04"), ("plus-sign", "+4"), ("hex-number", "0x4"), ("bare-point", "4.")):
+    for name, shape in (
+        ("leading-zero", "04"),
+        ("plus-sign", "+4"),
+        ("hex-number", "0x4"),
+        ("bare-point", "4."),
+        ("leading-point", ".4"),
+        ("bare-exponent", "4e"),
+        ("bare-minus", "-"),
+    ):
         yield name, HEADER.replace("[4]", f"[{shape}]"), "plain"
     yield "shape-above-64-bits", HEADER.replace("[4]", "[18446744073709551616]"), "shape-zero-then-max"
     for name, number in (
         ("nan", "NaN"),
+        ("nan-small", "nan"),
+        ("infinity-short", "inf"),
         ("infinity", "-Infinity"),
         ("field-above-64-bits", "18446744073709551616"),
         ("field-below-64-bits", "-9223372036854775809"),

@@ -76,6 +76,7 @@ def malformed_indexes():
     for name, text in (
         ("not-json", "{"),
         ("two-values", json.dumps(index()) + "{}"),
+        ("byte-order-mark", "\ufeff" + json.dumps(index())),
         ("empty-weight-map", '{"weight_map":{}}'),
         ("metadata-null", json.dumps({"metadata": None, "weight_map": WEIGHTS})),
         ("metadata-twice", json.dumps(index())[:-1] + ',"metadata":{}}'),

@@ -180,6 +180,8 @@ INVALID_TEXTS = (
     ("tree_malformed_number", "above-binary64", '["list",1e999]', "float"),
     ("tree_malformed_number", "above-64-bits", '["list",18446744073709551616]', "int"),
     ("tree_not_json", "leading-zero", '["list",01]', "list"),
+    ("tree_not_json", "plus-sign", '["list",+1]', "list"),
+    ("tree_not_json", "leading-point", '["list",.5]', "list"),
     ("tree_not_json", "byte-order-mark", '\ufeff["list",1]', "list"),
     ("tree_duplicate_member", "grad", '["tensor","a.b",{"grad":true,"grad":true}]', "tensor-attributes"),
     ("tree_duplicate_member", "escaped", r'["tensor","a.b",{"grad":true,"gr\u0061d":true}]', "tensor-attributes"),
@@ -338,6 +340,7 @@ def valid(name, kind, rule, raw):
 VALID_ALIASES = {"two": '{"x":"h","y":"h"}', "none": "{}", "odd-names": r'{"":"w","__metadata__":"h","\u0000":"h"}'}
 INVALID_ALIASES = {
     "not-json": "{",
+    "byte-order-mark": '\ufeff{"x":"h","y":"h"}',
     "array": '["x","h"]',
     "key-twice": '{"x":"h","x":"h"}',
     "key-twice-escaped": r'{"x":"h","\u0078":"w"}',

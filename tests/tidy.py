@@ -5,9 +5,11 @@ Usage: tidy.py            over the checkout that it lies in
 """
 
 import ast
+import glob
 import math
 import os
 import re
+import subprocess
 import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -18,6 +20,8 @@ MAX_COLUMNS_PYTHON = 120
 MAX_LINES = 60
 MAX_LINES_IN_TESTS = 70
 TABLE_OF_CODES = "include/flatbed/error.hpp"
+MAX_SUBJECT = 72
+LAST_WITHOUT_SUBJECT_LIMIT = "264716f1985d169cbd00c437febe37761cbca003"
 
 # Codes that no test can bring about on a sound machine.
 UNTESTABLE = {"device_error", "internal_error"}
@@ -288,9 +292,53 @@ def check_codes(files):
             yield TABLE_OF_CODES, 1, f"{name} ({number}) is in no test"
 
 
+def check_documents(files):
+    """Links of the documents lead somewhere, and the files that they name are there."""
+    for file in files:
+        if not file.path.endswith(".md"):
+            continue
+        folder = os.path.dirname(os.path.join(ROOT, file.path))
+        for number, line in enumerate(file.lines, 1):
+            for link, anchor in re.findall(r"\]\(([^)#\s]*)(#[^)\s]*)?\)", line):
+                if link.startswith(("http://", "https://")):
+                    continue
+                target = os.path.normpath(os.path.join(folder, link)) if link else os.path.join(ROOT, file.path)
+                if not os.path.exists(target):
+                    yield file.path, number, f"a link to {link}, which is not there"
+                elif anchor and anchor[1:] not in find_anchors(target):
+                    yield file.path, number, f"a link to {link}{anchor}: there is no such heading"
+            for path in re.findall(r"`((?:include|src|cuda|tools|tests|bench|spec|doc|\.ci)/[\w./*-]+)`", line):
+                if not glob.glob(os.path.join(ROOT, path)):
+                    yield file.path, number, f"{path} is not there"
+
+
+def find_anchors(path):
+    """The anchors that GitHub gives to the headings of a document."""
+    with open(path, encoding="utf-8") as file:
+        headings = re.findall(r"^#+ (.*)", file.read(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def check_commits():
+    """Subjects of commits since the rule exists. Silent where git or that part of the history is missing."""
+    git = ["git", "-C", ROOT]
+    try:
+        known = subprocess.run([*git, "merge-base", "--is-ancestor", LAST_WITHOUT_SUBJECT_LIMIT, "HEAD"],
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+        if known.returncode != 0:
+            return
+        log = subprocess.run([*git, "log", "--no-merges", "--format=%h %s", f"{LAST_WITHOUT_SUBJECT_LIMIT}..HEAD"],
+                             stdout=subprocess.PIPE, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return
+    for commit, subject in (line.split(" ", 1) for line in log.splitlines()):
+        if len(subject) > MAX_SUBJECT:
+            yield f"commit {commit}", 1, f"a subject of {len(subject)} characters, the limit is {MAX_SUBJECT}"
+
+
 def main():
     files = list(find_files())
-    findings = list(check_folders()) + list(check_codes(files))
+    findings = list(check_folders()) + list(check_codes(files)) + list(check_documents(files)) + list(check_commits())
     for file in files:
         rules = [check_head, check_lines, check_text, check_function_sizes]
         if file.is_cpp:

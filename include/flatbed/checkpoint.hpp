@@ -1,8 +1,9 @@
 // Checkpoint: any model file, opened. Start here.
 //
 //   FLATBED_ASSIGN(const Checkpoint checkpoint, Checkpoint::open("model.safetensors"));
-//   for (const TensorInfo& tensor : checkpoint.tensors()) { ... }
-//   FLATBED_ASSIGN(const TensorView weight, checkpoint.view(*checkpoint.find("fc.weight")));
+//   for (const TensorInfo& tensor : checkpoint.tensors()) use(tensor.name, tensor.shape);
+//   FLATBED_ASSIGN(const TensorInfo weight, checkpoint.tensor("fc.weight"));
+//   FLATBED_ASSIGN(const TensorView view, checkpoint.view(weight));
 //
 // open() decides by content, never by a file's extension, and serves a .safetensors file (sealed by
 // flatbed or written by anyone), a sharded set (its *.index.json, or the directory that holds one)
@@ -42,8 +43,8 @@ enum class Verify : std::uint8_t { yes, no };
 
 struct OpenOptions {
   CheckSeal check_seal = CheckSeal::if_sealed;
-  bool follow_links =
-      true;  // sharded sets: shards may be symbolic links (the Hub's cache consists of them)
+  // Sharded sets: shards may be symbolic links (the Hub's cache consists of them).
+  bool follow_links = true;
 };
 
 struct FileInfo {

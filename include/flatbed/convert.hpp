@@ -9,10 +9,10 @@
 namespace flatbed {
 
 struct PlanOptions {
-  bool expand_aliases =
-      false;  // every alias becomes a tensor of its own, for readers that know no aliases
-  bool allow_expansion =
-      false;  // permit more than 1 GiB that is more than 16 times the stored bytes
+  // Every alias becomes a tensor of its own, for readers that do not know aliases.
+  bool expand_aliases = false;
+  // Permits more than 1 GiB that is more than 16 times the stored bytes.
+  bool allow_expansion = false;
 };
 
 // All tensors of the checkpoint in source order, with its tree, aliases and metadata. The plan

@@ -1,9 +1,8 @@
 // Result<T>: a value or an Error. Works the same with and without exceptions.
 //
 //   auto opened = flatbed::Checkpoint::open(path);
-//   if (!opened) return fail(opened.error());          // engines, also with -fno-exceptions
-//   auto checkpoint = flatbed::Checkpoint::open(path).value();   // everyone else: throws
-//   flatbed::Exception
+//   if (!opened) return fail(opened.error());                    // also with -fno-exceptions
+//   auto checkpoint = flatbed::Checkpoint::open(path).value();   // throws flatbed::Exception
 //
 // The members are the subset of std::expected that is used, so that a later C++ can replace the
 // class by an alias.

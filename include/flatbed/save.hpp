@@ -3,7 +3,7 @@
 //
 //   SavePlan plan;
 //   plan.items.push_back({"weight", Dtype::f32, {2, 2}, std::as_bytes(std::span(values))});
-//   FLATBED_ASSIGN(const SaveReport report, save("out.safetensors", std::move(plan)));
+//   FLATBED_ASSIGN(const SaveReport report, save("out.safetensors", plan));
 //
 // The file is a valid .safetensors file, laid out, aligned and sealed as spec/FORMAT.md says (L, S,
 // T). It is written to a temporary file beside the target, synced and renamed: readers see the old
@@ -39,8 +39,8 @@ struct SaveItem {
   std::string name;
   Dtype dtype = Dtype::u8;
   std::vector<std::uint64_t> shape;
-  std::variant<std::span<const std::byte>, TensorRef>
-      from;  // memory must stay valid and unchanged until save() returns
+  // Memory must stay valid and unchanged until save() returns.
+  std::variant<std::span<const std::byte>, TensorRef> from;
 };
 
 // What a file shall hold, in source order (spec L5).
@@ -48,8 +48,8 @@ struct SavePlan {
   std::vector<SaveItem> items;
   ValueTree tree;  // tensor nodes count into `items`; no root: none is written
   std::vector<Alias> aliases;
-  std::vector<std::pair<std::string, std::string>>
-      metadata;  // beside flatbed's own; "format" defaults to "pt"
+  // In addition to flatbed's own; "format" defaults to "pt".
+  std::vector<std::pair<std::string, std::string>> metadata;
 };
 
 struct Progress {

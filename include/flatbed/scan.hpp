@@ -1,7 +1,7 @@
 // scan(): what the pickles in a model file would import and call if Python loaded them.
 //
 //   FLATBED_ASSIGN(const ScanReport report, scan("model.pth"));
-//   if (report.verdict == ScanVerdict::dangerous) { ... report.findings ... }
+//   if (report.verdict == ScanVerdict::dangerous) use(report.findings);
 //
 // Reading a file with flatbed runs nothing of it, whatever it holds; a scan is for files that
 // others will load: torch.load, pickle.load. It follows each pickle as Python does, but calls

@@ -52,8 +52,8 @@ class DigestView {
 };
 
 struct TensorInfo {
-  std::string_view
-      name;  // any UTF-8, also empty or with NUL: never a path or a C string without a check
+  // Any UTF-8, also empty or with NUL: never a path or a C string without a check.
+  std::string_view name;
   ShapeView shape;
   std::uint64_t nbytes = 0;  // of the contiguous contents that read() serves
   Extent where;              // plain: the tensor; else the stored bytes of its storage

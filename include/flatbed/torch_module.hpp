@@ -7,7 +7,7 @@
 //
 //   if (const auto module = TorchModule::of(root)) {
 //     FLATBED_ASSIGN(const StateDict weights, state_dict(*module));
-//     for (const StateEntry& entry : weights.entries) { ... }      // "conv1.weight", <tensor>
+//     for (const StateEntry& entry : weights.entries) use(entry.name, entry.value);
 //   }
 //
 // Pure functions that borrow the tree; thread-safe.

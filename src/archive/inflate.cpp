@@ -58,8 +58,8 @@ struct InflateReader::State {
   DeflatedRecord record;
   Position at;
   bool ended = false;  // the stream's own end was reached
-  std::uint64_t fetched =
-      0;  // stored bytes read from the file; those after at.consumed wait in the stream
+  // Stored bytes read from the file; those after at.consumed wait in the stream.
+  std::uint64_t fetched = 0;
   std::vector<Position> snapshots;  // by ascending `produced`; the first is at 0
   std::uint64_t interval = kInflateInterval;
   std::vector<std::byte> input = std::vector<std::byte>(kBufferBytes);

@@ -1,4 +1,5 @@
 // The end of a zip file:
+// clang-format off
 //
 //   central directory
 //   zip64 end record    50 4b 06 06, u64 nbytes of the rest (44), u16 made by, u16 needed,
@@ -10,6 +11,7 @@
 //                       u16 entries, u32 directory nbytes, u32 directory offset,
 //                       u16 comment nbytes, comment
 //
+// clang-format on
 // The two zip64 records are present if a field of the end record is too small, and always in
 // torch's files.
 #include "archive/zip_end.hpp"

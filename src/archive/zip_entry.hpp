@@ -1,13 +1,17 @@
 // ZipEntry: one file of a zip archive, and the bytes of the two headers that describe it.
+// clang-format off
+//
 //   local    50 4b 03 04, u16 needed, u16 flags, u16 method, u16 time, u16 date, u32 crc,
 //            u32 stored nbytes, u32 nbytes, u16 name nbytes, u16 extra nbytes, name, extra;
 //            then the data; then, with flag 8, a data descriptor
 //   central  50 4b 01 02, u16 made by, u16 needed, u16 flags, u16 method, u16 time, u16 date,
 //            u32 crc, u32 stored nbytes, u32 nbytes, u16 name nbytes, u16 extra nbytes,
-//            u16 comment nbytes, u16 disk, u16, u32, u32 offset of the local header, name, extra,
-//            comment
+//            u16 comment nbytes, u16 disk, u16, u32, u32 offset of the local header,
+//            name, extra, comment
 //   extra    any number of (u16 id, u16 nbytes, bytes). Id 1 is zip64: a u64 for each of nbytes,
 //            stored nbytes and offset whose 32-bit field has all bits set.
+//
+// clang-format on
 // torch sets flag 8 and leaves crc and sizes 0 in the local header.
 // Plain data and pure functions.
 #pragma once
@@ -63,8 +67,8 @@ inline constexpr std::uint32_t kLocalSignature = 0x04034B50;
 inline constexpr std::uint32_t kCentralSignature = 0x02014B50;
 inline constexpr std::size_t kLocalBytes = 30;
 inline constexpr std::size_t kCentralBytes = 46;
-inline constexpr std::uint32_t kMark32 =
-    0xFFFFFFFF;  // in a 32-bit field: see the zip64 extra field
+// In a 32-bit field: see the zip64 extra field.
+inline constexpr std::uint32_t kMark32 = 0xFFFFFFFF;
 inline constexpr std::uint16_t kZip64Id = 0x0001;
 inline constexpr std::uint16_t kUnicodePathId = 0x7075;
 

@@ -1,12 +1,16 @@
 // JsonDocument: one parsed JSON text, and JsonValue, a thin cursor over it. Parsing is simdjson's
 // (DOM); json.cpp is the only file that includes it. The cursor walks simdjson's tape, whose layout
 // is documented and stable:
+// clang-format off
 //
-//   tape word = tag << 56 | payload            strings: u32 length, then the bytes
-//     { [   payload: low 32 bits = index after the matching } ], next 24 bits = number of members
-//     (saturating) "     payload: offset into the strings l u d the next word holds the int64,
-//     uint64 or double t f n } ]
+//   tape word = tag << 56 | payload      strings: u32 length, then the bytes
+//     { [    payload: low 32 bits = index after the matching } ],
+//            next 24 bits = number of members (saturating)
+//     "      payload: offset into the strings
+//     l u d  the next word holds the int64, uint64 or double
+//     t f n } ]
 //
+// clang-format on
 // A JsonDocument owns tape and strings, so the texts it hands out live as long as it does; the
 // input may go away. Move-only. Const members are thread-safe. Duplicate keys are kept: rejecting
 // them is the caller's rule.
@@ -106,8 +110,8 @@ struct JsonRules {
   ErrorCode not_json;
   ErrorCode number_range;  // an integer outside [-2^63, 2^64) or a number beyond binary64
   ErrorCode too_deep;
-  std::size_t
-      max_depth;  // an empty array or object one level below may pass: see JsonValue::depth()
+  // An empty array or object one level below may pass: see JsonValue::depth().
+  std::size_t max_depth;
 };
 
 // Told of each large block before it is first touched, e.g. to ask for huge pages.

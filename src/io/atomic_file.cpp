@@ -31,8 +31,8 @@ bool is_unsupported(int error_number) noexcept {
 // What stands at `target`, links followed, must be nothing or a regular file.
 Result<void> check_target(const std::filesystem::path& target, const AtomicFileOptions& options) {
   struct stat status = {};
-  if (::stat(target.c_str(), &status) != 0)
-    return {};  // create() will meet what is wrong, if anything
+  // create() will meet what is wrong, if anything.
+  if (::stat(target.c_str(), &status) != 0) return {};
   const std::string place = quoted(target.native());
   if (!S_ISREG(status.st_mode)) {
     return make_error(ErrorCode::not_a_regular_file, place, ": is ",

@@ -1,11 +1,13 @@
 // Header: a parsed and fully checked safetensors header.
+// clang-format off
 //
 //   offset  size    field
 //   0       8       N, u64 little endian
 //   8       N       JSON object: {"__metadata__": {...},
-//                   "<name>": {"dtype","shape","data_offsets"}, ...}
+//                   "<name>": {"dtype", "shape", "data_offsets"}, ...}
 //   8 + N   rest    data buffer; data_offsets count from here and cover it without gap or overlap
 //
+// clang-format on
 // read_header() applies the rules R1 to R22 of spec/FORMAT.md in the spec's order, with one small
 // function and one error code each. Owns the header's bytes and everything its views point to.
 // Move-only.

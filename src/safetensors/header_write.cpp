@@ -17,9 +17,8 @@ constexpr std::uint64_t kMaxInteger = std::uint64_t{1}
                                       << 53;  // exclusive: what every JSON reader keeps exact
 constexpr std::size_t kAlignment = 4096;
 constexpr unsigned kMaxAlignmentBits = 12;
-constexpr std::size_t kMaxHeaderBytes =
-    // The largest N below the reference's limit for which 8 + N is a multiple of a page.
-    99'999'736;
+// The largest N below the reference's limit for which 8 + N is a multiple of a page.
+constexpr std::size_t kMaxHeaderBytes = 99'999'736;
 constexpr std::size_t kLargeHeaderBytes = 25'000'000;
 constexpr std::string_view kMetadataName = "__metadata__";
 constexpr std::string_view kFormatKey = "format";

@@ -11,8 +11,8 @@ namespace flatbed::pth {
 namespace {
 
 constexpr std::uint64_t kStage = 1 << 20;  // bytes; fits in the second-level cache
-constexpr std::uint64_t kGap =
-    4096;  // reading over a gap of this many bytes is cheaper than one more read
+// Reading over a gap of this many bytes is cheaper than one more read.
+constexpr std::uint64_t kGap = 4096;
 constexpr std::uint64_t kTile = 32;  // elements along one side of a block that scatter works on
 
 // One dimension of a box: its strides in bytes, in the storage and in `out`.

@@ -47,8 +47,8 @@ enum class Meaning : std::uint8_t {
 
 struct TorchGlobal {
   Meaning meaning = Meaning::none;
-  std::uint8_t dtype =
-      kNoTorchDtype;  // of a storage class, tensor class or dtype: into kTorchDtypes
+  // Of a storage class, tensor class or dtype: into kTorchDtypes.
+  std::uint8_t dtype = kNoTorchDtype;
 };
 
 // The meaning of this name in torch.

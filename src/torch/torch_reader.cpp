@@ -11,8 +11,8 @@ namespace flatbed::pth {
 namespace {
 
 constexpr std::size_t kWindow = 256 * 1024;
-constexpr std::uint64_t kNear =
-    4096;  // a small read this close after the last one counts as sequential
+// A small read this close after the last one counts as sequential.
+constexpr std::uint64_t kNear = 4096;
 
 // Serves consecutive small reads from one larger read ahead.
 class ForwardWindow {

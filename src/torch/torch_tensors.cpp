@@ -412,8 +412,8 @@ Result<void> TorchTensors::check_view(View& view) const {
                       " of torch.", dtype.name, " in storage ", quoted(storage.key),
                       " does not fit 64 bits");
   };
-  std::optional<std::uint64_t> numel =
-      1;  // of the dimensions that are not 0: no order of them may hide an overflow
+  // Of the dimensions that are not 0: no order of them may hide an overflow.
+  std::optional<std::uint64_t> numel = 1;
   std::optional<std::uint64_t> last = view.offset;
   bool empty = false;
   for (std::size_t i = 0; i < view.rank; ++i) {

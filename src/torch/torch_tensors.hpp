@@ -172,8 +172,8 @@ class TorchTensors {
   std::uint64_t dropped_hooks_ = 0;
   LargeVector<StorageUse> uses_;
   std::vector<NodeId> use_nodes_;  // for each storage: the node of its last use, or kNoNode
-  std::vector<std::uint8_t>
-      storage_dtypes_;  // per storage: what a persistent id said, or kNoTorchDtype
+  // For each storage: what a persistent id stated, or kNoTorchDtype.
+  std::vector<std::uint8_t> storage_dtypes_;
   std::vector<std::uint32_t> first_views_;  // for each storage: its first tensor, or kNoTensor
   std::vector<std::uint8_t> units_;         // for each storage: see unit()
   StorageKeys keys_;

@@ -49,8 +49,8 @@ std::optional<NumpyUnit> numpy_unit(std::string_view typestr) {
   return found.name.empty() ? std::nullopt : std::optional(found);
 }
 
-constexpr std::uint64_t kMaxContents =
-    0x7FFFFFFF;  // in a pickle, where Latin-1 takes up to twice as many
+// In a pickle, where Latin-1 takes up to twice as many.
+constexpr std::uint64_t kMaxContents = 0x7FFFFFFF;
 
 constexpr std::string_view kUtils = "torch._utils";
 constexpr std::string_view kMultiarray = "numpy.core.multiarray";

@@ -16,8 +16,8 @@ namespace flatbed {
 
 struct TensorNames {
   TextList names;  // in the order of first occurrence
-  std::vector<std::uint32_t>
-      order;  // the tensor, by the number its nodes hold, that each name belongs to
+  // The tensor, by the number its nodes hold, that each name belongs to.
+  std::vector<std::uint32_t> order;
   std::vector<Alias> aliases;  // in text order
   NameIndex index;             // of the names, then of the aliases
   // Names that the parameters and buffers of lazy modules that have not run would have as tensors.

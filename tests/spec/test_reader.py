@@ -110,7 +110,7 @@ class Specification(unittest.TestCase):
         block = code_block_after(section, "## 16. Worked example")
         text = "".join(re.findall(r"\| JSON +\| (.*)", block))
         self.assertEqual(raw[8:4096], text.encode() + b" " * 3720)
-        lines = code_block_after(section, "`flatbed.digests` holds none for").splitlines()
+        lines = code_block_after(section, "`flatbed.digests` holds nothing for").splitlines()
         hashed = bytes.fromhex("".join(line.split("    ")[0] for line in lines))
         self.assertEqual((len(hashed), reader.digest(hashed)), (267, "a51077c2dc79f33f"))
 
