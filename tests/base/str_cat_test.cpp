@@ -1,4 +1,4 @@
-// str_cat(), and the names of files in messages: nothing in them may reach a terminal as a command.
+// str_cat(), and the names of files in messages: no part of a name may act as a terminal command.
 #include "base/str_cat.hpp"
 
 #include <gtest/gtest.h>

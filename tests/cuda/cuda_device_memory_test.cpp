@@ -43,7 +43,7 @@ TEST(CudaDeviceStaging, IsPageLockedAndAligned) {
     const auto device = make(0);
     std::byte* const memory = device->stage(3 * kMiB).value();
     EXPECT_EQ(reinterpret_cast<std::uintptr_t>(memory) % (2 * kMiB), 0U);
-    EXPECT_LE(fake.calls("HostRegister"), 2U);  // two, where 256 MiB end within it
+    EXPECT_LE(fake.calls("HostRegister"), 2U);  // two, if 256 MiB end within it
     expect_copies_from(fake, *device, memory, 3 * kMiB);
     device->unstage(memory, 3 * kMiB);
   }

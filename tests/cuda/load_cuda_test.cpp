@@ -319,7 +319,7 @@ Result<void> read_from(const std::filesystem::path& path, std::uint64_t offset,
   return make_error(ErrorCode::io_error, path.native(), ": short read");
 }
 
-// The n-th read fails, or what it brings is not what was sealed, while copies are under way.
+// The n-th read fails or returns wrong bytes while copies are under way.
 TEST(LoadToGpu, DrainsWhenReadingFails) {
   const TempDir dir;
   const std::vector<ModelTensor> tensors = example();

@@ -22,9 +22,9 @@ void tar(std::string_view bytes);        // a tar of torch <= 0.1.9
 void file(std::string_view bytes);       // any file: open, list, read, select, verify
 void scan(std::string_view bytes);       // any file: what its pickles would call
 void script(std::string_view bytes);     // the code of a TorchScript archive
-void header(std::string_view bytes);     // the JSON of a safetensors header, data behind it
+void header(std::string_view bytes);     // the JSON of a safetensors header, with data after it
 void tree(std::string_view bytes);       // the JSON of flatbed.tree
-void index(std::string_view bytes);      // the index of a sharded set beside two shards
+void index(std::string_view bytes);      // the index of a sharded set next to two shards
 
 struct Target {
   std::string_view name;

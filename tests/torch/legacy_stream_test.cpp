@@ -220,8 +220,7 @@ TEST(LegacyStream, BeginsWithProtocolAndMachine) {
 TEST(LegacyStream, BytesAfterTheEndAreReported) {
   const auto file = read_bytes(legacy_stream() + "xyz");
   ASSERT_OK(file);
-  EXPECT_EQ(file->notes,
-            std::vector<string>{"ignored 3 bytes after the end of the last storage"});
+  EXPECT_EQ(file->notes, std::vector<string>{"ignored 3 bytes after the end of the last storage"});
 }
 
 TEST(LegacyStream, MessagesNameThePlace) {
@@ -252,7 +251,7 @@ TEST(LegacyStream, NoPrefixAndNoFlippedBitDoesHarm) {
   ASSERT_OK(read_bytes(good));
   for (std::size_t size = 0; size < good.size(); ++size) {
     const auto file = read_bytes(good.substr(0, size));
-    // Cut behind the magic, it is a pickle of one number.
+    // Cut after the magic number, it is a pickle of one number.
     const bool number = size >= LegacyStream().magic.size() && file.has_value();
     EXPECT_TRUE(!file || number) << size;
     EXPECT_TRUE(!file || file->tensors.empty()) << size;
@@ -325,7 +324,7 @@ string as_latin1(const string& bytes) {
   return call(global("_codecs", "encode"), tuple({text(utf8), text("latin1")}));
 }
 
-// Protocols up to 2 spell bytes as text: what it stands for is in no place of the file.
+// Protocols up to 2 spell bytes as text, so the bytes themselves are nowhere in the file.
 TEST(PlainPickle, HoldsStoragesThatAreSpelledAsText) {
   for (const std::size_t count : {6u, 1000u}) {
     const string data(count * 4, '\xE9');
@@ -372,7 +371,7 @@ TEST(LegacyStream, StoragesAreValuesToo) {
   EXPECT_EQ(show(nested->tree.root()), "torch.FloatStorage(T0)");
 }
 
-// _reconstruct of an array of bytes, [2, 600], of which the pickle has more than it copies.
+// _reconstruct of an array of bytes, [2, 600]. The pickle holds more than the array copies.
 string byte_array(const string& data, const char* fortran) {
   const string type = call(global("numpy", "dtype"), tuple({text("u1"), "\x89", "\x88"})) +
                       tuple({integer(3), text("|"), "NNN", integer(-1), integer(-1), integer(0)}) +

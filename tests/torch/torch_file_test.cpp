@@ -174,7 +174,7 @@ TEST(TorchZip, NoPrefixAndNoFlippedBitDoesHarm) {
   }
 }
 
-// Files of other projects and of torch itself, where they lie beside the checkout.
+// Files of other projects and of torch itself, if they exist next to the checkout.
 TEST(TorchZip, ReadsRealFiles) {
   const std::filesystem::path shared = FLATBED_SHARED_DIR;
   if (shared.empty() || !std::filesystem::exists(shared / "fixtures"))

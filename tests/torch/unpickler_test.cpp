@@ -240,7 +240,7 @@ TEST(Unpickler, AnyOpcodeOnAnEmptyStackHasAVerdict) {
   for (int byte = 0; byte < 256; ++byte) {
     for (const char* head : {"", "(", "N", "(N", "]", "}("}) {
       const auto result = unpickle(string("\x80\x02") + head + static_cast<char>(byte));
-      EXPECT_FALSE(result && byte != '.') << byte;  // without STOP nothing is complete
+      EXPECT_FALSE(result && byte != '.') << byte;  // nothing is complete without STOP
     }
   }
 }
@@ -535,7 +535,7 @@ TEST(Unpickler, DeepNestingNeedsNoStack) {
 }
 
 TEST(Unpickler, BombsStayLinear) {
-  string memo_bomb = "]q\1";  // each step doubles what printing would have to write
+  string memo_bomb = "]q\1";  // each step doubles the size of a printed form
   for (int i = 0; i < 60; ++i) memo_bomb += "h\1h\1\x86q\1";
   const auto laughs = unpickle(finish(memo_bomb));
   ASSERT_OK(laughs);

@@ -1,4 +1,4 @@
-// TorchModule and state_dict(): what counts as a pickled module, and what its state_dict() holds.
+// TorchModule and state_dict(): what counts as a pickled module, and what its state dict holds.
 #include "flatbed/torch_module.hpp"
 
 #include <gtest/gtest.h>
@@ -336,7 +336,7 @@ TEST(StateDict, AddedToItsTreeIsAnOrderedDictOfPlainTensors) {
   EXPECT_TRUE(tree.value(weight).attributes().parameter);
 }
 
-// Parameter(sparse tensor) is an object around what state_dict() returns.
+// Parameter(sparse tensor) is an object around the tensor that state_dict() returns.
 TEST(StateDict, TakesATensorThatIsNotDenseOutOfItsParameter) {
   ValueTree tree;
   const NodeId sparse = tree.add_object(tree.add_global("torch._utils", "_rebuild_sparse_tensor"),

@@ -1,4 +1,4 @@
-// ValueTree and Value: what is added is what is read, and at() finds it by its path.
+// ValueTree and Value: values read back as they were added, and at() finds them by path.
 #include "flatbed/value.hpp"
 
 #include <gtest/gtest.h>
