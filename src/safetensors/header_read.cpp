@@ -239,10 +239,13 @@ class Checker {
     for (const TensorInfo& tensor : header_.tensors) {
       const std::uint64_t begin = tensor.where.offset;
       if (begin > expected) {
-        return tensor_error(ErrorCode::offsets_gap, tensor.name, "gap before its data: found it at ", begin, ", expected ", expected);
+        return tensor_error(ErrorCode::offsets_gap, tensor.name,
+                            "gap before its data: found it at ", begin, ", expected ", expected);
       }
       if (begin < expected) {
-        return tensor_error(ErrorCode::offsets_overlap, tensor.name, "overlaps the previous tensor: found its data at ", begin, ", expected ", expected);
+        return tensor_error(ErrorCode::offsets_overlap, tensor.name,
+                            "overlaps the previous tensor: found its data at ", begin,
+                            ", expected ", expected);
       }
       expected = begin + tensor.nbytes;  // equals data_offsets[1], which is below 2^63
     }

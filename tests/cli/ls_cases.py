@@ -96,7 +96,8 @@ class LsTest(ToolTest):
         path = ROOT / "tests/fixtures/torch2/script_values.pt"
         text = self.run_tool("ls", path).stdout
         self.assertIn("script_values.pt: TorchScript archive, whole model __torch__.script_models.Values\n", text)
-        self.assertIn("NOTES\n  left out the TorchScript code: 2 records in code/\n  left out 1 record in extra/: ", text)
+        self.assertIn("NOTES\n  left out the TorchScript code: 2 records in code/\n  left out 1 record in extra/: ",
+                      text)
         self.run_tool("convert", path, self.path("v.safetensors"))
         self.assertIn("sealed", self.run_tool("verify", "v.safetensors").stdout)
 

@@ -25,7 +25,8 @@ class Streams:
 def heads(files):
     """The protocol and the machine."""
     for word, protocol in {"1000": 1000, "1002": 1002, "0": 0, "negative": -1001, "large": 2**62}.items():
-        files.bad(f"protocol-{word}", "torch_version_unsupported", f"unsupported protocol: found {protocol}, expected 1001",
+        files.bad(f"protocol-{word}", "torch_version_unsupported",
+                  f"unsupported protocol: found {protocol}, expected 1001",
                   protocol=protocol)
     for word, protocol in {"none": None, "float": 1001.0, "str": "1001", "tuple": (1001,), "bool": True, "dict": {},
                            "2-to-64": 2**64}.items():
@@ -123,7 +124,8 @@ def sizes(files):
         twin = files.corpus.twin(f"P20/{kind}", streams.stream(value, stored=streams.contents(4, data)))
         for word, count in {"bytes": 4 * width, "3": 3, "5": 5}.items():
             if count != 4:
-                files.bad(f"{kind}-of-{word}", "storage_size_mismatch", f"wrong number of elements: found {count}, expected 4",
+                files.bad(f"{kind}-of-{word}", "storage_size_mismatch",
+                          f"wrong number of elements: found {count}, expected 4",
                           pickle=value, twin=twin, stored=streams.contents(count, data))
         for left in (0, 4 * width - 1):
             files.bad(f"{kind}-with-{left}-bytes", "legacy_truncated", f"cut off: found {left} of {4 * width} bytes",

@@ -243,7 +243,8 @@ def nested(carried):
         depths.append(code)
     deepest = asm.pickled({"m": depths[3]}, 3)
     for depth in (5, 6, 7):
-        bad(f"{depth}-deep", depths[depth - 1], "pickle_limit", "streams are nested too deeply: the limit is 4 levels", twin=deepest)
+        bad(f"{depth}-deep", depths[depth - 1], "pickle_limit", "streams are nested too deeply: the limit is 4 levels",
+            twin=deepest)
     # The same bytes again and again: each time they would be read anew.
     inner = asm.code(asm.Bytes(streams.stream(list(range(400)), keys=(), stored=b"")))
     head = b"\x80\3" + inner + b"q\0" + b"0" + load + b"q\1" + b"0"
@@ -251,7 +252,8 @@ def nested(carried):
         pickle = head + b"](" + b"h\1h\0\x85R" * count + b"e."
         if count > 10:
             carried.bad(f"P09/nested-{count}-times", pickle, head + b"](" + b"h\1h\0\x85R" * 3 + b"e.",
-                        ("pickle_limit", "nested pickles are too large together", "4 times the size of the outer pickle"), ("zip", "alone"))
+                        ("pickle_limit", "nested pickles are too large together",
+                         "4 times the size of the outer pickle"), ("zip", "alone"))
 
 
 def shared_copies(carried):

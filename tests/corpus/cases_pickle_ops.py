@@ -65,7 +65,8 @@ def persistent(carried):
     good = HEAD + asm.code({"w": asm.tensor()}) + b"."
     for word, before in (("bare", HEAD), ("marked", HEAD + NONE * 4 + b"("), ("popped", HEAD + PERSISTENT + b"0")):
         carried.bad(f"P05/BINPERSID-{word}", before + b"Q.", good,
-                    ("pickle_stack_underflow", f"byte {len(before)}: BINPERSID: the stack is too short: found 0, expected 1"),
+                    ("pickle_stack_underflow",
+                     f"byte {len(before)}: BINPERSID: the stack is too short: found 0, expected 1"),
                     carriers=("zip",))
 
 
@@ -88,7 +89,8 @@ def marks(carried):
                 carried.bad(f"P05/{name}-on-{word}", before + opcode + b".", good,
                             ("pickle_stack_underflow", f"byte {len(before)}: {name}: the stack is too short: found "))
     good, _ = whole("OBJ")
-    carried.bad("P05/OBJ-of-nothing", HEAD + b"(o.", good, ("pickle_stack_underflow", "byte 3: OBJ: the stack is too short"))
+    carried.bad("P05/OBJ-of-nothing", HEAD + b"(o.", good,
+                ("pickle_stack_underflow", "byte 3: OBJ: the stack is too short"))
 
 
 def unknown(carried):

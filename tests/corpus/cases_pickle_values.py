@@ -204,7 +204,8 @@ def memo(carried):
                         ("pickle_literal", f"byte 6: {name}: '", says))
     for name, opcode in (("PUT", b"p"), ("GET", b"g")):
         carried.bad(f"P06/{name}-5000-digits", HEAD + b"Np0\n" + opcode + b"1" * 5000 + b"\n.", good,
-                    ("pickle_limit", f"byte 6: {name}: the integer is too long: found 5000 decimal digits, the limit is 4300"))
+                    ("pickle_limit",
+                     f"byte 6: {name}: the integer is too long: found 5000 decimal digits, the limit is 4300"))
     for word, pickle in {"memoize": HEAD + b"N\x94h\0\x86.", "overwritten": HEAD + b"Nq\0]q\0h\0\x86.",
                          "sparse": HEAD + b"NNNNr\5\0\0\0h\5.", "leading-zeros": HEAD + b"Np00\ng0\n."}.items():
         carried.twin(f"P06/{word}", pickle, "zip", {})
@@ -247,7 +248,8 @@ def literals(carried):
     for nbytes in ((1 << 20) + 1, 4 << 20):
         carried.bad(f"P08/LONG4-{nbytes}-bytes", HEAD + b"\x8b" + struct.pack("<i", nbytes) + b"\1" * nbytes + b".",
                     good,
-                    ("pickle_limit", f"byte 2: LONG4: the integer is too long: found {nbytes} bytes, the limit is 1048576"))
+                    ("pickle_limit",
+                     f"byte 2: LONG4: the integer is too long: found {nbytes} bytes, the limit is 1048576"))
     for nbytes in (0, 1, 8, 9, 255):
         for last in (0x7F, 0x80, 0xFF):
             carried.twin(f"P08/LONG1-{nbytes}-bytes-{last:x}", HEAD + b"\x8a" + bytes([nbytes])

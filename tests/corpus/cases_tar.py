@@ -53,7 +53,8 @@ def headers(files):
                            "gnu-long-name": b"L", "gnu-long-link": b"K", "gnu-sparse": b"S", "solaris": b"X",
                            "high": b"\xff",
                            "blank": b" "}.items():
-            files.bad_header(f"kind-{word}", number, bad, place, "has an unsupported kind: found '", "expected a file or folder", kind=kind)
+            files.bad_header(f"kind-{word}", number, bad, place, "has an unsupported kind: found '",
+                             "expected a file or folder", kind=kind)
     files.corpus.twin("T/kind-nul", tar.archive([tar.header(n, len(d), kind=b"\0") + tar.padded(d) for n,
                                                  d in tar.members()]),
                       t.FLOAT_TENSOR)
@@ -96,17 +97,20 @@ def archives(files):
                              f"tar header at byte {len(whole) - 1024}: the file ends before the block of zeros",
                              twin=files.twin)
     for word, end in {"text": b"x" * 512, "number": bytes(511) + b"\1"}.items():
-        files.corpus.hostile(f"T/ends-in-block-of-{word}", tar.archive(members, end=end), bad, "it lacks the mark 'ustar'",
+        files.corpus.hostile(f"T/ends-in-block-of-{word}", tar.archive(members, end=end), bad,
+                             "it lacks the mark 'ustar'",
                              twin=files.twin)
     files.corpus.hostile("T/last-padding-cut", whole[:-1024 - 100], bad, "are left in the file", twin=files.twin)
     files.corpus.twin("T/one-block-of-zeros", tar.archive(members, end=bytes(512)), t.FLOAT_TENSOR)
     files.corpus.twin("T/another-member", tar.archive([*members, (b"readme", b"text")]), t.FLOAT_TENSOR)
     for count in (61, 100):
         many = members + [(b"f%d" % i, b"") for i in range(count)]
-        files.corpus.hostile(f"T/{count}-members-more", tar.archive(many), other, "a tar archive with more members than torch.save writes",
+        files.corpus.hostile(f"T/{count}-members-more", tar.archive(many), other,
+                             "a tar archive with more members than torch.save writes",
                              twin=files.twin)
     folders = members + [tar.header(b"d%d/" % i, 0, kind=b"5") for i in range(256)]
-    files.corpus.hostile("T/256-folders", tar.archive(folders), other, "a tar archive with more members than torch.save writes", twin=files.twin)
+    files.corpus.hostile("T/256-folders", tar.archive(folders), other,
+                         "a tar archive with more members than torch.save writes", twin=files.twin)
     pax(files, members)
 
 
@@ -124,7 +128,8 @@ def pax(files, members):
         for key in ("path=sys_info2", "size=9", "linkpath=x", "GNU.sparse.size=1", "GNU.sparse.name=x"):
             data = record("mtime=12.5") + record(key)
             files.corpus.hostile(f"T/pax-{word}-{key}", tar.archive([tar.member(b"pax", data, kind=kind), *members]),
-                                 "tar_malformed", "unsupported pax record: " + key.split("=")[0].split(".s")[0], twin=twin)
+                                 "tar_malformed", "unsupported pax record: " + key.split("=")[0].split(".s")[0],
+                                 twin=twin)
         long = record("comment=" + "c" * 70_000)
         files.corpus.hostile(f"T/pax-{word}-of-70000-bytes", tar.archive([tar.member(b"pax", long, kind=kind),
                                                                           *members]),
@@ -161,7 +166,8 @@ def counts(files):
         two[number] = 2
         error = (MALFORMED, "a row is not a tuple") if number == 0 else ("pickle_truncated", "a pickle from byte")
         files.bad(f"{member}-count-two-of-one", error[0], f"'{member}': ", *error[1:], counts=two)
-    files.bad("storages-count-none-of-one", MALFORMED, "'storages': the parts of storages are not a list", counts=(0, 1))
+    files.bad("storages-count-none-of-one", MALFORMED, "'storages': the parts of storages are not a list",
+              counts=(0, 1))
     files.bad("tensors-count-none-of-one", "persistent_id_malformed", "1 is not a tensor or storage of the archive",
               counts=(1, 0))
     for word, contents in {"nothing": b"", "cut": asm.pickled(1)[:-1]}.items():

@@ -115,7 +115,8 @@ def large_directory(ends):
     directory = {"entries": 1, "here": 1, "nbytes": size, "offset": at}
     end = z.pack(z.END, {"signature": 0x06054B50, **directory}, {})
     ends.corpus.hostile("Z09/directory-of-1-gib", Sparse({0: file + b"PK\1\2", at + size: end}), "limit_exceeded",
-                        f"the zip's central directory is too large: found {size} bytes, the limit is {1 << 30}", twin=ends.twin)
+                        f"the zip's central directory is too large: found {size} bytes, the limit is {1 << 30}",
+                        twin=ends.twin)
 
 
 def end_record_beside64(ends):
@@ -179,7 +180,8 @@ def two_ends(ends):
                                 "offset": offset}, {})
         comment = gap + second + more
         file = whole[:-2] + len(comment).to_bytes(2, "little") + comment
-        ends.corpus.hostile(f"Z09/two-ends-{word}@{ends.form}", file, "zip_end_ambiguous", "ambiguous zip: found end records",
+        ends.corpus.hostile(f"Z09/two-ends-{word}@{ends.form}", file, "zip_end_ambiguous",
+                            "ambiguous zip: found end records",
                             twin=ends.twin)
         # The same, but the first one's comment ends before the second.
         file = whole + comment

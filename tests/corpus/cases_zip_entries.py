@@ -84,7 +84,8 @@ def twice(corpus):
             for kind, (second, contents) in others.items():
                 for place, at in (("first", 0), ("last", None)):
                     corpus.hostile(f"Z05/{word}-twice-{kind}-{place}@{form}",
-                                   with_entry(item(second, contents), form, at), says[0], "duplicate name: the zip also has '", twin=twin)
+                                   with_entry(item(second, contents), form,
+                                              at), says[0], "duplicate name: the zip also has '", twin=twin)
 
 
 def folders(corpus):
@@ -167,7 +168,8 @@ def same_header(corpus, form, items, twin):
     offset = z.build(items, ending).index(items[2].name) - 30
     second = dataclasses.replace(items[2], name=b"model/data/2", listed=True, central={"offset": offset})
     header = z.central_header(second, 0)
-    for word, place, *error in (("before", 0, "zip_local_mismatch", "zip entry 'model/data/2'", "wrong name in the local header"),
+    for word, place, *error in (("before", 0, "zip_local_mismatch", "zip entry 'model/data/2'",
+                                 "wrong name in the local header"),
                                 ("behind", 5, "zip_overlap", "zip entry 'model/data/0'", "overlap what begins")):
         def reorder(headers, place=place):
             return headers[:place] + [header] + headers[place:]
@@ -231,7 +233,8 @@ def deflate_streams(data):
         "cut": (good[:-1], inside), "half": (good[:len(good) // 2], inside), "nothing": (b"", inside),
         "one-byte-behind": (good + b"\0", "has unused bytes: its stream takes"), "page-behind": (good + bytes(100),
                                                                                     "has unused bytes"),
-        "longer": (z.deflated(data + b"x"), "the deflated record is too long"), "shorter": (z.deflated(data[:-1]), short),
+        "longer": (z.deflated(data + b"x"), "the deflated record is too long"), "shorter": (z.deflated(data[:-1]),
+                                                                                            short),
         "much-longer": (z.deflated(data + bytes(9000)), "the deflated record is too long"),
         "zlib-header": (zlib.compress(data), damaged), "gzip-like": (b"\x1f\x8b\x08\0" + good, damaged)}
     return streams

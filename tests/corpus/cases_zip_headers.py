@@ -58,16 +58,19 @@ def flags(form, role):
     for bit in range(16):
         def flip(value, bit=bit):
             return value ^ 1 << bit
-        form.lie(f"Z02/local-bit-{bit}", role, "zip_local_mismatch", "zip entry 'model/", "wrong flags in the local header: found 0x",
+        form.lie(f"Z02/local-bit-{bit}", role, "zip_local_mismatch", "zip entry 'model/",
+                 "wrong flags in the local header: found 0x",
                  local={"flags": flip})
         if bit in allowed:
             form.lie(f"Z02/central-bit-{bit}", role, "zip_local_mismatch", "zip entry 'model/",
                      "wrong flags in the local header: found 0x", central={"flags": flip})
             continue
-        form.lie(f"Z02/central-bit-{bit}", role, "zip_flags_refused", "zip entry 'model/", "unsupported flags: found 0x", "expected only bits of",
+        form.lie(f"Z02/central-bit-{bit}", role, "zip_flags_refused", "zip entry 'model/",
+                 "unsupported flags: found 0x", "expected only bits of",
                  central={"flags": flip})
         encrypted = ["(encrypted)"] if bit in (0, 6, 13) else []
-        form.lie(f"Z02/both-bit-{bit}", role, "zip_flags_refused", "zip entry 'model/", "unsupported flags: found 0x", *encrypted,
+        form.lie(f"Z02/both-bit-{bit}", role, "zip_flags_refused", "zip entry 'model/", "unsupported flags: found 0x",
+                 *encrypted,
                  local={"flags": flip}, central={"flags": flip})
 
 
@@ -78,11 +81,14 @@ METHODS = {1: "shrink", 6: "implode", 9: "deflate64", 12: "bzip2", 14: "lzma", 9
 def methods(form, role):
     """Z03: what is neither stored nor deflated, and each of these for the other."""
     for method, word in METHODS.items():
-        form.lie(f"Z03/local-{word}", role, "zip_local_mismatch", "zip entry 'model/", f"wrong method in the local header: found {method}, ",
+        form.lie(f"Z03/local-{word}", role, "zip_local_mismatch", "zip entry 'model/",
+                 f"wrong method in the local header: found {method}, ",
                  local={"method": method})
-        form.lie(f"Z03/central-{word}", role, "zip_method_refused", "zip entry 'model/", f"unsupported compression method: found {method}, expected 0",
+        form.lie(f"Z03/central-{word}", role, "zip_method_refused", "zip entry 'model/",
+                 f"unsupported compression method: found {method}, expected 0",
                  central={"method": method})
-        form.lie(f"Z03/both-{word}", role, "zip_method_refused", f"unsupported compression method: found {method}, expected 0",
+        form.lie(f"Z03/both-{word}", role, "zip_method_refused",
+                 f"unsupported compression method: found {method}, expected 0",
                  local={"method": method}, central={"method": method})
     other = 0 if form.name == "deflated" else 8
     form.lie("Z03/local-other", role, "zip_local_mismatch", f"has method {other}", local={"method": other})
@@ -238,7 +244,8 @@ def extras(form, role):
 def places(form, role):
     """Z11, Z09: where the directory says that entries lie."""
     for disk in (1, 255, 0xFFFF):
-        form.lie(f"Z09/central-disk-{disk}", role, "zip_directory_malformed", f"wrong disk number: found {disk}", central={"disk": disk})
+        form.lie(f"Z09/central-disk-{disk}", role, "zip_directory_malformed", f"wrong disk number: found {disk}",
+                 central={"disk": disk})
     form.lie("Z06/central-offset-marked", role, "zip64_malformed", "its zip64 extra field has 0 bytes, 8",
              central={"offset": 0xFFFFFFFF})
     for word, lie in {"plus-one": lambda n: n + 1, "minus-one": lambda n: n - 1, "high-bit": lambda n: n | 1 << 31,

@@ -128,9 +128,8 @@ TEST(ScriptModules, AnObjectWithoutDeclarationStaysAsItIs) {
             "'_buffers': collections.OrderedDict(), '_modules': collections.OrderedDict(), "
             "'sub': copyreg.__newobj__(__torch__.Lost)|{'w': T0}}");
   EXPECT_EQ(notes(script),
-            std::vector<string>{"kept as they are: 1 TorchScript object with no declaration in code/ "
-                                "of their attributes; the first is of "
-                                "'__torch__.Lost'"});
+            std::vector<string>{"kept as they are: 1 TorchScript object with no declaration in "
+                                "code/ of their attributes; the first is of '__torch__.Lost'"});
 }
 
 TEST(ScriptModules, UnreadableCodeDeclaresNothing) {
@@ -283,8 +282,7 @@ TEST(ScriptConstants, AreAnAttributeOfTheWhole) {
   ASSERT_EQ(file->storages.size(), 2u);
   EXPECT_EQ(bytes.substr(file->storages[0].stored_offset, 4), "abcd");
   EXPECT_EQ(bytes.substr(file->storages[1].stored_offset, 4), "efgh");
-  EXPECT_EQ(file->notes,
-            std::vector<string>{"left out the TorchScript code: 1 record in code/"});
+  EXPECT_EQ(file->notes, std::vector<string>{"left out the TorchScript code: 1 record in code/"});
 }
 
 TEST(ScriptConstants, WithoutAPlaceAreLeftOut) {
