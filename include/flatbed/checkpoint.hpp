@@ -7,7 +7,8 @@
 //
 // open() decides by content, never by a file's extension, and serves a .safetensors file (sealed by
 // flatbed or written by anyone), a sharded set (its *.index.json, or the directory that holds one)
-// and a PyTorch file of any age through one class.
+// and a PyTorch file of any age through one class. What is not a local file comes through a
+// ByteSource (byte_source.hpp), an open descriptor, or memory.
 //
 // A Checkpoint is a cheap, copyable handle on immutable shared state. Its const members may be
 // called from any thread at once. Everything it hands out (names, shapes, values, views) borrows
@@ -16,6 +17,10 @@
 // Opening reads only metadata, with pread into owned memory, and maps nothing. view() maps the file
 // on first use: if another process then truncates the file, touching the view raises SIGBUS. read()
 // and verify() never map.
+//
+// One file keeps its descriptor open. The shards of a set share at most 128 of them (fewer where
+// the process may have few), which are opened again when they are needed: a shard that is then no
+// longer the file that was opened is file_changed.
 #pragma once
 
 #include <cstddef>
@@ -29,6 +34,9 @@
 #include <utility>
 #include <vector>
 
+#include "flatbed/byte_source.hpp"
+#include "flatbed/export.hpp"
+#include "flatbed/file_info.hpp"
 #include "flatbed/result.hpp"
 #include "flatbed/seal_state.hpp"
 #include "flatbed/tensor.hpp"
@@ -36,8 +44,6 @@
 
 namespace flatbed {
 
-// What open() demands (spec S6).
-enum class CheckSeal : std::uint8_t { if_sealed, required, off };
 // Whether read() checks the digests of the chunks it touches, where there are any.
 enum class Verify : std::uint8_t { yes, no };
 
@@ -45,27 +51,6 @@ struct OpenOptions {
   CheckSeal check_seal = CheckSeal::if_sealed;
   // Sharded sets: shards may be symbolic links (the Hub's cache consists of them).
   bool follow_links = true;
-};
-
-struct FileInfo {
-  std::filesystem::path path;
-  std::uint64_t nbytes = 0;
-  SealState seal = SealState::unsealed;
-  std::string content;    // 16 hex digits: equal content means equal names, dtypes, shapes, bytes;
-                          // empty: unsealed
-  std::string seal_note;  // why it is annotated, newer or broken; empty otherwise
-  std::optional<ErrorCode> seal_error;  // broken: the cause
-  bool sidecar = false;                 // the seal stands in <file>.flatbed.json
-};
-
-// What a checkpoint was read from; of a set, its first shard.
-enum class Layout : std::uint8_t {
-  safetensors,
-  torch_zip,     // torch.save since 1.6
-  torch_legacy,  // torch.save from 0.1.10 on: pickles, then storages
-  torch_tar,     // torch.save before that
-  torch_pickle,  // pickle.dump, with or without tensors
-  torch_script,  // torch.jit.save since 1.3
 };
 
 // Which tensors of a checkpoint to keep, and where its tree begins.
@@ -78,12 +63,34 @@ struct Selection {
   bool state_dict = false;
 };
 
-class Checkpoint {
+class FLATBED_EXPORT Checkpoint {
  public:
   // Opens `path`. Errors: what the file is (20-29), what is wrong with it (30-169), the system's
   // (1-9).
   [[nodiscard]] static Result<Checkpoint> open(const std::filesystem::path& path,
                                                const OpenOptions& options = {});
+  // Opens the file that `source` has the bytes of, and shares its ownership; no sidecar belongs to
+  // it. Errors as above, each of the source's own with its label; invalid_argument (null);
+  // unsupported_format (an index, whose files a source does not have: see open_shards()).
+  [[nodiscard]] static Result<Checkpoint> open(std::shared_ptr<const ByteSource> source,
+                                               const OpenOptions& options = {});
+  // Opens the regular file behind `descriptor`, which stays the caller's and may be closed
+  // afterwards. `label` stands for a path in messages and in files().
+  [[nodiscard]] static Result<Checkpoint> open_descriptor(int descriptor, std::string label,
+                                                          const OpenOptions& options = {});
+  // Opens the file that lies in `bytes`, which the checkpoint borrows: they must stay as they are
+  // until its last copy is gone. view() serves them in place.
+  [[nodiscard]] static Result<Checkpoint> open_memory(std::span<const std::byte> bytes,
+                                                      std::string label,
+                                                      const OpenOptions& options = {});
+  // Opens files that are the shards of one set without an index, in the order given. Tree and
+  // metadata are those of the first one. Errors: those of open(), naming the shard; name_collision
+  // where two shards have one name, naming both; invalid_argument (no shards).
+  [[nodiscard]] static Result<Checkpoint> open_shards(
+      const std::vector<std::filesystem::path>& paths, const OpenOptions& options = {});
+  [[nodiscard]] static Result<Checkpoint> open_shards(
+      const std::vector<std::shared_ptr<const ByteSource>>& sources,
+      const OpenOptions& options = {});
 
   // What borrows is deleted for temporaries, which would leave it dangling.
   [[nodiscard]] std::span<const TensorInfo> tensors() const&;
@@ -97,7 +104,7 @@ class Checkpoint {
 
   [[nodiscard]] std::span<const Alias> aliases() const&;
   std::span<const Alias> aliases() const&& = delete;
-  // The one file, or every shard in byte order of its name.
+  // The one file, or every shard: in byte order of the names in an index, else in the order given.
   [[nodiscard]] std::span<const FileInfo> files() const&;
   std::span<const FileInfo> files() const&& = delete;
   [[nodiscard]] Layout layout() const noexcept;
@@ -117,7 +124,8 @@ class Checkpoint {
   Result<Value> tree() const&& = delete;
   [[nodiscard]] bool has_tree() const noexcept;  // false: the file records no structure
 
-  // The bytes in place (Stored::plain and held). The first view maps the file.
+  // The bytes in place (Stored::plain and held). The first view maps the file. Errors: not_viewable
+  // (other tensors, and sources that have neither memory nor a descriptor), those of mapping.
   [[nodiscard]] Result<TensorView> view(const TensorInfo& tensor) const&;
   Result<TensorView> view(const TensorInfo&) const&& = delete;
 
@@ -133,7 +141,7 @@ class Checkpoint {
 
  private:
   friend struct CheckpointAccess;
-  struct State;
+  struct FLATBED_HIDDEN State;
   explicit Checkpoint(std::shared_ptr<const State> state) : state_(std::move(state)) {}
   std::shared_ptr<const State> state_;
 };

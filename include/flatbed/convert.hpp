@@ -3,6 +3,7 @@
 #pragma once
 
 #include "flatbed/checkpoint.hpp"
+#include "flatbed/export.hpp"
 #include "flatbed/result.hpp"
 #include "flatbed/save.hpp"
 
@@ -19,7 +20,7 @@ struct PlanOptions {
 // holds copies of the checkpoint handle. Metadata is copied when the tensors are those of the file,
 // unselected; otherwise only "format" (spec L9). Errors: tree_* when the file's tree is malformed,
 // expansion_refused.
-[[nodiscard]] Result<SavePlan> make_plan(const Checkpoint& checkpoint,
-                                         const PlanOptions& options = {});
+[[nodiscard]] FLATBED_EXPORT Result<SavePlan> make_plan(const Checkpoint& checkpoint,
+                                                        const PlanOptions& options = {});
 
 }  // namespace flatbed

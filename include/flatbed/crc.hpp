@@ -11,6 +11,8 @@
 #include <string>
 #include <vector>
 
+#include "flatbed/export.hpp"
+
 namespace flatbed {
 
 // A record whose bytes do not have the sum that the zip's central directory states.

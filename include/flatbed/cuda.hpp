@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "flatbed/device.hpp"
+#include "flatbed/export.hpp"
 #include "flatbed/result.hpp"
 
 namespace flatbed {
@@ -30,7 +31,7 @@ struct CudaDeviceInfo {
 // Every CUDA device that this process can use, in ordinal order; never empty. Creates no context.
 // Errors: device_unavailable (no driver, too old a driver, no device), device_error (anything
 // else). Thread-safe.
-[[nodiscard]] Result<std::vector<CudaDeviceInfo>> cuda_devices();
+[[nodiscard]] FLATBED_EXPORT Result<std::vector<CudaDeviceInfo>> cuda_devices();
 
 struct CudaDeviceOptions {
   // A cudaStream_t of the engine, of this device, that copies are queued to; it must outlive the
@@ -42,7 +43,7 @@ struct CudaDeviceOptions {
 // A GPU, for any thread. Its destinations may be any memory of that GPU (cudaMalloc,
 // cudaMallocAsync, managed).
 // Errors: device_unavailable (also: no device of this ordinal), device_error, resource_exhausted.
-[[nodiscard]] Result<std::unique_ptr<Device>> cuda_device(int ordinal,
-                                                          const CudaDeviceOptions& options = {});
+[[nodiscard]] FLATBED_EXPORT Result<std::unique_ptr<Device>> cuda_device(
+    int ordinal, const CudaDeviceOptions& options = {});
 
 }  // namespace flatbed

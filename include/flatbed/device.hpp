@@ -21,6 +21,7 @@
 #include <string_view>
 #include <utility>
 
+#include "flatbed/export.hpp"
 #include "flatbed/result.hpp"
 
 namespace flatbed {
@@ -39,12 +40,14 @@ struct CopyPiece {
 // Names queued copies. A ticket ends when done() has returned true or an error for it.
 using Ticket = std::uint64_t;
 
-class Device {
+class FLATBED_EXPORT Device {
  public:
   Device() = default;
   Device(const Device&) = delete;
   Device& operator=(const Device&) = delete;
-  virtual ~Device() = default;  // inline: users may be built with RTTI, and the library without
+  // Stands in the library, compiled with RTTI always: there is one type of this name, and a
+  // dynamic_cast works across shared objects, whatever the rest of the library was compiled with.
+  virtual ~Device();
 
   [[nodiscard]] virtual std::string_view name() const noexcept = 0;  // "host", "cuda:1"
 
@@ -86,10 +89,10 @@ class Device {
 };
 
 // The host's memory. A destination may be any memory of this process.
-[[nodiscard]] std::unique_ptr<Device> host_device();
+[[nodiscard]] FLATBED_EXPORT std::unique_ptr<Device> host_device();
 
 // Memory of a device, given back by the destructor. Move-only; borrows the device.
-class DeviceBuffer {
+class FLATBED_EXPORT DeviceBuffer {
  public:
   // Errors: those of Device::allocate().
   [[nodiscard]] static Result<DeviceBuffer> allocate(Device& device, std::uint64_t nbytes);
@@ -126,7 +129,7 @@ struct StagingOptions {
 
 // Memory of Device::stage(), cut into slots. For several GPUs take a pool of any one of them: CUDA
 // memory is page-locked for all. Thread-safe. Destroy it after the loads that use it.
-class StagingPool {
+class FLATBED_EXPORT StagingPool {
  public:
   // Errors: budget_too_small (fewer than two slots), invalid_argument, those of Device::stage().
   [[nodiscard]] static Result<std::unique_ptr<StagingPool>> create(
@@ -146,8 +149,8 @@ class StagingPool {
 
  private:
   friend class StagingSlots;
-  struct State;
-  explicit StagingPool(std::unique_ptr<State> state);
+  struct FLATBED_HIDDEN State;
+  FLATBED_HIDDEN explicit StagingPool(std::unique_ptr<State> state);
   std::unique_ptr<State> state_;
 };
 

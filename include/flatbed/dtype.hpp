@@ -8,6 +8,8 @@
 #include <optional>
 #include <string_view>
 
+#include "flatbed/export.hpp"
+
 namespace flatbed {
 
 enum class Dtype : std::uint8_t {

@@ -14,6 +14,8 @@
 #include <string_view>
 #include <utility>
 
+#include "flatbed/export.hpp"
+
 // clang-format off
 #define FLATBED_ERROR_CODES(X)                                                                                   \
   /* 1-9: the operating system */                                                                                \
@@ -30,7 +32,7 @@
   X(10, invalid_argument, "an argument does not fit")                                                            \
   X(11, tensor_not_found, "no tensor has this name")                                                             \
   X(12, buffer_too_small, "the buffer or range does not fit the tensor")                                         \
-  X(13, not_viewable, "the tensor's bytes are not stored plainly and cannot be viewed in place")                 \
+  X(13, not_viewable, "the tensor's bytes cannot be viewed in place")                                            \
   X(14, path_not_found, "nothing is at this path of the tree")                                                   \
   X(15, expansion_refused, "the output would be far larger than the stored bytes")                               \
   X(16, name_collision, "two things would get one name")                                                         \
@@ -168,8 +170,8 @@ enum class ErrorCode : std::int32_t {
 
 // The code's name as in the table ("header_too_large"), and its meaning in half a sentence. Static
 // storage.
-std::string_view name(ErrorCode code) noexcept;
-std::string_view meaning(ErrorCode code) noexcept;
+FLATBED_EXPORT std::string_view name(ErrorCode code) noexcept;
+FLATBED_EXPORT std::string_view meaning(ErrorCode code) noexcept;
 
 struct Error {
   ErrorCode code;
@@ -177,10 +179,12 @@ struct Error {
 };
 
 // `error` with "place: " put before its message.
-[[nodiscard]] Error with_context(std::string_view place, Error error);
+[[nodiscard]] FLATBED_EXPORT Error with_context(std::string_view place, Error error);
 
-// What Result::value() throws when the library was built with exceptions.
-class Exception : public std::exception {
+// What Result::value() throws when the library was built with exceptions. Its destructor stands in
+// the library, so that there is one type of this name and one shared object catches what another
+// throws.
+class FLATBED_EXPORT Exception : public std::exception {
  public:
   explicit Exception(Error error) : error_(std::move(error)) {}
   ~Exception() override;
@@ -193,6 +197,6 @@ class Exception : public std::exception {
 
 // Throws Exception(error); in a library built with -fno-exceptions it ends the process instead.
 // Only reached by asking for the value of a failed Result.
-[[noreturn]] void raise(const Error& error);
+[[noreturn]] FLATBED_EXPORT void raise(const Error& error);
 
 }  // namespace flatbed

@@ -1,12 +1,18 @@
 // flatbed: model checkpoints. This header includes the rest; start with checkpoint.hpp.
 #pragma once
 
+#include "flatbed/export.hpp"  // IWYU pragma: export
+
+// Under an older standard export.hpp has reported it; what would follow are errors without number.
+#if __cplusplus >= 202002L
+#include "flatbed/byte_source.hpp"   // IWYU pragma: export
 #include "flatbed/checkpoint.hpp"    // IWYU pragma: export
 #include "flatbed/convert.hpp"       // IWYU pragma: export
 #include "flatbed/crc.hpp"           // IWYU pragma: export
 #include "flatbed/device.hpp"        // IWYU pragma: export
 #include "flatbed/dtype.hpp"         // IWYU pragma: export
 #include "flatbed/error.hpp"         // IWYU pragma: export
+#include "flatbed/file_info.hpp"     // IWYU pragma: export
 #include "flatbed/load.hpp"          // IWYU pragma: export
 #include "flatbed/result.hpp"        // IWYU pragma: export
 #include "flatbed/save.hpp"          // IWYU pragma: export
@@ -18,3 +24,4 @@
 #include "flatbed/value.hpp"         // IWYU pragma: export
 #include "flatbed/verify.hpp"        // IWYU pragma: export
 #include "flatbed/version.hpp"       // IWYU pragma: export
+#endif

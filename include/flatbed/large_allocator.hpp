@@ -10,12 +10,14 @@
 #include <utility>
 #include <vector>
 
+#include "flatbed/export.hpp"
+
 namespace flatbed {
 
 // Memory for `nbytes`, aligned to 2 MiB and backed by huge pages where the kernel gives them. Ends
 // as operator new does when there is none. Free with free_large().
-[[nodiscard]] void* allocate_large(std::size_t nbytes);
-void free_large(void* memory) noexcept;
+[[nodiscard]] FLATBED_EXPORT void* allocate_large(std::size_t nbytes);
+FLATBED_EXPORT void free_large(void* memory) noexcept;
 
 template <typename T>
 struct LargeAllocator {

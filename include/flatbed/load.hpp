@@ -34,6 +34,7 @@
 
 #include "flatbed/checkpoint.hpp"
 #include "flatbed/device.hpp"
+#include "flatbed/export.hpp"
 #include "flatbed/result.hpp"
 #include "flatbed/save.hpp"
 
@@ -50,8 +51,8 @@ struct Slice {
 
 // Part `rank` of `count` about equal parts of a dimension, as tensor parallelism cuts it: the sizes
 // differ by at most one. Errors: slice_invalid.
-[[nodiscard]] Result<Slice> shard_slice(const TensorInfo& tensor, std::size_t dim,
-                                        std::uint64_t rank, std::uint64_t count);
+[[nodiscard]] FLATBED_EXPORT Result<Slice> shard_slice(const TensorInfo& tensor, std::size_t dim,
+                                                       std::uint64_t rank, std::uint64_t count);
 
 // Where a tensor goes. Memory of the host must be writable: that is not checked beforehand. (A read
 // straight into memory that is not says destination_invalid; a copy into it ends the process.)
@@ -134,7 +135,7 @@ struct PlanReport {
 // What a load waited for most. read: the disk or the page cache; slots: staging memory, all of it
 // held by readers or other loads; link: copies to the device.
 enum class Stage : std::uint8_t { read, hash, submit, slots, link };
-[[nodiscard]] std::string_view name(Stage stage) noexcept;  // "read"; static storage
+[[nodiscard]] FLATBED_EXPORT std::string_view name(Stage stage) noexcept;  // "read"; static storage
 
 struct LoadReport {
   std::uint64_t bytes_wanted = 0;
@@ -155,7 +156,7 @@ struct LoadReport {
   Stage bottleneck = Stage::read;  // the largest of them
 };
 
-class LoadPlan {
+class FLATBED_EXPORT LoadPlan {
  public:
   LoadPlan();
   LoadPlan(LoadPlan&& other) noexcept;
@@ -175,12 +176,13 @@ class LoadPlan {
 
  private:
   friend struct LoadPlanAccess;
-  struct State;
+  struct FLATBED_HIDDEN State;
   std::unique_ptr<State> state_;
 };
 
 // Blocking. Errors: those of check(); the system's (1-9); chunk_corrupt, chunk_rewritten; the
 // device's (180-189); cancelled. The first error stops everything and is returned.
-[[nodiscard]] Result<LoadReport> load(const LoadPlan& plan, const LoadOptions& options = {});
+[[nodiscard]] FLATBED_EXPORT Result<LoadReport> load(const LoadPlan& plan,
+                                                     const LoadOptions& options = {});
 
 }  // namespace flatbed

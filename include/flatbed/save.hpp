@@ -24,6 +24,7 @@
 #include "flatbed/checkpoint.hpp"
 #include "flatbed/crc.hpp"
 #include "flatbed/dtype.hpp"
+#include "flatbed/export.hpp"
 #include "flatbed/result.hpp"
 #include "flatbed/value.hpp"
 
@@ -92,12 +93,13 @@ struct SaveReport {
 };
 
 // Blocking; may be called from several threads for different targets.
-[[nodiscard]] Result<SaveReport> save(const std::filesystem::path& path, const SavePlan& plan,
-                                      const SaveOptions& options = {});
+[[nodiscard]] FLATBED_EXPORT Result<SaveReport> save(const std::filesystem::path& path,
+                                                     const SavePlan& plan,
+                                                     const SaveOptions& options = {});
 
 // Seals a safetensors file that must not change: writes <path>.flatbed.json beside it (spec C1),
 // atomically.
-[[nodiscard]] Result<SaveReport> save_sidecar(const std::filesystem::path& path,
-                                              const SaveOptions& options = {});
+[[nodiscard]] FLATBED_EXPORT Result<SaveReport> save_sidecar(const std::filesystem::path& path,
+                                                             const SaveOptions& options = {});
 
 }  // namespace flatbed

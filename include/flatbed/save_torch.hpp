@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "flatbed/export.hpp"
 #include "flatbed/save.hpp"
 
 namespace flatbed {
@@ -45,8 +46,7 @@ struct SaveTorchReport {
 // Blocking; may be called from several threads for different targets. Errors: those of save(), and
 // weights_only_refused, not_in_torch (a dtype or name that PyTorch has not), tree_not_representable
 // (a tuple that contains itself), limit_exceeded; these name the place in the tree.
-[[nodiscard]] Result<SaveTorchReport> save_torch(const std::filesystem::path& path,
-                                                 const SavePlan& plan,
-                                                 const SaveTorchOptions& options = {});
+[[nodiscard]] FLATBED_EXPORT Result<SaveTorchReport> save_torch(
+    const std::filesystem::path& path, const SavePlan& plan, const SaveTorchOptions& options = {});
 
 }  // namespace flatbed

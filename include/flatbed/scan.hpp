@@ -21,6 +21,8 @@
 #include <string>
 #include <vector>
 
+#include "flatbed/byte_source.hpp"
+#include "flatbed/export.hpp"
 #include "flatbed/result.hpp"
 #include "flatbed/scan_finding.hpp"
 
@@ -49,7 +51,10 @@ struct ScanReport {
 // Scans a file, each shard that an index names, or each file of a directory. Errors: the system's
 // (1-9), index_* and shard_* of a set that cannot be followed, cancelled. Everything that is wrong
 // inside a file is a finding.
-[[nodiscard]] Result<ScanReport> scan(const std::filesystem::path& path,
-                                      const ScanOptions& options = {});
+[[nodiscard]] FLATBED_EXPORT Result<ScanReport> scan(const std::filesystem::path& path,
+                                                     const ScanOptions& options = {});
+// Scans the one file that `source` has the bytes of; an index among such files is a JSON text.
+[[nodiscard]] FLATBED_EXPORT Result<ScanReport> scan(const ByteSource& source,
+                                                     const ScanOptions& options = {});
 
 }  // namespace flatbed

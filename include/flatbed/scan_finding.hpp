@@ -7,6 +7,8 @@
 #include <string>
 #include <string_view>
 
+#include "flatbed/export.hpp"
+
 namespace flatbed {
 
 // From good to bad.

@@ -1,8 +1,10 @@
-// SealState: what a file's seal says about it. Plain data.
+// SealState: what a file's seal says about it. CheckSeal: what is demanded of it. Plain data.
 #pragma once
 
 #include <cstdint>
 #include <string_view>
+
+#include "flatbed/export.hpp"
 
 namespace flatbed {
 
@@ -14,6 +16,9 @@ enum class SealState : std::uint8_t {
   newer,      // sealed by a later version of the format: tensors only
   broken,     // seen only with CheckSeal::off: otherwise it is an error
 };
-[[nodiscard]] std::string_view name(SealState state) noexcept;
+[[nodiscard]] FLATBED_EXPORT std::string_view name(SealState state) noexcept;
+
+// What open() demands (spec S6).
+enum class CheckSeal : std::uint8_t { if_sealed, required, off };
 
 }  // namespace flatbed

@@ -19,6 +19,7 @@
 #include <string_view>
 #include <vector>
 
+#include "flatbed/export.hpp"
 #include "flatbed/result.hpp"
 #include "flatbed/value.hpp"
 
@@ -27,7 +28,7 @@ namespace flatbed {
 // The name of the model inside what torch.compile made of it: "_orig_mod.conv1.weight".
 inline constexpr std::string_view kWrappedModule = "_orig_mod";
 
-class TorchModule {
+class FLATBED_EXPORT TorchModule {
  public:
   // Nothing, where the value is no module. Takes bounded time, however long its parts are.
   [[nodiscard]] static std::optional<TorchModule> of(Value value);
@@ -69,10 +70,10 @@ struct StateDict {
 // What module.state_dict() returns: parameters, persistent buffers, then those of the children.
 // Errors: tree_not_representable (a module that contains itself), limit_exceeded (modules that
 // share others so that there would be more names than any file can hold).
-[[nodiscard]] Result<StateDict> state_dict(const TorchModule& module);
+[[nodiscard]] FLATBED_EXPORT Result<StateDict> state_dict(const TorchModule& module);
 
 // Adds the OrderedDict of name -> tensor that `weights` says, of the same tree; returns its node.
 // As torch detaches them, its tensors are no parameters and do not require grad.
-NodeId add_state_dict(ValueTree& tree, const StateDict& weights);
+FLATBED_EXPORT NodeId add_state_dict(ValueTree& tree, const StateDict& weights);
 
 }  // namespace flatbed

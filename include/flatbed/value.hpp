@@ -26,6 +26,7 @@
 #include <string_view>
 #include <vector>
 
+#include "flatbed/export.hpp"
 #include "flatbed/large_allocator.hpp"
 #include "flatbed/result.hpp"
 
@@ -67,42 +68,43 @@ struct TensorAttributes {
 
 class ValueTree;
 
-class Value {
+class FLATBED_EXPORT Value {
  public:
   Value(const ValueTree* tree, NodeId id) : tree_(tree), id_(id) {}
 
-  [[nodiscard]] Kind kind() const;
+  [[nodiscard]] inline Kind kind() const;
   [[nodiscard]] NodeId id() const noexcept { return id_; }  // equal ids: the same object
 
   // list, tuple: items; dict: pairs; object: its pairs; everything else: 0.
-  [[nodiscard]] std::size_t size() const;
-  [[nodiscard]] Value key(std::size_t index) const;  // dict, object
-  [[nodiscard]] Value item(
+  [[nodiscard]] inline std::size_t size() const;
+  [[nodiscard]] inline Value key(std::size_t index) const;  // dict, object
+  [[nodiscard]] inline Value item(
       std::size_t index) const;  // list, tuple; dict, object: the value of pair `index`
 
   // The same by number, for loops over many: of list and tuple the items; of dict and object keys
   // and values, which alternate. Valid while the tree does not change.
-  [[nodiscard]] std::span<const NodeId> children() const;
+  [[nodiscard]] inline std::span<const NodeId> children() const;
 
   // object only. F, A, I, S of the spec: callable(*arguments); then appended; then pairs; then
   // state (if any).
-  [[nodiscard]] Value callable() const;
-  [[nodiscard]] Value arguments() const;  // a tuple
-  [[nodiscard]] std::size_t appended_size() const;
-  [[nodiscard]] Value appended(std::size_t index) const;
-  [[nodiscard]] std::optional<Value> state() const;
+  [[nodiscard]] inline Value callable() const;
+  [[nodiscard]] inline Value arguments() const;  // a tuple
+  [[nodiscard]] inline std::size_t appended_size() const;
+  [[nodiscard]] inline Value appended(std::size_t index) const;
+  [[nodiscard]] inline std::optional<Value> state() const;
   // Whether this is an object that is a call and nothing more: no items, pairs or state.
-  [[nodiscard]] bool is_bare_call() const;
+  [[nodiscard]] inline bool is_bare_call() const;
 
   [[nodiscard]] std::optional<bool> as_bool() const;
-  [[nodiscard]] std::optional<std::int64_t> as_int() const;  // integer only, not boolean
-  [[nodiscard]] std::optional<double> as_real() const;       // real or integer
-  [[nodiscard]] std::string_view text() const;               // see Kind; empty for the others
-  [[nodiscard]] std::string_view qualname() const;           // global
-  [[nodiscard]] std::string_view raw() const;                // scalar: the bytes of the value
-  [[nodiscard]] std::optional<std::uint32_t> tensor()
+  [[nodiscard]] inline std::optional<std::int64_t> as_int() const;  // integer only, not boolean
+  [[nodiscard]] std::optional<double> as_real() const;              // real or integer
+  [[nodiscard]] inline std::string_view text() const;  // see Kind; empty for the others
+  [[nodiscard]] std::string_view qualname() const;     // global
+  [[nodiscard]] std::string_view raw() const;          // scalar: the bytes of the value
+  [[nodiscard]] inline std::optional<std::uint32_t> tensor()
       const;  // index into the tensors the tree belongs to
-  [[nodiscard]] const TensorAttributes& attributes() const;  // tensor; default ones for the rest
+  // Of a tensor; of any other value the defaults.
+  [[nodiscard]] inline const TensorAttributes& attributes() const;
 
   // Another node of the same tree, such as attributes().state.
   [[nodiscard]] Value node(NodeId id) const { return {tree_, id}; }
@@ -121,7 +123,7 @@ class Value {
   NodeId id_;
 };
 
-class ValueTree {
+class FLATBED_EXPORT ValueTree {
  public:
   [[nodiscard]] Value root() const { return {this, root_}; }  // None until set_root
   void set_root(NodeId id) { root_ = id; }
@@ -194,15 +196,15 @@ class ValueTree {
     Place appended = 0, pairs = 0;
   };
 
-  NodeId add(Kind kind, std::uint32_t small, std::uint64_t large);
-  NodeId add_text(Kind kind, std::string_view text);
-  More& more_of(Node& object);  // its own, made where it had none
-  void extend(std::uint32_t& size, Place& place, std::span<const NodeId> ids);
+  FLATBED_HIDDEN NodeId add(Kind kind, std::uint32_t small, std::uint64_t large);
+  FLATBED_HIDDEN NodeId add_text(Kind kind, std::string_view text);
+  FLATBED_HIDDEN More& more_of(Node& object);  // its own, made where it had none
+  FLATBED_HIDDEN void extend(std::uint32_t& size, Place& place, std::span<const NodeId> ids);
   [[nodiscard]] const NodeId* at(Place place) const {
     return children_.data() + (place & ~Place{0} >> 8);
   }
-  [[nodiscard]] std::string_view text_at(NodeId id) const;
-  [[nodiscard]] const More& more(NodeId object) const;
+  [[nodiscard]] inline std::string_view text_at(NodeId id) const;
+  [[nodiscard]] inline const More& more(NodeId object) const;
 
   NodeId root_ = kNoNode;
   LargeVector<Node> nodes_;

@@ -10,6 +10,7 @@
 
 #include "flatbed/checkpoint.hpp"
 #include "flatbed/crc.hpp"
+#include "flatbed/export.hpp"
 #include "flatbed/result.hpp"
 #include "flatbed/save.hpp"
 
@@ -40,7 +41,7 @@ struct VerifyReport {
 // Checks every chunk that has a digest and every record that has a CRC. Damage is a result, not an
 // error; errors are the system's, file_changed, cancelled, and zip_deflate_malformed for a record
 // that cannot be inflated. A checkpoint without digests and CRCs gives an empty report.
-[[nodiscard]] Result<VerifyReport> verify(const Checkpoint& checkpoint,
-                                          const VerifyOptions& options = {});
+[[nodiscard]] FLATBED_EXPORT Result<VerifyReport> verify(const Checkpoint& checkpoint,
+                                                         const VerifyOptions& options = {});
 
 }  // namespace flatbed

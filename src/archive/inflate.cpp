@@ -54,7 +54,7 @@ struct Position {
 }  // namespace
 
 struct InflateReader::State {
-  const File* file;
+  const ByteSource* file;
   DeflatedRecord record;
   Position at;
   bool ended = false;  // the stream's own end was reached
@@ -181,7 +181,7 @@ InflateReader::InflateReader(InflateReader&&) noexcept = default;
 InflateReader& InflateReader::operator=(InflateReader&&) noexcept = default;
 InflateReader::~InflateReader() = default;
 
-Result<InflateReader> InflateReader::open(const File& file, const DeflatedRecord& record,
+Result<InflateReader> InflateReader::open(const ByteSource& file, const DeflatedRecord& record,
                                           std::uint64_t interval) {
   if (!in_bounds(record.stored_offset, record.stored_nbytes, file.size()))
     return make_error(ErrorCode::zip_out_of_bounds, "a deflated record of ", record.stored_nbytes,

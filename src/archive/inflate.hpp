@@ -11,8 +11,8 @@
 #include <memory>
 #include <span>
 
+#include "flatbed/byte_source.hpp"
 #include "flatbed/result.hpp"
-#include "io/file.hpp"
 
 namespace flatbed::pth {
 
@@ -37,7 +37,8 @@ class InflateReader {
  public:
   // `interval` is the initial distance between kept states, in bytes. Errors: zip_deflate_malformed
   // (an impossible ratio), zip_out_of_bounds, resource_exhausted.
-  [[nodiscard]] static Result<InflateReader> open(const File& file, const DeflatedRecord& record,
+  [[nodiscard]] static Result<InflateReader> open(const ByteSource& file,
+                                                  const DeflatedRecord& record,
                                                   std::uint64_t interval = kInflateInterval);
 
   InflateReader(InflateReader&&) noexcept;

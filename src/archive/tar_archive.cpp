@@ -94,7 +94,7 @@ Result<TarHeader> parse_header(std::string_view block, std::uint64_t at) {
 }
 
 // Accepts pax records, "<length> <key>=<value>\n", only if they do not change the member.
-Result<void> check_pax(const File& file, std::uint64_t at, std::uint64_t nbytes) {
+Result<void> check_pax(const ByteSource& file, std::uint64_t at, std::uint64_t nbytes) {
   if (nbytes > kMaxPax)
     return malformed(at, str_cat("its pax records are too long: found ", nbytes,
                                  " bytes, expected at most ", kMaxPax));
@@ -109,7 +109,7 @@ Result<void> check_pax(const File& file, std::uint64_t at, std::uint64_t nbytes)
 
 }  // namespace
 
-Result<TarArchive> TarArchive::open(const File& file) {
+Result<TarArchive> TarArchive::open(const ByteSource& file) {
   TarArchive archive;
   std::array<std::byte, kBlock> buffer;
   const std::string_view block = as_text(buffer);

@@ -9,8 +9,8 @@
 #include <string_view>
 #include <vector>
 
+#include "flatbed/byte_source.hpp"
 #include "flatbed/result.hpp"
-#include "io/file.hpp"
 
 namespace flatbed::pth {
 
@@ -26,7 +26,7 @@ class TarArchive {
  public:
   // Errors: tar_malformed, unsupported_layout (more members than torch writes), and those of
   // File::read_at.
-  [[nodiscard]] static Result<TarArchive> open(const File& file);
+  [[nodiscard]] static Result<TarArchive> open(const ByteSource& file);
 
   [[nodiscard]] std::span<const TarMember> members() const noexcept { return members_; }
   [[nodiscard]] const TarMember* find(std::string_view name) const;  // exact match, or null

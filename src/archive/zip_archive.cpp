@@ -108,7 +108,7 @@ std::string_view lower_case(std::string_view name, std::string& memory) {
 
 }  // namespace
 
-Result<ZipArchive> ZipArchive::open(const File& file) {
+Result<ZipArchive> ZipArchive::open(const ByteSource& file) {
   FLATBED_ASSIGN(const ZipEnd end, find_zip_end(file));
   if (end.directory_nbytes > kMaxDirectoryBytes)
     return make_error(ErrorCode::limit_exceeded, "the zip's central directory is too large: found ",
@@ -192,7 +192,8 @@ const ZipEntry* ZipArchive::find(std::string_view name) const {
   return found && entries_[*found].name == name ? &entries_[*found] : nullptr;
 }
 
-Result<ByteBuffer> read_entry(const File& file, const ZipEntry& entry, std::uint64_t max_nbytes) {
+Result<ByteBuffer> read_entry(const ByteSource& file, const ZipEntry& entry,
+                              std::uint64_t max_nbytes) {
   if (entry.nbytes > max_nbytes)
     return entry_error(ErrorCode::limit_exceeded, entry.name, "the entry is too large: found ",
                        entry.nbytes, " bytes, the limit is ", max_nbytes);

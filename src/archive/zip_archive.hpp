@@ -18,8 +18,8 @@
 #include <vector>
 
 #include "archive/zip_entry.hpp"
+#include "flatbed/byte_source.hpp"
 #include "flatbed/result.hpp"
-#include "io/file.hpp"
 #include "io/large_allocator.hpp"
 #include "io/name_index.hpp"
 
@@ -31,7 +31,7 @@ inline constexpr std::uint64_t kMaxDirectoryBytes = 1ULL << 30;
 class ZipArchive {
  public:
   // Errors: zip_*, limit_exceeded, and those of File::read_at.
-  [[nodiscard]] static Result<ZipArchive> open(const File& file);
+  [[nodiscard]] static Result<ZipArchive> open(const ByteSource& file);
 
   [[nodiscard]] std::span<const ZipEntry> entries() const noexcept {
     return entries_;
@@ -57,7 +57,7 @@ class ZipArchive {
 
 // Returns the whole contents of an entry of at most `max_nbytes`, inflated. Errors: limit_exceeded,
 // zip_deflate_malformed, and those of File::read_at; all name the entry.
-[[nodiscard]] Result<ByteBuffer> read_entry(const File& file, const ZipEntry& entry,
+[[nodiscard]] Result<ByteBuffer> read_entry(const ByteSource& file, const ZipEntry& entry,
                                             std::uint64_t max_nbytes);
 
 }  // namespace flatbed::pth

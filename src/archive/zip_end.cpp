@@ -71,8 +71,8 @@ bool agrees(std::uint64_t field, std::uint64_t mark, std::uint64_t value64) {
 }
 
 // Reads the zip64 end record that the locator before the end record at `end_offset` points to.
-Result<ZipEnd> read_end64(const File& file, const std::byte* locator, std::uint64_t end_offset,
-                          const EndFields& end) {
+Result<ZipEnd> read_end64(const ByteSource& file, const std::byte* locator,
+                          std::uint64_t end_offset, const EndFields& end) {
   const std::uint64_t locator_offset = end_offset - kLocatorBytes;
   const std::uint64_t at = load_le64(locator + 8);
   const auto fail = [at](std::string_view what) {
@@ -101,7 +101,7 @@ Result<ZipEnd> read_end64(const File& file, const std::byte* locator, std::uint6
 }
 
 // The end record at `at` of the tail, if everything around it is consistent.
-Result<ZipEnd> check_end(const File& file, const Tail& tail, std::size_t at) {
+Result<ZipEnd> check_end(const ByteSource& file, const Tail& tail, std::size_t at) {
   const std::uint64_t offset = tail.offset + at;
   if (tail.bytes.size() - at < kEndBytes) return cut_off(offset);
   const EndFields end = load_end(tail.bytes.data() + at);
@@ -138,7 +138,7 @@ Error ambiguous(std::uint64_t first, std::uint64_t second) {
 
 // The last end record must be valid and no earlier one may be. Then readers that scan from the
 // front, from the back, or by the length of the comment all find the same record.
-Result<ZipEnd> find_zip_end(const File& file) {
+Result<ZipEnd> find_zip_end(const ByteSource& file) {
   Tail tail;
   tail.bytes.resize(std::min(file.size(), kTailBytes + kLocatorBytes));
   tail.offset = file.size() - tail.bytes.size();

@@ -3,8 +3,8 @@
 
 #include <cstdint>
 
+#include "flatbed/byte_source.hpp"
 #include "flatbed/result.hpp"
-#include "io/file.hpp"
 
 namespace flatbed::pth {
 
@@ -17,6 +17,6 @@ struct ZipEnd {
 
 // Errors: zip_end_missing, zip_end_ambiguous, zip64_malformed, zip_directory_malformed, and those
 // of File::read_at.
-[[nodiscard]] Result<ZipEnd> find_zip_end(const File& file);
+[[nodiscard]] Result<ZipEnd> find_zip_end(const ByteSource& file);
 
 }  // namespace flatbed::pth

@@ -23,7 +23,7 @@ constexpr std::uint64_t kExtraGuess = 96;  // torch pads its data to 64 bytes
 // Reads ranges at ascending offsets through one buffer.
 class ForwardWindow {
  public:
-  explicit ForwardWindow(const File& file) : file_(file), buffer_(kWindowBytes + 0x10000) {}
+  explicit ForwardWindow(const ByteSource& file) : file_(file), buffer_(kWindowBytes + 0x10000) {}
 
   // Returns the `nbytes` bytes at `offset`: at most 65,565, and inside the file. If they must be
   // read, what follows up to `ahead_end` is read with them, up to kWindowBytes.
@@ -43,7 +43,7 @@ class ForwardWindow {
   }
 
  private:
-  const File& file_;
+  const ByteSource& file_;
   std::vector<std::byte> buffer_;
   std::uint64_t begin_ = 0;
   std::size_t filled_ = 0;
@@ -104,7 +104,7 @@ struct Surroundings {
 };
 
 // Compares the local header with the directory and finds the data after it.
-Result<void> check_local_header(const File& file, ForwardWindow& window, ZipEntry& entry,
+Result<void> check_local_header(const ByteSource& file, ForwardWindow& window, ZipEntry& entry,
                                 const Surroundings& around) {
   const std::size_t fixed = zip::kLocalBytes + entry.name.size();
   if (!in_bounds(entry.header_offset, fixed, file.size()))
@@ -142,7 +142,7 @@ Result<void> check_local_header(const File& file, ForwardWindow& window, ZipEntr
 
 // In file order: each header must agree with the directory, and each entry must end before the next
 // begins.
-Result<void> check_local_headers(const File& file, std::span<ZipEntry> entries,
+Result<void> check_local_headers(const ByteSource& file, std::span<ZipEntry> entries,
                                  std::uint64_t directory_offset) {
   std::vector<std::uint32_t> order(entries.size());
   std::iota(order.begin(), order.end(), 0U);

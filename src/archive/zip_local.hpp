@@ -6,8 +6,8 @@
 #include <span>
 
 #include "archive/zip_entry.hpp"
+#include "flatbed/byte_source.hpp"
 #include "flatbed/result.hpp"
-#include "io/file.hpp"
 
 namespace flatbed::pth {
 
@@ -16,7 +16,7 @@ namespace flatbed::pth {
 // directory, which begins at `directory_offset` of the file. Errors: zip_local_mismatch,
 // zip_out_of_bounds, zip_overlap, zip64_malformed, zip_directory_malformed, and those of
 // File::read_at.
-[[nodiscard]] Result<void> check_local_headers(const File& file, std::span<ZipEntry> entries,
+[[nodiscard]] Result<void> check_local_headers(const ByteSource& file, std::span<ZipEntry> entries,
                                                std::uint64_t directory_offset);
 
 }  // namespace flatbed::pth

@@ -47,6 +47,8 @@ Error with_context(std::string_view place, Error error) {
   return error;
 }
 
+// With it the vtable and type information of Exception stand here: this file is compiled with RTTI
+// always (src/CMakeLists.txt).
 Exception::~Exception() = default;
 
 void raise(const Error& error) {

@@ -8,8 +8,12 @@
 #include "base/checked.hpp"
 #include "base/str_cat.hpp"
 #include "checkpoint/checkpoint_state.hpp"
+#include "checkpoint/open_set.hpp"
 #include "checkpoint/sniff.hpp"
 #include "io/digest.hpp"
+#include "io/guarded_source.hpp"
+#include "io/memory_source.hpp"
+#include "safetensors/seal.hpp"
 #include "value/tree_json.hpp"
 
 namespace flatbed {
@@ -21,16 +25,18 @@ namespace {
 Result<Checkpoint> open_content(File file, const OpenOptions& options) {
   FLATBED_ASSIGN(const Content content, sniff(file));
   if (content == Content::json) return open_set(file, options);
-  if (is_torch(content)) {
-    FLATBED_ASSIGN(std::unique_ptr<OpenFile> open, open_torch(std::move(file), content));
-    if (options.check_seal == CheckSeal::required) {
-      return make_error(ErrorCode::not_sealed, "a PyTorch file carries no seal: convert it first");
-    }
-    const Layout layout = layout_of(*open);
-    return checkpoint_of(std::move(open), layout);
-  }
-  FLATBED_ASSIGN(std::unique_ptr<OpenFile> open, open_safetensors(std::move(file), options));
-  return checkpoint_of(std::move(open), Layout::safetensors);
+  const ContainerOptions of_file{options.check_seal, file.path()};
+  return open_file(std::make_shared<const File>(std::move(file)), content, of_file);
+}
+
+Result<Checkpoint> open_source(std::shared_ptr<const ByteSource> source,
+                               const OpenOptions& options) {
+  const std::string label(source->label());
+  const Result<Content> content = sniff(*source);
+  if (!content) return with_context(label, content.error());
+  Result<Checkpoint> opened = open_file(std::move(source), *content, {options.check_seal, {}});
+  if (!opened) return with_context(label, std::move(opened).error());
+  return opened;
 }
 
 // Whether `b` comes from `a` by at most a few changed letters; good enough for "did you mean".
@@ -75,6 +81,23 @@ Result<Checkpoint> Checkpoint::open(const std::filesystem::path& path, const Ope
   return opened;
 }
 
+Result<Checkpoint> Checkpoint::open(std::shared_ptr<const ByteSource> source,
+                                    const OpenOptions& options) {
+  FLATBED_ASSIGN(std::shared_ptr<const ByteSource> guarded, GuardedSource::wrap(std::move(source)));
+  return open_source(std::move(guarded), options);
+}
+
+Result<Checkpoint> Checkpoint::open_descriptor(int descriptor, std::string label,
+                                               const OpenOptions& options) {
+  FLATBED_ASSIGN(File file, File::of_descriptor(descriptor, std::move(label)));
+  return open_source(std::make_shared<const File>(std::move(file)), options);
+}
+
+Result<Checkpoint> Checkpoint::open_memory(std::span<const std::byte> bytes, std::string label,
+                                           const OpenOptions& options) {
+  return open_source(std::make_shared<const MemorySource>(bytes, std::move(label)), options);
+}
+
 std::span<const TensorInfo> Checkpoint::tensors() const& { return state_->tensors; }
 std::span<const Alias> Checkpoint::aliases() const& { return state_->aliases; }
 std::span<const FileInfo> Checkpoint::files() const& { return state_->files; }
@@ -104,12 +127,9 @@ Result<TensorInfo> Checkpoint::tensor(std::string_view name) const& {
 }
 
 Result<Value> Checkpoint::tree() const& {
-  const State& state = *state_;
-  std::call_once(state.tree_once, [&] {
-    if (!state.tree) state.tree.emplace(state.make_tree());
-  });
-  if (!*state.tree) return state.tree->error();
-  return (*state.tree)->root();
+  const Result<ValueTree>& tree = state_->decoded_tree();
+  if (!tree) return tree.error();
+  return tree->root();
 }
 
 Result<TensorView> Checkpoint::view(const TensorInfo& tensor) const& {
@@ -119,19 +139,15 @@ Result<TensorView> Checkpoint::view(const TensorInfo& tensor) const& {
                       " is not of this checkpoint");
   }
   const TensorInfo& own = state.tensors[tensor.index];
-  const OpenFile& open = state.file_of(own);
-  if (own.stored == Stored::held)
-    return TensorView{own, held_bytes(*open.torch, state.torch_tensor(own))};
+  const TensorPlace place = state.locate(own.index);
+  if (own.stored == Stored::held) return TensorView{own, place.container.held(place.number)};
   if (own.stored != Stored::plain) {
     return make_error(ErrorCode::not_viewable, "tensor ", quoted(own.name),
                       " is stored strided, byte-swapped or compressed: use read()");
   }
-  std::call_once(open.map_once, [&] { open.mapping.emplace(MappedFile::map(open.file)); });
-  if (!*open.mapping) return open.mapping->error();
-  return TensorView{own, (*open.mapping)
-                             ->bytes()
-                             .subspan(static_cast<std::size_t>(own.where.offset),
-                                      static_cast<std::size_t>(own.nbytes))};
+  FLATBED_ASSIGN(const std::span<const std::byte> bytes, place.container.bytes());
+  return TensorView{own, bytes.subspan(static_cast<std::size_t>(own.where.offset),
+                                       static_cast<std::size_t>(own.nbytes))};
 }
 
 Result<void> Checkpoint::read(const TensorInfo& tensor, std::uint64_t offset,
@@ -152,6 +168,25 @@ Result<void> Checkpoint::read(const TensorInfo& tensor, std::uint64_t offset,
   if (!done)
     return with_context(state.files[own.where.file].path.native(), std::move(done).error());
   return {};
+}
+
+Checkpoint::State::~State() = default;
+
+const Container& CheckpointAccess::container(const Checkpoint& checkpoint, std::uint32_t file) {
+  return checkpoint.state_->container(file);
+}
+
+TensorPlace CheckpointAccess::locate(const Checkpoint& checkpoint, const TensorInfo& tensor) {
+  return checkpoint.state_->locate(tensor.index);
+}
+
+Result<void> CheckpointAccess::check_chunk(const Checkpoint& checkpoint, const TensorInfo& tensor,
+                                           std::uint64_t chunk, std::uint64_t digest) {
+  return checkpoint.state_->check_chunk(tensor, chunk, digest);
+}
+
+Result<ValueTree> CheckpointAccess::copy_tree(const Checkpoint& checkpoint) {
+  return checkpoint.state_->decoded_tree();
 }
 
 Result<void> Checkpoint::State::build_index() {
@@ -186,6 +221,13 @@ const TensorInfo* Checkpoint::State::find_tensor(std::string_view wanted) const 
   return number && *number < tensors.size() ? &tensors[*number] : nullptr;
 }
 
+const Result<ValueTree>& Checkpoint::State::decoded_tree() const {
+  std::call_once(tree_once_, [this] {
+    if (!tree_) tree_.emplace(make_tree());
+  });
+  return *tree_;
+}
+
 Result<ValueTree> Checkpoint::State::make_tree() const {
   if (tree_text) {
     return decode_tree(*tree_text, [this](std::string_view wanted) { return find_tensor(wanted); });
@@ -206,28 +248,17 @@ Result<ValueTree> Checkpoint::State::make_tree() const {
   return made;
 }
 
-std::uint32_t Checkpoint::State::number_in_file(const TensorInfo& tensor) const {
-  const State& source = base ? *base : *this;
-  const std::uint32_t number = base ? base_tensor[tensor.index] : tensor.index;
-  return source.file_tensor.empty() ? number : source.file_tensor[number];
-}
-
-const pth::TorchTensor& Checkpoint::State::torch_tensor(const TensorInfo& tensor) const {
-  const OpenFile& open = file_of(tensor);
-  return open.torch->tensors[open.torch_tensor[number_in_file(tensor)]];
-}
-
 Result<void> Checkpoint::State::read_stored(const TensorInfo& tensor, std::uint64_t offset,
                                             std::span<std::byte> out) const {
-  const OpenFile& open = file_of(tensor);
-  if (tensor.stored == Stored::plain) return open.file.read_at(tensor.where.offset + offset, out);
-  const pth::TorchTensor& source = torch_tensor(tensor);
+  const auto [container, number] = locate(tensor.index);
+  if (tensor.stored == Stored::plain)
+    return container.source().read_at(tensor.where.offset + offset, out);
   if (tensor.stored == Stored::held) {
-    const std::span<const std::byte> held = held_bytes(*open.torch, source);
+    const std::span<const std::byte> held = container.held(number);
     std::copy_n(held.begin() + static_cast<std::ptrdiff_t>(offset), out.size(), out.begin());
     return {};
   }
-  return open.torch_reader->read(source, offset, out);
+  return container.read(number, offset, out);
 }
 
 Result<void> Checkpoint::State::read_verified(const TensorInfo& tensor, std::uint64_t offset,

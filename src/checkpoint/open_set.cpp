@@ -2,6 +2,8 @@
 //
 //   {"metadata": {"total_size": 123, "flatbed.shards": "1/<16 hex digits per file>"},
 //    "weight_map": {"<tensor>": "<file>", ...}}
+#include "checkpoint/open_set.hpp"
+
 #include <algorithm>
 #include <map>
 #include <string>
@@ -12,6 +14,8 @@
 #include "base/str_cat.hpp"
 #include "checkpoint/checkpoint_state.hpp"
 #include "checkpoint/sniff.hpp"
+#include "io/guarded_source.hpp"
+#include "torch/torch_file.hpp"
 
 namespace flatbed {
 
@@ -122,38 +126,80 @@ Result<Index> read_index(const File& file) {
   return index;
 }
 
-Result<std::unique_ptr<OpenFile>> open_shard(const std::filesystem::path& path,
-                                             const OpenOptions& options) {
-  Result<File> file = File::open(path, {.follow_links = options.follow_links});
+class SetState final : public CheckpointAccess::State {
+ public:
+  [[nodiscard]] const Container& container(std::uint32_t file) const override {
+    return *containers[file];
+  }
+  [[nodiscard]] TensorPlace locate(std::uint32_t tensor) const override {
+    return {*containers[tensors[tensor].where.file], number_in_file[tensor]};
+  }
+
+  std::vector<std::unique_ptr<Container>> containers;  // per file
+  std::vector<std::uint32_t> number_in_file;           // per tensor
+};
+
+// One file of a set, before it is opened.
+struct Shard {
+  std::shared_ptr<const ByteSource> source;
+  std::string name;  // for messages
+  ContainerOptions options;
+};
+
+// H2: a file that the index names is there, and is what its name promises.
+Result<Content> sniff_shard(const Shard& shard) {
+  FLATBED_ASSIGN(const Content content, sniff(*shard.source));
+  const bool bin = shard.source->label().ends_with(kBin);
+  if (content == Content::json || is_torch(content) != bin) {
+    return make_error(ErrorCode::unsupported_format,
+                      "the content is not what the file's name and the index promise");
+  }
+  return content;
+}
+
+Result<Shard> open_file_of(const std::filesystem::path& path, const OpenOptions& options,
+                           const FileOptions& file_options) {
+  Result<File> file = File::open(path, file_options);
   if (!file && file.error().code == ErrorCode::file_not_found) {
     return make_error(ErrorCode::shard_missing, "the index names this file, but it is not there");
   }
   if (!file) return std::move(file).error();
-  FLATBED_ASSIGN(const Content content, sniff(*file));
-  const bool torch = is_torch(content);
-  if (content == Content::json || torch != path.native().ends_with(kBin)) {
-    return make_error(ErrorCode::unsupported_format,
-                      "the content is not what the file's name and the index promise");
-  }
-  if (!torch) return open_safetensors(*std::move(file), options);
-  if (options.check_seal == CheckSeal::required)
-    return make_error(ErrorCode::not_sealed, "a PyTorch file has no seal");
-  return open_torch(*std::move(file), content);
+  return Shard{std::make_shared<const File>(*std::move(file)),
+               path.filename().native(),
+               {options.check_seal, path}};
+}
+
+Result<void> check_shard_count(std::size_t count) {
+  if (count == 0) return make_error(ErrorCode::invalid_argument, "no shards are given");
+  if (count <= kMaxShards) return {};
+  return make_error(ErrorCode::limit_exceeded, count, " shards are given, at most ", kMaxShards,
+                    " are allowed");
 }
 
 // Builds the state of a set, shard by shard.
 class SetBuilder {
  public:
   explicit SetBuilder(const OpenOptions& options)
-      : options_(options), state_(std::make_shared<CheckpointAccess::State>()) {}
+      : options_(options), state_(std::make_shared<SetState>()) {}
 
-  Result<void> add(const std::filesystem::path& path, std::span<const std::string_view> listed) {
-    Result<std::unique_ptr<OpenFile>> opened = open_shard(path, options_);
-    if (!opened) return with_context(path.filename().native(), std::move(opened).error());
-    FLATBED_TRY(add_tensors(**opened, path, listed));
-    add_texts(**opened, path);
-    state_->files.push_back((*opened)->info);
-    state_->opened.push_back(*std::move(opened));
+  // The tensors that an index lists for the shard.
+  Result<void> add_listed(const Shard& shard, std::span<const std::string_view> listed) {
+    const Result<Content> content = sniff_shard(shard);
+    if (!content) return with_context(shard.name, content.error());
+    FLATBED_TRY(open(shard, *content));
+    FLATBED_TRY(take_listed(shard.name, listed));
+    finish_file(shard.name);
+    return {};
+  }
+
+  // All tensors and aliases of the shard.
+  Result<void> add_whole(const Shard& shard) {
+    const Result<Content> content = sniff(*shard.source);
+    if (!content) return with_context(shard.name, content.error());
+    FLATBED_TRY(open(shard, *content));
+    for (const TensorInfo& tensor : contents_.tensors) take(tensor);
+    for (Alias& alias : contents_.aliases) take(std::move(alias));
+    finish_file(shard.name);
     return {};
   }
 
@@ -180,28 +226,49 @@ class SetBuilder {
   }
 
   Result<Checkpoint> finish() {
-    state_->layout = layout_of(*state_->opened.front());
+    state_->layout = state_->containers.front()->layout();
     state_->seal = common_seal();
-    FLATBED_TRY(state_->build_index());
+    if (Result<void> indexed = state_->build_index(); !indexed)
+      return collision(std::move(indexed).error());
     state_->has_tree = state_->tree_text.has_value();
     return CheckpointAccess::make(std::move(state_));
   }
 
  private:
+  Result<void> open(const Shard& shard, Content content) {
+    Result<std::unique_ptr<Container>> container =
+        open_container(shard.source, content, shard.options);
+    if (!container) return with_context(shard.name, std::move(container).error());
+    contents_ = (*container)->take_contents();
+    state_->containers.push_back(*std::move(container));
+    return {};
+  }
+
+  void take(TensorInfo tensor) {
+    state_->number_in_file.push_back(tensor.index);
+    tensor.index = static_cast<std::uint32_t>(state_->tensors.size());
+    tensor.where.file = static_cast<std::uint32_t>(state_->files.size());
+    tensor.storage += first_storage_;
+    state_->tensors.push_back(tensor);
+  }
+
+  void take(Alias alias) {
+    alias_file_.push_back(static_cast<std::uint32_t>(state_->files.size()));
+    state_->aliases.push_back(std::move(alias));
+  }
+
   // H1: the index is an allow-list. Listed names are tensors, or further names of a tensor of the
   // same file.
-  Result<void> add_tensors(OpenFile& open, const std::filesystem::path& path,
-                           std::span<const std::string_view> listed) {
+  Result<void> take_listed(std::string_view shard, std::span<const std::string_view> listed) {
     NameIndex wanted(listed.size());
     const auto listed_name = [&](std::uint32_t i) { return listed[i]; };
     for (std::uint32_t i = 0; i < listed.size(); ++i) wanted.insert(listed[i], i, listed_name);
-    const Renames renames = listed_otherwise(open.aliases, [&](std::string_view name) {
+    const Renames renames = listed_otherwise(contents_.aliases, [&](std::string_view name) {
       return wanted.find(name, listed_name).has_value();
     });
     std::vector<bool> found(listed.size());
     std::size_t ignored = 0;
-    const auto file = static_cast<std::uint32_t>(state_->files.size());
-    for (TensorInfo tensor : open.tensors) {
+    for (TensorInfo tensor : contents_.tensors) {
       if (const auto rename = renames.find(tensor.name); rename != renames.end())
         tensor.name = rename->second;
       const auto number = wanted.find(tensor.name, listed_name);
@@ -210,23 +277,15 @@ class SetBuilder {
         continue;
       }
       found[*number] = true;
-      state_->file_tensor.push_back(tensor.index);
-      tensor.index = static_cast<std::uint32_t>(state_->tensors.size());
-      tensor.where.file = file;
-      tensor.storage += first_storage_;
-      state_->tensors.push_back(tensor);
+      take(tensor);
     }
-    for (const Alias& alias : open.aliases) {
+    for (const Alias& alias : contents_.aliases) {
       const auto number = wanted.find(alias.name, listed_name);
       if (!number || found[*number]) continue;
       found[*number] = true;
       const auto rename = renames.find(alias.target);
-      state_->aliases.push_back(
-          {alias.name, rename == renames.end() ? alias.target : std::string(rename->second)});
+      take(Alias{alias.name, rename == renames.end() ? alias.target : std::string(rename->second)});
     }
-    first_storage_ += static_cast<std::uint32_t>(
-        open.torch ? open.torch->storages.size() + open.torch->held.size() : open.tensors.size());
-    const std::string shard = path.filename().native();
     for (std::size_t i = 0; i < listed.size(); ++i) {
       if (found[i]) continue;
       return make_error(ErrorCode::shard_tensor_missing, "the index lists ", quoted(listed[i]),
@@ -253,21 +312,44 @@ class SetBuilder {
   }
 
   // H3: the first shard's tree, aliases and metadata speak for the whole set.
-  void add_texts(OpenFile& open, const std::filesystem::path& path) {
-    const std::string shard = path.filename().native();
-    for (const std::string& note : open.notes)
+  void finish_file(std::string_view shard) {
+    for (const std::string& note : contents_.notes)
       state_->notes.push_back(str_cat(quoted(shard), ": ", note));
-    if (open.torch) return;
-    const std::optional<std::string_view> tree = open.sealed_value("flatbed.tree");
-    const std::optional<std::string_view> aliases = open.sealed_value("flatbed.aliases");
     if (state_->files.empty()) {
-      state_->metadata = open.header->metadata;
-      state_->tree_text = tree;
-      state_->aliases_text = aliases;
-    } else if (tree || aliases) {
+      state_->metadata = std::move(contents_.metadata);
+      state_->tree_text = contents_.tree_text;
+      state_->aliases_text = contents_.aliases_text;
+    } else if (contents_.tree_text || contents_.aliases_text) {
       state_->notes.push_back(
           str_cat(quoted(shard), ": only the first shard's tree and aliases count"));
     }
+    first_storage_ += contents_.storages;
+    state_->files.push_back(std::move(contents_.info));
+  }
+
+  // The error of build_index(), with the two files where it is of two files.
+  [[nodiscard]] Error collision(Error error) const {
+    std::vector<std::pair<std::string_view, std::uint32_t>> names;
+    for (const TensorInfo& tensor : state_->tensors)
+      names.emplace_back(tensor.name, tensor.where.file);
+    for (std::size_t i = 0; i < state_->aliases.size(); ++i) {
+      // Those that flatbed.aliases has added at the end are the first file's.
+      const std::uint32_t file = i < alias_file_.size() ? alias_file_[i] : 0;
+      names.emplace_back(state_->aliases[i].name, file);
+    }
+    std::ranges::sort(names);
+    const auto twice = std::ranges::adjacent_find(
+        names, [](const auto& a, const auto& b) { return a.first == b.first; });
+    if (error.code != ErrorCode::name_collision || twice == names.end() ||
+        twice->second == std::next(twice)->second) {
+      return error;
+    }
+    const auto path_of = [&](std::uint32_t file) {
+      return quoted(state_->files[file].path.native());
+    };
+    return make_error(ErrorCode::name_collision, "two shards have a tensor or an alias called ",
+                      quoted(twice->first), ": ", path_of(twice->second), " and ",
+                      path_of(std::next(twice)->second));
   }
 
   [[nodiscard]] SealState common_seal() const {
@@ -285,7 +367,9 @@ class SetBuilder {
   }
 
   const OpenOptions& options_;
-  std::shared_ptr<CheckpointAccess::State> state_;
+  std::shared_ptr<SetState> state_;
+  ContainerContents contents_;             // of the file that is being added
+  std::vector<std::uint32_t> alias_file_;  // per alias
   std::uint32_t first_storage_ = 0;
 };
 
@@ -295,9 +379,40 @@ Result<Checkpoint> open_set(const File& file, const OpenOptions& options) {
   FLATBED_ASSIGN(const Index index, read_index(file));
   SetBuilder builder(options);
   const std::filesystem::path directory = file.path().parent_path();
-  for (const auto& [shard, names] : index.shards)
-    FLATBED_TRY(builder.add(directory / shard, names));
+  const FileOptions file_options{options.follow_links, make_descriptor_pool()};
+  for (const auto& [name, listed] : index.shards) {
+    Result<Shard> shard = open_file_of(directory / name, options, file_options);
+    if (!shard) return with_context(name, std::move(shard).error());
+    FLATBED_TRY(builder.add_listed(*shard, listed));
+  }
   FLATBED_TRY(builder.check_contents(index.contents));
+  return builder.finish();
+}
+
+Result<Checkpoint> Checkpoint::open_shards(const std::vector<std::filesystem::path>& paths,
+                                           const OpenOptions& options) {
+  FLATBED_TRY(check_shard_count(paths.size()));
+  SetBuilder builder(options);
+  const FileOptions file_options{options.follow_links, make_descriptor_pool()};
+  for (const std::filesystem::path& path : paths) {
+    FLATBED_ASSIGN(File file, File::open(path, file_options));
+    const Shard shard{
+        std::make_shared<const File>(std::move(file)), path.native(), {options.check_seal, path}};
+    FLATBED_TRY(builder.add_whole(shard));
+  }
+  return builder.finish();
+}
+
+Result<Checkpoint> Checkpoint::open_shards(
+    const std::vector<std::shared_ptr<const ByteSource>>& sources, const OpenOptions& options) {
+  FLATBED_TRY(check_shard_count(sources.size()));
+  SetBuilder builder(options);
+  for (const std::shared_ptr<const ByteSource>& source : sources) {
+    FLATBED_ASSIGN(std::shared_ptr<const ByteSource> guarded, GuardedSource::wrap(source));
+    const std::string label(guarded->label());
+    const Shard shard{std::move(guarded), label, {options.check_seal, {}}};
+    FLATBED_TRY(builder.add_whole(shard));
+  }
   return builder.finish();
 }
 

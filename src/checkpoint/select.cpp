@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/str_cat.hpp"
+#include "base/text_list.hpp"
 #include "checkpoint/checkpoint_state.hpp"
 #include "checkpoint/glob.hpp"
 #include "flatbed/checkpoint.hpp"
@@ -17,29 +18,59 @@ namespace {
 
 using State = CheckpointAccess::State;
 
-// A state that borrows the files of `from` and has no tensors yet.
-std::shared_ptr<State> derive(const std::shared_ptr<const State>& from) {
-  auto state = std::make_shared<State>();
-  state->base = from->base ? from->base : from;
-  state->parent = from;
-  state->layout = from->layout;
-  state->seal = from->seal;
-  state->files = from->files;
-  state->notes = from->notes;
-  for (const auto& pair : from->metadata) {
-    if (pair.first == "format") state->metadata.push_back(pair);  // spec L9
+// Some tensors of `from`, perhaps under other names. Shares the ownership of `from`, which has the
+// files and owns the texts of names that are kept.
+class SelectionState final : public State {
+ public:
+  // No tensors yet.
+  explicit SelectionState(std::shared_ptr<const State> from) : from_(std::move(from)) {
+    layout = from_->layout;
+    seal = from_->seal;
+    files = from_->files;
+    notes = from_->notes;
+    for (const auto& pair : from_->metadata) {
+      if (pair.first == "format") metadata.push_back(pair);  // spec L9
+    }
   }
-  return state;
-}
 
-// Takes over one tensor under a name that `state` or its parents own.
-void take(State& state, const State& from, std::uint32_t tensor, std::string_view name) {
-  TensorInfo info = from.tensors[tensor];
-  info.name = name;
-  info.index = static_cast<std::uint32_t>(state.tensors.size());
-  state.base_tensor.push_back(from.base ? from.base_tensor[tensor] : tensor);
-  state.tensors.push_back(info);
-}
+  [[nodiscard]] const State& from() const noexcept { return *from_; }
+  [[nodiscard]] const Container& container(std::uint32_t file) const override {
+    return from_->container(file);
+  }
+  [[nodiscard]] TensorPlace locate(std::uint32_t tensor) const override {
+    return from_->locate(number_in_from_[tensor]);
+  }
+
+  // Takes over one tensor under a name that this or `from` owns.
+  void take(std::uint32_t tensor, std::string_view name) {
+    TensorInfo info = from_->tensors[tensor];
+    info.name = name;
+    info.index = static_cast<std::uint32_t>(tensors.size());
+    number_in_from_.push_back(tensor);
+    tensors.push_back(info);
+  }
+
+  // The part of a tree of `from` that begins at `root`; its tensors are named anew from there.
+  Result<void> take_tree(ValueTree tree, NodeId root) {
+    tree.set_root(root);
+    FLATBED_ASSIGN(TensorNames names, name_tensors(tree));
+    names_ = std::move(names.names);
+    aliases = std::move(names.aliases);
+    std::vector<std::uint32_t> numbers(from_->tensors.size());
+    for (std::uint32_t i = 0; i < names_.size(); ++i) {
+      take(names.order[i], names_[i]);
+      numbers[names.order[i]] = i;
+    }
+    tree.renumber_tensors(numbers);
+    set_tree(std::move(tree));
+    return {};
+  }
+
+ private:
+  std::shared_ptr<const State> from_;
+  std::vector<std::uint32_t> number_in_from_;  // per tensor
+  TextList names_;                             // the new names
+};
 
 Error nothing_selected(std::string_view what) {
   return make_error(ErrorCode::tensor_not_found, "nothing is left: no tensor is ", what);
@@ -51,33 +82,21 @@ Error nothing_below(std::string_view path, bool module) {
                                  : str_cat("below ", place));
 }
 
-// A tree that begins at `root`; names are made anew from there.
-Result<std::shared_ptr<State>> select_subtree(const std::shared_ptr<const State>& from,
-                                              ValueTree tree, NodeId root) {
-  auto state = derive(from);
-  tree.set_root(root);
-  FLATBED_ASSIGN(TensorNames names, name_tensors(tree));
-  state->names = std::move(names.names);
-  state->aliases = std::move(names.aliases);
-  std::vector<std::uint32_t> numbers(from->tensors.size());
-  for (std::uint32_t i = 0; i < state->names.size(); ++i) {
-    take(*state, *from, names.order[i], state->names[i]);
-    numbers[names.order[i]] = i;
-  }
-  tree.renumber_tensors(numbers);
-  state->tree.emplace(std::move(tree));
-  state->has_tree = true;
+Result<std::shared_ptr<SelectionState>> select_subtree(const std::shared_ptr<const State>& from,
+                                                       ValueTree tree, NodeId root) {
+  auto state = std::make_shared<SelectionState>(from);
+  FLATBED_TRY(state->take_tree(std::move(tree), root));
   return state;
 }
 
 // The state dict of a module; as in torch, its tensors are no parameters, only their values.
-Result<std::shared_ptr<State>> select_state_dict(const std::shared_ptr<const State>& from,
-                                                 const TorchModule& module,
-                                                 const ValueTree& whole) {
+Result<std::shared_ptr<SelectionState>> select_state_dict(const std::shared_ptr<const State>& from,
+                                                          const TorchModule& module,
+                                                          const ValueTree& whole) {
   FLATBED_ASSIGN(StateDict weights, state_dict(module));
   ValueTree tree = whole;
   const NodeId root = add_state_dict(tree, weights);
-  FLATBED_ASSIGN(std::shared_ptr<State> state, select_subtree(from, std::move(tree), root));
+  FLATBED_ASSIGN(auto state, select_subtree(from, std::move(tree), root));
   std::ranges::move(weights.notes, std::back_inserter(state->notes));
   return state;
 }
@@ -85,11 +104,12 @@ Result<std::shared_ptr<State>> select_state_dict(const std::shared_ptr<const Sta
 // Takes over everything that `rename` gives a new name: tensors, then aliases. An alias whose
 // tensor was not taken becomes one: nothing that was asked for is lost.
 template <typename Rename>
-void take_renamed(State& state, const State& from, Rename rename) {
+void take_renamed(SelectionState& state, Rename rename) {
+  const State& from = state.from();
   std::vector<std::optional<std::uint32_t>> taken(from.tensors.size());
   const auto take_as = [&](std::uint32_t tensor, std::string_view name) {
     taken[tensor] = static_cast<std::uint32_t>(state.tensors.size());
-    take(state, from, tensor, name);
+    state.take(tensor, name);
   };
   for (const TensorInfo& tensor : from.tensors) {
     if (const std::optional<std::string_view> name = rename(tensor.name))
@@ -108,11 +128,11 @@ void take_renamed(State& state, const State& from, Rename rename) {
 }
 
 // Without a recorded structure a path is a prefix of names.
-Result<std::shared_ptr<State>> select_prefix(const std::shared_ptr<const State>& from,
-                                             std::string_view path) {
-  auto state = derive(from);
+Result<std::shared_ptr<SelectionState>> select_prefix(const std::shared_ptr<const State>& from,
+                                                      std::string_view path) {
+  auto state = std::make_shared<SelectionState>(from);
   const std::string prefix = str_cat(path, ".");
-  take_renamed(*state, *from, [&](std::string_view name) {
+  take_renamed(*state, [&](std::string_view name) {
     return name.starts_with(prefix) ? std::optional(name.substr(prefix.size())) : std::nullopt;
   });
   if (state->tensors.empty()) {
@@ -128,10 +148,10 @@ bool matches_any(const std::vector<std::string>& globs, std::string_view name) {
                      [&](const std::string& glob) { return glob_matches(glob, name); });
 }
 
-Result<std::shared_ptr<State>> select_globs(const std::shared_ptr<const State>& from,
-                                            const Selection& selection) {
-  auto state = derive(from);
-  take_renamed(*state, *from, [&](std::string_view name) {
+Result<std::shared_ptr<SelectionState>> select_globs(const std::shared_ptr<const State>& from,
+                                                     const Selection& selection) {
+  auto state = std::make_shared<SelectionState>(from);
+  take_renamed(*state, [&](std::string_view name) {
     const bool wanted = (selection.include.empty() || matches_any(selection.include, name)) &&
                         !matches_any(selection.exclude, name);
     return wanted ? std::optional(name) : std::nullopt;
@@ -149,8 +169,8 @@ Result<Checkpoint> Checkpoint::select(const Selection& selection) const {
     FLATBED_ASSIGN(const Value subtree, root.at(selection.path));
     const auto module = selection.state_dict ? TorchModule::of(subtree) : std::nullopt;
     if (module || !selection.path.empty()) {
-      const ValueTree& whole = state_->decoded_tree();
-      FLATBED_ASSIGN(std::shared_ptr<State> state,
+      const ValueTree& whole = *state_->decoded_tree();
+      FLATBED_ASSIGN(std::shared_ptr<SelectionState> state,
                      module ? select_state_dict(state_, *module, whole)
                             : select_subtree(state_, whole, subtree.id()));
       FLATBED_TRY(state->build_index());
@@ -158,12 +178,12 @@ Result<Checkpoint> Checkpoint::select(const Selection& selection) const {
       selected = Checkpoint(std::move(state));
     }
   } else if (!selection.path.empty()) {
-    FLATBED_ASSIGN(std::shared_ptr<State> state, select_prefix(state_, selection.path));
+    FLATBED_ASSIGN(std::shared_ptr<SelectionState> state, select_prefix(state_, selection.path));
     FLATBED_TRY(state->build_index());
     selected = Checkpoint(std::move(state));
   }
   if (selection.include.empty() && selection.exclude.empty()) return selected;
-  FLATBED_ASSIGN(std::shared_ptr<State> state, select_globs(selected.state_, selection));
+  FLATBED_ASSIGN(std::shared_ptr<SelectionState> state, select_globs(selected.state_, selection));
   FLATBED_TRY(state->build_index());
   return Checkpoint(std::move(state));
 }

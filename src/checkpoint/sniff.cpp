@@ -8,7 +8,8 @@
 #include "base/str_cat.hpp"
 #include "pickle/pickle_reader.hpp"
 #include "safetensors/header.hpp"
-#include "torch/torch_file.hpp"
+#include "safetensors/safetensors_container.hpp"
+#include "torch/torch_container.hpp"
 
 namespace flatbed {
 
@@ -62,7 +63,7 @@ bool is_pickle(std::string_view head) {
 
 // Protocols 0 and 1 have no mark at the beginning: opcodes as far as the head goes, the first of
 // which makes a value, and a STOP at the end of the head or of the file.
-Result<bool> is_old_pickle(const File& file, std::string_view head) {
+Result<bool> is_old_pickle(const ByteSource& file, std::string_view head) {
   constexpr std::string_view kFirst = "()]}cFGIJKLMNSTUVX";
   if (head.empty() || kFirst.find(head[0]) == kFirst.npos) return false;
   pth::PickleReader reader(as_bytes(head));
@@ -108,7 +109,7 @@ bool is_junk(std::string_view head) {
 
 }  // namespace
 
-Result<Content> sniff(const File& file) {
+Result<Content> sniff(const ByteSource& file) {
   std::array<std::byte, 512> buffer;
   const auto size = static_cast<std::size_t>(std::min<std::uint64_t>(file.size(), buffer.size()));
   FLATBED_TRY(file.read_at(0, std::span(buffer).first(size)));
@@ -116,7 +117,7 @@ Result<Content> sniff(const File& file) {
   if (is_header(head)) return Content::safetensors;
   if (head.starts_with("PK\x03\x04"sv)) {
     // Torch.save's zips one behind the other, between which only the metadata can tell.
-    if (file.path().native().ends_with(".distcp"))
+    if (file.label().ends_with(".distcp"))
       return make_error(kLayout, "this is ", pth::kDistributedAdvice);
     return Content::zip;
   }
@@ -131,6 +132,25 @@ Result<Content> sniff(const File& file) {
   if (is_junk(head))
     return make_error(ErrorCode::unknown_format, "the content is no format that flatbed knows");
   return Content::safetensors;
+}
+
+Result<std::unique_ptr<Container>> open_container(std::shared_ptr<const ByteSource> source,
+                                                  Content content,
+                                                  const ContainerOptions& options) {
+  switch (content) {
+    case Content::safetensors:
+      return safetensors::SafetensorsContainer::open(std::move(source), options);
+    case Content::zip:
+      return pth::TorchContainer::open_zip(std::move(source), options);
+    case Content::tar:
+      return pth::TorchContainer::open_tar(std::move(source), options);
+    case Content::pickle:
+      return pth::TorchContainer::open_pickle(std::move(source), options);
+    case Content::json:
+      break;
+  }
+  return make_error(ErrorCode::unsupported_format,
+                    "this is a JSON text; if it is an index, open the shards that it names");
 }
 
 }  // namespace flatbed

@@ -1,9 +1,11 @@
 // sniff(): what a file is, by its first bytes. Content decides, never the file's extension; only
 // the parts of a distributed checkpoint, which look like what torch.save writes, are told by it.
+// open_container(): the format that goes with it.
 #pragma once
 
+#include "flatbed/byte_source.hpp"
 #include "flatbed/result.hpp"
-#include "io/file.hpp"
+#include "io/container.hpp"
 
 namespace flatbed {
 
@@ -16,6 +18,10 @@ enum class Content : std::uint8_t { safetensors, zip, json, pickle, tar };
 
 // Errors: unsupported_format and unsupported_layout, naming what the file is and what
 // to do; unknown_format. Files that may be meant as safetensors are left to that reader's rules.
-[[nodiscard]] Result<Content> sniff(const File& file);
+[[nodiscard]] Result<Content> sniff(const ByteSource& file);
+
+// Opens what sniff() has found. Errors: those of the format; unsupported_format (a JSON text).
+[[nodiscard]] Result<std::unique_ptr<Container>> open_container(
+    std::shared_ptr<const ByteSource> source, Content content, const ContainerOptions& options);
 
 }  // namespace flatbed

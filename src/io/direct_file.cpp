@@ -57,17 +57,18 @@ std::size_t alignment_of(int descriptor) noexcept {
 
 }  // namespace
 
-std::optional<DirectFile> DirectFile::open(const File& file) {
+std::optional<DirectFile> DirectFile::open(const ByteSource& source) {
+  const Result<DescriptorLease> lease = source.descriptor();
   struct stat wanted = {};
-  if (::fstat(file.descriptor(), &wanted) != 0) return std::nullopt;
+  if (!lease || !*lease || ::fstat(lease->get(), &wanted) != 0) return std::nullopt;
   // Through /proc it is the same file whatever has happened to its name; not every container has
   // a /proc.
-  const std::string link = str_cat("/proc/self/fd/", file.descriptor());
+  const std::string link = str_cat("/proc/self/fd/", lease->get());
   int descriptor = open_direct(link.c_str(), wanted);
-  if (descriptor < 0) descriptor = open_direct(file.path().c_str(), wanted);
+  if (descriptor < 0) descriptor = open_direct(std::string(source.label()).c_str(), wanted);
   if (descriptor < 0) return std::nullopt;
 
-  DirectFile direct(quoted(file.path().native()), descriptor, kDefaultAlignment);
+  DirectFile direct(quoted(source.label()), descriptor, kDefaultAlignment);
   direct.alignment_ = alignment_of(descriptor);
   if (direct.alignment_ == 0) return std::nullopt;
   return direct;

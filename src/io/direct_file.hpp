@@ -1,6 +1,6 @@
 // DirectFile: a file read past the page cache (O_DIRECT), for what is read once and is not in it.
-// Owns a descriptor of its own, for the same file as the File it was made from, even when that has
-// been renamed, replaced or unlinked since. Move-only; read_at() is thread-safe.
+// Owns a descriptor of its own, for the same file as the source it was made from, even when that
+// has been renamed, replaced or unlinked since. Move-only; read_at() is thread-safe.
 #pragma once
 
 #include <cstddef>
@@ -9,15 +9,16 @@
 #include <span>
 #include <string>
 
+#include "flatbed/byte_source.hpp"
 #include "flatbed/result.hpp"
-#include "io/file.hpp"
 
 namespace flatbed {
 
 class DirectFile {
  public:
-  // Nothing where the file cannot be opened so: read `file` itself instead.
-  [[nodiscard]] static std::optional<DirectFile> open(const File& file);
+  // Nothing where the source has no descriptor, or its file cannot be opened so: read `source`
+  // itself instead.
+  [[nodiscard]] static std::optional<DirectFile> open(const ByteSource& source);
 
   DirectFile(DirectFile&& other) noexcept;
   DirectFile& operator=(DirectFile&& other) noexcept;

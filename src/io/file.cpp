@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <limits.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -10,8 +11,8 @@
 #include <cerrno>
 #include <utility>
 
-#include "base/checked.hpp"
 #include "base/str_cat.hpp"
+#include "io/source_range.hpp"
 #include "io/system_error.hpp"
 
 namespace flatbed {
@@ -21,8 +22,8 @@ namespace {
 // The kernel caps one call at 2 GiB less a page.
 constexpr std::size_t kMaxBytesPerCall = std::size_t{1} << 30;
 
-std::int64_t modified_ns_of(const struct stat& status) noexcept {
-  return std::int64_t{status.st_mtim.tv_sec} * 1'000'000'000 + status.st_mtim.tv_nsec;
+std::int64_t ns_of(const struct timespec& time) noexcept {
+  return std::int64_t{time.tv_sec} * 1'000'000'000 + time.tv_nsec;
 }
 
 Error open_error(int error_number, const std::filesystem::path& path, const FileOptions& options) {
@@ -34,12 +35,22 @@ Error open_error(int error_number, const std::filesystem::path& path, const File
   if (error_number == ENXIO || error_number == ENODEV) {  // a socket, or a device without driver
     return make_error(ErrorCode::not_a_regular_file, place, ": is not a regular file");
   }
+  if (error_number == ENAMETOOLONG) {  // nothing can have such a name
+    return make_error(ErrorCode::file_not_found, place, ": the name is too long for a file");
+  }
   return system_error(error_number, place);
 }
 
-Error range_error(const File& file, std::uint64_t offset, std::uint64_t nbytes) {
-  return make_error(ErrorCode::invalid_argument, quoted(file.path().native()), ": cannot read ",
-                    nbytes, " bytes at offset ", offset, " of ", file.size(), " bytes");
+Result<Descriptor> open_descriptor(const std::filesystem::path& path, const FileOptions& options) {
+  // O_NONBLOCK: a FIFO without a writer must not block; it has no effect on regular files.
+  const int flags =
+      O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY | (options.follow_links ? 0 : O_NOFOLLOW);
+  int descriptor = -1;
+  do {
+    descriptor = ::open(path.c_str(), flags);
+  } while (descriptor < 0 && errno == EINTR);
+  if (descriptor < 0) return open_error(errno, path, options);
+  return Descriptor(descriptor);
 }
 
 // `got` is what the system returned, no more than 0; errno is still that of the call.
@@ -94,51 +105,83 @@ class PartsLeft {
 
 }  // namespace
 
-Result<File> File::open(const std::filesystem::path& path, const FileOptions& options) {
-  // O_NONBLOCK: a FIFO without a writer must not block; it has no effect on regular files.
-  const int flags =
-      O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY | (options.follow_links ? 0 : O_NOFOLLOW);
-  int descriptor = -1;
-  do {
-    descriptor = ::open(path.c_str(), flags);
-  } while (descriptor < 0 && errno == EINTR);
-  if (descriptor < 0) return open_error(errno, path, options);
+std::shared_ptr<DescriptorPool> make_descriptor_pool() {
+  constexpr rlim_t kMost = 128;
+  rlimit limit = {};
+  const bool known = ::getrlimit(RLIMIT_NOFILE, &limit) == 0;
+  const rlim_t quarter = known ? std::max<rlim_t>(limit.rlim_cur / 4, 1) : kMost;
+  return std::make_shared<DescriptorPool>(static_cast<std::size_t>(std::min(quarter, kMost)));
+}
 
-  File file(path, descriptor, 0, 0);  // owns the descriptor from here on
-  struct stat status = {};
-  if (::fstat(descriptor, &status) != 0) return system_error(errno, quoted(path.native()));
-  if (!S_ISREG(status.st_mode)) {
-    return make_error(ErrorCode::not_a_regular_file, quoted(path.native()), ": is ",
-                      S_ISDIR(status.st_mode) ? "a directory" : "not a regular file");
+Result<File> File::open(const std::filesystem::path& path, const FileOptions& options) {
+  const auto open = [&] { return open_descriptor(path, options); };
+  File file(path, options.follow_links);
+  if (!options.pool) {
+    FLATBED_ASSIGN(file.descriptor_, open());
+    FLATBED_ASSIGN(file.opened_, file.identify(file.descriptor_.get()));
+    return file;
   }
-  file.size_ = static_cast<std::uint64_t>(status.st_size);
-  file.modified_ns_ = modified_ns_of(status);
+  file.pool_ = options.pool;
+  file.pool_key_ = options.pool->add();
+  FLATBED_ASSIGN(const auto descriptor, options.pool->get(file.pool_key_, open));
+  FLATBED_ASSIGN(file.opened_, file.identify(descriptor->get()));
   return file;
 }
 
-File::File(File&& other) noexcept
-    : path_(std::move(other.path_)),
-      descriptor_(std::exchange(other.descriptor_, -1)),
-      size_(other.size_),
-      modified_ns_(other.modified_ns_) {}
-
-File& File::operator=(File&& other) noexcept {
-  std::swap(path_, other.path_);
-  std::swap(descriptor_, other.descriptor_);
-  std::swap(size_, other.size_);
-  std::swap(modified_ns_, other.modified_ns_);
-  return *this;
+Result<File> File::of_descriptor(int descriptor, std::string label) {
+  File file(std::move(label), true);
+  file.descriptor_ = Descriptor(::fcntl(descriptor, F_DUPFD_CLOEXEC, 0));
+  if (file.descriptor_.get() < 0) return system_error(errno, quoted(file.label()));
+  FLATBED_ASSIGN(file.opened_, file.identify(file.descriptor_.get()));
+  return file;
 }
 
-File::~File() {
-  if (descriptor_ >= 0) ::close(descriptor_);
+File::~File() = default;
+
+Result<File::Identity> File::identify(int descriptor) const {
+  struct stat status = {};
+  if (::fstat(descriptor, &status) != 0) return system_error(errno, quoted(path_.native()));
+  if (!S_ISREG(status.st_mode)) {
+    return make_error(ErrorCode::not_a_regular_file, quoted(path_.native()), ": is ",
+                      S_ISDIR(status.st_mode) ? "a directory" : "not a regular file");
+  }
+  return Identity{status.st_dev, status.st_ino, static_cast<std::uint64_t>(status.st_size),
+                  ns_of(status.st_mtim), ns_of(status.st_ctim)};
+}
+
+Result<Descriptor> File::open_again() const {
+  const auto changed = [this](std::string_view what) {
+    return make_error(ErrorCode::file_changed, quoted(path_.native()), ": ", what,
+                      " since it was opened");
+  };
+  Result<Descriptor> opened = open_descriptor(path_, {.follow_links = follow_links_});
+  if (!opened) {
+    const ErrorCode code = opened.error().code;
+    if (code == ErrorCode::file_not_found) return changed("was removed");
+    if (code == ErrorCode::shard_link_refused || code == ErrorCode::not_a_regular_file)
+      return changed("was replaced");
+    return opened;
+  }
+  const Result<Identity> found = identify(opened->get());
+  if (!found && found.error().code != ErrorCode::not_a_regular_file) return found.error();
+  if (!found || *found != opened_) return changed("was replaced or written to");
+  return opened;
+}
+
+Result<DescriptorLease> File::descriptor() const {
+  if (!pool_) return DescriptorLease(descriptor_.get());
+  FLATBED_ASSIGN(std::shared_ptr<const Descriptor> open,
+                 pool_->get(pool_key_, [this] { return open_again(); }));
+  const int number = open->get();
+  return DescriptorLease(number, std::move(open));
 }
 
 Result<void> File::read_at(std::uint64_t offset, std::span<std::byte> out) const {
-  if (!in_bounds(offset, out.size(), size_)) return range_error(*this, offset, out.size());
+  FLATBED_TRY(check_range(*this, offset, out.size()));
+  FLATBED_ASSIGN(const DescriptorLease lease, descriptor());
   while (!out.empty()) {
     const std::size_t wanted = std::min(out.size(), kMaxBytesPerCall);
-    const ssize_t got = ::pread(descriptor_, out.data(), wanted, static_cast<off_t>(offset));
+    const ssize_t got = ::pread(lease.get(), out.data(), wanted, static_cast<off_t>(offset));
     if (got < 0 && errno == EINTR) continue;
     if (got <= 0) return failed_read(*this, got, offset, out.size());
     out = out.subspan(static_cast<std::size_t>(got));
@@ -147,20 +190,17 @@ Result<void> File::read_at(std::uint64_t offset, std::span<std::byte> out) const
   return {};
 }
 
-Result<void> File::read_at(std::uint64_t offset,
-                           std::span<const std::span<std::byte>> parts) const {
-  std::uint64_t left = 0;
-  for (const std::span<std::byte> part : parts) {
-    // Saturates: parts may name the same memory again and again, and no file is that large.
-    left = checked_add(left, part.size()).value_or(UINT64_MAX);
-  }
-  if (!in_bounds(offset, left, size_)) return range_error(*this, offset, left);
+Result<void> File::read_parts(std::uint64_t offset,
+                              std::span<const std::span<std::byte>> parts) const {
+  std::uint64_t left = nbytes_of(parts);
+  FLATBED_TRY(check_range(*this, offset, left));
+  FLATBED_ASSIGN(const DescriptorLease lease, descriptor());
   PartsLeft rest(parts);
   while (left > 0) {
     iovec batch[IOV_MAX];
     const std::size_t count = rest.fill(batch);
     const ssize_t got =
-        ::preadv(descriptor_, batch, static_cast<int>(count), static_cast<off_t>(offset));
+        ::preadv(lease.get(), batch, static_cast<int>(count), static_cast<off_t>(offset));
     if (got < 0 && errno == EINTR) continue;
     if (got <= 0) return failed_read(*this, got, offset, left);
     rest.skip(static_cast<std::size_t>(got));
@@ -171,10 +211,11 @@ Result<void> File::read_at(std::uint64_t offset,
 }
 
 Result<void> File::check_unchanged() const {
+  FLATBED_ASSIGN(const DescriptorLease lease, descriptor());
   struct stat status = {};
-  if (::fstat(descriptor_, &status) != 0) return system_error(errno, quoted(path_.native()));
+  if (::fstat(lease.get(), &status) != 0) return system_error(errno, quoted(path_.native()));
   const auto size = static_cast<std::uint64_t>(status.st_size);
-  if (size != size_ || modified_ns_of(status) != modified_ns_) {
+  if (size != opened_.size || ns_of(status.st_mtim) != opened_.modified_ns) {
     return make_error(ErrorCode::file_changed, quoted(path_.native()),
                       ": was written to while it was being read");
   }

@@ -11,21 +11,26 @@
 
 namespace flatbed {
 
-Result<MappedFile> MappedFile::map(const File& file) {
-  const std::string place = quoted(file.path().native());
+Result<MappedFile> MappedFile::map(const ByteSource& source) {
+  const std::string place = quoted(source.label());
+  FLATBED_ASSIGN(const DescriptorLease lease, source.descriptor());
+  if (!lease) {
+    return make_error(ErrorCode::not_viewable, place,
+                      ": has neither memory nor a descriptor to map: use read()");
+  }
   struct stat status = {};
-  if (::fstat(file.descriptor(), &status) != 0) return system_error(errno, place);
+  if (::fstat(lease.get(), &status) != 0) return system_error(errno, place);
   const auto size = static_cast<std::uint64_t>(status.st_size);
-  if (size < file.size()) {
-    return make_error(ErrorCode::file_changed, place, ": has ", size, " bytes, had ", file.size(),
+  if (size < source.size()) {
+    return make_error(ErrorCode::file_changed, place, ": has ", size, " bytes, had ", source.size(),
                       " when it was opened");
   }
-  if (file.size() == 0) return MappedFile(nullptr, 0);  // the kernel maps no empty range
-  void* data = ::mmap(nullptr, file.size(), PROT_READ, MAP_SHARED, file.descriptor(), 0);
+  if (source.size() == 0) return MappedFile(nullptr, 0);  // the kernel maps no empty range
+  void* data = ::mmap(nullptr, source.size(), PROT_READ, MAP_SHARED, lease.get(), 0);
   if (data == MAP_FAILED) {
-    return system_error(errno, str_cat(place, ": mapping ", file.size(), " bytes"));
+    return system_error(errno, str_cat(place, ": mapping ", source.size(), " bytes"));
   }
-  return MappedFile(static_cast<const std::byte*>(data), file.size());
+  return MappedFile(static_cast<const std::byte*>(data), source.size());
 }
 
 MappedFile::MappedFile(MappedFile&& other) noexcept

@@ -5,16 +5,17 @@
 #include <cstddef>
 #include <span>
 
+#include "flatbed/byte_source.hpp"
 #include "flatbed/result.hpp"
-#include "io/file.hpp"
 
 namespace flatbed {
 
 class MappedFile {
  public:
-  // Maps file.size() bytes; checks first that the file still has them. Errors: file_changed,
-  // io_error, resource_exhausted. The descriptor may be closed afterwards.
-  [[nodiscard]] static Result<MappedFile> map(const File& file);
+  // Maps source.size() bytes by the source's descriptor, which may be closed afterwards; checks
+  // first that its file still has them. Errors: file_changed, io_error, resource_exhausted,
+  // not_viewable (the source has no descriptor), those of ByteSource::descriptor().
+  [[nodiscard]] static Result<MappedFile> map(const ByteSource& source);
 
   MappedFile(MappedFile&& other) noexcept;
   MappedFile& operator=(MappedFile&& other) noexcept;

@@ -80,17 +80,19 @@ std::optional<double> sampled_fraction(int descriptor, const PageRange& pages) n
 
 }  // namespace
 
-std::optional<double> cached_fraction(const File& file, std::uint64_t offset,
+std::optional<double> cached_fraction(const ByteSource& source, std::uint64_t offset,
                                       std::uint64_t nbytes) {
-  const std::uint64_t begin = std::min(offset, file.size());
-  const std::uint64_t end = begin + std::min(nbytes, file.size() - begin);
+  const std::uint64_t begin = std::min(offset, source.size());
+  const std::uint64_t end = begin + std::min(nbytes, source.size() - begin);
   if (begin == end) return 1;
   PageRange pages;
   pages.page_nbytes = static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
   pages.first = begin / pages.page_nbytes;
   pages.count = (end - 1) / pages.page_nbytes - pages.first + 1;
-  if (const auto counted = counted_fraction(file.descriptor(), pages)) return counted;
-  return sampled_fraction(file.descriptor(), pages);
+  const Result<DescriptorLease> lease = source.descriptor();
+  if (!lease || !*lease) return std::nullopt;
+  if (const auto counted = counted_fraction(lease->get(), pages)) return counted;
+  return sampled_fraction(lease->get(), pages);
 }
 
 }  // namespace flatbed

@@ -10,7 +10,7 @@
 #include <utility>
 
 #include "base/str_cat.hpp"
-#include "checkpoint/checkpoint_state.hpp"
+#include "checkpoint/checkpoint_access.hpp"
 #include "io/thread_pool.hpp"
 #include "load/load_hooks.hpp"
 #include "load/load_job.hpp"
@@ -98,6 +98,7 @@ class Load {
   std::unique_ptr<StagingPool> own_pool_;
   StagingPool* pool_ = nullptr;         // own_pool_, the caller's, or none
   std::uint64_t abandoned_before_ = 0;  // of the pool, by earlier loads
+  std::shared_ptr<DirectPool> direct_files_ = std::make_shared<DirectPool>(kMaxDirectFiles);
   std::deque<LoadFile> files_;
   std::optional<LoadGroups> groups_;
   std::optional<LoadSlots> slots_;
@@ -139,7 +140,7 @@ Result<void> Load::prepare() {
   FLATBED_ASSIGN(schedule_, checked_schedule(plan_, options_));
   for (std::uint32_t i = 0; i < schedule_.files.size(); ++i) {
     files_.emplace_back(*schedule_.files[i].file,
-                        LoadFile::Options{&hooks_, i, schedule_.files[i].direct});
+                        LoadFile::Options{&hooks_, i, schedule_.files[i].direct, direct_files_});
   }
   groups_.emplace(plan_, schedule_, options_.ready != nullptr);
   if (schedule_.slot_jobs != 0) FLATBED_TRY(make_pool());
@@ -285,7 +286,7 @@ Result<PlanReport> LoadPlan::check(const LoadOptions& options) const {
   if (schedule.slot_jobs != 0) {
     report.peak_staging_nbytes = own_staging(options, schedule).ring_nbytes;
   }
-  for (const ScheduledFile& file : schedule.files) report.files.push_back(file.file->path());
+  for (const ScheduledFile& file : schedule.files) report.files.push_back(file.file->label());
   return report;
 }
 

@@ -1,6 +1,8 @@
 #include "load/load_file.hpp"
 
 #include <algorithm>
+#include <optional>
+#include <utility>
 
 #include "load/load_schedule.hpp"
 
@@ -12,11 +14,20 @@ constexpr std::uint64_t round_down(std::uint64_t at) { return at - at % kDirectA
 
 }  // namespace
 
-LoadFile::LoadFile(const File& file, const Options& options)
+LoadFile::LoadFile(const ByteSource& file, const Options& options)
     : file_(&file), hooks_(options.hooks), index_(options.index), direct_(options.direct) {
   if (!direct_ || hooks_->read) return;
-  past_cache_ = DirectFile::open(file);
-  direct_ = past_cache_ && past_cache_->alignment() <= kDirectAlignment;
+  pool_ = options.pool ? options.pool : std::make_shared<DirectPool>(1);
+  pool_key_ = pool_->add();
+  direct_ = past_cache().has_value();
+}
+
+Result<std::shared_ptr<const DirectFile>> LoadFile::past_cache() {
+  return pool_->get(pool_key_, [this]() -> Result<DirectFile> {
+    std::optional<DirectFile> opened = DirectFile::open(*file_);
+    if (opened && opened->alignment() <= kDirectAlignment) return *std::move(opened);
+    return Error{ErrorCode::unsupported_filesystem, "the file cannot be opened with O_DIRECT"};
+  });
 }
 
 Result<void> LoadFile::read(std::uint64_t offset, std::span<std::byte> out) {
@@ -34,14 +45,15 @@ Result<void> LoadFile::read(std::uint64_t offset, std::span<const std::span<std:
     nbytes += part.size();
   }
   if (hooks_->read) return {};
-  FLATBED_TRY(file_->read_at(offset, parts));
+  FLATBED_TRY(file_->read_parts(offset, parts));
   bytes_read_ += nbytes;
   return {};
 }
 
 // How many of the blocks' bytes arrived; none once the system has refused.
 Result<std::size_t> LoadFile::read_blocks(std::uint64_t offset, std::span<std::byte> out) {
-  Result<std::size_t> got = past_cache_->read_at(offset, out);
+  Result<std::shared_ptr<const DirectFile>> file = past_cache();
+  Result<std::size_t> got = file ? (*file)->read_at(offset, out) : std::move(file).error();
   if (got) {
     bytes_read_ += *got;
     return got;

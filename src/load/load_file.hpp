@@ -1,5 +1,5 @@
-// LoadFile: one file of a load, read through the page cache or past it. Owns the second descriptor
-// that O_DIRECT needs; borrows the File. Thread-safe.
+// LoadFile: one file of a load, read through the page cache or past it. The second descriptor that
+// O_DIRECT needs is in a pool that bounds how many the load has; borrows the source. Thread-safe.
 //
 // Reading past the page cache is given up for good, without an error, when the system refuses it:
 // the same bytes then come through the page cache.
@@ -8,14 +8,18 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <optional>
+#include <memory>
 #include <span>
 
+#include "flatbed/byte_source.hpp"
 #include "io/direct_file.hpp"
-#include "io/file.hpp"
+#include "io/lru_pool.hpp"
 #include "load/load_hooks.hpp"
 
 namespace flatbed {
+
+using DirectPool = LruPool<DirectFile>;
+inline constexpr std::size_t kMaxDirectFiles = 64;  // of one load
 
 class LoadFile {
  public:
@@ -23,10 +27,11 @@ class LoadFile {
     const LoadHooks* hooks = nullptr;
     std::uint32_t index = 0;  // for the hooks
     bool direct = false;
+    std::shared_ptr<DirectPool> pool = nullptr;  // null: one of its own
   };
-  LoadFile(const File& file, const Options& options);
+  LoadFile(const ByteSource& file, const Options& options);
 
-  [[nodiscard]] const File& file() const noexcept { return *file_; }
+  [[nodiscard]] const ByteSource& file() const noexcept { return *file_; }
   // Hooks that replace reading are asked for as much at once as is read past the page cache.
   [[nodiscard]] bool direct() const noexcept { return direct_ && !refused_; }
   [[nodiscard]] std::uint64_t bytes_read() const noexcept { return bytes_read_; }
@@ -44,12 +49,15 @@ class LoadFile {
 
  private:
   Result<std::size_t> read_blocks(std::uint64_t offset, std::span<std::byte> out);
+  // Errors: unsupported_filesystem (it cannot be opened so, or needs more alignment).
+  Result<std::shared_ptr<const DirectFile>> past_cache();
 
-  const File* file_;
+  const ByteSource* file_;
   const LoadHooks* hooks_;
   std::uint32_t index_;
   bool direct_;
-  std::optional<DirectFile> past_cache_;
+  std::shared_ptr<DirectPool> pool_;
+  std::uint32_t pool_key_ = 0;
   std::atomic<bool> refused_ = false;
   std::atomic<std::uint64_t> bytes_read_ = 0;
 };

@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "base/str_cat.hpp"
-#include "checkpoint/checkpoint_state.hpp"
+#include "checkpoint/checkpoint_access.hpp"
 #include "io/digest.hpp"
 
 namespace flatbed {
@@ -114,9 +114,10 @@ Result<void> JobRunner::read_in_place(const Job& job) {
   std::uint64_t at = job.begin;
   const auto add_beside = [&](std::uint64_t end) -> Result<void> {
     if (end <= at) return {};
-    if (!scratch_) scratch_ = try_allocate_large(kReadNbytes);
+    const std::uint64_t nbytes = work_.schedule.read_nbytes;
+    if (!scratch_) scratch_ = try_allocate_large(nbytes);
     if (!scratch_) {
-      return make_error(ErrorCode::resource_exhausted, "no memory for ", kReadNbytes, " bytes");
+      return make_error(ErrorCode::resource_exhausted, "no memory for ", nbytes, " bytes");
     }
     add(scratch_at(job, at), end - at);
     at = end;
@@ -169,11 +170,12 @@ Result<void> JobRunner::run_staged(const Job& job) {
 // are hashed, past it at once, as disks like it.
 Result<void> JobRunner::read_staged(const Job& job, std::byte* at) {
   LoadFile& file = work_.files[job.file];
+  const std::uint64_t read_nbytes = work_.schedule.files[job.file].read_nbytes;
   const std::uint64_t end = job.begin + job.nbytes;
   std::uint64_t checked_to = job.begin;
   Units units(work_, job);
   for (std::uint64_t from = job.begin; from < end && !work_.stop.stopped();) {
-    const std::uint64_t to = file.direct() ? end : std::min(end, from + kReadNbytes);
+    const std::uint64_t to = file.direct() ? end : std::min(end, from + read_nbytes);
     const std::span<std::byte> out(at + (from - job.begin), static_cast<std::size_t>(to - from));
     {
       const StageTimer timer(work_.hooks, times_, Stage::read);
@@ -286,7 +288,7 @@ Result<void> JobRunner::check(const Unit& unit, std::span<const std::byte> bytes
   const std::uint64_t chunk = (unit.begin - tensor.where.offset) / kChunkBytes;
   const std::uint64_t digest = work_.hooks.hash ? work_.hooks.hash(bytes) : xxh3(bytes);
   const Checkpoint& checkpoint = work_.plan.checkpoints[unit.transfer->checkpoint];
-  Result<void> checked = CheckpointAccess::state(checkpoint).check_chunk(tensor, chunk, digest);
+  Result<void> checked = CheckpointAccess::check_chunk(checkpoint, tensor, chunk, digest);
   if (!checked) {
     return with_context(checkpoint.files()[tensor.where.file].path.native(),
                         std::move(checked).error());

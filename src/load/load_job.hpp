@@ -44,7 +44,9 @@ class JobRunner {
   [[nodiscard]] std::uint64_t bytes_verified() const noexcept { return bytes_verified_; }
   [[nodiscard]] std::uint64_t chunks_verified() const noexcept { return chunks_verified_; }
   [[nodiscard]] std::uint64_t contents_read() const noexcept { return contents_read_; }
-  [[nodiscard]] std::uint64_t scratch_nbytes() const noexcept { return scratch_ ? kReadNbytes : 0; }
+  [[nodiscard]] std::uint64_t scratch_nbytes() const noexcept {
+    return scratch_ ? work_.schedule.read_nbytes : 0;
+  }
 
  private:
   // A part, or one chunk of it where chunks are checked. Places count as the job's.
@@ -80,7 +82,7 @@ class JobRunner {
   std::uint64_t bytes_verified_ = 0;
   std::uint64_t chunks_verified_ = 0;
   std::uint64_t contents_read_ = 0;
-  LargeBlock scratch_;  // of kReadNbytes, for what belongs nowhere; made when needed
+  LargeBlock scratch_;  // of schedule.read_nbytes, for what belongs nowhere; made when needed
   std::vector<std::span<std::byte>> segments_;
   std::vector<std::vector<CopyPiece>> pieces_;  // per device of the plan
 };

@@ -6,7 +6,7 @@
 
 #include "base/checked.hpp"
 #include "base/str_cat.hpp"
-#include "checkpoint/checkpoint_state.hpp"
+#include "checkpoint/checkpoint_access.hpp"
 
 namespace flatbed {
 
@@ -225,9 +225,10 @@ void Transfer::append_pieces(std::uint64_t begin, std::uint64_t end, const std::
 }
 
 std::uint32_t LoadPlan::State::checkpoint_index(const Checkpoint& checkpoint) {
-  const auto* state = &CheckpointAccess::state(checkpoint);
+  const void* const identity = CheckpointAccess::identity(checkpoint);
   for (std::size_t i = checkpoints.size(); i-- > 0;) {  // most often it is the last one
-    if (&CheckpointAccess::state(checkpoints[i]) == state) return static_cast<std::uint32_t>(i);
+    if (CheckpointAccess::identity(checkpoints[i]) == identity)
+      return static_cast<std::uint32_t>(i);
   }
   checkpoints.push_back(checkpoint);
   return static_cast<std::uint32_t>(checkpoints.size() - 1);

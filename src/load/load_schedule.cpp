@@ -6,7 +6,7 @@
 #include <unordered_map>
 
 #include "base/str_cat.hpp"
-#include "checkpoint/checkpoint_state.hpp"
+#include "checkpoint/checkpoint_access.hpp"
 #include "io/page_cache.hpp"
 
 namespace flatbed {
@@ -79,7 +79,7 @@ class Scheduler {
   std::vector<Span> spans_;
   std::vector<std::uint32_t> contents_;
   std::vector<std::size_t> active_;  // wants that the job being cut has a part of
-  std::unordered_map<const File*, std::uint32_t> files_;
+  std::unordered_map<const ByteSource*, std::uint32_t> files_;
 };
 
 Schedule Scheduler::run() {
@@ -116,11 +116,17 @@ std::vector<std::vector<std::uint32_t>> Scheduler::transfers_of_groups() const {
 }
 
 std::uint32_t Scheduler::file_index(const Transfer& transfer) {
-  const File& file =
-      CheckpointAccess::file(plan_.checkpoints[transfer.checkpoint], transfer.tensor->where.file);
+  const ByteSource& file =
+      CheckpointAccess::source(plan_.checkpoints[transfer.checkpoint], transfer.tensor->where.file);
   const auto [entry, added] =
       files_.try_emplace(&file, static_cast<std::uint32_t>(out_.files.size()));
-  if (added) out_.files.push_back({&file, false, file.size(), 0, 0, 0});
+  if (added) {
+    const std::uint64_t most = std::max(kReadNbytes, options_.slot_nbytes);
+    const auto preferred = static_cast<std::uint64_t>(file.preferred_read_nbytes());
+    const std::uint64_t nbytes = std::clamp(preferred, kReadNbytes, most);
+    out_.files.push_back({&file, false, file.size(), 0, 0, 0, nbytes});
+    out_.read_nbytes = std::max(out_.read_nbytes, nbytes);
+  }
   return entry->second;
 }
 
@@ -206,7 +212,7 @@ void Scheduler::choose_io() {
 void Scheduler::cut_span(const Span& span, std::uint32_t group) {
   const std::uint32_t file = wants_[span.first].file;
   const bool by_slots = out_.files[file].direct || !span.all_host;
-  const std::uint64_t room = by_slots ? options_.slot_nbytes : kReadNbytes;
+  const std::uint64_t room = by_slots ? options_.slot_nbytes : out_.files[file].read_nbytes;
   std::uint64_t at = wants_[span.first].begin;
   std::size_t next = span.first;  // the first want that no job has a part of
   active_.clear();

@@ -19,14 +19,15 @@
 #include <string>
 #include <vector>
 
-#include "io/file.hpp"
+#include "flatbed/byte_source.hpp"
 #include "load/load_plan.hpp"
 #include "safetensors/seal.hpp"
 
 namespace flatbed {
 
-// Of the size of one read through the page cache: the bytes are hashed while they are in the
-// processor's second-level cache.
+// The least size of one read through the page cache: the bytes are hashed while they are in the
+// processor's second-level cache. A source that prefers more is read in larger pieces, up to a
+// slot.
 inline constexpr std::uint64_t kReadNbytes = 1 << 20;
 // What is read and thrown away rather than begin a new read.
 inline constexpr std::uint64_t kMaxHoleNbytes = 32 << 10;
@@ -58,12 +59,13 @@ struct Part {
 };
 
 struct ScheduledFile {
-  const File* file = nullptr;
-  bool direct = false;           // read past the page cache
-  std::uint64_t begin = 0;       // of the first byte that is read
-  std::uint64_t end = 0;         // behind the last
-  std::uint64_t nbytes = 0;      // that are read
-  std::uint64_t span_count = 0;  // places that are read from
+  const ByteSource* file = nullptr;
+  bool direct = false;                      // read past the page cache
+  std::uint64_t begin = 0;                  // of the first byte that is read
+  std::uint64_t end = 0;                    // behind the last
+  std::uint64_t nbytes = 0;                 // that are read
+  std::uint64_t span_count = 0;             // places that are read from
+  std::uint64_t read_nbytes = kReadNbytes;  // of one read that is not direct
 };
 
 struct Schedule {
@@ -74,7 +76,8 @@ struct Schedule {
   std::vector<std::uint32_t> jobs_of_group;  // per group of the plan
   std::uint64_t bytes_wanted = 0;
   std::uint64_t bytes_to_read = 0;
-  std::uint64_t slot_jobs = 0;  // that go by way of a slot
+  std::uint64_t slot_jobs = 0;              // that go by way of a slot
+  std::uint64_t read_nbytes = kReadNbytes;  // the most of any file
 };
 
 // How much room jobs have.

@@ -9,8 +9,8 @@
 #include <cstdint>
 #include <span>
 
+#include "flatbed/byte_source.hpp"
 #include "flatbed/result.hpp"
-#include "io/file.hpp"
 #include "io/large_allocator.hpp"
 
 namespace flatbed::pth {
@@ -22,7 +22,7 @@ inline constexpr std::uint64_t kMaxStreamPickle = 0xFFFFFFFE;
 class PickleStream {
  public:
   // `nbytes` bytes of a file from `begin` on, which must exist.
-  PickleStream(const File& file, std::uint64_t begin, std::uint64_t nbytes)
+  PickleStream(const ByteSource& file, std::uint64_t begin, std::uint64_t nbytes)
       : file_(&file), begin_(begin), nbytes_(nbytes) {}
   // Bytes in TorchFile::held[held], or (for kNotHeld) in the file, from `begin` on.
   PickleStream(std::span<const std::byte> bytes, std::uint32_t held, std::uint64_t begin)
@@ -55,7 +55,7 @@ class PickleStream {
   // with at least `ahead` bytes.
   [[nodiscard]] Result<std::span<const std::byte>> peek(std::uint64_t nbytes, std::uint64_t ahead);
 
-  const File* file_ = nullptr;
+  const ByteSource* file_ = nullptr;
   std::span<const std::byte> bytes_;
   std::uint32_t held_ = kNotHeld;
   std::uint64_t begin_ = 0;

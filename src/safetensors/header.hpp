@@ -22,9 +22,9 @@
 
 #include "base/dims_pool.hpp"
 #include "base/json.hpp"
+#include "flatbed/byte_source.hpp"
 #include "flatbed/result.hpp"
 #include "flatbed/tensor.hpp"
-#include "io/file.hpp"
 #include "io/large_allocator.hpp"
 #include "io/name_index.hpp"
 
@@ -49,6 +49,6 @@ struct Header {
   }
 };
 
-[[nodiscard]] Result<Header> read_header(const File& file);
+[[nodiscard]] Result<Header> read_header(const ByteSource& file);
 
 }  // namespace flatbed::safetensors

@@ -23,7 +23,7 @@ Error tensor_error(ErrorCode code, std::string_view name, const Parts&... parts)
 }
 
 // R1, R2, R3: the length field and the header must lie within the file.
-Result<std::uint64_t> check_length(const File& file) {
+Result<std::uint64_t> check_length(const ByteSource& file) {
   if (file.size() < 8) {
     return make_error(
         ErrorCode::file_too_short, "the file ",
@@ -325,7 +325,7 @@ class Checker {
 
 }  // namespace
 
-Result<Header> read_header(const File& file) {
+Result<Header> read_header(const ByteSource& file) {
   FLATBED_ASSIGN(const std::uint64_t length, check_length(file));
   const std::size_t nbytes = 8 + static_cast<std::size_t>(length);
   ByteBuffer bytes(nbytes + JsonDocument::kPadding);

@@ -5,7 +5,8 @@
 
 #include "base/checked.hpp"
 #include "base/str_cat.hpp"
-#include "checkpoint/checkpoint_state.hpp"
+#include "checkpoint/checkpoint_access.hpp"
+#include "safetensors/seal.hpp"
 
 namespace flatbed {
 
@@ -46,9 +47,7 @@ Result<SavePlan> make_plan(const Checkpoint& checkpoint, const PlanOptions& opti
     plan.items.push_back(item_of(checkpoint, tensor, std::string(tensor.name)));
   }
   if (checkpoint.has_tree()) {
-    FLATBED_ASSIGN(const Value root, checkpoint.tree());
-    static_cast<void>(root);  // decoded: the state holds it
-    plan.tree = CheckpointAccess::state(checkpoint).decoded_tree();
+    FLATBED_ASSIGN(plan.tree, CheckpointAccess::copy_tree(checkpoint));
   }
   for (const Alias& alias : checkpoint.aliases()) {
     const TensorInfo* target = checkpoint.find(alias.target);

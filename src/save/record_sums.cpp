@@ -23,7 +23,7 @@ class RecordReader {
 
   Result<void> read_stored(const PieceQueue& queue, const Piece& piece,
                            std::span<std::byte> buffer) {
-    const File& file = sums_.file(queue.run(piece.run).tensor);
+    const ByteSource& file = sums_.source(queue.run(piece.run).tensor);
     FLATBED_TRY(file.read_at(piece.offset, buffer.first(piece.nbytes)));
     return sum(queue, piece, buffer);
   }
@@ -48,9 +48,9 @@ class RecordReader {
 
   Result<void> inflate_part(std::uint32_t number, std::uint64_t skip, std::span<std::byte> part) {
     if (!inflater_ || inflating_ != number) {
-      const pth::ZipEntry& entry = sums_.entry(number);
+      const ContainerRecord& entry = sums_.entry(number);
       FLATBED_ASSIGN(inflater_, pth::InflateReader::open(
-                                    sums_.file(number),
+                                    sums_.source(number),
                                     {entry.data_offset, entry.stored_nbytes, entry.nbytes}));
       inflating_ = number;
     }
@@ -59,9 +59,9 @@ class RecordReader {
 
   Result<void> named(std::uint32_t number, Result<void> done) const {
     if (done) return done;
-    return with_context(str_cat(sums_.file(number).path().native(), ": zip entry ",
-                                quoted(sums_.entry(number).name)),
-                        std::move(done).error());
+    return with_context(
+        str_cat(sums_.source(number).label(), ": zip entry ", quoted(sums_.entry(number).name)),
+        std::move(done).error());
   }
 
   RecordSums& sums_;
@@ -77,18 +77,18 @@ struct Runs {
 
 Runs collect_runs(const RecordSums& sums, std::span<const std::uint32_t> numbers) {
   Runs runs;
-  std::vector<const File*> files;
-  for (const std::uint32_t number : numbers) files.push_back(&sums.file(number));
+  std::vector<const ByteSource*> files;
+  for (const std::uint32_t number : numbers) files.push_back(&sums.source(number));
   std::ranges::sort(files);
   files.erase(std::unique(files.begin(), files.end()), files.end());
   std::uint64_t inflated = 0;
   for (const std::uint32_t number : numbers) {
-    const pth::ZipEntry& entry = sums.entry(number);
+    const ContainerRecord& entry = sums.entry(number);
     if (entry.deflated) {
       runs.deflated.push_back({number, 0, inflated, entry.nbytes});
       inflated += entry.nbytes;
     } else {
-      const auto file = std::ranges::lower_bound(files, &sums.file(number)) - files.begin();
+      const auto file = std::ranges::lower_bound(files, &sums.source(number)) - files.begin();
       runs.stored.push_back(
           {number, static_cast<std::uint32_t>(file), entry.data_offset, entry.nbytes});
     }
@@ -116,9 +116,9 @@ std::uint32_t ChunkSums::of(std::uint32_t run) const noexcept {
   return sum;
 }
 
-std::uint32_t RecordSums::add(const OpenFile& open, std::uint32_t record) {
-  records_.push_back({&open, record});
-  return sums_.add(entry(static_cast<std::uint32_t>(records_.size() - 1)).nbytes);
+std::uint32_t RecordSums::add(const ByteSource& source, const ContainerRecord& record) {
+  records_.push_back({&source, record});
+  return sums_.add(record.nbytes);
 }
 
 void RecordSums::check(CrcReport& report) const {
@@ -129,13 +129,13 @@ void RecordSums::check(CrcReport& report) const {
   report.checked += records_.size();
   report.mismatched += differ.size();
   std::ranges::sort(differ, {}, [&](std::uint32_t number) {
-    return std::pair(std::string_view(file(number).path().native()), entry(number).data_offset);
+    return std::pair(std::string_view(source(number).label()), entry(number).data_offset);
   });
   if (differ.size() > kMaxMismatches) differ.resize(kMaxMismatches);
   for (const std::uint32_t number : differ) {
-    const pth::ZipEntry& record = entry(number);
+    const ContainerRecord& record = entry(number);
     report.mismatches.push_back(
-        {file(number).path(), std::string(record.name), record.crc, sums_.of(number)});
+        {source(number).label(), std::string(record.name), record.crc, sums_.of(number)});
   }
 }
 

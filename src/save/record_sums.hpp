@@ -7,9 +7,9 @@
 #include <span>
 #include <vector>
 
-#include "checkpoint/checkpoint_state.hpp"
 #include "flatbed/crc.hpp"
 #include "flatbed/result.hpp"
+#include "io/container.hpp"
 #include "save/pieces.hpp"
 
 namespace flatbed {
@@ -30,14 +30,16 @@ class ChunkSums {
   std::vector<std::uint32_t> sums_;
 };
 
-// Borrows the open files.
+// Borrows the sources and the names of the records.
 class RecordSums {
  public:
-  std::uint32_t add(const OpenFile& open, std::uint32_t record);
-  [[nodiscard]] const File& file(std::uint32_t number) const { return records_[number].open->file; }
-  [[nodiscard]] const pth::ZipEntry& entry(std::uint32_t number) const {
-    const Record& record = records_[number];
-    return record.open->torch->zip.entries[record.number];
+  // `record` is one of the file that `source` has.
+  std::uint32_t add(const ByteSource& source, const ContainerRecord& record);
+  [[nodiscard]] const ByteSource& source(std::uint32_t number) const {
+    return *records_[number].source;
+  }
+  [[nodiscard]] const ContainerRecord& entry(std::uint32_t number) const {
+    return records_[number].entry;
   }
   void put(std::uint32_t number, std::uint64_t chunk, std::uint32_t sum) noexcept {
     sums_.put(number, chunk, sum);
@@ -48,8 +50,8 @@ class RecordSums {
 
  private:
   struct Record {
-    const OpenFile* open;
-    std::uint32_t number;  // in its zip
+    const ByteSource* source;
+    ContainerRecord entry;
   };
   std::vector<Record> records_;
   ChunkSums sums_;

@@ -7,7 +7,7 @@
 
 #include "base/bytes.hpp"
 #include "base/str_cat.hpp"
-#include "checkpoint/checkpoint_state.hpp"
+#include "checkpoint/checkpoint_access.hpp"
 #include "flatbed/save.hpp"
 #include "io/atomic_file.hpp"
 #include "io/digest.hpp"
@@ -49,7 +49,7 @@ Result<std::string> digest_data(const Checkpoint& checkpoint, const safetensors:
   PieceRunner runner({options.progress, options.cancel, queue.nbytes()});
 
   std::string digests(slots.size, '0');
-  const File& file = CheckpointAccess::file(checkpoint, 0);
+  const ByteSource& file = CheckpointAccess::source(checkpoint, 0);
   const auto hash_piece = [&](const Piece& piece, std::span<std::byte> buffer) -> Result<void> {
     FLATBED_TRY(file.read_at(piece.offset, buffer.first(piece.nbytes)));
     return for_each_chunk(
@@ -79,8 +79,8 @@ Result<std::string> make_sidecar(const Checkpoint& checkpoint, const SaveOptions
 
   const MetadataPair pair{safetensors::kDigestsKey, digests};
   content = hex16(content_digest(tensors, order, {&pair, 1}));
-  const OpenFile& open = *CheckpointAccess::state(checkpoint).opened[0];
-  std::string text = str_cat("{\"flatbed\":\"", hex16(xxh3(open.header->raw())), "/1/", content,
+  const std::span<const std::byte> header = CheckpointAccess::container(checkpoint, 0).raw_header();
+  std::string text = str_cat("{\"flatbed\":\"", hex16(xxh3(header)), "/1/", content,
                              "\",\"flatbed.digests\":\"", digests, "\"}");
   if (text.size() > safetensors::kMaxSidecarBytes) {
     return make_error(ErrorCode::limit_exceeded, "the sidecar would have ", text.size(),
@@ -100,7 +100,7 @@ Result<SaveReport> save_sidecar(const std::filesystem::path& path, const SaveOpt
   FLATBED_ASSIGN(AtomicFile file,
                  AtomicFile::create(sidecar, text.size(), {options.replace, options.sync}));
   FLATBED_TRY(file.write_at(0, as_bytes(text)));
-  FLATBED_TRY(CheckpointAccess::file(checkpoint, 0).check_unchanged());
+  FLATBED_TRY(CheckpointAccess::source(checkpoint, 0).check_unchanged());
   FLATBED_ASSIGN(CommitReport commit, file.commit());
   report.nbytes = text.size();
   if (commit.state != CommitState::committed) report.durability = Durability::durability_unknown;

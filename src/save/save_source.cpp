@@ -8,7 +8,7 @@
 
 #include "base/checked.hpp"
 #include "base/str_cat.hpp"
-#include "checkpoint/checkpoint_state.hpp"
+#include "checkpoint/checkpoint_access.hpp"
 
 namespace flatbed {
 
@@ -81,21 +81,21 @@ bool has_digests(const SaveItem& item) {
 Result<void> check_item_chunk(const SaveItem& item, std::uint64_t chunk, std::uint64_t digest) {
   const TensorInfo& tensor = *source_tensor(item);
   const Checkpoint& source = std::get_if<TensorRef>(&item.from)->checkpoint;
-  Result<void> same = CheckpointAccess::state(source).check_chunk(tensor, chunk, digest);
+  Result<void> same = CheckpointAccess::check_chunk(source, tensor, chunk, digest);
   if (same) return {};
   return with_context(source.files()[tensor.where.file].path.native(), std::move(same).error());
 }
 
 Result<void> check_sources(const SavePlan& plan) {
-  std::vector<const File*> files;
+  std::vector<const ByteSource*> files;
   for (const SaveItem& item : plan.items) {
     const auto* ref = std::get_if<TensorRef>(&item.from);
     if (ref == nullptr) continue;
-    files.push_back(&CheckpointAccess::file(ref->checkpoint, source_tensor(item)->where.file));
+    files.push_back(&CheckpointAccess::source(ref->checkpoint, source_tensor(item)->where.file));
   }
   std::ranges::sort(files);
   files.erase(std::unique(files.begin(), files.end()), files.end());
-  for (const File* file : files) FLATBED_TRY(file->check_unchanged());
+  for (const ByteSource* file : files) FLATBED_TRY(file->check_unchanged());
   return {};
 }
 

@@ -6,7 +6,9 @@
 #include <utility>
 #include <variant>
 
+#include "archive/zip_entry.hpp"
 #include "base/str_cat.hpp"
+#include "checkpoint/checkpoint_access.hpp"
 #include "save/save_source.hpp"
 
 namespace flatbed {
@@ -16,14 +18,8 @@ namespace {
 constexpr std::uint64_t kSmallBytes = 1 << 20;  // a record that is always worth reading
 constexpr std::uint64_t kLeastShare = 4;        // of a larger one a quarter must be wanted
 
-// Whether the item's bytes are those of the record, from the first to the last.
-bool is_record(const pth::TorchTensor& tensor, const pth::TorchStorage& storage) {
-  return tensor.contiguous && !tensor.conjugate && !tensor.negate && storage.swap_unit <= 1 &&
-         tensor.offset == 0 && tensor.nbytes == storage.nbytes;
-}
-
-Error no_sums(const File& file) {
-  return make_error(ErrorCode::zip_crc_mismatch, file.path().native(),
+Error no_sums(const ByteSource& source) {
+  return make_error(ErrorCode::zip_crc_mismatch, source.label(),
                     ": the zip states no CRC for any of its records");
 }
 
@@ -42,13 +38,14 @@ Result<SourceRecords> SourceRecords::of(const SavePlan& plan, std::span<const st
   SourceRecords records;
   records.sum_of_.resize(plan.items.size(), kNone);
   for (const std::uint32_t item : items) records.add_item(plan.items[item], item);
-  for (const auto& [open, zip] : records.zips_) {
-    if (zip.states_crcs) {
-      records.choose_rest(*open, zip, options.strict_crc);
+  for (const auto& [container, zip] : records.zips_) {
+    if (zip.records.list.empty()) continue;
+    if (zip.records.state_crcs) {
+      records.choose_rest(*container, zip, options.strict_crc);
     } else if (options.strict_crc) {
-      return no_sums(open->file);
+      return no_sums(container->source());
     } else {
-      records.report_.without.push_back(open->info.path);
+      records.report_.without.emplace_back(container->source().label());
     }
   }
   std::ranges::sort(records.report_.without);
@@ -58,49 +55,38 @@ Result<SourceRecords> SourceRecords::of(const SavePlan& plan, std::span<const st
 void SourceRecords::add_item(const SaveItem& item, std::uint32_t number) {
   const auto* ref = std::get_if<TensorRef>(&item.from);
   if (ref == nullptr) return;
-  const CheckpointAccess::State& state = CheckpointAccess::state(ref->checkpoint);
-  const TensorInfo& info = state.tensors[ref->tensor];
-  const OpenFile& open = state.file_of(info);
-  if (!open.torch || open.torch->zip.entries.empty()) return;
-  Zip& zip = zip_of(open);
-  const pth::TorchTensor& tensor = state.torch_tensor(info);
-  if (tensor.storage == pth::kNoStorage || tensor.nbytes == 0) return;
-  const pth::TorchStorage& storage = open.torch->storages[tensor.storage];
-  if (storage.record == pth::kNoRecord) return;
-  std::uint64_t& taken = zip.taken[storage.record];
-  taken += std::min(tensor.nbytes, UINT64_MAX - taken);
-  if (!zip.states_crcs || zip.summed[storage.record] != 0 || !is_record(tensor, storage)) return;
-  zip.summed[storage.record] = 1;
-  sum_of_[number] = sums_.add(open, storage.record);
+  const TensorInfo& info = ref->checkpoint.tensors()[ref->tensor];
+  const TensorPlace place = CheckpointAccess::locate(ref->checkpoint, info);
+  Zip& zip = zip_of(place.container);
+  const std::optional<TensorRecord> record = place.container.record_of(place.number);
+  if (!record) return;
+  std::uint64_t& taken = zip.taken[record->number];
+  taken += std::min(info.nbytes, UINT64_MAX - taken);
+  std::uint8_t& summed = zip.summed[record->number];
+  if (!zip.records.state_crcs || summed != 0 || !record->whole) return;
+  summed = 1;
+  sum_of_[number] = sums_.add(place.container.source(), zip.records.list[record->number]);
 }
 
-SourceRecords::Zip& SourceRecords::zip_of(const OpenFile& open) {
-  const auto [place, is_new] = zips_.try_emplace(&open);
+SourceRecords::Zip& SourceRecords::zip_of(const Container& container) {
+  const auto [place, is_new] = zips_.try_emplace(&container);
   Zip& zip = place->second;
   if (!is_new) return zip;
-  zip.states_crcs = open.torch->zip.state_crcs();
-  const std::size_t count = open.torch->zip.entries.size();
-  zip.taken.resize(count);
-  zip.summed.resize(count);
-  zip.storage.resize(count);
-  for (const pth::TorchStorage& storage : open.torch->storages) {
-    if (storage.record != pth::kNoRecord) zip.storage[storage.record] = 1;
-  }
+  zip.records = container.records();
+  zip.taken.resize(zip.records.list.size());
+  zip.summed.resize(zip.records.list.size());
   return zip;
 }
 
 // Those of the structure, and those that are not summed on the way and worth it.
-void SourceRecords::choose_rest(const OpenFile& open, const Zip& zip, bool all) {
-  const pth::ZipEntries& entries = open.torch->zip.entries;
-  for (std::uint32_t record = 0; record < entries.size(); ++record) {
-    if (zip.summed[record] != 0) continue;
-    const std::uint64_t nbytes = entries[record].nbytes;
-    const std::uint64_t taken = zip.taken[record];
-    const bool read_by_open = zip.storage[record] == 0 &&
-                              (nbytes <= kSmallBytes || entries[record].name.ends_with(".pkl"));
-    const bool worth = all || nbytes <= kSmallBytes || taken >= nbytes / kLeastShare;
-    if (read_by_open || (taken != 0 && worth)) {
-      rest_.push_back(sums_.add(open, record));
+void SourceRecords::choose_rest(const Container& container, const Zip& zip, bool all) {
+  for (std::size_t i = 0; i < zip.records.list.size(); ++i) {
+    if (zip.summed[i] != 0) continue;
+    const ContainerRecord& record = zip.records.list[i];
+    const std::uint64_t taken = zip.taken[i];
+    const bool worth = all || record.nbytes <= kSmallBytes || taken >= record.nbytes / kLeastShare;
+    if (record.structure || (taken != 0 && worth)) {
+      rest_.push_back(sums_.add(container.source(), record));
     } else if (taken != 0) {
       ++report_.read_in_part;
     }

@@ -37,17 +37,16 @@ class SourceRecords {
   static constexpr std::uint32_t kNone = 0xFFFFFFFF;
   // What is known about the records of one zip.
   struct Zip {
-    std::vector<std::uint64_t> taken;   // per record: bytes of it that are wanted
-    std::vector<std::uint8_t> summed;   // per record: while it is copied
-    std::vector<std::uint8_t> storage;  // per record: is that of a storage
-    bool states_crcs = false;
+    ContainerRecords records;          // none: the file is no zip
+    std::vector<std::uint64_t> taken;  // per record: bytes of it that are wanted
+    std::vector<std::uint8_t> summed;  // per record: while it is copied
   };
 
-  Zip& zip_of(const OpenFile& open);
+  Zip& zip_of(const Container& container);
   void add_item(const SaveItem& item, std::uint32_t number);
-  void choose_rest(const OpenFile& open, const Zip& zip, bool all);
+  void choose_rest(const Container& container, const Zip& zip, bool all);
 
-  std::map<const OpenFile*, Zip> zips_;
+  std::map<const Container*, Zip> zips_;
   std::vector<std::uint32_t> sum_of_;  // per item, into sums_
   RecordSums sums_;
   std::vector<std::uint32_t> rest_;  // of sums_: to be read in the end

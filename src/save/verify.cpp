@@ -5,7 +5,7 @@
 #include <utility>
 
 #include "base/str_cat.hpp"
-#include "checkpoint/checkpoint_state.hpp"
+#include "checkpoint/checkpoint_access.hpp"
 #include "io/digest.hpp"
 #include "save/pieces.hpp"
 #include "save/record_sums.hpp"
@@ -35,8 +35,8 @@ class Verifier {
   Result<void> check_piece(const PieceQueue& queue, const Piece& piece,
                            std::span<std::byte> buffer);
   void list_damage(VerifyReport& report) const;
-  [[nodiscard]] const File& file(std::size_t index) const {
-    return CheckpointAccess::file(checkpoint_, static_cast<std::uint32_t>(index));
+  [[nodiscard]] const ByteSource& file(std::size_t index) const {
+    return CheckpointAccess::source(checkpoint_, static_cast<std::uint32_t>(index));
   }
 
   const Checkpoint& checkpoint_;
@@ -83,15 +83,14 @@ std::vector<Run> Verifier::collect_runs() const {
 
 void Verifier::collect_records() {
   for (std::uint32_t i = 0; i < checkpoint_.files().size(); ++i) {
-    const OpenFile& open = CheckpointAccess::opened(checkpoint_, i);
-    if (!open.torch || open.torch->zip.entries.empty()) continue;
-    if (!open.torch->zip.state_crcs()) {
-      crc_.without.push_back(open.info.path);
+    const Container& container = CheckpointAccess::container(checkpoint_, i);
+    const ContainerRecords records = container.records();
+    if (!records.list.empty() && !records.state_crcs) {
+      crc_.without.push_back(checkpoint_.files()[i].path);
       continue;
     }
-    const auto count = static_cast<std::uint32_t>(open.torch->zip.entries.size());
-    for (std::uint32_t record = 0; record < count; ++record)
-      records_.push_back(sums_.add(open, record));
+    for (const ContainerRecord& record : records.list)
+      records_.push_back(sums_.add(container.source(), record));
   }
 }
 

@@ -8,8 +8,9 @@
 
 #include "base/bytes.hpp"
 #include "base/str_cat.hpp"
-#include "checkpoint/checkpoint_state.hpp"
+#include "checkpoint/open_set.hpp"
 #include "checkpoint/sniff.hpp"
+#include "io/guarded_source.hpp"
 #include "safetensors/header.hpp"
 #include "scan/scan_log.hpp"
 #include "scan/stream_scan.hpp"
@@ -27,7 +28,7 @@ void add_unknown(pth::ScanLog& log, ScanKind kind, std::string text) {
 }
 
 // Names the kind of a file without a pickle, from its beginning.
-std::string scan_other(const File& file, const Result<Content>& content, pth::ScanLog& log) {
+std::string scan_other(const ByteSource& file, const Result<Content>& content, pth::ScanLog& log) {
   if (!content) {
     add_unknown(log, ScanKind::unseen, content.error().message);
     return "unknown file type";
@@ -42,7 +43,7 @@ std::string scan_other(const File& file, const Result<Content>& content, pth::Sc
 
 // A loader that takes the file for a pickle runs its first opcodes before it stops. So a file of
 // another kind, or one that breaks after its first bytes, may still be a pickle.
-void scan_beginning(const File& file, pth::ScanLog& log) {
+void scan_beginning(const ByteSource& file, pth::ScanLog& log) {
   pth::ScanLog found;
   pth::ScanBytes bytes(file, 0, file.size());
   pth::PickleScan pickle(bytes, found, "", pth::ScanIds::torch);
@@ -58,17 +59,20 @@ void scan_beginning(const File& file, pth::ScanLog& log) {
   add_unknown(log, ScanKind::hidden, "a pickle loader runs its first bytes before it stops");
 }
 
-// Scans the file in each way in which a loader could read it. Returns what it is.
-Result<std::string> scan_content(const File& file, pth::ScanLog& log) {
+// Scans the file in each way in which a loader could read it. `content` is the result of sniff().
+// Returns what the file is.
+Result<std::string> scan_content(const ByteSource& file, const Result<Content>& content,
+                                 pth::ScanLog& log) {
   std::array<std::byte, kHead> buffer;
   const auto size = static_cast<std::size_t>(std::min<std::uint64_t>(file.size(), kHead));
   const std::span<const std::byte> head = std::span(buffer).first(size);
   FLATBED_TRY(file.read_at(0, std::span(buffer).first(size)));
+  // A failure to read is an error, not an unknown format.
+  if (!content && static_cast<int>(content.error().code) < 10) return content.error();
   // torch.load decides between zip and other formats by these bytes alone.
   if (as_text(head).starts_with(std::string_view("PK\x03\x04", 4)))
     return pth::scan_zip_file(file, log);
 
-  const Result<Content> content = sniff(file);
   const bool tar = pth::is_tar_block(head);
   std::string what;
   if (tar) what = pth::scan_tar_file(file, log);
@@ -89,20 +93,51 @@ Result<std::string> scan_content(const File& file, pth::ScanLog& log) {
   return what;
 }
 
+// Files that belong to a checkpoint by their names; others of a directory count when they are a
+// kind that a loader would take.
+bool is_model_name(std::string_view name) {
+  constexpr std::array<std::string_view, 11> kEndings{".bin",    ".pt",          ".pth",  ".ckpt",
+                                                      ".pkl",    ".pickle",      ".tar",  ".joblib",
+                                                      ".distcp", ".safetensors", ".model"};
+  return std::ranges::any_of(kEndings, [&](std::string_view e) { return name.ends_with(e); });
+}
+
+bool is_model(const File& file, const Result<Content>& content) {
+  const bool named = is_model_name(file.label());
+  const bool known =
+      content && *content != Content::json && (*content != Content::safetensors || named);
+  return known || named || file.path().filename() == ".metadata";
+}
+
+// The regular files of a directory, in the order of their names.
+Result<std::vector<std::filesystem::path>> list_files(const std::filesystem::path& directory) {
+  std::vector<std::filesystem::path> paths;
+  std::error_code error;
+  for (std::filesystem::directory_iterator entry(directory, error), end; !error && entry != end;
+       entry.increment(error)) {
+    std::error_code ignored;
+    if (entry->is_regular_file(ignored)) paths.push_back(entry->path());
+  }
+  if (error)
+    return make_error(ErrorCode::io_error, quoted(directory.native()), ": ", error.message());
+  std::ranges::sort(paths);
+  return paths;
+}
+
 class Scanner {
  public:
   explicit Scanner(const ScanOptions& options) : options_(options) {}
 
-  Result<void> add_file(const File& file) {
+  Result<void> add_file(const ByteSource& file, const Result<Content>& content) {
     pth::ScanLog log(options_.cancel);
-    Result<std::string> what = scan_content(file, log);
-    if (!what) return with_context(file.path().native(), std::move(what).error());
+    Result<std::string> what = scan_content(file, content, log);
+    if (!what) return with_context(file.label(), std::move(what).error());
     if (log.cancelled()) return make_error(ErrorCode::cancelled, "interrupted while scanning");
     // Data that another program wrote meanwhile was not scanned.
     if (auto same = file.check_unchanged(); !same)
-      return with_context(file.path().native(), std::move(same).error());
+      return with_context(file.label(), std::move(same).error());
     const auto number = static_cast<std::uint32_t>(report_.files.size());
-    report_.files.push_back({file.path(), log.verdict(), *std::move(what), log.pickles()});
+    report_.files.push_back({file.label(), log.verdict(), *std::move(what), log.pickles()});
     report_.verdict = std::max(report_.verdict, log.verdict());
     report_.findings_complete = report_.findings_complete && log.complete();
     for (ScanFinding& finding : log.take()) {
@@ -112,16 +147,31 @@ class Scanner {
     return {};
   }
 
-  Result<void> add_files(const std::vector<std::filesystem::path>& paths) {
+  // The shards of a set.
+  Result<void> add_shards(const std::vector<std::filesystem::path>& paths) {
     for (const std::filesystem::path& path : paths) {
       Result<File> file = File::open(path);
       if (!file && file.error().code == ErrorCode::file_not_found)
         return make_error(ErrorCode::shard_missing, path.native(),
                           ": the index names this file, but it does not exist");
       if (!file) return with_context(path.native(), std::move(file).error());
-      FLATBED_TRY(add_file(*file));
+      FLATBED_TRY(add_file(*file, sniff(*file)));
     }
     return {};
+  }
+
+  // The files of a directory that a loader could be given, in the order of their names. Each is
+  // opened once, and no longer than it is scanned.
+  Result<void> add_directory(const std::filesystem::path& directory) {
+    FLATBED_ASSIGN(const std::vector<std::filesystem::path> paths, list_files(directory));
+    for (const std::filesystem::path& path : paths) {
+      FLATBED_ASSIGN(const File file, File::open(path));
+      const Result<Content> content = sniff(file);
+      if (is_model(file, content)) FLATBED_TRY(add_file(file, content));
+    }
+    if (!report_.files.empty()) return {};
+    return make_error(ErrorCode::file_not_found, quoted(directory.native()),
+                      " holds no file of a checkpoint");
   }
 
   ScanReport finish() {
@@ -145,42 +195,9 @@ class Scanner {
   ScanReport report_;
 };
 
-// Files that belong to a checkpoint by their names. Other files of a directory count if a loader
-// would accept their kind.
-bool is_model_name(std::string_view name) {
-  constexpr std::array<std::string_view, 11> kEndings{".bin",    ".pt",          ".pth",  ".ckpt",
-                                                      ".pkl",    ".pickle",      ".tar",  ".joblib",
-                                                      ".distcp", ".safetensors", ".model"};
-  return std::ranges::any_of(kEndings, [&](std::string_view e) { return name.ends_with(e); });
-}
-
-// The files of a directory that a loader could be given, in the order of their names.
-Result<std::vector<std::filesystem::path>> list_models(const std::filesystem::path& directory) {
-  std::vector<std::filesystem::path> paths;
-  std::error_code error;
-  for (std::filesystem::directory_iterator entry(directory, error), end; !error && entry != end;
-       entry.increment(error)) {
-    std::error_code ignored;
-    if (!entry->is_regular_file(ignored)) continue;
-    FLATBED_ASSIGN(const File file, File::open(entry->path()));
-    const Result<Content> content = sniff(file);
-    const bool known = content && *content != Content::json &&
-                       (*content != Content::safetensors || is_model_name(file.path().native()));
-    if (known || is_model_name(file.path().native()) || file.path().filename() == ".metadata")
-      paths.push_back(entry->path());
-  }
-  if (error)
-    return make_error(ErrorCode::io_error, quoted(directory.native()), ": ", error.message());
-  if (paths.empty())
-    return make_error(ErrorCode::file_not_found, quoted(directory.native()),
-                      " holds no checkpoint file");
-  std::ranges::sort(paths);
-  return paths;
-}
-
 // Whether a JSON text is an index, which loaders follow to its files.
-bool is_index(const File& file, const Result<Content>& content) {
-  return content && *content == Content::json && file.path().native().ends_with(".index.json");
+bool is_index(const ByteSource& file, const Result<Content>& content) {
+  return content && *content == Content::json && file.label().ends_with(".index.json");
 }
 
 }  // namespace
@@ -189,19 +206,28 @@ Result<ScanReport> scan(const std::filesystem::path& path, const ScanOptions& op
   Scanner scanner(options);
   std::error_code ignored;
   if (std::filesystem::is_directory(path, ignored)) {
-    FLATBED_ASSIGN(const std::vector<std::filesystem::path> paths, list_models(path));
-    FLATBED_TRY(scanner.add_files(paths));
+    FLATBED_TRY(scanner.add_directory(path));
     return scanner.finish();
   }
   Result<File> file = File::open(path);
   if (!file) return with_context(path.native(), std::move(file).error());
-  if (is_index(*file, sniff(*file))) {
+  const Result<Content> content = sniff(*file);
+  if (is_index(*file, content)) {
     Result<std::vector<std::filesystem::path>> shards = list_shards(*file);
     if (!shards) return with_context(path.native(), std::move(shards).error());
-    FLATBED_TRY(scanner.add_files(*shards));
+    FLATBED_TRY(scanner.add_shards(*shards));
   } else {
-    FLATBED_TRY(scanner.add_file(*file));
+    FLATBED_TRY(scanner.add_file(*file, content));
   }
+  return scanner.finish();
+}
+
+Result<ScanReport> scan(const ByteSource& source, const ScanOptions& options) {
+  // Borrowed: no reference to it outlives the scan.
+  const std::shared_ptr<const ByteSource> borrowed(std::shared_ptr<const void>(), &source);
+  FLATBED_ASSIGN(const std::shared_ptr<const ByteSource> guarded, GuardedSource::wrap(borrowed));
+  Scanner scanner(options);
+  FLATBED_TRY(scanner.add_file(*guarded, sniff(*guarded)));
   return scanner.finish();
 }
 

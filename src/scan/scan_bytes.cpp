@@ -16,7 +16,7 @@ constexpr std::uint64_t kInflateStep = 4096;
 
 // A size that no stream of these bytes can have is reduced to one that it can. Readers that go by
 // the stream see what it gives.
-ScanBytes::ScanBytes(const File& file, const DeflatedRecord& record)
+ScanBytes::ScanBytes(const ByteSource& file, const DeflatedRecord& record)
     : file_(&file), size_(record.nbytes), record_(record) {
   if (!may_inflate_to(record.stored_nbytes, record.nbytes))
     size_ = record_.nbytes = record.stored_nbytes * kMaxInflateRatio;

@@ -11,7 +11,7 @@
 #include <string>
 
 #include "archive/inflate.hpp"
-#include "io/file.hpp"
+#include "flatbed/byte_source.hpp"
 #include "io/large_allocator.hpp"
 
 namespace flatbed::pth {
@@ -28,10 +28,10 @@ class ScanBytes {
   explicit ScanBytes(std::span<const std::byte> memory)
       : size_(memory.size()), memory_(memory), have_(memory) {}
   // `nbytes` bytes from `begin` on, which must lie in the file.
-  ScanBytes(const File& file, std::uint64_t begin, std::uint64_t nbytes)
+  ScanBytes(const ByteSource& file, std::uint64_t begin, std::uint64_t nbytes)
       : file_(&file), begin_(begin), size_(nbytes) {}
   // The bytes of a deflated record.
-  ScanBytes(const File& file, const DeflatedRecord& record);
+  ScanBytes(const ByteSource& file, const DeflatedRecord& record);
 
   // The size that the container states.
   [[nodiscard]] std::uint64_t size() const noexcept { return size_; }
@@ -50,7 +50,7 @@ class ScanBytes {
   void inflate_rest(std::uint64_t end);
   bool stop(const Error& error);
 
-  const File* file_ = nullptr;
+  const ByteSource* file_ = nullptr;
   std::uint64_t begin_ = 0;
   std::uint64_t size_ = 0;
   std::span<const std::byte> memory_;

@@ -87,7 +87,7 @@ RecordEnd scan_record(ScanBytes& bytes, ScanLog& log, const RecordScan& scan) {
   }
 }
 
-std::string scan_pickle_file(const File& file, ScanLog& log) {
+std::string scan_pickle_file(const ByteSource& file, ScanLog& log) {
   ScanBytes bytes(file, 0, file.size());
   const RecordScan scan;
   const RecordEnd found = scan_record(bytes, log, scan);

@@ -6,7 +6,7 @@
 #include <span>
 #include <string>
 
-#include "io/file.hpp"
+#include "flatbed/byte_source.hpp"
 #include "scan/pickle_scan.hpp"
 #include "scan/scan_bytes.hpp"
 #include "scan/scan_log.hpp"
@@ -34,13 +34,13 @@ RecordEnd scan_record(ScanBytes& bytes, ScanLog& log, const RecordScan& scan);
 
 // Scans a file that begins with a pickle: a legacy stream with its storages, or only pickles.
 // Returns what it is.
-std::string scan_pickle_file(const File& file, ScanLog& log);
+std::string scan_pickle_file(const ByteSource& file, ScanLog& log);
 
 // Whether Python's tarfile, and so torch.load, accepts the file as a tar: by the checksum of its
 // first block.
 [[nodiscard]] bool is_tar_block(std::span<const std::byte> head);
 
 // Scans a tar, whoever wrote it. Returns what it is.
-std::string scan_tar_file(const File& file, ScanLog& log);
+std::string scan_tar_file(const ByteSource& file, ScanLog& log);
 
 }  // namespace flatbed::pth

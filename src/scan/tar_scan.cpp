@@ -58,7 +58,7 @@ struct Member {
 };
 
 // The next offset from `at` on where a pickle may begin, or `nbytes` if there is none.
-Result<std::uint64_t> find_pickle(const File& file, const Member& member, std::uint64_t at) {
+Result<std::uint64_t> find_pickle(const ByteSource& file, const Member& member, std::uint64_t at) {
   std::vector<std::byte> window(kWindow);
   while (at < member.nbytes) {
     const auto size = static_cast<std::size_t>(std::min(kWindow, member.nbytes - at));
@@ -76,7 +76,7 @@ Result<std::uint64_t> find_pickle(const File& file, const Member& member, std::u
   return member.nbytes;
 }
 
-Result<void> scan_member(const File& file, const Member& member, ScanLog& log) {
+Result<void> scan_member(const ByteSource& file, const Member& member, ScanLog& log) {
   const bool named = member.name == "pickle" || member.name == "sys_info" ||
                      member.name == "tensors" || member.name == "storages";
   std::uint64_t at = 0;
@@ -99,11 +99,11 @@ Result<void> scan_member(const File& file, const Member& member, ScanLog& log) {
 }
 
 // Scans everything from `at` on that looks like a pickle, when the headers lead no further.
-Result<void> sweep(const File& file, std::uint64_t at, ScanLog& log) {
+Result<void> sweep(const ByteSource& file, std::uint64_t at, ScanLog& log) {
   return scan_member(file, {"", at, file.size() - at}, log);
 }
 
-Result<bool> renames_or_resizes(const File& file, const Member& member) {
+Result<bool> renames_or_resizes(const ByteSource& file, const Member& member) {
   std::string records(static_cast<std::size_t>(std::min(member.nbytes, kMaxPax)), '\0');
   FLATBED_TRY(file.read_at(member.begin, std::as_writable_bytes(std::span(records))));
   for (const std::string_view key : {"path", "size", "GNU.sparse"}) {
@@ -113,7 +113,7 @@ Result<bool> renames_or_resizes(const File& file, const Member& member) {
 }
 
 // The member whose header is at `at`, or nullopt if the archive ends there.
-Result<std::optional<Member>> read_member(const File& file, std::uint64_t at, ScanLog& log) {
+Result<std::optional<Member>> read_member(const ByteSource& file, std::uint64_t at, ScanLog& log) {
   std::array<std::byte, kBlock> buffer;
   if (!in_bounds(at, kBlock, file.size())) {
     log.container("", at, "the file ends before the final block of zeros of a tar");
@@ -164,7 +164,7 @@ bool is_tar_block(std::span<const std::byte> head) {
          stated == static_cast<std::uint64_t>(with_sign);
 }
 
-std::string scan_tar_file(const File& file, ScanLog& log) {
+std::string scan_tar_file(const ByteSource& file, ScanLog& log) {
   log.add({.severity = ScanVerdict::unknown,
            .kind = ScanKind::container,
            .text = "torch.load reads tars with an unpickler that allows everything, and refuses "

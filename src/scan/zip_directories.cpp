@@ -23,7 +23,7 @@ constexpr std::uint32_t kLocatorSignature = 0x07064B50;
 constexpr std::size_t kMaxEnds = 64;
 
 // Whether a directory that readers can follow begins at `offset`.
-Result<bool> is_directory(const File& file, std::uint64_t offset, std::uint64_t limit) {
+Result<bool> is_directory(const ByteSource& file, std::uint64_t offset, std::uint64_t limit) {
   std::byte signature[4];
   if (!in_bounds(offset, zip::kCentralBytes, limit)) return false;
   FLATBED_TRY(file.read_at(offset, signature));
@@ -32,7 +32,7 @@ Result<bool> is_directory(const File& file, std::uint64_t offset, std::uint64_t 
 
 class DirectoryFinder {
  public:
-  DirectoryFinder(const File& file, ScanLog& log) : file_(file), log_(log) {}
+  DirectoryFinder(const ByteSource& file, ScanLog& log) : file_(file), log_(log) {}
 
   Result<ZipDirectories> find() {
     tail_.resize(static_cast<std::size_t>(std::min(file_.size(), kTailBytes)));
@@ -146,7 +146,7 @@ class DirectoryFinder {
       result_.found.push_back(directory);
   }
 
-  const File& file_;
+  const ByteSource& file_;
   ScanLog& log_;
   ByteBuffer tail_;
   std::uint64_t tail_offset_ = 0;
@@ -155,7 +155,7 @@ class DirectoryFinder {
 
 }  // namespace
 
-Result<ZipDirectories> find_directories(const File& file, ScanLog& log) {
+Result<ZipDirectories> find_directories(const ByteSource& file, ScanLog& log) {
   return DirectoryFinder(file, log).find();
 }
 

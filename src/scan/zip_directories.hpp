@@ -5,8 +5,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "flatbed/byte_source.hpp"
 #include "flatbed/result.hpp"
-#include "io/file.hpp"
 #include "scan/scan_log.hpp"
 
 namespace flatbed::pth {
@@ -25,6 +25,6 @@ struct ZipDirectories {
 };
 
 // Logs what readers disagree on. Errors: those of File::read_at.
-[[nodiscard]] Result<ZipDirectories> find_directories(const File& file, ScanLog& log);
+[[nodiscard]] Result<ZipDirectories> find_directories(const ByteSource& file, ScanLog& log);
 
 }  // namespace flatbed::pth

@@ -44,7 +44,7 @@ constexpr std::uint64_t kSweep = 1 << 20;
 
 class ZipLister {
  public:
-  ZipLister(const File& file, ScanLog& log) : file_(file), log_(log) {}
+  ZipLister(const ByteSource& file, ScanLog& log) : file_(file), log_(log) {}
 
   Result<std::vector<ZipView>> list() {
     FLATBED_ASSIGN(directories_, find_directories(file_, log_));
@@ -66,7 +66,7 @@ class ZipLister {
   Result<void> sweep(std::uint64_t begin, std::uint64_t end);
   Result<void> add_hidden(std::uint64_t at, std::uint64_t end);
 
-  const File& file_;
+  const ByteSource& file_;
   ScanLog& log_;
   ZipDirectories directories_;
   std::vector<ZipView> views_;   // from directories
@@ -304,11 +304,11 @@ Result<void> ZipLister::add_hidden(std::uint64_t at, std::uint64_t end) {
 
 }  // namespace
 
-Result<std::vector<ZipView>> list_zip(const File& file, ScanLog& log) {
+Result<std::vector<ZipView>> list_zip(const ByteSource& file, ScanLog& log) {
   return ZipLister(file, log).list();
 }
 
-bool ends_like_zip(const File& file) {
+bool ends_like_zip(const ByteSource& file) {
   ScanLog unused;
   const Result<ZipDirectories> directories = find_directories(file, unused);
   return directories && !directories->found.empty();

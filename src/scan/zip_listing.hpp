@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "flatbed/byte_source.hpp"
 #include "flatbed/result.hpp"
-#include "io/file.hpp"
 #include "scan/scan_log.hpp"
 
 namespace flatbed::pth {
@@ -29,9 +29,9 @@ struct ZipView {
 
 // The views of all directories, in their order, then those of local headers that disagree or that
 // no directory lists. Errors: those of File::read_at.
-[[nodiscard]] Result<std::vector<ZipView>> list_zip(const File& file, ScanLog& log);
+[[nodiscard]] Result<std::vector<ZipView>> list_zip(const ByteSource& file, ScanLog& log);
 
 // Whether the end of the file is that of a zip, for readers that do not look at its beginning.
-[[nodiscard]] bool ends_like_zip(const File& file);
+[[nodiscard]] bool ends_like_zip(const ByteSource& file);
 
 }  // namespace flatbed::pth

@@ -45,7 +45,7 @@ using Contents = std::tuple<std::uint64_t, std::uint64_t, std::uint64_t, std::ui
 
 class ZipScan {
  public:
-  ZipScan(const File& file, ScanLog& log, std::vector<ZipView> views)
+  ZipScan(const ByteSource& file, ScanLog& log, std::vector<ZipView> views)
       : file_(file), log_(log), views_(std::move(views)), budget_(file.size() * 2 + kFreeBudget) {}
 
   std::string scan() {
@@ -69,7 +69,7 @@ class ZipScan {
   [[nodiscard]] std::optional<ScanBytes> open(const ZipView& view);
   [[nodiscard]] bool has(std::string_view record) const;
 
-  const File& file_;
+  const ByteSource& file_;
   ScanLog& log_;
   std::vector<ZipView> views_;
   std::string_view folder_;  // of the first entry, as in torch's own reader
@@ -206,7 +206,7 @@ std::string ZipScan::check_what() {
 
 }  // namespace
 
-Result<std::string> scan_zip_file(const File& file, ScanLog& log) {
+Result<std::string> scan_zip_file(const ByteSource& file, ScanLog& log) {
   FLATBED_ASSIGN(std::vector<ZipView> views, list_zip(file, log));
   return ZipScan(file, log, std::move(views)).scan();
 }

@@ -3,8 +3,8 @@
 
 #include <string>
 
+#include "flatbed/byte_source.hpp"
 #include "flatbed/result.hpp"
-#include "io/file.hpp"
 #include "scan/scan_log.hpp"
 
 namespace flatbed::pth {
@@ -12,6 +12,6 @@ namespace flatbed::pth {
 // Scans data.pkl, every other record that has a pickle's name or begins like one, and what readers
 // of local headers see. It ignores other records. Returns what the file is. Errors: those of
 // File::read_at.
-[[nodiscard]] Result<std::string> scan_zip_file(const File& file, ScanLog& log);
+[[nodiscard]] Result<std::string> scan_zip_file(const ByteSource& file, ScanLog& log);
 
 }  // namespace flatbed::pth

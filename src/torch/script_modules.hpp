@@ -17,9 +17,9 @@
 #include <utility>
 
 #include "archive/zip_archive.hpp"
+#include "flatbed/byte_source.hpp"
 #include "flatbed/result.hpp"
 #include "flatbed/value.hpp"
-#include "io/file.hpp"
 #include "torch/script_code.hpp"
 #include "torch/torch_objects.hpp"
 
@@ -34,7 +34,7 @@ inline constexpr std::uint64_t kMaxScriptCodeRatio = 64;
 // The classes of an archive. Borrows the file and the archive. Each record is read once.
 class ScriptCode {
  public:
-  ScriptCode(const File& file, const ZipArchive& archive, std::string_view folder)
+  ScriptCode(const ByteSource& file, const ZipArchive& archive, std::string_view folder)
       : file_(file), archive_(archive), folder_(folder) {}
 
   // The class that a global of the tree names, or null if no readable record declares it. Valid as
@@ -44,7 +44,7 @@ class ScriptCode {
  private:
   [[nodiscard]] Result<void> read_module(std::string_view module);
 
-  const File& file_;
+  const ByteSource& file_;
   const ZipArchive& archive_;
   std::string folder_;
   std::uint64_t allowed_nbytes_ = kFreeScriptCode;

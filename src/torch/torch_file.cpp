@@ -44,7 +44,7 @@ constexpr std::string_view kConstants = "CONSTANTS";  // their name in the code
 
 // One of torch's archives.
 struct Records {
-  const File& file;
+  const ByteSource& file;
   const ZipArchive& archive;
   std::string_view folder;
 
@@ -115,12 +115,13 @@ Result<void> check_folder(const ZipArchive& archive, std::string_view folder, To
   return {};
 }
 
-Result<std::string> read_small_record(const File& file, const ZipEntry& entry) {
+Result<std::string> read_small_record(const ByteSource& file, const ZipEntry& entry) {
   FLATBED_ASSIGN(const ByteBuffer contents, read_entry(file, entry, kMaxSmallRecord));
   return std::string(as_text(contents));
 }
 
-Result<void> check_version(const File& file, const ZipArchive& archive, std::string_view folder) {
+Result<void> check_version(const ByteSource& file, const ZipArchive& archive,
+                           std::string_view folder) {
   const ZipEntry* entry = archive.find(str_cat(folder, "/.data/version"));
   if (entry == nullptr) entry = archive.find(str_cat(folder, "/version"));
   if (entry == nullptr)
@@ -138,7 +139,7 @@ Result<void> check_version(const File& file, const ZipArchive& archive, std::str
   return {};
 }
 
-Result<ByteOrder> read_byte_order(const File& file, const ZipArchive& archive,
+Result<ByteOrder> read_byte_order(const ByteSource& file, const ZipArchive& archive,
                                   std::string_view folder) {
   const ZipEntry* entry = archive.find(str_cat(folder, "/byteorder"));
   if (entry == nullptr) return ByteOrder::little;
@@ -279,7 +280,7 @@ std::span<const std::byte> held_bytes(const TorchFile& file, const TorchTensor& 
                static_cast<std::size_t>(tensor.nbytes));
 }
 
-Result<TorchFile> read_torch_zip(const File& file) {
+Result<TorchFile> read_torch_zip(const ByteSource& file) {
   FLATBED_ASSIGN(ZipArchive archive, ZipArchive::open(file));
   FLATBED_ASSIGN(const std::string_view folder, find_folder(archive));
   TorchFile out;

@@ -15,10 +15,10 @@
 #include <vector>
 
 #include "archive/zip_entry.hpp"
+#include "flatbed/byte_source.hpp"
 #include "flatbed/dtype.hpp"
 #include "flatbed/result.hpp"
 #include "flatbed/value.hpp"
-#include "io/file.hpp"
 #include "pickle/pickle_stream.hpp"
 
 namespace flatbed::pth {
@@ -87,6 +87,6 @@ inline constexpr std::size_t kLongBytes = 1024;
 
 // `file` begins with a zip local header. Errors: zip_*, pickle_*, the torch group, and
 // unsupported_layout (zips that neither torch.save nor torch.jit.save wrote).
-[[nodiscard]] Result<TorchFile> read_torch_zip(const File& file);
+[[nodiscard]] Result<TorchFile> read_torch_zip(const ByteSource& file);
 
 }  // namespace flatbed::pth

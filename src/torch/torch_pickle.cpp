@@ -24,7 +24,7 @@ bool is_distributed_metadata(Value root) {
 
 }  // namespace
 
-Result<TorchFile> read_torch_pickle(const File& file) {
+Result<TorchFile> read_torch_pickle(const ByteSource& file) {
   PickleStream stream(file, 0, file.size());
   FLATBED_ASSIGN(const std::span<const std::byte> first, stream.next_pickle());
   TorchFile out;

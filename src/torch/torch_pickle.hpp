@@ -3,13 +3,13 @@
 // carry their storages as legacy streams.
 #pragma once
 
+#include "flatbed/byte_source.hpp"
 #include "flatbed/result.hpp"
-#include "io/file.hpp"
 #include "torch/torch_file.hpp"
 
 namespace flatbed::pth {
 
 // Errors: pickle_*, the torch group, unsupported_layout (the metadata of a distributed checkpoint).
-[[nodiscard]] Result<TorchFile> read_torch_pickle(const File& file);
+[[nodiscard]] Result<TorchFile> read_torch_pickle(const ByteSource& file);
 
 }  // namespace flatbed::pth

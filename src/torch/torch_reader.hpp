@@ -9,15 +9,15 @@
 #include <vector>
 
 #include "archive/inflate.hpp"
+#include "flatbed/byte_source.hpp"
 #include "flatbed/result.hpp"
-#include "io/file.hpp"
 #include "torch/torch_file.hpp"
 
 namespace flatbed::pth {
 
 class TorchReader {
  public:
-  TorchReader(const File& file, const TorchFile& torch) : file_(file), torch_(torch) {}
+  TorchReader(const ByteSource& file, const TorchFile& torch) : file_(file), torch_(torch) {}
 
   // Fills `out` from byte `offset` of the tensor's contiguous contents. The caller has checked the
   // range. Errors: those of File::read_at, zip_deflate_malformed.
@@ -39,7 +39,7 @@ class TorchReader {
 
   static constexpr std::size_t kMaxInflaters = 4;  // each keeps some MiB of resumable states
 
-  const File& file_;
+  const ByteSource& file_;
   const TorchFile& torch_;
   std::mutex mutex_;                 // guards inflaters_ and their use
   std::vector<Inflater> inflaters_;  // most recently used first

@@ -34,7 +34,7 @@ Error malformed(const Parts&... parts) {
 
 class TarReader {
  public:
-  TarReader(const File& file, const TarArchive& archive, TorchObjects& objects)
+  TarReader(const ByteSource& file, const TarArchive& archive, TorchObjects& objects)
       : file_(file), archive_(archive), objects_(objects), tree_(objects.file().tree) {}
 
   Result<NodeId> read() {
@@ -191,7 +191,7 @@ class TarReader {
 
   Value text_of(std::int64_t key) { return tree_.value(tree_.add_string(str_cat(key))); }
 
-  const File& file_;
+  const ByteSource& file_;
   const TarArchive& archive_;
   TorchObjects& objects_;
   ValueTree& tree_;
@@ -199,7 +199,7 @@ class TarReader {
 
 }  // namespace
 
-Result<TorchFile> read_torch_tar(const File& file) {
+Result<TorchFile> read_torch_tar(const ByteSource& file) {
   FLATBED_ASSIGN(const TarArchive archive, TarArchive::open(file));
   TorchFile out;
   out.layout = TorchLayout::tar;

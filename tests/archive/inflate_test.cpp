@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "base/bytes.hpp"
+#include "support/bytes_source.hpp"
 #include "support/expect_error.hpp"
-#include "support/memory_file.hpp"
 #include "support/zip_builder.hpp"
 
 namespace flatbed::pth {
@@ -17,10 +17,8 @@ namespace {
 
 // A file that holds `record` after four other bytes.
 struct RecordFile {
-  explicit RecordFile(const std::string& record)
-      : memory("head" + record + "tail"), file(memory.open().value()) {}
-  test::MemoryFile memory;
-  File file;
+  explicit RecordFile(const std::string& record) : file("head" + record + "tail") {}
+  test::BytesSource file;
 };
 
 // Numbers that deflate halves, each at its own place.

@@ -7,8 +7,8 @@
 #include <string>
 
 #include "base/bytes.hpp"
+#include "support/bytes_source.hpp"
 #include "support/expect_error.hpp"
-#include "support/memory_file.hpp"
 #include "support/zip_builder.hpp"
 
 namespace flatbed::pth {
@@ -21,8 +21,7 @@ using test::ZipItem;
 
 // Names and contents as the archive gives them, "name=contents;" each.
 Result<std::string> listed(const std::string& bytes) {
-  const test::MemoryFile memory(bytes);
-  FLATBED_ASSIGN(const File file, memory.open());
+  const test::BytesSource file(bytes);
   FLATBED_ASSIGN(const ZipArchive archive, ZipArchive::open(file));
   std::string out;
   for (const ZipEntry& entry : archive.entries()) {
@@ -112,8 +111,7 @@ TEST(ZipArchive, ReadsManyEntriesNearAndFar) {
 TEST(ZipArchive, AcceptsACommentAndReportsTrailingBytes) {
   ASSERT_OK(listed(kTwo, {.comment = "made by hand"}));
   ASSERT_OK(listed(kTwo, {.comment = std::string(0xFFFF, 'c')}));
-  const test::MemoryFile memory(build_zip(kTwo, {.after = "junk"}));
-  const File file = memory.open().value();
+  const test::BytesSource file(build_zip(kTwo, {.after = "junk"}));
   const auto archive = ZipArchive::open(file);
   ASSERT_OK(archive);
   EXPECT_EQ(archive->trailing_nbytes(), 4u);
@@ -269,8 +267,7 @@ TEST(ZipDirectory, NamesDifferInMoreThanCase) {
 }
 
 TEST(ZipDirectory, FindsExactNamesOnly) {
-  const test::MemoryFile memory(build_zip(kTwo));
-  const File file = memory.open().value();
+  const test::BytesSource file(build_zip(kTwo));
   const ZipArchive archive = ZipArchive::open(file).value();
   EXPECT_NE(archive.find("a/x"), nullptr);
   EXPECT_EQ(archive.find("A/X"), nullptr);
@@ -436,8 +433,7 @@ TEST(ZipDeflate, MustInflateToItsSize) {
 }
 
 TEST(ZipDeflate, ReadEntryHasALimit) {
-  const test::MemoryFile memory(build_zip({test::deflated_item("a/x", std::string(100'000, 'x'))}));
-  const File file = memory.open().value();
+  const test::BytesSource file(build_zip({test::deflated_item("a/x", std::string(100'000, 'x'))}));
   const ZipArchive archive = ZipArchive::open(file).value();
   EXPECT_OK(read_entry(file, archive.entries()[0], 100'000));
   EXPECT_ERROR(read_entry(file, archive.entries()[0], 99'999), limit_exceeded);

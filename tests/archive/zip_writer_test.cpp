@@ -8,8 +8,8 @@
 #include "archive/crc32.hpp"
 #include "archive/zip_archive.hpp"
 #include "base/bytes.hpp"
+#include "support/bytes_source.hpp"
 #include "support/expect_error.hpp"
-#include "support/memory_file.hpp"
 #include "support/pickle_asm.hpp"
 
 namespace flatbed::pth {
@@ -65,10 +65,8 @@ TEST(ZipLayout, IsReadBack) {
   string zip = layout.local_header(0, crc) + "hello" + layout.local_header(1, 0);
   zip += layout.directory(std::vector<std::uint32_t>{crc, 0});
   EXPECT_EQ(zip.size(), layout.file_nbytes());
-  const test::MemoryFile memory(zip);
-  const Result<File> file = memory.open();
-  ASSERT_OK(file);
-  const Result<ZipArchive> archive = ZipArchive::open(*file);
+  const test::BytesSource file(zip);
+  const Result<ZipArchive> archive = ZipArchive::open(file);
   ASSERT_OK(archive);
   ASSERT_NE(archive->find("a/b"), nullptr);
   EXPECT_EQ(archive->find("a/b")->data_offset, 64u);

@@ -9,6 +9,8 @@
 #include <string_view>
 
 #include "flatbed/checkpoint.hpp"
+#include "io/file.hpp"
+#include "support/bytes_source.hpp"
 #include "support/expect_error.hpp"
 #include "support/temp_dir.hpp"
 
@@ -20,10 +22,7 @@ using test::TempDir;
 using test::write_file;
 
 Result<Content> sniff_bytes(std::string_view bytes) {
-  const TempDir dir;
-  write_file(dir / "a", bytes);
-  FLATBED_ASSIGN(const File file, File::open(dir / "a"));
-  return sniff(file);
+  return sniff(test::BytesSource(std::string(bytes)));
 }
 
 std::string padded(std::string bytes) { return bytes.append(600, 'x'); }

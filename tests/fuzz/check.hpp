@@ -1,10 +1,6 @@
-// What the targets share: a property that must hold, a file in memory that is written anew for
-// every input, and reading a checkpoint through.
+// What the targets share: a property that must hold, the input as a file, and reading a checkpoint
+// through.
 #pragma once
-
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
@@ -16,7 +12,7 @@
 
 #include "base/bytes.hpp"
 #include "flatbed/checkpoint.hpp"
-#include "io/file.hpp"
+#include "io/memory_source.hpp"
 
 namespace flatbed::fuzz {
 
@@ -34,35 +30,11 @@ inline void check_error(const Error& error) {
   require(error.message.size() <= 8192, "a message has an end");
 }
 
-// A regular file in memory, shared by all inputs of a target.
-class FuzzFile {
- public:
-  FuzzFile() : descriptor_(::memfd_create("flatbed-fuzz", MFD_CLOEXEC)) {
-    require(descriptor_ >= 0, "memfd_create works");
-  }
-  FuzzFile(const FuzzFile&) = delete;
-  FuzzFile& operator=(const FuzzFile&) = delete;
-  ~FuzzFile() { ::close(descriptor_); }
-
-  void set(std::string_view bytes) const {
-    require(::ftruncate(descriptor_, 0) == 0, "the file can be emptied");
-    const ssize_t written = ::pwrite(descriptor_, bytes.data(), bytes.size(), 0);
-    require(written == static_cast<ssize_t>(bytes.size()), "the file can be written");
-  }
-
-  [[nodiscard]] std::filesystem::path path() const {
-    return "/proc/self/fd/" + std::to_string(descriptor_);
-  }
-
-  [[nodiscard]] File open() const {
-    Result<File> opened = File::open(path());
-    require(opened.has_value(), "the file opens");
-    return *std::move(opened);
-  }
-
- private:
-  int descriptor_;
-};
+// The input as a file that lies in memory, which it borrows.
+inline MemorySource source_of(std::string_view bytes) { return {as_bytes(bytes), "input"}; }
+inline Result<Checkpoint> open(std::string_view bytes, const OpenOptions& options = {}) {
+  return Checkpoint::open_memory(as_bytes(bytes), "input", options);
+}
 
 // Reads the first and the last bytes of each tensor, some of all: sizes that a file only claims,
 // by strides of 0, may be immense.

@@ -7,9 +7,7 @@
 namespace flatbed::fuzz {
 
 void file(std::string_view bytes) {
-  static const FuzzFile kFile;
-  kFile.set(bytes);
-  const Result<Checkpoint> checkpoint = Checkpoint::open(kFile.path());
+  const Result<Checkpoint> checkpoint = open(bytes);
   if (!checkpoint) return check_error(checkpoint.error());
   read_tensors(*checkpoint);
   const Result<Value> tree = checkpoint->tree();

@@ -7,14 +7,11 @@
 namespace flatbed::fuzz {
 
 void header(std::string_view bytes) {
-  static const FuzzFile kFile;
   std::string whole(8, '\0');
   for (std::size_t i = 0; i < 8; ++i) whole[i] = static_cast<char>(bytes.size() >> (8 * i));
   whole += bytes;
   whole.append(256, '\7');
-  kFile.set(whole);
-  const Result<Checkpoint> checkpoint =
-      Checkpoint::open(kFile.path(), {.check_seal = CheckSeal::off});
+  const Result<Checkpoint> checkpoint = open(whole, {.check_seal = CheckSeal::off});
   if (!checkpoint) return check_error(checkpoint.error());
   read_tensors(*checkpoint);
   const Result<Value> tree = checkpoint->tree();

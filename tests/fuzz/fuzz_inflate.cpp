@@ -13,7 +13,7 @@ namespace flatbed::fuzz {
 
 namespace {
 
-Result<std::vector<std::byte>> read_all(const File& file, const pth::DeflatedRecord& record) {
+Result<std::vector<std::byte>> read_all(const ByteSource& file, const pth::DeflatedRecord& record) {
   FLATBED_ASSIGN(pth::InflateReader reader, pth::InflateReader::open(file, record));
   std::vector<std::byte> out(record.nbytes);
   FLATBED_TRY(reader.read(0, out));
@@ -24,10 +24,8 @@ Result<std::vector<std::byte>> read_all(const File& file, const pth::DeflatedRec
 
 void inflate(std::string_view bytes) {
   constexpr std::size_t kHead = 3;
-  static const FuzzFile kFile;
   if (bytes.size() < kHead) return;
-  kFile.set(bytes);
-  const File file = kFile.open();
+  const MemorySource file = source_of(bytes);
   const std::uint64_t claimed = load_le16(as_bytes(bytes).data());
   const std::uint64_t interval = 64 + static_cast<unsigned char>(bytes[2]);
   const pth::DeflatedRecord record{kHead, bytes.size() - kHead, claimed};

@@ -6,9 +6,7 @@
 namespace flatbed::fuzz {
 
 void scan(std::string_view bytes) {
-  static const FuzzFile kFile;
-  kFile.set(bytes);
-  const Result<ScanReport> report = flatbed::scan(kFile.path());
+  const Result<ScanReport> report = flatbed::scan(source_of(bytes));
   if (!report) return check_error(report.error());
   require(report->files.size() == 1, "a file is one file");
   for (const ScanFinding& finding : report->findings)

@@ -6,9 +6,7 @@
 namespace flatbed::fuzz {
 
 void tar(std::string_view bytes) {
-  static const FuzzFile kFile;
-  kFile.set(bytes);
-  const File file = kFile.open();
+  const MemorySource file = source_of(bytes);
   const Result<pth::TorchFile> torch = pth::read_torch_tar(file);
   if (!torch) check_error(torch.error());
 }

@@ -7,9 +7,7 @@ namespace flatbed::fuzz {
 
 void zip(std::string_view bytes) {
   constexpr std::uint64_t kMostRecord = 1 << 20;
-  static const FuzzFile kFile;
-  kFile.set(bytes);
-  const File file = kFile.open();
+  const MemorySource file = source_of(bytes);
   const Result<pth::ZipArchive> archive = pth::ZipArchive::open(file);
   if (!archive) return check_error(archive.error());
   for (const pth::ZipEntry& entry : archive->entries()) {

@@ -153,7 +153,7 @@ TEST(File, SaysThatMemoryCannotBeWritten) {
   EXPECT_NE(half.error().message.find("the memory to read into cannot be written"),
             std::string::npos);
   const std::array parts{bytes.first(page), bytes.last(page)};
-  EXPECT_ERROR(file->read_at(0, parts), destination_invalid);
+  EXPECT_ERROR(file->read_parts(0, parts), destination_invalid);
   EXPECT_ERROR(file->read_at(0, std::span<std::byte>(static_cast<std::byte*>(nullptr), 3)),
                destination_invalid);
   ::munmap(memory, 2 * page);
@@ -167,12 +167,12 @@ TEST(File, FillsPartsOneBehindTheOther) {
   std::array<std::byte, 3> first{};
   std::array<std::byte, 4> second{};
   const std::span<std::byte> none;
-  ASSERT_OK(file->read_at(2, std::array{none, std::span<std::byte>(first), none, none,
-                                        std::span<std::byte>(second), none}));
+  ASSERT_OK(file->read_parts(2, std::array{none, std::span<std::byte>(first), none, none,
+                                           std::span<std::byte>(second), none}));
   EXPECT_EQ(as_text(first), "234");
   EXPECT_EQ(as_text(second), "5678");
-  EXPECT_OK(file->read_at(10, std::array{none, none}));
-  EXPECT_OK(file->read_at(10, std::span<const std::span<std::byte>>()));
+  EXPECT_OK(file->read_parts(10, std::array{none, none}));
+  EXPECT_OK(file->read_parts(10, std::span<const std::span<std::byte>>()));
 }
 
 TEST(File, FillsMorePartsThanOneCallTakes) {
@@ -190,7 +190,7 @@ TEST(File, FillsMorePartsThanOneCallTakes) {
     rest = rest.subspan(parts.back().size());
   }
   ASSERT_GT(parts.size(), 4'000u);
-  ASSERT_OK(file->read_at(1, parts));
+  ASSERT_OK(file->read_parts(1, parts));
   EXPECT_EQ(out, text.substr(1));
 }
 
@@ -201,12 +201,12 @@ TEST(File, RefusesPartsBeyondItsEnd) {
   ASSERT_OK(file);
   std::array<std::byte, 5> out{};
   const std::span<std::byte> part(out);
-  EXPECT_OK(file->read_at(0, std::array{part, part}));
-  EXPECT_ERROR(file->read_at(1, std::array{part, part}), invalid_argument);
-  EXPECT_ERROR(file->read_at(UINT64_MAX, std::array{part, part}), invalid_argument);
+  EXPECT_OK(file->read_parts(0, std::array{part, part}));
+  EXPECT_ERROR(file->read_parts(1, std::array{part, part}), invalid_argument);
+  EXPECT_ERROR(file->read_parts(UINT64_MAX, std::array{part, part}), invalid_argument);
   // Together they are 2^64 bytes; the sum must not come out as 0.
   const std::span<std::byte> half(out.data(), std::size_t{1} << 63);
-  EXPECT_ERROR(file->read_at(0, std::array{half, half}), invalid_argument);
+  EXPECT_ERROR(file->read_parts(0, std::array{half, half}), invalid_argument);
 }
 
 TEST(File, ReportsAFileThatWasCutShortInsideAPart) {
@@ -218,7 +218,7 @@ TEST(File, ReportsAFileThatWasCutShortInsideAPart) {
   std::array<std::byte, 5> first{};
   std::array<std::byte, 5> second{};
   const Result<void> read =
-      file->read_at(0, std::array{std::span<std::byte>(first), std::span<std::byte>(second)});
+      file->read_parts(0, std::array{std::span<std::byte>(first), std::span<std::byte>(second)});
   EXPECT_ERROR(read, file_changed);
   EXPECT_NE(read.error().message.find("ends at byte 7, had 10 bytes"), std::string::npos);
   EXPECT_EQ(as_text(second), std::string_view("56\0\0\0", 5));

@@ -84,7 +84,7 @@ TEST(CachedFraction, IsThatOfTheRangeAlone) {
   ASSERT_TRUE(drop_from_cache(dir / "a"));
   if (cached_fraction(*file, 0, kNbytes) != 0.0) GTEST_SKIP() << "the pages were not dropped";
   // Without this the kernel would read ahead.
-  ASSERT_EQ(::posix_fadvise(file->descriptor(), 0, 0, POSIX_FADV_RANDOM), 0);
+  ASSERT_EQ(::posix_fadvise(file->descriptor()->get(), 0, 0, POSIX_FADV_RANDOM), 0);
   std::vector<std::byte> half(2 << 20);
   ASSERT_OK(file->read_at(0, half));
   EXPECT_EQ(cached_fraction(*file, 0, 2 << 20), 1.0);
@@ -104,7 +104,7 @@ TEST(CachedFraction, OfALargeRangeIsThatOfWindowsAllOverIt) {
   EXPECT_EQ(cached_fraction(*file, 0, kLarge), 1.0);
   ASSERT_TRUE(drop_from_cache(dir / "a"));
   if (cached_fraction(*file, 0, kLarge) != 0.0) GTEST_SKIP() << "the pages were not dropped";
-  ASSERT_EQ(::posix_fadvise(file->descriptor(), 0, 0, POSIX_FADV_RANDOM), 0);
+  ASSERT_EQ(::posix_fadvise(file->descriptor()->get(), 0, 0, POSIX_FADV_RANDOM), 0);
   std::vector<std::byte> quarter(kLarge / 4);
   ASSERT_OK(file->read_at(kLarge / 2, quarter));
   EXPECT_EQ(cached_fraction(*file, 0, kLarge), 0.25);

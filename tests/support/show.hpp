@@ -9,8 +9,7 @@
 #include "base/bytes.hpp"
 #include "base/str_cat.hpp"
 #include "flatbed/value.hpp"
-#include "io/file.hpp"
-#include "support/memory_file.hpp"
+#include "support/bytes_source.hpp"
 #include "torch/torch_file.hpp"
 #include "torch/torch_objects.hpp"
 #include "torch/unpickler.hpp"
@@ -124,9 +123,7 @@ inline std::string shown(std::string_view body) {
 
 // read_torch_zip() of bytes.
 inline Result<TorchFile> read_zip(std::string_view bytes) {
-  const test::MemoryFile memory(bytes);
-  FLATBED_ASSIGN(const File file, memory.open());
-  return read_torch_zip(file);
+  return read_torch_zip(test::BytesSource(std::string(bytes)));
 }
 
 }  // namespace flatbed::pth

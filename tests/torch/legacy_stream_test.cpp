@@ -27,8 +27,7 @@ using namespace test::pickle;  // NOLINT: the assembler's words are the subject 
 using std::string;
 
 Result<TorchFile> read_bytes(std::string_view bytes) {
-  const test::MemoryFile memory(bytes);
-  FLATBED_ASSIGN(const File file, memory.open());
+  const test::BytesSource file{std::string(bytes)};
   return read_torch_pickle(file);
 }
 
@@ -42,8 +41,7 @@ Result<TorchFile> read_object(const string& body, const std::vector<LegacyStorag
 
 // The bytes of a tensor, or the error's name.
 string contents(const string& bytes, std::size_t number) {
-  const test::MemoryFile memory(bytes);
-  const File file = memory.open().value();
+  const test::BytesSource file{std::string(bytes)};
   const Result<TorchFile> torch = read_torch_pickle(file);
   if (!torch) return string(name(torch.error().code));
   const TorchTensor& tensor = torch->tensors[number];

@@ -30,14 +30,12 @@ using namespace test::pickle;  // NOLINT: the assembler's words are the subject 
 using std::string;
 
 Result<TorchFile> read_bytes(std::string_view bytes) {
-  const test::MemoryFile memory(bytes);
-  FLATBED_ASSIGN(const File file, memory.open());
+  const test::BytesSource file{std::string(bytes)};
   return read_torch_tar(file);
 }
 
 Result<TarArchive> open_items(const std::vector<TarItem>& items) {
-  const test::MemoryFile memory(build_tar(items));
-  FLATBED_ASSIGN(const File file, memory.open());
+  const test::BytesSource file(build_tar(items));
   return TarArchive::open(file);
 }
 

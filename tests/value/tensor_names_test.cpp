@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "base/str_cat.hpp"
-#include "checkpoint/checkpoint_state.hpp"
+#include "checkpoint/checkpoint_access.hpp"
 #include "support/expect_error.hpp"
 #include "support/module_builder.hpp"
 
@@ -403,7 +403,7 @@ TEST(TensorNames, AreThoseOfTheSpecificationsWriter) {
     const Checkpoint checkpoint = Checkpoint::open(entry.path()).value();
     if (checkpoint.tensors().empty()) continue;
     ASSERT_TRUE(checkpoint.tree()) << name;
-    const auto names = name_tensors(CheckpointAccess::state(checkpoint).decoded_tree()).value();
+    const auto names = name_tensors(CheckpointAccess::copy_tree(checkpoint).value()).value();
     for (std::size_t i = 0; i < names.names.size(); ++i)
       EXPECT_EQ(names.names[i], checkpoint.tensors()[names.order[i]].name) << name;
     Aliased stored;

@@ -1,0 +1,24 @@
+#include "flatbed/byte_source.hpp"
+
+namespace flatbed {
+
+ByteSource::~ByteSource() = default;
+
+Result<void> ByteSource::read_parts(std::uint64_t offset,
+                                    std::span<const std::span<std::byte>> parts) const {
+  for (const std::span<std::byte> part : parts) {
+    FLATBED_TRY(read_at(offset, part));
+    offset += part.size();
+  }
+  return {};
+}
+
+Result<void> ByteSource::check_unchanged() const { return {}; }
+
+std::span<const std::byte> ByteSource::memory() const noexcept { return {}; }
+
+Result<DescriptorLease> ByteSource::descriptor() const { return DescriptorLease(); }
+
+std::size_t ByteSource::preferred_read_nbytes() const noexcept { return std::size_t{256} << 10; }
+
+}  // namespace flatbed

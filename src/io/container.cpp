@@ -1,0 +1,32 @@
+#include "io/container.hpp"
+
+namespace flatbed {
+
+Container::Container(std::shared_ptr<const ByteSource> source) : source_(std::move(source)) {
+  contents_.info.path = source_->label();
+  contents_.info.nbytes = source_->size();
+}
+
+Container::~Container() = default;
+
+Result<void> Container::read(std::uint32_t, std::uint64_t, std::span<std::byte>) const {
+  return Error{ErrorCode::internal_error, "this format stores every tensor plainly"};
+}
+
+std::span<const std::byte> Container::held(std::uint32_t) const { return {}; }
+
+ContainerRecords Container::records() const { return {}; }
+
+std::optional<TensorRecord> Container::record_of(std::uint32_t) const { return std::nullopt; }
+
+std::span<const std::byte> Container::raw_header() const { return {}; }
+
+Result<std::span<const std::byte>> Container::bytes() const {
+  const std::span<const std::byte> memory = source_->memory();
+  if (!memory.empty() || source_->size() == 0) return memory;
+  std::call_once(map_once_, [this] { mapping_.emplace(MappedFile::map(*source_)); });
+  if (!*mapping_) return mapping_->error();
+  return (*mapping_)->bytes();
+}
+
+}  // namespace flatbed

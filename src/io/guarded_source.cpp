@@ -1,0 +1,56 @@
+#include "io/guarded_source.hpp"
+
+#include <utility>
+
+#include "base/str_cat.hpp"
+#include "io/source_range.hpp"
+
+namespace flatbed {
+
+Result<std::shared_ptr<const ByteSource>> GuardedSource::wrap(
+    std::shared_ptr<const ByteSource> source) {
+  if (!source) return make_error(ErrorCode::invalid_argument, "there is no source: found null");
+  auto guarded = std::make_shared<GuardedSource>(std::move(source));
+  if (!guarded->memory_.empty() && guarded->memory_.size() != guarded->size_) {
+    return make_error(ErrorCode::invalid_argument, quoted(guarded->label()), ": has ",
+                      guarded->memory_.size(), " bytes in memory, its size is ", guarded->size_);
+  }
+  return std::shared_ptr<const ByteSource>(std::move(guarded));
+}
+
+Result<void> GuardedSource::read_at(std::uint64_t offset, std::span<std::byte> out) const {
+  FLATBED_TRY(check_range(*this, offset, out.size()));
+  if (Result<void> read = source_->read_at(offset, out); !read)
+    return named(std::move(read).error());
+  return {};
+}
+
+Result<void> GuardedSource::read_parts(std::uint64_t offset,
+                                       std::span<const std::span<std::byte>> parts) const {
+  FLATBED_TRY(check_range(*this, offset, nbytes_of(parts)));
+  if (Result<void> read = source_->read_parts(offset, parts); !read)
+    return named(std::move(read).error());
+  return {};
+}
+
+Result<void> GuardedSource::check_unchanged() const {
+  const std::uint64_t size = source_->size();
+  if (size != size_) {
+    return make_error(ErrorCode::file_changed, quoted(label_), ": has ", size, " bytes, had ",
+                      size_, " when it was opened");
+  }
+  if (Result<void> same = source_->check_unchanged(); !same) return named(std::move(same).error());
+  return {};
+}
+
+Result<DescriptorLease> GuardedSource::descriptor() const {
+  Result<DescriptorLease> lease = source_->descriptor();
+  if (!lease) return named(std::move(lease).error());
+  return lease;
+}
+
+Error GuardedSource::named(Error error) const {
+  return with_context(quoted(label_), std::move(error));
+}
+
+}  // namespace flatbed

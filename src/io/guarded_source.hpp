@@ -1,0 +1,46 @@
+// GuardedSource: a ByteSource that somebody else has written, held to what flatbed relies on. Its
+// label, size and memory are asked for once; reads stay within that size; each error names the
+// label. Shares the ownership of the source; thread-safe as that is.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "flatbed/byte_source.hpp"
+
+namespace flatbed {
+
+class GuardedSource final : public ByteSource {
+ public:
+  // Errors: invalid_argument (there is no source, or its memory has another size than it says).
+  [[nodiscard]] static Result<std::shared_ptr<const ByteSource>> wrap(
+      std::shared_ptr<const ByteSource> source);
+
+  explicit GuardedSource(std::shared_ptr<const ByteSource> source)
+      : source_(std::move(source)),
+        label_(source_->label()),
+        size_(source_->size()),
+        memory_(source_->memory()) {}
+
+  [[nodiscard]] std::string_view label() const noexcept override { return label_; }
+  [[nodiscard]] std::uint64_t size() const noexcept override { return size_; }
+  [[nodiscard]] Result<void> read_at(std::uint64_t offset, std::span<std::byte> out) const override;
+  [[nodiscard]] Result<void> read_parts(std::uint64_t offset,
+                                        std::span<const std::span<std::byte>> parts) const override;
+  [[nodiscard]] Result<void> check_unchanged() const override;
+  [[nodiscard]] std::span<const std::byte> memory() const noexcept override { return memory_; }
+  [[nodiscard]] Result<DescriptorLease> descriptor() const override;
+  [[nodiscard]] std::size_t preferred_read_nbytes() const noexcept override {
+    return source_->preferred_read_nbytes();
+  }
+
+ private:
+  [[nodiscard]] Error named(Error error) const;
+
+  std::shared_ptr<const ByteSource> source_;
+  std::string label_;
+  std::uint64_t size_;
+  std::span<const std::byte> memory_;
+};
+
+}  // namespace flatbed
