@@ -48,6 +48,8 @@ template <typename... Parts>
 // "1 byte", "2 bytes". `many` is the plural if it is not `one` with an s.
 [[nodiscard]] std::string counted(std::uint64_t number, std::string_view one,
                                   std::string_view many = {});
+// "12 B", "1.5 KiB", "384.0 MiB": a size as people read it.
+[[nodiscard]] std::string size_text(std::uint64_t nbytes);
 // "2a" for 42: lower-case hexadecimal without prefix.
 [[nodiscard]] std::string hex(std::uint64_t value);
 // Exactly 16 lower-case hex digits.

@@ -1,5 +1,5 @@
-// Blocks for what is read from files: ByteBuffer, and LargeBlock where running out of memory is an
-// error to report. See flatbed/large_allocator.hpp.
+// Blocks for data that is read from files: ByteBuffer, and LargeBlock for callers that report
+// running out of memory as an error. See flatbed/large_allocator.hpp.
 #pragma once
 
 #include <cstddef>
@@ -10,17 +10,17 @@
 
 namespace flatbed {
 
-// allocate_large() for whom a failure is an error to report: null when there is no memory.
+// allocate_large() for callers that report a failure as an error: returns null if out of memory.
 struct FreeLarge {
   void operator()(std::byte* memory) const noexcept { free_large(memory); }
 };
 using LargeBlock = std::unique_ptr<std::byte, FreeLarge>;
 [[nodiscard]] LargeBlock try_allocate_large(std::size_t nbytes) noexcept;
 
-// Asks for huge pages for the whole ones within the block, which must not be touched yet. A hint.
+// Asks for huge pages for the whole pages within the block, which must be untouched. It is a hint.
 void prefer_huge_pages(void* memory, std::size_t nbytes) noexcept;
 
-// Bytes whose resize() leaves new ones uninitialised.
+// Bytes whose resize() leaves new ones uninitialized.
 using ByteBuffer = LargeVector<std::byte>;
 
 }  // namespace flatbed

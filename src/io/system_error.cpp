@@ -43,7 +43,7 @@ Error system_error(int error_number, std::string_view place) {
 Error read_error(int error_number, std::string_view place) {
   if (error_number != EFAULT) return system_error(error_number, place);
   return make_error(ErrorCode::destination_invalid, place,
-                    ": the memory to read into cannot be written");
+                    ": cannot write to the destination memory");
 }
 
 }  // namespace flatbed

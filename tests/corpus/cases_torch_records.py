@@ -122,7 +122,7 @@ def storage_sizes(corpus):
         twin = corpus.twin(f"P17/{word}", t.torch_zip(pickle(16), {"0": data}), {"x": ("I32", (4,), data)})
         for count in (17, 64, 2**40):
             corpus.hostile(f"P17/{word}-of-{count}", t.torch_zip(pickle(count), {"0": data}), "storage_size_mismatch",
-                           f"has 16 bytes, the pickle says {count}", twin=twin)
+                           f"wrong size: found 16 bytes, expected {count}", twin=twin)
 
 
 def add(corpus):

@@ -184,7 +184,7 @@ def central_sizes(form, role):
         for word, lie in SIZES.items():
             form.lie(f"Z06/central-{field}-{word}", role, *central_size_error(form, field, word),
                      central={field: lie})
-        form.lie(f"Z06/central-{field}-marked", role, "zip64_malformed", "its zip64 extra field has 0 bytes, 8",
+        form.lie(f"Z06/central-{field}-marked", role, "zip64_malformed", "wrong size of its zip64 extra field: found 0",
                  central={field: 0xFFFFFFFF})
 
 
@@ -211,7 +211,7 @@ def central_zip64(form, role):
                      f"wrong size of its zip64 extra field: found {length} bytes, expected 16",
                      central={"stored": 0xFFFFFFFF, "nbytes": 0xFFFFFFFF,
                               "extra": z.extra_field(1, values[:length])})
-    form.lie("Z06/central-zip64-empty", role, "zip64_malformed", "its zip64 extra field has 0 bytes",
+    form.lie("Z06/central-zip64-empty", role, "zip64_malformed", "wrong size of its zip64 extra field: found 0",
              central={"extra": z.extra_field(1, b"")})
     twice = z.extra_field(1, values[:8])
     form.lie("Z06/central-zip64-twice", role, "zip_directory_malformed", "extra field 0x1 appears twice",
@@ -246,7 +246,7 @@ def places(form, role):
     for disk in (1, 255, 0xFFFF):
         form.lie(f"Z09/central-disk-{disk}", role, "zip_directory_malformed", f"wrong disk number: found {disk}",
                  central={"disk": disk})
-    form.lie("Z06/central-offset-marked", role, "zip64_malformed", "its zip64 extra field has 0 bytes, 8",
+    form.lie("Z06/central-offset-marked", role, "zip64_malformed", "wrong size of its zip64 extra field: found 0",
              central={"offset": 0xFFFFFFFF})
     for word, lie in {"plus-one": lambda n: n + 1, "minus-one": lambda n: n - 1, "high-bit": lambda n: n | 1 << 31,
                       "most": 0xFFFFFFFE}.items():

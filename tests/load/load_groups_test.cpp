@@ -272,7 +272,7 @@ TEST(LoadCancel, DoesNotCountWhatWasNotDelivered) {
   options.progress = [](const Progress&) { ADD_FAILURE(); };
   const Result<LoadReport> result = load_with_hooks(a.plan, options, world);
   EXPECT_ERROR(result, cancelled);
-  EXPECT_EQ(result.error().message, "cancelled after 0 of 262144 bytes");
+  EXPECT_EQ(result.error().message, "interrupted at 0 B of 256.0 KiB");
   EXPECT_EQ(a.device.copies(), 0);
 }
 
