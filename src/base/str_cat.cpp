@@ -48,7 +48,8 @@ std::string size_text(std::uint64_t nbytes) {
   std::uint64_t rest = nbytes % 1024;
   std::size_t unit = 0;
   for (nbytes /= 1024; nbytes >= 1024; nbytes /= 1024, ++unit) rest = nbytes % 1024;
-  return str_cat(nbytes, ".", rest * 10 / 1024, kUnits[unit]);
+  const std::uint64_t tenths = nbytes * 10 + (rest * 10 + 512) / 1024;
+  return str_cat(tenths / 10, ".", tenths % 10, kUnits[unit]);
 }
 
 std::string hex(std::uint64_t value) {

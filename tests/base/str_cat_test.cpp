@@ -79,8 +79,8 @@ TEST(SizeText, UsesPowersOf1024WithOneDecimal) {
   EXPECT_EQ(size_text(1024), "1.0 KiB");
   EXPECT_EQ(size_text(1536), "1.5 KiB");
   EXPECT_EQ(size_text(402702336), "384.0 MiB");
-  EXPECT_EQ(size_text(1705254912), "1.5 GiB");
-  EXPECT_EQ(size_text(~std::uint64_t{0}), "15.9 EiB");
+  EXPECT_EQ(size_text(1705254912), "1.6 GiB");
+  EXPECT_EQ(size_text(~std::uint64_t{0}), "16.0 EiB");
 }
 
 TEST(Hex16, HasSixteenDigits) {
