@@ -1,8 +1,8 @@
 // LargeAllocator: a standard allocator for large arrays. Touching fresh memory costs a fault per
-// page, which with 4 KiB pages is most of the time it takes to open a large checkpoint: it asks for
-// huge pages. And the kernel copies at half speed to a buffer that begins 16 bytes into a page, as
-// malloc's large blocks do: it aligns. Part of the library's own containers, such as ValueTree;
-// thread-safe, like operator new.
+// page. With 4 KiB pages this is most of the time it takes to open a large checkpoint, so it asks
+// for huge pages. The kernel also copies at half speed to a buffer that begins 16 bytes into a
+// page, as malloc's large blocks do, so it aligns. Used by the library's own containers, such as
+// ValueTree. Thread-safe, like operator new.
 #pragma once
 
 #include <cstddef>
@@ -14,22 +14,22 @@
 
 namespace flatbed {
 
-// Memory for `nbytes`, aligned to 2 MiB and backed by huge pages where the kernel gives them. Ends
-// as operator new does when there is none. Free with free_large().
+// Memory for `nbytes`, aligned to 2 MiB and backed by huge pages if the kernel gives them. Fails as
+// operator new does. Free with free_large().
 [[nodiscard]] FLATBED_EXPORT void* allocate_large(std::size_t nbytes);
 FLATBED_EXPORT void free_large(void* memory) noexcept;
 
 template <typename T>
 struct LargeAllocator {
   using value_type = T;
-  static constexpr std::size_t kLarge = 256 * 1024;  // bytes from which on a block is large
+  static constexpr std::size_t kLarge = 256 * 1024;  // a block of at least this many bytes is large
 
   LargeAllocator() = default;
   template <typename U>
   LargeAllocator(const LargeAllocator<U>&) noexcept {}  // NOLINT: allocators convert
 
   [[nodiscard]] T* allocate(std::size_t count) {
-    const std::size_t nbytes = count * sizeof(T);  // count comes from vector, which has checked it
+    const std::size_t nbytes = count * sizeof(T);  // vector has checked count
     return static_cast<T*>(nbytes >= kLarge ? allocate_large(nbytes) : ::operator new(nbytes));
   }
   void deallocate(T* memory, std::size_t count) noexcept {
@@ -39,7 +39,7 @@ struct LargeAllocator {
       ::operator delete(memory);
     }
   }
-  // Elements are not zeroed by resize(): bytes that are about to be read into need no first pass.
+  // resize() does not zero elements: bytes that are about to be read into need no first pass.
   template <typename U>
   void construct(U* at) noexcept {
     ::new (static_cast<void*>(at)) U;
