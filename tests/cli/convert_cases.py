@@ -1,4 +1,4 @@
-"""flatbed convert, one file at a time: what it writes, says, refuses and leaves behind."""
+"""flatbed convert, one file at a time: its files, messages, refusals and leftovers."""
 
 import collections
 import json

@@ -1,4 +1,4 @@
-"""flatbed load: what arrives, where, what it says about it, and how it fails."""
+"""flatbed load: the loaded bytes, its report, and its failures."""
 
 import json
 import os
@@ -93,7 +93,7 @@ class LoadTest(ToolTest):
         return {name: digest(raw) for name, (_, _, raw) in self.tensors().items()}
 
     def cut(self, dim, rank, count):
-        """What --slice leaves of tensors(), where the count divides the dimension."""
+        """The part of tensors() that --slice loads, if the count divides the dimension."""
         out = {}
         for name, (dtype, shape, raw) in self.tensors().items():
             if dim < len(shape) and shape[dim] >= count:

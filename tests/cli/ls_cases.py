@@ -317,7 +317,7 @@ class TreeTest(ToolTest):
 
 
 class FoldedTreeTest(ToolTest):
-    """What --tree shows of models, so that a page holds it."""
+    """How --tree shows models on one page."""
 
     def tree(self, value, *arguments):
         inputs.write_torch(self.path("t.pth"), value)

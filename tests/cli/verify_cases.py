@@ -65,7 +65,7 @@ class VerifyTest(ToolTest):
         self.assertIn(": no seal; nothing to check against\n", text)
 
     def zipped(self, *records):
-        """A PyTorch file of four records, of which some have another CRC than the zip states."""
+        """A PyTorch file of four records, some of which do not match their CRC."""
         inputs.write_torch(self.path("a.pth"), {"w": inputs.Tensor([1], [1])})
         for record in records:
             inputs.state_another_crc(self.path("a.pth"), record)
