@@ -13,7 +13,7 @@ void LoadStop::fail(Error error) {
   stopped_ = true;
 }
 
-// The caller may take his wish back; a job that was left half done has still stopped the load.
+// The caller may reset `cancel`. A job that was left half done has still stopped the load.
 bool LoadStop::stopped() noexcept {
   if (cancel_ != nullptr && *cancel_) stopped_ = true;
   return stopped_;

@@ -125,7 +125,8 @@ TEST(LoadPlan, RefusesAnotherDtypeThanIsExpected) {
   EXPECT_OK(a.add("layer.weight", a.to(4096), {.dtype = Dtype::f32}));
   const Result<void> added = a.add("layer.weight", a.to(4096), {.dtype = Dtype::i32});
   EXPECT_ERROR(added, load_mismatch);
-  EXPECT_NE(message(added).find("is F32, the destination expects I32"), std::string::npos);
+  EXPECT_NE(message(added).find("the dtype does not match: found F32, expected I32"),
+            std::string::npos);
 }
 
 TEST(LoadPlan, ExpectsTheShapeAfterSlicing) {
