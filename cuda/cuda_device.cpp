@@ -172,7 +172,7 @@ void CudaDevice::release(void* memory, std::uint64_t /*nbytes*/) noexcept {
 
 // ---- copies ---------------------------------------------------------------------------------
 
-// A slot becomes a ticket only after its event was recorded behind the pieces. An event that was
+// A slot becomes a ticket only after its event was recorded after the pieces. An event that was
 // not recorded would report completion at once.
 Result<Ticket> CudaDevice::copy(std::span<const CopyPiece> pieces) {
   FLATBED_TRY(make_current());

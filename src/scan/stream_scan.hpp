@@ -40,7 +40,7 @@ std::string scan_pickle_file(const ByteSource& file, ScanLog& log);
 // first block.
 [[nodiscard]] bool is_tar_block(std::span<const std::byte> head);
 
-// Scans a tar, whoever wrote it. Returns what it is.
+// Scans any tar. Returns what it is.
 std::string scan_tar_file(const ByteSource& file, ScanLog& log);
 
 }  // namespace flatbed::pth

@@ -1,4 +1,4 @@
-// The arena behind ValueTree: nodes, texts and children, each kind in one vector.
+// The arena of ValueTree: nodes, texts and children, each kind in one vector.
 #include "flatbed/value.hpp"
 
 #include <algorithm>

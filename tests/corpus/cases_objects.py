@@ -245,7 +245,7 @@ def nested(carried):
     for depth in (5, 6, 7):
         bad(f"{depth}-deep", depths[depth - 1], "pickle_limit", "streams are nested too deeply: the limit is 4 levels",
             twin=deepest)
-    # The same bytes again and again: each time they would be read anew.
+    # The same bytes again and again: they would be read again each time.
     inner = asm.code(asm.Bytes(streams.stream(list(range(400)), keys=(), stored=b"")))
     head = b"\x80\3" + inner + b"q\0" + b"0" + load + b"q\1" + b"0"
     for count in (3, 400, 4000):

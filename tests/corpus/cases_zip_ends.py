@@ -1,4 +1,4 @@
-"""Z09, Z10: the end records of a zip, what stands before, between and behind them, and several of them."""
+"""Z09, Z10: the end records of a zip, what is before, between and after them, and several of them."""
 
 import torch_zip as t
 from corpus import Sparse
@@ -20,7 +20,7 @@ NUMBERS = {"plus-one": PLUS, "minus-one": MINUS, "none": 0, "most-31": 0x7FFFFFF
 
 
 class Ends:
-    """The model's archive behind which the end records are given."""
+    """The model's archive, followed by the given end records."""
 
     def __init__(self, corpus, form):
         self.corpus, self.form = corpus, form

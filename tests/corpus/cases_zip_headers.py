@@ -12,7 +12,7 @@ import zip_fields as z
 PICKLE, STORAGE, LAST = 0, 2, 4  # of torch_zip.items()
 ROLES = {"pickle": PICKLE, "storage": STORAGE, "last": LAST}
 
-STORED_FLAGS = {3, 11}       # bits that an entry may have: sizes behind the data, UTF-8
+STORED_FLAGS = {3, 11}       # bits that an entry may have: sizes after the data, UTF-8
 DEFLATED_FLAGS = STORED_FLAGS | {1, 2}
 
 
@@ -21,7 +21,7 @@ def deflated_item(name, data):
 
 
 def doubled_item(name, data):
-    """Sizes before the data and behind it."""
+    """Sizes before the data and after it."""
     return z.Item(name, data, zeros=False)
 
 
@@ -131,7 +131,7 @@ def signatures(form, role):
 
 
 def crcs(form, role):
-    """Z08: the two headers differ. That a stored one is wrong in both is left to whoever verifies."""
+    """Z08: the two headers differ. A stored one that is wrong in both is left to verify()."""
     for word, lie in {"plus-one": lambda c: c + 1, "turned": lambda c: c ^ 0xFFFFFFFF}.items():
         form.lie(f"Z08/local-crc-{word}", role, "zip_local_mismatch", "wrong CRC in the local header",
                  local={"crc": (lambda c, lie=lie: lie(c) or 7)})

@@ -352,7 +352,7 @@ TEST(CudaDeviceTickets, NotReadyIsNoErrorAndLeavesNone) {
   EXPECT_THAT(fake.ledger(), IsEmpty());
 }
 
-// Each fills its slot anew as soon as its ticket is done; the fake sees any byte that is written
+// Each refills its slot as soon as its ticket is done; the fake sees any byte that is written
 // too early, and under the thread sanitizer any order that only the schedule made.
 TEST(CudaDeviceTickets, KeepThreadsApartThatCopyAtOnce) {
   constexpr std::size_t kSlot = 10'000;

@@ -3,7 +3,7 @@
 // header promises. Each stands in fuzz_<name>.cpp, runs under libFuzzer (libfuzzer.cpp, preset
 // `fuzz`) and over kept inputs in every build (replay_test.cpp).
 //
-// Targets keep state between inputs where making it anew would be slow. For one thread.
+// Targets keep state between inputs if making it again would be slow. Not thread-safe.
 #pragma once
 
 #include <array>

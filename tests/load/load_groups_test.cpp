@@ -180,7 +180,7 @@ std::size_t entries(const char* folder) {
   return static_cast<std::size_t>(std::distance(begin(all), end(all)));
 }
 
-// Cancels with `when` in place; whatever that is, nothing is left behind.
+// Cancels with `when` in place. Nothing may be left, whatever `when` is.
 void expect_cancelled(Example& a,
                       const std::function<void(LoadOptions&, std::atomic<bool>&)>& when) {
   for (const IoMode io : {IoMode::buffered, IoMode::direct}) {

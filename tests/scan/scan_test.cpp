@@ -201,7 +201,7 @@ TEST(ScanZip, SeesWhatStandsAroundTheZip) {
 }
 
 TEST(ScanZip, SeesEachOfSeveralEndRecords) {
-  // Two zips one behind the other: readers from the end see the second alone, its offsets as they
+  // Two zips in sequence: readers from the end see the second alone, its offsets as they
   // stand are the first's.
   const string both = torch_zip() + torch_zip({.pickle = kPayload});
   const ScanReport report = scan_bytes(both);

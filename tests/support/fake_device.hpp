@@ -33,7 +33,7 @@ class FakeDevice final : public Device {
     bool for_ever = false;   // and all later calls of that kind
     bool half_copy = false;  // a failing copy() has queued its first piece
     bool never_done = false;
-    bool no_events = false;  // behind tickets
+    bool no_events = false;  // tickets have no events
   };
 
   explicit FakeDevice(std::string name = "fake") : name_(std::move(name)) {}

@@ -1,5 +1,5 @@
-// Zips of big-endian machines behind Checkpoint: what is read, viewed, loaded and converted has the
-// order of this machine.
+// Zips of big-endian machines through Checkpoint: what is read, viewed, loaded and converted has
+// the order of this machine.
 #include <gtest/gtest.h>
 
 #include <algorithm>
