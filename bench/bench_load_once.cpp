@@ -1,10 +1,11 @@
-// Loads a file once, for measuring a fresh process: all of it, or one of N equal slices of every
-// tensor that has the dimension. The tensors lie apart from each other, unlike in the file.
+// Loads a file once, to measure a fresh process: all of it, or one of N equal slices of every
+// tensor that has the dimension. The tensors are placed apart from each other, unlike in the file.
 //
 //   bench_load_once FILE auto|buffered|direct STAGING_BYTES verified|unverified [DIM RANK N]
 //
-// Prints: bytes wanted, bytes to be read by the plan, bytes read by the load's report, bytes read
-// by the kernel's count (rchar, opening not included), peak memory in KiB, staging memory at most.
+// Prints: bytes requested, bytes that the plan reads, bytes read according to the load's report,
+// bytes read according to the kernel (rchar, without opening), peak memory in KiB, peak staging
+// memory.
 #include <cinttypes>
 #include <optional>
 #include <string_view>
@@ -27,7 +28,8 @@ struct Arguments {
 };
 
 Arguments parse(int argc, char** argv) {
-  if (argc != 5 && argc != 8) bench::fail("FILE IO STAGING VERIFIED [DIM RANK N] are wanted");
+  if (argc != 5 && argc != 8)
+    bench::fail("usage: bench_load_once FILE IO STAGING VERIFIED [DIM RANK N]");
   Arguments arguments{.path = argv[1], .options = {}, .cut = {}};
   const std::string_view io = argv[2];
   arguments.options.io = io == "direct"     ? flatbed::IoMode::direct
@@ -44,7 +46,7 @@ Arguments parse(int argc, char** argv) {
   return arguments;
 }
 
-// The part of a tensor that is wanted; nothing of a tensor without the dimension.
+// The requested part of a tensor; nothing for a tensor without the dimension.
 std::optional<flatbed::Slice> find_part(const flatbed::TensorInfo& tensor,
                                         const std::optional<Cut>& cut) {
   if (!cut) return flatbed::Slice{};

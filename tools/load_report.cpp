@@ -54,8 +54,9 @@ std::string unverified_reason(const LoadOutcome& outcome, Verify asked) {
 
 std::string verified_text(const LoadOutcome& outcome, Verify asked) {
   const std::string matched =
-      fmt::format("{} in {} match", size_text(outcome.report->bytes_verified),
-                  count_text(outcome.report->chunks_verified, "chunk"));
+      fmt::format("{} ({}) {}", count_text(outcome.report->chunks_verified, "chunk"),
+                  size_text(outcome.report->bytes_verified),
+                  verb_text(outcome.report->chunks_verified, "matches", "match"));
   switch (verified(outcome, asked)) {
     case Verified::all:
       return "verified: " + matched;

@@ -3,7 +3,7 @@
 
 #include "flatbed/export.hpp"  // IWYU pragma: export
 
-// Under an older standard export.hpp has reported it; what would follow are errors without number.
+// export.hpp has already reported an older standard; without this, many more errors would follow.
 #if __cplusplus >= 202002L
 #include "flatbed/byte_source.hpp"   // IWYU pragma: export
 #include "flatbed/checkpoint.hpp"    // IWYU pragma: export

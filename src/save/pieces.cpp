@@ -10,7 +10,8 @@ namespace flatbed {
 
 namespace {
 
-constexpr std::uint64_t kReportBytes = 8 << 20;  // between two calls of the caller's progress
+// Between two calls of the caller's progress callback.
+constexpr std::uint64_t kReportBytes = 8 << 20;
 
 }  // namespace
 
@@ -62,7 +63,8 @@ Result<void> PieceRunner::run(PieceQueue& queue, unsigned threads, const Work& w
 Result<void> PieceRunner::take_pieces(PieceQueue& queue, const Work& work, bool reports) {
   const std::size_t nbytes = queue.piece_nbytes();
   const LargeBlock buffer = try_allocate_large(nbytes);
-  if (!buffer) return make_error(ErrorCode::resource_exhausted, "no memory for ", nbytes, " bytes");
+  if (!buffer)
+    return make_error(ErrorCode::resource_exhausted, "out of memory for ", nbytes, " bytes");
   while (!failed_) {
     FLATBED_TRY(check_cancelled());
     const std::optional<Piece> piece = queue.next();
@@ -76,8 +78,8 @@ Result<void> PieceRunner::take_pieces(PieceQueue& queue, const Work& work, bool 
 
 Result<void> PieceRunner::check_cancelled() const {
   if (options_.cancel == nullptr || !*options_.cancel) return {};
-  return make_error(ErrorCode::cancelled, "cancelled after ", bytes_done_.load(), " of ",
-                    options_.bytes_total, " bytes");
+  return make_error(ErrorCode::cancelled, "interrupted at ", size_text(bytes_done_.load()), " of ",
+                    size_text(options_.bytes_total));
 }
 
 Result<void> PieceRunner::report(bool last) {

@@ -135,7 +135,7 @@ TEST(CudaDeviceThreads, AreTheLoadsForCopies) {
     device->forget(device->copy({}).value());
     EXPECT_OK(device->check(nullptr, 0));
     EXPECT_EQ(take_callers().others, 0U);
-    // These call nothing.
+    // These make no calls.
     const Ticket copied = device->copy({}).value();
     static_cast<void>(take_callers());
     EXPECT_NE(device->native_event(copied), nullptr);
@@ -213,7 +213,7 @@ Result<void> use_copies(FakeCuda& fake, Device& device, std::byte* staged, std::
   return {};
 }
 
-// What a load does after an error, too: it gives memory back when a fence says that it may.
+// A load does this after an error too: it gives memory back once a fence allows it.
 bool drain(Device& device) {
   const auto fence = device.fence();
   if (!fence) return false;
@@ -305,7 +305,7 @@ std::uint64_t for_each_call(const Injection& fault, const FakeCudaOptions& optio
   }
 }
 
-// Where a GPU cannot be made current, what is there is kept on purpose.
+// If a GPU cannot be made current, existing memory is kept on purpose.
 bool may_leak(std::string_view call) { return call == "SetDevice"; }
 
 TEST(CudaDeviceFaults, OfEachCallAreSurvived) {
@@ -415,7 +415,7 @@ TEST(CudaDeviceThreads, AreWantedByWhatCanSaySo) {
   EXPECT_THAT(fake.ledger(), IsEmpty());
 }
 
-// What cannot fail keeps what it has, rather than call CUDA on the caller's thread.
+// Functions that cannot fail keep what they have instead of calling CUDA on the caller's thread.
 TEST(CudaDeviceThreads, AreNotReplacedByTheCallers) {
   FakeCuda fake;
   auto device = cuda::make_cuda_device(noting_api(), 0, {}).value();

@@ -43,7 +43,7 @@ TEST(CudaDeviceStaging, IsPageLockedAndAligned) {
     const auto device = make(0);
     std::byte* const memory = device->stage(3 * kMiB).value();
     EXPECT_EQ(reinterpret_cast<std::uintptr_t>(memory) % (2 * kMiB), 0U);
-    EXPECT_LE(fake.calls("HostRegister"), 2U);  // two, where 256 MiB end within it
+    EXPECT_LE(fake.calls("HostRegister"), 2U);  // two, if 256 MiB end within it
     expect_copies_from(fake, *device, memory, 3 * kMiB);
     device->unstage(memory, 3 * kMiB);
   }
@@ -239,18 +239,19 @@ TEST(CudaDeviceCheck, SaysWhatItFoundInstead) {
     EXPECT_ERROR(checked, destination_invalid);
     return checked ? "" : checked.error().message;
   };
-  EXPECT_EQ(refuse(fake.engine_allocate(0, 1000), 1000),
-            "cuda:1: the first byte is in memory of cuda:0, wanted memory of cuda:1");
+  EXPECT_EQ(
+      refuse(fake.engine_allocate(0, 1000), 1000),
+      "cuda:1: wrong memory: found the first byte in memory of cuda:0, expected memory of cuda:1");
   EXPECT_THAT(refuse(fake.engine_allocate(0, 1000, FakeCuda::Memory::managed), 1000),
               HasSubstr("managed memory of cuda:0"));
-  EXPECT_THAT(refuse(&fake, 1), HasSubstr("memory that CUDA does not know"));
-  EXPECT_THAT(refuse(nullptr, 1), HasSubstr("memory that CUDA does not know"));
+  EXPECT_THAT(refuse(&fake, 1), HasSubstr("memory unknown to CUDA"));
+  EXPECT_THAT(refuse(nullptr, 1), HasSubstr("memory unknown to CUDA"));
   std::byte* const staged = device->stage(4096).value();
   EXPECT_THAT(refuse(staged, 4096), HasSubstr("page-locked host memory"));
   device->unstage(staged, 4096);
   void* const memory = fake.engine_allocate(1, 4096);
   EXPECT_THAT(refuse(memory, 4097), HasSubstr("the last byte"));
-  EXPECT_THAT(refuse(memory, ~std::uint64_t{0}), HasSubstr("beyond the end of memory"));
+  EXPECT_THAT(refuse(memory, ~std::uint64_t{0}), HasSubstr("past the end of the address space"));
   fake.engine_free(memory);
   EXPECT_THAT(refuse(memory, 4096), HasSubstr("or freed"));
 }

@@ -1,4 +1,4 @@
-// CudaDevice: what nothing but a check by mutation (tests/mutation) showed to be untested.
+// CudaDevice: cases that only mutation testing (tests/mutation) showed to be untested.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
@@ -33,7 +33,7 @@ bool is_mapped(const std::byte* at) {
   return is;
 }
 
-// Sanitizers keep what was freed.
+// Sanitizers keep freed memory.
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 constexpr bool kFreedIsUnmapped = false;
 #else

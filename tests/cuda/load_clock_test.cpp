@@ -1,4 +1,4 @@
-// How long a load takes where nothing is real: its threads and slots under a virtual clock, with
+// The duration of a load in a simulated world: its threads and slots under a virtual clock, with
 // models of a disk, of processors that hash, and of a GPU's link. What is measured is whether the
 // stages overlap, not how fast any of them is.
 #include <gtest/gtest.h>

@@ -266,12 +266,12 @@ TEST(LoadToGpu, RefusesMemoryThatIsNotItsOwn) {
     const Gpus gpus = make_gpus(fake, 2);
     expect_refused(fake, gpus, fake.engine_allocate(1, 1000), "memory of cuda:1");
     std::vector<std::byte> host(1000);
-    expect_refused(fake, gpus, host.data(), "memory that CUDA does not know");
+    expect_refused(fake, gpus, host.data(), "memory unknown to CUDA");
     void* const freed = fake.engine_allocate(0, 1000);
     fake.engine_free(freed);
-    expect_refused(fake, gpus, freed, "the first byte is in memory that CUDA does not know");
+    expect_refused(fake, gpus, freed, "the first byte in memory unknown to CUDA");
     void* const small = fake.engine_allocate(0, 999);
-    expect_refused(fake, gpus, small, "the last byte is in memory that CUDA does not know");
+    expect_refused(fake, gpus, small, "the last byte in memory unknown to CUDA");
   }
   EXPECT_THAT(fake.ledger(), IsEmpty());
 }
@@ -323,7 +323,7 @@ Result<void> read_from(const std::filesystem::path& path, std::uint64_t offset,
   return make_error(ErrorCode::io_error, path.native(), ": short read");
 }
 
-// The n-th read fails, or what it brings is not what was sealed, while copies are under way.
+// The n-th read fails or returns wrong bytes while copies are under way.
 TEST(LoadToGpu, DrainsWhenReadingFails) {
   const TempDir dir;
   const std::vector<ModelTensor> tensors = example();

@@ -126,7 +126,7 @@ TEST(AtomicFile, SaysWhenItWasNotSynced) {
   const Result<CommitReport> report = replace_with(dir / "a", "new", {.sync = false});
   ASSERT_OK(report);
   EXPECT_FALSE(report->durable());
-  EXPECT_EQ(report->note, "not synced, as asked");
+  EXPECT_EQ(report->note, "not synced, as requested");
   EXPECT_EQ(read_file(dir / "a"), "new");
 }
 

@@ -112,7 +112,7 @@ TEST(LoadCheck, KnowsShiftedColumnsApart) {
     EXPECT_EQ(a.plan.check().has_value(), column >= 16 && column <= 48) << column;
     Example below;
     below.add_rows("w", 0, 64);
-    below.add_rows("x", 64 * 9 + 16 + column, 64);  // behind the last byte of the first
+    below.add_rows("x", 64 * 9 + 16 + column, 64);  // after the last byte of the first
     EXPECT_OK(below.plan.check());
   }
 }
@@ -228,7 +228,7 @@ TEST(LoadCheck, SaysWhatASliceOfAnUnsealedTensorCosts) {
   Example a(false);
   a.add("big", 0, {.slice = {0, kChunk - 1, 2 * kChunk + 1}});
   EXPECT_EQ(a.plan.check().value().bytes_to_read, kChunk + 2);
-  Example b(false);  // columns: what lies between them is read, but not before or behind
+  Example b(false);  // columns: what lies between them is read, but nothing before or after
   b.add("w", 0, {.slice = {1, 4, 8}});
   const LoadPlanReport report = b.plan.check().value();
   EXPECT_EQ(report.bytes_wanted, 40u);

@@ -240,7 +240,7 @@ std::size_t entries(const char* folder) {
   return static_cast<std::size_t>(std::distance(begin(all), end(all)));
 }
 
-// Cancels with `when` in place; whatever that is, nothing is left behind.
+// Cancels with `when` in place. Nothing may be left, whatever `when` is.
 void expect_cancelled(Example& a,
                       const std::function<void(LoadOptions&, std::atomic<bool>&)>& when) {
   for (const IoMode io : {IoMode::buffered, IoMode::direct}) {
@@ -340,7 +340,7 @@ TEST(LoadCancel, DoesNotCountWhatWasNotDelivered) {
   };
   const Result<LoadReport> result = load_with_hooks(a.plan, options, world);
   EXPECT_ERROR(result, cancelled);
-  EXPECT_EQ(result.error().message, "cancelled after 0 of 262144 bytes");
+  EXPECT_EQ(result.error().message, "interrupted at 0 B of 256.0 KiB");
   EXPECT_EQ(a.device.copies(), 0);
 }
 

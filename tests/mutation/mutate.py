@@ -84,7 +84,7 @@ def is_copied(name):
 
 
 def write_tree(tree, mutants, texts, copied=is_copied):
-    """The project as far as it is built, its sources instrumented. What has not changed is not touched."""
+    """The built part of the project with instrumented sources. Unchanged files are not touched."""
     of_file = collections.defaultdict(list)
     for mutant in mutants:
         of_file[mutant.file].append(mutant)
@@ -197,7 +197,7 @@ def list_tests(program):
 
 
 class Suite:
-    """The tests, what each takes, and which mutants it comes to."""
+    """The tests, the time of each, and the mutants that it reaches."""
 
     def __init__(self, programs, jobs):
         self.tests = [(program, test) for program in programs for test in list_tests(program)]

@@ -206,7 +206,7 @@ TEST(Save, RefusesBytesThatDoNotFitTheShape) {
   EXPECT_OK(save_as(Dtype::f4, {16}));
   const Result<SaveReport> wrong = save_as(Dtype::f32, {2, 2});
   EXPECT_ERROR(wrong, shape_mismatch);
-  EXPECT_EQ(wrong.error().message, "tensor 'w': 8 bytes are given, F32 [2,2] needs 16");
+  EXPECT_EQ(wrong.error().message, "tensor 'w': wrong size: found 8 bytes, F32 [2,2] needs 16");
   EXPECT_ERROR(save_as(Dtype::f4, {15}), shape_mismatch);
   EXPECT_ERROR(save_as(Dtype::u8, {0}), shape_mismatch);
   constexpr std::uint64_t kBig = std::uint64_t{1} << 40;

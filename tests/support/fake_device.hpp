@@ -34,8 +34,8 @@ class FakeDevice final : public Device, public DeviceMemory {
     bool for_ever = false;   // and all later calls of that kind
     bool half_copy = false;  // a failing copy() has queued its first piece
     bool never_done = false;
-    bool no_events = false;  // behind tickets
-    bool no_memory = false;  // to give out
+    bool no_events = false;  // tickets have no events
+    bool no_memory = false;  // memory() is null
   };
 
   explicit FakeDevice(std::string name = "fake") : name_(std::move(name)) {}
