@@ -1,5 +1,5 @@
 // LargeAllocator: a standard allocator for large arrays. Touching fresh memory costs a fault per
-// page, which with 4 KiB pages is most of the time that opening a large checkpoint takes, so it asks
+// page, which with 4 KiB pages is most of the time that opening a large checkpoint takes: it asks
 // for huge pages. The kernel copies at half speed to a buffer that begins 16 bytes into a page, as
 // malloc's large blocks do, so it aligns. Thread-safe, like operator new.
 //
