@@ -284,13 +284,15 @@ inline std::size_t Value::size() const {
 
 inline Value Value::key(std::size_t index) const {
   const std::span<const NodeId> ids = children();
-  const bool there = has_pairs() && index < ids.size() / 2;
+  const bool there = index < ids.size() / 2 && tree_->nodes_[id_].kind >= Kind::dict;
   return {tree_, there ? ids[index * 2] : kNoNode};
 }
 
 inline Value Value::item(std::size_t index) const {
   const std::span<const NodeId> ids = children();
-  if (!has_pairs()) return {tree_, index < ids.size() ? ids[index] : kNoNode};
+  if (index >= ids.size()) return {tree_, kNoNode};
+  // What has children is a list, a tuple, or something with pairs.
+  if (tree_->nodes_[id_].kind < Kind::dict) return {tree_, ids[index]};
   return {tree_, index < ids.size() / 2 ? ids[index * 2 + 1] : kNoNode};
 }
 

@@ -5,6 +5,9 @@
 function(flatbed_add_twin target kind)
   set(twin ${target}_twin)
   add_library(${twin} ${kind} $<TARGET_OBJECTS:${target}>)
+  if(target STREQUAL "flatbed")  # whose TARGET_OBJECTS are those of its own sources
+    target_sources(${twin} PRIVATE ${flatbed_dependency_objects})
+  endif()
   flatbed_library(${twin} ${target})
   set_target_properties(${twin} PROPERTIES
     LINKER_LANGUAGE CXX OUTPUT_NAME ${target}

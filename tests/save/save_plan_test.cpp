@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "flatbed/checkpoint.hpp"
+#include "flatbed/save.hpp"
 #include "support/expect_error.hpp"
 #include "support/temp_dir.hpp"
 #include "support/zip_builder.hpp"

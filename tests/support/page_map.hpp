@@ -1,6 +1,7 @@
 // What the kernel says about the pages of this process.
 #pragma once
 
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <cstddef>
@@ -18,14 +19,14 @@ inline std::size_t page_nbytes() { return static_cast<std::size_t>(::sysconf(_SC
 inline std::size_t present_pages(std::span<const std::byte> bytes) {
   const std::size_t page = page_nbytes();
   const auto begin = reinterpret_cast<std::uintptr_t>(bytes.data());
-  std::ifstream map("/proc/self/pagemap", std::ios::binary);
+  const int map = ::open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
   std::size_t count = 0;
   for (std::uintptr_t number = begin / page; number * page < begin + bytes.size(); ++number) {
     std::uint64_t entry = 0;
-    map.seekg(static_cast<std::streamoff>(number * sizeof entry));
-    map.read(reinterpret_cast<char*>(&entry), sizeof entry);
-    count += entry >> 63;
+    const auto at = static_cast<off_t>(number * sizeof entry);
+    if (::pread(map, &entry, sizeof entry, at) == sizeof entry) count += entry >> 63;
   }
+  if (map >= 0) ::close(map);
   return count;
 }
 
