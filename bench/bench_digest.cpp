@@ -1,5 +1,5 @@
-// The rate of XXH3 beside that of memcpy, which touches the same bytes: from the processor's cache
-// for the small sizes, from memory for the largest.
+// Compares the speed of XXH3 with that of memcpy on the same bytes: from the processor's cache for
+// small sizes, from memory for the largest.
 #include <benchmark/benchmark.h>
 
 #include <cstddef>
@@ -31,7 +31,7 @@ void copy(benchmark::State& state) {
   count_bytes(state);
 }
 
-// A small tensor, a chunk, what verify() reads at once, and more than any cache holds.
+// A small tensor, a chunk, the size of one read in verify(), and more than any cache holds.
 void sizes(benchmark::internal::Benchmark* benchmark) {
   for (const std::int64_t nbytes : {4 << 10, 256 << 10, 1 << 20, 256 << 20}) benchmark->Arg(nbytes);
 }

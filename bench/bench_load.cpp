@@ -1,13 +1,13 @@
-// load() of a whole file into owned memory that was touched before, against the least that reading
-// it there can take: threads that pread the next piece to where it belongs. The bare loop gets the
-// piece size, and from a cold file also the number of threads, that suit it best here.
+// Compares load() of a whole file into touched memory with the minimum that reading it takes:
+// threads that pread pieces to their places. The bare loop uses the piece size, and for a cold file
+// also the thread count, that is fastest here.
 //
 //   bench_load warm FILE ROUNDS [THREADS]   seconds of load() verified, unverified, the bare loop
 //   bench_load cold FILE ROUNDS [THREADS]   seconds and processor seconds of load() verified,
 //                                           the same into memory laid out unlike the file, and of a
 //                                           bare loop past the page cache (O_DIRECT)
 //
-// One line about itself, then a line for each round; the order turns round from round to round.
+// Prints one line about itself, then one for each round. The order alternates between rounds.
 #include <array>
 #include <atomic>
 #include <functional>
@@ -29,12 +29,12 @@ struct LoopShape {
   std::uint64_t piece_nbytes = 0;
 };
 
-// Owns the descriptor; reads a range of a file to the beginning of the memory.
+// Owns the descriptor. Reads a range of a file to the start of the memory.
 class BareLoop {
  public:
   BareLoop(const char* path, DataRange data, const OwnedMemory& memory, int flags)
       : descriptor_(open(path, O_RDONLY | O_CLOEXEC | flags)), data_(data), memory_(memory) {
-    if (descriptor_ < 0) fail(std::string(path) + ": cannot be opened so");
+    if (descriptor_ < 0) fail(std::string(path) + ": cannot open it in this mode");
   }
   BareLoop(const BareLoop&) = delete;
   BareLoop& operator=(const BareLoop&) = delete;
@@ -49,7 +49,7 @@ class BareLoop {
     take_pieces(shape.piece_nbytes);
   }
 
-  // The shape with the fastest of `tries` runs, each after `prepare`.
+  // The shape with the fastest of `tries` runs, with `prepare` before each run.
   LoopShape find_best(const std::vector<LoopShape>& shapes, int tries,
                       const std::function<void()>& prepare) {
     LoopShape best;
@@ -66,8 +66,8 @@ class BareLoop {
   }
 
  private:
-  // Pieces are whole: the file's last bytes come with a short read, and the memory has room for the
-  // length that was asked for.
+  // Pieces are whole. The file's last bytes come with a short read, and the memory has room for the
+  // full length.
   void take_pieces(std::uint64_t piece_nbytes) {
     for (;;) {
       const std::uint64_t at = next_.fetch_add(piece_nbytes);
@@ -76,7 +76,7 @@ class BareLoop {
       const std::uint64_t asked = (wanted + bench::kPage - 1) / bench::kPage * bench::kPage;
       const ssize_t got =
           pread(descriptor_, memory_.data() + (at - data_.begin), asked, static_cast<off_t>(at));
-      if (got < static_cast<ssize_t>(wanted)) fail("a short read");
+      if (got < static_cast<ssize_t>(wanted)) fail("short read");
     }
   }
 
@@ -139,8 +139,8 @@ void print_cold(const char* path, int rounds, unsigned threads) {
   const flatbed::LoadReport warm_up = (file.evict(), load_all(plan, {.threads = threads}));
   std::printf("%llu bytes, load() with %u threads, %s; bare loop with %u in pieces of %llu MiB\n",
               static_cast<unsigned long long>(data.nbytes()), warm_up.threads,
-              warm_up.files_direct == 1 ? "past the page cache" : "THROUGH THE PAGE CACHE",
-              best.threads, static_cast<unsigned long long>(best.piece_nbytes >> 20));
+              warm_up.files_direct == 1 ? "with O_DIRECT" : "THROUGH THE PAGE CACHE", best.threads,
+              static_cast<unsigned long long>(best.piece_nbytes >> 20));
   const std::array<std::function<void()>, 3> contenders = {
       [&] { load_all(plan, {.threads = threads}); }, [&] { load_all(apart, {.threads = threads}); },
       [&] { loop.run(best); }};
@@ -171,7 +171,7 @@ int main(int argc, char** argv) {
   } else if (what == "cold") {
     print_cold(argv[2], rounds, threads);
   } else {
-    fail("warm or cold, FILE and ROUNDS are wanted");
+    fail("usage: bench_load warm\");
   }
   return 0;
 }

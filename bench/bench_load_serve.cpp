@@ -1,14 +1,14 @@
-// One contender of a comparison between programs: keeps its memory, and loads a file whenever it is
-// told to. Run:ai's streamer is a shared library that was built or installed by hand; nothing of it
-// is needed to compile this.
+// One contender in a comparison of programs: keeps its memory, and loads a file on each request.
+// Run:ai's streamer is a shared library that is built or installed by hand; compiling this program
+// does not need it.
 //
 //   bench_load_serve flatbed FILE verified|unverified
 //   bench_load_serve runai FILE LIBRARY      its settings: its environment variables,
 //   RUNAI_STREAMER_*
 //
-// Prints "ready"; then for each line read: "load": the seconds of a load, in which flatbed opens
-// the file, plans and loads, and the streamer is given the ranges of the tensors and waited for;
-// "sum": of all that lies in the memory. Ends with its input.
+// Prints "ready", then answers each line read. "load": the seconds of a load, in which flatbed
+// opens the file, plans and loads, and the streamer is given the tensors' ranges and waited for.
+// "sum": the sum of everything in the memory. Ends with its input.
 #include <dlfcn.h>
 
 #include <atomic>
@@ -22,7 +22,7 @@
 
 namespace {
 
-// The C interface of libstreamer.so 0.17, as far as it is used: ranges of files to host memory.
+// The part of libstreamer.so 0.17's C interface that is used here: ranges of files to host memory.
 struct RunaiDevice {
   int type = 0;  // the host
   int ordinal = 0;
@@ -37,7 +37,7 @@ using RunaiResponse = int (*)(void* streamer, std::uint64_t* submission, std::ui
                               std::uint32_t* range, int* submission_done,
                               unsigned timeout_milliseconds);
 
-// Owns a streamer, whose threads live as long as it. The library stays loaded.
+// Owns a streamer, whose threads live as long as it does. The library stays loaded.
 class Runai {
  public:
   explicit Runai(const char* library) : library_(dlopen(library, RTLD_NOW | RTLD_LOCAL)) {
@@ -79,7 +79,7 @@ class Runai {
   template <typename Function>
   Function find(const char* name) {
     void* symbol = dlsym(library_, name);
-    if (symbol == nullptr) bench::fail(std::string("the library has no ") + name);
+    if (symbol == nullptr) bench::fail(std::string("the library lacks ") + name);
     return reinterpret_cast<Function>(symbol);
   }
 
@@ -104,7 +104,7 @@ void serve(const Contender& contender) {
     } else if (line == "sum") {
       std::cout << contender.sum() << std::endl;
     } else {
-      bench::fail("load or sum is wanted, not " + line);
+      bench::fail("expected \"load\" or \"sum\", found " + line);
     }
   }
 }
@@ -125,7 +125,7 @@ void serve_flatbed(const char* path) {
   serve({.load = load, .sum = [&] { return memory.sum(); }});
 }
 
-// The sum of the words at every `step` bytes of all tensors, which the threads share out.
+// The sum of the words at every `step` bytes of all tensors, divided among the threads.
 std::uint64_t sum_views(const char* path, std::size_t step, int threads) {
   const auto model = bench::take(flatbed::Checkpoint::open(path));
   std::atomic<std::size_t> next = 0;
@@ -151,7 +151,7 @@ std::uint64_t sum_views(const char* path, std::size_t step, int threads) {
 }
 
 void serve_view(const char* path, int threads) {
-  volatile std::uint64_t kept = 0;  // so that no compiler leaves the reading out
+  volatile std::uint64_t kept = 0;  // so that no compiler removes the reads
   serve({.load = [&] { kept = sum_views(path, bench::kPage, threads); },
          .sum = [&] { return sum_views(path, 8, threads); }});
 }
@@ -186,7 +186,7 @@ int main(int argc, char** argv) {
   } else if (what == "runai" && argc > 3) {
     serve_runai(argv[2], argv[3]);
   } else {
-    bench::fail("a contender and FILE are wanted");
+    bench::fail("usage: bench_load_serve flatbed\");
   }
   return 0;
 }

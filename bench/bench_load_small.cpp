@@ -1,5 +1,5 @@
-// What a load costs beside its bytes: many small tensors are planned and loaded, each into a place
-// of its own, and their bytes are read bare, by as many threads, in pieces of 256 KiB.
+// The cost of a load besides its bytes: plans and loads many small tensors, each into a place of
+// its own, and compares with reading their bytes bare, with as many threads, in pieces of 256 KiB.
 //
 //   bench_load_small FILE ROUNDS      one line about itself, then the seconds of each round: all
 //                                     add(), check(), load(), the bare read
@@ -13,7 +13,7 @@ namespace {
 
 constexpr std::uint64_t kPieceNbytes = 256 << 10;
 
-// Reads the range to the beginning of `memory`.
+// Reads the range to the start of `memory`.
 void read_bare(int descriptor, bench::DataRange data, const bench::OwnedMemory& memory,
                unsigned threads) {
   std::atomic<std::uint64_t> next = data.begin;
@@ -23,7 +23,7 @@ void read_bare(int descriptor, bench::DataRange data, const bench::OwnedMemory& 
       const std::uint64_t nbytes = std::min(kPieceNbytes, data.end - at);
       const ssize_t got =
           pread(descriptor, memory.data() + (at - data.begin), nbytes, static_cast<off_t>(at));
-      if (got != static_cast<ssize_t>(nbytes)) bench::fail("a short read");
+      if (got != static_cast<ssize_t>(nbytes)) bench::fail("short read");
     }
   };
   std::vector<std::jthread> others;
@@ -38,7 +38,7 @@ void print_rounds(const char* path, int rounds) {
   const bench::OwnedMemory memory(bench::count_memory(model, bench::Placement::apart));
   const bench::OwnedMemory bare_memory(data.nbytes());
   const int descriptor = open(path, O_RDONLY | O_CLOEXEC);
-  if (descriptor < 0) bench::fail(std::string(path) + ": cannot be opened");
+  if (descriptor < 0) bench::fail(std::string(path) + ": cannot open");
 
   for (int i = -1; i < rounds; ++i) {
     flatbed::LoadPlan plan;
@@ -68,7 +68,7 @@ void print_rounds(const char* path, int rounds) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc != 3) bench::fail("FILE ROUNDS are wanted");
+  if (argc != 3) bench::fail("usage: bench_load_small FILE ROUNDS");
   print_rounds(argv[1], std::atoi(argv[2]));
   return 0;
 }

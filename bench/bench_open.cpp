@@ -1,4 +1,4 @@
-// How long opening takes, in one process, files in the page cache.
+// Measures how long opening takes, in one process, with files in the page cache.
 //
 //   bench_open FILE... [flags of Google Benchmark]    opens each FILE over and over; for a
 //                                                     .safetensors file also the bare simdjson
@@ -6,9 +6,9 @@
 //   bench_open --pairs N FILE.safetensors             N interleaved pairs: the seconds of opening
 //                                                     and of the bare parse, one pair a line
 //
-// "Bare" is the least that any reader built on simdjson's DOM does: the header's bytes are in
-// memory, a fresh parser parses them, and nothing looks at the result. Opening also reads the file,
-// checks every rule and indexes the names.
+// "Bare" is the minimum for any reader built on simdjson's DOM: the header's bytes are in memory, a
+// fresh parser parses them, and nothing looks at the result. Opening also reads the file, checks
+// every rule and indexes the names.
 #include <benchmark/benchmark.h>
 #include <simdjson.h>
 
@@ -37,7 +37,7 @@ void open_file(const std::string& path) {
   if (!checkpoint) fail(checkpoint.error().message);
   const auto tensors = checkpoint->tensors();
   if (tensors.empty() || checkpoint->find(tensors.back().name) != &tensors.back()) {
-    fail(path + ": the last tensor is not found");
+    fail(path + ": cannot find the last tensor");
   }
 }
 

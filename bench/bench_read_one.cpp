@@ -23,7 +23,7 @@ flatbed::Result<void> read_one(const char* path, const char* name) {
 
 int main(int argc, char** argv) {
   if (argc != 3) return 2;
-  // That number is itself read from a file, of some 100 bytes, which count too.
+  // That number is itself read from a file, whose roughly 100 bytes count too.
   const std::uint64_t before = bench::bytes_read();
   flatbed::Result<void> result;
   const double seconds = bench::time_seconds([&] { result = read_one(argv[1], argv[2]); });

@@ -1,6 +1,6 @@
-// save() from memory, 256 MiB as a few large tensors or as many small ones, sealed and not, beside
-// a bare write of the same bytes. Nothing is synced: this shows the cost of the work, not of the
-// disk. Writes into the temporary folder (TMPDIR) and removes it.
+// Compares save() from memory, 256 MiB as a few large tensors or as many small ones, sealed and
+// not, with a bare write of the same bytes. Nothing is synced, so this shows the cost of the work,
+// not of the disk. Writes into the temporary folder (TMPDIR) and removes the files.
 #include <benchmark/benchmark.h>
 
 #include <cstddef>
@@ -24,7 +24,7 @@ const std::vector<std::byte>& source() {
   return bytes;
 }
 
-// A folder of its own, removed with what is in it.
+// A folder of its own, removed with its contents.
 class Target {
  public:
   Target() {

@@ -1,8 +1,7 @@
-// verify() against the least that checking a file can take: threads that pread the next piece of
-// the file into a buffer of their own and take its XXH3, and nothing else. The bare loop gets the
-// piece size that suits it best here, and buffers of whole pages that were touched before. (Pages
-// matter: some processors copy at half speed to 16 bytes behind one, where malloc's large blocks
-// begin.)
+// Compares verify() with the minimum for checking a file: threads that pread pieces into their own
+// buffers and compute XXH3. The bare loop uses the fastest piece size here, and buffers of whole
+// touched pages. (Pages matter: some processors copy at half speed to an address 16 bytes into a
+// page, where malloc's large blocks begin.)
 //
 //   bench_verify FILE PAIRS [THREADS]     interleaved pairs: the seconds of verify() and of the
 //                                         bare loop, one pair a line
@@ -46,7 +45,7 @@ class BareLoop {
  public:
   BareLoop(const char* path, std::uint64_t begin, std::uint64_t end, unsigned threads)
       : descriptor_(open(path, O_RDONLY | O_CLOEXEC)), begin_(begin), end_(end) {
-    if (descriptor_ < 0) fail(std::string(path) + ": cannot be opened");
+    if (descriptor_ < 0) fail(std::string(path) + ": cannot open");
     const Page touched{{std::byte{0x5a}}};
     buffers_.assign(threads,
                     std::vector<Page>(std::ranges::max(kPieceSizes) / sizeof(Page), touched));
@@ -65,7 +64,7 @@ class BareLoop {
     take_pieces(buffers_[0], piece_nbytes);
   }
 
-  // Of all piece sizes the one with the fastest of three runs.
+  // The piece size with the fastest of three runs.
   std::size_t find_best_piece() {
     std::size_t best = 0;
     double best_seconds = 1e9;
@@ -89,7 +88,7 @@ class BareLoop {
       if (at >= end_) break;
       const std::size_t nbytes = std::min<std::uint64_t>(piece_nbytes, end_ - at);
       const ssize_t got = pread(descriptor_, buffer.data(), nbytes, static_cast<off_t>(at));
-      if (got != static_cast<ssize_t>(nbytes)) fail("a short read");
+      if (got != static_cast<ssize_t>(nbytes)) fail("short read");
       sum += XXH3_64bits(buffer.data(), nbytes);
     }
     sum_ += sum;
@@ -100,7 +99,7 @@ class BareLoop {
   std::uint64_t end_;
   std::vector<std::vector<Page>> buffers_;
   std::atomic<std::uint64_t> next_ = 0;
-  std::atomic<std::uint64_t> sum_ = 0;  // printed, so that no compiler leaves the hashing out
+  std::atomic<std::uint64_t> sum_ = 0;  // printed, so that no compiler removes the hashing
 };
 
 void print_pairs(const char* path, int pairs, unsigned threads) {
@@ -115,7 +114,7 @@ void print_pairs(const char* path, int pairs, unsigned threads) {
   const std::size_t piece = loop.find_best_piece();
   const auto verify = [&] {
     const auto report = flatbed::verify(*checkpoint, {.threads = threads});
-    if (!report || !report->damaged.empty()) fail(std::string(path) + ": does not verify");
+    if (!report || !report->damaged.empty()) fail(std::string(path) + ": verification failed");
   };
   std::printf("xxHash %u, %llu bytes, %u threads, pieces of %zu KiB\n", XXH_versionNumber(),
               static_cast<unsigned long long>(nbytes), threads, piece >> 10);
@@ -131,10 +130,10 @@ void print_pairs(const char* path, int pairs, unsigned threads) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  // After the first large block is freed glibc takes later ones from its heap, already touched and
-  // at other offsets. Without that each verify() is what it is in a fresh process.
+  // After the first large block is freed, glibc takes later ones from its heap, already touched and
+  // at other offsets. This setting makes each verify() run as in a fresh process.
   mallopt(M_MMAP_THRESHOLD, 128 << 10);
-  if (argc < 3) fail("FILE PAIRS [THREADS] are wanted");
+  if (argc < 3) fail("usage: bench_verify FILE PAIRS [THREADS]");
   const int threads = argc > 3 ? std::atoi(argv[3]) : 2;
   print_pairs(argv[1], std::atoi(argv[2]), static_cast<unsigned>(std::max(threads, 1)));
   return 0;

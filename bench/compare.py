@@ -29,7 +29,7 @@ MIB = 1024
 
 
 class Bench:
-    """Where things are, what the other side has, and the report."""
+    """The paths of programs and files, the packages on the torch side, and the report."""
 
     def __init__(self, options, folder):
         self.build = options.build
@@ -49,7 +49,7 @@ class Bench:
         return measure.run(os.path.join(self.build, "tools", "flatbed"), *arguments)
 
     def ask_torch(self, *arguments):
-        """What torch_side.py prints (what it imports may print before), and the peak memory in MiB."""
+        """The output of torch_side.py (its imports may print first), and the peak memory in MiB."""
         sample = measure.run(*self.python, *arguments)
         return {**json.loads(sample.output.splitlines()[-1]), "peak": sample.peak_kib / MIB}
 
@@ -57,7 +57,7 @@ class Bench:
         return all(self.versions[package] for package in packages)
 
     def make_inputs(self, *names):
-        """By processes of their own: see measure.run. The .pth files by torch where there is one."""
+        """Makes them in separate processes (see measure.run), and the .pth files with torch if it is installed."""
         by_torch = [name for name in names if name in inputs.PTH_INPUTS and self.has("torch")]
         by_script = [name for name in names if name not in by_torch]
         if by_torch:
@@ -68,7 +68,7 @@ class Bench:
 
 
 def read_pairs(output):
-    """What bench_open --pairs and bench_verify print: a line about themselves, then pairs."""
+    """Parses the output of bench_open --pairs and bench_verify: a line about themselves, then pairs."""
     head, *lines = output.splitlines()
     pairs = [tuple(map(float, line.split())) for line in lines]
     return head, [pair[0] for pair in pairs], [pair[1] for pair in pairs]
@@ -134,7 +134,7 @@ def compare_pth(bench):
 
 
 def copy_contenders(bench, name, out_name):
-    """cp and sync, and flatbed convert. Each writes where nothing is, on a disk with nothing to do."""
+    """Compares cp and sync with flatbed convert. Each writes a new file on an idle disk."""
     source, out = bench.path(name), bench.path(out_name)
 
     def prepare():

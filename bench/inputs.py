@@ -22,7 +22,7 @@ ITEM_NBYTES = {"F32": 4, "BF16": 2}
 
 
 class Tensor:
-    """A float32 tensor of a .pth file; `transposed` is a view whose storage lies column by column."""
+    """A float32 tensor of a .pth file; `transposed` is a view of a storage in column order."""
 
     def __init__(self, name, shape, transposed=False):
         self.name = name
@@ -186,7 +186,7 @@ def write_pth(path, tensors):
 
 
 def write_legacy(path, tensors):
-    """What torch.save wrote before 1.6: four pickles, the keys, then each storage after its length."""
+    """The format of torch.save before 1.6: four pickles, the keys, then each storage after its length."""
     tensors = list(tensors)
     machine = {"protocol_version": 1001, "little_endian": True, "type_sizes": {"short": 2, "int": 4, "long": 4}}
     with open(path, "wb") as file:

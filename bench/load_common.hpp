@@ -1,5 +1,5 @@
-// What the programs share that measure load(): memory that is owned and was touched, plans that
-// fill it, a file put out of the page cache, and the processor's seconds.
+// Shared by the programs that measure load(): owned and touched memory, plans that fill it,
+// evicting a file from the page cache, and processor time.
 #pragma once
 
 #include <fcntl.h>
@@ -19,7 +19,6 @@
 #include <vector>
 
 #include "flatbed/flatbed.hpp"
-#include "flatbed/load.hpp"
 
 namespace bench {
 
@@ -45,7 +44,7 @@ class OwnedMemory {
       : mapped_nbytes_(nbytes + 2 * kHugePage),
         mapped_(mmap(nullptr, mapped_nbytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
                      -1, 0)) {
-    if (mapped_ == MAP_FAILED) fail("no memory for the destinations");
+    if (mapped_ == MAP_FAILED) fail("out of memory for the destinations");
     const auto address = reinterpret_cast<std::uintptr_t>(mapped_);
     data_ = static_cast<std::byte*>(mapped_) + (kHugePage - address % kHugePage) % kHugePage;
     nbytes_ = nbytes;
@@ -59,7 +58,7 @@ class OwnedMemory {
   [[nodiscard]] std::byte* data() const { return data_; }
   [[nodiscard]] std::uint64_t nbytes() const { return nbytes_; }
 
-  // Of all bytes as numbers of 64 bits: says whether two contenders loaded the same.
+  // Sums all bytes as 64-bit numbers, which tells whether two contenders loaded the same.
   [[nodiscard]] std::uint64_t sum() const {
     std::uint64_t sum = 0;
     for (std::uint64_t i = 0; i + 8 <= nbytes_; i += 8) {
@@ -90,42 +89,41 @@ inline DataRange find_data(const flatbed::Checkpoint& model) {
     data.begin = std::min(data.begin, tensor.where.offset / kPage * kPage);
     data.end = std::max(data.end, tensor.where.offset + tensor.where.nbytes);
   }
-  if (data.begin >= data.end) fail("a file with tensors is wanted");
+  if (data.begin >= data.end) fail("the file has no tensor data");
   return data;
 }
 
-// Whole tensors. `as_in_file`: in one block laid out like the file. `apart`: each at the next
-// multiple of 64, as an allocator of the engine's would give it, so that no file block fits.
+// Whole tensors. `as_in_file`: in one block laid out like the file. `apart`: each 64 bytes after a
+// multiple of 128, as an engine's allocator might place it, so that file blocks do not line up.
 enum class Placement { as_in_file, apart };
-
-inline std::uint64_t place_apart(std::uint64_t at, std::uint64_t nbytes) {
-  return (at + nbytes + 64) / 64 * 64;
-}
+constexpr std::uint64_t kApart = 64;
+constexpr std::uint64_t kApartAlignment = 128;
 
 // The memory that a plan made with `placement` fills.
 inline std::uint64_t count_memory(const flatbed::Checkpoint& model, Placement placement) {
-  std::uint64_t at = 0;
-  for (const flatbed::TensorInfo& tensor : model.tensors()) at = place_apart(at, tensor.nbytes);
-  return (placement == Placement::apart ? at : find_data(model).nbytes()) + kHugePage;
+  if (placement == Placement::as_in_file) return find_data(model).nbytes() + kHugePage;
+  flatbed::MemoryLayout apart(kApartAlignment);
+  for (const flatbed::TensorInfo& tensor : model.tensors()) take(apart.place(tensor.nbytes));
+  return apart.nbytes() + kApart;
 }
 
 inline flatbed::LoadPlan make_plan(const flatbed::Checkpoint& model, const OwnedMemory& memory,
                                    Placement placement) {
   flatbed::LoadPlan plan;
   const DataRange data = find_data(model);
-  std::uint64_t apart = 0;
+  flatbed::MemoryLayout apart(kApartAlignment);
   for (const flatbed::TensorInfo& tensor : model.tensors()) {
-    const std::uint64_t at =
-        placement == Placement::apart ? apart : tensor.where.offset - data.begin;
+    const std::uint64_t at = placement == Placement::apart
+                                 ? take(apart.place(tensor.nbytes)) + kApart
+                                 : tensor.where.offset - data.begin;
     const flatbed::Result<void> added =
         plan.add(model, tensor.name, {.data = memory.data() + at, .capacity = tensor.nbytes});
     if (!added) fail(added.error().message);
-    apart = place_apart(apart, tensor.nbytes);
   }
   return plan;
 }
 
-// The seconds that all threads of this process, ended ones included, have used processors.
+// The processor time of all threads of this process, including ended ones, in seconds.
 inline double processor_seconds() {
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
@@ -135,13 +133,13 @@ inline double processor_seconds() {
   return seconds(usage.ru_utime) + seconds(usage.ru_stime);
 }
 
-// A file that is written back and can be put out of the page cache.
+// A file that is written back and can be evicted from the page cache.
 class ColdFile {
  public:
   explicit ColdFile(const char* path) : descriptor_(open(path, O_RDONLY | O_CLOEXEC)) {
     struct stat status {};
     if (descriptor_ < 0 || fstat(descriptor_, &status) != 0) {
-      fail(std::string(path) + ": cannot be opened");
+      fail(std::string(path) + ": cannot open");
     }
     nbytes_ = static_cast<std::size_t>(status.st_size);
     fsync(descriptor_);
@@ -150,18 +148,18 @@ class ColdFile {
   ColdFile& operator=(const ColdFile&) = delete;
   ~ColdFile() { close(descriptor_); }
 
-  // Ends the program where more than a thousandth of the file stays: that would not be cold.
+  // Ends the program if more than a thousandth of the file stays, because that would not be cold.
   void evict() const {
     for (int i = 0; i < 5; ++i) {
       posix_fadvise(descriptor_, 0, 0, POSIX_FADV_DONTNEED);
       if (count_resident() * 1000 <= nbytes_ / kPage + 1000) return;
     }
-    fail("the file stays in the page cache: is it mapped or being written?");
+    fail("the file stays in the page cache (is it mapped or being written?)");
   }
 
   [[nodiscard]] std::size_t count_resident() const {
     void* mapped = mmap(nullptr, nbytes_, PROT_READ, MAP_SHARED, descriptor_, 0);
-    if (mapped == MAP_FAILED) fail("the file cannot be mapped");
+    if (mapped == MAP_FAILED) fail("cannot map the file");
     std::vector<unsigned char> pages((nbytes_ + kPage - 1) / kPage);
     mincore(mapped, nbytes_, pages.data());
     munmap(mapped, nbytes_);

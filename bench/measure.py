@@ -67,7 +67,7 @@ class Server:
 
 
 def ask(*command):
-    """The first line a command prints, or None where it cannot be run."""
+    """The first line that a command prints, or None if it cannot be run."""
     try:
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True, text=True)
     except (OSError, subprocess.CalledProcessError):
@@ -147,7 +147,7 @@ class Report:
 # ---- the machine -------------------------------------------------------------------------------
 
 def find_line(path, key):
-    """What follows the colon in the first line that begins with `key`."""
+    """The text after the colon in the first line that begins with `key`."""
     with open(path, encoding="utf-8") as file:
         for line in file:
             if line.startswith(key):

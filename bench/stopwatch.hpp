@@ -1,4 +1,4 @@
-// What the programs of this folder share: a clock, and numbers that Linux keeps about the process.
+// Shared by the programs of this folder: a clock, and the numbers that Linux keeps about a process.
 #pragma once
 
 #include <chrono>
@@ -17,7 +17,7 @@ double time_seconds(Work work) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
-// The number behind `key` in a file of lines "key: number ..."; 0 where there is none.
+// The number after `key` in a file of lines "key: number ..."; 0 if there is none.
 inline std::uint64_t read_number(const char* path, std::string_view key) {
   std::ifstream file(path);
   std::string word;
@@ -28,7 +28,7 @@ inline std::uint64_t read_number(const char* path, std::string_view key) {
   return 0;
 }
 
-// The most memory this process has had at once.
+// The peak memory of this process.
 inline std::uint64_t peak_kib() { return read_number("/proc/self/status", "VmHWM:"); }
 
 // The bytes that this process has read so far, from the disk or the page cache.

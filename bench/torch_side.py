@@ -1,4 +1,4 @@
-"""What compare.py asks of torch and safetensors, each in a process of its own. Imports are not
+"""The measurements of torch and safetensors for compare.py, each in its own process. Imports are not
 timed. Prints one JSON object.
 
 Usage: torch_side.py versions            what is installed
@@ -52,7 +52,7 @@ def versions():
 
 
 def distribution(name):
-    """What is known of an installed package, or None; it is not imported."""
+    """The metadata of an installed package, or None; it is not imported."""
     try:
         return importlib.metadata.distribution(name)
     except importlib.metadata.PackageNotFoundError:

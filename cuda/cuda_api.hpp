@@ -1,5 +1,5 @@
-// CudaApi: every function of the CUDA runtime that this component calls, as a table. The real table
-// is filled by linking (cuda_api.cpp, FLATBED_CUDART=static|shared); tests fill one with a fake.
+// CudaApi: a table of every function of the CUDA runtime that this component calls. The linker
+// fills the real table (cuda_api.cpp, FLATBED_CUDART=static|shared); tests fill one with a fake.
 // Plain data; the entries are thread-safe as CUDA's are.
 #pragma once
 
@@ -7,7 +7,7 @@
 
 namespace flatbed::cuda {
 
-// The C names, before any overload of the C++ header.
+// The C names, without the overloads of the C++ header.
 struct CudaApi {
   cudaError_t (*GetDeviceCount)(int*);
   cudaError_t (*GetDeviceProperties)(cudaDeviceProp*, int);
@@ -35,7 +35,7 @@ struct CudaApi {
   const char* (*GetErrorString)(cudaError_t);
 };
 
-// The runtime that this component was linked with.
+// The runtime that this component is linked with.
 [[nodiscard]] const CudaApi& linked_cuda_api() noexcept;
 
 }  // namespace flatbed::cuda

@@ -12,7 +12,7 @@
 namespace flatbed::cuda {
 namespace {
 
-// cudaMemcpy2DAsync() takes no larger pitch.
+// cudaMemcpy2DAsync() accepts no larger pitch.
 constexpr std::uint64_t kMaxPitch = std::numeric_limits<std::int32_t>::max();
 
 std::string bytes_text(std::uint64_t nbytes) { return std::to_string(nbytes) + " bytes"; }
@@ -26,7 +26,7 @@ std::string memory_text(const cudaPointerAttributes& found) {
     case cudaMemoryTypeHost:
       return "page-locked host memory";
     default:
-      return "memory that CUDA does not know (the host's, or freed)";
+      return "memory unknown to CUDA (host memory, or freed)";
   }
 }
 
@@ -35,7 +35,8 @@ std::string memory_text(const cudaPointerAttributes& found) {
 Result<std::unique_ptr<Device>> make_cuda_device(const CudaApi& api, int ordinal,
                                                  const CudaDeviceOptions& options,
                                                  const CudaDeviceLimits& limits) {
-  // Destroyed on this thread where something fails, not on the one below: it starts its own.
+  // If a step fails, the handles are destroyed on this thread, not by the destructor, which starts
+  // a thread of its own.
   auto device = std::make_unique<CudaDevice>(api, ordinal, limits);
   FLATBED_TRY(result_of_own_thread([&]() -> Result<void> {
     int count = 0;
@@ -43,8 +44,9 @@ Result<std::unique_ptr<Device>> make_cuda_device(const CudaApi& api, int ordinal
       return device->error(status, "cudaGetDeviceCount");
     }
     if (ordinal < 0 || ordinal >= count) {
-      return Error{ErrorCode::device_unavailable,
-                   device->name_ + ": CUDA has " + std::to_string(count) + " devices"};
+      return Error{
+          ErrorCode::device_unavailable,
+          device->name_ + ": no such device: CUDA device count is " + std::to_string(count)};
     }
     return device->open_stream(options);
   }));
@@ -59,10 +61,10 @@ CudaDevice::CudaDevice(const CudaApi& api, int ordinal, const CudaDeviceLimits& 
       handles_(std::make_unique<Handles>()),
       pinned_(api, name_, limits.segment_nbytes) {}
 
-// Without a thread, or where the GPU cannot be made current, the handles are leaked: destroying
-// them would touch the caller's thread or open a context on another GPU.
+// If no thread can be started, or the GPU cannot be made current, the handles are leaked:
+// destroying them would touch the caller's thread or open a context on another GPU.
 CudaDevice::~CudaDevice() {
-  if (stream_ == nullptr) return;  // nothing was made
+  if (stream_ == nullptr) return;  // nothing was created
   const bool destroyed = on_own_thread([&] {
     if (make_current()) handles_.reset();
   });
@@ -73,9 +75,9 @@ Error CudaDevice::error(cudaError_t status, std::string_view call) const {
   return cuda_error(api_, status, name_, call);
 }
 
-// On each thread anew: one that has set no device is on the first, and which GPU a thread is on is
-// not asked, because asking costs as much as setting. The device that was current is not made so
-// again: on a thread that had used none, that would open a context on the first.
+// Set on every call, because a thread that has set no device is on the first one. Asking for the
+// current device would cost as much as setting it. The previous device is not restored: on a thread
+// that had used none, that would open a context on the first one.
 Result<void> CudaDevice::make_current() const {
   if (const cudaError_t status = api_.SetDevice(ordinal_); status != cudaSuccess) {
     return error(status, "cudaSetDevice");
@@ -87,7 +89,7 @@ Result<void> CudaDevice::open_stream(const CudaDeviceOptions& options) {
   const auto given = static_cast<cudaStream_t>(options.stream);
   if (given == cudaStreamLegacy || given == cudaStreamPerThread) {
     return Error{ErrorCode::invalid_argument,
-                 name_ + ": the stream is a default stream, wanted one that was created"};
+                 name_ + ": the stream is a default stream: expected one that was created"};
   }
   FLATBED_TRY(make_current());
   if (given == nullptr) {
@@ -99,7 +101,7 @@ Result<void> CudaDevice::open_stream(const CudaDeviceOptions& options) {
     return {};
   }
   stream_ = given;
-  // An event of this device can be recorded only in a stream of this device.
+  // Recording an event of this device succeeds only in a stream of this device.
   const TicketTable::Slot slot = handles_->tickets.take();
   Result<void> recorded = record(slot);
   handles_->tickets.put_back(slot.index);
@@ -109,12 +111,12 @@ Result<void> CudaDevice::open_stream(const CudaDeviceOptions& options) {
 
 // ---- memory ---------------------------------------------------------------------------------
 
-Result<void> CudaDevice::check(const void* data, std::uint64_t nbytes) {
+Result<void> CudaDevice::check(const std::byte* data, std::uint64_t nbytes) {
   if (nbytes == 0) return {};
   const auto begin = reinterpret_cast<std::uintptr_t>(data);
   if (nbytes - 1 > std::numeric_limits<std::uintptr_t>::max() - begin) {
     return Error{ErrorCode::destination_invalid,
-                 name_ + ": " + bytes_text(nbytes) + " go beyond the end of memory"};
+                 name_ + ": " + bytes_text(nbytes) + " reach past the end of the address space"};
   }
   FLATBED_TRY(make_current());
   FLATBED_TRY(check_byte(begin, "first"));
@@ -130,39 +132,39 @@ Result<void> CudaDevice::check_byte(std::uintptr_t address, std::string_view whi
   }
   const bool fits = found.type == cudaMemoryTypeDevice || found.type == cudaMemoryTypeManaged;
   if (fits && found.device == ordinal_) return {};
-  return Error{ErrorCode::destination_invalid, name_ + ": the " + std::string(which) +
-                                                   " byte is in " + memory_text(found) +
-                                                   ", wanted memory of " + name_};
+  return Error{ErrorCode::destination_invalid,
+               name_ + ": wrong memory: found the " + std::string(which) + " byte in " +
+                   memory_text(found) + ", expected memory of " + name_};
 }
 
-Result<std::byte*> CudaDevice::stage(std::size_t nbytes) {
+Result<std::byte*> CudaDevice::stage(std::uint64_t nbytes) {
   return result_of_own_thread([&]() -> Result<std::byte*> {
     FLATBED_TRY(make_current());
-    return pinned_.stage(nbytes);
+    return pinned_.stage(static_cast<std::size_t>(nbytes));
   });
 }
 
-void CudaDevice::unstage(std::byte* memory, std::size_t nbytes) noexcept {
-  // Without a thread it stays staged.
+void CudaDevice::unstage(std::byte* memory, std::uint64_t nbytes) noexcept {
+  // If no thread can be started, the memory stays staged.
   static_cast<void>(on_own_thread([&] {
-    if (make_current()) pinned_.unstage(memory, nbytes);
+    if (make_current()) pinned_.unstage(memory, static_cast<std::size_t>(nbytes));
   }));
 }
 
-Result<void*> CudaDevice::allocate(std::uint64_t nbytes) {
-  return result_of_own_thread([&]() -> Result<void*> {
+Result<std::byte*> CudaDevice::allocate(std::uint64_t nbytes) {
+  return result_of_own_thread([&]() -> Result<std::byte*> {
     FLATBED_TRY(make_current());
     void* memory = nullptr;
-    // No bytes still want an address of their own.
+    // Zero bytes still need an address of their own.
     if (const cudaError_t status = api_.Malloc(&memory, std::max<std::uint64_t>(nbytes, 1));
         status != cudaSuccess) {
       return error(status, "cudaMalloc of " + bytes_text(nbytes));
     }
-    return memory;
+    return static_cast<std::byte*>(memory);
   });
 }
 
-void CudaDevice::release(void* memory, std::uint64_t /*nbytes*/) noexcept {
+void CudaDevice::release(std::byte* memory, std::uint64_t /*nbytes*/) noexcept {
   static_cast<void>(on_own_thread([&] {
     if (make_current()) consume(api_, api_.Free(memory));
   }));
@@ -170,8 +172,8 @@ void CudaDevice::release(void* memory, std::uint64_t /*nbytes*/) noexcept {
 
 // ---- copies ---------------------------------------------------------------------------------
 
-// A slot becomes a ticket only when its event has been recorded behind the pieces: an event that
-// was not, or whose record failed, would say that it is complete.
+// A slot becomes a ticket only after its event was recorded after the pieces. An event that was
+// not recorded would report completion at once.
 Result<Ticket> CudaDevice::copy(std::span<const CopyPiece> pieces) {
   FLATBED_TRY(make_current());
   const TicketTable::Slot slot = handles_->tickets.take();
@@ -185,13 +187,14 @@ Result<Ticket> CudaDevice::copy(std::span<const CopyPiece> pieces) {
   return handles_->tickets.begin(slot.index, TicketTable::Sign::event);
 }
 
-// As few copies as the piece and the segments of its source allow.
+// Uses as few copies as the piece and the segments of its source allow.
 Result<void> CudaDevice::queue(CopyPiece piece) {
   if (piece.nbytes == 0 || piece.rows == 0) return {};
   if (piece.rows > 1 && std::min(piece.from_pitch, piece.to_pitch) < piece.nbytes) {
     return Error{ErrorCode::invalid_argument,
-                 name_ + ": a copy of rows of " + bytes_text(piece.nbytes) + " has a pitch of " +
-                     std::to_string(std::min(piece.from_pitch, piece.to_pitch))};
+                 name_ + ": the pitch is too small: found " +
+                     std::to_string(std::min(piece.from_pitch, piece.to_pitch)) +
+                     ", expected at least " + bytes_text(piece.nbytes)};
   }
   if (piece.from_pitch == piece.nbytes && piece.to_pitch == piece.nbytes) {
     piece.nbytes *= piece.rows;
@@ -206,7 +209,7 @@ Result<void> CudaDevice::queue(CopyPiece piece) {
     }
     FLATBED_TRY(rows == 1 ? queue_row(piece) : queue_rows(piece, rows));
     piece.rows -= rows;
-    if (piece.rows == 0) break;  // the pitches of one row are not looked at
+    if (piece.rows == 0) break;  // the pitches of a single row do not matter
     piece.from += rows * piece.from_pitch;
     piece.to += rows * piece.to_pitch;
   }
@@ -239,7 +242,7 @@ Result<void> CudaDevice::queue_rows(const CopyPiece& piece, std::uint64_t rows) 
   return {};
 }
 
-// Behind everything that has been queued; makes the slot's event where there is none.
+// Records after everything queued so far. Creates the slot's event if it has none.
 Result<void> CudaDevice::record(TicketTable::Slot slot) {
   if (slot.event == nullptr) {
     if (const cudaError_t status = api_.EventCreateWithFlags(&slot.event, cudaEventDisableTiming);
@@ -259,8 +262,8 @@ Result<Ticket> CudaDevice::fence() {
   const TicketTable::Slot slot = handles_->tickets.take();
   Result<void> recorded = record(slot);
   if (recorded) return handles_->tickets.begin(slot.index, TicketTable::Sign::event);
-  // Whoever drains after an error must not fail for want of an event: an empty stream says the
-  // same, if later.
+  // A drain after an error must not fail for lack of an event. An empty stream proves the same,
+  // only later.
   const cudaError_t status = api_.StreamQuery(stream_);
   consume(api_, status);
   if (status != cudaSuccess && status != cudaErrorNotReady) {
@@ -274,7 +277,7 @@ Result<bool> CudaDevice::done(Ticket ticket) {
   const std::optional<cudaEvent_t> event = handles_->tickets.find(ticket);
   if (!event) {
     return Error{ErrorCode::invalid_argument,
-                 name_ + ": ticket " + std::to_string(ticket) + " has ended, or never was"};
+                 name_ + ": ticket " + std::to_string(ticket) + " has ended or never existed"};
   }
   Result<bool> complete = is_complete(*event);
   if (complete && !*complete) return false;
@@ -293,8 +296,8 @@ Result<bool> CudaDevice::is_complete(cudaEvent_t event) const {
   return false;
 }
 
-// An event may be recorded anew while it is pending: who waits for it already, waits for what it
-// stood for then.
+// An event may be recorded again while it is pending. Whoever waits for it already keeps waiting
+// for its earlier record.
 void CudaDevice::forget(Ticket ticket) noexcept {
   handles_->tickets.end(ticket, TicketTable::Reuse::yes);
 }
@@ -305,14 +308,14 @@ void* CudaDevice::native_event(Ticket ticket) noexcept {
 
 // ---- reading back ---------------------------------------------------------------------------
 
-Result<void> CudaDevice::read_back(const void* from, std::span<std::byte> out) {
+Result<void> CudaDevice::read_back(const std::byte* from, std::span<std::byte> out) {
   if (out.empty()) return {};
   return result_of_own_thread([&]() -> Result<void> {
     FLATBED_TRY(make_current());
     const std::size_t nbytes = std::min(out.size(), limits_.bounce_nbytes);
     FLATBED_ASSIGN(std::byte* const bounce, pinned_.stage(nbytes));
-    Result<void> read = read_chunks(static_cast<const std::byte*>(from), out, {bounce, nbytes});
-    // After an error a copy may still write to the memory. If it does not end, the memory is
+    Result<void> read = read_chunks(from, out, {bounce, nbytes});
+    // After an error, a copy may still write to the memory. If it does not finish, the memory is
     // leaked.
     const bool timed_out = !read && read.error().code == ErrorCode::device_timeout;
     if (read || (!timed_out && wait_for_all())) pinned_.unstage(bounce, nbytes);
@@ -320,7 +323,7 @@ Result<void> CudaDevice::read_back(const void* from, std::span<std::byte> out) {
   });
 }
 
-// In the stream of the copies, and so behind them.
+// In the stream of the copies, and so after them.
 Result<void> CudaDevice::read_chunks(const std::byte* from, std::span<std::byte> out,
                                      std::span<std::byte> bounce) {
   bounce =
@@ -351,7 +354,7 @@ Result<void> CudaDevice::wait_for_all() {
     std::this_thread::sleep_for(kPause);
   }
   forget(ticket);
-  return Error{ErrorCode::device_timeout, name_ + ": what was queued is not done after " +
+  return Error{ErrorCode::device_timeout, name_ + ": queued work did not finish within " +
                                               std::to_string(limits_.read_back_timeout.count()) +
                                               " ms"};
 }

@@ -1,11 +1,11 @@
-// CudaDevice: a GPU behind the seam of device.hpp, over a table of CUDA calls.
+// CudaDevice: a GPU as a Device, over a table of CUDA calls.
 //
-// What a load calls often, on reading threads of its own, calls CUDA directly, having made the GPU
-// the thread's current device: check, copy, fence, done. What may be called from anywhere works on
-// a thread of its own: creation, destruction, stage, unstage, allocate, release, read_back. forget
-// and native_event call nothing. No call is made under a lock.
+// Functions that a load calls often, on its own reading threads (check, copy, fence, done), call
+// CUDA directly after they make the GPU current on the thread. Functions that may be called from
+// any thread (creation, destruction, stage, unstage, all of DeviceMemory) work on a thread of their
+// own. forget and native_event make no calls. No call is made under a lock.
 //
-// Owns its events and, where the engine has not given one, its stream. Thread-safe.
+// Owns its events and, unless the engine gave one, its stream. Thread-safe.
 #pragma once
 
 #include <chrono>
@@ -25,21 +25,21 @@
 
 namespace flatbed::cuda {
 
-// Constants, smaller in tests.
+// Constants, which tests make smaller.
 struct CudaDeviceLimits {
-  // Page-locked at a time; the same for all devices that share staging memory.
+  // Bytes page-locked at a time; the same for all devices that share staging memory.
   std::size_t segment_nbytes = std::size_t{256} << 20;
-  std::size_t bounce_nbytes = std::size_t{8} << 20;  // that read_back() goes through
+  std::size_t bounce_nbytes = std::size_t{8} << 20;  // size of the buffer that read_back() uses
   std::chrono::milliseconds read_back_timeout{60'000};
 };
 
-// cuda_device() and cuda_devices() over a table, which must outlive what is made.
+// cuda_device() and cuda_devices() over a table, which must outlive the devices.
 [[nodiscard]] Result<std::unique_ptr<Device>> make_cuda_device(const CudaApi& api, int ordinal,
                                                                const CudaDeviceOptions& options,
                                                                const CudaDeviceLimits& limits = {});
 [[nodiscard]] Result<std::vector<CudaDeviceInfo>> make_cuda_devices(const CudaApi& api);
 
-class CudaDevice final : public Device {
+class CudaDevice final : public Device, public DeviceMemory {
  public:
   // Makes no CUDA call: make_cuda_device() does.
   CudaDevice(const CudaApi& api, int ordinal, const CudaDeviceLimits& limits);
@@ -47,24 +47,25 @@ class CudaDevice final : public Device {
 
   [[nodiscard]] std::string_view name() const noexcept override { return name_; }
   [[nodiscard]] bool is_host() const noexcept override { return false; }
-  [[nodiscard]] Result<void> check(const void* data, std::uint64_t nbytes) override;
-  [[nodiscard]] Result<std::byte*> stage(std::size_t nbytes) override;
-  void unstage(std::byte* memory, std::size_t nbytes) noexcept override;
+  [[nodiscard]] Result<void> check(const std::byte* data, std::uint64_t nbytes) override;
+  [[nodiscard]] Result<std::byte*> stage(std::uint64_t nbytes) override;
+  void unstage(std::byte* memory, std::uint64_t nbytes) noexcept override;
   [[nodiscard]] Result<Ticket> copy(std::span<const CopyPiece> pieces) override;
   [[nodiscard]] Result<Ticket> fence() override;
   [[nodiscard]] Result<bool> done(Ticket ticket) override;
   void forget(Ticket ticket) noexcept override;
   [[nodiscard]] void* native_event(Ticket ticket) noexcept override;
-  [[nodiscard]] Result<void*> allocate(std::uint64_t nbytes) override;
-  void release(void* memory, std::uint64_t nbytes) noexcept override;
-  [[nodiscard]] Result<void> read_back(const void* from, std::span<std::byte> out) override;
+  [[nodiscard]] DeviceMemory* memory() noexcept override { return this; }
+  [[nodiscard]] Result<std::byte*> allocate(std::uint64_t nbytes) override;
+  void release(std::byte* memory, std::uint64_t nbytes) noexcept override;
+  [[nodiscard]] Result<void> read_back(const std::byte* from, std::span<std::byte> out) override;
 
  private:
   friend Result<std::unique_ptr<Device>> make_cuda_device(const CudaApi&, int,
                                                           const CudaDeviceOptions&,
                                                           const CudaDeviceLimits&);
 
-  // What is destroyed on a thread of its own, or not at all.
+  // The parts that are destroyed on a thread of their own, or not at all.
   struct Handles {
     Stream own_stream;
     TicketTable tickets;

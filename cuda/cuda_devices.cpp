@@ -1,4 +1,4 @@
-// cuda_devices(): asks CUDA what is there. Owns nothing, creates no context, keeps no state, and
+// cuda_devices(): asks CUDA for its devices. Owns nothing, creates no context, keeps no state, and
 // works on a thread of its own.
 #include <string>
 #include <utility>
@@ -28,7 +28,8 @@ Result<std::vector<CudaDeviceInfo>> list_devices(const CudaApi& api) {
   if (const cudaError_t status = api.GetDeviceCount(&count); status != cudaSuccess) {
     return cuda_error(api, status, "CUDA", "cudaGetDeviceCount");
   }
-  if (count == 0) return Error{ErrorCode::device_unavailable, "CUDA is there, but no device is"};
+  if (count == 0)
+    return Error{ErrorCode::device_unavailable, "CUDA is installed, but no GPU was found"};
   std::vector<CudaDeviceInfo> devices;
   for (int ordinal = 0; ordinal < count; ++ordinal) {
     FLATBED_ASSIGN(CudaDeviceInfo info, device_info(api, ordinal));

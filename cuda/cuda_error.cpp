@@ -1,6 +1,7 @@
 #include "cuda_error.hpp"
 
 #include <string>
+#include <string_view>
 
 namespace flatbed::cuda {
 namespace {
@@ -9,8 +10,8 @@ ErrorCode code_of(cudaError_t status) {
   switch (status) {
     case cudaErrorMemoryAllocation:
       return ErrorCode::resource_exhausted;
-    // No driver, one that is older than the runtime, or no device: the machine cannot run CUDA,
-    // which is different from CUDA failing.
+    // No driver, a driver older than the runtime, or no device: the machine cannot run CUDA, which
+    // is different from a failure of CUDA.
     case cudaErrorNoDevice:
     case cudaErrorInsufficientDriver:
     case cudaErrorStubLibrary:
@@ -21,6 +22,13 @@ ErrorCode code_of(cudaError_t status) {
     default:
       return ErrorCode::device_error;
   }
+}
+
+// CUDA's own text only says "insufficient", also on a machine without any driver.
+std::string_view text_of(const CudaApi& api, cudaError_t status) {
+  if (status == cudaErrorInsufficientDriver)
+    return "no NVIDIA driver found, or one too old for this CUDA runtime";
+  return api.GetErrorString(status);
 }
 
 }  // namespace
@@ -37,7 +45,7 @@ Error cuda_error(const CudaApi& api, cudaError_t status, std::string_view place,
   std::string message(place);
   if (!message.empty()) message += ": ";
   message.append(call).append(": ").append(api.GetErrorName(status));
-  message.append(": ").append(api.GetErrorString(status));
+  message.append(": ").append(text_of(api, status));
   return {code_of(status), std::move(message)};
 }
 

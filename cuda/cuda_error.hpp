@@ -1,5 +1,5 @@
-// What CUDA says, as an Error, and CUDA's last error left as it was found. Owns nothing.
-// Thread-safe: the last error is the calling thread's.
+// Turns CUDA's status into an Error, and leaves CUDA's last error as it was. Owns nothing.
+// Thread-safe: the last error belongs to the calling thread.
 #pragma once
 
 #include <string_view>
@@ -9,13 +9,13 @@
 
 namespace flatbed::cuda {
 
-// After a call that returned `status`: CUDA has put that down as this thread's last error, too,
-// where the engine's next check would find it. Takes it away again, but nothing else.
-// cudaErrorNotReady is put down like an error and is none.
+// Call after a function returned `status`. CUDA has also stored it as this thread's last error,
+// where the engine's next check would find it. This removes it, but no other error.
+// cudaErrorNotReady is stored like an error but is not one.
 void consume(const CudaApi& api, cudaError_t status) noexcept;
 
-// "cuda:0: cudaMemcpyAsync of 4096 bytes: cudaErrorInvalidValue: invalid argument". Consumes the
-// status. `place` may be empty.
+// Makes "cuda:0: cudaMemcpyAsync of 4096 bytes: cudaErrorInvalidValue: invalid argument", and
+// consumes the status. `place` may be empty.
 [[nodiscard]] Error cuda_error(const CudaApi& api, cudaError_t status, std::string_view place,
                                std::string_view call);
 

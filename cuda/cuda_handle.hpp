@@ -1,6 +1,6 @@
-// Stream and Event: CUDA's handles, owned. Move-only; the destructor destroys and consumes what
-// that says, so that it must run on a thread where CUDA may be called. Both may be destroyed while
-// their work is under way: CUDA neither waits for it nor drops it.
+// Stream and Event: owned CUDA handles. Move-only. The destructor destroys the handle and consumes
+// the status, so it must run on a thread where CUDA may be called. A handle may be destroyed while
+// its work is under way: CUDA neither waits for the work nor drops it.
 #pragma once
 
 #include <utility>

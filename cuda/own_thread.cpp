@@ -11,7 +11,7 @@ struct Job {
   void* argument;
 };
 
-// noexcept: an exception must not leave the thread.
+// noexcept, because an exception must not leave the thread.
 void* run_job(void* argument) noexcept {
   const Job& job = *static_cast<const Job*>(argument);
   job.work(job.argument);
@@ -20,7 +20,7 @@ void* run_job(void* argument) noexcept {
 
 }  // namespace
 
-// std::thread would throw where pthread_create() returns an error.
+// std::thread would throw if pthread_create() returned an error.
 bool run_on_own_thread(void (*work)(void*), void* argument) noexcept {
   Job job{work, argument};
   sigset_t all_signals;

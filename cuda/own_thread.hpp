@@ -1,8 +1,7 @@
-// on_own_thread(): work that must not show on the caller's thread. The current device and the last
-// error of CUDA belong to a thread: what runs here changes neither for the caller, and a thread
-// that had no context has none afterwards.
-//
-// The thread takes no signals and is joined before the call returns. Thread-safe.
+// on_own_thread(): runs work that must not affect the caller's thread. CUDA's current device and
+// last error belong to a thread. Work that runs here changes neither for the caller, and a thread
+// without a context still has none afterwards.
+// The thread receives no signals and is joined before the call returns. Thread-safe.
 #pragma once
 
 #include <memory>
@@ -14,7 +13,7 @@
 
 namespace flatbed::cuda {
 
-// False: there was no thread to be had, and nothing has run.
+// Returns false if no thread could be started; then nothing has run.
 [[nodiscard]] bool run_on_own_thread(void (*work)(void*), void* argument) noexcept;
 
 template <typename Work>
@@ -29,7 +28,7 @@ template <typename Work>
 [[nodiscard]] auto result_of_own_thread(Work&& work) -> decltype(work()) {
   std::optional<decltype(work())> result;
   if (!on_own_thread([&] { result.emplace(work()); })) {
-    return Error{ErrorCode::resource_exhausted, "CUDA: no thread could be had to call it from"};
+    return Error{ErrorCode::resource_exhausted, "CUDA: cannot start a thread for the call"};
   }
   return *std::move(result);
 }

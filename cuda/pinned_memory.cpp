@@ -9,7 +9,7 @@
 namespace flatbed::cuda {
 namespace {
 
-constexpr std::size_t kAlignment = 4096;  // that O_DIRECT wants of memory
+constexpr std::size_t kAlignment = 4096;  // required by O_DIRECT
 
 }  // namespace
 
@@ -21,16 +21,17 @@ PinnedMemory::PinnedMemory(const CudaApi& api, std::string place, std::size_t se
     : api_(api), place_(std::move(place)), segment_nbytes_(segment_nbytes), host_(host_device()) {}
 
 Result<std::byte*> PinnedMemory::stage(std::size_t nbytes) {
-  if (nbytes == 0) return Error{ErrorCode::invalid_argument, place_ + ": no bytes to stage"};
+  if (nbytes == 0)
+    return Error{ErrorCode::invalid_argument, place_ + ": the size of staging memory is 0"};
   FLATBED_ASSIGN(const Block block, stage_block(nbytes));
   const std::lock_guard lock(mutex_);
   blocks_.push_back(block);
   return block.memory;
 }
 
-// Registering memory of our own beats cudaHostAlloc(): huge pages, which are locked at once, and
-// the alignment that O_DIRECT wants. Where it is not supported, or refused for a reason other than
-// memory, there is still cudaHostAlloc().
+// Registering our own memory is better than cudaHostAlloc(): it gives huge pages, which are locked
+// at once, and the alignment that O_DIRECT requires. If registration is unsupported, or refused for
+// a reason other than memory, cudaHostAlloc() is the fallback.
 Result<PinnedMemory::Block> PinnedMemory::stage_block(std::size_t nbytes) {
   FLATBED_ASSIGN(std::byte* const memory, host_->stage(nbytes));
   std::size_t locked = 0;
@@ -46,7 +47,7 @@ Result<PinnedMemory::Block> PinnedMemory::stage_block(std::size_t nbytes) {
 
 Result<PinnedMemory::Block> PinnedMemory::allocate(std::size_t nbytes) {
   void* allocated = nullptr;
-  const std::size_t room = nbytes + kAlignment;  // the host has had room for it
+  const std::size_t room = nbytes + kAlignment;  // the host had room for it before
   if (const cudaError_t status = api_.HostAlloc(&allocated, room, cudaHostAllocPortable);
       status != cudaSuccess) {
     return cuda_error(api_, status, place_, "cudaHostAlloc of " + std::to_string(room) + " bytes");
@@ -55,8 +56,8 @@ Result<PinnedMemory::Block> PinnedMemory::allocate(std::size_t nbytes) {
   return Block{static_cast<std::byte*>(allocated) + (over == 0 ? 0 : kAlignment - over), allocated};
 }
 
-// Portable: page-locked for every device, so that one pool can serve several. `locked` says how
-// many bytes were registered when a call failed.
+// Portable: page-locked for every device, so that one pool can serve several. If a call fails,
+// `locked` is the number of bytes already registered.
 cudaError_t PinnedMemory::register_segments(std::span<std::byte> memory,
                                             std::size_t& locked) noexcept {
   while (locked < memory.size()) {
@@ -71,7 +72,7 @@ cudaError_t PinnedMemory::register_segments(std::span<std::byte> memory,
   return cudaSuccess;
 }
 
-// True when nothing of it is registered any more.
+// Returns true if nothing is registered any more.
 bool PinnedMemory::unregister_segments(std::span<std::byte> memory) noexcept {
   bool all = true;
   for (std::size_t at = 0; at < memory.size();) {

@@ -1,7 +1,7 @@
-// PinnedMemory: host memory that is page-locked for CUDA, on 2 MiB pages where they can be had.
-// What is staged here is owned until it is unstaged; what is still staged when this ends is leaked,
-// as is what CUDA will not let go of: a copy may still read it. Calls CUDA on the calling thread,
-// whose current device must be set. Thread-safe.
+// PinnedMemory: page-locked host memory for CUDA, on 2 MiB pages if available. Owns memory from
+// stage() until unstage(). Memory that is still staged at the end is leaked, and so is memory that
+// CUDA does not release, because a copy may still read it. Calls CUDA on the calling thread, whose
+// current device must be set. Thread-safe.
 #pragma once
 
 #include <cstddef>
@@ -18,24 +18,25 @@
 namespace flatbed::cuda {
 
 // Memory is page-locked in segments, because some drivers refuse large pieces, and a copy must not
-// cross from one segment into the next. They end at addresses that are multiples of the segment's
-// size, so that whoever copies, also another device, knows where. The bytes from `at` to there:
+// cross from one segment into the next. Segments end at addresses that are multiples of the segment
+// size, so that any device that copies can find the ends. Returns the bytes from `at` to the next
+// end:
 [[nodiscard]] std::size_t left_of_segment(const void* at, std::size_t segment_nbytes) noexcept;
 
 class PinnedMemory {
  public:
-  // `place` begins the messages of errors.
+  // `place` begins each error message.
   PinnedMemory(const CudaApi& api, std::string place, std::size_t segment_nbytes);
 
-  // Aligned to 4096 bytes or more, touched. Errors: resource_exhausted, device_error,
-  // device_unavailable, invalid_argument (no bytes).
+  // Returns touched memory, aligned to at least 4096 bytes. Errors: resource_exhausted,
+  // device_error, device_unavailable, invalid_argument (no bytes).
   [[nodiscard]] Result<std::byte*> stage(std::size_t nbytes);
   void unstage(std::byte* memory, std::size_t nbytes) noexcept;
 
  private:
   struct Block {
     std::byte* memory;
-    void* allocated;  // by cudaHostAlloc(); null where the host's memory was registered
+    void* allocated;  // from cudaHostAlloc(); null if the host's memory was registered
   };
 
   [[nodiscard]] cudaError_t register_segments(std::span<std::byte> memory,

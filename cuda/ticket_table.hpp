@@ -1,9 +1,8 @@
-// TicketTable: which event stands behind which ticket, and the events that stand behind none, to be
-// used again. Owns the events; calls nothing of CUDA but their destruction, in its destructor.
-// Thread-safe; no lock is held for longer than a few instructions.
-//
+// TicketTable: maps tickets to events, and keeps unused events for later tickets. Owns the events.
+// It calls CUDA only to destroy them, in its destructor. Thread-safe; no lock is held for longer
+// than a few instructions.
 // A ticket is the generation of a slot (high 32 bits) and its index (low 32 bits). The generation
-// changes when the ticket ends, so that a stale ticket is known as one.
+// changes when the ticket ends, so a stale ticket is recognized.
 #pragma once
 
 #include <cstdint>
@@ -18,27 +17,27 @@ namespace flatbed::cuda {
 
 class TicketTable {
  public:
-  // Room for one ticket, with the event of an earlier one or null.
+  // A slot for one ticket, with the event of an earlier ticket or null.
   struct Slot {
     std::uint32_t index = 0;
     cudaEvent_t event = nullptr;
   };
-  // What tells that a ticket is done: its event, or that its stream has run empty.
+  // How to tell that a ticket is done: by its event, or by an empty stream.
   enum class Sign : std::uint8_t { event, stream };
-  // What becomes of the event of a ticket that ends. A spent one is kept, unused, until the end:
-  // another thread may be asking it.
+  // What happens to the event of a ticket that ends. A spent event is kept unused until the end,
+  // because another thread may be querying it.
   enum class Reuse : std::uint8_t { yes, no };
 
-  // A slot is the caller's until begin() or put_back().
+  // A slot belongs to the caller until begin() or put_back().
   [[nodiscard]] Slot take();
   void set_event(std::uint32_t index, Event event) noexcept;
   void put_back(std::uint32_t index) noexcept;
   [[nodiscard]] Ticket begin(std::uint32_t index, Sign sign) noexcept;
 
-  // The event of a ticket, null where its sign is the stream; nothing where the ticket has ended or
-  // never was.
+  // The event of a ticket, null if it ends with its stream; nullopt if the ticket has ended or
+  // never existed.
   [[nodiscard]] std::optional<cudaEvent_t> find(Ticket ticket) const noexcept;
-  // Ends a ticket; one that has ended already stays so.
+  // Ends a ticket. Does nothing if it has ended already.
   void end(Ticket ticket, Reuse reuse) noexcept;
 
  private:

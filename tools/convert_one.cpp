@@ -212,6 +212,7 @@ Outcome convert_one(const ConvertJob& job, const ConvertOptions& options, bool s
   if (Result<void> done = convert(job, options, skip_if_done, watch, outcome); !done) {
     outcome.status = Status::failed;
     outcome.error = about(job.input, std::move(done).error());
+    if (outcome.error->code == ErrorCode::cancelled) outcome.error->message += "; nothing written";
     if (outcome.error->code == ErrorCode::expansion_refused) {
       outcome.error->message += "; use --allow-expansion to allow it";
     }

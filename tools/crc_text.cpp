@@ -26,8 +26,8 @@ std::vector<std::string> crc_notes(const CrcReport& report) {
     notes.push_back("record " + mismatch_text(mismatch));
   }
   if (report.mismatched > notes.size()) {
-    notes.push_back(fmt::format("{} more do not match their CRC",
-                                count_text(report.mismatched - notes.size(), "record")));
+    notes.push_back(fmt::format("CRC mismatch in {}",
+                                count_text(report.mismatched - notes.size(), "more record")));
   }
   if (report.read_in_part != 0) {
     notes.push_back(fmt::format("no CRC checked for {}: only a small part was read",

@@ -143,6 +143,10 @@ std::string count_text(std::uint64_t number, std::string_view noun) {
   return fmt::format("{} {}{}", number_text(number), noun, number == 1 ? "" : "s");
 }
 
+std::string_view verb_text(std::uint64_t number, std::string_view one, std::string_view many) {
+  return number == 1 ? one : many;
+}
+
 std::string tensor_text(const TensorInfo& tensor) {
   return fmt::format("{}{}", name(tensor.dtype), shape_text(tensor.shape));
 }

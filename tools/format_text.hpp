@@ -1,5 +1,5 @@
-// Text for people: sizes, counts, shapes, and strings from files made safe for a terminal. Pure
-// functions; thread-safe.
+// Text for people: sizes, counts, shapes, and strings from files in a form that is safe for a
+// terminal. Pure functions, thread-safe.
 #pragma once
 
 #include <cstddef>
@@ -12,8 +12,8 @@
 
 namespace flatbed::tool {
 
-// The code point that `text` begins with and the bytes it takes; valid is false (and nbytes 1) when
-// they are not UTF-8. `text` is not empty.
+// The first code point of `text` and its size in bytes. If the bytes are not UTF-8, valid is false
+// and nbytes is 1. `text` must not be empty.
 struct CodePoint {
   std::uint32_t value = 0;
   std::size_t nbytes = 1;
@@ -21,15 +21,15 @@ struct CodePoint {
 };
 [[nodiscard]] CodePoint decode_utf8(std::string_view text);
 
-// `text` with everything escaped that moves a terminal's cursor or reorders its text: control
-// characters, bidirectional controls, bytes that are not UTF-8. Safe text stays as it is.
+// Escapes everything that moves a terminal's cursor or reorders its text: control characters,
+// bidirectional controls, bytes that are not UTF-8. Safe text stays unchanged.
 [[nodiscard]] std::string safe_text(std::string_view text);
 [[nodiscard]] std::string path_text(const std::filesystem::path& path);
 
 // safe_text() in quotes, cut after `limit` code points.
 [[nodiscard]] std::string quoted_text(std::string_view text, std::size_t limit);
 
-// The columns that safe text takes on a terminal, taking each code point as one.
+// The columns that safe text takes on a terminal, counting each code point as one.
 [[nodiscard]] std::size_t columns(std::string_view text);
 
 // `text` with spaces after it up to `width` columns.
@@ -41,5 +41,9 @@ struct CodePoint {
 [[nodiscard]] std::string shape_text(ShapeView shape);                              // "[64, 3]"
 [[nodiscard]] std::string count_text(std::uint64_t number, std::string_view noun);  // "2 tensors"
 [[nodiscard]] std::string tensor_text(const TensorInfo& tensor);                    // "F32[64, 3]"
+
+// The verb that agrees with count_text(number, ...): verb_text(1, "matches", "match") is "matches".
+[[nodiscard]] std::string_view verb_text(std::uint64_t number, std::string_view one,
+                                         std::string_view many);
 
 }  // namespace flatbed::tool

@@ -116,7 +116,7 @@ void write_text(const Scanned& scanned, bool quiet, Output& output) {
   const std::string what = report.files.size() == 1 ? safe_text(report.files[0].what)
                                                     : count_text(report.files.size(), "file");
   output.write(fmt::format("{}: {}: {}, {}\n", path_text(scanned.path), name(report.verdict), what,
-                           count_text(pickles, "pickle")));
+                           pickles == 0 ? "no pickles found" : count_text(pickles, "pickle")));
   for (const ScanFinding& finding : report.findings) {
     if (finding.severity == ScanVerdict::plain) break;
     output.write(fmt::format("  {:<9} {}\n            {}\n", name(finding.severity),

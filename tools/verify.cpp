@@ -70,7 +70,7 @@ Finding examine(const std::filesystem::path& path, const VerifyCommandOptions& o
   VerifyOptions verify_options;
   verify_options.threads = options.threads;
   verify_options.cancel = &interrupted();
-  verify_options.progress = [&](const Progress& done) { progress.update(job, done); };
+  verify_options.progress = progress.callback(job);
   Result<VerifyReport> report = verify(*opened, verify_options);
   finding.checkpoint = *std::move(opened);
   if (report) {
@@ -90,8 +90,9 @@ std::string_view state_text(const Finding& finding) {
 }
 
 std::string checked_text(const Finding& finding) {
-  return fmt::format("{} in {} match", size_text(finding.report.bytes_checked),
-                     count_text(finding.report.chunks_checked, "chunk"));
+  return fmt::format("{} ({}) {}", count_text(finding.report.chunks_checked, "chunk"),
+                     size_text(finding.report.bytes_checked),
+                     verb_text(finding.report.chunks_checked, "matches", "match"));
 }
 
 std::string seal_note(const Checkpoint& checkpoint) {
@@ -121,8 +122,9 @@ std::string crc_detail(const CrcReport& crc) {
 std::string detail_text(const Finding& finding) {
   const VerifyReport& report = finding.report;
   if (!report.damaged.empty()) {
-    return fmt::format("{}{} of bytes do not match", report.damaged_complete ? "" : "more than ",
-                       count_text(report.damaged.size(), "range"));
+    const std::size_t ranges = report.damaged.size();
+    return fmt::format("{}{} {} not match", report.damaged_complete ? "" : "more than ",
+                       count_text(ranges, "byte range"), verb_text(ranges, "does", "do"));
   }
   if (report.crc.mismatched != 0) return crc_detail(report.crc);
   const Checkpoint& checkpoint = *finding.checkpoint;

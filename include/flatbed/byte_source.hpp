@@ -1,5 +1,5 @@
-// ByteSource: where the bytes of one file come from. Implement it for what is not a local file (an
-// object store, an archive of an engine's own), and hand it to Checkpoint::open() or scan().
+// ByteSource: the source of one file's bytes. Implement it for files that are not local (an object
+// store, an engine's own archive), and pass it to Checkpoint::open() or scan().
 //
 //   class Blob final : public flatbed::ByteSource {
 //    public:
@@ -11,8 +11,8 @@
 //     std::uint64_t nbytes_ = 0;
 //   };
 //
-// Const members are called from any thread, several at once, and throw nothing. The checkpoint
-// shares the ownership of its source and keeps it until the last copy of it is gone.
+// Const members must not throw and may be called from several threads at once. The checkpoint
+// shares the ownership of its source until its last copy is gone.
 #pragma once
 
 #include <cstddef>
@@ -27,12 +27,13 @@
 
 namespace flatbed {
 
-// A file descriptor that stays open at least as long as any copy of this. Copyable; borrows or
-// shares what keeps the descriptor open.
+// A file descriptor that stays open at least as long as any copy of this object. Copyable; borrows
+// or shares the object that keeps the descriptor open.
 class DescriptorLease {
  public:
   DescriptorLease() = default;  // none
-  // `keeps_open` closes the descriptor in its destructor; null: it outlives every lease.
+  // `keeps_open` closes the descriptor in its destructor; null if the descriptor outlives every
+  // lease.
   explicit DescriptorLease(int descriptor, std::shared_ptr<const void> keeps_open = nullptr)
       : descriptor_(descriptor), keeps_open_(std::move(keeps_open)) {}
 
@@ -51,16 +52,15 @@ class FLATBED_EXPORT ByteSource {
   ByteSource& operator=(const ByteSource&) = delete;
   virtual ~ByteSource();
 
-  // Names the source in messages and in FileInfo::path; a path for files. Valid while the source
-  // lives.
+  // The source's name in messages and in FileInfo::path; for files, the path. Valid while the
+  // source exists.
   [[nodiscard]] virtual std::string_view label() const noexcept = 0;
 
-  // In bytes. It does not change while the source lives.
+  // The size in bytes. It must not change while the source exists.
   [[nodiscard]] virtual std::uint64_t size() const noexcept = 0;
 
-  // Fills all of `out` from `offset`; flatbed asks for nothing that reaches beyond size(). Errors:
-  // any; io_error and file_changed are the customary ones. The contents of `out` are then
-  // unspecified.
+  // Fills all of `out` from `offset`. flatbed never reads past size(). Errors: any; usually
+  // io_error and file_changed. After an error the contents of `out` are unspecified.
   [[nodiscard]] virtual Result<void> read_at(std::uint64_t offset,
                                              std::span<std::byte> out) const = 0;
 
@@ -68,20 +68,20 @@ class FLATBED_EXPORT ByteSource {
   [[nodiscard]] virtual Result<void> read_parts(std::uint64_t offset,
                                                 std::span<const std::span<std::byte>> parts) const;
 
-  // Whether the bytes are still those that the source began with; called after long reads. The
-  // default says so. Errors: file_changed, and whatever prevents an answer.
+  // Whether the bytes are still the original ones. Called after long reads. The default says yes.
+  // Errors: file_changed, and anything that prevents an answer.
   [[nodiscard]] virtual Result<void> check_unchanged() const;
 
-  // All size() bytes, where they lie in memory for as long as the source lives; views are then
-  // served in place. The default is empty: they do not.
+  // All size() bytes in memory, valid while the source exists; views then point into it. The
+  // default is empty: the bytes are not in memory.
   [[nodiscard]] virtual std::span<const std::byte> memory() const noexcept;
 
   // A descriptor of a regular file with exactly these bytes, for mappings and for O_DIRECT. The
   // default is none. Errors: those of opening the file again.
   [[nodiscard]] virtual Result<DescriptorLease> descriptor() const;
 
-  // How many bytes load() reads at once where it has the choice: what is far away prefers
-  // megabytes. The default is 256 KiB, from which load() rounds up to what its digests like.
+  // The size in bytes of one read by load(), where it has the choice. Remote sources work better
+  // with megabytes. The default is 256 KiB; load() rounds up to whole chunks.
   [[nodiscard]] virtual std::size_t preferred_read_nbytes() const noexcept;
 
  protected:

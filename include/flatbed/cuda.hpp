@@ -1,12 +1,12 @@
-// CUDA: GPUs as devices that load() delivers to. Part of the component flatbed::cuda, built with
-// FLATBED_CUDA=ON or AUTO where the CUDA Toolkit is found.
+// CUDA: GPUs as devices for load(). Part of the component flatbed::cuda, which is built with
+// FLATBED_CUDA=ON, or with AUTO if the CUDA Toolkit is found.
 //
 //   FLATBED_ASSIGN(const auto gpu, cuda_device(0));
 //   FLATBED_TRY(plan.add(model, "w", {.device = gpu.get(), .data = pointer, .capacity = nbytes}));
 //
-// Every CUDA call of this component is made on a thread of its own or of a load, so that the
-// caller's current device and last CUDA error stay as they are. (Who calls copy(), fence(), done()
-// or check() of a Device himself has them made on his own thread.)
+// This component makes every CUDA call on a thread of its own or of a load, so the caller's current
+// device and last CUDA error do not change. (A caller of a Device's copy(), fence(), done() or
+// check() makes those calls on its own thread.)
 #pragma once
 
 #include <cstdint>
@@ -34,15 +34,17 @@ struct CudaDeviceInfo {
 [[nodiscard]] FLATBED_EXPORT Result<std::vector<CudaDeviceInfo>> cuda_devices();
 
 struct CudaDeviceOptions {
-  // A cudaStream_t of the engine, of this device, that copies are queued to; it must outlive the
-  // device object. Null: a non-blocking stream of the device object's own. The legacy default
-  // stream cannot be had.
+  // The engine's cudaStream_t of this device, to which copies are queued. It must outlive the
+  // device object. Default: null, a non-blocking stream of the device object's own. The legacy
+  // default stream is not allowed.
   void* stream = nullptr;
 };
 
-// A GPU, for any thread. Its destinations may be any memory of that GPU (cudaMalloc,
+// A GPU, usable from any thread. Its destinations may be any memory of that GPU (cudaMalloc,
 // cudaMallocAsync, managed).
-// Errors: device_unavailable (also: no device of this ordinal), device_error, resource_exhausted.
+// cudaMallocAsync, managed).
+// Errors: device_unavailable (also if there is no device of this ordinal), device_error,
+// resource_exhausted.
 [[nodiscard]] FLATBED_EXPORT Result<std::unique_ptr<Device>> cuda_device(
     int ordinal, const CudaDeviceOptions& options = {});
 

@@ -40,6 +40,25 @@ struct CopyPiece {
 // Names queued copies. A ticket ends when done() has returned true or an error for it.
 using Ticket = std::uint64_t;
 
+// What loads do not need of a device: memory for callers without an allocator of their own, and the
+// way back to the host, for tests and tools. Every member may be called from any thread at once.
+class FLATBED_EXPORT DeviceMemory {
+ public:
+  DeviceMemory() = default;
+  DeviceMemory(const DeviceMemory&) = delete;
+  DeviceMemory& operator=(const DeviceMemory&) = delete;
+
+  // Memory of the device, at least 256-byte aligned. Errors: resource_exhausted, device_error.
+  [[nodiscard]] virtual Result<std::byte*> allocate(std::uint64_t nbytes) = 0;
+  virtual void release(std::byte* memory, std::uint64_t nbytes) noexcept = 0;
+  // Copies memory of the device to the host, after everything queued so far; waits. Errors:
+  // resource_exhausted, device_error, device_timeout.
+  [[nodiscard]] virtual Result<void> read_back(const std::byte* from, std::span<std::byte> out) = 0;
+
+ protected:
+  ~DeviceMemory() = default;  // a part of its device
+};
+
 class FLATBED_EXPORT Device {
  public:
   Device() = default;
@@ -57,13 +76,13 @@ class FLATBED_EXPORT Device {
 
   // Whether [data, data + nbytes) is memory that copies may write to. Errors: destination_invalid,
   // device_error.
-  [[nodiscard]] virtual Result<void> check(const void* data, std::uint64_t nbytes) = 0;
+  [[nodiscard]] virtual Result<void> check(const std::byte* data, std::uint64_t nbytes) = 0;
 
   // Memory for the processor to fill and for copies to read, aligned to 4096 bytes or more, touched
   // and (for a GPU) page-locked. unstage() gives it back, when no copy from it is under way.
   // Errors: resource_exhausted, device_error.
-  [[nodiscard]] virtual Result<std::byte*> stage(std::size_t nbytes) = 0;
-  virtual void unstage(std::byte* memory, std::size_t nbytes) noexcept = 0;
+  [[nodiscard]] virtual Result<std::byte*> stage(std::uint64_t nbytes) = 0;
+  virtual void unstage(std::byte* memory, std::uint64_t nbytes) noexcept = 0;
 
   // Queues all pieces, in order. The sources must not change until the ticket is done. After an
   // error some pieces may have been queued: their sources are in use until a later fence() is done.
@@ -80,12 +99,9 @@ class FLATBED_EXPORT Device {
   // (LoadOptions::ready).
   [[nodiscard]] virtual void* native_event(Ticket ticket) noexcept = 0;
 
-  // Memory of the device, at least 256-byte aligned, for who has no allocator of his own. Errors:
-  // resource_exhausted, device_error.
-  [[nodiscard]] virtual Result<void*> allocate(std::uint64_t nbytes) = 0;
-  virtual void release(void* memory, std::uint64_t nbytes) noexcept = 0;
-  // Copies device memory to the host, after everything queued so far; waits. For tests and tools.
-  [[nodiscard]] virtual Result<void> read_back(const void* from, std::span<std::byte> out) = 0;
+  // What allocates the device's memory for DeviceBuffer; null, the default, where only the engine's
+  // own allocator does. Lives as long as the device.
+  [[nodiscard]] virtual DeviceMemory* memory() noexcept { return nullptr; }
 };
 
 // The host's memory. A destination may be any memory of this process.
@@ -94,37 +110,37 @@ class FLATBED_EXPORT Device {
 // Memory of a device, given back by the destructor. Move-only; borrows the device.
 class FLATBED_EXPORT DeviceBuffer {
  public:
-  // Errors: those of Device::allocate().
+  // Errors: those of DeviceMemory::allocate(); invalid_argument where the device has no memory().
   [[nodiscard]] static Result<DeviceBuffer> allocate(Device& device, std::uint64_t nbytes);
   DeviceBuffer(DeviceBuffer&& other) noexcept
-      : device_(other.device_),
+      : memory_(other.memory_),
         data_(std::exchange(other.data_, nullptr)),
         nbytes_(other.nbytes_) {}
   DeviceBuffer& operator=(DeviceBuffer&& other) noexcept {
-    std::swap(device_, other.device_);
+    std::swap(memory_, other.memory_);
     std::swap(data_, other.data_);
     std::swap(nbytes_, other.nbytes_);
     return *this;
   }
   ~DeviceBuffer() {
-    if (data_ != nullptr) device_->release(data_, nbytes_);
+    if (data_ != nullptr) memory_->release(data_, nbytes_);
   }
 
   // On the device: only of the host's can the bytes be looked at.
-  [[nodiscard]] std::byte* data() const noexcept { return static_cast<std::byte*>(data_); }
+  [[nodiscard]] std::byte* data() const noexcept { return data_; }
   [[nodiscard]] std::uint64_t nbytes() const noexcept { return nbytes_; }
 
  private:
-  DeviceBuffer(Device& device, void* data, std::uint64_t nbytes)
-      : device_(&device), data_(data), nbytes_(nbytes) {}
-  Device* device_;
-  void* data_;
+  DeviceBuffer(DeviceMemory& memory, std::byte* data, std::uint64_t nbytes)
+      : memory_(&memory), data_(data), nbytes_(nbytes) {}
+  DeviceMemory* memory_;
+  std::byte* data_;
   std::uint64_t nbytes_;
 };
 
 struct StagingOptions {
-  std::uint64_t ring_nbytes = 64 << 20;  // of the whole pool; rounded down to whole slots
-  std::uint64_t slot_nbytes = 8 << 20;   // of one slot: a multiple of 4096, at least 512 KiB
+  std::uint64_t staging_nbytes = 64 << 20;  // of the whole pool; rounded down to whole slots
+  std::uint64_t slot_nbytes = 8 << 20;      // of one slot: a multiple of 4096, at least 512 KiB
 };
 
 // Memory of Device::stage(), cut into slots. For several GPUs take a pool of any one of them: CUDA

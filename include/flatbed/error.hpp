@@ -1,11 +1,11 @@
 // Error: what every fallible function of flatbed returns instead of throwing.
 //
-// An Error is a code with a pinned number and a message that says where, what was found and what
-// was wanted:
+// An Error is a code with a pinned number and a message that states the place, what was found and
+// what was expected:
 //   a.safetensors: tensor 'w': offsets [0,8) hold 8 bytes, F32 [2,2] needs 16
 // Codes are stable from the first release and are never reused. The table below is the only place
-// where number, name and meaning of a code stand; spec/FORMAT.md refers to the names. Values of
-// these types are plain data: copy them freely, from any thread.
+// that has a code's number, name and meaning; spec/FORMAT.md refers to the names. Values of these
+// types are plain data: copy them freely, from any thread.
 #pragma once
 
 #include <cstdint>
@@ -23,25 +23,25 @@
   X(2, file_not_found, "there is no such file")                                                                  \
   X(3, permission_denied, "access is not permitted")                                                             \
   X(4, no_space, "no space left, or a quota or size limit was reached")                                          \
-  X(5, not_a_regular_file, "a regular file was wanted")                                                          \
+  X(5, not_a_regular_file, "expected a regular file")                                                            \
   X(6, file_changed, "the file changed while it was being read")                                                 \
-  X(7, file_exists, "the target exists and may not be replaced")                                                 \
-  X(8, unsupported_filesystem, "the file system cannot do what was asked of it")                                 \
-  X(9, resource_exhausted, "a thread, descriptor or memory could not be had")                                    \
+  X(7, file_exists, "the target already exists")                                                                 \
+  X(8, unsupported_filesystem, "the file system does not support the operation")                                 \
+  X(9, resource_exhausted, "out of memory, threads or descriptors")                                              \
   /* 10-19: the caller */                                                                                        \
-  X(10, invalid_argument, "an argument does not fit")                                                            \
+  X(10, invalid_argument, "an argument is invalid")                                                              \
   X(11, tensor_not_found, "no tensor has this name")                                                             \
   X(12, buffer_too_small, "the buffer or range does not fit the tensor")                                         \
   X(13, not_viewable, "the tensor's bytes cannot be viewed in place")                                            \
-  X(14, path_not_found, "nothing is at this path of the tree")                                                   \
+  X(14, path_not_found, "the tree has nothing at this path")                                                     \
   X(15, expansion_refused, "the output would be far larger than the stored bytes")                               \
-  X(16, name_collision, "two things would get one name")                                                         \
+  X(16, name_collision, "two items would have the same name")                                                    \
   X(17, limit_exceeded, "a documented limit was exceeded")                                                       \
-  X(18, cancelled, "the caller cancelled")                                                                       \
+  X(18, cancelled, "interrupted by the caller")                                                                  \
   /* 20-29: what the file is */                                                                                  \
-  X(20, unknown_format, "the content is no format that flatbed knows")                                           \
-  X(22, unsupported_format, "the content is a known format that flatbed does not read")                          \
-  X(23, unsupported_layout, "the content is a PyTorch layout that flatbed does not read")                        \
+  X(20, unknown_format, "unrecognized file format")                                                              \
+  X(22, unsupported_format, "a known file format that flatbed does not read")                                    \
+  X(23, unsupported_layout, "a PyTorch layout that flatbed does not read")                                       \
   /* 30-59: the container, spec rules R1 to R22 */                                                               \
   X(30, file_too_short, "the file is shorter than its 8-byte length field")                                      \
   X(31, header_too_large, "the header is longer than 100,000,000 bytes")                                         \
@@ -51,11 +51,11 @@
   X(35, header_too_deep, "the header nests more than 127 levels")                                                \
   X(36, header_not_object, "the header is not a JSON object")                                                    \
   X(37, metadata_invalid, "__metadata__ is not an object of strings")                                            \
-  X(38, duplicate_metadata, "a metadata key, or __metadata__ itself, occurs twice")                              \
-  X(39, duplicate_name, "a tensor name occurs twice")                                                            \
+  X(38, duplicate_metadata, "a metadata key, or __metadata__ itself, appears twice")                             \
+  X(39, duplicate_name, "a tensor name appears twice")                                                           \
   X(40, entry_invalid, "an entry is not an object with dtype, shape and data_offsets")                           \
-  X(41, duplicate_field, "a field of an entry occurs twice")                                                     \
-  X(42, unknown_dtype, "the dtype is none of the 22 of the format")                                              \
+  X(41, duplicate_field, "a field of an entry appears twice")                                                    \
+  X(42, unknown_dtype, "the dtype is not one of the format's 22")                                                \
   X(43, shape_invalid, "the shape is not an array of integers in [0, 2^63)")                                     \
   X(44, offsets_invalid, "data_offsets is not two integers in [0, 2^63), begin <= end")                          \
   X(45, offsets_gap, "bytes of the data buffer belong to no tensor")                                             \
@@ -68,7 +68,7 @@
   /* 60-69: the seal */                                                                                          \
   X(60, not_sealed, "the file is not sealed, and a seal was required")                                           \
   X(61, seal_newer, "the seal is of a newer version, and a seal was required")                                   \
-  X(62, seal_malformed, "a flatbed key is there, but the seal is missing or has no valid form")                  \
+  X(62, seal_malformed, "there is a flatbed key, but the seal is missing or malformed")                          \
   X(63, seal_header_mismatch, "the header does not match its digest")                                            \
   X(64, seal_content_mismatch, "names, dtypes, shapes or flatbed keys do not match their digest")                \
   X(65, seal_digests_malformed, "flatbed.digests is missing or of wrong length or alphabet")                     \
@@ -78,13 +78,13 @@
   /* 70-89: the tree and the aliases */                                                                          \
   X(70, tree_not_json, "the tree is not one JSON value")                                                         \
   X(71, tree_duplicate_member, "a JSON object in the tree has a member twice")                                   \
-  X(72, tree_unexpected_object, "a JSON object stands where the tree has none")                                  \
+  X(72, tree_unexpected_object, "unexpected JSON object in the tree")                                            \
   X(73, tree_unknown_tag, "a node has an unknown tag")                                                           \
   X(74, tree_unknown_attribute, "a tensor node has an unknown or malformed attribute")                           \
   X(75, tree_malformed_node, "a node has the wrong arity or types")                                              \
   X(76, tree_malformed_number, "a number or a text that stands for one is malformed")                            \
   X(77, tree_too_deep, "the tree nests more than 512 levels")                                                    \
-  X(78, tree_unknown_tensor, "a node names a tensor that is not there")                                          \
+  X(78, tree_unknown_tensor, "a node names a tensor that does not exist")                                        \
   X(79, tree_malformed_id, "an id is out of sequence or marks a node that cannot be shared")                     \
   X(80, tree_malformed_ref, "a ref points to no earlier id, or to one that is still open")                       \
   X(81, tree_malformed_key, "a list, dict or array is used as a key")                                            \
@@ -94,7 +94,7 @@
   X(90, index_malformed, "the index is not an object with a weight_map of strings")                              \
   X(91, index_duplicate_name, "the index maps a name twice")                                                     \
   X(92, shard_name_refused, "the index names a file that a set may not name")                                    \
-  X(93, shard_missing, "a file that the index names is not there")                                               \
+  X(93, shard_missing, "a file that the index names does not exist")                                             \
   X(94, shard_tensor_missing, "a tensor that the index lists is not in its file")                                \
   X(95, shard_link_refused, "a shard is a symbolic link, and links are not allowed")                             \
   X(96, shard_mixed_set, "a shard is not the one that the index was written for")                                \
@@ -109,18 +109,18 @@
   X(106, zip_local_mismatch, "a zip entry's local header and the central directory disagree")                    \
   X(107, zip_flags_refused, "a zip entry has flags that are refused")                                            \
   X(108, zip_method_refused, "a zip entry is neither stored nor deflated")                                       \
-  X(109, zip_out_of_bounds, "a zip entry leaves the file")                                                       \
+  X(109, zip_out_of_bounds, "a zip entry extends past the end of the file")                                      \
   X(110, zip_overlap, "two zip entries share bytes")                                                             \
   X(111, zip_deflate_malformed, "a deflated zip entry does not inflate to its size")                             \
   X(112, zip_record_missing, "a record that is needed is not in the zip")                                        \
   X(113, zip_prefix_refused, "the zip's records are not in one folder")                                          \
-  X(114, zip_crc_mismatch, "a zip entry's bytes do not have the CRC that the zip states, or it states none")      \
+  X(114, zip_crc_mismatch, "a zip entry does not match its CRC, or the zip states none")                         \
   /* 130-149: pickles */                                                                                         \
   X(130, pickle_truncated, "the pickle ends inside an opcode or before STOP")                                    \
   X(131, pickle_opcode_unknown, "the pickle has an unknown opcode")                                              \
   X(132, pickle_opcode_refused, "the pickle has an opcode that is refused")                                      \
-  X(133, pickle_stack_underflow, "the pickle takes more from the stack than is there")                           \
-  X(134, pickle_mark_missing, "the pickle uses a mark that is not there")                                        \
+  X(133, pickle_stack_underflow, "the pickle takes more from the stack than it holds")                           \
+  X(134, pickle_mark_missing, "the pickle uses a mark that was not set")                                         \
   X(135, pickle_memo_missing, "the pickle reads a memo entry that was never written")                            \
   X(136, pickle_type, "the pickle applies an opcode to a value of the wrong type")                               \
   X(137, pickle_literal, "the pickle has a malformed text literal")                                              \
@@ -137,7 +137,7 @@
   X(156, torch_unsupported, "a kind of PyTorch object that flatbed does not read")                               \
   X(157, byteorder_unknown, "the byteorder record is neither little nor big")                                    \
   X(158, torch_version_unsupported, "the file format version is not supported")                                  \
-  X(159, legacy_malformed, "a part of a legacy PyTorch file is not what torch writes there")                     \
+  X(159, legacy_malformed, "a part of a legacy PyTorch file is malformed")                                       \
   X(160, legacy_truncated, "a legacy PyTorch file ends before its storages do")                                  \
   X(161, tar_malformed, "a tar archive has a malformed header or member")                                        \
   /* 170-179: saving */                                                                                          \
@@ -145,7 +145,7 @@
   X(171, header_over_limit, "the header would be longer than readers accept")                                    \
   X(172, shape_mismatch, "an item's bytes do not fit its dtype and shape")                                       \
   X(173, weights_only_refused, "torch.load(weights_only=True) refuses an object of this kind")                   \
-  X(174, not_in_torch, "PyTorch has no such tensor or text")                                                     \
+  X(174, not_in_torch, "PyTorch cannot represent the tensor or text")                                            \
   /* 180-189: devices */                                                                                         \
   X(180, device_unavailable, "no usable device or driver")                                                       \
   X(181, device_error, "the device reported an error")                                                           \
@@ -168,7 +168,7 @@ enum class ErrorCode : std::int32_t {
 #undef FLATBED_X
 };
 
-// The code's name as in the table ("header_too_large"), and its meaning in half a sentence. Static
+// The code's name in the table ("header_too_large"), and its meaning in half a sentence. Static
 // storage.
 FLATBED_EXPORT std::string_view name(ErrorCode code) noexcept;
 FLATBED_EXPORT std::string_view meaning(ErrorCode code) noexcept;
@@ -178,11 +178,11 @@ struct Error {
   std::string message;  // UTF-8, one line; control characters of names from files are escaped
 };
 
-// `error` with "place: " put before its message.
+// Puts "place: " before the message of `error`.
 [[nodiscard]] FLATBED_EXPORT Error with_context(std::string_view place, Error error);
 
-// What Result::value() throws when the library was built with exceptions. Its destructor stands in
-// the library, so that there is one type of this name and one shared object catches what another
+// Thrown by Result::value() if the library was built with exceptions. Its destructor is compiled
+// into the library, so that this type is unique and one shared object can catch what another
 // throws.
 class FLATBED_EXPORT Exception : public std::exception {
  public:
@@ -195,8 +195,8 @@ class FLATBED_EXPORT Exception : public std::exception {
   Error error_;
 };
 
-// Throws Exception(error); in a library built with -fno-exceptions it ends the process instead.
-// Only reached by asking for the value of a failed Result.
+// Throws Exception(error), or ends the process in a library built with -fno-exceptions. Only called
+// when the value of a failed Result is requested.
 [[noreturn]] FLATBED_EXPORT void raise(const Error& error);
 
 }  // namespace flatbed

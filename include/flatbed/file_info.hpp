@@ -1,5 +1,5 @@
-// FileInfo: what a checkpoint knows about one of its files. Layout: what it was read from. Plain
-// data.
+// FileInfo: what a checkpoint knows about one of its files. Layout: the kind of file that it was
+// read from. Plain data.
 #pragma once
 
 #include <cstdint>
@@ -14,17 +14,17 @@
 namespace flatbed {
 
 struct FileInfo {
-  std::filesystem::path path;  // of a source that is no file: its label
+  std::filesystem::path path;  // for a source that is not a file: its label
   std::uint64_t nbytes = 0;
   SealState seal = SealState::unsealed;
   std::string content;    // 16 hex digits: equal content means equal names, dtypes, shapes, bytes;
                           // empty: unsealed
-  std::string seal_note;  // why it is annotated, newer or broken; empty otherwise
-  std::optional<ErrorCode> seal_error;  // broken: the cause
-  bool sidecar = false;                 // the seal stands in <file>.flatbed.json
+  std::string seal_note;  // why it is annotated, newer or broken; otherwise empty
+  std::optional<ErrorCode> seal_error;  // the cause, if broken
+  bool sidecar = false;                 // the seal is in <file>.flatbed.json
 };
 
-// What a checkpoint was read from; of a set, its first shard.
+// The kind of file that a checkpoint was read from; for a set, the kind of its first shard.
 enum class Layout : std::uint8_t {
   safetensors,
   torch_zip,     // torch.save since 1.6

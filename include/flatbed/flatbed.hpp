@@ -3,7 +3,7 @@
 
 #include "flatbed/export.hpp"  // IWYU pragma: export
 
-// Under an older standard export.hpp has reported it; what would follow are errors without number.
+// export.hpp has already reported an older standard; without this, many more errors would follow.
 #if __cplusplus >= 202002L
 #include "flatbed/byte_source.hpp"   // IWYU pragma: export
 #include "flatbed/checkpoint.hpp"    // IWYU pragma: export
@@ -13,7 +13,9 @@
 #include "flatbed/error.hpp"         // IWYU pragma: export
 #include "flatbed/file_info.hpp"     // IWYU pragma: export
 #include "flatbed/load.hpp"          // IWYU pragma: export
+#include "flatbed/load_all.hpp"      // IWYU pragma: export
 #include "flatbed/page_lock.hpp"     // IWYU pragma: export
+#include "flatbed/progress.hpp"      // IWYU pragma: export
 #include "flatbed/result.hpp"        // IWYU pragma: export
 #include "flatbed/save.hpp"          // IWYU pragma: export
 #include "flatbed/save_plan.hpp"     // IWYU pragma: export

@@ -35,8 +35,8 @@
 #include "flatbed/checkpoint.hpp"
 #include "flatbed/device.hpp"
 #include "flatbed/export.hpp"
+#include "flatbed/progress.hpp"
 #include "flatbed/result.hpp"
-#include "flatbed/save.hpp"
 
 namespace flatbed {
 
@@ -54,13 +54,17 @@ struct Slice {
 [[nodiscard]] FLATBED_EXPORT Result<Slice> shard_slice(const TensorInfo& tensor, std::size_t dim,
                                                        std::uint64_t rank, std::uint64_t count);
 
+// The bytes that arrive of a slice. Errors: slice_invalid.
+[[nodiscard]] FLATBED_EXPORT Result<std::uint64_t> slice_nbytes(const TensorInfo& tensor,
+                                                                const Slice& slice);
+
 // Where a tensor goes. Memory of the host must be writable: that is not checked beforehand. (A read
 // straight into memory that is not says destination_invalid; a copy into it ends the process.)
 // The bytes arrive in C order, little endian, packed or, with a pitch, each
 // row of the last dimension `row_pitch` bytes behind the one before.
 struct Destination {
   Device* device = nullptr;     // null: the host's memory
-  void* data = nullptr;         // a multiple of the element's size
+  void* data = nullptr;         // of any type; its address a multiple of the element's size
   std::uint64_t capacity = 0;   // bytes from `data` on that the load may use
   std::uint64_t row_pitch = 0;  // 0: packed; else a multiple of the element's size
 };
@@ -104,24 +108,25 @@ struct LoadOptions {
   // That read and hash. 0: 8 where a file is read past the page cache, else as many as cores, at
   // least 2, at most 8.
   unsigned threads = 0;
-  // Staging memory: `pool`, or else a pool of the load's own, of ring_nbytes, which is made only
+  // Staging memory: `pool`, or else a pool of the load's own, of staging_nbytes, which is made only
   // where one is needed.
   StagingPool* pool = nullptr;
-  std::uint64_t ring_nbytes = 64 << 20;
-  std::uint64_t slot_nbytes = 0;  // 0: a fitting part of the ring, at most 8 MiB
+  std::uint64_t staging_nbytes = 64 << 20;
+  std::uint64_t slot_nbytes = 0;  // 0: a fitting part of staging_nbytes, at most 8 MiB
   // How long a device may take for what was queued to it before the load is given up
   // (device_timeout).
   std::chrono::milliseconds device_timeout{60'000};
-  // Both are called from the thread that called load(), with no lock held, and may set `cancel`.
-  // They must not throw. `ready` is called once for each group, in order of priority.
-  std::function<void(const Progress&)> progress = {};
-  std::function<void(const GroupReady&)> ready = {};
+  // Both are called from the thread that called load(), with no lock held, and may set `cancel`. An
+  // error stops the load, which waits for what is under way and returns that error; neither is
+  // called again. They must not throw. `ready` is called once for each group, in order of priority.
+  ProgressCallback progress = {};
+  std::function<Result<void>(const GroupReady&)> ready = {};
   // Set from anywhere: load() stops, waits for what is under way, says cancelled.
   const std::atomic<bool>* cancel = nullptr;
 };
 
 // What a plan will do.
-struct PlanReport {
+struct LoadPlanReport {
   std::uint64_t bytes_wanted = 0;   // that arrive
   std::uint64_t bytes_to_read = 0;  // of files; more where a slice cuts chunks that are verified
   std::uint64_t reads = 0;          // pieces of files, each read by one thread
@@ -172,7 +177,7 @@ class FLATBED_EXPORT LoadPlan {
 
   // Everything that can be refused before a byte is read. Errors: destination_overlap,
   // destination_invalid (not memory of its device), budget_too_small, invalid_argument.
-  [[nodiscard]] Result<PlanReport> check(const LoadOptions& options = {}) const;
+  [[nodiscard]] Result<LoadPlanReport> check(const LoadOptions& options = {}) const;
 
  private:
   friend struct LoadPlanAccess;
@@ -181,7 +186,8 @@ class FLATBED_EXPORT LoadPlan {
 };
 
 // Blocking. Errors: those of check(); the system's (1-9); chunk_corrupt, chunk_rewritten; the
-// device's (180-189); cancelled. The first error stops everything and is returned.
+// device's (180-189); cancelled; those of the callbacks. The first error stops everything and is
+// returned.
 [[nodiscard]] FLATBED_EXPORT Result<LoadReport> load(const LoadPlan& plan,
                                                      const LoadOptions& options = {});
 

@@ -4,7 +4,7 @@
 //   if (!opened) return fail(opened.error());                    // also with -fno-exceptions
 //   auto checkpoint = flatbed::Checkpoint::open(path).value();   // throws flatbed::Exception
 //
-// The members are the subset of std::expected that is used, so that a later C++ can replace the
+// The members are the part of std::expected that flatbed uses, so that a later C++ can replace the
 // class by an alias.
 #pragma once
 
@@ -29,7 +29,7 @@ class [[nodiscard]] Result {
   [[nodiscard]] bool has_value() const noexcept { return state_.index() == 0; }
   explicit operator bool() const noexcept { return has_value(); }
 
-  // Checked always: raise()s when there is no value.
+  // Always checked: calls raise() if there is no value.
   T& value() & { return check(), *std::get_if<0>(&state_); }
   const T& value() const& { return check(), *std::get_if<0>(&state_); }
   T&& value() && { return check(), std::move(*std::get_if<0>(&state_)); }

@@ -13,20 +13,15 @@
 #include <atomic>
 #include <cstdint>
 #include <filesystem>
-#include <functional>
 #include <string>
 
 #include "flatbed/crc.hpp"
 #include "flatbed/export.hpp"
+#include "flatbed/progress.hpp"
 #include "flatbed/result.hpp"
 #include "flatbed/save_plan.hpp"
 
 namespace flatbed {
-
-struct Progress {
-  std::uint64_t bytes_done = 0;
-  std::uint64_t bytes_total = 0;
-};
 
 struct SaveOptions {
   bool seal = true;
@@ -39,8 +34,9 @@ struct SaveOptions {
   // however little of them is wanted. A dry run finds out only whether there are CRCs.
   bool strict_crc = false;
   unsigned threads = 2;  // that read and hash; at most 16 are used
-  // Called from the calling thread, at most every few MiB.
-  std::function<void(const Progress&)> progress = {};
+  // Called from the calling thread, at most every few MiB. An error stops save(), which removes
+  // what it wrote and returns that error.
+  ProgressCallback progress = {};
   // Set from anywhere: save() stops, removes what it wrote, says cancelled.
   const std::atomic<bool>* cancel = nullptr;
 };

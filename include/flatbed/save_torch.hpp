@@ -23,22 +23,24 @@ namespace flatbed {
 struct SaveTorchOptions {
   SaveOptions file;  // seal and allow_large_header say nothing here
   UnsafeObjects unsafe_objects = UnsafeObjects::refuse;
-  // Every tensor where it was when saved; false: on the cpu, so that any machine loads the file.
+  // true: keep the device of every tensor; false: save it on the cpu, so that any machine can load
+  // the file.
   bool keep_device = false;
 };
 
 struct SaveTorchReport {
   SaveReport file;
   std::vector<std::string> notes;  // what was converted or left out, one sentence each
-  // That are in the file, and the bytes of their contents: fewer than in the plan, where an object
-  // that held some was converted.
+  // Tensors in the file, and the size of their contents. Both are lower than in the plan if an
+  // object that held tensors was converted.
   std::uint64_t tensors = 0;
   std::uint64_t tensor_nbytes = 0;
 };
 
-// Blocking; may be called from several threads for different targets. Errors: those of save(), and
-// weights_only_refused, not_in_torch (a dtype or name that PyTorch has not), tree_not_representable
-// (a tuple that contains itself), limit_exceeded; these name the place in the tree.
+// Blocking. May be called from several threads for different targets. Errors: those of save(),
+// weights_only_refused, not_in_torch (a dtype or name that PyTorch does not have),
+// tree_not_representable (a tuple that contains itself), limit_exceeded; these name the place in
+// the tree.
 [[nodiscard]] FLATBED_EXPORT Result<SaveTorchReport> save_torch(
     const std::filesystem::path& path, const SavePlan& plan, const SaveTorchOptions& options = {});
 

@@ -1,4 +1,4 @@
-// What a scan of a file can find: plain data for every layer. scan.hpp has the scan itself.
+// The findings of a scan: plain data for every layer. The scan itself is in scan.hpp.
 #pragma once
 
 #include <array>
@@ -11,24 +11,24 @@
 
 namespace flatbed {
 
-// From good to bad.
+// From best to worst.
 enum class ScanVerdict : std::uint8_t {
-  plain,      // nothing but what torch.load(weights_only=True) allows
-  unknown,    // other classes or functions, or what cannot be judged
-  dangerous,  // what runs commands or code, reaches files, the network or other modules' attributes
+  plain,      // only what torch.load(weights_only=True) allows
+  unknown,    // other classes or functions, or something that cannot be judged
+  dangerous,  // runs commands or code, or reaches files, the network or other modules' attributes
 };
 
 enum class ScanKind : std::uint8_t {
-  imported,     // a class or function is imported, and not called in the pickle
+  imported,     // a class or function is imported but not called in the pickle
   called,       // a class or function is called, or objects of it are made
-  computed,     // what is imported or called cannot be told from the file
+  computed,     // the file does not determine what is imported or called
   changed,      // an imported class, function or module is changed
   opcode,       // opcodes that torch.load(weights_only=True) refuses
-  malformed,    // what no pickler writes: readers may differ in what they make of it
-  unseen,       // bytes that could not be followed, and may hold anything
-  hidden,       // pickles where none is expected
+  malformed,    // forms that no pickler writes; readers may disagree on them
+  unseen,       // bytes that could not be followed and may hold anything
+  hidden,       // pickles in an unexpected place
   trailing,     // bytes after the end
-  container,    // an archive that readers read in different ways
+  container,    // an archive that readers interpret differently
   torchscript,  // code that torch.jit.load runs
 };
 
@@ -45,19 +45,19 @@ static_assert(kScanKindNames.size() == static_cast<std::size_t>(ScanKind::torchs
   return kScanKindNames[static_cast<std::size_t>(kind)];
 }
 
-// One name, or one kind of oddity, of one record. Texts from the file are not escaped in `module`,
-// `qualname` and `record`; in `text` they are.
+// One name, or one kind of irregularity, in one record. Texts from the file are not escaped in
+// `module`, `qualname` and `record`, but they are in `text`.
 struct ScanFinding {
   ScanVerdict severity = ScanVerdict::unknown;
   ScanKind kind = ScanKind::called;
-  std::string module = {};    // as Python 3 calls it; empty: the finding is about no name
-  std::string qualname = {};  // of the class or function in it
-  std::string record = {};    // of an archive; empty: the file itself
-  std::uint64_t offset = 0;   // of the first place, in the record; in the file for `container`
-  std::uint64_t opcode = 0;   // which opcode of its pickle that is, from 0 on
-  std::uint64_t count = 1;    // places
+  std::string module = {};    // Python 3's name; empty if the finding is not about a name
+  std::string qualname = {};  // of the class or function in the module
+  std::string record = {};    // in an archive; empty for the file itself
+  std::uint64_t offset = 0;   // of the first place, in the record; for `container`, in the file
+  std::uint64_t opcode = 0;   // the number of the opcode in its pickle, from 0
+  std::uint64_t count = 1;    // number of places
   std::uint32_t file = 0;     // index into ScanReport::files
-  std::string text = {};      // why, in half a sentence
+  std::string text = {};      // the reason, in half a sentence
 };
 
 }  // namespace flatbed

@@ -1,4 +1,4 @@
-// SealState: what a file's seal says about it. CheckSeal: what is demanded of it. Plain data.
+// SealState: the state of a file's seal. CheckSeal: what open() requires of it. Plain data.
 #pragma once
 
 #include <cstdint>
@@ -12,13 +12,13 @@ namespace flatbed {
 enum class SealState : std::uint8_t {
   unsealed,
   sealed,
-  annotated,  // content right; other metadata or the JSON form changed after sealing
+  annotated,  // the content matches; other metadata or the JSON form changed after sealing
   newer,      // sealed by a later version of the format: tensors only
-  broken,     // seen only with CheckSeal::off: otherwise it is an error
+  broken,     // only with CheckSeal::off; otherwise it is an error
 };
 [[nodiscard]] FLATBED_EXPORT std::string_view name(SealState state) noexcept;
 
-// What open() demands (spec S6).
+// What open() requires (spec S6).
 enum class CheckSeal : std::uint8_t { if_sealed, required, off };
 
 }  // namespace flatbed

@@ -1,7 +1,7 @@
-// TensorInfo: what a checkpoint knows about one tensor without reading its bytes; TensorView: its
-// bytes in place.
+// TensorInfo: what a checkpoint knows about one tensor without reading its bytes. TensorView: the
+// tensor's bytes in place.
 //
-// Both borrow from the Checkpoint that handed them out and are valid while any copy of it lives.
+// Both borrow from the Checkpoint that returned them and are valid while any copy of it exists.
 // Plain data, copyable.
 #pragma once
 
@@ -18,14 +18,14 @@ namespace flatbed {
 // The sizes of the dimensions, in elements; rank 0 is a scalar. Borrows.
 using ShapeView = std::span<const std::uint64_t>;
 
-// How a tensor's bytes lie in its file. Only `plain` bytes can be viewed in place;
-// Checkpoint::read() serves all.
+// How a tensor's bytes are stored in its file. Only `plain` and `held` bytes can be viewed in
+// place; Checkpoint::read() reads all.
 enum class Stored : std::uint8_t {
   plain,    // contiguous, little endian: the extent is the tensor
   strided,  // a view with strides into a storage, or one whose values must be conjugated or negated
   byteswapped,  // big endian in the file
   deflated,     // inside a compressed zip entry
-  held,  // in the checkpoint's own memory (a long `bytes` object of a pickle); `where` is not used
+  held,  // in the checkpoint's own memory (a long `bytes` object of a pickle); `where` is unused
 };
 
 // A range of bytes of one of the checkpoint's files.
@@ -35,8 +35,8 @@ struct Extent {
   std::uint64_t nbytes = 0;
 };
 
-// The digests of a tensor's 262,144-byte chunks (XXH3-64), 16 lower-case hex digits each. Empty
-// when unsealed.
+// The digests of a tensor's 262,144-byte chunks (XXH3-64), 16 lower-case hex digits each. Empty if
+// the file is not sealed.
 class DigestView {
  public:
   DigestView() = default;
@@ -52,31 +52,31 @@ class DigestView {
 };
 
 struct TensorInfo {
-  // Any UTF-8, also empty or with NUL: never a path or a C string without a check.
+  // Any UTF-8, possibly empty or with NUL. Check it before use as a path or a C string.
   std::string_view name;
   ShapeView shape;
-  std::uint64_t nbytes = 0;  // of the contiguous contents that read() serves
-  Extent where;              // plain: the tensor; else the stored bytes of its storage
+  std::uint64_t nbytes = 0;  // of the contiguous contents that read() returns
+  Extent where;              // if plain: the tensor; otherwise the stored bytes of its storage
   DigestView digests;
   std::uint32_t index = 0;    // of this tensor in Checkpoint::tensors()
-  std::uint32_t storage = 0;  // tensors with one number share stored bytes
+  std::uint32_t storage = 0;  // tensors with the same number share stored bytes
   Dtype dtype = Dtype::u8;
   Stored stored = Stored::plain;
 };
 
-// A further name of a tensor.
+// Another name of a tensor.
 struct Alias {
   std::string name;
   std::string target;  // the tensor's own name
 };
 
-// A tensor's bytes in place: a mapping, or the checkpoint's own memory.
+// A tensor's bytes in place: in a mapping, or in the checkpoint's own memory.
 struct TensorView {
   TensorInfo info;
   std::span<const std::byte> bytes;
 
-  // The largest power of two that divides the address, at most 4096. Files that flatbed did not
-  // write may be aligned to 1: copy such elements instead of casting the pointer.
+  // The largest power of two that divides the address, at most 4096. In files that flatbed did not
+  // write it may be 1: copy such elements instead of casting the pointer.
   [[nodiscard]] std::size_t alignment() const noexcept {
     const auto address = reinterpret_cast<std::uintptr_t>(bytes.data());
     const std::size_t lowest = address & (~address + 1);

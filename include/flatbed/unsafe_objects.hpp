@@ -4,6 +4,8 @@
 
 #include <cstdint>
 
+#include "flatbed/export.hpp"
+
 namespace flatbed {
 
 // What becomes of objects that torch.load(weights_only=True) refuses.

@@ -4,25 +4,25 @@
 
 #include <atomic>
 #include <cstdint>
-#include <functional>
 #include <string>
 #include <vector>
 
 #include "flatbed/checkpoint.hpp"
 #include "flatbed/crc.hpp"
 #include "flatbed/export.hpp"
+#include "flatbed/progress.hpp"
 #include "flatbed/result.hpp"
-#include "flatbed/save.hpp"
 
 namespace flatbed {
 
 struct VerifyOptions {
   unsigned threads = 2;
-  std::function<void(const Progress&)> progress = {};  // called from the calling thread
+  // Called from the calling thread. An error stops verify(), which returns it.
+  ProgressCallback progress = {};
   const std::atomic<bool>* cancel = nullptr;
 };
 
-// One run of bytes that does not match: whole chunks, adjacent ones joined.
+// A run of bytes that does not match: whole chunks, with adjacent ones joined.
 struct DamagedRange {
   std::uint32_t file = 0;    // index into Checkpoint::files()
   std::uint32_t tensor = 0;  // index into Checkpoint::tensors()
@@ -31,16 +31,16 @@ struct DamagedRange {
 };
 
 struct VerifyReport {
-  std::uint64_t bytes_checked = 0;  // against digests or CRCs
+  std::uint64_t bytes_checked = 0;  // bytes compared with digests or CRCs
   std::uint64_t chunks_checked = 0;
-  std::vector<DamagedRange> damaged;  // at most 10,000; in order of tensor and offset
+  std::vector<DamagedRange> damaged;  // at most 10,000, in order of tensor and offset
   bool damaged_complete = true;       // false: there are more
   CrcReport crc;                      // of all records of PyTorch zips
 };
 
 // Checks every chunk that has a digest and every record that has a CRC. Damage is a result, not an
-// error; errors are the system's, file_changed, cancelled, and zip_deflate_malformed for a record
-// that cannot be inflated. A checkpoint without digests and CRCs gives an empty report.
+// error. Errors: those of the system, file_changed, cancelled, and zip_deflate_malformed for a
+// record that cannot be inflated. For a checkpoint without digests and CRCs the report is empty.
 [[nodiscard]] FLATBED_EXPORT Result<VerifyReport> verify(const Checkpoint& checkpoint,
                                                          const VerifyOptions& options = {});
 

@@ -5,8 +5,8 @@
 
 namespace flatbed::pth {
 
-// libdeflate uses the processor's carry-less multiplication, which zlib does not: with zlib's sums
-// converting takes longer than copying. Joining sums is zlib's alone.
+// Sums come from libdeflate, which uses the processor's carry-less multiplication. With zlib's
+// slower sums, converting would take longer than copying. Only zlib can combine two sums.
 std::uint32_t crc32_of(std::span<const std::byte> bytes) noexcept {
   return bytes.empty() ? 0 : libdeflate_crc32(0, bytes.data(), bytes.size());
 }

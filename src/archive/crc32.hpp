@@ -1,4 +1,4 @@
-// CRC-32 as zip files have it. Pure functions, thread-safe.
+// CRC-32 as used by zip files. Pure functions, thread-safe.
 #pragma once
 
 #include <cstddef>
@@ -7,10 +7,10 @@
 
 namespace flatbed::pth {
 
-// Of `bytes` alone; that of no bytes is 0.
+// The CRC of `bytes`; that of no bytes is 0.
 [[nodiscard]] std::uint32_t crc32_of(std::span<const std::byte> bytes) noexcept;
 
-// Of bytes whose CRC is `first`, followed by `second_nbytes` whose CRC is `second`.
+// The CRC of a block with CRC `first` followed by `second_nbytes` bytes with CRC `second`.
 [[nodiscard]] std::uint32_t crc32_joined(std::uint32_t first, std::uint32_t second,
                                          std::uint64_t second_nbytes) noexcept;
 

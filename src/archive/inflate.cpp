@@ -15,7 +15,7 @@ namespace flatbed::pth {
 namespace {
 
 constexpr std::size_t kBufferBytes = 64 * 1024;
-constexpr std::size_t kMaxStep = 1 << 30;  // what zlib's 32-bit counters take at once
+constexpr std::size_t kMaxStep = 1 << 30;  // the most that zlib's 32-bit counters can take at once
 constexpr std::size_t kMaxSnapshots = 64;
 
 // zlib keeps a pointer from its state back to the z_stream, so a stream lives on the heap and never
@@ -29,7 +29,7 @@ struct EndStream {
 using Stream = std::unique_ptr<z_stream, EndStream>;
 
 Error out_of_memory() {
-  return {ErrorCode::resource_exhausted, "no memory to inflate a zip record"};
+  return {ErrorCode::resource_exhausted, "out of memory to inflate a zip record"};
 }
 
 Result<Stream> new_stream() {
@@ -44,7 +44,7 @@ Result<Stream> copy_stream(z_stream& from) {
   return stream;
 }
 
-// A state from which inflating can go on: `consumed` stored bytes gave `produced` bytes.
+// A state from which inflating can continue: `consumed` stored bytes gave `produced` bytes.
 struct Position {
   Stream stream;
   std::uint64_t consumed = 0;
@@ -57,10 +57,10 @@ struct InflateReader::State {
   const ByteSource* file;
   DeflatedRecord record;
   Position at;
-  bool ended = false;  // the stream's own end was seen
+  bool ended = false;  // the stream's own end was reached
   // Stored bytes read from the file; those after at.consumed wait in the stream.
   std::uint64_t fetched = 0;
-  std::vector<Position> snapshots;  // by rising `produced`, the first at 0
+  std::vector<Position> snapshots;  // by ascending `produced`; the first is at 0
   std::uint64_t interval = kInflateInterval;
   std::vector<std::byte> input = std::vector<std::byte>(kBufferBytes);
   std::vector<std::byte> skipped = std::vector<std::byte>(kBufferBytes);
@@ -73,13 +73,13 @@ struct InflateReader::State {
   Result<void> check_end();
 };
 
-// Moves to the kept state nearest below `offset`, unless the present one is nearer, and inflates up
-// to `offset`.
+// Continues from the nearest kept state before `offset`, unless the current state is nearer, and
+// inflates up to `offset`.
 Result<void> InflateReader::State::seek(std::uint64_t offset) {
   const auto above =
       std::upper_bound(snapshots.begin(), snapshots.end(), offset,
                        [](std::uint64_t value, const Position& p) { return value < p.produced; });
-  Position& nearest = *std::prev(above);  // the first stands at 0
+  Position& nearest = *std::prev(above);  // the first is at 0
   if (at.produced > offset || nearest.produced > at.produced) {
     FLATBED_ASSIGN(at.stream, copy_stream(*nearest.stream));
     at.stream->avail_in = 0;
@@ -106,12 +106,12 @@ Result<void> InflateReader::State::inflate_into(std::span<std::byte> out) {
   return {};
 }
 
-// One call of inflate(). Writes at least one byte or takes in stored bytes, else it fails.
+// One call of inflate(). Either writes at least one byte, or consumes stored bytes, or fails.
 Result<void> InflateReader::State::step(std::span<std::byte> out, std::size_t& written) {
   z_stream& stream = *at.stream;
   if (ended)
-    return make_error(ErrorCode::zip_deflate_malformed, "the deflated record ends after ",
-                      at.produced, " bytes, its directory entry says ", record.nbytes);
+    return make_error(ErrorCode::zip_deflate_malformed, "the deflated record is too short: found ",
+                      at.produced, " bytes, expected ", record.nbytes);
   FLATBED_TRY(fetch());
   stream.next_out = reinterpret_cast<Bytef*>(out.data());
   stream.avail_out = static_cast<uInt>(std::min(out.size(), kMaxStep));
@@ -124,12 +124,12 @@ Result<void> InflateReader::State::step(std::span<std::byte> out, std::size_t& w
   ended = status == Z_STREAM_END;
   if (status == Z_MEM_ERROR) return out_of_memory();
   if (status == Z_BUF_ERROR && waiting == 0)
-    return make_error(ErrorCode::zip_deflate_malformed, "the deflated record's ",
-                      record.stored_nbytes, " bytes end inside the stream");
+    return make_error(ErrorCode::zip_deflate_malformed, "the deflated record is cut off: its ",
+                      record.stored_nbytes, " stored bytes end before the stream does");
   if (status != Z_OK && status != Z_STREAM_END && status != Z_BUF_ERROR)
     return make_error(ErrorCode::zip_deflate_malformed, "the deflated record is damaged after ",
                       at.produced,
-                      " bytes: ", stream.msg == nullptr ? "no deflate stream" : stream.msg);
+                      " bytes: ", stream.msg == nullptr ? "not a deflate stream" : stream.msg);
   return {};
 }
 
@@ -144,7 +144,7 @@ Result<void> InflateReader::State::fetch() {
   return {};
 }
 
-// When all places are taken, every second state goes and the distance between them doubles.
+// When all places are taken, every second state is dropped and the distance between states doubles.
 Result<void> InflateReader::State::keep_snapshot() {
   if (snapshots.size() == kMaxSnapshots) {
     interval *= 2;
@@ -156,21 +156,23 @@ Result<void> InflateReader::State::keep_snapshot() {
   return {};
 }
 
-// At the record's size the stream must end, and with it the stored bytes.
+// The stream must end exactly at the record's size and use all stored bytes.
 Result<void> InflateReader::State::check_end() {
   while (!ended) {
     std::byte surplus{};
     std::size_t written = 0;
     FLATBED_TRY(step({&surplus, 1}, written));
     if (written != 0) {
-      at.produced = record.nbytes + 1;  // seek() starts anew
-      return make_error(ErrorCode::zip_deflate_malformed, "the deflated record goes on after the ",
-                        record.nbytes, " bytes that its directory entry says");
+      at.produced = record.nbytes + 1;  // makes seek() start again
+      return make_error(ErrorCode::zip_deflate_malformed,
+                        "the deflated record is too long: expected ", record.nbytes,
+                        " bytes, found more");
     }
   }
   if (at.consumed != record.stored_nbytes)
-    return make_error(ErrorCode::zip_deflate_malformed, "the deflated record has ",
-                      record.stored_nbytes, " bytes, its stream ends after ", at.consumed);
+    return make_error(ErrorCode::zip_deflate_malformed,
+                      "the deflated record has unused bytes: its stream takes ", at.consumed,
+                      " of ", record.stored_nbytes, " stored bytes");
   return {};
 }
 
@@ -183,8 +185,8 @@ Result<InflateReader> InflateReader::open(const ByteSource& file, const Deflated
                                           std::uint64_t interval) {
   if (!in_bounds(record.stored_offset, record.stored_nbytes, file.size()))
     return make_error(ErrorCode::zip_out_of_bounds, "a deflated record of ", record.stored_nbytes,
-                      " bytes at ", record.stored_offset, " leaves the file of ", file.size(),
-                      " bytes");
+                      " bytes at byte ", record.stored_offset,
+                      " extends past the end of the file of ", file.size(), " bytes");
   if (!may_inflate_to(record.stored_nbytes, record.nbytes))
     return make_error(ErrorCode::zip_deflate_malformed, record.stored_nbytes,
                       " deflated bytes cannot inflate to ", record.nbytes);
@@ -200,8 +202,8 @@ Result<InflateReader> InflateReader::open(const ByteSource& file, const Deflated
 
 Result<void> InflateReader::read(std::uint64_t offset, std::span<std::byte> out) {
   if (!in_bounds(offset, out.size(), state_->record.nbytes))
-    return make_error(ErrorCode::invalid_argument, "bytes [", offset, ", +", out.size(),
-                      ") of a record of ", state_->record.nbytes);
+    return make_error(ErrorCode::invalid_argument, "read out of range: found ", out.size(),
+                      " bytes at ", offset, ", the record has ", state_->record.nbytes);
   if (out.empty() && state_->record.nbytes != 0) return {};
   FLATBED_TRY(state_->seek(offset));
   FLATBED_TRY(state_->inflate_into(out));

@@ -1,9 +1,9 @@
 // InflateReader: random access into one deflated zip record (raw deflate, RFC 1951).
 //
-// Reading at rising offsets inflates each byte once. Reading elsewhere goes on from the nearest of
-// at most 64 kept states, which stand 16 MiB apart (further in larger records), so that a jump
-// costs a bounded amount of work. Owns its buffers and states, borrows the file, which must outlive
-// it. Move-only, for one thread at a time.
+// Reading at ascending offsets inflates each byte once. Reading elsewhere continues from the
+// nearest of at most 64 kept states. They are 16 MiB apart (more in larger records), so that a jump
+// costs a bounded amount of work. Owns its buffers and states. Borrows the file, which must outlive
+// it. Move-only, not thread-safe.
 #pragma once
 
 #include <cstddef>
@@ -16,15 +16,15 @@
 
 namespace flatbed::pth {
 
-// Where a deflated record lies, and what its directory entry says it inflates to.
+// The place of a deflated record, and its inflated size according to the directory entry.
 struct DeflatedRecord {
   std::uint64_t stored_offset = 0;
   std::uint64_t stored_nbytes = 0;
   std::uint64_t nbytes = 0;
 };
 
-// A deflated byte yields at most 1,032 bytes: a record that claims more is refused before it is
-// inflated.
+// One deflated byte yields at most 1,032 bytes, so a record that claims more is refused before it
+// is inflated.
 inline constexpr std::uint64_t kMaxInflateRatio = 1032;
 [[nodiscard]] constexpr bool may_inflate_to(std::uint64_t stored_nbytes,
                                             std::uint64_t nbytes) noexcept {
@@ -35,8 +35,8 @@ inline constexpr std::uint64_t kInflateInterval = 16 * 1024 * 1024;
 
 class InflateReader {
  public:
-  // `interval`: the distance of the first kept states. Errors: zip_deflate_malformed (an impossible
-  // ratio), zip_out_of_bounds, resource_exhausted.
+  // `interval` is the initial distance between kept states, in bytes. Errors: zip_deflate_malformed
+  // (an impossible ratio), zip_out_of_bounds, resource_exhausted.
   [[nodiscard]] static Result<InflateReader> open(const ByteSource& file,
                                                   const DeflatedRecord& record,
                                                   std::uint64_t interval = kInflateInterval);
@@ -45,9 +45,9 @@ class InflateReader {
   InflateReader& operator=(InflateReader&&) noexcept;
   ~InflateReader();
 
-  // Fills `out` from `offset` of the inflated record. Whoever reads up to the end also learns
-  // whether the stream ends there. Errors: zip_deflate_malformed, invalid_argument (outside the
-  // record), those of File::read_at.
+  // Fills `out` from `offset` of the inflated record. A read up to the end also checks that the
+  // stream ends there. Errors: zip_deflate_malformed, invalid_argument (outside the record), and
+  // those of File::read_at.
   [[nodiscard]] Result<void> read(std::uint64_t offset, std::span<std::byte> out);
 
  private:

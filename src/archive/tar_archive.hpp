@@ -1,5 +1,5 @@
-// TarArchive: the members of a tar file of the few that torch.save wrote before 0.1.10, checked.
-// Owns the names. For one thread while it opens; const members are thread-safe.
+// TarArchive: the checked members of a tar file, as torch.save wrote them before 0.1.10. Owns the
+// names. Not thread-safe while it opens; const members are thread-safe.
 #pragma once
 
 #include <cstddef>
@@ -14,7 +14,7 @@
 
 namespace flatbed::pth {
 
-inline constexpr std::size_t kMaxTarMembers = 64;  // torch's have four
+inline constexpr std::size_t kMaxTarMembers = 64;  // torch writes four
 
 struct TarMember {
   std::string name;
@@ -24,12 +24,12 @@ struct TarMember {
 
 class TarArchive {
  public:
-  // Errors: tar_malformed, unsupported_layout (more members than torch writes), those of
+  // Errors: tar_malformed, unsupported_layout (more members than torch writes), and those of
   // File::read_at.
   [[nodiscard]] static Result<TarArchive> open(const ByteSource& file);
 
   [[nodiscard]] std::span<const TarMember> members() const noexcept { return members_; }
-  [[nodiscard]] const TarMember* find(std::string_view name) const;  // this exact name, or null
+  [[nodiscard]] const TarMember* find(std::string_view name) const;  // exact match, or null
 
  private:
   TarArchive() = default;

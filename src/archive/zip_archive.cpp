@@ -20,8 +20,8 @@ Error entry_error(ErrorCode code, std::string_view name, const Parts&... parts) 
   return make_error(code, "zip entry ", quoted(name), ": ", parts...);
 }
 
-// Replaces each of the three fields that is marked by its 64-bit value. The zip64 field holds these
-// and nothing else.
+// Replaces each marked field by its 64-bit value. The zip64 field must hold these values and
+// nothing else.
 Result<void> apply_extra(std::span<const std::byte> extra, ZipEntry& entry) {
   std::uint64_t* const values[] = {&entry.nbytes, &entry.stored_nbytes, &entry.header_offset};
   std::size_t marked = 0;
@@ -30,12 +30,12 @@ Result<void> apply_extra(std::span<const std::byte> extra, ZipEntry& entry) {
 
   FLATBED_ASSIGN(const auto unicode_path, zip::find_extra(extra, zip::kUnicodePathId));
   if (unicode_path)
-    return make_error(ErrorCode::zip_name_refused, "it has a second name in extra field 0x7075");
+    return make_error(ErrorCode::zip_name_refused, "extra field 0x7075 gives it a second name");
   FLATBED_ASSIGN(const auto field, zip::find_extra(extra, zip::kZip64Id));
   const std::size_t nbytes = field ? field->size() : 0;
   if (nbytes != marked * 8 || (field && marked == 0))
-    return make_error(ErrorCode::zip64_malformed, "its zip64 extra field has ", nbytes, " bytes, ",
-                      marked * 8, " are wanted");
+    return make_error(ErrorCode::zip64_malformed, "wrong size of its zip64 extra field: found ",
+                      nbytes, " bytes, expected ", marked * 8);
   std::size_t at = 0;
   for (std::uint64_t* value : values) {
     if (*value != zip::kMark32) continue;
@@ -45,7 +45,8 @@ Result<void> apply_extra(std::span<const std::byte> extra, ZipEntry& entry) {
   return {};
 }
 
-// Names are never used as paths; those that others would take as one are refused all the same.
+// Names are never used as paths here, but a name that another program could use as a path is
+// refused.
 Result<void> check_name(std::string_view name) {
   const auto refuse = [name](std::string_view why) {
     return entry_error(ErrorCode::zip_name_refused, name, "the name ", why);
@@ -67,35 +68,38 @@ Result<void> check_name(std::string_view name) {
 
 Result<void> check_kind(const zip::CentralFields& fields, const ZipEntry& entry) {
   if (fields.method != zip::kStored && fields.method != zip::kDeflated)
-    return entry_error(ErrorCode::zip_method_refused, entry.name, "method ", fields.method,
-                       ", wanted 0 (stored) or 8 (deflated)");
+    return entry_error(ErrorCode::zip_method_refused, entry.name,
+                       "unsupported compression method: found ", fields.method,
+                       ", expected 0 (stored) or 8 (deflated)");
   const unsigned allowed =
       zip::kFlagDescriptor | zip::kFlagUtf8 |
       (fields.method == zip::kDeflated ? zip::kFlagsDeflateLevel : unsigned{0});
   if ((fields.flags & ~allowed) != 0)
-    return entry_error(ErrorCode::zip_flags_refused, entry.name, "flags 0x", hex(fields.flags),
-                       (fields.flags & 0x2041) != 0 ? " (encrypted)" : "", ", allowed are 0x",
-                       hex(allowed));
+    return entry_error(ErrorCode::zip_flags_refused, entry.name, "unsupported flags: found 0x",
+                       hex(fields.flags), (fields.flags & 0x2041) != 0 ? " (encrypted)" : "",
+                       ", expected only bits of 0x", hex(allowed));
   if ((fields.flags & zip::kFlagUtf8) != 0 && !is_utf8(entry.name))
     return entry_error(ErrorCode::zip_name_refused, entry.name,
-                       "the name is not UTF-8, which its flags claim");
+                       "its flags say that the name is UTF-8, but it is not");
   if (fields.disk != 0)
-    return entry_error(ErrorCode::zip_directory_malformed, entry.name, "on disk ", fields.disk);
+    return entry_error(ErrorCode::zip_directory_malformed, entry.name, "wrong disk number: found ",
+                       fields.disk, ", expected 0");
   if (fields.method == zip::kStored && entry.nbytes != entry.stored_nbytes)
-    return entry_error(ErrorCode::zip_directory_malformed, entry.name, "stored as it is, but ",
-                       entry.stored_nbytes, " bytes become ", entry.nbytes);
+    return entry_error(ErrorCode::zip_directory_malformed, entry.name,
+                       "wrong size of a stored entry: found ", entry.stored_nbytes,
+                       " bytes, expected ", entry.nbytes);
   if (!may_inflate_to(entry.stored_nbytes, entry.nbytes) && fields.method == zip::kDeflated)
     return entry_error(ErrorCode::zip_deflate_malformed, entry.name, entry.stored_nbytes,
                        " deflated bytes cannot inflate to ", entry.nbytes);
   if (entry.name.ends_with('/') && entry.nbytes != 0)
-    return entry_error(ErrorCode::zip_directory_malformed, entry.name, "a folder with ",
-                       entry.nbytes, " bytes");
+    return entry_error(ErrorCode::zip_directory_malformed, entry.name,
+                       "wrong size of a folder: found ", entry.nbytes, " bytes, expected 0");
   return {};
 }
 
 char to_lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + ('a' - 'A')) : c; }
 
-// The name in lower case, in memory that is used again and again.
+// The name in lower case, in a buffer that is reused.
 std::string_view lower_case(std::string_view name, std::string& memory) {
   memory.resize(name.size());
   std::transform(name.begin(), name.end(), memory.begin(), to_lower);
@@ -107,12 +111,12 @@ std::string_view lower_case(std::string_view name, std::string& memory) {
 Result<ZipArchive> ZipArchive::open(const ByteSource& file) {
   FLATBED_ASSIGN(const ZipEnd end, find_zip_end(file));
   if (end.directory_nbytes > kMaxDirectoryBytes)
-    return make_error(ErrorCode::limit_exceeded, "the zip's central directory has ",
+    return make_error(ErrorCode::limit_exceeded, "the zip's central directory is too large: found ",
                       end.directory_nbytes, " bytes, the limit is ", kMaxDirectoryBytes);
   if (end.entry_count > end.directory_nbytes / zip::kCentralBytes)
-    return make_error(ErrorCode::zip_directory_malformed, "the zip counts ", end.entry_count,
-                      " entries, its central directory of ", end.directory_nbytes,
-                      " bytes cannot hold them");
+    return make_error(ErrorCode::zip_directory_malformed, "too many zip entries: found ",
+                      end.entry_count, " in a central directory of ", end.directory_nbytes,
+                      " bytes");
   ZipArchive archive;
   archive.trailing_nbytes_ = end.trailing_nbytes;
   archive.directory_.resize(end.directory_nbytes);
@@ -133,9 +137,8 @@ Result<void> ZipArchive::parse_directory(std::uint64_t entry_count) {
       return make_error(ErrorCode::zip_directory_malformed, "the zip's central directory, entry ",
                         i, ": ", what);
     };
-    if (directory.size() - at < zip::kCentralBytes) return fail("the directory ends here");
-    if (load_le32(directory.data() + at) != zip::kCentralSignature)
-      return fail("another signature");
+    if (directory.size() - at < zip::kCentralBytes) return fail("the directory ends before it");
+    if (load_le32(directory.data() + at) != zip::kCentralSignature) return fail("wrong signature");
     const zip::CentralFields fields = zip::load_central(directory.data() + at);
     const std::size_t tail =
         std::size_t{fields.name_nbytes} + fields.extra_nbytes + fields.comment_nbytes;
@@ -161,12 +164,13 @@ Result<void> ZipArchive::parse_directory(std::uint64_t entry_count) {
     at += zip::kCentralBytes + tail;
   }
   if (at != directory.size())
-    return make_error(ErrorCode::zip_directory_malformed, "the zip's central directory has ",
-                      directory.size(), " bytes, its ", entry_count, " entries take ", at);
+    return make_error(ErrorCode::zip_directory_malformed,
+                      "wrong size of the zip's central directory: found ", directory.size(),
+                      " bytes, its ", entry_count, " entries take ", at);
   return {};
 }
 
-// Refuses a name that was there before, in whatever case: torch finds records without regard to
+// Refuses a name that exists already in any case, because torch finds records without regard to
 // case.
 Result<void> ZipArchive::add_name(std::string_view name, std::string& lower) {
   const auto number = static_cast<std::uint32_t>(entries_.size() - 1);
@@ -175,7 +179,7 @@ Result<void> ZipArchive::add_name(std::string_view name, std::string& lower) {
     return lower_case(entries_[n].name, other);
   });
   if (there)
-    return entry_error(ErrorCode::zip_duplicate_name, name, "there is also ",
+    return entry_error(ErrorCode::zip_duplicate_name, name, "duplicate name: the zip also has ",
                        quoted(entries_[*there].name));
   return {};
 }
@@ -191,8 +195,8 @@ const ZipEntry* ZipArchive::find(std::string_view name) const {
 Result<ByteBuffer> read_entry(const ByteSource& file, const ZipEntry& entry,
                               std::uint64_t max_nbytes) {
   if (entry.nbytes > max_nbytes)
-    return entry_error(ErrorCode::limit_exceeded, entry.name, entry.nbytes, " bytes, the limit is ",
-                       max_nbytes);
+    return entry_error(ErrorCode::limit_exceeded, entry.name, "the entry is too large: found ",
+                       entry.nbytes, " bytes, the limit is ", max_nbytes);
   ByteBuffer contents(entry.nbytes);
   const std::span<std::byte> out(contents);
   const auto read = [&]() -> Result<void> {

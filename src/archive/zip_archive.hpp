@@ -1,12 +1,10 @@
-// ZipArchive: the directory of a zip file, checked. Reading an entry's bytes is left to its users.
-//
-// Zip says most things twice, and readers that believe different copies see different files. So an
-// archive is taken only when there is one way to read it: one end record, entries that do not
-// overlap, names that are exact and differ in more than case, and a local header before each entry
-// that says what the central directory says. Sizes, offsets and methods come from the central
-// directory. Local headers are read through a forward window: neighbours share a read, and the data
-// between distant ones is not touched.
-//
+// ZipArchive: the checked directory of a zip file. Reading an entry's bytes is left to its users.
+// Zip states most things twice, and readers that believe different copies see different files. So
+// an archive is accepted only if there is one way to read it: one end record, entries that do not
+// overlap, exact names that differ in more than case, and a local header before each entry that
+// agrees with the central directory. Sizes, offsets and methods come from the central directory.
+// Local headers are read through a forward window: neighbours share a read, and the data between
+// distant ones is not touched.
 // Owns its copy of the central directory, into which the names of the entries point. Move-only;
 // const members are thread-safe.
 #pragma once
@@ -32,18 +30,18 @@ inline constexpr std::uint64_t kMaxDirectoryBytes = 1ULL << 30;
 
 class ZipArchive {
  public:
-  // Errors: zip_*, limit_exceeded, those of File::read_at.
+  // Errors: zip_*, limit_exceeded, and those of File::read_at.
   [[nodiscard]] static Result<ZipArchive> open(const ByteSource& file);
 
   [[nodiscard]] std::span<const ZipEntry> entries() const noexcept {
     return entries_;
   }                                                                 // as in the directory
-  [[nodiscard]] const ZipEntry* find(std::string_view name) const;  // this exact name, or null
+  [[nodiscard]] const ZipEntry* find(std::string_view name) const;  // exact match, or null
   [[nodiscard]] std::uint64_t trailing_nbytes() const noexcept {
     return trailing_nbytes_;
   }  // after the end record
 
-  // The entries, for longer than the archive; it is empty then.
+  // Moves out the entries, which may outlive the archive. The archive is empty afterwards.
   [[nodiscard]] ZipRecords release() && { return {std::move(directory_), std::move(entries_)}; }
 
  private:
@@ -54,11 +52,11 @@ class ZipArchive {
   ByteBuffer directory_;
   std::uint64_t trailing_nbytes_ = 0;
   ZipEntries entries_;
-  NameIndex index_;  // of the names in lower case
+  NameIndex index_;  // keyed by names in lower case
 };
 
-// The whole contents of an entry of at most `max_nbytes`, inflated. Errors: limit_exceeded,
-// zip_deflate_malformed, those of File::read_at; all name the entry.
+// Returns the whole contents of an entry of at most `max_nbytes`, inflated. Errors: limit_exceeded,
+// zip_deflate_malformed, and those of File::read_at; all name the entry.
 [[nodiscard]] Result<ByteBuffer> read_entry(const ByteSource& file, const ZipEntry& entry,
                                             std::uint64_t max_nbytes);
 

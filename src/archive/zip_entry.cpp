@@ -11,7 +11,7 @@ bool ZipRecords::state_crcs() const noexcept {
 }
 
 std::string crc_text(std::uint32_t found, std::uint32_t stated) {
-  return str_cat("the CRC-32 of its bytes is 0x", hex(found), ", the zip states 0x", hex(stated));
+  return str_cat("CRC-32 does not match: found 0x", hex(found), ", expected 0x", hex(stated));
 }
 
 namespace zip {
@@ -22,12 +22,12 @@ Result<std::optional<std::span<const std::byte>>> find_extra(std::span<const std
   while (!extra.empty()) {
     if (extra.size() < 4 || load_le16(extra.data() + 2) > extra.size() - 4)
       return make_error(ErrorCode::zip_directory_malformed,
-                        "the extra fields do not fit their length");
+                        "the extra fields do not fill their length");
     const std::size_t nbytes = load_le16(extra.data() + 2);
     if (load_le16(extra.data()) == id) {
       if (found)
         return make_error(ErrorCode::zip_directory_malformed, "extra field 0x", hex(id),
-                          " occurs twice");
+                          " appears twice");
       found = extra.subspan(4, nbytes);
     }
     extra = extra.subspan(4 + nbytes);

@@ -1,4 +1,4 @@
-// ZipEntry: one file of a zip archive; and the bytes of the two headers that describe it.
+// ZipEntry: one file of a zip archive, and the bytes of the two headers that describe it.
 // clang-format off
 //
 //   local    50 4b 03 04, u16 needed, u16 flags, u16 method, u16 time, u16 date, u32 crc,
@@ -13,7 +13,6 @@
 //
 // clang-format on
 // torch sets flag 8 and leaves crc and sizes 0 in the local header.
-//
 // Plain data and pure functions.
 #pragma once
 
@@ -44,7 +43,7 @@ struct ZipEntry {
 
 using ZipEntries = LargeVector<ZipEntry>;
 
-// The entries of an archive, with the memory that their names point into. Move-only.
+// The entries of an archive and the memory that their names point into. Move-only.
 struct ZipRecords {
   ZipRecords() = default;
   ZipRecords(ByteBuffer bytes, ZipEntries list)
@@ -53,13 +52,13 @@ struct ZipRecords {
   ZipRecords& operator=(ZipRecords&&) noexcept = default;
 
   ByteBuffer directory;
-  ZipEntries entries;  // as in the directory
+  ZipEntries entries;  // in the directory's order
 
   // Whether any CRC is stated. torch writes 0 for every record after set_crc32_options(False).
   [[nodiscard]] bool state_crcs() const noexcept;
 };
 
-// "the CRC-32 of its bytes is 0x<found>, the zip states 0x<stated>"
+// "CRC-32 does not match: found 0x<found>, expected 0x<stated>"
 [[nodiscard]] std::string crc_text(std::uint32_t found, std::uint32_t stated);
 
 namespace zip {
@@ -103,8 +102,8 @@ struct LocalFields {
           load_le32(at + 22), load_le16(at + 26), load_le16(at + 28)};
 }
 
-// The contents of the extra field `id`. Nothing: there is none. Errors: zip_directory_malformed (a
-// list that does not fill its bytes, or the field twice).
+// The contents of the extra field `id`, or nullopt if there is none. Errors:
+// zip_directory_malformed (a list that does not fill its bytes, or a field that appears twice).
 [[nodiscard]] Result<std::optional<std::span<const std::byte>>> find_extra(
     std::span<const std::byte> extra, std::uint16_t id);
 

@@ -14,19 +14,19 @@ namespace flatbed::pth {
 
 namespace {
 
-// Local headers closer than this share a read: copying 4 KiB costs about as much as another system
-// call.
+// Local headers closer than this share a read, because copying 4 KiB costs about as much as another
+// system call.
 constexpr std::uint64_t kWindowGap = 4096;
 constexpr std::uint64_t kWindowBytes = 64 * 1024;
 constexpr std::uint64_t kExtraGuess = 96;  // torch pads its data to 64 bytes
 
-// Reads ranges at rising offsets through one buffer.
+// Reads ranges at ascending offsets through one buffer.
 class ForwardWindow {
  public:
   explicit ForwardWindow(const ByteSource& file) : file_(file), buffer_(kWindowBytes + 0x10000) {}
 
-  // The `nbytes` (at most 65,565, and inside the file) at `offset`. When they must be read, what
-  // follows up to `ahead_end` is read with them, up to kWindowBytes.
+  // Returns the `nbytes` bytes at `offset`: at most 65,565, and inside the file. If they must be
+  // read, what follows up to `ahead_end` is read with them, up to kWindowBytes.
   Result<std::span<const std::byte>> get(std::uint64_t offset, std::size_t nbytes,
                                          std::uint64_t ahead_end) {
     if (offset < begin_ || !in_bounds(offset - begin_, nbytes, filled_)) {
@@ -49,7 +49,8 @@ class ForwardWindow {
   std::size_t filled_ = 0;
 };
 
-// Whether a size of the local header is the directory's. A deferred one (flag 8) may also be 0.
+// Whether a size in the local header is the directory's. If it is deferred (flag 8), it may also be
+// 0.
 bool agrees(std::uint64_t local, std::uint64_t central, bool deferred) {
   return local == central || (deferred && local == 0);
 }
@@ -71,43 +72,45 @@ Result<void> check_local_sizes(const ZipEntry& entry, const zip::LocalFields& lo
     }
   }
   if (!agrees(local.crc, central_crc, deferred))
-    return make_error(ErrorCode::zip_local_mismatch, "the local header has another crc");
+    return make_error(ErrorCode::zip_local_mismatch, "wrong CRC in the local header: found 0x",
+                      hex(local.crc), ", expected 0x", hex(central_crc));
   if (!agrees(nbytes, entry.nbytes, deferred) ||
       !agrees(stored_nbytes, entry.stored_nbytes, deferred))
-    return make_error(ErrorCode::zip_local_mismatch, "the local header says ", stored_nbytes,
-                      " bytes that become ", nbytes, ", the directory ", entry.stored_nbytes,
-                      " that become ", entry.nbytes);
+    return make_error(ErrorCode::zip_local_mismatch, "wrong sizes in the local header: found ",
+                      stored_nbytes, " stored bytes for ", nbytes, ", expected ",
+                      entry.stored_nbytes, " for ", entry.nbytes);
   return {};
 }
 
 Result<void> check_local(const ZipEntry& entry, const zip::CentralFields& central,
                          const zip::LocalFields& local, std::string_view local_name) {
   if (local.flags != central.flags)
-    return make_error(ErrorCode::zip_local_mismatch, "the local header has flags 0x",
-                      hex(local.flags), ", the directory 0x", hex(central.flags));
+    return make_error(ErrorCode::zip_local_mismatch, "wrong flags in the local header: found 0x",
+                      hex(local.flags), ", expected 0x", hex(central.flags));
   if (local.method != central.method)
-    return make_error(ErrorCode::zip_local_mismatch, "the local header has method ", local.method,
-                      ", the directory ", central.method);
+    return make_error(ErrorCode::zip_local_mismatch, "wrong method in the local header: found ",
+                      local.method, ", expected ", central.method);
   if (local.name_nbytes != entry.name.size() || local_name != entry.name)
-    return make_error(ErrorCode::zip_local_mismatch, "the local header has a name of ",
-                      local.name_nbytes, " bytes, ", quoted(local_name));
+    return make_error(ErrorCode::zip_local_mismatch, "wrong name in the local header: found ",
+                      quoted(local_name), ", a name of ", local.name_nbytes, " bytes");
   return {};
 }
 
-// What surrounds an entry: where the next one (or the directory) begins, and how far local headers
-// stand close together.
+// The surroundings of an entry: where the next one (or the directory) begins, and how far the local
+// headers stand close together.
 struct Surroundings {
   std::uint64_t next_offset = 0;
   std::uint64_t ahead_end = 0;
 };
 
-// Compares the local header with the directory and finds the data behind it.
+// Compares the local header with the directory and finds the data after it.
 Result<void> check_local_header(const ByteSource& file, ForwardWindow& window, ZipEntry& entry,
                                 const Surroundings& around) {
   const std::size_t fixed = zip::kLocalBytes + entry.name.size();
   if (!in_bounds(entry.header_offset, fixed, file.size()))
     return make_error(ErrorCode::zip_out_of_bounds, "its local header at byte ",
-                      entry.header_offset, " leaves the file of ", file.size(), " bytes");
+                      entry.header_offset, " extends past the end of the file of ", file.size(),
+                      " bytes");
   FLATBED_ASSIGN(const auto bytes, window.get(entry.header_offset, fixed, around.ahead_end));
   if (load_le32(bytes.data()) != zip::kLocalSignature)
     return make_error(ErrorCode::zip_local_mismatch, "no local header at byte ",
@@ -121,37 +124,40 @@ Result<void> check_local_header(const ByteSource& file, ForwardWindow& window, Z
   entry.data_offset = extra_offset + local.extra_nbytes;
   if (!in_bounds(entry.data_offset, entry.stored_nbytes, file.size()))
     return make_error(ErrorCode::zip_out_of_bounds, "its ", entry.stored_nbytes, " bytes at byte ",
-                      entry.data_offset, " leave the file of ", file.size(), " bytes");
-  // Only the length of the extra fields says where the data begins, so they must fill it.
+                      entry.data_offset, " extend past the end of the file of ", file.size(),
+                      " bytes");
+  // Only the length of the extra fields tells where the data begins, so they must fill it.
   FLATBED_ASSIGN(const auto extra, window.get(extra_offset, local.extra_nbytes, around.ahead_end));
   FLATBED_ASSIGN(const auto zip64, zip::find_extra(extra, zip::kZip64Id));
   FLATBED_TRY(
       check_local_sizes(entry, local, central.crc, zip64.value_or(std::span<const std::byte>())));
   if (entry.data_offset + entry.stored_nbytes > around.next_offset)
     return make_error(ErrorCode::zip_overlap, "its bytes [", entry.header_offset, ", ",
-                      entry.data_offset + entry.stored_nbytes, ") reach into what begins at byte ",
+                      entry.data_offset + entry.stored_nbytes, ") overlap what begins at byte ",
                       around.next_offset);
   return {};
 }
 
 }  // namespace
 
-// In the order of the file: each header agrees with the directory and each entry ends before the
-// next begins.
+// In file order: each header must agree with the directory, and each entry must end before the next
+// begins.
 Result<void> check_local_headers(const ByteSource& file, std::span<ZipEntry> entries,
                                  std::uint64_t directory_offset) {
   std::vector<std::uint32_t> order(entries.size());
   std::iota(order.begin(), order.end(), 0U);
   const auto offset_of = [entries](std::uint32_t n) { return entries[n].header_offset; };
-  // Entries on one header stay in the directory's order: which of them is refused is no accident.
+  // A stable sort keeps entries with the same header in the directory's order, so that the same one
+  // is always refused.
   const auto place_of = [&](std::uint32_t n) { return std::pair(offset_of(n), n); };
   if (!std::ranges::is_sorted(order, {}, place_of)) std::ranges::sort(order, {}, place_of);
   if (!order.empty() && offset_of(order[0]) != 0)
-    return make_error(ErrorCode::zip_directory_malformed, "the first zip entry begins at byte ",
-                      offset_of(order[0]), ", wanted 0: something stands before it");
+    return make_error(ErrorCode::zip_directory_malformed,
+                      "data before the first zip entry: found it at byte ", offset_of(order[0]),
+                      ", expected 0");
 
   ForwardWindow window(file);
-  std::size_t close = 0;  // the headers from the present one to this one stand close together
+  std::size_t close = 0;  // headers from the current one up to this one stand close together
   for (std::size_t i = 0; i < order.size(); ++i) {
     for (close = std::max(close, i); close + 1 < order.size(); ++close) {
       if (offset_of(order[close + 1]) - offset_of(order[close]) > kWindowGap) break;

@@ -8,24 +8,24 @@ namespace flatbed::pth {
 
 namespace {
 
-constexpr std::uint64_t kZip64Extra = 20;  // of a local header: two sizes
-constexpr std::uint64_t kPadExtra = 4;     // before the padding itself
+constexpr std::uint64_t kZip64Extra = 20;  // in a local header: two sizes
+constexpr std::uint64_t kPadExtra = 4;     // header of the padding field
 constexpr std::uint64_t kEnd64Bytes = 56;
 constexpr std::uint64_t kLocatorBytes = 20;
 constexpr std::uint64_t kEndBytes = 22;
 constexpr std::uint16_t kNeeded = 20;      // version 2.0
 constexpr std::uint16_t kNeeded64 = 45;    // version 4.5: zip64
-constexpr std::uint16_t kFirstDay = 0x21;  // 1980-01-01: a file with the same contents is the same
+constexpr std::uint16_t kFirstDay = 0x21;  // 1980-01-01, so that equal contents give equal files
 
 bool is_large(std::uint64_t value) { return value >= zip::kMark32; }
 
-// Before data of `nbytes` that would begin at `offset`.
+// The padding before data of `nbytes` that would begin at `offset`.
 std::uint64_t padding_at(std::uint64_t offset, std::uint64_t nbytes) {
   const std::uint64_t alignment = nbytes >= kPageAlignedFrom ? kZipPage : kZipAlignment;
   return (alignment - offset % alignment) % alignment;
 }
 
-// Of a local header without its padding.
+// The size of a local header without its padding.
 std::uint64_t fixed_nbytes(const NewZipEntry& entry) {
   return zip::kLocalBytes + entry.name.size() + (is_large(entry.nbytes) ? kZip64Extra : 0) +
          kPadExtra;
@@ -36,7 +36,7 @@ class Fields {
   Fields& u16(std::uint64_t value) { return put(value, 2); }
   Fields& u32(std::uint64_t value) { return put(value, 4); }
   Fields& u64(std::uint64_t value) { return put(value, 8); }
-  // 32 bits, all set where the value stands in the zip64 field instead.
+  // The 32-bit field: all bits are set if the value is in the zip64 field instead.
   Fields& short_u32(std::uint64_t value) {
     return u32(std::min<std::uint64_t>(value, zip::kMark32));
   }

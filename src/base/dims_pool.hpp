@@ -1,5 +1,5 @@
 // DimsPool: storage for shapes, in blocks that never move, so that a ShapeView stays valid as long
-// as the pool. Owns the blocks; move-only; for one thread while it grows.
+// as the pool exists. Owns the blocks. Move-only; not thread-safe while it grows.
 #pragma once
 
 #include <algorithm>
@@ -13,7 +13,7 @@ namespace flatbed {
 
 class DimsPool {
  public:
-  // Room for `rank` dimensions, uninitialised.
+  // Returns uninitialized room for `rank` dimensions.
   [[nodiscard]] std::span<std::uint64_t> add(std::size_t rank) {
     if (rank > left_) {
       left_ = std::max(rank, kBlock);

@@ -34,7 +34,7 @@ constexpr Row find_row(ErrorCode code) noexcept {
   for (const Row& row : kRows) {
     if (row.number == static_cast<std::int32_t>(code)) return row;
   }
-  return {0, "unknown", "no code of this version of flatbed"};
+  return {0, "unknown", "not an error code of this version of flatbed"};
 }
 
 }  // namespace

@@ -27,7 +27,7 @@ void append_escaped(std::string& out, char c) {
 
 void append_json_string(std::string& out, std::string_view utf8) {
   out += '"';
-  std::size_t plain = 0;  // begin of the run that needs no escape
+  std::size_t plain = 0;  // start of the run that needs no escape
   for (std::size_t i = 0; i < utf8.size(); ++i) {
     const auto byte = static_cast<unsigned char>(utf8[i]);
     if (byte >= 0x20 && byte != '"' && byte != '\\') continue;

@@ -1,5 +1,7 @@
 #include "base/str_cat.hpp"
 
+#include <array>
+
 #include "base/utf8.hpp"
 
 namespace flatbed {
@@ -33,6 +35,21 @@ std::string quoted(std::string_view name) {
   }
   out += at < name.size() ? "...'" : "'";
   return out;
+}
+
+std::string counted(std::uint64_t number, std::string_view one, std::string_view many) {
+  if (number == 1 || many.empty()) return str_cat(number, " ", one, number == 1 ? "" : "s");
+  return str_cat(number, " ", many);
+}
+
+std::string size_text(std::uint64_t nbytes) {
+  constexpr std::array<std::string_view, 6> kUnits{" KiB", " MiB", " GiB", " TiB", " PiB", " EiB"};
+  if (nbytes < 1024) return str_cat(nbytes, " B");
+  std::uint64_t rest = nbytes % 1024;
+  std::size_t unit = 0;
+  for (nbytes /= 1024; nbytes >= 1024; nbytes /= 1024, ++unit) rest = nbytes % 1024;
+  const std::uint64_t tenths = nbytes * 10 + (rest * 10 + 512) / 1024;
+  return str_cat(tenths / 10, ".", tenths % 10, kUnits[unit]);
 }
 
 std::string hex(std::uint64_t value) {

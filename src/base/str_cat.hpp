@@ -1,5 +1,5 @@
-// str_cat(): builds messages from text and numbers. The library has no other formatting.
-// quoted(): a name from a file, safe to print: control characters escaped, cut after 200 bytes.
+// str_cat() builds messages from text and numbers; the library has no other formatting. quoted()
+// makes a name from a file safe to print: it escapes control characters and cuts after 200 bytes.
 #pragma once
 
 #include <charconv>
@@ -33,7 +33,7 @@ template <typename... Parts>
   return out;
 }
 
-// Out of line and cold: the functions that check and rarely fail stay small.
+// Out of line and cold, so that functions that check and rarely fail stay small.
 template <typename... Parts>
 [[nodiscard, gnu::cold, gnu::noinline]] Error make_error(ErrorCode code, const Parts&... parts) {
   return Error{code, str_cat(parts...)};
@@ -41,10 +41,15 @@ template <typename... Parts>
 
 // 'name', with control characters and invalid UTF-8 as \xNN.
 [[nodiscard]] std::string quoted(std::string_view name);
-// An exact match for std::string: without it std::quoted, found through the argument, would win.
+// Exact match for std::string: without it, argument-dependent lookup would choose std::quoted.
 [[nodiscard]] inline std::string quoted(const std::string& name) {
   return quoted(std::string_view(name));
 }
+// "1 byte", "2 bytes". `many` is the plural if it is not `one` with an s.
+[[nodiscard]] std::string counted(std::uint64_t number, std::string_view one,
+                                  std::string_view many = {});
+// "12 B", "1.5 KiB", "384.0 MiB": a size as people read it.
+[[nodiscard]] std::string size_text(std::uint64_t nbytes);
 // "2a" for 42: lower-case hexadecimal without prefix.
 [[nodiscard]] std::string hex(std::uint64_t value);
 // Exactly 16 lower-case hex digits.

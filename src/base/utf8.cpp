@@ -18,8 +18,7 @@ std::size_t length_by_lead(unsigned lead) {
   return lead >= 0xF0 && lead < 0xF5 ? 4 : 0;
 }
 
-// The first position from `at` on whose eight bytes are not all ASCII, in steps of eight: names are
-// nearly always ASCII.
+// Skips ASCII in steps of eight bytes from `at` on, because names are nearly always ASCII.
 std::size_t skip_ascii(std::string_view text, std::size_t at) {
   constexpr std::uint64_t kHighBits = 0x8080808080808080;
   for (; text.size() - at >= 8; at += 8) {

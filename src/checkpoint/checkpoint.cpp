@@ -39,7 +39,7 @@ Result<Checkpoint> open_source(std::shared_ptr<const ByteSource> source,
   return opened;
 }
 
-// Whether `b` comes from `a` by at most a few changed letters; good enough for "did you mean".
+// Whether `b` differs from `a` by at most a few letters; good enough for "did you mean".
 std::size_t common_prefix(std::string_view a, std::string_view b) {
   const std::size_t size = std::min(a.size(), b.size());
   return static_cast<std::size_t>(
@@ -121,7 +121,7 @@ Result<TensorInfo> Checkpoint::tensor(std::string_view name) const& {
   if (const TensorInfo* found = find(name)) return *found;
   if (state_->aliases_error) return *state_->aliases_error;
   const std::string_view near = closest(state_->tensors, name);
-  return make_error(ErrorCode::tensor_not_found, "no tensor ", quoted(name), " among ",
+  return make_error(ErrorCode::tensor_not_found, "there is no tensor ", quoted(name), " among ",
                     state_->tensors.size(),
                     near.empty() ? "" : str_cat("; the closest is ", quoted(near)));
 }
@@ -159,8 +159,9 @@ Result<void> Checkpoint::read(const TensorInfo& tensor, std::uint64_t offset,
   }
   const TensorInfo& own = state.tensors[tensor.index];
   if (!in_bounds(offset, out.size(), own.nbytes)) {
-    return make_error(ErrorCode::buffer_too_small, "tensor ", quoted(own.name), " has ", own.nbytes,
-                      " bytes, ", out.size(), " from ", offset, " were asked for");
+    return make_error(ErrorCode::buffer_too_small, "tensor ", quoted(own.name),
+                      ": read out of range: found ", out.size(), " bytes at ", offset,
+                      ", the tensor has ", own.nbytes);
   }
   const bool check = verify == Verify::yes && !own.digests.empty();
   Result<void> done =
@@ -191,14 +192,14 @@ Result<ValueTree> CheckpointAccess::copy_tree(const Checkpoint& checkpoint) {
 
 Result<void> Checkpoint::State::build_index() {
   const auto text_of = [this](std::uint32_t number) { return name_of(number); };
-  // A single file's reader has indexed its tensors already, and perhaps its aliases.
+  // A single file's reader has already indexed its tensors, and possibly its aliases.
   const std::size_t indexed = index.size();
   if (indexed == 0) index = NameIndex(tensors.size() + aliases.size());
   const auto add = [&](std::size_t number) -> Result<void> {
     const auto n = static_cast<std::uint32_t>(number);
     if (!index.insert(name_of(n), n, text_of)) return {};
-    return make_error(ErrorCode::name_collision, "two tensors or aliases are called ",
-                      quoted(name_of(n)));
+    return make_error(ErrorCode::name_collision,
+                      "duplicate name: two tensors or aliases are called ", quoted(name_of(n)));
   };
   for (std::size_t i = indexed; i < tensors.size() + aliases.size(); ++i) FLATBED_TRY(add(i));
   if (!aliases_text) return {};
@@ -207,7 +208,7 @@ Result<void> Checkpoint::State::build_index() {
   if (!decoded) {
     // The tensors stay readable (spec A2).
     aliases_error = decoded.error();
-    notes.push_back(str_cat("aliases cannot be looked up: ", decoded.error().message));
+    notes.push_back(str_cat("cannot look up aliases: ", decoded.error().message));
     return {};
   }
   const std::size_t first = tensors.size() + aliases.size();
@@ -263,7 +264,7 @@ Result<void> Checkpoint::State::read_stored(const TensorInfo& tensor, std::uint6
 
 Result<void> Checkpoint::State::read_verified(const TensorInfo& tensor, std::uint64_t offset,
                                               std::span<std::byte> out) const {
-  ByteBuffer whole;  // a chunk of which only a part is wanted
+  ByteBuffer whole;  // a chunk of which only a part is requested
   while (!out.empty()) {
     const std::uint64_t chunk = offset / kChunkBytes;
     const std::uint64_t begin = chunk * kChunkBytes;
@@ -291,11 +292,13 @@ Result<void> Checkpoint::State::check_chunk(const TensorInfo& tensor, std::uint6
   if (found == wanted) return {};
   const bool rewritten = files[tensor.where.file].seal == SealState::annotated;
   const std::uint64_t begin = chunk * kChunkBytes;
-  return make_error(rewritten ? ErrorCode::chunk_rewritten : ErrorCode::chunk_corrupt, "tensor ",
-                    quoted(tensor.name), ": chunk ", chunk, ", bytes [", begin, ",",
-                    std::min(begin + kChunkBytes, tensor.nbytes), ") at file offset ",
-                    tensor.where.offset + begin, ", have digest ", found, ", the seal says ",
-                    wanted, rewritten ? ": rewritten or corrupt" : ": corrupt");
+  return make_error(
+      rewritten ? ErrorCode::chunk_rewritten : ErrorCode::chunk_corrupt, "tensor ",
+      quoted(tensor.name), ": chunk ", chunk, ", bytes [", begin, ",",
+      std::min(begin + kChunkBytes, tensor.nbytes), ") at file offset ",
+      tensor.where.offset + begin,
+      rewritten ? ", are rewritten or corrupt: found digest " : ", are corrupt: found digest ",
+      found, ", expected ", wanted);
 }
 
 }  // namespace flatbed

@@ -1,4 +1,4 @@
-// CheckpointAccess: what the rooms above see of a Checkpoint beside its public members.
+// CheckpointAccess: what the rooms above may use of a Checkpoint besides its public members.
 #pragma once
 
 #include <cstdint>
@@ -8,16 +8,16 @@
 
 namespace flatbed {
 
-// A tensor as its file knows it.
+// A tensor by its number in its file.
 struct TensorPlace {
   const Container& container;
   std::uint32_t number = 0;  // in the container's numbering
 };
 
 struct CheckpointAccess {
-  using State = Checkpoint::State;  // the room's own: checkpoint_state.hpp
+  using State = Checkpoint::State;  // for this room: checkpoint_state.hpp
 
-  // Of one of checkpoint.files().
+  // `file` is one of checkpoint.files().
   [[nodiscard]] static const Container& container(const Checkpoint& checkpoint, std::uint32_t file);
   [[nodiscard]] static const ByteSource& source(const Checkpoint& checkpoint, std::uint32_t file) {
     return container(checkpoint, file).source();
@@ -28,9 +28,9 @@ struct CheckpointAccess {
   [[nodiscard]] static Result<void> check_chunk(const Checkpoint& checkpoint,
                                                 const TensorInfo& tensor, std::uint64_t chunk,
                                                 std::uint64_t digest);
-  // The tree behind tree(), for those who change it. Errors: those of tree().
+  // The tree of tree(), for callers that change it. Errors: those of tree().
   [[nodiscard]] static Result<ValueTree> copy_tree(const Checkpoint& checkpoint);
-  // Equal for the copies of one handle.
+  // Equal for copies of one handle.
   [[nodiscard]] static const void* identity(const Checkpoint& checkpoint) noexcept {
     return checkpoint.state_.get();
   }

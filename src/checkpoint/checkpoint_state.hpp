@@ -1,8 +1,7 @@
-// Checkpoint::State: everything behind a Checkpoint handle. One of three classes: a file
-// (open_file.cpp), a set (open_set.cpp) or a selection of what another state has (select.cpp).
-//
-// Immutable once open() or select() returns, but for the tree, which is decoded on first use under
-// a once_flag. Const members are thread-safe.
+// Checkpoint::State: the state that a Checkpoint handle shares. There are three classes: a file
+// (open_file.cpp), a set (open_set.cpp) and a selection from another state (select.cpp).
+// Immutable once open() or select() returns, except for the tree, which is decoded on first use
+// under a once_flag. Const members are thread-safe.
 #pragma once
 
 #include <memory>
@@ -31,8 +30,8 @@ struct Checkpoint::State {
   // Of `tensors`.
   [[nodiscard]] virtual TensorPlace locate(std::uint32_t tensor) const = 0;
 
-  // Decodes aliases_text, fills `index` up and checks that every name is there once. Tensors are
-  // complete.
+  // Decodes aliases_text, adds the aliases to `index` and checks that every name occurs once. The
+  // tensors must be complete.
   [[nodiscard]] Result<void> build_index();
 
   // The text of entry `number` of `index`.
@@ -40,15 +39,15 @@ struct Checkpoint::State {
     return number < tensors.size() ? tensors[number].name
                                    : std::string_view(aliases[number - tensors.size()].name);
   }
-  // The name of a tensor alone, or nullptr.
+  // The name of a tensor (not of an alias), or nullptr.
   [[nodiscard]] const TensorInfo* find_tensor(std::string_view name) const;
-  // What tree() serves, decoded on the first call.
+  // The value of tree(), decoded on the first call.
   [[nodiscard]] const Result<ValueTree>& decoded_tree() const;
 
-  // The tensor's bytes, unverified. The range was checked.
+  // Reads the tensor's bytes unverified. The range is checked by the caller.
   [[nodiscard]] Result<void> read_stored(const TensorInfo& tensor, std::uint64_t offset,
                                          std::span<std::byte> out) const;
-  // The same, every chunk touched checked.
+  // The same, but verifies every chunk touched.
   [[nodiscard]] Result<void> read_verified(const TensorInfo& tensor, std::uint64_t offset,
                                            std::span<std::byte> out) const;
   [[nodiscard]] Result<void> check_chunk(const TensorInfo& tensor, std::uint64_t chunk,
@@ -59,16 +58,16 @@ struct Checkpoint::State {
   std::vector<FileInfo> files;
   LargeVector<TensorInfo> tensors;
   std::vector<Alias> aliases;
-  std::optional<Error> aliases_error;  // why aliases cannot be looked up
+  std::optional<Error> aliases_error;  // the reason that aliases cannot be looked up
   NameIndex index;                     // names of tensors, then of aliases
   std::vector<std::pair<std::string_view, std::string_view>> metadata;
   std::vector<std::string> notes;
-  std::optional<std::string_view> tree_text;     // flatbed.tree, where a seal vouches for it
+  std::optional<std::string_view> tree_text;     // flatbed.tree, if a seal covers it
   std::optional<std::string_view> aliases_text;  // flatbed.aliases, likewise
   bool has_tree = false;                         // a structure is recorded
 
  protected:
-  // A tree that is known with the state.
+  // A tree that is known from the start.
   void set_tree(ValueTree tree) {
     tree_.emplace(std::move(tree));
     has_tree = true;

@@ -6,8 +6,8 @@ namespace flatbed {
 
 namespace {
 
-// Matches one byte against the element of the pattern at `at` and moves `at` behind the element. A
-// set without its closing bracket is a literal bracket.
+// Matches one byte against the pattern element at `at` and moves `at` past the element. A set
+// without its closing bracket is a literal bracket.
 bool match_one(std::string_view pattern, std::size_t& at, char c) {
   const bool opens = pattern[at] == '[';
   const std::size_t close = opens ? pattern.find(']', at + 2) : pattern.npos;
@@ -39,7 +39,7 @@ bool match_one(std::string_view pattern, std::size_t& at, char c) {
 bool glob_matches(std::string_view pattern, std::string_view text) noexcept {
   std::size_t p = 0;
   std::size_t t = 0;
-  std::size_t star = pattern.npos;  // behind the last star seen
+  std::size_t star = pattern.npos;  // after the last star seen
   std::size_t retry = 0;            // where the text after that star is tried next
   while (t < text.size()) {
     if (p < pattern.size() && pattern[p] == '*') {

@@ -1,4 +1,4 @@
-// Opening a sharded set: the index, its files, and what they say together (spec H1 to H4).
+// Opens a sharded set: the index, its files, and what they state together (spec H1 to H4).
 //
 //   {"metadata": {"total_size": 123, "flatbed.shards": "1/<16 hex digits per file>"},
 //    "weight_map": {"<tensor>": "<file>", ...}}
@@ -29,7 +29,7 @@ constexpr JsonRules kIndexRules{ErrorCode::index_malformed, ErrorCode::index_mal
 constexpr std::string_view kSafetensors = ".safetensors";
 constexpr std::string_view kBin = ".bin";
 
-// The index as read: which tensors each file holds, files in byte order of their names.
+// The parsed index: the tensors that each file holds, with files in byte order of their names.
 struct Index {
   JsonDocument json;  // owns the texts
   std::map<std::string_view, std::vector<std::string_view>> shards;
@@ -38,7 +38,7 @@ struct Index {
 
 Error malformed(std::string_view what) { return make_error(ErrorCode::index_malformed, what); }
 
-// H2, the lexical half: one component, with the right ending.
+// H2, the lexical half: one component with the right ending.
 Result<void> check_shard_name(std::string_view name, std::string_view ending) {
   const bool control = std::any_of(name.begin(), name.end(), [](char c) {
     return static_cast<unsigned char>(c) < 0x20 || c == '\x7F' || c == '/' || c == '\\' || c == ':';
@@ -46,10 +46,10 @@ Result<void> check_shard_name(std::string_view name, std::string_view ending) {
   if (!control && !name.starts_with('.') && name.size() > ending.size() && name.ends_with(ending))
     return {};
   return make_error(ErrorCode::shard_name_refused, "the index names the file ", quoted(name),
-                    ": wanted one name without folders that ends in ", ending);
+                    ": expected one name without folders that ends in ", ending);
 }
 
-// Shards of pickles only where the index itself says so: a safetensors index must not lead to
+// Shards of pickles are allowed only in an index of pickles: a safetensors index must not lead to
 // pickles.
 std::string_view shard_ending(const std::filesystem::path& index) {
   return index.native().ends_with(".bin.index.json") ? kBin : kSafetensors;
@@ -63,8 +63,8 @@ Result<void> read_weight_map(JsonValue map, std::string_view ending, Index& inde
     if (!file.is_string()) return malformed("a value of weight_map is not a string");
     const auto number = static_cast<std::uint32_t>(names.size());
     if (seen.insert(key.text(), number, [&](std::uint32_t i) { return names[i]; })) {
-      return make_error(ErrorCode::index_duplicate_name, "weight_map lists ", quoted(key.text()),
-                        " twice");
+      return make_error(ErrorCode::index_duplicate_name, "duplicate name: weight_map lists ",
+                        quoted(key.text()), " twice");
     }
     names.push_back(key.text());
     auto& shard = index.shards[file.text()];
@@ -86,7 +86,7 @@ Result<void> read_index_metadata(JsonValue metadata, Index& index) {
     const JsonValue value = key.member();
     if (key.text() == "flatbed.shards") {
       if (!value.is_string() || index.contents) {
-        return malformed("metadata has no single string flatbed.shards");
+        return malformed("metadata has several flatbed.shards or one that is not a string");
       }
       index.contents = value.text();
     }
@@ -97,8 +97,8 @@ Result<void> read_index_metadata(JsonValue metadata, Index& index) {
 
 Result<Index> read_index(const File& file) {
   if (file.size() > kMaxIndex) {
-    return make_error(ErrorCode::limit_exceeded, "the index has ", file.size(), " bytes, at most ",
-                      kMaxIndex, " are read");
+    return make_error(ErrorCode::limit_exceeded, "the index is too large: found ", file.size(),
+                      " bytes, the limit is ", kMaxIndex);
   }
   std::string text(static_cast<std::size_t>(file.size()), '\0');
   FLATBED_TRY(file.read_at(0, std::as_writable_bytes(std::span(text))));
@@ -112,7 +112,7 @@ Result<Index> read_index(const File& file) {
     const JsonValue value = key.member();
     if (key.text() == "weight_map") {
       if (mapped || !value.is_object())
-        return malformed("the index has no single object weight_map");
+        return malformed("the index has no weight_map, several, or one that is not an object");
       mapped = true;
       FLATBED_TRY(read_weight_map(value, shard_ending(file.path()), index));
     } else if (key.text() == "metadata") {
@@ -122,7 +122,7 @@ Result<Index> read_index(const File& file) {
     }
     key = value.next();
   }
-  if (!mapped) return malformed("the JSON text has no weight_map: it is not an index of shards");
+  if (!mapped) return malformed("the JSON text is not an index of shards: it has no weight_map");
   return index;
 }
 
@@ -146,13 +146,13 @@ struct Shard {
   ContainerOptions options;
 };
 
-// H2: a file that the index names is there, and is what its name promises.
+// H2: a file that the index names must exist and be of the kind that its name states.
 Result<Content> sniff_shard(const Shard& shard) {
   FLATBED_ASSIGN(const Content content, sniff(*shard.source));
   const bool bin = shard.source->label().ends_with(kBin);
   if (content == Content::json || is_torch(content) != bin) {
     return make_error(ErrorCode::unsupported_format,
-                      "the content is not what the file's name and the index promise");
+                      "the content does not match the file's name and the index");
   }
   return content;
 }
@@ -161,7 +161,7 @@ Result<Shard> open_file_of(const std::filesystem::path& path, const OpenOptions&
                            const FileOptions& file_options) {
   Result<File> file = File::open(path, file_options);
   if (!file && file.error().code == ErrorCode::file_not_found) {
-    return make_error(ErrorCode::shard_missing, "the index names this file, but it is not there");
+    return make_error(ErrorCode::shard_missing, "the index names this file, but it does not exist");
   }
   if (!file) return std::move(file).error();
   return Shard{std::make_shared<const File>(*std::move(file)),
@@ -170,10 +170,10 @@ Result<Shard> open_file_of(const std::filesystem::path& path, const OpenOptions&
 }
 
 Result<void> check_shard_count(std::size_t count) {
-  if (count == 0) return make_error(ErrorCode::invalid_argument, "no shards are given");
+  if (count == 0) return make_error(ErrorCode::invalid_argument, "the list of shards is empty");
   if (count <= kMaxShards) return {};
-  return make_error(ErrorCode::limit_exceeded, count, " shards are given, at most ", kMaxShards,
-                    " are allowed");
+  return make_error(ErrorCode::limit_exceeded, "too many shards: found ", count, ", the limit is ",
+                    kMaxShards);
 }
 
 // Builds the state of a set, shard by shard.
@@ -207,20 +207,22 @@ class SetBuilder {
   Result<void> check_contents(std::optional<std::string_view> contents) {
     if (!contents || options_.check_seal == CheckSeal::off) return {};
     if (!contents->starts_with("1/")) {
-      state_->notes.emplace_back("flatbed.shards of the index has a newer version and is ignored");
+      state_->notes.emplace_back("ignored flatbed.shards of the index, which has a newer version");
       return {};
     }
     const std::string_view digests = contents->substr(2);
     if (digests.size() != state_->files.size() * 16 || state_->files.size() > kMaxSealedShards) {
-      return make_error(ErrorCode::shard_mixed_set, "flatbed.shards holds ", digests.size() / 16,
-                        " digests for ", state_->files.size(), " files");
+      return make_error(ErrorCode::shard_mixed_set,
+                        "wrong number of digests in flatbed.shards: found ", digests.size() / 16,
+                        ", expected one for each of ", state_->files.size(), " files");
     }
     for (std::size_t i = 0; i < state_->files.size(); ++i) {
       const FileInfo& file = state_->files[i];
       if (file.content == digests.substr(i * 16, 16) && !file.content.empty()) continue;
       return make_error(ErrorCode::shard_mixed_set, quoted(file.path.filename().native()),
-                        " has content digest ", file.content.empty() ? "none" : file.content,
-                        ", the index was written for ", digests.substr(i * 16, 16));
+                        ": content digest does not match: found ",
+                        file.content.empty() ? "none" : file.content, ", expected ",
+                        digests.substr(i * 16, 16));
     }
     return {};
   }
@@ -257,7 +259,7 @@ class SetBuilder {
     state_->aliases.push_back(std::move(alias));
   }
 
-  // H1: the index is an allow-list. Listed names are tensors, or further names of a tensor of the
+  // H1: the index is an allow-list. Listed names are tensors, or further names of a tensor in the
   // same file.
   Result<void> take_listed(std::string_view shard, std::span<const std::string_view> listed) {
     NameIndex wanted(listed.size());
@@ -292,14 +294,14 @@ class SetBuilder {
                         " in ", quoted(shard), ", which has no such tensor");
     }
     if (ignored > 0)
-      state_->notes.push_back(str_cat(quoted(shard), ": ", ignored,
-                                      " tensors that the index does not list are ignored"));
+      state_->notes.push_back(str_cat(quoted(shard), ": ignored ", counted(ignored, "tensor"),
+                                      " that the index does not list"));
     return {};
   }
 
   using Renames = std::map<std::string_view, std::string_view>;
 
-  // Tensors that the index lists by other names alone: a tensor's name in its file, and the first
+  // Tensors that the index lists only by other names: a tensor's name in its file, and the first
   // listed one, which becomes its name.
   template <typename IsListed>
   static Renames listed_otherwise(std::span<const Alias> aliases, IsListed is_listed) {
@@ -311,7 +313,7 @@ class SetBuilder {
     return renames;
   }
 
-  // H3: the first shard's tree, aliases and metadata speak for the whole set.
+  // H3: the first shard's tree, aliases and metadata apply to the whole set.
   void finish_file(std::string_view shard) {
     for (const std::string& note : contents_.notes)
       state_->notes.push_back(str_cat(quoted(shard), ": ", note));
@@ -320,20 +322,20 @@ class SetBuilder {
       state_->tree_text = contents_.tree_text;
       state_->aliases_text = contents_.aliases_text;
     } else if (contents_.tree_text || contents_.aliases_text) {
-      state_->notes.push_back(
-          str_cat(quoted(shard), ": only the first shard's tree and aliases count"));
+      state_->notes.push_back(str_cat(
+          quoted(shard), ": ignored its tree and aliases, because only the first shard's count"));
     }
     first_storage_ += contents_.storages;
     state_->files.push_back(std::move(contents_.info));
   }
 
-  // The error of build_index(), with the two files where it is of two files.
+  // Adds both files to the error of build_index(), if it concerns two files.
   [[nodiscard]] Error collision(Error error) const {
     std::vector<std::pair<std::string_view, std::uint32_t>> names;
     for (const TensorInfo& tensor : state_->tensors)
       names.emplace_back(tensor.name, tensor.where.file);
     for (std::size_t i = 0; i < state_->aliases.size(); ++i) {
-      // Those that flatbed.aliases has added at the end are the first file's.
+      // The entries that flatbed.aliases added at the end are the first file's.
       const std::uint32_t file = i < alias_file_.size() ? alias_file_[i] : 0;
       names.emplace_back(state_->aliases[i].name, file);
     }
@@ -369,7 +371,7 @@ class SetBuilder {
   const OpenOptions& options_;
   std::shared_ptr<SetState> state_;
   ContainerContents contents_;             // of the file that is being added
-  std::vector<std::uint32_t> alias_file_;  // per alias
+  std::vector<std::uint32_t> alias_file_;  // for each alias
   std::uint32_t first_storage_ = 0;
 };
 
@@ -425,7 +427,7 @@ Result<std::vector<std::filesystem::path>> list_shards(const File& file) {
 }
 
 Result<std::filesystem::path> find_index(const std::filesystem::path& directory) {
-  // In the order of preference; the last one is a set of one shard, which has no index.
+  // In order of preference. The last one is a set of one shard without an index.
   constexpr std::string_view kEndings[] = {".safetensors.index.json", ".bin.index.json",
                                            ".safetensors"};
   std::vector<std::filesystem::path> found[3];
@@ -444,8 +446,8 @@ Result<std::filesystem::path> find_index(const std::filesystem::path& directory)
   for (const auto& paths : found) {
     if (paths.size() == 1) return paths.front();
     if (paths.size() > 1) {
-      return make_error(ErrorCode::index_ambiguous, quoted(directory.native()), " holds ",
-                        paths.size(), " indexes or models: name one of them");
+      return make_error(ErrorCode::index_ambiguous, quoted(directory.native()), ": found ",
+                        paths.size(), " indexes or models, expected one: name one of them");
     }
   }
   if (distributed)

@@ -1,5 +1,5 @@
 // Sharded sets: the files that an index describes, or that the caller lists (spec H1 to H4).
-// Functions; what they return is thread-safe as every Checkpoint.
+// Functions; their results are as thread-safe as every Checkpoint.
 #pragma once
 
 #include <filesystem>
@@ -12,11 +12,11 @@
 
 namespace flatbed {
 
-// The set that an index describes; its files lie in the same folder.
+// Opens the set that an index describes. Its files are in the same folder.
 [[nodiscard]] Result<Checkpoint> open_set(const File& index, const OpenOptions& options);
-// The files that an index names, unopened.
+// Lists the files that an index names, without opening them.
 [[nodiscard]] Result<std::vector<std::filesystem::path>> list_shards(const File& index);
-// The one index of a directory, or its only safetensors file.
+// Finds the one index of a directory, or its only safetensors file.
 [[nodiscard]] Result<std::filesystem::path> find_index(const std::filesystem::path& directory);
 
 }  // namespace flatbed

@@ -1,4 +1,4 @@
-// Checkpoint::select(): the same files under a subtree, or under globs over the names.
+// Checkpoint::select(): the same files under a subtree, or with globs over the names.
 #include <algorithm>
 #include <iterator>
 #include <optional>
@@ -18,11 +18,11 @@ namespace {
 
 using State = CheckpointAccess::State;
 
-// Some tensors of `from`, perhaps under other names. Shares the ownership of `from`, which has the
-// files and owns the texts of names that are kept.
+// Some tensors of `from`, possibly under other names. Shares the ownership of `from`, which has the
+// files and owns the names that are kept.
 class SelectionState final : public State {
  public:
-  // No tensors yet.
+  // Starts without tensors.
   explicit SelectionState(std::shared_ptr<const State> from) : from_(std::move(from)) {
     layout = from_->layout;
     seal = from_->seal;
@@ -41,7 +41,7 @@ class SelectionState final : public State {
     return from_->locate(number_in_from_[tensor]);
   }
 
-  // Takes over one tensor under a name that this or `from` owns.
+  // Adds one tensor under a name that this or `from` owns.
   void take(std::uint32_t tensor, std::string_view name) {
     TensorInfo info = from_->tensors[tensor];
     info.name = name;
@@ -50,7 +50,7 @@ class SelectionState final : public State {
     tensors.push_back(info);
   }
 
-  // The part of a tree of `from` that begins at `root`; its tensors are named anew from there.
+  // The part of the tree of `from` that begins at `root`. Its tensors get new names from there.
   Result<void> take_tree(ValueTree tree, NodeId root) {
     tree.set_root(root);
     FLATBED_ASSIGN(TensorNames names, name_tensors(tree));
@@ -68,12 +68,12 @@ class SelectionState final : public State {
 
  private:
   std::shared_ptr<const State> from_;
-  std::vector<std::uint32_t> number_in_from_;  // per tensor
+  std::vector<std::uint32_t> number_in_from_;  // for each tensor
   TextList names_;                             // the new names
 };
 
 Error nothing_selected(std::string_view what) {
-  return make_error(ErrorCode::tensor_not_found, "nothing is left: no tensor is ", what);
+  return make_error(ErrorCode::tensor_not_found, "no tensor ", what);
 }
 
 Error nothing_below(std::string_view path, bool module) {
@@ -89,7 +89,7 @@ Result<std::shared_ptr<SelectionState>> select_subtree(const std::shared_ptr<con
   return state;
 }
 
-// The state dict of a module; as in torch, its tensors are no parameters, only their values.
+// The state dict of a module. As in torch, its tensors are values, not parameters.
 Result<std::shared_ptr<SelectionState>> select_state_dict(const std::shared_ptr<const State>& from,
                                                           const TorchModule& module,
                                                           const ValueTree& whole) {
@@ -101,8 +101,8 @@ Result<std::shared_ptr<SelectionState>> select_state_dict(const std::shared_ptr<
   return state;
 }
 
-// Takes over everything that `rename` gives a new name: tensors, then aliases. An alias whose
-// tensor was not taken becomes one: nothing that was asked for is lost.
+// Adds everything that `rename` gives a new name: tensors, then aliases. An alias whose tensor was
+// not selected becomes a tensor, so that nothing requested is lost.
 template <typename Rename>
 void take_renamed(SelectionState& state, Rename rename) {
   const State& from = state.from();
@@ -127,7 +127,7 @@ void take_renamed(SelectionState& state, Rename rename) {
   }
 }
 
-// Without a recorded structure a path is a prefix of names.
+// Without a recorded structure, a path is a prefix of names.
 Result<std::shared_ptr<SelectionState>> select_prefix(const std::shared_ptr<const State>& from,
                                                       std::string_view path) {
   auto state = std::make_shared<SelectionState>(from);
@@ -137,7 +137,7 @@ Result<std::shared_ptr<SelectionState>> select_prefix(const std::shared_ptr<cons
   });
   if (state->tensors.empty()) {
     return make_error(ErrorCode::path_not_found,
-                      "no structure is recorded, and no tensor's name begins with ",
+                      "the file has no structure, and no tensor's name begins with ",
                       quoted(prefix));
   }
   return state;
@@ -156,7 +156,7 @@ Result<std::shared_ptr<SelectionState>> select_globs(const std::shared_ptr<const
                         !matches_any(selection.exclude, name);
     return wanted ? std::optional(name) : std::nullopt;
   });
-  if (state->tensors.empty()) return nothing_selected("included and not excluded");
+  if (state->tensors.empty()) return nothing_selected("matches include and exclude");
   return state;
 }
 

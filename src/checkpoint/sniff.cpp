@@ -30,18 +30,20 @@ constexpr ErrorCode kLayout = ErrorCode::unsupported_layout;
 constexpr std::array kMagics{
     Magic{0, "version https://git-lfs"sv, kFormat,
           "a git-lfs pointer, not the file itself: fetch it with `git lfs pull`"},
-    Magic{0, "<!DOCTYPE"sv, kFormat, "an HTML page: the download went wrong"},
-    Magic{0, "<!doctype"sv, kFormat, "an HTML page: the download went wrong"},
-    Magic{0, "<html"sv, kFormat, "an HTML page: the download went wrong"},
-    Magic{0, "<HTML"sv, kFormat, "an HTML page: the download went wrong"},
-    Magic{0, "<?xml"sv, kFormat, "an XML document: the download may have gone wrong"},
+    Magic{0, "<!DOCTYPE"sv, kFormat, "an HTML page: probably a failed download"},
+    Magic{0, "<!doctype"sv, kFormat, "an HTML page: probably a failed download"},
+    Magic{0, "<html"sv, kFormat, "an HTML page: probably a failed download"},
+    Magic{0, "<HTML"sv, kFormat, "an HTML page: probably a failed download"},
+    Magic{0, "<?xml"sv, kFormat, "an XML document: possibly a failed download"},
     Magic{0, "GGUF"sv, kFormat, "a GGUF file"},
     Magic{0, "\x89HDF"sv, kFormat, "an HDF5 file (Keras, older TensorFlow)"},
     Magic{0, "\x93NUMPY"sv, kFormat, "a NumPy array file (.npy)"},
-    Magic{0, "PYTORCH1"sv, kLayout, "a PyTorch preview archive, which no released PyTorch reads"},
-    Magic{4, "PTMF"sv, kLayout,
-          "a TorchScript mobile file (flatbuffer); in Python, "
-          "torch.save(torch.jit.load(path).state_dict(), other) makes a file that flatbed reads"},
+    Magic{0, "PYTORCH1"sv, kLayout,
+          "a PyTorch preview archive, which no released version of PyTorch reads"},
+    Magic{
+        4, "PTMF"sv, kLayout,
+        "a TorchScript mobile file (flatbuffer); in Python, "
+        "torch.save(torch.jit.load(path).state_dict(), other) makes a file that flatbed can read"},
     Magic{0, "PK\x05\x06"sv, kFormat, "an empty zip archive"},
     Magic{0, "\x1f\x8b"sv, kFormat, "a gzip file: unpack it first"},
     Magic{0, "\x28\xb5\x2f\xfd"sv, kFormat, "a zstd file: unpack it first"},
@@ -55,14 +57,14 @@ bool matches(const Magic& magic, std::string_view head) {
   return head.size() >= magic.offset && head.substr(magic.offset).starts_with(magic.bytes);
 }
 
-// PROTO 0..5: a pickle, whether torch's or another's.
+// PROTO 0..5: a pickle of torch or of another program.
 bool is_pickle(std::string_view head) {
   return head.size() >= 3 && head[0] == '\x80' && static_cast<unsigned char>(head[1]) <= 5 &&
          head[2] != 0;
 }
 
-// Protocols 0 and 1 have no mark at the beginning: opcodes as far as the head goes, the first of
-// which makes a value, and a STOP at the end of the head or of the file.
+// Protocols 0 and 1 have no mark at the beginning. They are recognized by valid opcodes in the
+// whole head, the first of which makes a value, and a STOP at the end of the head or of the file.
 Result<bool> is_old_pickle(const ByteSource& file, std::string_view head) {
   constexpr std::string_view kFirst = "()]}cFGIJKLMNSTUVX";
   if (head.empty() || kFirst.find(head[0]) == kFirst.npos) return false;
@@ -82,8 +84,8 @@ Result<bool> is_old_pickle(const ByteSource& file, std::string_view head) {
 
 bool is_space(char c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r'; }
 
-// A JSON text, perhaps behind a byte order mark, and not a safetensors length field, whose upper
-// bytes are zero.
+// A JSON text, possibly after a byte order mark. It must not be a safetensors length field, whose
+// upper bytes are zero.
 bool is_json(std::string_view head) {
   if (head.substr(0, 8).find('\0') != head.npos) return false;
   if (head.starts_with("\xEF\xBB\xBF")) head.remove_prefix(3);
@@ -91,15 +93,14 @@ bool is_json(std::string_view head) {
   return first != head.end() && (*first == '{' || *first == '[');
 }
 
-// The length field and the first byte of a header. The length is any number, also one whose bytes
-// are a magic of the table: \x1f\x8b is 35,615.
+// The length field and the first byte of a header. Any length is allowed, even if its bytes are a
+// magic number of the table: \x1f\x8b is 35,615.
 bool is_header(std::string_view head) {
   return head.size() > 8 && load_le64(as_bytes(head).data()) <= safetensors::kMaxHeader &&
          (head[8] == '{' || is_space(head[8]));
 }
 
-// Nothing that a broken safetensors file would look like: the length field is absurd and no JSON
-// follows it.
+// Nothing like a broken safetensors file: the length field is absurd and no JSON follows it.
 bool is_junk(std::string_view head) {
   if (head.size() < 9) return false;
   const std::uint64_t length = load_le64(as_bytes(head).data());
@@ -116,7 +117,7 @@ Result<Content> sniff(const ByteSource& file) {
   const std::string_view head = as_text(std::span(buffer).first(size));
   if (is_header(head)) return Content::safetensors;
   if (head.starts_with("PK\x03\x04"sv)) {
-    // Torch.save's zips one behind the other, between which only the metadata can tell.
+    // Consecutive zips of torch.save, which only the metadata can tell apart.
     if (file.label().ends_with(".distcp"))
       return make_error(kLayout, "this is ", pth::kDistributedAdvice);
     return Content::zip;
@@ -129,8 +130,7 @@ Result<Content> sniff(const ByteSource& file) {
   if (is_json(head)) return Content::json;
   FLATBED_ASSIGN(const bool old_pickle, is_old_pickle(file, head));
   if (old_pickle) return Content::pickle;
-  if (is_junk(head))
-    return make_error(ErrorCode::unknown_format, "the content is no format that flatbed knows");
+  if (is_junk(head)) return make_error(ErrorCode::unknown_format, "unrecognized file format");
   return Content::safetensors;
 }
 

@@ -22,30 +22,30 @@ namespace {
 
 constexpr std::size_t kMaxBytesPerCall = std::size_t{1} << 30;
 constexpr std::size_t kMaxNameInTemporary = 200;  // names have at most 255 bytes
-constexpr int kMaxLinks = 40;                     // as the kernel
+constexpr int kMaxLinks = 40;                     // the kernel's limit
 
 bool is_unsupported(int error_number) noexcept {
   return error_number == EINVAL || error_number == ENOSYS || error_number == EOPNOTSUPP;
 }
 
-// What stands at `target`, links followed, must be nothing or a regular file.
+// The file at `target`, after links are followed, must be a regular file or not exist.
 Result<void> check_target(const std::filesystem::path& target, const AtomicFileOptions& options) {
   struct stat status = {};
-  // create() will meet what is wrong, if anything.
+  // If something is wrong, create() will find it.
   if (::stat(target.c_str(), &status) != 0) return {};
   const std::string place = quoted(target.native());
   if (!S_ISREG(status.st_mode)) {
     return make_error(ErrorCode::not_a_regular_file, place, ": is ",
                       S_ISDIR(status.st_mode) ? "a directory" : "not a regular file",
-                      ", and cannot be replaced by one");
+                      ", which cannot be replaced by a file");
   }
   if (!options.replace) {
-    return make_error(ErrorCode::file_exists, place, ": exists, and may not be replaced");
+    return make_error(ErrorCode::file_exists, place, ": already exists");
   }
   return {};
 }
 
-// The place that `target` leads to; unlike canonical() also when nothing is there yet.
+// The place that `target` leads to. Unlike canonical(), it also works if nothing is there yet.
 Result<std::filesystem::path> resolve_links(const std::filesystem::path& target) {
   std::filesystem::path path = target;
   for (int links = 0; links < kMaxLinks; ++links) {
@@ -65,13 +65,13 @@ Result<void> check_size_limit(std::uint64_t nbytes, std::string_view place) {
   constexpr std::uint64_t kMost = std::numeric_limits<off_t>::max();
   const std::uint64_t most = std::min<std::uint64_t>(kMost, limit.rlim_cur);
   if (nbytes <= most) return {};
-  return make_error(ErrorCode::no_space, place, ": needs ", nbytes,
-                    " bytes, this process may write files of ", most);
+  return make_error(ErrorCode::no_space, place, ": the file is too large for this process: found ",
+                    nbytes, " bytes, the limit is ", most);
 }
 
 std::string random_name(std::string_view name) {
   std::uint64_t number[2] = {};
-  // Cannot fail for so few bytes. Were it to, O_EXCL still keeps two writers apart.
+  // Cannot fail for so few bytes. If it did, O_EXCL would still keep two writers apart.
   static_cast<void>(::getrandom(number, sizeof number, 0));
   return str_cat('.', name.substr(0, kMaxNameInTemporary), '.', hex16(number[0]), hex16(number[1]),
                  ".tmp");
@@ -103,7 +103,8 @@ Result<AtomicFile> AtomicFile::create(const std::filesystem::path& target, std::
   FLATBED_ASSIGN(std::filesystem::path resolved, resolve_links(target));
   AtomicFile file(std::move(resolved), options);
   if (file.name_.empty()) {
-    return make_error(ErrorCode::invalid_argument, quoted(target.native()), ": names no file");
+    return make_error(ErrorCode::invalid_argument, quoted(target.native()),
+                      ": is not the name of a file");
   }
   FLATBED_TRY(check_size_limit(nbytes, quoted(file.target_.native())));
   FLATBED_TRY(file.open_directory());
@@ -115,7 +116,8 @@ Result<AtomicFile> AtomicFile::create(const std::filesystem::path& target, std::
 Result<void> AtomicFile::open_directory() {
   const std::filesystem::path parent = target_.has_parent_path() ? target_.parent_path() : ".";
   directory_ = ::open(parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (directory_ < 0) return system_error(errno, str_cat("directory ", quoted(parent.native())));
+  if (directory_ < 0)
+    return system_error(errno, str_cat("cannot open directory ", quoted(parent.native())));
   return {};
 }
 
@@ -124,7 +126,7 @@ Result<void> AtomicFile::create_temporary() {
   const int flags = O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC | O_NOFOLLOW;
   descriptor_ = ::openat(directory_, name.c_str(), flags, 0666);
   if (descriptor_ < 0) {
-    return system_error(errno, str_cat(quoted(target_.native()), ": creating a file beside it"));
+    return system_error(errno, str_cat("cannot write ", quoted(target_.native())));
   }
   temporary_name_ = std::move(name);
 
@@ -133,7 +135,8 @@ Result<void> AtomicFile::create_temporary() {
   inode_ = status.st_ino;
   struct stat old = {};
   if (::fstatat(directory_, name_.c_str(), &old, 0) != 0) return {};
-  // The owner first: changing it clears mode bits. Both may be refused, and the file is still good.
+  // The owner first, because changing it clears mode bits. If either is refused, the file is still
+  // good.
   static_cast<void>(!::fchown(descriptor_, old.st_uid, old.st_gid));
   static_cast<void>(!::fchmod(descriptor_, old.st_mode & 07777));
   return {};
@@ -146,7 +149,8 @@ Result<void> AtomicFile::reserve(std::uint64_t nbytes) {
     failed = ::fallocate(descriptor_, 0, 0, static_cast<off_t>(nbytes)) == 0 ? 0 : errno;
   } while (failed == EINTR);
   if (failed == 0 || is_unsupported(failed)) return {};  // not every file system can reserve
-  return system_error(failed, str_cat(quoted(target_.native()), ": reserving ", nbytes, " bytes"));
+  return system_error(failed,
+                      str_cat(quoted(target_.native()), ": cannot reserve ", nbytes, " bytes"));
 }
 
 Result<void> AtomicFile::write_at(std::uint64_t offset, std::span<const std::byte> bytes) {
@@ -155,7 +159,7 @@ Result<void> AtomicFile::write_at(std::uint64_t offset, std::span<const std::byt
     const ssize_t put = ::pwrite(descriptor_, bytes.data(), wanted, static_cast<off_t>(offset));
     if (put < 0 && errno == EINTR) continue;
     if (put < 0) {
-      return system_error(errno, str_cat(quoted(target_.native()), ": writing ", bytes.size(),
+      return system_error(errno, str_cat(quoted(target_.native()), ": cannot write ", bytes.size(),
                                          " bytes at offset ", offset));
     }
     bytes = bytes.subspan(static_cast<std::size_t>(put));
@@ -175,40 +179,40 @@ Result<CommitReport> AtomicFile::commit() {
   FLATBED_TRY(rename_over_target());
   temporary_name_.clear();
   if (options_.sync && ::fsync(directory_) != 0) {
-    report.note = system_error(errno, "the directory could not be synced").message;
+    report.note = system_error(errno, "cannot sync the directory").message;
   }
-  if (!report.note.empty()) report.state = CommitState::durability_unknown;
   return report;
 }
 
 Result<void> AtomicFile::sync_and_close(CommitReport& report) {
   if (!options_.sync) {
-    report.note = "not synced, as asked";
+    report.note = "not synced, as requested";
   } else if (::fsync(descriptor_) != 0) {
     if (!is_unsupported(errno)) {
-      return system_error(errno, str_cat(quoted(target_.native()), ": syncing the new file"));
+      return system_error(errno, str_cat(quoted(target_.native()), ": cannot sync the new file"));
     }
     report.note = system_error(errno, "the file system cannot sync a file").message;
   }
   // Network file systems report what they could not write here. EINTR means closed on Linux.
   if (::close(std::exchange(descriptor_, -1)) != 0 && errno != EINTR) {
-    return system_error(errno, str_cat(quoted(target_.native()), ": closing the new file"));
+    return system_error(errno, str_cat(quoted(target_.native()), ": cannot close the new file"));
   }
   return {};
 }
 
 Result<void> AtomicFile::rename_over_target() {
   const int failed = rename_errno();
-  // A server may have renamed and lost its answer.
+  // A server may have renamed the file and lost its answer.
   if (failed == 0 || target_is_ours()) return {};
   const std::string place = quoted(target_.native());
   if (failed == EEXIST) {
-    return make_error(ErrorCode::file_exists, place, ": exists, and may not be replaced");
+    return make_error(ErrorCode::file_exists, place, ": already exists");
   }
   if (failed == EISDIR || failed == ENOTEMPTY) {
-    return make_error(ErrorCode::not_a_regular_file, place, ": has become a directory");
+    return make_error(ErrorCode::not_a_regular_file, place, ": is now a directory");
   }
-  Error error = system_error(failed, str_cat(place, ": renaming the complete file to this name"));
+  Error error =
+      system_error(failed, str_cat(place, ": cannot rename the complete file to this name"));
   if (is_unsupported(failed) || failed == EXDEV) error.code = ErrorCode::unsupported_filesystem;
   return error;
 }
@@ -219,7 +223,7 @@ int AtomicFile::rename_errno() {
   if (options_.replace) return ::renameat(directory_, from, directory_, to) == 0 ? 0 : errno;
   if (::renameat2(directory_, from, directory_, to, RENAME_NOREPLACE) == 0) return 0;
   if (!is_unsupported(errno)) return errno;
-  // The next best thing that fails where a file is: a second name, then the first one goes.
+  // The next best operation that fails if a file exists: link a second name, then remove the first.
   if (::linkat(directory_, from, directory_, to, 0) != 0)
     return errno == EPERM ? EOPNOTSUPP : errno;
   ::unlinkat(directory_, from, 0);

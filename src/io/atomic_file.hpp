@@ -1,5 +1,5 @@
-// AtomicFile: writes a file so that its name shows the old contents or the complete new ones, never
-// half.
+// AtomicFile: writes a file so that its name always shows either the old contents or the complete
+// new ones.
 //
 // The sequence (rename replaces a name in one step; only fsync makes bytes and names durable):
 //   create   .<name>.<random>.tmp beside the target, mode 0666 & ~umask, or the existing target's
@@ -24,25 +24,24 @@
 
 namespace flatbed {
 
-enum class CommitState : std::uint8_t { committed, durability_unknown };
-
+// What is committed is complete and visible. It is durable too where there is no note.
 struct CommitReport {
-  CommitState state = CommitState::committed;
-  std::string note;  // why durability is unknown
+  std::string note;  // why durability is unknown; empty: it is known
+  [[nodiscard]] bool durable() const noexcept { return note.empty(); }
 };
 
 struct AtomicFileOptions {
   bool replace = true;  // false: an existing target is file_exists (checked at create() and, by the
                         // kernel, at commit())
-  bool sync = true;     // false: no fsync; commit() then reports durability_unknown
+  bool sync = true;     // false: no fsync; what commit() reports is then not durable
 };
 
 class AtomicFile {
  public:
-  // A symbolic link at `target` is followed: the file that it points to is replaced, the link
-  // stays. Errors: file_not_found (no directory), permission_denied, not_a_regular_file,
-  // file_exists, no_space (also the process's own file size limit), invalid_argument (no file
-  // name), io_error.
+  // Follows a symbolic link at `target`: replaces the file that it points to and keeps the link.
+  // Errors: file_not_found (no directory), permission_denied, not_a_regular_file, file_exists,
+  // no_space (including the process's own file size limit), invalid_argument (no file name),
+  // io_error.
   [[nodiscard]] static Result<AtomicFile> create(const std::filesystem::path& target,
                                                  std::uint64_t nbytes,
                                                  const AtomicFileOptions& options = {});
@@ -54,11 +53,12 @@ class AtomicFile {
   [[nodiscard]] Result<void> write_at(std::uint64_t offset, std::span<const std::byte> bytes);
 
   // Asks the kernel to start writing [offset, offset + nbytes) to the device, so that commit() has
-  // less to wait for. A hint: failures are ignored.
+  // less to wait for. It is a hint; failures are ignored.
   void start_writeback(std::uint64_t offset, std::uint64_t nbytes) noexcept;
 
-  // To be called once. An Error means not committed: the target is as it was, and the temporary
-  // file is gone with this object. unsupported_filesystem: no rename that replaces in one step.
+  // Call once. An Error means that the file was not committed: the target is unchanged, and this
+  // object removes the temporary file. unsupported_filesystem: the file system cannot replace a
+  // name in one step.
   [[nodiscard]] Result<CommitReport> commit();
 
  private:
@@ -72,10 +72,10 @@ class AtomicFile {
   [[nodiscard]] int rename_errno();
   [[nodiscard]] bool target_is_ours() const;
 
-  std::filesystem::path target_;  // links resolved
+  std::filesystem::path target_;  // after links are resolved
   AtomicFileOptions options_;
   std::string name_;            // of the target within directory_
-  std::string temporary_name_;  // empty: there is none to remove
+  std::string temporary_name_;  // empty if there is none to remove
   std::uint64_t inode_ = 0;     // of the temporary file
   int directory_ = -1;
   int descriptor_ = -1;

@@ -10,7 +10,7 @@ Container::Container(std::shared_ptr<const ByteSource> source) : source_(std::mo
 Container::~Container() = default;
 
 Result<void> Container::read(std::uint32_t, std::uint64_t, std::span<std::byte>) const {
-  return Error{ErrorCode::internal_error, "this format stores every tensor plainly"};
+  return Error{ErrorCode::internal_error, "this format stores all tensors plainly"};
 }
 
 std::span<const std::byte> Container::held(std::uint32_t) const { return {}; }

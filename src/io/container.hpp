@@ -1,7 +1,6 @@
-// Container: one opened file of some format. It says what the reader of the format found, and reads
-// what does not lie plainly in the file. A format is one class that implements this, and the line
-// of checkpoint/sniff that picks it.
-//
+// Container: one opened file of some format. It holds what the format's reader found, and reads
+// tensors that are not stored plainly. A format is one class that implements it, and one line in
+// checkpoint/sniff.
 // Owns what its contents borrow, and shares the ownership of the source. Thread-safe once open.
 #pragma once
 
@@ -26,48 +25,48 @@
 
 namespace flatbed {
 
-// What a file holds. Names, shapes and texts borrow from the container.
+// The contents of a file. Names, shapes and texts borrow from the container.
 struct ContainerContents {
   FileInfo info;
   LargeVector<TensorInfo> tensors;  // numbered in this order; `where.file` is not set yet
-  NameIndex index;                  // of their names, and perhaps of the aliases after them
+  NameIndex index;                  // of the tensors' names, possibly followed by the aliases
   std::vector<Alias> aliases;
   std::vector<std::pair<std::string_view, std::string_view>> metadata;  // in file order
   std::vector<std::string> notes;
-  // The structure: decoded with the file, or flatbed.tree and flatbed.aliases where a seal vouches
-  // for them.
+  // The structure: decoded with the file, or flatbed.tree and flatbed.aliases if a seal covers
+  // them.
   std::optional<ValueTree> tree;
   std::optional<std::string_view> tree_text;
   std::optional<std::string_view> aliases_text;
-  std::uint32_t storages = 0;  // each tensor's `storage` is less
+  std::uint32_t storages = 0;  // upper bound: each tensor's `storage` is less
 };
 
-// A part of the file of which the file states the CRC-32: of a zip, an entry.
+// A part of the file whose CRC-32 the file states, such as an entry of a zip.
 struct ContainerRecord {
   std::string_view name;
   std::uint64_t data_offset = 0;
   std::uint64_t stored_nbytes = 0;
-  std::uint64_t nbytes = 0;  // inflated
+  std::uint64_t nbytes = 0;  // after inflating
   std::uint32_t crc = 0;     // as stated, of the inflated bytes
   bool deflated = false;
-  bool structure = false;  // open() reads it to learn what the tensors are
+  bool structure = false;  // open() reads it to find the tensors
 };
 
 struct ContainerRecords {
   std::vector<ContainerRecord> list;
-  bool state_crcs = false;  // false: the file has records, and states 0 for each
+  bool state_crcs = false;  // false: the file has records but states 0 for each
 };
 
-// The record that has a tensor's bytes, as a number in ContainerRecords::list.
+// The record with a tensor's bytes, as a number in ContainerRecords::list.
 struct TensorRecord {
   std::uint32_t number = 0;
-  bool whole = false;  // the tensor's contents are the record, from its first byte to its last
+  bool whole = false;  // the tensor's contents are exactly the record
 };
 
-// What is demanded of a file, and what lies beside it.
+// Requirements on a file, and the files next to it.
 struct ContainerOptions {
   CheckSeal check_seal = CheckSeal::if_sealed;
-  std::filesystem::path path;  // where a sidecar would be found; empty: nothing lies beside it
+  std::filesystem::path path;  // where to look for a sidecar; empty: no files are next to it
 };
 
 class Container {
@@ -77,31 +76,30 @@ class Container {
   virtual ~Container();
 
   [[nodiscard]] const ByteSource& source() const noexcept { return *source_; }
-  // For the checkpoint that keeps the container; called once.
+  // For the checkpoint that keeps the container. Call once.
   [[nodiscard]] ContainerContents take_contents() { return std::move(contents_); }
 
   [[nodiscard]] virtual Layout layout() const noexcept = 0;
 
-  // Fills `out` from byte `offset` of the contiguous contents of tensor `number`; the range was
-  // checked, and the tensor is neither plain nor held. Errors: those of ByteSource::read_at(), and
-  // of the encoding. The default is for formats whose tensors all lie plainly.
+  // Fills `out` from byte `offset` of the contiguous contents of tensor `number`. The range is
+  // checked, and the tensor is neither plain nor held. Errors: those of ByteSource::read_at() and
+  // of the encoding. The default is for formats that store all tensors plainly.
   [[nodiscard]] virtual Result<void> read(std::uint32_t number, std::uint64_t offset,
                                           std::span<std::byte> out) const;
 
   // The contents of a tensor that is Stored::held.
   [[nodiscard]] virtual std::span<const std::byte> held(std::uint32_t number) const;
 
-  // All records; none where the format has no checksums of its own.
+  // All records; none if the format has no checksums of its own.
   [[nodiscard]] virtual ContainerRecords records() const;
-  // Nothing: the tensor has no bytes in any record.
+  // nullopt if no record has bytes of the tensor.
   [[nodiscard]] virtual std::optional<TensorRecord> record_of(std::uint32_t number) const;
 
-  // The bytes before the data that describe it, which a sidecar vouches for; empty where there are
-  // none.
+  // The bytes that describe the data, which a sidecar also covers; empty if there are none.
   [[nodiscard]] virtual std::span<const std::byte> raw_header() const;
 
-  // All bytes of the source: its own memory, or a mapping that is made on the first call. Errors:
-  // those of MappedFile::map().
+  // All bytes of the source: its own memory, or a mapping created on the first call. Errors: those
+  // of MappedFile::map().
   [[nodiscard]] Result<std::span<const std::byte>> bytes() const;
 
  protected:

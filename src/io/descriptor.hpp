@@ -16,7 +16,7 @@ class Descriptor {
   }
   ~Descriptor();
 
-  [[nodiscard]] int get() const noexcept { return number_; }  // borrowed; -1: none
+  [[nodiscard]] int get() const noexcept { return number_; }  // borrowed; -1 if none
 
  private:
   int number_ = -1;

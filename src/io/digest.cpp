@@ -20,8 +20,8 @@ std::uint64_t xxh3_seeded(std::string_view text, std::uint64_t seed) noexcept {
 }
 
 Xxh3Stream::Xxh3Stream() : state_(XXH3_createState()) {
-  // As an allocation by the standard library would end, were it this one that failed.
-  if (state_ == nullptr) raise({ErrorCode::resource_exhausted, "no memory for a digest"});
+  // Fails as an allocation by the standard library would.
+  if (state_ == nullptr) raise({ErrorCode::resource_exhausted, "out of memory for a digest"});
   XXH3_64bits_reset(state_.get());
 }
 

@@ -15,18 +15,18 @@ namespace flatbed {
 // The digest of one buffer. Thread-safe, no allocation.
 [[nodiscard]] std::uint64_t xxh3(std::span<const std::byte> bytes) noexcept;
 
-// A hash of a text for tables in memory: with a seed that files cannot know, they cannot aim for
-// collisions. Thread-safe, no allocation.
+// A hash of a text for tables in memory. Its seed is unknown to files, so they cannot cause
+// collisions on purpose. Thread-safe, no allocation.
 [[nodiscard]] std::uint64_t xxh3_seeded(std::string_view text, std::uint64_t seed) noexcept;
 
-// The digest of a sequence of buffers. Owns its state; move-only, for one thread at a time. After a
-// move only assignment and destruction are left.
+// The digest of a sequence of buffers. Owns its state. Move-only, not thread-safe. After a move
+// only assignment and destruction are allowed.
 class Xxh3Stream {
  public:
   Xxh3Stream();
 
   void update(std::span<const std::byte> bytes) noexcept;
-  [[nodiscard]] std::uint64_t digest() const noexcept;  // of everything so far
+  [[nodiscard]] std::uint64_t digest() const noexcept;  // of all buffers so far
 
  private:
   struct Free {

@@ -20,9 +20,9 @@ constexpr std::size_t kMaxBytesPerCall = std::size_t{1} << 30;  // a multiple of
 constexpr std::size_t kDefaultAlignment = 4096;
 constexpr std::size_t kMinAlignment = 512;
 
-// -1 when the file cannot be opened so, or when `path` is no longer the file of `wanted`.
+// Returns -1 if the file cannot be opened this way, or if `path` is no longer the file of `wanted`.
 int open_direct(const char* path, const struct stat& wanted) noexcept {
-  // O_NONBLOCK, O_NOCTTY: by now the path may be a FIFO or a terminal.
+  // O_NONBLOCK and O_NOCTTY, because by now the path may be a FIFO or a terminal.
   constexpr int kFlags = O_RDONLY | O_DIRECT | O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
   int descriptor = -1;
   do {
@@ -38,7 +38,7 @@ int open_direct(const char* path, const struct stat& wanted) noexcept {
   return -1;
 }
 
-// 0: the file cannot be read directly, although it could be opened so.
+// Returns 0 if the file cannot be read directly, although it could be opened.
 std::size_t alignment_of(int descriptor) noexcept {
 #ifdef STATX_DIOALIGN
   struct statx status = {};
@@ -61,8 +61,8 @@ std::optional<DirectFile> DirectFile::open(const ByteSource& source) {
   const Result<DescriptorLease> lease = source.descriptor();
   struct stat wanted = {};
   if (!lease || !*lease || ::fstat(lease->get(), &wanted) != 0) return std::nullopt;
-  // Through /proc it is the same file whatever has happened to its name; not every container has
-  // a /proc.
+  // Through /proc it is the same file, even if its name has changed. Not every container has a
+  // /proc.
   const std::string link = str_cat("/proc/self/fd/", lease->get());
   int descriptor = open_direct(link.c_str(), wanted);
   if (descriptor < 0) descriptor = open_direct(std::string(source.label()).c_str(), wanted);
@@ -103,13 +103,13 @@ Result<std::size_t> DirectFile::read_at(std::uint64_t offset, std::span<std::byt
     if (got < 0 && (errno == EINVAL || errno == EOPNOTSUPP)) {
       return make_error(ErrorCode::unsupported_filesystem, place_,
                         ": the system refuses a direct read of ", wanted, " bytes at offset ", at,
-                        ", though a multiple of ", alignment_, " was to be allowed");
+                        ", although the file's alignment is ", alignment_);
     }
     if (got < 0) {
-      return read_error(errno, str_cat(place_, ": reading ", wanted, " bytes at offset ", at));
+      return read_error(errno, str_cat(place_, ": cannot read ", wanted, " bytes at offset ", at));
     }
     done += static_cast<std::size_t>(got);
-    // The end of the file, or a place from which no aligned read can go on.
+    // At the end of the file, or at a place from which no aligned read can continue.
     if (got == 0 || static_cast<std::size_t>(got) % alignment_ != 0) break;
   }
   return done;

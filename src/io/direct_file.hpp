@@ -1,6 +1,6 @@
-// DirectFile: a file read past the page cache (O_DIRECT), for what is read once and is not in it.
-// Owns a descriptor of its own, for the same file as the source it was made from, even when that
-// has been renamed, replaced or unlinked since. Move-only; read_at() is thread-safe.
+// DirectFile: a file that is read with O_DIRECT, for data that is read once and not in the page
+// cache. Owns a descriptor for the same file as its source, even if that was renamed, replaced or
+// unlinked since. Move-only; read_at() is thread-safe.
 #pragma once
 
 #include <cstddef>
@@ -16,22 +16,22 @@ namespace flatbed {
 
 class DirectFile {
  public:
-  // Nothing where the source has no descriptor, or its file cannot be opened so: read `source`
-  // itself instead.
+  // Returns nullopt if the source has no descriptor, or its file cannot be opened with O_DIRECT.
+  // Then read `source` itself.
   [[nodiscard]] static std::optional<DirectFile> open(const ByteSource& source);
 
   DirectFile(DirectFile&& other) noexcept;
   DirectFile& operator=(DirectFile&& other) noexcept;
   ~DirectFile();
 
-  // What offsets, sizes and addresses must be a multiple of; a power of two, at least 512.
+  // The alignment of offsets, sizes and addresses in bytes; a power of two, at least 512.
   [[nodiscard]] std::size_t alignment() const noexcept { return alignment_; }
 
-  // Reads from `offset` until `out` is full; returns how many bytes arrived. Fewer arrive at the
-  // end of the file, which `out` may reach beyond, and where the kernel stops at an unaligned byte:
-  // read the rest another way. Offset, size and address of `out` are aligned. Retries EINTR.
-  // Errors: unsupported_filesystem (EINVAL, EOPNOTSUPP: the system refuses after all), the
-  // system's.
+  // Reads from `offset` until `out` is full, and returns the number of bytes read. It is lower at
+  // the end of the file, which `out` may extend past, and where the kernel stops at an unaligned
+  // byte: read the rest another way. Offset, size and address of `out` must be aligned. Retries
+  // EINTR. Errors: unsupported_filesystem (EINVAL, EOPNOTSUPP: the system refuses after all), and
+  // those of the system.
   [[nodiscard]] Result<std::size_t> read_at(std::uint64_t offset, std::span<std::byte> out) const;
 
  private:

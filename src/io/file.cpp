@@ -30,13 +30,13 @@ Error open_error(int error_number, const std::filesystem::path& path, const File
   const std::string place = quoted(path.native());
   if (error_number == ELOOP && !options.follow_links) {
     return make_error(ErrorCode::shard_link_refused, place,
-                      ": is a symbolic link, and links are not allowed");
+                      ": is a symbolic link, which is not allowed here");
   }
   if (error_number == ENXIO || error_number == ENODEV) {  // a socket, or a device without driver
     return make_error(ErrorCode::not_a_regular_file, place, ": is not a regular file");
   }
   if (error_number == ENAMETOOLONG) {  // nothing can have such a name
-    return make_error(ErrorCode::file_not_found, place, ": the name is too long for a file");
+    return make_error(ErrorCode::file_not_found, place, ": the file name is too long");
   }
   return system_error(error_number, place);
 }
@@ -59,11 +59,12 @@ Result<Descriptor> open_descriptor(const std::filesystem::path& path, const File
   const int error_number = errno;
   const std::string place = quoted(file.path().native());
   if (got == 0) {
-    return make_error(ErrorCode::file_changed, place, ": ends at byte ", offset, ", had ",
-                      file.size(), " bytes when it was opened");
+    return make_error(ErrorCode::file_changed, place,
+                      ": the file shrank since it was opened: found ", offset, " bytes, expected ",
+                      file.size());
   }
   return read_error(error_number,
-                    str_cat(place, ": reading ", wanted, " bytes at offset ", offset));
+                    str_cat(place, ": cannot read ", wanted, " bytes at offset ", offset));
 }
 
 // What is left of a list of parts of which the beginning has been read.
@@ -217,7 +218,7 @@ Result<void> File::check_unchanged() const {
   const auto size = static_cast<std::uint64_t>(status.st_size);
   if (size != opened_.size || ns_of(status.st_mtim) != opened_.modified_ns) {
     return make_error(ErrorCode::file_changed, quoted(path_.native()),
-                      ": was written to while it was being read");
+                      ": the file changed while it was read");
   }
   return {};
 }

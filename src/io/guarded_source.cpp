@@ -9,11 +9,12 @@ namespace flatbed {
 
 Result<std::shared_ptr<const ByteSource>> GuardedSource::wrap(
     std::shared_ptr<const ByteSource> source) {
-  if (!source) return make_error(ErrorCode::invalid_argument, "there is no source: found null");
+  if (!source) return make_error(ErrorCode::invalid_argument, "the source is null");
   auto guarded = std::make_shared<GuardedSource>(std::move(source));
   if (!guarded->memory_.empty() && guarded->memory_.size() != guarded->size_) {
-    return make_error(ErrorCode::invalid_argument, quoted(guarded->label()), ": has ",
-                      guarded->memory_.size(), " bytes in memory, its size is ", guarded->size_);
+    return make_error(ErrorCode::invalid_argument, quoted(guarded->label()),
+                      ": the memory does not match its size: found ", guarded->memory_.size(),
+                      " bytes, expected ", guarded->size_);
   }
   return std::shared_ptr<const ByteSource>(std::move(guarded));
 }
@@ -36,8 +37,9 @@ Result<void> GuardedSource::read_parts(std::uint64_t offset,
 Result<void> GuardedSource::check_unchanged() const {
   const std::uint64_t size = source_->size();
   if (size != size_) {
-    return make_error(ErrorCode::file_changed, quoted(label_), ": has ", size, " bytes, had ",
-                      size_, " when it was opened");
+    return make_error(ErrorCode::file_changed, quoted(label_),
+                      ": the size changed since it was opened: found ", size, " bytes, expected ",
+                      size_);
   }
   if (Result<void> same = source_->check_unchanged(); !same) return named(std::move(same).error());
   return {};

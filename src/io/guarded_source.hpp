@@ -1,6 +1,6 @@
-// GuardedSource: a ByteSource that somebody else has written, held to what flatbed relies on. Its
-// label, size and memory are asked for once; reads stay within that size; each error names the
-// label. Shares the ownership of the source; thread-safe as that is.
+// GuardedSource: wraps a ByteSource that somebody else wrote, and enforces what flatbed relies on.
+// It asks for label, size and memory once, keeps reads within that size, and adds the label to each
+// error. Shares the ownership of the source; as thread-safe as the source.
 #pragma once
 
 #include <memory>
@@ -12,7 +12,7 @@ namespace flatbed {
 
 class GuardedSource final : public ByteSource {
  public:
-  // Errors: invalid_argument (there is no source, or its memory has another size than it says).
+  // Errors: invalid_argument (the source is null, or its memory differs from its size).
   [[nodiscard]] static Result<std::shared_ptr<const ByteSource>> wrap(
       std::shared_ptr<const ByteSource> source);
 

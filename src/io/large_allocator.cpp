@@ -16,7 +16,7 @@ void prefer_huge_pages(void* memory, std::size_t nbytes) noexcept {
   const auto address = reinterpret_cast<std::uintptr_t>(memory);
   const std::size_t skip = (kHugePage - address % kHugePage) % kHugePage;
   if (nbytes < skip + kHugePage) return;
-  // The tail is left out: what lies behind the block is not ours.
+  // Omits the tail, because the memory after the block is not ours.
   madvise(static_cast<std::byte*>(memory) + skip, (nbytes - skip) / kHugePage * kHugePage,
           MADV_HUGEPAGE);
 }
@@ -24,7 +24,7 @@ void prefer_huge_pages(void* memory, std::size_t nbytes) noexcept {
 namespace {
 
 // A last part of this size is worth a huge page of its own: clearing one takes as long as one or
-// two hundred faults.
+// two hundred page faults.
 constexpr std::size_t kWorthHugePage = 768 << 10;
 
 std::size_t with_tail(std::size_t nbytes) {

@@ -1,10 +1,10 @@
 // LargeAllocator: a standard allocator for large arrays. Touching fresh memory costs a fault per
-// page, which with 4 KiB pages is most of the time it takes to open a large checkpoint: it asks for
-// huge pages. And the kernel copies at half speed to a buffer that begins 16 bytes into a page, as
-// malloc's large blocks do: it aligns. Thread-safe, like operator new.
+// page, which with 4 KiB pages is most of the time that opening a large checkpoint takes: it asks
+// for huge pages. The kernel copies at half speed to a buffer that begins 16 bytes into a page, as
+// malloc's large blocks do, so it aligns. Thread-safe, like operator new.
 //
-// Blocks for what is read from files: ByteBuffer, and LargeBlock where running out of memory is an
-// error to report.
+// Blocks for data that is read from files: ByteBuffer, and LargeBlock for callers that report
+// running out of memory as an error.
 #pragma once
 
 #include <cstddef>
@@ -55,17 +55,17 @@ struct LargeAllocator {
 template <typename T>
 using LargeVector = std::vector<T, LargeAllocator<T>>;
 
-// allocate_large() for whom a failure is an error to report: null when there is no memory.
+// allocate_large() for callers that report a failure as an error: returns null if out of memory.
 struct FreeLarge {
   void operator()(std::byte* memory) const noexcept { free_large(memory); }
 };
 using LargeBlock = std::unique_ptr<std::byte, FreeLarge>;
 [[nodiscard]] LargeBlock try_allocate_large(std::size_t nbytes) noexcept;
 
-// Asks for huge pages for the whole ones within the block, which must not be touched yet. A hint.
+// Asks for huge pages for the whole pages within the block, which must be untouched. It is a hint.
 void prefer_huge_pages(void* memory, std::size_t nbytes) noexcept;
 
-// Bytes whose resize() leaves new ones uninitialised.
+// Bytes whose resize() leaves new ones uninitialized.
 using ByteBuffer = LargeVector<std::byte>;
 
 }  // namespace flatbed

@@ -1,6 +1,6 @@
-// LruPool: keeps the most recently used of many resources that can be opened again, at most `limit`
-// of them. Whoever holds one that has left the pool keeps it until done, so that the number open at
-// one time is bounded by the limit and the threads that use them. Thread-safe.
+// LruPool: keeps up to `limit` of the most recently used resources that can be opened again. A
+// holder of a resource that left the pool keeps it until done, so the number open at one time is
+// bounded by the limit and the number of threads. Thread-safe.
 #pragma once
 
 #include <cstddef>
@@ -19,16 +19,16 @@ class LruPool {
  public:
   explicit LruPool(std::size_t limit) : limit_(limit) {}
 
-  // A key of its own for one more resource, which is not open yet.
+  // A key for one more resource, which is not open yet.
   [[nodiscard]] std::uint32_t add() {
     const std::lock_guard lock(mutex_);
     slots_.emplace_back();
     return static_cast<std::uint32_t>(slots_.size() - 1);
   }
 
-  // The resource of `key`, made by `open()`, a Result<T>, where it is not in the pool. Two threads
-  // may open the same one at the same time; both then use it. Errors: those of `open`; the pool
-  // makes room and tries once more where the system has none (resource_exhausted).
+  // The resource of `key`. If it is not in the pool, `open()` makes it, a Result<T>. Two threads
+  // may open the same one at the same time; both then use it. Errors: those of `open`. If the
+  // system has no room (resource_exhausted), the pool makes room and tries once more.
   template <typename Open>
   [[nodiscard]] Result<std::shared_ptr<const T>> get(std::uint32_t key, Open open) {
     if (std::shared_ptr<const T> found = find(key)) return found;
@@ -44,7 +44,7 @@ class LruPool {
   // Puts an open resource into the pool.
   std::shared_ptr<const T> put(std::uint32_t key, T resource) {
     auto added = std::make_shared<const T>(std::move(resource));
-    std::shared_ptr<const T> evicted;  // is closed after the lock is released
+    std::shared_ptr<const T> evicted;  // closed after the lock is released
     const std::lock_guard lock(mutex_);
     Slot& slot = slots_[key];
     if (slot.resource) return slot.resource;  // another thread was faster
@@ -69,7 +69,7 @@ class LruPool {
     return slots_[key].resource;
   }
 
-  // Of those that are open. There is one: the limit is not 0.
+  // Among those that are open. There is at least one, because the limit is not 0.
   Slot& oldest() {
     Slot* oldest = nullptr;
     for (Slot& slot : slots_) {
@@ -90,7 +90,7 @@ class LruPool {
   const std::size_t limit_;
   std::mutex mutex_;  // guards what follows
   std::vector<Slot> slots_;
-  std::size_t count_ = 0;  // of those that are open
+  std::size_t count_ = 0;  // of open resources
   std::uint64_t clock_ = 0;
 };
 

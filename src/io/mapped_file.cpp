@@ -16,19 +16,20 @@ Result<MappedFile> MappedFile::map(const ByteSource& source) {
   FLATBED_ASSIGN(const DescriptorLease lease, source.descriptor());
   if (!lease) {
     return make_error(ErrorCode::not_viewable, place,
-                      ": has neither memory nor a descriptor to map: use read()");
+                      ": cannot map a source without memory or a descriptor: use read()");
   }
   struct stat status = {};
   if (::fstat(lease.get(), &status) != 0) return system_error(errno, place);
   const auto size = static_cast<std::uint64_t>(status.st_size);
   if (size < source.size()) {
-    return make_error(ErrorCode::file_changed, place, ": has ", size, " bytes, had ", source.size(),
-                      " when it was opened");
+    return make_error(ErrorCode::file_changed, place,
+                      ": the size changed since it was opened: found ", size, " bytes, expected ",
+                      source.size());
   }
   if (source.size() == 0) return MappedFile(nullptr, 0);  // the kernel maps no empty range
   void* data = ::mmap(nullptr, source.size(), PROT_READ, MAP_SHARED, lease.get(), 0);
   if (data == MAP_FAILED) {
-    return system_error(errno, str_cat(place, ": mapping ", source.size(), " bytes"));
+    return system_error(errno, str_cat(place, ": cannot map ", source.size(), " bytes"));
   }
   return MappedFile(static_cast<const std::byte*>(data), source.size());
 }

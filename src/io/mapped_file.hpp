@@ -1,5 +1,5 @@
-// MappedFile: a read-only mapping of a whole file. Owns the mapping; move-only; const members are
-// thread-safe. Another process that truncates the file turns later touches into SIGBUS.
+// MappedFile: a read-only mapping of a whole file. Owns the mapping. Move-only; const members are
+// thread-safe. If another process truncates the file, later accesses raise SIGBUS.
 #pragma once
 
 #include <cstddef>

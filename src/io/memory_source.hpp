@@ -1,5 +1,5 @@
-// MemorySource: bytes that lie in memory as a ByteSource. Borrows them; thread-safe while nobody
-// writes to them.
+// MemorySource: bytes in memory as a ByteSource. Borrows them. Thread-safe while nobody writes to
+// them.
 #pragma once
 
 #include <string>

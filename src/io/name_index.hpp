@@ -1,6 +1,6 @@
 // NameIndex: a hash table from texts to numbers, for duplicates and lookup by name. It stores no
-// text: the caller owns them and hands over a function from number to text. Owns its slots; build
-// on one thread, find() from any.
+// texts: the caller owns them and passes a function from number to text. Owns its slots. Build it
+// on one thread; then find() from any.
 #pragma once
 
 #include <cstddef>
@@ -15,19 +15,19 @@
 
 namespace flatbed {
 
-// A seed that files cannot know, for hash tables over names from files.
+// A seed for hash tables over names, unknown to files.
 [[nodiscard]] std::uint64_t random_seed() noexcept;
 
 class NameIndex {
  public:
   explicit NameIndex(std::size_t expected = 0) : NameIndex(expected, random_seed()) {}
-  // With a random_seed() of the caller's, for many small tables: drawing one is a system call.
+  // For many small tables, with the caller's random_seed(), because getting one is a system call.
   NameIndex(std::size_t expected, std::uint64_t seed) : seed_(seed) { grow(expected); }
 
   [[nodiscard]] std::size_t size() const noexcept { return count_; }
 
-  // Adds `number` under `name`, unless an equal name is there: then returns its number and changes
-  // nothing. `text_of(n)` gives the name of a number that was added.
+  // Adds `number` under `name`. If an equal name exists, returns its number and changes nothing.
+  // `text_of(n)` returns the name of a number that was added.
   template <typename TextOf>
   std::optional<std::uint32_t> insert(std::string_view name, std::uint32_t number, TextOf text_of) {
     if ((count_ + 1) * 2 > slots_.size()) rehash(text_of);
@@ -54,7 +54,7 @@ class NameIndex {
     return std::nullopt;
   }
 
-  // Every number n becomes number_of(n).
+  // Replaces every number n by number_of(n).
   template <typename NumberOf>
   void renumber(NumberOf number_of) {
     for (Slot& slot : slots_) {
@@ -65,7 +65,7 @@ class NameIndex {
  private:
   static constexpr std::uint32_t kFree = 0xFFFFFFFF;
   struct Slot {
-    std::uint32_t check = 0;  // the upper half of the hash: spares most comparisons of texts
+    std::uint32_t check = 0;  // upper half of the hash, which saves most text comparisons
     std::uint32_t number = kFree;
   };
 

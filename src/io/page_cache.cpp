@@ -12,7 +12,7 @@ namespace flatbed {
 namespace {
 
 constexpr std::uint64_t kMaxSample = 64;
-// Counting takes some 25 ns a page: of large ranges windows at equal distances are counted.
+// Counting takes some 25 ns a page, so in large ranges only windows at equal distances are counted.
 constexpr std::uint64_t kMaxCountedPages = 4096;
 constexpr std::uint64_t kWindowPages = 16;
 
@@ -38,7 +38,7 @@ struct CachestatCounts {
   std::uint64_t recently_evicted;
 };
 
-// Nothing where the kernel is older, or is newer and tells only owners and writers.
+// nullopt if the kernel is older, or is newer and answers only owners and writers.
 std::optional<std::uint64_t> count_cached(int descriptor, const PageRange& pages) noexcept {
   CachestatRange range = {pages.first * pages.page_nbytes, pages.count * pages.page_nbytes};
   CachestatCounts counts = {};
@@ -61,8 +61,8 @@ std::optional<double> counted_fraction(int descriptor, const PageRange& pages) n
   return static_cast<double>(cached) / static_cast<double>(windows * each);
 }
 
-// Asks for a byte of pages at equal distances, on condition that it need not be waited for. Newer
-// kernels may start to read such a page when it is missing: the small sample bounds that.
+// Requests a byte of pages at equal distances, provided that no wait is needed. Newer kernels may
+// start to read a missing page; the small sample limits that.
 std::optional<double> sampled_fraction(int descriptor, const PageRange& pages) noexcept {
   const std::uint64_t sample = std::min(pages.count, kMaxSample);
   const std::uint64_t stride = pages.count / sample;

@@ -1,5 +1,5 @@
-// cached_fraction(): how much of a file is in the page cache, to choose how to read it. Waits
-// for no reads, maps nothing. Thread-safe.
+// cached_fraction(): how much of a file is in the page cache, to choose how to read it. It never
+// waits for reads and maps nothing. Thread-safe.
 #pragma once
 
 #include <cstdint>
@@ -9,10 +9,10 @@
 
 namespace flatbed {
 
-// Of the pages of [offset, offset + nbytes), from 0 to 1, where the kernel has cachestat(2) and
-// allows it: of all pages up to 4096, of 64 windows of larger ranges. Elsewhere from a sample of at
-// most 64 pages (RWF_NOWAIT). Nothing where it cannot be told, or there is no descriptor. An empty
-// range is 1.
+// The share of the pages of [offset, offset + nbytes) that are cached, from 0 to 1. If the kernel
+// has cachestat(2) and allows it: of all pages up to 4096, of 64 windows of larger ranges.
+// Otherwise from a sample of at most 64 pages (RWF_NOWAIT). nullopt if it cannot be determined, or
+// there is no descriptor. 1 for an empty range.
 [[nodiscard]] std::optional<double> cached_fraction(const ByteSource& source, std::uint64_t offset,
                                                     std::uint64_t nbytes);
 

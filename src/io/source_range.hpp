@@ -1,4 +1,4 @@
-// Ranges of a ByteSource, checked before they are read. Pure functions.
+// Checked ranges of a ByteSource. Pure functions.
 #pragma once
 
 #include <cstdint>

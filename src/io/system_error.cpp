@@ -2,6 +2,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <string>
 
 #include "base/str_cat.hpp"
 
@@ -36,14 +37,19 @@ ErrorCode code_of(int error_number) noexcept {
 
 Error system_error(int error_number, std::string_view place) {
   char buffer[256];
-  const char* text = strerror_r(error_number, buffer, sizeof buffer);
+  std::string text = strerror_r(error_number, buffer, sizeof buffer);
+  // The text follows a colon, so it begins in lower case; abbreviations stay as they are.
+  const auto is = [&](std::size_t at, char first, char last) {
+    return at < text.size() && text[at] >= first && text[at] <= last;
+  };
+  if (is(0, 'A', 'Z') && is(1, 'a', 'z')) text[0] = static_cast<char>(text[0] - 'A' + 'a');
   return make_error(code_of(error_number), place, ": ", text);
 }
 
 Error read_error(int error_number, std::string_view place) {
   if (error_number != EFAULT) return system_error(error_number, place);
   return make_error(ErrorCode::destination_invalid, place,
-                    ": the memory to read into cannot be written");
+                    ": cannot write to the destination memory");
 }
 
 }  // namespace flatbed

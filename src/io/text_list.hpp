@@ -1,6 +1,6 @@
-// TextList: many texts in two blocks of memory, where a vector of strings would have one for each.
-// Texts are added and never changed; what operator[] gives stays where it is until the next add().
-// Owns them; one thread builds, any number read.
+// TextList: many texts in two blocks of memory, where a vector of strings would need one block
+// each. Texts are added and never changed. Views from operator[] stay valid until the next add().
+// Owns the texts. One thread builds, any number may then read.
 #pragma once
 
 #include <cstddef>
@@ -12,7 +12,7 @@ namespace flatbed {
 
 class TextList {
  public:
-  // Room for about so many texts of ordinary names.
+  // Reserves room for about this many texts of ordinary length.
   void reserve(std::size_t count) {
     ends_.reserve(count);
     chars_.reserve(count * 48);

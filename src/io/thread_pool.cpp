@@ -15,14 +15,14 @@ constexpr std::size_t kStackBytes = std::size_t{1} << 20;
 
 }  // namespace
 
-// noexcept: an exception must not leave the crew unjoined.
+// noexcept, because an exception must not leave the crew unjoined.
 void* ThreadCrew::run(void* member) noexcept {
   const Member& self = *static_cast<Member*>(member);
   (*self.work)(self.number);
   return nullptr;
 }
 
-// std::thread would throw where pthread_create() returns an error.
+// std::thread would throw if pthread_create() returned an error.
 unsigned ThreadCrew::start(unsigned threads, unsigned first, std::function<void(unsigned)> work) {
   work_ = std::move(work);
   members_.resize(std::min(threads, kMaxThreads));
@@ -53,7 +53,7 @@ Result<void> run_on_own_thread(const std::function<Result<void>()>& work) {
   Result<void> result;
   ThreadCrew crew;
   if (crew.start(1, 0, [&](unsigned) { result = work(); }) == 0) {
-    return make_error(ErrorCode::resource_exhausted, "no thread could be started");
+    return make_error(ErrorCode::resource_exhausted, "cannot start a thread");
   }
   crew.join();
   return result;

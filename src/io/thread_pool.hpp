@@ -1,5 +1,5 @@
-// ThreadCrew: some threads that run one function; joined by the destructor.
-// run_parallel(): such a crew for one job, with the calling thread as its first member.
+// ThreadCrew: threads that run one function; joined by the destructor. run_parallel(): such a crew
+// for one job, with the calling thread as its first member.
 #pragma once
 
 #include <pthread.h>
@@ -11,11 +11,11 @@
 
 namespace flatbed {
 
-// More than this many threads are never started for one job.
+// The limit on threads for one job.
 inline constexpr unsigned kMaxThreads = 256;
 
-// Owns its threads. For one thread; `work` is called by all of them at once. They block all
-// signals: the program's handlers run on the program's own threads.
+// Owns its threads. Not thread-safe; all threads call `work` at once. They block all signals, so
+// that the program's handlers run on the program's own threads.
 class ThreadCrew {
  public:
   ThreadCrew() = default;
@@ -23,8 +23,8 @@ class ThreadCrew {
   ThreadCrew& operator=(const ThreadCrew&) = delete;
   ~ThreadCrew() { join(); }
 
-  // Starts up to `threads` threads that call work(first), work(first + 1), ... and returns how many
-  // there are: fewer, also none, where the system gives no more. To be called once.
+  // Starts up to `threads` threads that call work(first), work(first + 1), ... and returns their
+  // number. It is lower, even 0, if the system gives no more. Call once.
   unsigned start(unsigned threads, unsigned first, std::function<void(unsigned)> work);
   void join();
 
@@ -41,15 +41,15 @@ class ThreadCrew {
   unsigned started_ = 0;
 };
 
-// Calls `work` on a new thread and waits for it, so that what belongs to a thread (a library's last
-// error, its current device) stays as it is for the caller. Errors: resource_exhausted, those of
+// Calls `work` on a new thread and waits for it, so that per-thread state (a library's last error,
+// its current device) does not change for the caller. Errors: resource_exhausted, and those of
 // `work`.
 [[nodiscard]] Result<void> run_on_own_thread(const std::function<Result<void>()>& work);
 
 // Calls worker(0) .. worker(threads - 1), worker 0 on the calling thread, and returns when all have
-// returned. `threads` of 0 counts as 1. Workers share out the work themselves (an atomic counter).
-// The error of the lowest-numbered failing worker is returned; a worker that fails must make the
-// others stop. If a thread cannot be started, the job runs with those that could.
+// returned. `threads` of 0 counts as 1. Workers divide the work themselves (an atomic counter).
+// Returns the error of the lowest-numbered failing worker; a worker that fails must make the others
+// stop. If a thread cannot be started, the job runs with the others.
 [[nodiscard]] Result<void> run_parallel(unsigned threads,
                                         const std::function<Result<void>(unsigned)>& worker);
 

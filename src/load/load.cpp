@@ -42,15 +42,15 @@ StagingOptions staging_options(const LoadOptions& options) {
   const unsigned threads = options.threads != 0 ? options.threads : kUsualThreads;
   const std::uint64_t slot = options.slot_nbytes != 0
                                  ? options.slot_nbytes
-                                 : fitting_slot_nbytes(options.ring_nbytes, threads);
-  return {options.ring_nbytes, slot};
+                                 : fitting_slot_nbytes(options.staging_nbytes, threads);
+  return {options.staging_nbytes, slot};
 }
 
 // What the load would make for itself: no more slots than there are jobs for them.
 StagingOptions own_staging(const LoadOptions& options, const Schedule& schedule) {
   const StagingOptions most = staging_options(options);
   const std::uint64_t slots =
-      std::clamp<std::uint64_t>(schedule.slot_jobs, 2, most.ring_nbytes / most.slot_nbytes);
+      std::clamp<std::uint64_t>(schedule.slot_jobs, 2, most.staging_nbytes / most.slot_nbytes);
   return {slots * most.slot_nbytes, most.slot_nbytes};
 }
 
@@ -85,6 +85,7 @@ class Load {
   void add_up(JobRunner& runner);
   void call_back();
   void report_progress();
+  void stop_on_error(Result<void> result);
   [[nodiscard]] Result<void> judge();
   [[nodiscard]] LoadReport make_report() const;
 
@@ -201,7 +202,7 @@ void Load::call_back() {
   while (!groups_->finished()) {
     groups_->wait(patience);
     if (const std::optional<GroupReady> ready = groups_->ready_group()) {
-      if (options_.ready && !stop_.stopped()) options_.ready(*ready);
+      if (options_.ready && !stop_.stopped()) stop_on_error(options_.ready(*ready));
       groups_->next_group();
     }
     if (!stop_.stopped()) report_progress();
@@ -213,7 +214,12 @@ void Load::report_progress() {
   const bool all = done == schedule_.bytes_to_read;
   if (!options_.progress || done == reported_ || (!all && done - reported_ < kReportNbytes)) return;
   reported_ = done;
-  options_.progress({done, schedule_.bytes_to_read});
+  stop_on_error(options_.progress({done, schedule_.bytes_to_read}));
+}
+
+// Of a callback.
+void Load::stop_on_error(Result<void> result) {
+  if (!result) stop_.fail(std::move(result).error());
 }
 
 // What came of it, once nothing is under way.
@@ -276,15 +282,15 @@ std::string_view name(Stage stage) noexcept {
   return kNames[static_cast<std::size_t>(stage)];
 }
 
-Result<PlanReport> LoadPlan::check(const LoadOptions& options) const {
+Result<LoadPlanReport> LoadPlan::check(const LoadOptions& options) const {
   FLATBED_ASSIGN(const Schedule schedule, checked_schedule(*state_, options));
-  PlanReport report;
+  LoadPlanReport report;
   report.bytes_wanted = schedule.bytes_wanted;
   report.bytes_to_read = schedule.bytes_to_read;
   report.reads = schedule.jobs.size();
   report.groups = static_cast<std::uint32_t>(schedule.groups.size());
   if (schedule.slot_jobs != 0) {
-    report.peak_staging_nbytes = own_staging(options, schedule).ring_nbytes;
+    report.peak_staging_nbytes = own_staging(options, schedule).staging_nbytes;
   }
   for (const ScheduledFile& file : schedule.files) report.files.push_back(file.file->label());
   return report;

@@ -1,4 +1,4 @@
-// Destinations of a plan against each other and against their devices.
+// Checks the destinations of a plan against each other and against their devices.
 #include <algorithm>
 #include <cstdint>
 #include <utility>
@@ -12,7 +12,7 @@ namespace flatbed {
 
 namespace {
 
-// The rows of a destination that are written, ascending.
+// The rows that are written in a destination, ascending.
 struct Rows {
   std::uintptr_t begin = 0;
   std::uint64_t nbytes = 0;  // of each
@@ -28,7 +28,7 @@ Rows rows_of(const Transfer& transfer) {
           transfer.rows()};
 }
 
-// Whether two destinations whose extents overlap share a byte. Columns of one matrix do not.
+// Whether two destinations with overlapping extents share a byte. Columns of one matrix do not.
 bool share_bytes(const Rows& a, const Rows& b) {
   if (a.pitch == b.pitch && a.count > 1) {
     const std::uint64_t apart = b.begin > a.begin
@@ -47,14 +47,15 @@ bool share_bytes(const Rows& a, const Rows& b) {
   return false;
 }
 
-// One address space holds all: CUDA's devices and the host share theirs (unified addressing).
+// All memory is in one address space: CUDA devices and the host share it (unified addressing).
 Result<void> check_overlaps(const LoadPlanState& plan) {
   std::vector<std::uint32_t> order;
   for (std::uint32_t i = 0; i < plan.transfers.size(); ++i) {
     if (plan.transfers[i].runs != 0) order.push_back(i);
   }
   std::ranges::sort(order, {}, [&](std::uint32_t i) { return plan.transfers[i].to; });
-  std::vector<std::uint32_t> open;  // whose extents reach beyond the place of the sweep
+  // Those whose extents reach past the current address of the sweep.
+  std::vector<std::uint32_t> open;
   for (const std::uint32_t i : order) {
     const Rows rows = rows_of(plan.transfers[i]);
     std::erase_if(open, [&](std::uint32_t other) {
@@ -72,7 +73,7 @@ Result<void> check_overlaps(const LoadPlanState& plan) {
   return {};
 }
 
-// Whether the devices know the memory as their own.
+// Whether the devices recognize the memory as their own.
 Result<void> check_owners(const LoadPlanState& plan) {
   for (const Transfer& transfer : plan.transfers) {
     if (transfer.device == 0 || transfer.runs == 0) continue;

@@ -50,7 +50,7 @@ Result<void> LoadFile::read(std::uint64_t offset, std::span<const std::span<std:
   return {};
 }
 
-// How many of the blocks' bytes arrived; none once the system has refused.
+// Returns how many of the blocks' bytes were read; nullopt once the system has refused.
 Result<std::size_t> LoadFile::read_blocks(std::uint64_t offset, std::span<std::byte> out) {
   Result<std::shared_ptr<const DirectFile>> file = past_cache();
   Result<std::size_t> got = file ? (*file)->read_at(offset, out) : std::move(file).error();
@@ -70,7 +70,7 @@ Result<void> LoadFile::read_around(std::uint64_t offset, std::span<std::byte> ou
   const auto before = static_cast<std::size_t>(offset - begin);
   FLATBED_ASSIGN(const std::size_t got,
                  read_blocks(begin, {out.data() - before, static_cast<std::size_t>(end - begin)}));
-  // The blocks end with the file, or the kernel stopped early: the rest comes the other way.
+  // The file ended within the blocks, or the kernel stopped early; the rest is read the other way.
   const std::size_t arrived = std::min(got > before ? got - before : 0, out.size());
   return arrived == out.size() ? Result<void>() : read(offset + arrived, out.subspan(arrived));
 }

@@ -1,8 +1,9 @@
-// LoadFile: one file of a load, read through the page cache or past it. The second descriptor that
-// O_DIRECT needs is in a pool that bounds how many the load has; borrows the source. Thread-safe.
+// LoadFile: one file of a load, read through the page cache or with O_DIRECT. The second descriptor
+// that O_DIRECT needs is in a pool, which bounds the number of descriptors of the load. Borrows the
+// source. Thread-safe.
 //
-// Reading past the page cache is given up for good, without an error, when the system refuses it:
-// the same bytes then come through the page cache.
+// If the system refuses O_DIRECT, it is given up for good without an error, and the same bytes are
+// read through the page cache.
 #pragma once
 
 #include <atomic>
@@ -32,19 +33,19 @@ class LoadFile {
   LoadFile(const ByteSource& file, const Options& options);
 
   [[nodiscard]] const ByteSource& file() const noexcept { return *file_; }
-  // Hooks that replace reading are asked for as much at once as is read past the page cache.
+  // Hooks that replace reading receive requests of the size of an O_DIRECT read.
   [[nodiscard]] bool direct() const noexcept { return direct_ && !refused_; }
   [[nodiscard]] std::uint64_t bytes_read() const noexcept { return bytes_read_; }
 
   // Fills `out` from `offset` through the page cache.
   [[nodiscard]] Result<void> read(std::uint64_t offset, std::span<std::byte> out);
-  // The same into several places, one behind the other in the file.
+  // The same into several places, for consecutive bytes of the file.
   [[nodiscard]] Result<void> read(std::uint64_t offset,
                                   std::span<const std::span<std::byte>> parts);
-  // Past the page cache. `out` lies in memory as `offset` does in the file, modulo 4096, and whole
-  // blocks of that size around it may be overwritten.
+  // Reads with O_DIRECT. `out` must have the same offset modulo 4096 in memory as in the file, and
+  // whole blocks of that size around it may be overwritten.
   [[nodiscard]] Result<void> read_around(std::uint64_t offset, std::span<std::byte> out);
-  // The same, but nothing beside `out` is touched: its ends come through the page cache.
+  // The same, but nothing outside `out` is written: its ends are read through the page cache.
   [[nodiscard]] Result<void> read_within(std::uint64_t offset, std::span<std::byte> out);
 
  private:

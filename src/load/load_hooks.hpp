@@ -1,5 +1,5 @@
-// LoadHooks: what a load asks of the world beside its device, so that tests can put a virtual clock
-// and a model of a disk in its place. The default is the real world.
+// LoadHooks: what a load needs from the world besides its device, so that tests can replace it by a
+// virtual clock and a model of a disk. The default is the real world.
 //
 // All members may be called from all reading threads at once.
 #pragma once
@@ -15,7 +15,7 @@ namespace flatbed {
 
 struct LoadHooks {
   std::function<std::uint64_t()> now_ns;        // a monotonic clock
-  std::function<void(std::uint64_t)> sleep_ns;  // of the calling thread
+  std::function<void(std::uint64_t)> sleep_ns;  // blocks the calling thread
   // Replaces reading: fills (or pretends to fill) `out` from a file. Empty: files are read.
   std::function<Result<void>(std::uint32_t file, std::uint64_t offset, std::span<std::byte> out)>
       read;
@@ -26,7 +26,7 @@ struct LoadHooks {
   std::function<void()> leave;
 };
 
-// load() in a world of the caller's.
+// load() with the caller's hooks.
 [[nodiscard]] Result<LoadReport> load_with_hooks(const LoadPlan& plan, const LoadOptions& options,
                                                  const LoadHooks& hooks);
 

@@ -24,12 +24,12 @@ class JobRunner::Units {
     const TensorInfo& tensor = *transfer.tensor;
     const bool checked = work_.verify == Verify::yes && !tensor.digests.empty();
     Unit unit{part.begin + done_, part.end, &transfer, checked};
-    // A part begins with a chunk, and ends with one or with its tensor.
+    // A part begins at a chunk, and ends at the end of a chunk or of its tensor.
     if (checked) unit.end = std::min(unit.end, unit.begin + kChunkBytes);
     return unit;
   }
 
-  // Behind the one that peek() gave.
+  // Moves past the unit that peek() returned.
   void take(const Unit& unit) {
     done_ += unit.nbytes();
     if (unit.end != parts_[part_].end) return;
@@ -41,7 +41,7 @@ class JobRunner::Units {
   const LoadWork& work_;
   std::span<const Part> parts_;
   std::size_t part_ = 0;
-  std::uint64_t done_ = 0;  // of the part
+  std::uint64_t done_ = 0;  // bytes of the part
 };
 
 Result<void> JobRunner::run(const Job& job) {
@@ -58,7 +58,7 @@ Result<void> JobRunner::run(const Job& job) {
   return {};
 }
 
-// Where a job's places count from, for this tensor.
+// The origin of a job's offsets for this tensor.
 std::uint64_t JobRunner::offset_of(const Job& job, const Transfer& transfer) const {
   const bool in_file = job.kind == JobKind::in_place || job.kind == JobKind::staged;
   return in_file ? transfer.tensor->where.offset : 0;
@@ -98,7 +98,8 @@ Result<void> JobRunner::run_in_place(const Job& job) {
   return work_.groups.job_done(job, job.nbytes);
 }
 
-// Every unit that belongs together is read to its place, the rest and the holes into the scratch.
+// Reads every unit that stays together to its place, and the rest and the gaps into the scratch
+// buffer.
 Result<void> JobRunner::read_in_place(const Job& job) {
   segments_.clear();
   const auto add = [this](std::byte* at, std::uint64_t nbytes) {
@@ -136,12 +137,12 @@ Result<void> JobRunner::read_in_place(const Job& job) {
   FLATBED_TRY(add_beside(job.begin + job.nbytes));
   const StageTimer timer(work_.hooks, times_, Stage::read);
   LoadFile& file = work_.files[job.file];
-  // Only a job that is one segment was given to O_DIRECT without a slot.
+  // Only a job of a single segment gets O_DIRECT without a slot.
   const bool direct = file.direct() && segments_.size() == 1;
   return direct ? file.read_within(job.begin, segments_.front()) : file.read(job.begin, segments_);
 }
 
-// Null: the unit is read beside, and what is wanted of it is copied.
+// Null if the unit is read elsewhere and the needed bytes are copied.
 std::byte* JobRunner::place_of(const Job& job, const Unit& unit) const {
   if (job.overlapping) return nullptr;
   const std::uint64_t offset = unit.transfer->tensor->where.offset;
@@ -157,7 +158,7 @@ std::byte* JobRunner::scratch_at(const Job& job, std::uint64_t at) const {
 Result<void> JobRunner::run_staged(const Job& job) {
   const std::optional<std::uint32_t> slot = work_.slots->take(times_);
   if (!slot) return {};
-  // As in the file, so that O_DIRECT can read whole blocks around.
+  // Placed as in the file, so that O_DIRECT can read whole blocks around it.
   std::byte* const at = work_.slots->data(*slot) + job.begin % kDirectAlignment;
   if (Result<void> read = read_staged(job, at); !read) {
     work_.slots->give_back(*slot);
@@ -166,8 +167,8 @@ Result<void> JobRunner::run_staged(const Job& job) {
   return deliver(job, *slot, at);
 }
 
-// Reads and checks: through the page cache in pieces that stay in the processor's cache until they
-// are hashed, past it at once, as disks like it.
+// Reads and checks. Through the page cache it reads in pieces that stay in the processor's cache
+// until they are hashed; with O_DIRECT it reads all at once, as disks prefer.
 Result<void> JobRunner::read_staged(const Job& job, std::byte* at) {
   LoadFile& file = work_.files[job.file];
   const std::uint64_t read_nbytes = work_.schedule.files[job.file].read_nbytes;
@@ -207,7 +208,7 @@ void JobRunner::collect_pieces(const Job& job, const std::byte* at) {
   }
   for (std::vector<CopyPiece>& pieces : pieces_) {
     if (pieces.empty()) continue;
-    std::size_t last = 0;  // neighbours here that are neighbours there are one copy
+    std::size_t last = 0;  // neighbours in both places become one copy
     for (std::size_t i = 1; i < pieces.size(); ++i) {
       CopyPiece& before = pieces[last];
       const CopyPiece& piece = pieces[i];
@@ -222,7 +223,7 @@ void JobRunner::collect_pieces(const Job& job, const std::byte* at) {
   }
 }
 
-// Takes over the slot. A job that a stopped load does not deliver is not counted as done.
+// Takes over the slot. A job that a stopped load does not deliver does not count as done.
 Result<void> JobRunner::deliver(const Job& job, std::uint32_t slot, const std::byte* at) {
   if (work_.stop.stopped()) {
     work_.slots->give_back(slot);

@@ -1,8 +1,8 @@
 // JobRunner: reads, checks and delivers jobs, one at a time. Each reading thread has one. Owns its
-// buffers; borrows the rest. For one thread.
+// buffers; borrows the rest. Not thread-safe.
 //
-// Bytes of host memory are read where they belong and hashed there, as far as whole chunks belong
-// together; what does not is read beside and copied. Bytes for a device are read into a slot,
+// Bytes for host memory are read to their places and hashed there, as far as whole chunks stay
+// together; the others are read elsewhere and copied. Bytes for a device are read into a slot,
 // hashed there, and only then queued.
 #pragma once
 
@@ -20,7 +20,7 @@
 
 namespace flatbed {
 
-// What all runners of a load work with.
+// The parts that all runners of a load share.
 struct LoadWork {
   const LoadPlanState& plan;
   const Schedule& schedule;
@@ -29,7 +29,7 @@ struct LoadWork {
   std::deque<LoadFile>& files;  // the schedule's
   LoadStop& stop;
   LoadGroups& groups;
-  LoadSlots* slots;  // null: no job needs one
+  LoadSlots* slots;  // null if no job needs one
   Device& host;
 };
 
@@ -37,7 +37,8 @@ class JobRunner {
  public:
   explicit JobRunner(const LoadWork& work) : work_(work) {}
 
-  // Errors: of the file, the digests, the device. Returns early without one when the load stops.
+  // Errors: those of the file, the digests and the device. Returns early without an error when the
+  // load stops.
   [[nodiscard]] Result<void> run(const Job& job);
 
   [[nodiscard]] StageTimes& times() noexcept { return times_; }
@@ -49,7 +50,7 @@ class JobRunner {
   }
 
  private:
-  // A part, or one chunk of it where chunks are checked. Places count as the job's.
+  // A part, or one chunk of it if chunks are checked. Offsets count as in the job.
   struct Unit {
     std::uint64_t begin = 0;
     std::uint64_t end = 0;
@@ -57,7 +58,7 @@ class JobRunner {
     bool checked = false;
     [[nodiscard]] std::uint64_t nbytes() const noexcept { return end - begin; }
   };
-  // The units of a job, part by part. Chunks that two parts share come twice.
+  // The units of a job, part by part. Chunks shared by two parts occur twice.
   class Units;
 
   Result<void> run_in_place(const Job& job);
@@ -84,7 +85,7 @@ class JobRunner {
   std::uint64_t contents_read_ = 0;
   LargeBlock scratch_;  // of schedule.read_nbytes, for what belongs nowhere; made when needed
   std::vector<std::span<std::byte>> segments_;
-  std::vector<std::vector<CopyPiece>> pieces_;  // per device of the plan
+  std::vector<std::vector<CopyPiece>> pieces_;  // for each device of the plan
 };
 
 }  // namespace flatbed

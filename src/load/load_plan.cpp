@@ -12,7 +12,7 @@ namespace flatbed {
 
 namespace {
 
-// A slice with its end known, of a dimension that is there.
+// A slice with a known end, of an existing dimension.
 struct Cut {
   std::size_t dim = 0;
   std::uint64_t begin = 0;
@@ -34,21 +34,21 @@ Result<Cut> resolve(const TensorInfo& tensor, const Slice& slice) {
   const std::uint64_t size = tensor.shape[slice.dim];
   const std::uint64_t end = slice.end == Slice::kEnd ? size : slice.end;
   if (slice.begin > end || end > size) {
-    return slice_error(tensor, "elements [", slice.begin, ",", end, ") of dimension ", slice.dim,
-                       " were asked for, it has ", size);
+    return slice_error(tensor, "slice out of range: found elements [", slice.begin, ",", end,
+                       ") of dimension ", slice.dim, ", which has ", size);
   }
   return Cut{slice.dim, slice.begin, end};
 }
 
-// Bytes of `elements` elements; nothing where that is no whole number. `elements` are not more than
-// a tensor's that was checked to fit 64 bits.
+// The size of `elements` elements; nullopt if it is not in whole bytes. `elements` is at most that
+// of a tensor that is known to fit 64 bits.
 std::optional<std::uint64_t> bytes_of(std::uint64_t elements, Dtype dtype) {
   const std::optional<std::uint64_t> nbits = checked_mul(elements, bits(dtype));
   if (nbits) return *nbits % 8 == 0 ? std::optional(*nbits / 8) : std::nullopt;
-  return checked_mul(elements / 8, bits(dtype));  // above 2^61 bytes: such a tensor is in no file
+  return checked_mul(elements / 8, bits(dtype));  // no file has a tensor of over 2^61 bytes
 }
 
-// Fills the runs of `transfer`. A tensor without bytes keeps none: its other dimensions may be of
+// Fills the runs of `transfer`. A tensor without bytes gets none: its other dimensions may be of
 // any size.
 Result<void> set_runs(Transfer& transfer, const Cut& cut) {
   const TensorInfo& tensor = *transfer.tensor;
@@ -67,7 +67,7 @@ Result<void> set_runs(Transfer& transfer, const Cut& cut) {
   const bool whole = cut.begin == 0 && cut.end == size;
   if (!whole && (!source || !run || (outer > 1 && !pitch))) {
     return slice_error(tensor, "elements [", cut.begin, ",", cut.end, ") of dimension ", cut.dim,
-                       " of ", name(tensor.dtype), " are no whole bytes");
+                       " of ", name(tensor.dtype), " do not fill whole bytes");
   }
   transfer.source = whole ? 0 : *source;
   transfer.runs = whole ? 1 : outer;
@@ -78,16 +78,17 @@ Result<void> set_runs(Transfer& transfer, const Cut& cut) {
 
 Result<void> check_expectations(const TensorInfo& tensor, const Cut& cut, const LoadItem& item) {
   if (item.dtype && *item.dtype != tensor.dtype) {
-    return make_error(ErrorCode::load_mismatch, "tensor ", quoted(tensor.name), " is ",
-                      name(tensor.dtype), ", the destination expects ", name(*item.dtype));
+    return make_error(ErrorCode::load_mismatch, "tensor ", quoted(tensor.name),
+                      ": the dtype does not match: found ", name(tensor.dtype), ", expected ",
+                      name(*item.dtype));
   }
   if (!item.shape) return {};
   std::vector<std::uint64_t> arrives(tensor.shape.begin(), tensor.shape.end());
   if (!arrives.empty()) arrives[cut.dim] = cut.end - cut.begin;
   if (std::ranges::equal(arrives, *item.shape)) return {};
-  return make_error(ErrorCode::load_mismatch, "tensor ", quoted(tensor.name), ": ",
-                    shape_text(arrives.data(), arrives.size()),
-                    " arrives, the destination expects ",
+  return make_error(ErrorCode::load_mismatch, "tensor ", quoted(tensor.name),
+                    ": the shape does not match: found ",
+                    shape_text(arrives.data(), arrives.size()), ", expected ",
                     shape_text(item.shape->data(), item.shape->size()));
 }
 
@@ -97,7 +98,7 @@ Error destination_error(const TensorInfo& tensor, const Parts&... parts) {
                     ": the destination ", parts...);
 }
 
-// Rows of the last dimension, where the destination has a pitch.
+// Rows of the last dimension, if the destination has a pitch.
 Result<void> set_rows(Transfer& transfer, const Cut& cut, const Destination& to) {
   const TensorInfo& tensor = *transfer.tensor;
   transfer.row_nbytes = transfer.row_pitch = transfer.nbytes();
@@ -108,17 +109,17 @@ Result<void> set_rows(Transfer& transfer, const Cut& cut, const Destination& to)
   const std::optional<std::uint64_t> row = bytes_of(last, tensor.dtype);
   if (!row) {
     return destination_error(tensor, "has a row pitch, and rows of ", last, " elements of ",
-                             name(tensor.dtype), " are no whole bytes");
+                             name(tensor.dtype), " that do not fill whole bytes");
   }
   if (to.row_pitch < *row) {
-    return destination_error(tensor, "has a row pitch of ", to.row_pitch, " bytes, a row needs ",
-                             *row);
+    return destination_error(tensor, "has too small a row pitch: found ", to.row_pitch,
+                             " bytes, expected at least ", *row);
   }
   if (to.row_pitch == *row) return {};
   const std::uint64_t rows = transfer.nbytes() / *row;
   if (!checked_mul(rows, to.row_pitch)) {
-    return destination_error(tensor, "has a row pitch of ", to.row_pitch, " bytes, too much for ",
-                             rows, " rows");
+    return destination_error(tensor, "has too large a row pitch: found ", to.row_pitch,
+                             " bytes for ", rows, " rows");
   }
   transfer.row_nbytes = *row;
   transfer.row_pitch = rows == 1 ? *row : to.row_pitch;
@@ -132,12 +133,14 @@ Result<void> set_destination(Transfer& transfer, const Cut& cut, const Destinati
   const std::uint64_t extent = transfer.extent();
   if (extent > to.capacity) {
     return make_error(ErrorCode::buffer_too_small, "tensor ", quoted(tensor.name),
-                      ": the destination has ", to.capacity, " bytes, ", extent, " are needed");
+                      ": the destination is too small: found ", to.capacity, " bytes, expected ",
+                      extent);
   }
   if (extent == 0) return {};
   if (to.data == nullptr) return destination_error(tensor, "is null");
   const auto address = reinterpret_cast<std::uintptr_t>(to.data);
-  if (extent > ~address) return destination_error(tensor, "goes beyond the end of memory");
+  if (extent > ~address)
+    return destination_error(tensor, "reaches past the end of the address space");
   const std::uint32_t element = std::max(bits(tensor.dtype) / 8, 1U);
   if (address % element != 0 || to.row_pitch % element != 0) {
     return destination_error(tensor, "is misaligned: address 0x", hex(address), ", row pitch ",
@@ -154,18 +157,26 @@ Result<Slice> shard_slice(const TensorInfo& tensor, std::size_t dim, std::uint64
     return slice_error(tensor, "there is no dimension ", dim, " to cut");
   }
   if (rank >= count) {
-    return slice_error(tensor, "part ", rank, " of ", count, " parts is not there");
+    return slice_error(tensor, "there is no part ", rank, " of ", count);
   }
-  // The first parts take one element more, as many as are left over.
+  // The first parts get one more element each, until none are left over.
   const std::uint64_t each = tensor.shape[dim] / count;
   const std::uint64_t left_over = tensor.shape[dim] % count;
   const auto border = [&](std::uint64_t part) { return each * part + std::min(part, left_over); };
   return Slice{dim, border(rank), border(rank + 1)};
 }
 
+Result<std::uint64_t> slice_nbytes(const TensorInfo& tensor, const Slice& slice) {
+  FLATBED_ASSIGN(const Cut cut, resolve(tensor, slice));
+  Transfer transfer;
+  transfer.tensor = &tensor;
+  FLATBED_TRY(set_runs(transfer, cut));
+  return transfer.nbytes();
+}
+
 std::byte* Transfer::place_together(std::uint64_t begin, std::uint64_t end) const noexcept {
   if (begin < source || end > source_end()) return nullptr;
-  if (runs == 1 && packed()) return to + (begin - source);  // nearly always
+  if (runs == 1 && packed()) return to + (begin - source);  // the usual case
   const std::uint64_t run = (begin - source) / run_pitch;
   const std::uint64_t in_run = (begin - source) % run_pitch;
   if (in_run > run_nbytes || end - begin > run_nbytes - in_run) return nullptr;
@@ -176,8 +187,8 @@ std::byte* Transfer::place_together(std::uint64_t begin, std::uint64_t end) cons
 
 namespace {
 
-// Copies of the contents' bytes [at, at + nbytes), which lie together at `from`: a rest of a row,
-// whole rows, a beginning of a row.
+// Copies the contents' bytes [at, at + nbytes), which are contiguous at `from`: the rest of a row,
+// whole rows, the start of a row.
 void append_rows(const Transfer& transfer, std::uint64_t at, std::uint64_t nbytes,
                  const std::byte* from, std::vector<CopyPiece>& pieces) {
   const std::uint64_t row = transfer.row_nbytes;
@@ -211,7 +222,7 @@ void Transfer::append_pieces(std::uint64_t begin, std::uint64_t end, const std::
     const std::uint64_t at = run * run_nbytes + (first - run_begin);
     const bool one_row_each = packed() || row_nbytes == run_nbytes;
     if (one_row_each && first == run_begin && last - first == run_nbytes) {
-      // This run and the whole ones behind it are one block.
+      // This run and the whole runs after it form one block.
       const std::uint64_t left = (end - first - run_nbytes) / run_pitch;
       const std::uint64_t count = std::min(runs - run, 1 + left);
       const std::uint64_t to_pitch = packed() ? run_nbytes : row_pitch;
@@ -226,7 +237,7 @@ void Transfer::append_pieces(std::uint64_t begin, std::uint64_t end, const std::
 
 std::uint32_t LoadPlan::State::checkpoint_index(const Checkpoint& checkpoint) {
   const void* const identity = CheckpointAccess::identity(checkpoint);
-  for (std::size_t i = checkpoints.size(); i-- > 0;) {  // most often it is the last one
+  for (std::size_t i = checkpoints.size(); i-- > 0;) {  // usually it is the last one
     if (CheckpointAccess::identity(checkpoints[i]) == identity)
       return static_cast<std::uint32_t>(i);
   }

@@ -1,16 +1,17 @@
-// What a LoadPlan holds: transfers, each of which takes a slice of one tensor to one destination.
+// The contents of a LoadPlan: transfers, each of which takes a slice of one tensor to one
+// destination.
 //
 // A slice along dimension d of a tensor is `runs` runs of bytes of the tensor, `run_pitch` apart.
-// Put one behind the other they are the slice in C order, its contents. The contents go to the
-// destination in rows of `row_nbytes`, `row_pitch` apart; a packed destination is one row.
+// Joined, they are the slice in C order, its contents. The contents go to the destination in rows
+// of `row_nbytes`, `row_pitch` apart; a packed destination is one row.
 //
 //   tensor       ....RRRRRRRR........RRRRRRRR........RRRRRRRR....      3 runs
 //                    ^ source        |<- run_pitch ->|
 //   destination  rrrr..rrrr..rrrr..rrrr..rrrr..rrrr                    6 rows
 //                ^ to  |<--->| row_pitch
 //
-// A run is always a whole number of rows, or the destination is packed. Plain data; a State is
-// const and thread-safe once the plan is no longer added to.
+// A run is always a whole number of rows, or the destination is packed. Plain data. A State is
+// const and thread-safe once the plan no longer changes.
 #pragma once
 
 #include <cstddef>
@@ -29,15 +30,15 @@ struct Transfer {
   std::uint32_t group = 0;             // index into the plan's
   std::uint32_t device = 0;            // index into the plan's; 0 is the host
   std::byte* to = nullptr;
-  std::uint64_t source = 0;  // of the first run, in the tensor
+  std::uint64_t source = 0;  // offset of the first run in the tensor
   std::uint64_t run_nbytes = 0;
-  std::uint64_t runs = 0;  // 0: nothing arrives
+  std::uint64_t runs = 0;  // 0: nothing is loaded
   std::uint64_t run_pitch = 0;
   std::uint64_t row_nbytes = 0;
   std::uint64_t row_pitch = 0;
 
   [[nodiscard]] std::uint64_t nbytes() const noexcept { return runs * run_nbytes; }
-  // Behind the last byte of the last run, in the tensor.
+  // The offset after the last byte of the last run, in the tensor.
   [[nodiscard]] std::uint64_t source_end() const noexcept {
     return runs == 0 ? source : source + (runs - 1) * run_pitch + run_nbytes;
   }
@@ -45,18 +46,19 @@ struct Transfer {
   [[nodiscard]] std::uint64_t rows() const noexcept {
     return row_nbytes == 0 ? 0 : nbytes() / row_nbytes;
   }
-  // From the first byte written to behind the last.
+  // From the first byte written to after the last.
   [[nodiscard]] std::uint64_t extent() const noexcept {
     return runs == 0 ? 0 : (rows() - 1) * row_pitch + row_nbytes;
   }
-  // Where byte `at` of the contents goes.
+  // The place of byte `at` of the contents.
   [[nodiscard]] std::byte* place(std::uint64_t at) const noexcept {
     return to + at / row_nbytes * row_pitch + at % row_nbytes;
   }
-  // Where bytes [begin, end) of the tensor go, if they are wanted and stay together; else null.
+  // The place of bytes [begin, end) of the tensor, if they are needed and stay together; otherwise
+  // null.
   [[nodiscard]] std::byte* place_together(std::uint64_t begin, std::uint64_t end) const noexcept;
-  // What takes the wanted ones of the tensor's bytes [begin, end), which lie at `from`, to their
-  // places; appended to `pieces`.
+  // Appends to `pieces` the copies that take the needed ones of the tensor's bytes [begin, end),
+  // which are at `from`, to their places.
   void append_pieces(std::uint64_t begin, std::uint64_t end, const std::byte* from,
                      std::vector<CopyPiece>& pieces) const;
 };
@@ -75,17 +77,17 @@ struct LoadPlan::State {
   [[nodiscard]] std::vector<std::uint32_t> group_order() const;
 };
 
-// What other units of the library may see of a plan.
+// The parts of a plan that other units of the library may use.
 struct LoadPlanAccess {
   using State = LoadPlan::State;
   [[nodiscard]] static const State& state(const LoadPlan& plan) { return *plan.state_; }
 };
 using LoadPlanState = LoadPlanAccess::State;
 
-// load_check.cpp: destinations that their devices can write, and that share no byte.
+// load_check.cpp: checks that devices can write their destinations, and that no two share a byte.
 [[nodiscard]] Result<void> check_destinations(const LoadPlanState& plan);
 
-// Which transfer of which checkpoint, for messages: "a.safetensors: tensor 'w'".
+// Names a transfer in messages: "a.safetensors: tensor 'w'".
 [[nodiscard]] std::string transfer_text(const LoadPlanState& plan, const Transfer& transfer);
 
 }  // namespace flatbed

@@ -13,7 +13,7 @@ void LoadStop::fail(Error error) {
   stopped_ = true;
 }
 
-// The caller may take his wish back; a job that was left half done has still stopped the load.
+// The caller may reset `cancel`. A job that was left half done has still stopped the load.
 bool LoadStop::stopped() noexcept {
   if (cancel_ != nullptr && *cancel_) stopped_ = true;
   return stopped_;
@@ -23,8 +23,8 @@ Result<void> LoadStop::result(std::uint64_t bytes_done, std::uint64_t bytes_tota
   if (!stopped()) return {};
   const std::lock_guard lock(mutex_);
   if (error_) return *error_;
-  return make_error(ErrorCode::cancelled, "cancelled after ", bytes_done, " of ", bytes_total,
-                    " bytes");
+  return make_error(ErrorCode::cancelled, "interrupted at ", size_text(bytes_done), " of ",
+                    size_text(bytes_total));
 }
 
 LoadGroups::LoadGroups(const LoadPlanState& plan, const Schedule& schedule, bool fences)

@@ -1,5 +1,5 @@
-// What the threads of one load share about its course: the first error, the wish to stop, the
-// groups that have become ready, and where each thread's time went.
+// The shared progress of one load's threads: the first error, the request to stop, the groups that
+// are ready, and where each thread's time went.
 #pragma once
 
 #include <array>
@@ -19,7 +19,7 @@ namespace flatbed {
 // Nanoseconds of one thread, by Stage.
 using StageTimes = std::array<std::uint64_t, 5>;
 
-// Adds the time of its life to one stage.
+// Adds the time of its lifetime to one stage.
 class StageTimer {
  public:
   StageTimer(const LoadHooks& hooks, StageTimes& times, Stage stage)
@@ -34,15 +34,15 @@ class StageTimer {
   std::uint64_t begin_;
 };
 
-// The first error, or the caller's wish to cancel: whichever the threads see, they stop, for good.
-// Thread-safe.
+// The first error or the caller's request to cancel. Once the threads see either, they stop for
+// good. Thread-safe.
 class LoadStop {
  public:
   explicit LoadStop(const std::atomic<bool>* cancel) : cancel_(cancel) {}
 
   void fail(Error error);
   [[nodiscard]] bool stopped() noexcept;
-  // The first error; else, when the load was cancelled, that.
+  // The first error, or otherwise the cancellation.
   [[nodiscard]] Result<void> result(std::uint64_t bytes_done, std::uint64_t bytes_total);
 
  private:
@@ -52,25 +52,26 @@ class LoadStop {
   std::optional<Error> error_;
 };
 
-// Counts jobs until their groups are complete, and tells the thread that waits in load().
+// Counts jobs until their groups are complete, and notifies the thread that waits in load().
 // Thread-safe; ready_group(), wait() and forget_events() are for that one thread.
 class LoadGroups {
  public:
-  // Without `fences` no events are made: nobody asks for them.
+  // Without `fences` no events are created, because nobody needs them.
   LoadGroups(const LoadPlanState& plan, const Schedule& schedule, bool fences);
 
-  // A job's bytes are in place, or queued. Queues the fences of a group that this completes.
+  // Call when a job's bytes are in place, or queued. Queues the fences of a group that this
+  // completes.
   [[nodiscard]] Result<void> job_done(const Job& job, std::uint64_t nbytes);
-  // The last reading thread has ended, and nothing is under way.
+  // Call when the last reading thread has ended and nothing is under way.
   void readers_done();
 
-  // Waits until a group is complete whose turn it is, the readers are done, or `patience` is over.
+  // Waits until the next group in order is complete, the readers are done, or `patience` is over.
   void wait(std::chrono::milliseconds patience);
   [[nodiscard]] bool finished() const;
-  // The group whose turn it is, when it is complete; call again after next_group().
+  // The next group in order, if it is complete. Call again after next_group().
   [[nodiscard]] std::optional<GroupReady> ready_group();
   void next_group();
-  // After the last reader: gives up the events of groups that were never called back.
+  // Call after the last reader: releases the events of groups that were never called back.
   void forget_events() noexcept;
 
   [[nodiscard]] std::uint64_t bytes_done() const noexcept { return bytes_done_; }
@@ -78,7 +79,7 @@ class LoadGroups {
  private:
   struct State {
     std::atomic<std::uint32_t> jobs_left = 0;
-    std::vector<std::uint32_t> devices;  // the plan's, but for the host
+    std::vector<std::uint32_t> devices;  // the plan's, except the host
     std::vector<Ticket> fences;          // of the devices, once complete; guarded by mutex_
     bool complete = false;               // guarded by mutex_
   };
@@ -95,8 +96,8 @@ class LoadGroups {
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   bool readers_done_ = false;
-  std::size_t turn_ = 0;                   // into order_
-  std::vector<GroupReady::Event> events_;  // of the group whose turn it is
+  std::size_t turn_ = 0;                   // index into order_
+  std::vector<GroupReady::Event> events_;  // of the next group in order
 };
 
 }  // namespace flatbed

@@ -15,15 +15,17 @@ namespace {
 
 using safetensors::kChunkBytes;
 
-// Files of which less is wanted, or in smaller places, gain nothing from O_DIRECT.
+// Files of which less is needed, or in smaller places, gain nothing from O_DIRECT.
 constexpr std::uint64_t kMinDirectNbytes = 8 << 20;
 constexpr std::uint64_t kMinDirectSpan = 128 << 10;
 constexpr std::uint64_t kMinDirectInPlace = 64 << 10;
-constexpr double kWarm = 0.5;  // this much of a file in the page cache, and it is read from there
-// Of one read of a tensor that is gathered or inflated: the more at once, the longer the runs.
+// If this share of a file is in the page cache, it is read from there.
+constexpr double kWarm = 0.5;
+// The size of one read of a tensor that is gathered or inflated: larger reads have longer runs.
 constexpr std::uint64_t kContentsNbytes = 16 << 20;
 
-// Bytes of a file that a transfer needs: those that are delivered, and the rest of their chunks.
+// The bytes of a file that a transfer needs: those that are delivered, and the rest of their
+// chunks.
 struct Want {
   std::uint64_t begin = 0;
   std::uint64_t end = 0;
@@ -33,17 +35,17 @@ struct Want {
 
 // Neighbouring wants of one file that are read as one.
 struct Span {
-  std::size_t first = 0;  // into the wants
-  std::size_t last = 0;   // behind them
+  std::size_t first = 0;  // index into the wants
+  std::size_t last = 0;   // after them
   std::uint64_t end = 0;
   bool all_host = true;
 };
 
-// The wants of all groups lie in one vector, group behind group, and so do the spans and contents.
+// The wants of all groups are in one vector, group after group, and so are the spans and contents.
 struct GroupRange {
   std::uint32_t group = 0;
-  std::size_t last_span = 0;      // behind its spans
-  std::size_t last_contents = 0;  // behind its transfers that are read by their contents
+  std::size_t last_span = 0;      // after its spans
+  std::size_t last_contents = 0;  // after its transfers that are read by contents
 };
 
 class Scheduler {
@@ -78,7 +80,7 @@ class Scheduler {
   std::vector<Want> wants_;
   std::vector<Span> spans_;
   std::vector<std::uint32_t> contents_;
-  std::vector<std::size_t> active_;  // wants that the job being cut has a part of
+  std::vector<std::size_t> active_;  // wants with a part in the current job
   std::unordered_map<const ByteSource*, std::uint32_t> files_;
 };
 
@@ -145,8 +147,7 @@ void Scheduler::collect(std::uint32_t number) {
   }
 }
 
-// Widens to whole chunks where they are checked, and joins with the run before where that reaches
-// here.
+// Widens to whole chunks if they are checked, and joins with the previous run if they meet.
 void Scheduler::add_want(std::uint32_t number, std::uint64_t begin, std::uint64_t end) {
   const Transfer& transfer = plan_.transfers[number];
   const TensorInfo& tensor = *transfer.tensor;
@@ -214,11 +215,11 @@ void Scheduler::cut_span(const Span& span, std::uint32_t group) {
   const bool by_slots = out_.files[file].direct || !span.all_host;
   const std::uint64_t room = by_slots ? options_.slot_nbytes : out_.files[file].read_nbytes;
   std::uint64_t at = wants_[span.first].begin;
-  std::size_t next = span.first;  // the first want that no job has a part of
+  std::size_t next = span.first;  // the first want without a part in any job
   active_.clear();
   while (!active_.empty() || next < span.last) {
-    if (active_.empty()) at = wants_[next].begin;  // nothing is read of the hole between jobs
-    // Slots hold what O_DIRECT reads: up from a multiple of its alignment.
+    if (active_.empty()) at = wants_[next].begin;  // the gap between jobs is not read
+    // Slots hold what O_DIRECT reads, which begins at a multiple of its alignment.
     const std::uint64_t limit = at - at % kDirectAlignment + room;
     while (next < span.last && wants_[next].begin < limit) active_.push_back(next++);
     const std::uint64_t cut = cut_before(limit);
@@ -237,9 +238,9 @@ void Scheduler::cut_span(const Span& span, std::uint32_t group) {
   }
 }
 
-// The last place up to `limit` where a job may end: in no chunk that is checked. Tensors that are
-// checked share no bytes, so that at most one of them has to be asked. A chunk is smaller than any
-// job, so this is behind the job's begin.
+// The last place up to `limit` where a job may end, which is not inside a chunk that is checked.
+// Checked tensors share no bytes, so at most one of them needs to be asked. A chunk is smaller than
+// any job, so the place is after the job's begin.
 std::uint64_t Scheduler::cut_before(std::uint64_t limit) const {
   for (const std::size_t i : active_) {
     const Want& want = wants_[i];
@@ -272,7 +273,7 @@ void Scheduler::add_job(Job& job, const Span& span) {
 JobKind Scheduler::kind_of(const Job& job, const Span& span) const {
   if (!span.all_host) return JobKind::staged;
   if (!out_.files[job.file].direct) return JobKind::in_place;
-  // Past the page cache the disk writes to memory itself: where both ends are aligned alike.
+  // With O_DIRECT the disk writes to memory itself, if both ends have the same alignment.
   const Part& part = out_.parts[job.first_part];
   const Transfer& transfer = plan_.transfers[part.transfer];
   const std::uint64_t offset = transfer.tensor->where.offset;

@@ -9,7 +9,7 @@ namespace flatbed {
 
 namespace {
 
-// Pauses between two looks at something that will come: short at first, then longer.
+// Pauses between two checks of something that will happen: short at first, then longer.
 class Pause {
  public:
   explicit Pause(const LoadHooks& hooks) : hooks_(hooks) {}
@@ -38,7 +38,7 @@ std::optional<std::uint32_t> LoadSlots::take(StageTimes& times) {
                                     "copying from it"));
       break;
     }
-    // Other threads are filling all of them, or other loads have them.
+    // Other threads are filling all slots, or other loads hold them.
     const StageTimer timer(options_.hooks, times, Stage::slots);
     pause();
   }
@@ -61,7 +61,7 @@ void LoadSlots::finish(StageTimes& times) {
   }
 }
 
-// False: nothing is being copied.
+// Returns false if nothing is being copied.
 bool LoadSlots::wait_for_oldest(StageTimes& times) {
   Copying oldest;
   {
@@ -86,7 +86,7 @@ bool LoadSlots::wait_for_oldest(StageTimes& times) {
 Result<void> LoadSlots::wait(const DeviceTicket& ticket) {
   Device& device = *options_.plan.devices[ticket.device];
   const std::uint64_t begin = options_.hooks.now_ns();
-  // A year is as good as for ever, and fits nanoseconds.
+  // A year is as good as forever, and fits in nanoseconds.
   constexpr std::chrono::milliseconds kLongest = std::chrono::hours(24 * 365);
   const auto limit = static_cast<std::uint64_t>(
       std::chrono::nanoseconds(std::clamp(options_.timeout, std::chrono::milliseconds(0), kLongest))

@@ -1,10 +1,10 @@
-// LoadSlots: the slots of a staging pool as one load uses them. Knows which of them devices are
-// still copying from, and waits for those. Borrows everything; thread-safe.
+// LoadSlots: the slots of a staging pool in use by one load. It knows which slots devices are still
+// copying from, and waits for those. Borrows everything; thread-safe.
 //
 // A slot goes from the pool to a thread that fills it, to the devices that copy it, and back, once
-// every copy has been seen to be done. Where a device cannot say so, because queueing or asking
-// failed, the slot is doubtful: settle() asks the device for a fence behind everything that was
-// queued, and gives the slot back or abandons it.
+// every copy is known to be done. If a device cannot tell, because queueing or querying failed, the
+// slot is doubtful: settle() asks the device for a fence after everything that was queued, and
+// returns the slot or abandons it.
 #pragma once
 
 #include <cstdint>
@@ -36,20 +36,20 @@ class LoadSlots {
   LoadSlots(StagingPool& pool, const Options& options)
       : slots_(pool), options_(options), hung_(options.plan.devices.size()) {}
 
-  // A slot to fill; waits for one. Nothing once the load has stopped.
+  // Returns a slot to fill, and waits for one. nullopt once the load has stopped.
   [[nodiscard]] std::optional<std::uint32_t> take(StageTimes& times);
   [[nodiscard]] std::byte* data(std::uint32_t slot) const { return slots_.data(slot); }
 
   void give_back(std::uint32_t slot) const { slots_.give_back(slot); }
-  // The slot's bytes, of `job`, are being copied: it comes back when all tickets are done. Without
-  // tickets that is at once.
+  // Call when the slot's bytes, of `job`, are being copied: it returns to the pool when all tickets
+  // are done, or at once if there are none.
   void copying(std::uint32_t slot, const Job& job, std::vector<DeviceTicket> tickets);
-  // Something may be copying the slot, and no ticket says when that ends.
+  // Call when something may be copying the slot, and no ticket tells when that ends.
   void doubtful(std::uint32_t slot);
 
   // Waits for everything that is being copied. Every reading thread calls it last.
   void finish(StageTimes& times);
-  // After the last thread's finish(): decides about doubtful slots.
+  // Call after the last thread's finish(): decides about doubtful slots.
   void settle(StageTimes& times);
 
  private:
@@ -67,7 +67,7 @@ class LoadSlots {
   std::mutex mutex_;  // guards what follows
   std::deque<Copying> copying_;
   std::vector<std::uint32_t> doubtful_;
-  std::vector<bool> hung_;  // per device: it has missed its time once, and is not waited for again
+  std::vector<bool> hung_;  // for each device: it timed out once and is not waited for again
 };
 
 }  // namespace flatbed

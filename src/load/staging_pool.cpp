@@ -18,7 +18,7 @@ constexpr std::uint64_t kUsualSlot = 8 << 20;
 constexpr std::uint64_t kHugePage = 2 << 20;
 constexpr std::uint64_t kSlotUnit = 4096;
 constexpr std::uint64_t kMinSlots = 2;
-constexpr std::uint64_t kMaxRing = std::uint64_t{1} << 46;  // more than any machine's memory
+constexpr std::uint64_t kMaxNbytes = std::uint64_t{1} << 46;  // more than any machine's memory
 
 }  // namespace
 
@@ -26,7 +26,7 @@ struct StagingPool::State {
   State(Device& owner, const StagingOptions& options)
       : device(owner),
         slot_nbytes(options.slot_nbytes),
-        slots(static_cast<std::uint32_t>(options.ring_nbytes / options.slot_nbytes)) {}
+        slots(static_cast<std::uint32_t>(options.staging_nbytes / options.slot_nbytes)) {}
 
   [[nodiscard]] std::size_t nbytes() const { return static_cast<std::size_t>(slot_nbytes) * slots; }
 
@@ -49,20 +49,20 @@ Result<void> check_staging(const StagingOptions& options) {
                       " bytes; a multiple of ", kSlotUnit, " from ", kMinSlot, " to ", kMaxSlot,
                       " is wanted");
   }
-  if (options.ring_nbytes / options.slot_nbytes < kMinSlots) {
-    return make_error(ErrorCode::budget_too_small, "staging memory of ", options.ring_nbytes,
+  if (options.staging_nbytes / options.slot_nbytes < kMinSlots) {
+    return make_error(ErrorCode::budget_too_small, "staging memory of ", options.staging_nbytes,
                       " bytes; ", kMinSlots, " slots of ", options.slot_nbytes,
                       " bytes are the least");
   }
-  if (options.ring_nbytes > kMaxRing) {
-    return make_error(ErrorCode::invalid_argument, "staging memory of ", options.ring_nbytes,
-                      " bytes; at most ", kMaxRing, " are possible");
+  if (options.staging_nbytes > kMaxNbytes) {
+    return make_error(ErrorCode::invalid_argument, "staging memory of ", options.staging_nbytes,
+                      " bytes; at most ", kMaxNbytes, " are possible");
   }
   return {};
 }
 
-std::uint64_t fitting_slot_nbytes(std::uint64_t ring_nbytes, unsigned threads) noexcept {
-  const std::uint64_t share = ring_nbytes / (2 * std::uint64_t{std::max(threads, 1U)});
+std::uint64_t fitting_slot_nbytes(std::uint64_t staging_nbytes, unsigned threads) noexcept {
+  const std::uint64_t share = staging_nbytes / (2 * std::uint64_t{std::max(threads, 1U)});
   const std::uint64_t unit = share >= kHugePage ? kHugePage : kSlotUnit;
   return std::clamp(share - share % unit, kMinSlot, kUsualSlot);
 }

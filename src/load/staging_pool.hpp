@@ -31,7 +31,7 @@ class StagingSlots {
 
 // Bytes of a slot where the caller of load() names none: large ones for the disk's sake, but enough
 // of them that every thread can fill one while another is copied.
-[[nodiscard]] std::uint64_t fitting_slot_nbytes(std::uint64_t ring_nbytes,
+[[nodiscard]] std::uint64_t fitting_slot_nbytes(std::uint64_t staging_nbytes,
                                                 unsigned threads) noexcept;
 
 // Errors: budget_too_small, invalid_argument.

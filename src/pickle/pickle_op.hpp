@@ -26,8 +26,7 @@ enum class Operand : std::uint8_t {
   two_lines,
 };
 
-// The bytes of an operand that has a fixed number of them, or of the length before a text; 0: none,
-// or lines.
+// The size of a fixed-size operand, or of the length before a text. 0 for no operand and for lines.
 [[nodiscard]] constexpr std::uint8_t operand_nbytes(Operand operand) noexcept {
   switch (operand) {
     case Operand::u8:
@@ -137,7 +136,7 @@ struct OpRow {
   OpGroup group = OpGroup::unknown;
 };
 
-// By the opcode's byte.
+// The table, indexed by the opcode's byte.
 inline constexpr std::array<OpRow, 256> kPickleOps = [] {
   std::array<OpRow, 256> rows{};
 #define FLATBED_X(byte, op, text, operand, group) \

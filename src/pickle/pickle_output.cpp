@@ -18,7 +18,7 @@ bool is_negative(const std::string& bytes) {
   return (static_cast<unsigned char>(bytes.back()) & 0x80U) != 0;
 }
 
-// Two's complement: all bits turned over, plus one.
+// Negates a two's complement number: flips all bits and adds one.
 void negate(std::string& bytes) {
   unsigned carry = 1;
   for (char& c : bytes) {
@@ -28,7 +28,7 @@ void negate(std::string& bytes) {
   }
 }
 
-// Bytes that only repeat the sign are dropped.
+// Drops bytes that only repeat the sign.
 void shorten(std::string& bytes) {
   while (bytes.size() > 1) {
     const bool negative = is_negative(bytes);
@@ -44,7 +44,7 @@ void shorten(std::string& bytes) {
 std::string long_bytes(std::string_view hex) {
   const bool minus = hex.starts_with('-');
   if (minus) hex.remove_prefix(1);
-  std::string bytes(hex.size() / 2 + 1, '\0');  // with room for the sign
+  std::string bytes(hex.size() / 2 + 1, '\0');  // one byte more for the sign
   for (std::size_t i = 0; i < hex.size(); ++i) {
     const unsigned digit = digit_of(hex[hex.size() - 1 - i]);
     char& c = bytes[i / 2];
@@ -100,7 +100,7 @@ void PickleOutput::text(std::string_view wtf8) {
   bytes_ += wtf8;
 }
 
-// The empty bytes too: what CPython writes for them, bytes(), weights_only does not know.
+// Empty bytes are written this way too, because weights_only does not know CPython's bytes().
 void PickleOutput::bytes(std::string_view content) {
   global("_codecs", "encode");
   const auto wide = static_cast<std::size_t>(

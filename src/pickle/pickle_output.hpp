@@ -1,5 +1,5 @@
 // PickleOutput: the bytes of a protocol 2 pickle, one opcode at a time, in the forms that CPython
-// chooses. What is pickled, and in which order, is the caller's. Owns the bytes. For one thread.
+// chooses. The caller decides what is pickled and in which order. Owns the bytes. Not thread-safe.
 #pragma once
 
 #include <cstdint>
@@ -12,7 +12,7 @@
 
 namespace flatbed::pth {
 
-// The longest int that torch.load(weights_only=True) takes: LONG1's.
+// The longest int that torch.load(weights_only=True) accepts: that of LONG1.
 inline constexpr std::size_t kMaxLong1 = 255;
 
 class PickleOutput {
@@ -24,14 +24,14 @@ class PickleOutput {
   void boolean(bool value) { op(value ? Op::newtrue : Op::newfalse); }
   void integer(std::int64_t value);
   void unsigned_integer(std::uint64_t value);
-  // Little-endian two's complement, as long_bytes() gives it.
+  // Little-endian two's complement, as returned by long_bytes().
   void long_integer(std::string_view bytes);
   void real(double value);
   void text(std::string_view wtf8);      // below 4 GiB
   void bytes(std::string_view content);  // _codecs.encode(text, 'latin1'); below 2 GiB
-  // By Python 3's names; written as protocol 2 calls it. No line breaks.
+  // Takes Python 3's names and writes them as protocol 2 does. No line breaks.
   void global(std::string_view module, std::string_view name);
-  // The same text again and again, written once.
+  // Writes a text that recurs: once in full, then by reference.
   void constant(std::string_view text);
   void empty_ordered_dict();
 
@@ -49,7 +49,7 @@ class PickleOutput {
     return *this;
   }
   void number(std::uint64_t value, int nbytes);  // little endian
-  // Writes by `write`, unless `key` was written before.
+  // Calls `write`, unless `key` was written before.
   void once(std::string key, const std::function<void()>& write);
 
   std::string bytes_;
@@ -57,7 +57,7 @@ class PickleOutput {
   std::map<std::string, std::uint32_t, std::less<>> written_;  // globals and constants
 };
 
-// The shortest two's complement form of "-1f" style hex digits.
+// The shortest two's complement form of hex digits in "-1f" style.
 [[nodiscard]] std::string long_bytes(std::string_view hex);
 
 }  // namespace flatbed::pth

@@ -24,7 +24,7 @@ Result<std::string_view> PickleReader::take_line() {
   const std::string_view rest = as_text(pickle_.subspan(position_));
   const std::size_t end = rest.find('\n');
   if (end == std::string_view::npos)
-    return make_error(ErrorCode::pickle_truncated, "a line without end");
+    return make_error(ErrorCode::pickle_truncated, "a line without an end");
   position_ += end + 1;
   return rest.substr(0, end);
 }
@@ -54,8 +54,8 @@ std::string PickleReader::place() const {
 }
 
 Result<void> PickleReader::cut_off(std::uint64_t wanted) const {
-  return make_error(ErrorCode::pickle_truncated, wanted, " bytes are wanted, ", remaining(),
-                    " are left");
+  return make_error(ErrorCode::pickle_truncated, "cut off: found ", remaining(), " of ",
+                    counted(wanted, "byte"));
 }
 
 Result<void> PickleReader::too_many_ops() const {

@@ -1,5 +1,5 @@
-// PickleReader: the bytes of a pickle as opcodes with their operands. Knows frames, lengths and
-// places; what an opcode does is the Unpickler's business. Borrows the bytes; for one thread.
+// PickleReader: the bytes of a pickle as opcodes with their operands. It knows frames, lengths and
+// offsets; the Unpickler gives opcodes their meaning. Borrows the bytes. Not thread-safe.
 #pragma once
 
 #include <cstddef>
@@ -15,24 +15,24 @@
 
 namespace flatbed::pth {
 
-// A checkpoint of a million tensors has 30 million. With it nodes, stack and memo stay within
-// 32-bit numbers.
+// A checkpoint of a million tensors has 30 million opcodes. With this limit nodes, stack and memo
+// fit in 32-bit numbers.
 inline constexpr std::uint64_t kMaxPickleOps = 1ULL << 27;
 
 class PickleReader {
  public:
   explicit PickleReader(std::span<const std::byte> pickle) : pickle_(pickle) {}
 
-  // Takes the next opcode and its operand. Errors: pickle_truncated, pickle_limit (kMaxPickleOps),
+  // Reads the next opcode and its operand. Errors: pickle_truncated, pickle_limit (kMaxPickleOps),
   // pickle_literal (a negative length).
   [[nodiscard]] Result<void> next();
 
-  // Whether one more opcode and 5 bytes of operand can be taken, whatever follows.
+  // Whether one more opcode and 5 bytes of operand can be read, whichever it is.
   [[nodiscard]] bool is_ahead() const noexcept {
     const std::size_t end = frame_end_ != 0 ? frame_end_ : pickle_.size();
     return position_ + 6 < end && op_count_ < kMaxPickleOps;
   }
-  // Where is_ahead(): the next opcode; its operand of 1 or 4 bytes; and past both.
+  // Valid only if is_ahead(): the next opcode, its operand of 1 or 4 bytes, and a step past both.
   [[nodiscard]] Op peek() const noexcept { return static_cast<Op>(pickle_[position_]); }
   [[nodiscard]] std::uint8_t peek_u8() const noexcept {
     return static_cast<std::uint8_t>(pickle_[position_ + 1]);
@@ -45,7 +45,7 @@ class PickleReader {
     ++op_count_;
   }
 
-  // Of the opcode that next() took.
+  // These describe the opcode that next() read.
   [[nodiscard]] Op op() const noexcept { return op_; }
   [[nodiscard]] OpGroup group() const noexcept { return row(op_).group; }
   [[nodiscard]] std::uint64_t number() const noexcept {
@@ -54,8 +54,8 @@ class PickleReader {
   [[nodiscard]] std::string_view text() const noexcept { return text_; }  // or its first line
   [[nodiscard]] std::string_view second_line() const noexcept { return second_line_; }
 
-  // After FRAME: number() bytes of whole opcodes must follow. Readers that fetch frame by frame
-  // would otherwise see other opcodes. Errors: pickle_truncated.
+  // Checks a FRAME: number() bytes of whole opcodes must follow. Otherwise readers that fetch frame
+  // by frame would see other opcodes. Errors: pickle_truncated.
   [[nodiscard]] Result<void> begin_frame();
 
   [[nodiscard]] std::uint64_t op_count() const noexcept { return op_count_; }
@@ -74,14 +74,14 @@ class PickleReader {
   std::span<const std::byte> pickle_;
   std::size_t position_ = 0;
   std::size_t op_begin_ = 0;
-  std::size_t frame_end_ = 0;  // 0: outside frames
+  std::size_t frame_end_ = 0;  // 0 outside frames
   std::uint64_t op_count_ = 0;
   std::uint64_t number_ = 0;
   std::string_view text_, second_line_;
   Op op_ = Op::stop;
 };
 
-// Inline, as it runs half a million times for an ordinary checkpoint. Errors are made out of line.
+// Inline because an ordinary checkpoint calls it half a million times. Errors are made out of line.
 inline Result<void> PickleReader::next() {
   op_begin_ = position_;
   if (position_ == pickle_.size()) return cut_off(1);
@@ -95,7 +95,7 @@ inline Result<void> PickleReader::next() {
   return frame_end_ != 0 && position_ >= frame_end_ ? end_frame() : Result<void>();
 }
 
-// A little-endian number of 0 to 8 bytes.
+// Reads a little-endian number of 0 to 8 bytes.
 inline std::uint64_t PickleReader::load_number(std::size_t nbytes) const noexcept {
   const std::byte* const at = pickle_.data() + position_;
   if (remaining() >= 8)

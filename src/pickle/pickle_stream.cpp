@@ -12,10 +12,10 @@ namespace flatbed::pth {
 namespace {
 
 constexpr std::uint64_t kFirstWindow = 64 * 1024;
-constexpr std::uint64_t kSmallWindow = 16 * 1024;  // around a number between storages
+constexpr std::uint64_t kSmallWindow = 16 * 1024;  // for a number between storages
 
-// The bytes up to and with STOP; nothing: it lies further on. Frames are left to who runs the
-// pickle: they do not change where it stops.
+// The bytes up to and including STOP, or nullopt if it lies beyond the window. Frames do not change
+// where a pickle stops, so they are left to the interpreter.
 Result<std::optional<std::size_t>> find_stop(std::span<const std::byte> bytes, bool complete) {
   PickleReader reader(bytes);
   for (;;) {
@@ -30,7 +30,8 @@ Result<std::optional<std::size_t>> find_stop(std::span<const std::byte> bytes, b
 }
 
 Error truncated(std::uint64_t wanted, std::uint64_t left) {
-  return make_error(ErrorCode::legacy_truncated, wanted, " bytes are wanted, ", left, " are left");
+  return make_error(ErrorCode::legacy_truncated, "cut off: found ", left, " of ",
+                    counted(wanted, "byte"));
 }
 
 }  // namespace
@@ -40,7 +41,7 @@ Result<std::span<const std::byte>> PickleStream::peek(std::uint64_t nbytes, std:
   if (file_ == nullptr) return bytes_.subspan(static_cast<std::size_t>(position_), wanted);
   const std::uint64_t window_end = window_begin_ + window_.size();
   const bool inside = position_ >= window_begin_ && position_ <= window_end;
-  // What is there already moves to the front.
+  // Moves the bytes that are already here to the front.
   std::size_t kept = 0;
   if (inside) {
     kept = static_cast<std::size_t>(window_end - position_);
@@ -71,8 +72,8 @@ Result<std::span<const std::byte>> PickleStream::next_pickle() {
       return bytes.first(*end);
     }
     if (wanted == kMaxStreamPickle)
-      return make_error(ErrorCode::pickle_limit, "a pickle of more than ", kMaxStreamPickle,
-                        " bytes");
+      return make_error(ErrorCode::pickle_limit, "the pickle is too long: the limit is ",
+                        kMaxStreamPickle, " bytes");
   }
 }
 

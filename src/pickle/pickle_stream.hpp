@@ -1,8 +1,8 @@
-// PickleStream: bytes that hold pickles and raw numbers one after the other, of a part of a file or
-// in memory. It finds where each pickle ends, which nothing says in advance, without running it.
+// PickleStream: a sequence of pickles and raw numbers, in part of a file or in memory. Nothing
+// states the size of a pickle in advance; PickleStream finds its end without running it.
 //
-// Of a file only a window is held, which grows until a pickle fits: storages that are skipped are
-// never read. Borrows the file or the bytes. For one thread.
+// It holds only a window of the file, which grows until a pickle fits. Skipped storages are never
+// read. Borrows the file or the bytes. Not thread-safe.
 #pragma once
 
 #include <cstddef>
@@ -15,26 +15,26 @@
 
 namespace flatbed::pth {
 
-// Instead of the number of a held text: the bytes lie in the file.
+// Used in place of the number of a held text if the bytes are in the file.
 inline constexpr std::uint32_t kNotHeld = 0xFFFFFFFF;
 inline constexpr std::uint64_t kMaxStreamPickle = 0xFFFFFFFE;
 
 class PickleStream {
  public:
-  // `nbytes` from `begin` on of a file, which has them.
+  // `nbytes` bytes of a file from `begin` on, which must exist.
   PickleStream(const ByteSource& file, std::uint64_t begin, std::uint64_t nbytes)
       : file_(&file), begin_(begin), nbytes_(nbytes) {}
-  // Bytes that lie in TorchFile::held[held], or for kNotHeld in the file, from `begin` on.
+  // Bytes in TorchFile::held[held], or (for kNotHeld) in the file, from `begin` on.
   PickleStream(std::span<const std::byte> bytes, std::uint32_t held, std::uint64_t begin)
       : bytes_(bytes), held_(held), begin_(begin), nbytes_(bytes.size()) {}
 
-  // The next pickle up to its STOP, valid until the next call. Errors: pickle_truncated,
-  // pickle_limit, those of PickleReader and File::read_at. An opcode that is none ends it too:
-  // whoever runs it will say so.
+  // Returns the next pickle up to its STOP, valid until the next call. Also ends at an invalid
+  // opcode; the interpreter reports it. Errors: pickle_truncated, pickle_limit, and those of
+  // PickleReader and File::read_at.
   [[nodiscard]] Result<std::span<const std::byte>> next_pickle();
 
-  // The next `nbytes` bytes, few, valid until the next call. Errors: legacy_truncated, those of
-  // File::read_at.
+  // Returns the next `nbytes` bytes, which should be few, valid until the next call. Errors:
+  // legacy_truncated, and those of File::read_at.
   [[nodiscard]] Result<std::span<const std::byte>> next_bytes(std::size_t nbytes);
 
   // Goes back to the first byte.
@@ -45,14 +45,14 @@ class PickleStream {
 
   [[nodiscard]] std::uint64_t remaining() const noexcept { return nbytes_ - position_; }
   [[nodiscard]] std::uint32_t held() const noexcept { return held_; }
-  // Of the next byte, in the file or in the held bytes.
+  // Offset of the next byte, in the file or in the held bytes.
   [[nodiscard]] std::uint64_t offset() const noexcept { return begin_ + position_; }
-  // Of all pickles that were found.
+  // Total size of all pickles found so far, in bytes.
   [[nodiscard]] std::uint64_t pickled_nbytes() const noexcept { return pickled_nbytes_; }
 
  private:
-  // The next `nbytes` bytes, or what is left. Where they are not in the window, it is filled with
-  // `ahead` bytes, if that is more.
+  // Returns the next `nbytes` bytes, or what is left. If they are not in the window, it is refilled
+  // with at least `ahead` bytes.
   [[nodiscard]] Result<std::span<const std::byte>> peek(std::uint64_t nbytes, std::uint64_t ahead);
 
   const ByteSource* file_ = nullptr;
@@ -62,7 +62,7 @@ class PickleStream {
   std::uint64_t nbytes_ = 0;
   std::uint64_t position_ = 0;
   std::uint64_t pickled_nbytes_ = 0;
-  ByteBuffer window_;  // of the file
+  ByteBuffer window_;  // of the file's bytes
   std::uint64_t window_begin_ = 0;
 };
 

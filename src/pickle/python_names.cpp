@@ -60,7 +60,7 @@ constexpr std::array kModules{
     ModuleRow{"urllib2", "urllib.request"},
     ModuleRow{"anydbm", "dbm"},
     ModuleRow{"_abcoll", "collections.abc"},
-    // From here on only old names are read: these modules became parts of others.
+    // The names from here on are only read: these modules became parts of others.
     ModuleRow{"cPickle", "pickle"},
     ModuleRow{"_elementtree", "xml.etree.ElementTree"},
     ModuleRow{"FileDialog", "tkinter.filedialog"},
@@ -116,7 +116,7 @@ constexpr std::array kNames{
     NameRow{{"multiprocessing", "BufferTooShort"}, {"multiprocessing.context", "BufferTooShort"}},
     NameRow{{"multiprocessing", "ProcessError"}, {"multiprocessing.context", "ProcessError"}},
     NameRow{{"multiprocessing", "TimeoutError"}, {"multiprocessing.context", "TimeoutError"}},
-    // From here on only old names are read.
+    // The names from here on are only read.
     NameRow{{"__builtin__", "basestring"}, {"builtins", "str"}},
     NameRow{{"exceptions", "StandardError"}, {"builtins", "Exception"}},
     NameRow{{"UserDict", "UserDict"}, {"collections", "UserDict"}},
@@ -144,7 +144,7 @@ PythonName python3_name(PythonName old) noexcept {
   return old;
 }
 
-// As CPython chooses, so that its files and ours have the same names.
+// Chooses as CPython does, so that its files and ours have the same names.
 PythonName python2_name(PythonName name) noexcept {
   const auto returns = [name](PythonName old) { return python3_name(old) == name; };
   for (const NameRow& row : kNames) {

@@ -4,14 +4,13 @@
 //   offset  size    field
 //   0       8       N, u64 little endian
 //   8       N       JSON object: {"__metadata__": {...},
-//                                 "<name>": {"dtype", "shape", "data_offsets"}, ...}
-//   8 + N   rest    data buffer; data_offsets count from its start and cover it without gap or
-//                   overlap
+//                   "<name>": {"dtype", "shape", "data_offsets"}, ...}
+//   8 + N   rest    data buffer; data_offsets count from here and cover it without gap or overlap
 //
 // clang-format on
-// read_header() applies the rules R1 to R22 of spec/FORMAT.md in the spec's order, one small
-// function and one error code each. Owns the header's bytes and everything the views in it point
-// to; move-only.
+// read_header() applies the rules R1 to R22 of spec/FORMAT.md in the spec's order, with one small
+// function and one error code each. Owns the header's bytes and everything its views point to.
+// Move-only.
 #pragma once
 
 #include <cstdint>
@@ -37,9 +36,9 @@ inline constexpr std::size_t kMaxDepth = 127;
 using TensorList = LargeVector<TensorInfo>;
 
 struct Header {
-  JsonDocument json;         // owns the texts below
+  JsonDocument json;         // owns the texts of the members below
   ByteBuffer bytes;          // the file's bytes 0 .. 8 + N, and padding
-  std::uint64_t nbytes = 0;  // 8 + N: where the data begins
+  std::uint64_t nbytes = 0;  // 8 + N, the offset of the data
   std::vector<std::pair<std::string_view, std::string_view>> metadata;  // in file order
   TensorList tensors;  // in (begin, end, name) order; digests empty, file 0
   NameIndex names;     // into tensors

@@ -1,4 +1,4 @@
-// Reading and checking a safetensors header: the rules R1 to R22 of spec/FORMAT.md, in order.
+// Reads and checks a safetensors header: the rules R1 to R22 of spec/FORMAT.md, in order.
 #include <algorithm>
 #include <cstring>
 #include <optional>
@@ -22,29 +22,29 @@ Error tensor_error(ErrorCode code, std::string_view name, const Parts&... parts)
   return make_error(code, "tensor ", quoted(name), ": ", parts...);
 }
 
-// R1, R2, R3: the length field and the header lie within the file.
+// R1, R2, R3: the length field and the header must lie within the file.
 Result<std::uint64_t> check_length(const ByteSource& file) {
   if (file.size() < 8) {
-    return make_error(ErrorCode::file_too_short, "the file ",
-                      file.size() == 0 ? "is empty" : str_cat("has only ", file.size(), " bytes"),
-                      ": the length field needs 8, a download may have failed");
+    return make_error(
+        ErrorCode::file_too_short, "the file ",
+        file.size() == 0 ? "is empty" : str_cat("has only ", counted(file.size(), "byte")),
+        " (incomplete download?)");
   }
   std::byte field[8];
   FLATBED_TRY(file.read_at(0, field));
   const std::uint64_t length = load_le64(field);
   if (length > kMaxHeader) {
-    return make_error(ErrorCode::header_too_large, "the header would have ", length,
-                      " bytes, at most ", kMaxHeader, " are allowed");
+    return make_error(ErrorCode::header_too_large, "the header is too large: found ", length,
+                      " bytes, the limit is ", kMaxHeader);
   }
   if (!in_bounds(8, length, file.size())) {
-    return make_error(ErrorCode::header_truncated, "the header has ", length, " bytes, the file ",
-                      file.size() - 8, " after the length field");
+    return make_error(ErrorCode::header_truncated, "the header is cut off: found ", file.size() - 8,
+                      " of ", counted(length, "byte"), " (incomplete download?)");
   }
   return length;
 }
 
-// R4 to R6. A literal -0 is no integer of the format; simdjson would read it as 0, so it is parsed
-// as -1.
+// R4 to R6. The format has no integer -0. simdjson would read it as 0, so it is parsed as -1.
 Result<JsonDocument> parse_json(std::span<std::byte> padded_json) {
   std::byte* text = padded_json.data();
   const std::size_t size = padded_json.size() - JsonDocument::kPadding;
@@ -70,7 +70,7 @@ class Checker {
   }
 
  private:
-  // The fields of an entry, as far as they were seen.
+  // The fields of an entry that were seen so far.
   struct Entry {
     std::optional<JsonValue> dtype, shape, offsets;
   };
@@ -100,7 +100,7 @@ class Checker {
   // R8, R9: an object of strings, or null.
   Result<void> read_metadata(JsonValue value) {
     if (metadata_seen_)
-      return make_error(ErrorCode::duplicate_metadata, "__metadata__ occurs twice");
+      return make_error(ErrorCode::duplicate_metadata, "__metadata__ appears twice");
     metadata_seen_ = true;
     if (value.is_null()) return {};
     if (!value.is_object())
@@ -116,7 +116,7 @@ class Checker {
       const auto number = static_cast<std::uint32_t>(pairs.size());
       if (keys.insert(key.text(), number, [&](std::uint32_t i) { return pairs[i].first; })) {
         return make_error(ErrorCode::duplicate_metadata, "__metadata__: key ", quoted(key.text()),
-                          " occurs twice");
+                          " appears twice");
       }
       pairs.emplace_back(key.text(), text.text());
       key = text.next();
@@ -128,7 +128,7 @@ class Checker {
     auto& tensors = header_.tensors;
     const auto number = static_cast<std::uint32_t>(tensors.size());
     if (header_.names.insert(name, number, [&](std::uint32_t i) { return tensors[i].name; })) {
-      return tensor_error(ErrorCode::duplicate_name, name, "the name occurs twice");
+      return tensor_error(ErrorCode::duplicate_name, name, "the name appears twice");
     }
     TensorInfo& tensor = tensors.emplace_back();
     tensor.name = name;
@@ -139,7 +139,7 @@ class Checker {
     return read_offsets(*entry.offsets, tensor);
   }
 
-  // R11, R12: an object with the three fields once each; others are ignored.
+  // R11, R12: an object with each of the three fields once. Other fields are ignored.
   Result<void> read_fields(std::string_view name, JsonValue value, Entry& entry) const {
     if (!value.is_object()) {
       return tensor_error(ErrorCode::entry_invalid, name, "the entry is not an object");
@@ -151,7 +151,7 @@ class Checker {
         FLATBED_TRY(check_ignored(name, key.text(), field));
       } else if (slot->has_value()) {
         return tensor_error(ErrorCode::duplicate_field, name, "the field ", quoted(key.text()),
-                            " occurs twice");
+                            " appears twice");
       } else {
         slot->emplace(field);
       }
@@ -179,14 +179,13 @@ class Checker {
                         " nests more than ", kMaxDepth, " levels");
   }
 
-  // R13. Neighbours mostly have one dtype: the last one is tried first.
+  // R13. Neighbours mostly share a dtype, so the last one is tried first.
   Result<void> read_dtype(JsonValue value, TensorInfo& tensor) {
     if (flatbed::name(last_dtype_) != value.text()) {
       const std::optional<Dtype> dtype = parse_dtype(value.text());
       if (!dtype) {
-        return tensor_error(ErrorCode::unknown_dtype, tensor.name, "dtype ",
-                            value.is_string() ? quoted(value.text()) : "(not a string)",
-                            " is none of the format");
+        return tensor_error(ErrorCode::unknown_dtype, tensor.name, "unknown dtype ",
+                            value.is_string() ? quoted(value.text()) : "(not a string)");
       }
       last_dtype_ = *dtype;
     }
@@ -233,21 +232,22 @@ class Checker {
     return {};
   }
 
-  // R16, R17: in (begin, end) order each tensor begins where the one before it ends.
+  // R16, R17: in (begin, end) order, each tensor begins where the previous one ends.
   Result<void> check_tiling() {
     sort_by_offset();
     std::uint64_t expected = 0;
     for (const TensorInfo& tensor : header_.tensors) {
       const std::uint64_t begin = tensor.where.offset;
       if (begin > expected) {
-        return tensor_error(ErrorCode::offsets_gap, tensor.name, "begins at ", begin,
-                            ", the tensor before it ends at ", expected);
+        return tensor_error(ErrorCode::offsets_gap, tensor.name,
+                            "gap before its data: found it at ", begin, ", expected ", expected);
       }
       if (begin < expected) {
-        return tensor_error(ErrorCode::offsets_overlap, tensor.name, "begins at ", begin,
-                            ", the tensor before it ends at ", expected);
+        return tensor_error(ErrorCode::offsets_overlap, tensor.name,
+                            "overlaps the previous tensor: found its data at ", begin,
+                            ", expected ", expected);
       }
-      expected = begin + tensor.nbytes;  // is data_offsets[1], below 2^63
+      expected = begin + tensor.nbytes;  // equals data_offsets[1], which is below 2^63
     }
     data_end_ = expected;
     return {};
@@ -268,8 +268,8 @@ class Checker {
       header_.names.insert(tensors[i].name, i, name_of);
   }
 
-  // R18, R19, R20: dtype * shape, left to right, without overflow, in whole bytes, is what the
-  // offsets span.
+  // R18, R19, R20: dtype * shape, multiplied from left to right without overflow and in whole
+  // bytes, must equal the span of the offsets.
   static Result<void> check_size(const TensorInfo& tensor) {
     std::optional<std::uint64_t> count = 1;
     for (const std::uint64_t dim : tensor.shape) {
@@ -293,21 +293,21 @@ class Checker {
                         " bytes, ", what, " needs ", *nbits / 8);
   }
 
-  // R21, R22: the data ends where the file ends.
+  // R21, R22: the data must end where the file ends.
   Result<void> check_file_size() const {
     if (data_end_ > data_nbytes_) {
-      return make_error(ErrorCode::data_truncated, "the header describes ", data_end_,
-                        " bytes of data, the file has ", data_nbytes_, ": it was cut off");
+      return make_error(ErrorCode::data_truncated, "the data is cut off: found ", data_nbytes_,
+                        " of ", counted(data_end_, "byte"), " (incomplete download?)");
     }
     if (data_end_ < data_nbytes_) {
-      return make_error(ErrorCode::trailing_data, "the header describes ", data_end_,
-                        " bytes of data, the file has ", data_nbytes_);
+      return make_error(ErrorCode::trailing_data, "data after the last tensor: found ",
+                        data_nbytes_, " bytes of data, expected ", data_end_);
     }
     return {};
   }
 
-  // From offsets in the data buffer to offsets in the file. No sum can wrap: all lie within the
-  // file.
+  // Converts offsets in the data buffer to offsets in the file. No sum can wrap, because all lie
+  // within the file.
   void place_tensors() {
     std::uint32_t number = 0;
     for (TensorInfo& tensor : header_.tensors) {

@@ -17,7 +17,7 @@ constexpr std::uint64_t kMaxInteger = std::uint64_t{1}
                                       << 53;  // exclusive: what every JSON reader keeps exact
 constexpr std::size_t kAlignment = 4096;
 constexpr unsigned kMaxAlignmentBits = 12;
-// The largest below the reference's limit with 8 + N on a page.
+// The largest N below the reference's limit for which 8 + N is a multiple of a page.
 constexpr std::size_t kMaxHeaderBytes = 99'999'736;
 constexpr std::size_t kLargeHeaderBytes = 25'000'000;
 constexpr std::string_view kMetadataName = "__metadata__";
@@ -34,7 +34,7 @@ Result<void> check_tensors(std::span<const SealTensor> tensors,
     }
     if (tensor.name == kMetadataName) {
       return make_error(ErrorCode::invalid_argument,
-                        "tensor '__metadata__': the format keeps this name for itself");
+                        "tensor '__metadata__': this name is reserved by the format");
     }
     if (std::ranges::any_of(tensor.shape, [](std::uint64_t n) { return n >= kMaxInteger; })) {
       return make_error(
@@ -46,7 +46,7 @@ Result<void> check_tensors(std::span<const SealTensor> tensors,
     const std::string_view name = tensors[name_order[i]].name;
     if (name == tensors[name_order[i - 1]].name) {
       return make_error(ErrorCode::name_collision, "tensor ", quoted(name),
-                        ": the name is given twice");
+                        ": the name appears twice");
     }
   }
   return {};
@@ -96,8 +96,7 @@ class Builder {
   [[nodiscard]] std::size_t limit() const noexcept {
     return options_.allow_large ? kMaxHeaderBytes : kLargeHeaderBytes;
   }
-  // Called with what is about to be appended, so that no text much longer than the limit is ever
-  // built.
+  // Called before a text is appended, so that no text much longer than the limit is ever built.
   Result<void> check_room(std::uint64_t nbytes) const {
     const std::size_t most = sizeof(std::uint64_t) + limit();
     if (nbytes > most || header_.bytes.size() > most - nbytes) {
@@ -195,7 +194,7 @@ void Builder::append_entry(const SealTensor& tensor, std::uint64_t begin) {
   out += "]}";
 }
 
-// Pads the header, and turns offsets in the data into offsets in the file.
+// Pads the header and converts offsets in the data to offsets in the file.
 Result<NewHeader> Builder::finish() {
   const std::size_t end = (header_.bytes.size() + kAlignment - 1) / kAlignment * kAlignment;
   const std::uint64_t length = end - sizeof(std::uint64_t);

@@ -7,9 +7,9 @@
 //   spaces, so that 8 + N is a multiple of 4096
 //
 // A sealed header is built with '0' for every digit of its digests. Data is hashed while it is
-// written, each chunk's digits go to their slot, and seal_header() fills in the two digests that
-// cover the rest. Plain data and pure functions; one NewHeader is for one thread, but different
-// slots may be filled from different threads.
+// written, and each chunk's digits go to their slot. At the end seal_header() fills in the two
+// digests that cover the rest. Plain data and pure functions. Different slots of one NewHeader may
+// be filled from different threads; otherwise it is not thread-safe.
 #pragma once
 
 #include <cstddef>
@@ -26,33 +26,33 @@ namespace flatbed::safetensors {
 
 struct HeaderOptions {
   bool seal = true;
-  bool allow_large = false;  // above 25,000,000 bytes
+  bool allow_large = false;  // allow a header above 25,000,000 bytes
 };
 
 struct NewHeader {
   std::string bytes;                      // 0..7+N
-  std::vector<std::uint32_t> file_order;  // tensors, in the order of their bytes
-  std::vector<std::uint32_t> name_order;  // tensors, in name order
-  std::vector<std::uint64_t> offsets;     // per tensor, in the file
-  DigestSlots digests;                    // sealed: within the value of flatbed.digests ...
-  std::size_t digests_begin = 0;          // ... which begins here in `bytes`
+  std::vector<std::uint32_t> file_order;  // tensor numbers, in the order of their bytes
+  std::vector<std::uint32_t> name_order;  // tensor numbers, in name order
+  std::vector<std::uint64_t> offsets;     // for each tensor, in the file
+  DigestSlots digests;                    // if sealed: within the value of flatbed.digests
+  std::size_t digests_begin = 0;          // offset of that value in `bytes`
   std::uint64_t file_nbytes = 0;
 };
 
-// `tensors` in source order; `metadata` without `flatbed`, `flatbed.digests` and duplicates, in any
-// order; "format" is added when it is not there. Errors: invalid_argument (a name or key that is
-// not UTF-8, the name `__metadata__`, a dimension of 2^53 or more), name_collision, limit_exceeded
-// (2^53 bytes of data), header_over_limit.
+// `tensors` are in source order. `metadata` is in any order and must not contain `flatbed`,
+// `flatbed.digests` or duplicates; "format" is added if it is missing. Errors: invalid_argument (a
+// name or key that is not UTF-8, the name `__metadata__`, a dimension of 2^53 or more),
+// name_collision, limit_exceeded (2^53 bytes of data), header_over_limit.
 [[nodiscard]] Result<NewHeader> build_header(std::span<const SealTensor> tensors,
                                              std::span<const MetadataPair> metadata,
                                              const HeaderOptions& options);
 
-// Puts the digest of chunk `chunk` of a tensor into its slot.
+// Writes the digest of a tensor's chunk into its slot.
 void put_digest(NewHeader& header, std::uint32_t tensor, std::uint64_t chunk,
                 std::uint64_t digest) noexcept;
 
-// Once all slots are filled: computes and puts in the content and the header digest. Takes what
-// build_header() took. Returns the content digest's digits.
+// Call after all slots are filled, with the arguments of build_header(). Computes and inserts the
+// content digest and the header digest. Returns the digits of the content digest.
 std::string seal_header(NewHeader& header, std::span<const SealTensor> tensors,
                         std::span<const MetadataPair> metadata);
 

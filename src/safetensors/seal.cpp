@@ -14,8 +14,8 @@ namespace {
 
 constexpr std::string_view kSealPrefix = "flatbed.";
 constexpr std::string_view kHowToAccept =
-    ": changed by another program after it was sealed, or damaged; if the change is meant, open it "
-    "without checking the seal and save it again";
+    "; the file was damaged or changed after it was sealed; to accept the change, open it without "
+    "checking the seal and save it again";
 
 // The value of the key `flatbed`: <header>/<version>/<rest>.
 struct SealText {
@@ -65,7 +65,7 @@ SealVerdict broken(ErrorCode code, std::string note) {
   return verdict;
 }
 
-// Collects the content digest's input in a buffer: most parts have only a few bytes.
+// Collects the content digest's input in a buffer, because most parts have only a few bytes.
 class ContentHasher {
  public:
   ContentHasher() { buffer_.reserve(kBufferBytes); }
@@ -101,7 +101,8 @@ class ContentHasher {
   std::string buffer_;
 };
 
-// Whether the header digest is right: the seal stands where S2 wants it, and its digits match.
+// Whether the header digest is right: the seal is at the place that S2 requires and its digits
+// match.
 bool header_matches(std::span<const std::byte> header, std::string_view digits) {
   if (header.size() < kHeaderDigestOffset + kDigestDigits) return false;
   const std::string_view text = as_text(header);
@@ -110,7 +111,7 @@ bool header_matches(std::span<const std::byte> header, std::string_view digits) 
          hex16(header_digest(header)) == digits;
 }
 
-// Fills verdict.digests; false when the value does not consist of one digest per chunk.
+// Fills verdict.digests. Returns false if the value is not exactly one digest for each chunk.
 bool split_digests(std::string_view hex, std::span<const SealTensor> tensors,
                    std::span<const std::uint32_t> order, SealVerdict& verdict) {
   const DigestSlots slots = digest_slots(tensors, order);
@@ -133,9 +134,10 @@ SealVerdict judge_version_1(const SealText& seal, bool header_right,
   const std::vector<std::uint32_t> order = name_order(tensors);
   const std::string content = hex16(content_digest(tensors, order, metadata));
   if (content != seal.rest) {
-    return broken(ErrorCode::seal_content_mismatch,
-                  str_cat("names, dtypes, shapes and flatbed keys have the digest ", content,
-                          ", the seal says ", seal.rest, kHowToAccept));
+    return broken(
+        ErrorCode::seal_content_mismatch,
+        str_cat("names, dtypes, shapes or flatbed keys do not match the seal: found digest ",
+                content, ", expected ", seal.rest, kHowToAccept));
   }
   SealVerdict verdict;
   const MetadataPair* digests = find_pair(metadata, kDigestsKey);
@@ -156,7 +158,8 @@ bool is_seal_key(std::string_view key) noexcept {
 }
 
 std::vector<std::uint32_t> name_order(std::span<const SealTensor> tensors) {
-  // Names beside their numbers: two to three times as fast as sorting numbers that lead to names.
+  // Keeps names next to their numbers: two to three times as fast as sorting numbers that refer to
+  // names.
   std::vector<std::pair<std::string_view, std::uint32_t>> names;
   names.reserve(tensors.size());
   for (std::uint32_t i = 0; i < tensors.size(); ++i) names.emplace_back(tensors[i].name, i);
@@ -181,7 +184,7 @@ std::uint64_t content_digest(std::span<const SealTensor> tensors,
                              std::span<const std::uint32_t> order,
                              std::span<const MetadataPair> metadata) {
   ContentHasher hasher;
-  hasher.add({"flatbed seal 1\n", 16});  // with its NUL
+  hasher.add({"flatbed seal 1\n", 16});  // including its NUL
   hasher.add_number(order.size());
   for (const std::uint32_t index : order) {
     const SealTensor& tensor = tensors[index];
@@ -218,7 +221,7 @@ SealVerdict judge_seal(std::span<const std::byte> header, std::span<const Metada
   if (std::ranges::none_of(metadata, is_seal_key, &MetadataPair::first)) return {};
   const MetadataPair* pair = find_pair(metadata, kSealKey);
   if (pair == nullptr) {
-    return broken(ErrorCode::seal_malformed, "has flatbed.* keys, but no key 'flatbed'");
+    return broken(ErrorCode::seal_malformed, "the file has flatbed.* keys, but no key 'flatbed'");
   }
   const std::optional<SealText> seal = parse_seal_text(pair->second);
   if (!seal) {

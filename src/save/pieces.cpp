@@ -10,7 +10,8 @@ namespace flatbed {
 
 namespace {
 
-constexpr std::uint64_t kReportBytes = 8 << 20;  // between two calls of the caller's progress
+// Between two calls of the caller's progress callback.
+constexpr std::uint64_t kReportBytes = 8 << 20;
 
 }  // namespace
 
@@ -55,37 +56,38 @@ Result<void> PieceRunner::run(PieceQueue& queue, unsigned threads, const Work& w
     if (!result) failed_ = true;
     return result;
   }));
-  report(true);
+  FLATBED_TRY(report(true));
   return check_cancelled();
 }
 
 Result<void> PieceRunner::take_pieces(PieceQueue& queue, const Work& work, bool reports) {
   const std::size_t nbytes = queue.piece_nbytes();
   const LargeBlock buffer = try_allocate_large(nbytes);
-  if (!buffer) return make_error(ErrorCode::resource_exhausted, "no memory for ", nbytes, " bytes");
+  if (!buffer)
+    return make_error(ErrorCode::resource_exhausted, "out of memory for ", nbytes, " bytes");
   while (!failed_) {
     FLATBED_TRY(check_cancelled());
     const std::optional<Piece> piece = queue.next();
     if (!piece) break;
     FLATBED_TRY(work(*piece, {buffer.get(), nbytes}));
     bytes_done_ += piece->nbytes;
-    if (reports) report(false);
+    if (reports) FLATBED_TRY(report(false));
   }
   return {};
 }
 
 Result<void> PieceRunner::check_cancelled() const {
   if (options_.cancel == nullptr || !*options_.cancel) return {};
-  return make_error(ErrorCode::cancelled, "cancelled after ", bytes_done_.load(), " of ",
-                    options_.bytes_total, " bytes");
+  return make_error(ErrorCode::cancelled, "interrupted at ", size_text(bytes_done_.load()), " of ",
+                    size_text(options_.bytes_total));
 }
 
-void PieceRunner::report(bool last) {
+Result<void> PieceRunner::report(bool last) {
   const std::uint64_t done = bytes_done_;
-  if (!options_.progress || done == reported_) return;
-  if (!last && done - reported_ < kReportBytes) return;
+  if (!options_.progress || done == reported_) return {};
+  if (!last && done - reported_ < kReportBytes) return {};
   reported_ = done;
-  options_.progress({done, options_.bytes_total});
+  return options_.progress({done, options_.bytes_total});
 }
 
 }  // namespace flatbed

@@ -1,6 +1,6 @@
-// Working through the bytes of many tensors with several threads. The bytes are cut into pieces,
-// and each thread takes the next one until none is left. Small neighbours share a piece, large
-// tensors are cut at their chunks: every piece holds whole chunks, and is one read or one write.
+// Processes the bytes of many tensors with several threads. The bytes are cut into pieces, and each
+// thread takes the next one until none are left. Small neighbours share a piece, and large tensors
+// are cut between chunks: every piece holds whole chunks, and is one read or one write.
 //
 //   runs    |----------- 0 -----------|- 1 -|-- 2 --|--- 3 ---|  gap  |-- 4 --|
 //   pieces  |    0    |    1    |  2  |       3     |    4    |       |   5   |
@@ -16,19 +16,20 @@
 #include <span>
 #include <vector>
 
+#include "flatbed/progress.hpp"
 #include "flatbed/result.hpp"
 #include "flatbed/save.hpp"
 #include "safetensors/seal.hpp"
 
 namespace flatbed {
 
-// Of one piece, where nothing else is said: large enough for the system calls, small enough to be
-// hashed while it is in the processor's cache.
+// Default size of a piece: large enough for the system calls, small enough to be hashed while it is
+// in the processor's cache.
 inline constexpr std::size_t kPieceBytes = 1 << 20;
 
 // The bytes of one tensor in one file.
 struct Run {
-  std::uint32_t tensor = 0;  // whatever the caller counts
+  std::uint32_t tensor = 0;  // the caller's number
   std::uint32_t file = 0;
   std::uint64_t offset = 0;  // in the file
   std::uint64_t nbytes = 0;
@@ -43,10 +44,10 @@ struct Piece {
   std::size_t nbytes = 0;
 };
 
-// Hands out the pieces of some runs in order. next() is thread-safe, the rest const.
+// Hands out the pieces of some runs in order. next() is thread-safe; the rest is const.
 class PieceQueue {
  public:
-  // `runs` ascend by (file, offset) and do not overlap; empty ones get no piece. A piece has at
+  // `runs` ascend by (file, offset) and do not overlap. Empty runs get no piece. A piece has at
   // most `piece_nbytes`, a multiple of the chunk size.
   PieceQueue(std::vector<Run> runs, std::size_t piece_nbytes);
 
@@ -54,7 +55,7 @@ class PieceQueue {
 
   [[nodiscard]] const Run& run(std::size_t index) const { return runs_[index]; }
   [[nodiscard]] std::uint64_t nbytes() const noexcept { return nbytes_; }  // of all runs
-  [[nodiscard]] std::size_t piece_nbytes() const noexcept;                 // at most, of any piece
+  [[nodiscard]] std::size_t piece_nbytes() const noexcept;  // upper bound for any piece
 
  private:
   std::vector<Run> runs_;
@@ -65,8 +66,8 @@ class PieceQueue {
   std::uint64_t skip_ = 0;  // within runs_[run_]
 };
 
-// Calls visit(run, skip, bytes) for the part of each tensor in a piece; `bytes` lies in `buffer`,
-// which holds the piece, and in the tensor from `skip` on. An error ends it.
+// Calls visit(run, skip, bytes) for the part of each tensor in a piece. `buffer` holds the piece;
+// `bytes` is a part of it, and `skip` its offset in the tensor. Stops at the first error.
 template <typename Visit>
 Result<void> for_each_part(const PieceQueue& queue, const Piece& piece, std::span<std::byte> buffer,
                            Visit visit) {
@@ -98,28 +99,28 @@ Result<void> for_each_chunk(const PieceQueue& queue, const Piece& piece,
       });
 }
 
-// Runs the pieces of one or more queues and keeps the caller informed. Borrows what it is given.
-// For one thread, which becomes the first of each crew.
+// Runs the pieces of one or more queues and reports progress to the caller. Borrows its arguments.
+// Not thread-safe; the calling thread becomes the first of each crew.
 class PieceRunner {
  public:
   struct Options {
-    const std::function<void(const Progress&)>& progress;  // called from the runner's thread
+    const ProgressCallback& progress;  // called from the runner's thread
     const std::atomic<bool>* cancel = nullptr;
     std::uint64_t bytes_total = 0;  // of all queues, for the progress
   };
-  // Fills, checks or writes one piece; `buffer` is the thread's own, of queue.piece_nbytes().
+  // Fills, checks or writes one piece. `buffer` is the thread's own and has queue.piece_nbytes().
   using Work = std::function<Result<void>(const Piece& piece, std::span<std::byte> buffer)>;
 
   explicit PieceRunner(const Options& options) : options_(options) {}
 
-  // Returns when every piece is done, or after the first error. Errors: those of `work`, cancelled
-  // (also by the last call of `progress`).
+  // Returns when every piece is done, or after the first error. Errors: those of `work` and of
+  // `progress`, cancelled (also by the last call of `progress`).
   [[nodiscard]] Result<void> run(PieceQueue& queue, unsigned threads, const Work& work);
 
  private:
   Result<void> take_pieces(PieceQueue& queue, const Work& work, bool reports);
   [[nodiscard]] Result<void> check_cancelled() const;
-  void report(bool last);
+  [[nodiscard]] Result<void> report(bool last);
 
   Options options_;
   std::atomic<bool> failed_ = false;

@@ -16,7 +16,7 @@ using safetensors::kChunkBytes;
 
 constexpr std::size_t kMaxMismatches = 10'000;
 
-// Reads records that are stored as they are, from any thread, or deflated ones in order.
+// Reads stored records, from any thread, or deflated ones in order.
 class RecordReader {
  public:
   explicit RecordReader(RecordSums& sums) : sums_(sums) {}
@@ -69,7 +69,7 @@ class RecordReader {
   std::uint32_t inflating_ = 0;
 };
 
-// Where the records lie. Deflated ones lie one behind the other, as if they had been inflated.
+// The places of the records. Deflated ones follow each other as if they had been inflated.
 struct Runs {
   std::vector<Run> stored;
   std::vector<Run> deflated;
@@ -153,7 +153,7 @@ Result<void> read_records(RecordSums& sums, std::span<const std::uint32_t> numbe
   FLATBED_TRY(runner.run(stored, threads, [&](const Piece& piece, std::span<std::byte> buffer) {
     return reader.read_stored(stored, piece, buffer);
   }));
-  // One thread: inflating goes on from where the piece before has ended.
+  // Uses one thread, because inflating continues where the previous piece ended.
   PieceQueue deflated(std::move(runs.deflated), kPieceBytes);
   return runner.run(deflated, 1, [&](const Piece& piece, std::span<std::byte> buffer) {
     return reader.inflate(deflated, piece, buffer);

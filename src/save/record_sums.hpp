@@ -1,6 +1,6 @@
-// RecordSums: CRC-32 sums of whole zip records, put together from those of their chunks, which may
-// come in any order and from any thread. ChunkSums: the sums alone, of anything.
-// read_records(): reads records and sums them.
+// RecordSums: CRC-32 sums of whole zip records, combined from those of their chunks, which may come
+// in any order and from any thread. ChunkSums: the sums of any runs of bytes. read_records(): reads
+// records and sums them.
 #pragma once
 
 #include <cstdint>
@@ -14,8 +14,8 @@
 
 namespace flatbed {
 
-// Sums of runs of bytes, cut into chunks of safetensors::kChunkBytes. add() first, by one thread;
-// then put(), by one thread for each chunk; then the rest.
+// Sums of runs of bytes, cut into chunks of safetensors::kChunkBytes. First add(), on one thread;
+// then put(), on one thread for each chunk; then the rest.
 class ChunkSums {
  public:
   std::uint32_t add(std::uint64_t nbytes);  // returns the run's number: 0, 1, 2 ...
@@ -25,15 +25,15 @@ class ChunkSums {
   [[nodiscard]] std::uint32_t of(std::uint32_t run) const noexcept;  // of all its chunks
 
  private:
-  std::vector<std::uint64_t> nbytes_;  // per run
-  std::vector<std::uint64_t> first_;   // per run, into sums_
+  std::vector<std::uint64_t> nbytes_;  // for each run
+  std::vector<std::uint64_t> first_;   // for each run, an index into sums_
   std::vector<std::uint32_t> sums_;
 };
 
 // Borrows the sources and the names of the records.
 class RecordSums {
  public:
-  // `record` is one of the file that `source` has.
+  // `record` is one of the records in the file `source`.
   std::uint32_t add(const ByteSource& source, const ContainerRecord& record);
   [[nodiscard]] const ByteSource& source(std::uint32_t number) const {
     return *records_[number].source;
@@ -45,7 +45,7 @@ class RecordSums {
     sums_.put(number, chunk, sum);
   }
 
-  // Adds every record to `report`, all chunks of which were put.
+  // Adds every record to `report`. All chunks must have been put.
   void check(CrcReport& report) const;
 
  private:
@@ -57,11 +57,11 @@ class RecordSums {
   ChunkSums sums_;
 };
 
-// Bytes of these records, inflated.
+// The size of these records after inflating.
 [[nodiscard]] std::uint64_t nbytes_of(const RecordSums& sums,
                                       std::span<const std::uint32_t> numbers);
 
-// Reads `numbers` of the records whole and puts their sums. Errors: those of File::read_at,
+// Reads the records `numbers` whole and puts their sums. Errors: those of File::read_at,
 // zip_deflate_malformed (both name the record), cancelled.
 [[nodiscard]] Result<void> read_records(RecordSums& sums, std::span<const std::uint32_t> numbers,
                                         PieceRunner& runner, unsigned threads);

@@ -6,11 +6,11 @@
 
 #include "base/bytes.hpp"
 #include "base/str_cat.hpp"
-#include "io/atomic_file.hpp"
 #include "io/name_index.hpp"
 #include "safetensors/header_write.hpp"
 #include "save/save_data.hpp"
 #include "save/save_source.hpp"
+#include "save/write_file.hpp"
 #include "value/tree_json.hpp"
 
 namespace flatbed {
@@ -21,7 +21,7 @@ using safetensors::MetadataPair;
 using safetensors::NewHeader;
 using safetensors::SealTensor;
 
-// The items as the header sees them, once their bytes fit their shapes.
+// The items as the header needs them, once their bytes fit their shapes.
 Result<std::vector<SealTensor>> describe_items(const SavePlan& plan) {
   std::vector<SealTensor> tensors;
   tensors.reserve(plan.items.size());
@@ -32,7 +32,7 @@ Result<std::vector<SealTensor>> describe_items(const SavePlan& plan) {
   return tensors;
 }
 
-// A2: other names are new names, and lead to tensors.
+// A2: aliases must be new names and lead to tensors.
 Result<void> check_aliases(const SavePlan& plan) {
   if (plan.aliases.empty()) return {};
   const auto items = static_cast<std::uint32_t>(plan.items.size());
@@ -46,23 +46,23 @@ Result<void> check_aliases(const SavePlan& plan) {
     const std::optional<std::uint32_t> target = index.find(alias.target, name_of);
     if (!target || *target >= items) {
       return make_error(ErrorCode::invalid_argument, "alias ", quoted(alias.name), ": its target ",
-                        quoted(alias.target), " is no tensor of the plan");
+                        quoted(alias.target), " is not a tensor of the plan");
     }
     if (index.insert(alias.name, items + i, name_of)) {
       return make_error(ErrorCode::name_collision, "alias ", quoted(alias.name),
-                        ": the name is given twice");
+                        ": the name appears twice");
     }
   }
   return {};
 }
 
-// The values of the flatbed.* keys that the plan asks for; empty: no such key.
+// The values of the flatbed.* keys that the plan requires; empty for a key that is not written.
 struct FlatbedTexts {
   std::string tree;
   std::string aliases;
 };
 
-// Without a seal a flatbed.* key would make the file a broken one (S6, row 3): none is written.
+// Without a seal, a flatbed.* key would make the file broken (S6, row 3), so none is written.
 Result<FlatbedTexts> encode_texts(const SavePlan& plan, const SaveOptions& options) {
   FlatbedTexts texts;
   if (!options.seal) return texts;
@@ -83,11 +83,11 @@ Result<std::vector<MetadataPair>> collect_metadata(const SavePlan& plan,
   for (std::size_t i = 0; i < pairs.size(); ++i) {
     if (safetensors::is_seal_key(pairs[i].first)) {
       return make_error(ErrorCode::invalid_argument, "metadata ", quoted(pairs[i].first),
-                        ": keys that begin so are written by flatbed alone");
+                        ": keys with this prefix are reserved for flatbed");
     }
     if (i > 0 && pairs[i].first == pairs[i - 1].first) {
       return make_error(ErrorCode::invalid_argument, "metadata ", quoted(pairs[i].first),
-                        ": the key is given twice");
+                        ": the key appears twice");
     }
   }
   if (!texts.aliases.empty()) pairs.emplace_back("flatbed.aliases", texts.aliases);
@@ -109,15 +109,12 @@ Result<SaveReport> save(const std::filesystem::path& path, const SavePlan& plan,
   report.header_nbytes = header.bytes.size();
   if (options.dry_run) return report;
 
-  FLATBED_ASSIGN(AtomicFile file,
-                 AtomicFile::create(path, header.file_nbytes, {options.replace, options.sync}));
-  FLATBED_ASSIGN(report.crc, write_data(plan, options, header, file));
-  if (options.seal) report.content = seal_header(header, tensors, metadata);
-  // Last, so that what a dead process leaves behind never looks like a whole file.
-  FLATBED_TRY(file.write_at(0, as_bytes(header.bytes)));
-  FLATBED_ASSIGN(CommitReport commit, file.commit());
-  if (commit.state != CommitState::committed) report.durability = Durability::durability_unknown;
-  report.durability_note = std::move(commit.note);
+  FLATBED_TRY(write_file(path, options, report, [&](AtomicFile& file) -> Result<void> {
+    FLATBED_ASSIGN(report.crc, write_data(plan, options, header, file));
+    if (options.seal) report.content = seal_header(header, tensors, metadata);
+    // Written last, so that what a killed process leaves never looks like a whole file.
+    return file.write_at(0, as_bytes(header.bytes));
+  }));
   return report;
 }
 

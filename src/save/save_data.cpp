@@ -68,8 +68,8 @@ Result<void> DataWriter::write_piece(const PieceQueue& queue, const Piece& piece
                        return hash(run.tensor, chunk, bytes);
                      }));
   FLATBED_TRY(file_.write_at(piece.offset, buffer.first(piece.nbytes)));
-  // At once: the device works while the next piece is read, and commit() has little left to wait
-  // for.
+  // Starts at once: the device works while the next piece is read, and commit() has little left to
+  // wait for.
   file_.start_writeback(piece.offset, piece.nbytes);
   return {};
 }

@@ -1,4 +1,4 @@
-// make_plan(): what a checkpoint becomes as a file of its own.
+// make_plan(): turns a checkpoint into the plan of a file of its own.
 #include "flatbed/save_plan.hpp"
 
 #include <algorithm>
@@ -15,8 +15,8 @@ namespace {
 constexpr std::uint64_t kExpansionFactor = 16;
 constexpr std::uint64_t kExpansionFloor = std::uint64_t{1} << 30;
 
-// A few stored bytes can describe exabytes (strides of 0, deflated zeros): bound what is written by
-// what was read.
+// A few stored bytes can describe exabytes (strides of 0, deflated zeros), so the bytes written are
+// bounded by the bytes read.
 Result<void> check_expansion(const Checkpoint& checkpoint) {
   std::uint64_t stored = 0;
   for (const FileInfo& file : checkpoint.files()) stored += file.nbytes;
@@ -25,9 +25,9 @@ Result<void> check_expansion(const Checkpoint& checkpoint) {
     if (wanted) wanted = checked_add(*wanted, tensor.nbytes);
   }
   if (wanted && (*wanted <= kExpansionFloor || *wanted / kExpansionFactor <= stored)) return {};
-  return make_error(ErrorCode::expansion_refused, "the tensors have ",
-                    wanted ? str_cat(*wanted) : "more than 2^64", " bytes, the source ", stored,
-                    ": more than ", kExpansionFactor, " times as much must be allowed");
+  return make_error(ErrorCode::expansion_refused, "the output is too large: found ",
+                    wanted ? str_cat(*wanted) : "more than 2^64", " bytes for ", stored,
+                    " stored ones, more than ", kExpansionFactor, " times as much");
 }
 
 SaveItem item_of(const Checkpoint& checkpoint, const TensorInfo& tensor, std::string name) {
@@ -57,7 +57,7 @@ Result<SavePlan> make_plan(const Checkpoint& checkpoint, const SavePlanOptions& 
       plan.items.push_back(item_of(checkpoint, *target, alias.name));
     }
   }
-  // L9: with more tensors than the source other metadata may no longer be true.
+  // L9: if the plan has more tensors than the source, other metadata may no longer be true.
   const bool same = plan.items.size() == checkpoint.tensors().size();
   for (const auto& [key, value] : checkpoint.metadata()) {
     if (!safetensors::is_seal_key(key) && (same || key == "format"))

@@ -1,4 +1,4 @@
-// save_sidecar(): the seal of a file that must not change, in a file beside it (spec C1):
+// save_sidecar(): the seal of a file that must not change, in a file next to it (spec C1):
 //   {"flatbed":"<header>/1/<content>","flatbed.digests":"<16 digits per chunk, in name order>"}
 #include <algorithm>
 #include <cstring>
@@ -9,9 +9,9 @@
 #include "base/str_cat.hpp"
 #include "checkpoint/checkpoint_access.hpp"
 #include "flatbed/save.hpp"
-#include "io/atomic_file.hpp"
 #include "io/digest.hpp"
 #include "save/pieces.hpp"
+#include "save/write_file.hpp"
 
 namespace flatbed {
 
@@ -20,18 +20,18 @@ namespace {
 using safetensors::MetadataPair;
 using safetensors::SealTensor;
 
-// The one safetensors file at `path`, which has no seal of its own.
+// The one safetensors file at `path`, which must not have a seal of its own.
 Result<Checkpoint> open_unsealed(const std::filesystem::path& path) {
   FLATBED_ASSIGN(Checkpoint checkpoint, Checkpoint::open(path, {.check_seal = CheckSeal::off}));
   const std::string place = quoted(path.native());
   if (checkpoint.layout() != Layout::safetensors || checkpoint.files()[0].path != path) {
     return make_error(ErrorCode::invalid_argument, place,
-                      ": is no single safetensors file; others have no sidecars");
+                      ": --sidecar needs a single .safetensors file");
   }
   for (const auto& [key, value] : checkpoint.metadata()) {
     if (safetensors::is_seal_key(key)) {
       return make_error(ErrorCode::invalid_argument, place, ": has the key ", quoted(key),
-                        ", and a seal inside a file makes readers ignore one beside it");
+                        ", and readers prefer a seal inside a file to a sidecar");
     }
   }
   return checkpoint;
@@ -83,8 +83,8 @@ Result<std::string> make_sidecar(const Checkpoint& checkpoint, const SaveOptions
   std::string text = str_cat("{\"flatbed\":\"", hex16(xxh3(header)), "/1/", content,
                              "\",\"flatbed.digests\":\"", digests, "\"}");
   if (text.size() > safetensors::kMaxSidecarBytes) {
-    return make_error(ErrorCode::limit_exceeded, "the sidecar would have ", text.size(),
-                      " bytes, readers take ", safetensors::kMaxSidecarBytes);
+    return make_error(ErrorCode::limit_exceeded, "the sidecar is too large: found ", text.size(),
+                      " bytes, the limit is ", safetensors::kMaxSidecarBytes);
   }
   return text;
 }
@@ -97,14 +97,11 @@ Result<SaveReport> save_sidecar(const std::filesystem::path& path, const SaveOpt
   FLATBED_ASSIGN(const std::string text, make_sidecar(checkpoint, options, report.content));
   std::filesystem::path sidecar = path;
   sidecar += safetensors::kSidecarSuffix;
-  FLATBED_ASSIGN(AtomicFile file,
-                 AtomicFile::create(sidecar, text.size(), {options.replace, options.sync}));
-  FLATBED_TRY(file.write_at(0, as_bytes(text)));
-  FLATBED_TRY(CheckpointAccess::source(checkpoint, 0).check_unchanged());
-  FLATBED_ASSIGN(CommitReport commit, file.commit());
   report.nbytes = text.size();
-  if (commit.state != CommitState::committed) report.durability = Durability::durability_unknown;
-  report.durability_note = std::move(commit.note);
+  FLATBED_TRY(write_file(sidecar, options, report, [&](AtomicFile& file) -> Result<void> {
+    FLATBED_TRY(file.write_at(0, as_bytes(text)));
+    return CheckpointAccess::source(checkpoint, 0).check_unchanged();
+  }));
   return report;
 }
 

@@ -37,8 +37,8 @@ Result<std::uint64_t> source_nbytes(const SaveItem& item) {
   return ref.checkpoint.tensors()[ref.tensor].nbytes;
 }
 
-// What dtype and shape take, when that is whole bytes and fits 64 bits. Multiplied in the order in
-// which readers do it: for some of them [2^40, 2^40, 0] overflows.
+// The size that dtype and shape require, if it is in whole bytes and fits 64 bits. Multiplied in
+// the order in which readers do it, because for some of them [2^40, 2^40, 0] overflows.
 std::optional<std::uint64_t> shape_nbytes(const SaveItem& item) {
   std::uint64_t elements = 1;
   for (const std::uint64_t dimension : item.shape) {
@@ -57,10 +57,10 @@ Result<std::uint64_t> item_nbytes(const SaveItem& item) {
   FLATBED_ASSIGN(const std::uint64_t nbytes, source_nbytes(item));
   const std::optional<std::uint64_t> wanted = shape_nbytes(item);
   if (wanted == nbytes) return nbytes;
-  return make_error(ErrorCode::shape_mismatch, "tensor ", quoted(item.name), ": ", nbytes,
-                    " bytes are given, ", name(item.dtype), " ",
+  return make_error(ErrorCode::shape_mismatch, "tensor ", quoted(item.name), ": wrong size: found ",
+                    nbytes, " bytes, ", name(item.dtype), " ",
                     shape_text(item.shape.data(), item.shape.size()), " needs ",
-                    wanted ? str_cat(*wanted) : "a number of whole bytes below 2^61");
+                    wanted ? str_cat(*wanted) : "whole bytes below 2^61");
 }
 
 Result<void> read_item(const SaveItem& item, std::uint64_t offset, std::span<std::byte> out) {
@@ -68,7 +68,7 @@ Result<void> read_item(const SaveItem& item, std::uint64_t offset, std::span<std
     if (!out.empty()) std::memcpy(out.data(), memory->data() + offset, out.size());
     return {};
   }
-  // Whoever hashes the bytes anyway checks them by check_item_chunk().
+  // Callers that hash the bytes anyway check them with check_item_chunk().
   const auto& ref = *std::get_if<TensorRef>(&item.from);
   return ref.checkpoint.read(*source_tensor(item), offset, out, Verify::no);
 }
@@ -112,8 +112,8 @@ Result<void> work_through(RunsByWay runs, const SaveOptions& options, const Piec
     unsigned threads;
     std::size_t piece_nbytes;
   };
-  // A strided tensor is gathered in longer runs the larger the range is, and by several threads. A
-  // deflated record is read from front to back by one.
+  // A larger range lets a strided tensor be gathered in longer runs, by several threads. A deflated
+  // record is read from front to back by one.
   const std::array<Group, kWays> groups{
       Group{threads, kPieceBytes},
       Group{threads, kPanelBytes / threads / kChunkBytes * kChunkBytes},

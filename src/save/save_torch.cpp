@@ -8,11 +8,11 @@
 #include "base/bytes.hpp"
 #include "base/checked.hpp"
 #include "base/str_cat.hpp"
-#include "io/atomic_file.hpp"
 #include "io/digest.hpp"
 #include "io/name_index.hpp"
 #include "save/save_source.hpp"
 #include "save/source_records.hpp"
+#include "save/write_file.hpp"
 #include "torch/pickle_writer.hpp"
 
 namespace flatbed {
@@ -50,7 +50,7 @@ Result<std::string> item_contents(const SaveItem& item, std::uint64_t nbytes) {
   return bytes;
 }
 
-// The structure of a plan that has none.
+// The structure for a plan without one.
 Result<ValueTree> dict_of_names(const SavePlan& plan) {
   ValueTree tree;
   const NodeId root = tree.add_dict();
@@ -59,21 +59,21 @@ Result<ValueTree> dict_of_names(const SavePlan& plan) {
   for (std::uint32_t i = 0; i < plan.items.size(); ++i) {
     if (index.insert(name_of(i), i, name_of))
       return make_error(ErrorCode::duplicate_name, "tensor ", quoted(name_of(i)),
-                        ": the name is given twice");
+                        ": the name appears twice");
     tree.set_item(root, tree.add_string(name_of(i)), tree.add_tensor(i, {}));
   }
   for (const Alias& alias : plan.aliases) {
     const std::optional<std::uint32_t> target = index.find(alias.target, name_of);
     if (!target)
       return make_error(ErrorCode::invalid_argument, "alias ", quoted(alias.name), ": its target ",
-                        quoted(alias.target), " is no tensor of the plan");
+                        quoted(alias.target), " is not a tensor of the plan");
     tree.set_item(root, tree.add_string(alias.name), tree.add_tensor(*target, {}));
   }
   tree.set_root(root);
   return tree;
 }
 
-// `written`: gets a mark for each item of which the pickle holds the contents.
+// `written` gets a mark for each item whose contents the pickle holds.
 Result<pth::TorchPickle> make_pickle(const SavePlan& plan, const SaveTorchOptions& options,
                                      std::vector<bool>& written) {
   FLATBED_ASSIGN(const std::vector<pth::StoredTensor> tensors, describe_items(plan));
@@ -100,14 +100,15 @@ Result<pth::ZipLayout> make_layout(const SavePlan& plan, const pth::TorchPickle&
   }
   // Headers take less than the other half.
   if (!sum || *sum > INT64_MAX / 2)
-    return make_error(ErrorCode::limit_exceeded, "the tensors have more bytes than a file can");
+    return make_error(ErrorCode::limit_exceeded,
+                      "the tensors have more bytes than a file can hold");
   entries.push_back({"archive/version", kVersion.size()});
   return pth::ZipLayout(std::move(entries));
 }
 
-// Writes the records. Storages are read, summed and written piece by piece, small ones many at a
-// time together with their headers; the CRC of one that fills several pieces is known last, and
-// goes into its header then.
+// Writes the records. Storages are read, summed and written piece by piece, many small ones at a
+// time together with their headers. The CRC of a storage that fills several pieces is known only at
+// the end, when it is written into the header.
 class RecordWriter {
  public:
   RecordWriter(const SavePlan& plan, const pth::TorchPickle& pickle, const pth::ZipLayout& layout,
@@ -135,9 +136,9 @@ class RecordWriter {
   const pth::ZipLayout& layout_;
   AtomicFile& file_;
   SourceRecords records_;
-  ChunkSums sums_;                        // per key
-  std::vector<std::uint8_t> has_header_;  // per key: its header was written with its CRC
-  std::vector<std::uint32_t> crcs_;       // per entry, of the small ones until the end
+  ChunkSums sums_;                        // for each key
+  std::vector<std::uint8_t> has_header_;  // for each key: its header was written with its CRC
+  std::vector<std::uint32_t> crcs_;       // for each entry; those of small ones until the end
 };
 
 Result<CrcReport> RecordWriter::run(const SaveOptions& options) {
@@ -154,7 +155,7 @@ Result<CrcReport> RecordWriter::run(const SaveOptions& options) {
   FLATBED_TRY(write_small(1, kByteOrder));
   FLATBED_TRY(write_small(layout_.size() - 1, kVersion));
   FLATBED_TRY(write_small(0, pickle_.bytes));
-  // Last, so that what a dead process leaves behind never looks like a whole file.
+  // Written last, so that what a killed process leaves never looks like a whole file.
   FLATBED_TRY(file_.write_at(layout_.entries_nbytes(), as_bytes(layout_.directory(crcs_))));
   return report;
 }
@@ -197,7 +198,7 @@ Result<void> RecordWriter::write_piece(const PieceQueue& queue, const Piece& pie
 }
 
 // Pages that the piece shares with its neighbours are left to commit(): a page on its way to the
-// device makes whoever writes to it wait.
+// device blocks anyone who writes to it.
 void RecordWriter::start_whole_pages(const Piece& piece) noexcept {
   const std::uint64_t begin = (piece.offset + kPageBytes - 1) / kPageBytes * kPageBytes;
   const std::uint64_t end = (piece.offset + piece.nbytes) / kPageBytes * kPageBytes;
@@ -215,7 +216,7 @@ Result<void> RecordWriter::sum_chunk(std::uint32_t key, std::uint64_t chunk,
   return {};
 }
 
-// A header whose record ends in the same piece gets its CRC now, the others a 0.
+// A header whose record ends in the same piece gets its CRC now; the others get 0.
 void RecordWriter::fill_headers(const PieceQueue& queue, const Piece& piece,
                                 std::span<std::byte> buffer) {
   const std::uint64_t end = piece.offset + piece.nbytes;
@@ -276,9 +277,8 @@ void note_unreached(const SavePlan& plan, SaveTorchReport& report) {
   const auto left = static_cast<std::size_t>(std::ranges::count(reached, false));
   if (left == 0) return;
   const auto first = static_cast<std::size_t>(std::ranges::find(reached, false) - reached.begin());
-  report.notes.push_back(str_cat(left, left == 1 ? " tensor is" : " tensors are",
-                                 " not in the structure and left out: ", left == 1 ? "" : "first ",
-                                 quoted(plan.items[first].name)));
+  report.notes.push_back(str_cat("left out ", counted(left, "tensor"), " not in the structure: ",
+                                 left == 1 ? "" : "first ", quoted(plan.items[first].name)));
 }
 
 }  // namespace
@@ -296,13 +296,10 @@ Result<SaveTorchReport> save_torch(const std::filesystem::path& path, const Save
   report.file.nbytes = layout.file_nbytes();
   if (options.file.dry_run) return report;
 
-  FLATBED_ASSIGN(AtomicFile file, AtomicFile::create(path, layout.file_nbytes(),
-                                                     {options.file.replace, options.file.sync}));
-  FLATBED_ASSIGN(report.file.crc, RecordWriter(plan, pickle, layout, file).run(options.file));
-  FLATBED_ASSIGN(CommitReport commit, file.commit());
-  if (commit.state != CommitState::committed)
-    report.file.durability = Durability::durability_unknown;
-  report.file.durability_note = std::move(commit.note);
+  FLATBED_TRY(write_file(path, options.file, report.file, [&](AtomicFile& file) -> Result<void> {
+    FLATBED_ASSIGN(report.file.crc, RecordWriter(plan, pickle, layout, file).run(options.file));
+    return {};
+  }));
   return report;
 }
 

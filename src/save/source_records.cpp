@@ -16,11 +16,10 @@ namespace flatbed {
 namespace {
 
 constexpr std::uint64_t kSmallBytes = 1 << 20;  // a record that is always worth reading
-constexpr std::uint64_t kLeastShare = 4;        // of a larger one a quarter must be wanted
+constexpr std::uint64_t kLeastShare = 4;  // at least a quarter of a larger record must be needed
 
 Error no_sums(const ByteSource& source) {
-  return make_error(ErrorCode::zip_crc_mismatch, source.label(),
-                    ": the zip states no CRC for any of its records");
+  return make_error(ErrorCode::zip_crc_mismatch, source.label(), ": the zip states no CRCs");
 }
 
 Error mismatch_error(const CrcReport& report) {
@@ -28,7 +27,7 @@ Error mismatch_error(const CrcReport& report) {
   return make_error(
       ErrorCode::zip_crc_mismatch, first.file.native(), ": zip entry ", quoted(first.record), ": ",
       pth::crc_text(first.found, first.stated),
-      report.mismatched == 1 ? "" : str_cat("; ", report.mismatched - 1, " more do not match"));
+      report.mismatched == 1 ? "" : str_cat("; ", report.mismatched - 1, " more mismatches"));
 }
 
 }  // namespace
@@ -78,7 +77,7 @@ SourceRecords::Zip& SourceRecords::zip_of(const Container& container) {
   return zip;
 }
 
-// Those of the structure, and those that are not summed on the way and worth it.
+// The records of the structure, and those not summed on the way that are worth reading.
 void SourceRecords::choose_rest(const Container& container, const Zip& zip, bool all) {
   for (std::size_t i = 0; i < zip.records.list.size(); ++i) {
     if (zip.summed[i] != 0) continue;
@@ -94,7 +93,7 @@ void SourceRecords::choose_rest(const Container& container, const Zip& zip, bool
 }
 
 Result<CrcReport> SourceRecords::finish(const SaveOptions& options) {
-  const std::function<void(const Progress&)> silent;
+  const ProgressCallback silent;
   PieceRunner runner({silent, options.cancel, nbytes_of(sums_, rest_)});
   FLATBED_TRY(read_records(sums_, rest_, runner, std::clamp(options.threads, 1U, kMaxSaveThreads)));
   sums_.check(report_);

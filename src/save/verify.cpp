@@ -40,9 +40,9 @@ class Verifier {
   }
 
   const Checkpoint& checkpoint_;
-  std::vector<std::uint64_t> first_chunk_;  // per tensor, into damaged_
+  std::vector<std::uint64_t> first_chunk_;  // for each tensor, an index into damaged_
   std::uint64_t chunks_ = 0;
-  std::vector<std::uint8_t> damaged_;   // per chunk 0 or 1; each is written by one thread
+  std::vector<std::uint8_t> damaged_;   // for each chunk 0 or 1; each is written by one thread
   RecordSums sums_;                     // of all records of zips that state sums
   std::vector<std::uint32_t> records_;  // their numbers in sums_: 0, 1, 2 ...
   CrcReport crc_;
@@ -58,7 +58,7 @@ Result<VerifyReport> Verifier::run(const VerifyOptions& options) {
         return check_piece(queue, piece, buffer);
       }));
   FLATBED_TRY(read_records(sums_, records_, runner, options.threads));
-  // What another program wrote meanwhile is no damage.
+  // A change by another program meanwhile is not damage.
   for (std::size_t i = 0; i < checkpoint_.files().size(); ++i) {
     FLATBED_TRY(file(i).check_unchanged());
   }

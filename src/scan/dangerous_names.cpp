@@ -1,6 +1,6 @@
-// Sources of the table: what public scanners list, the published ways around them, and what the
-// functions' documentation says they do. A row without names is the module with all its submodules,
-// one with "*" the module alone: people have packages of that name.
+// Sources of the table: the lists of public scanners, published ways around them, and the
+// functions' documentation. A row without names covers the module and all its submodules. A row
+// with "*" covers the module alone, because people have packages of that name.
 #include "scan/dangerous_names.hpp"
 
 #include <algorithm>
@@ -26,7 +26,7 @@ constexpr std::string_view kProgram = "changes the running program";
 
 struct Row {
   std::string_view module;
-  std::string_view names;  // with a blank between them, "x*" for all that begin with x
+  std::string_view names;  // separated by blanks; "x*" means all names that begin with x
   std::string_view reason;
 };
 
@@ -316,13 +316,13 @@ bool lists(std::string_view names, std::string_view name) {
   return false;
 }
 
-// The reason of the table's row for a name, or nothing.
+// The reason in the table's row for a name, or empty.
 std::string_view find_reason(std::string_view module, std::string_view qualname) {
   const std::string_view outer = qualname.substr(0, qualname.find('.'));
   for (const Row& row : kRows) {
     if (row.names.empty() && within(module, row.module)) return row.reason;
     if (row.module != module) continue;
-    // A function's or class's attribute is as dangerous as itself.
+    // An attribute of a function or class is as dangerous as the function or class.
     if (lists(row.names, qualname) || lists(row.names, outer)) return row.reason;
   }
   // A module that is imported as a name of its package.
@@ -338,7 +338,7 @@ bool is_dunder(std::string_view name) {
          name != "__init__";
 }
 
-// What a dotted name reaches on its way: os.path's os.system is os.system.
+// The names that a dotted name reaches on its way: os.path's os.system is os.system.
 std::string_view find_dotted_reason(std::string_view qualname) {
   for (std::string_view rest = qualname; !rest.empty();) {
     const std::size_t dot = rest.find('.');
@@ -351,7 +351,7 @@ std::string_view find_dotted_reason(std::string_view qualname) {
   return {};
 }
 
-// Without what Python does not strip, but other readers may.
+// Strips what Python does not strip but other readers may.
 std::string_view trimmed(std::string_view name) {
   const auto odd = [](char c) { return static_cast<unsigned char>(c) <= 0x20 || c == '\x7F'; };
   while (!name.empty() && odd(name.front())) name.remove_prefix(1);
@@ -375,7 +375,7 @@ NameJudgement judge_name(std::string_view module, std::string_view qualname) {
       const NameJudgement judgement = judge_name(clean, clean_name);
       if (judgement.severity == ScanVerdict::dangerous) return judgement;
     }
-    return {ScanVerdict::unknown, "no name that a pickler writes"};
+    return {ScanVerdict::unknown, "not a name that a pickler writes"};
   }
   if (loads_global(module, qualname)) return {ScanVerdict::plain, ""};
   std::string_view reason = find_reason(module, qualname);

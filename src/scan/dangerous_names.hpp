@@ -1,7 +1,7 @@
-// What importing or calling a name would mean: the one table of what runs commands or code, reaches
-// files, processes, the network or attributes of other modules. A list can only hold what is known;
-// whatever torch.load(weights_only=True) does not allow and this table does not name is unknown,
-// never plain. Pure functions, thread-safe.
+// The consequences of importing or calling a name: the one table of names that run commands or
+// code, or reach files, processes, the network or attributes of other modules. A list can only hold
+// what is known. A name that torch.load(weights_only=True) does not allow and this table does not
+// have is unknown, never plain. Pure functions, thread-safe.
 #pragma once
 
 #include <string_view>
@@ -15,11 +15,11 @@ struct NameJudgement {
   std::string_view reason = "code of a package";  // static
 };
 
-// Of a name as Python 3 spells it. A dotted qualname is an attribute of an attribute, as pickles of
-// protocol 4 may ask for.
+// Judges a name as Python 3 spells it. A dotted qualname is an attribute of an attribute, as
+// pickles of protocol 4 may request.
 [[nodiscard]] NameJudgement judge_name(std::string_view module, std::string_view qualname);
 
-// Of a name as a pickle of this protocol spells it: protocols 0 to 2 have the names of Python 2.
+// Judges a name as a pickle of this protocol spells it: protocols 0 to 2 use the names of Python 2.
 [[nodiscard]] NameJudgement judge_spelling(std::string_view module, std::string_view qualname,
                                            unsigned protocol);
 

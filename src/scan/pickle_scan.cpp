@@ -1,4 +1,4 @@
-// The opcodes; pickle_scan_names.cpp has imports and calls.
+// The opcodes. Imports and calls are in pickle_scan_names.cpp.
 #include "scan/pickle_scan.hpp"
 
 #include <algorithm>
@@ -17,7 +17,7 @@ using What = ScanValue::What;
 constexpr std::size_t kMaxFarMemo = 1 << 20;
 constexpr std::uint64_t kCancelInterval = 1 << 16;
 
-// What torch.load(weights_only=True) runs, in torch 2.6 to 2.14.
+// The opcodes that torch.load(weights_only=True) runs, in torch 2.6 to 2.14.
 constexpr std::array kWeightsOnlyOps{
     Op::proto,      Op::stop,       Op::mark,        Op::none,        Op::newtrue,
     Op::newfalse,   Op::binint,     Op::binint1,     Op::binint2,     Op::long1,
@@ -44,7 +44,7 @@ std::optional<std::uint64_t> PickleScan::run(std::uint64_t begin) {
   return whole ? std::optional(op_end_) : std::nullopt;
 }
 
-// Up to STOP; false: the pickle does not go on, or nobody can say how.
+// Runs up to STOP. Returns false if the pickle cannot be followed any further.
 bool PickleScan::follow() {
   std::uint64_t next_check = kCancelInterval;
   while (!stopped_) {
@@ -53,7 +53,8 @@ bool PickleScan::follow() {
     for (bool more = false; !stopped_ && !more;) {
       op_begin_ = op_end_;
       const Result<void> next = reader_.next();
-      if (!next && next.error().code == ErrorCode::pickle_limit) break;  // the reader's, not ours
+      // A limit of the reader, not of the scan.
+      if (!next && next.error().code == ErrorCode::pickle_limit) break;
       if (!next && next.error().code == ErrorCode::pickle_truncated)
         more = !ends_inside() && bytes_.fetch(0);
       if (!next && more) continue;
@@ -61,11 +62,11 @@ bool PickleScan::follow() {
       op_end_ = bytes_.have().size() - reader_.remaining();
       if (reader_.group() == OpGroup::unknown)
         return log_unseen(str_cat("0x", hex(static_cast<std::uint8_t>(reader_.op())),
-                                  " is no opcode of protocols 0 to 5")),
+                                  " is not an opcode of protocols 0 to 5")),
                false;
       step();
       if (stack_.size() > kMaxScanStack || marks_.size() > kMaxScanStack || full_)
-        return log_unseen("its stack or memo is larger than any pickler's"), false;
+        return log_unseen("its stack or memo is larger than any pickler makes it"), false;
       if (++opcode_ == next_check) {
         if (log_.cancelled()) return false;
         next_check += kCancelInterval;
@@ -75,8 +76,8 @@ bool PickleScan::follow() {
   return true;
 }
 
-// Whether the present opcode says that its text is longer than all that is left: no use to fetch
-// it.
+// Whether the current opcode states a text longer than all that is left, so that fetching more is
+// useless.
 bool PickleScan::ends_inside() const {
   const OpRow& row = kPickleOps[static_cast<std::uint8_t>(reader_.op())];
   const std::uint64_t begin = op_begin_ + 1 + row.operand_nbytes;
@@ -110,7 +111,7 @@ void PickleScan::step() {
     if (op == Op::next_buffer) push(What::data);
     return;
   }
-  // A number of Python's own registry of extensions, which may stand for anything.
+  // A number in Python's own registry of extensions, which may stand for anything.
   note(Oddity::extension);
   push(What::unknown);
 }
@@ -135,7 +136,7 @@ void PickleScan::run_literal() {
   }
 }
 
-// Where the present opcode's text stands.
+// The place of the current opcode's text.
 ScanText PickleScan::literal() const {
   const auto begin = as_bytes(reader_.text()).data() - bytes_.have().data();
   return {static_cast<std::uint32_t>(begin), static_cast<std::uint32_t>(reader_.text().size()),
@@ -159,7 +160,7 @@ void PickleScan::run_stack() {
       stopped_ = true;
       return;
     case Op::pop:
-      // On a fresh mark it takes the mark: so does Python.
+      // On a fresh mark it takes the mark, as Python does.
       if (!marks_.empty() && available() == 0) return marks_.pop_back();
       static_cast<void>(pop());
       return;
@@ -246,8 +247,8 @@ void PickleScan::run_container() {
   push(made);
 }
 
-// Of what lies on the stack from `begin` on: the first global and the first two texts of the first
-// three items, which is what calls and persistent ids are told apart by.
+// Describes the stack from `begin` on: the first global and the first two texts among the first
+// three items. Calls and persistent ids are told apart by them.
 ScanValue PickleScan::make_tuple(std::size_t begin) const {
   ScanValue tuple{.what = What::tuple};
   for (std::size_t i = begin; i < stack_.size() && i < begin + 3; ++i) {
@@ -267,7 +268,7 @@ ScanValue PickleScan::make_tuple(std::size_t begin) const {
   return tuple;
 }
 
-// Takes what lies from `begin` on off the stack, into the value below it.
+// Pops the stack from `begin` on, into the value below.
 void PickleScan::fill(What wanted, std::size_t begin) {
   stack_.resize(std::min(begin, stack_.size()));
   if (available() == 0) {
@@ -277,7 +278,7 @@ void PickleScan::fill(What wanted, std::size_t begin) {
   const ScanValue& target = stack_.back();
   if (target.what == wanted || target.what == What::unknown) return;
   if (target.what == What::global) return note(Oddity::changed);
-  // Objects have methods of their own for it; what they do depends on a class that is listed.
+  // Objects have methods of their own for it. Their effect depends on a class that is listed.
   const bool object = target.what == What::result || target.what == What::dict;
   if (object && target.name != 0 && names_[target.name].severity != ScanVerdict::plain) return;
   note(Oddity::odd_target);
@@ -306,8 +307,8 @@ void PickleScan::run_memo() {
   }
 }
 
-// As Python's int() reads it: with blanks around it and underscores in it, where no pickler has
-// any.
+// Parses as Python's int() does: with blanks around the number and underscores in it, where
+// picklers write none.
 std::optional<std::uint64_t> PickleScan::memo_index() {
   const Result<PickleInteger> exact = parse_decimal(reader_.text());
   if (exact && exact->big.empty() && exact->value >= 0)
@@ -364,8 +365,8 @@ void PickleScan::begin_frame() {
   }
 }
 
-// A reader that takes a frame's bytes first sees others than one that reads on: CPython's drops the
-// bytes of an operand up to the frame's end, and goes on behind it.
+// A reader that takes a frame's bytes first sees different opcodes from one that reads on: CPython
+// drops the bytes of an operand up to the frame's end and continues after it.
 void PickleScan::check_frame() {
   if (op_end_ < frame_end_) return;
   if (op_end_ > frame_end_) cross_frame();
@@ -377,8 +378,8 @@ void PickleScan::cross_frame() {
   if (!other_reading_) other_reading_ = frame_end_;
 }
 
-// What stands behind the frame's end: once, and for what it imports and calls. That not every
-// reading is followed is why such a frame is dangerous by itself.
+// Follows what comes after the frame's end once, for its imports and calls. Not every reading is
+// followed, so such a frame is dangerous in itself.
 void PickleScan::read_by_frames() {
   if (second_reading_) return;
   PickleScan other(bytes_, log_, record_, ids_);

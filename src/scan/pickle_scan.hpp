@@ -1,11 +1,10 @@
-// PickleScan: what a pickle would import and call, found without doing either.
-//
-// A symbolic unpickler: it runs every opcode of protocols 0 to 5 over a stack of small values that
-// remember no more than what they are (a text of the pickle, a global, what a call of it gave), so
-// that each import and call has its name wherever the parts of it come from: the memo, DUP, a text
-// protocol, a call whose result is dropped. Where a real unpickler would raise, it says so once and
-// goes on with a value that stands for anything. Each opcode takes constant time, and stack, memo
-// and names are bounded. Borrows bytes and log; for one thread.
+// PickleScan: finds what a pickle would import and call, without doing either.
+// It is a symbolic unpickler: it runs every opcode of protocols 0 to 5 over a stack of small values
+// that remember only what they are (a text of the pickle, a global, the result of calling it). So
+// each import and call has its name, wherever its parts come from: the memo, DUP, a text protocol,
+// a call whose result is dropped. At an error that would stop a real unpickler, it records a
+// finding once and continues with a value that stands for anything. Each opcode takes constant
+// time, and stack, memo and names are bounded. Borrows bytes and log. Not thread-safe.
 #pragma once
 
 #include <array>
@@ -28,23 +27,23 @@ inline constexpr std::size_t kMaxScanStack = 1 << 24;
 inline constexpr std::size_t kMaxScanMemo = 1 << 25;
 inline constexpr std::size_t kMaxScanNames = 1 << 16;
 
-// What a persistent id may be: a tuple that names a storage or a module, or anything.
+// The kinds of persistent ids: a tuple that names a storage or a module, or anything else.
 enum class ScanIds : std::uint8_t { torch, tar };
 
-// A text or bytes of the pickle, as they stand in it.
+// A text or bytes in the pickle, by their place.
 struct ScanText {
   std::uint32_t offset = 0;
   std::uint32_t nbytes = 0;
-  Op op = Op::none;  // `none`: there is no text
+  Op op = Op::none;  // `none` if there is no text
 };
 
-// A value whose bytes the pickle hands to torch.storage._load_from_bytes.
+// A value whose bytes the pickle passes to torch.storage._load_from_bytes.
 struct NestedBytes {
   ScanText text;
   bool latin1 = false;  // the bytes are the Latin-1 form of a text
 };
 
-// What the values on the stack are known to be.
+// What is known about a value on the stack.
 struct ScanValue {
   enum class What : std::uint8_t {
     data,
@@ -59,7 +58,7 @@ struct ScanValue {
     stored,   // a tensor or storage that a persistent id stands for
     unknown,  // cannot be told
   };
-  // What a tuple has at its first places.
+  // The first items of a tuple.
   enum class Item : std::uint8_t { other, text, global };
   What what = What::data;
   bool latin1 = false;  // bytes: _codecs.encode of the text
@@ -73,15 +72,15 @@ class PickleScan {
   PickleScan(ScanBytes& bytes, ScanLog& log, std::string record, ScanIds ids)
       : bytes_(bytes), log_(log), record_(std::move(record)), ids_(ids) {}
 
-  // Follows the pickle at `begin` of the bytes and logs what it found. Returns where it ends,
-  // behind its STOP; nothing: it could not be followed that far.
+  // Follows the pickle at `begin` and logs the findings. Returns the offset after its STOP, or
+  // nullopt if it could not be followed to its end.
   std::optional<std::uint64_t> run(std::uint64_t begin);
 
-  // The bytes that are pickles in the pickle, each once.
+  // The bytes that are pickles within the pickle, each once.
   [[nodiscard]] const std::vector<NestedBytes>& nested() const noexcept { return nested_; }
 
  private:
-  // What is wrong, in the order of kOddities.
+  // Irregularities, in the order of kOddities.
   enum class Oddity : std::uint8_t {
     computed_import,
     import_of_no_text,
@@ -109,7 +108,7 @@ class PickleScan {
   struct Place {
     std::uint64_t offset = 0, opcode = 0, count = 0;
   };
-  // What calling a name means to the scan.
+  // The effect of calling a name, as far as the scan cares.
   enum class Special : std::uint8_t {
     none,
     mapping,  // OrderedDict, Counter
@@ -126,7 +125,7 @@ class PickleScan {
     Special special = Special::none;
     Place imported, called;
     std::uint64_t resolved = 0;  // get_attribute: calls whose attribute is listed as an import
-    std::string argument;        // the first text given to the first call
+    std::string argument;        // the first text passed to the first call
   };
 
   bool follow();
@@ -179,26 +178,27 @@ class PickleScan {
   ScanLog& log_;
   std::string record_;
   ScanIds ids_;
-  bool second_reading_ = false;  // of what follows a frame that ends inside an opcode
+  // A second reading of what follows a frame that ends inside an opcode.
+  bool second_reading_ = false;
 
   PickleReader reader_{{}};
-  std::uint64_t base_ = 0;  // of the reader's bytes
+  std::uint64_t base_ = 0;  // offset of the reader's bytes
   std::uint64_t op_begin_ = 0;
   std::uint64_t op_end_ = 0;
-  std::uint64_t opcode_ = 0;  // the number of the present one
+  std::uint64_t opcode_ = 0;  // number of the current opcode
   unsigned protocol_ = 0;
   bool stopped_ = false;
   bool full_ = false;
-  std::uint64_t frame_end_ = 0;                 // 0: outside frames
-  std::optional<std::uint64_t> other_reading_;  // where readers by frames go on
+  std::uint64_t frame_end_ = 0;                 // 0 outside frames
+  std::optional<std::uint64_t> other_reading_;  // where readers that go by frames continue
 
   std::vector<ScanValue> stack_;
   std::vector<std::uint32_t> marks_;
   std::vector<ScanValue> memo_;
-  std::map<std::uint64_t, ScanValue> far_memo_;  // at indices that no pickler gives
+  std::map<std::uint64_t, ScanValue> far_memo_;  // at indices that no pickler writes
   std::uint64_t memo_size_ = 0;
 
-  std::vector<NameRow> names_ = std::vector<NameRow>(1);  // 0 stands for none
+  std::vector<NameRow> names_ = std::vector<NameRow>(1);  // row 0 means no name
   std::vector<std::string> keys_ = std::vector<std::string>(1);
   NameIndex index_;
   std::array<Place, static_cast<std::size_t>(Oddity::count)> oddities_{};
@@ -208,8 +208,8 @@ class PickleScan {
   std::map<std::uint32_t, std::uint32_t> nested_seen_;  // offsets
 };
 
-// Whether bytes that begin so are a pickle: opcodes as far as they go, up to STOP. Without the mark
-// of protocols 2 to 5 they must also import something.
+// Whether bytes that begin like this are a pickle: valid opcodes as far as they go, up to STOP.
+// Without the mark of protocols 2 to 5 they must also import something.
 [[nodiscard]] bool looks_like_pickle(std::span<const std::byte> head, bool complete);
 
 }  // namespace flatbed::pth

@@ -1,4 +1,4 @@
-// Imports and calls of a pickle, and what is said of them.
+// Imports and calls of a pickle, and the findings about them.
 #include <algorithm>
 #include <utility>
 
@@ -29,21 +29,21 @@ struct PickleScan::OddityRow {
 constexpr std::array<PickleScan::OddityRow, static_cast<std::size_t>(PickleScan::Oddity::count)>
     PickleScan::kOddities{{
     {ScanVerdict::dangerous, ScanKind::computed, "imports what the pickle computes while it loads"},
-    {ScanVerdict::unknown, ScanKind::malformed, "imports by what is no text"},
-    {ScanVerdict::unknown, ScanKind::computed, "calls what cannot be told from the file"},
-    {ScanVerdict::unknown, ScanKind::malformed, "calls what cannot be called"},
+    {ScanVerdict::unknown, ScanKind::malformed, "imports by something that is not a text"},
+    {ScanVerdict::unknown, ScanKind::computed, "calls something that the file does not determine"},
+    {ScanVerdict::unknown, ScanKind::malformed, "calls something that cannot be called"},
     {ScanVerdict::unknown, ScanKind::computed, "imports by a number of the extension registry"},
-    {ScanVerdict::unknown, ScanKind::malformed, "has a persistent id that names no storage"},
-    {ScanVerdict::dangerous, ScanKind::changed, "changes what it has imported"},
-    {ScanVerdict::unknown, ScanKind::malformed, "sets items or a state of what has none"},
-    {ScanVerdict::unknown, ScanKind::malformed, "takes more from the stack than is there"},
-    {ScanVerdict::unknown, ScanKind::malformed, "uses a mark that is not there"},
+    {ScanVerdict::unknown, ScanKind::malformed, "has a persistent id that does not name a storage"},
+    {ScanVerdict::dangerous, ScanKind::changed, "changes something that it imported"},
+    {ScanVerdict::unknown, ScanKind::malformed, "sets items or a state of something without any"},
+    {ScanVerdict::unknown, ScanKind::malformed, "takes more from the stack than it holds"},
+    {ScanVerdict::unknown, ScanKind::malformed, "uses a mark that was not set"},
     {ScanVerdict::unknown, ScanKind::malformed, "reads a memo entry that was never written"},
     {ScanVerdict::unknown, ScanKind::malformed, "has a memo index that no pickler writes"},
     {ScanVerdict::unknown, ScanKind::malformed, "names a protocol above 5"},
-    {ScanVerdict::unknown, ScanKind::malformed, "wants buffers from outside the file"},
+    {ScanVerdict::unknown, ScanKind::malformed, "needs buffers from outside the file"},
     {ScanVerdict::dangerous, ScanKind::malformed,
-     "has a frame that ends inside an opcode: readers see different opcodes behind it"},
+     "has a frame that ends inside an opcode: readers see different opcodes after it"},
     {ScanVerdict::unknown, ScanKind::malformed, "has a frame inside another"},
     {ScanVerdict::unknown, ScanKind::malformed, "has a frame that is longer than the pickle"},
     {ScanVerdict::unknown, ScanKind::unseen, "loads a pickle from bytes that it computes"},
@@ -150,7 +150,7 @@ std::uint32_t PickleScan::name_row(std::string_view module, std::string_view qua
   };
   if (names_.size() > kMaxScanNames) {
     row.module = row.qualname = "";
-    row.reason = "more names than any pickler's";
+    row.reason = "more names than any pickler writes";
   } else if (is("collections", "OrderedDict") || is("collections", "Counter")) {
     row.special = Special::mapping;
   } else if (is("builtins", "set")) {
@@ -218,8 +218,8 @@ ScanValue PickleScan::result_of(std::uint32_t row, const ScanValue& arguments) {
   return result;
 }
 
-// getattr(cls, 'NAME') with a name in the pickle is an import of cls.NAME, and is judged as that:
-// so some picklers write members of enumerations.
+// getattr(cls, 'NAME') with a name in the pickle is an import of cls.NAME and is judged as such,
+// because some picklers write enum members this way.
 ScanValue PickleScan::get_attribute(std::uint32_t row, const ScanValue& arguments) {
   const std::optional<std::string> attribute = decode(arguments.first);
   if (arguments.items != std::array{Item::global, Item::text} || !attribute || arguments.latin1)
@@ -283,7 +283,7 @@ void PickleScan::log_names() {
     const Place& place = called ? row.called : row.imported;
     if (row.special == Special::get_attribute && called && row.called.count == row.resolved) {
       row.severity = ScanVerdict::unknown;
-      row.reason = "reaches attributes, which are listed";
+      row.reason = "reaches attributes, which are listed separately";
     }
     std::string text(row.reason);
     if (!row.argument.empty())

@@ -27,22 +27,22 @@ void add_unknown(pth::ScanLog& log, ScanKind kind, std::string text) {
   log.add({.severity = ScanVerdict::unknown, .kind = kind, .text = std::move(text)});
 }
 
-// What a file is that holds no pickle, by its beginning.
+// Names the kind of a file without a pickle, from its beginning.
 std::string scan_other(const ByteSource& file, const Result<Content>& content, pth::ScanLog& log) {
   if (!content) {
     add_unknown(log, ScanKind::unseen, content.error().message);
-    return "no file that flatbed knows";
+    return "unknown file type";
   }
   if (*content == Content::json) return "a JSON text";
   if (const auto header = safetensors::read_header(file); !header) {
     add_unknown(log, ScanKind::malformed,
-                str_cat("no valid safetensors file: ", header.error().message));
+                str_cat("an invalid safetensors file: ", header.error().message));
   }
   return "a safetensors file";
 }
 
-// What a loader that takes the file for a pickle runs before it stops: a file that is something
-// else, or is broken behind its first bytes, may be one all the same.
+// A loader that takes the file for a pickle runs its first opcodes before it stops. So a file of
+// another kind, or one that breaks after its first bytes, may still be a pickle.
 void scan_beginning(const ByteSource& file, pth::ScanLog& log) {
   pth::ScanLog found;
   pth::ScanBytes bytes(file, 0, file.size());
@@ -56,20 +56,20 @@ void scan_beginning(const ByteSource& file, pth::ScanLog& log) {
   }
   if (!any) return;
   log.count_pickle();
-  add_unknown(log, ScanKind::hidden, "a loader of pickles runs its first bytes before it stops");
+  add_unknown(log, ScanKind::hidden, "a pickle loader runs its first bytes before it stops");
 }
 
-// Each way in which a loader could take the file, which sniff() takes for `content`. Returns what
-// it is.
+// Scans the file in each way in which a loader could read it. `content` is the result of sniff().
+// Returns what the file is.
 Result<std::string> scan_content(const ByteSource& file, const Result<Content>& content,
                                  pth::ScanLog& log) {
   std::array<std::byte, kHead> buffer;
   const auto size = static_cast<std::size_t>(std::min<std::uint64_t>(file.size(), kHead));
   const std::span<const std::byte> head = std::span(buffer).first(size);
   FLATBED_TRY(file.read_at(0, std::span(buffer).first(size)));
-  // What could not be read is no format that nobody knows.
+  // A failure to read is an error, not an unknown format.
   if (!content && static_cast<int>(content.error().code) < 10) return content.error();
-  // torch.load decides between zip and others by these bytes alone.
+  // torch.load decides between zip and other formats by these bytes alone.
   if (as_text(head).starts_with(std::string_view("PK\x03\x04", 4)))
     return pth::scan_zip_file(file, log);
 
@@ -78,7 +78,7 @@ Result<std::string> scan_content(const ByteSource& file, const Result<Content>& 
   if (tar) what = pth::scan_tar_file(file, log);
   const bool pickle =
       (content && *content == Content::pickle) || pth::looks_like_pickle(head, size == file.size());
-  if (pickle && tar) add_unknown(log, ScanKind::container, "a tar that is a pickle as well");
+  if (pickle && tar) add_unknown(log, ScanKind::container, "a tar that is also a pickle");
   if (pickle) {
     what = pth::scan_pickle_file(file, log);
   } else {
@@ -86,7 +86,7 @@ Result<std::string> scan_content(const ByteSource& file, const Result<Content>& 
   }
   if (!tar && !pickle) what = scan_other(file, content, log);
   if (pth::ends_like_zip(file)) {
-    add_unknown(log, ScanKind::container, "it ends like a zip, and begins like something else");
+    add_unknown(log, ScanKind::container, "it ends like a zip but begins like something else");
     FLATBED_ASSIGN(const std::string zip, pth::scan_zip_file(file, log));
     what = str_cat(what, " that is ", zip, " as well");
   }
@@ -132,8 +132,8 @@ class Scanner {
     pth::ScanLog log(options_.cancel);
     Result<std::string> what = scan_content(file, content, log);
     if (!what) return with_context(file.label(), std::move(what).error());
-    if (log.cancelled()) return make_error(ErrorCode::cancelled, "cancelled while scanning");
-    // What another program wrote meanwhile was not scanned.
+    if (log.cancelled()) return make_error(ErrorCode::cancelled, "interrupted while scanning");
+    // Data that another program wrote meanwhile was not scanned.
     if (auto same = file.check_unchanged(); !same)
       return with_context(file.label(), std::move(same).error());
     const auto number = static_cast<std::uint32_t>(report_.files.size());
@@ -153,7 +153,7 @@ class Scanner {
       Result<File> file = File::open(path);
       if (!file && file.error().code == ErrorCode::file_not_found)
         return make_error(ErrorCode::shard_missing, path.native(),
-                          ": the index names this file, but it is not there");
+                          ": the index names this file, but it does not exist");
       if (!file) return with_context(path.native(), std::move(file).error());
       FLATBED_TRY(add_file(*file, sniff(*file)));
     }
@@ -181,7 +181,7 @@ class Scanner {
   }
 
  private:
-  // The limit on findings holds for a set as well.
+  // The limit on findings applies to a set as a whole, too.
   void keep_most() {
     std::array<std::size_t, 3> counts{};
     const std::size_t before = report_.findings.size();
@@ -195,7 +195,7 @@ class Scanner {
   ScanReport report_;
 };
 
-// Whether a JSON text is an index, which others follow to its files.
+// Whether a JSON text is an index, which loaders follow to its files.
 bool is_index(const ByteSource& file, const Result<Content>& content) {
   return content && *content == Content::json && file.label().ends_with(".index.json");
 }

@@ -9,13 +9,13 @@ namespace flatbed::pth {
 
 namespace {
 
-constexpr std::uint64_t kFirstFetch = 4096;  // then twice as much each time
+constexpr std::uint64_t kFirstFetch = 4096;  // doubled each time
 constexpr std::uint64_t kInflateStep = 4096;
 
 }  // namespace
 
-// A size that no stream of these bytes can have is cut to one that it can: readers that go by the
-// stream see what it gives.
+// A size that no stream of these bytes can have is reduced to one that it can. Readers that go by
+// the stream see what it gives.
 ScanBytes::ScanBytes(const ByteSource& file, const DeflatedRecord& record)
     : file_(&file), size_(record.nbytes), record_(record) {
   if (!may_inflate_to(record.stored_nbytes, record.nbytes))
@@ -58,7 +58,7 @@ bool ScanBytes::read_file(std::uint64_t wanted) {
   return read ? true : stop(read.error());
 }
 
-// In small steps: what inflates before the place where it no longer does is seen.
+// Reads in small steps, so that everything that inflates before an error is seen.
 bool ScanBytes::inflate(std::uint64_t wanted) {
   const std::size_t first = buffer_.size();
   while (buffer_.size() < wanted) {
@@ -76,7 +76,8 @@ bool ScanBytes::inflate(std::uint64_t wanted) {
   return true;
 }
 
-// Byte by byte, up to where it fails before `end`, with a reader that has not failed.
+// Reads byte by byte up to the place before `end` where it fails, with a reader that has not
+// failed.
 void ScanBytes::inflate_rest(std::uint64_t end) {
   Result<InflateReader> reader = InflateReader::open(*file_, record_);
   while (reader && buffer_.size() < end) {

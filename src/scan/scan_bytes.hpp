@@ -1,6 +1,7 @@
-// ScanBytes: the bytes of a record, fetched from its front as far as a scan needs them. What cannot
-// be had (the file ends, does not inflate, or the record is too long to be held) is an end that is
-// said, not an error. Owns its buffer; borrows the file or the memory. Move-only; for one thread.
+// ScanBytes: the bytes of a record, fetched from its start as far as a scan needs them. Where data
+// is missing (the file ends, does not inflate, or the record is too long to hold), the scan stops
+// and records a finding instead of failing. Owns its buffer; borrows the file or the memory.
+// Move-only, not thread-safe.
 #pragma once
 
 #include <cstddef>
@@ -15,10 +16,10 @@
 
 namespace flatbed::pth {
 
-// Pickles are held whole. Those of a million tensors have 200 MB.
+// Pickles are held whole. A pickle of a million tensors has 200 MB.
 inline constexpr std::uint64_t kMaxScanBytes = 1ULL << 30;
-// torch deflates no pickle; what is zipped anew becomes a tenth or so. A record can claim a
-// thousand times its size: of such a one no more is looked at than this, or than 64 times its size.
+// torch does not deflate pickles; one that was zipped again deflates to about a tenth. A record can
+// claim a thousand times its size, so at most this much of it is read, or 64 times its size.
 inline constexpr std::uint64_t kFreeScanBytes = 16 << 20;
 inline constexpr std::uint64_t kMaxScanRatio = 64;
 
@@ -26,21 +27,21 @@ class ScanBytes {
  public:
   explicit ScanBytes(std::span<const std::byte> memory)
       : size_(memory.size()), memory_(memory), have_(memory) {}
-  // `nbytes` from `begin` on, which the file has.
+  // `nbytes` bytes from `begin` on, which must lie in the file.
   ScanBytes(const ByteSource& file, std::uint64_t begin, std::uint64_t nbytes)
       : file_(&file), begin_(begin), size_(nbytes) {}
-  // Of a deflated record.
+  // The bytes of a deflated record.
   ScanBytes(const ByteSource& file, const DeflatedRecord& record);
 
-  // As the container says.
+  // The size that the container states.
   [[nodiscard]] std::uint64_t size() const noexcept { return size_; }
-  // At most so many are looked at.
+  // The maximum number of bytes that are read.
   [[nodiscard]] std::uint64_t limit() const noexcept;
-  // The first bytes: those that were fetched.
+  // The bytes fetched so far.
   [[nodiscard]] std::span<const std::byte> have() const noexcept { return have_; }
-  // Fetches more: `wanted` bytes in all, or what there is. False: nothing came.
+  // Fetches more, up to `wanted` bytes in all or what is available. Returns false if nothing came.
   bool fetch(std::uint64_t wanted);
-  // Why no more than have() can be had, though size() says so; empty: nothing is wrong.
+  // Why fewer than size() bytes are available; empty if nothing is wrong.
   [[nodiscard]] const std::string& trouble() const noexcept { return trouble_; }
 
  private:

@@ -1,4 +1,4 @@
-// ScanLog: the findings of one scan, as far as there is room for them. For one thread.
+// ScanLog: the findings of one scan, up to a limit. Not thread-safe.
 #pragma once
 
 #include <array>
@@ -19,11 +19,11 @@ class ScanLog {
  public:
   explicit ScanLog(const std::atomic<bool>* cancel = nullptr) : cancel_(cancel) {}
 
-  // One that differs from an earlier one in its place alone adds to that one's count. The verdict
-  // counts it even where the list is full.
+  // A finding that differs from an earlier one only in its place adds to that one's count. The
+  // verdict includes it even if the list is full.
   void add(ScanFinding finding);
 
-  // What is wrong with a container at a byte of the file.
+  // Records that something is wrong with a container at a byte of the file.
   void container(std::string record, std::uint64_t offset, std::string text);
 
   void count_pickle() noexcept { ++pickles_; }

@@ -26,7 +26,7 @@ void unknown(ScanLog& log, const RecordScan& scan, ScanKind kind, std::uint64_t 
            .text = std::move(text)});
 }
 
-// The bytes that a call was given, as they are when it runs; empty: a text that is none of bytes.
+// The bytes passed to a call, as they are when it runs; empty if a text is not a form of bytes.
 std::string nested_bytes(const ScanBytes& bytes, const NestedBytes& nested) {
   const std::string_view raw = as_text(bytes.have()).substr(nested.text.offset, nested.text.nbytes);
   std::string text(raw);
@@ -43,13 +43,13 @@ void scan_nested(const std::string& contents, ScanLog& log, const RecordScan& ou
   const bool archive = contents.starts_with("PK") || is_tar_block(as_bytes(contents));
   if (scan.depth > kMaxScanDepth || archive || contents.empty())
     return unknown(log, scan, ScanKind::unseen, 0,
-                   archive ? "an archive in the bytes of a pickle is not looked into"
-                           : "pickles in the bytes of pickles are not looked into so deep");
+                   archive ? "an archive in the bytes of a pickle is not scanned"
+                           : "pickles nested this deeply in the bytes of pickles are not scanned");
   ScanBytes bytes(as_bytes(contents));
   static_cast<void>(scan_record(bytes, log, scan));
 }
 
-// Whether a pickle begins at `at`, be it cut off.
+// Whether a pickle begins at `at`, even if it is cut off.
 bool goes_on(ScanBytes& bytes, std::uint64_t at) {
   while (bytes.have().size() < std::min(at + kLookAhead, bytes.size()) &&
          bytes.fetch(at + kLookAhead)) {
@@ -94,11 +94,11 @@ std::string scan_pickle_file(const ByteSource& file, ScanLog& log) {
   if (!found.legacy) return "a pickle";
   const std::string what = "a legacy file of torch.save";
   if (!found.whole || log.cancelled()) return what;
-  // The storages: raw numbers, if they are what the pickles say.
+  // The storages: raw numbers, if they match the pickles.
   const Result<TorchFile> torch = read_torch_pickle(file);
   if (!torch) {
     unknown(log, scan, ScanKind::unseen, found.end,
-            str_cat("what follows the pickles is not what they describe: ", torch.error().message));
+            str_cat("the data after the pickles does not match them: ", torch.error().message));
     return what;
   }
   std::uint64_t end = found.end;

@@ -1,5 +1,5 @@
-// What lies one behind the other: the pickles of a record, of a legacy stream and of a tar, scanned
-// for what they would import and call.
+// Scans sequences of pickles (in a record, a legacy stream or a tar) for what they would import and
+// call.
 #pragma once
 
 #include <cstdint>
@@ -13,11 +13,11 @@
 
 namespace flatbed::pth {
 
-// Pickles in the bytes of pickles: deeper ones are not looked into, which is said.
+// Pickles in the bytes of pickles: deeper ones are not scanned, which is a finding.
 inline constexpr unsigned kMaxScanDepth = 4;
 
 struct RecordScan {
-  std::string record = {};  // in findings
+  std::string record = {};  // its name in findings
   ScanIds ids = ScanIds::torch;
   unsigned depth = 0;
 };
@@ -28,19 +28,19 @@ struct RecordEnd {
   bool whole = false;     // each pickle was followed to its STOP
 };
 
-// All pickles of a record: the first, which torch.load reads, and those that follow it. Bytes after
-// them are a finding, except after a legacy stream's.
+// Scans all pickles of a record: the first, which torch.load reads, and those that follow it. Bytes
+// after them are a finding, except after a legacy stream.
 RecordEnd scan_record(ScanBytes& bytes, ScanLog& log, const RecordScan& scan);
 
-// A file that begins with a pickle: a legacy stream with its storages, or pickles alone.
+// Scans a file that begins with a pickle: a legacy stream with its storages, or only pickles.
 // Returns what it is.
 std::string scan_pickle_file(const ByteSource& file, ScanLog& log);
 
-// Whether Python's tarfile, and so torch.load, takes the file for a tar: by the sum of its first
-// block.
+// Whether Python's tarfile, and so torch.load, accepts the file as a tar: by the checksum of its
+// first block.
 [[nodiscard]] bool is_tar_block(std::span<const std::byte> head);
 
-// A tar of torch.save or of anyone. Returns what it is.
+// Scans any tar. Returns what it is.
 std::string scan_tar_file(const ByteSource& file, ScanLog& log);
 
 }  // namespace flatbed::pth

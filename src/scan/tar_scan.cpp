@@ -1,7 +1,7 @@
-// A tar, read as Python's tarfile reads it: headers of 512 bytes that are told by their sums alone.
-// Which member torch.load takes depends on names that pax records can change, so every member is
-// scanned; and as the tables of torch.save's tars are pickles between raw numbers, a pickle is
-// looked for behind each end.
+// Reads a tar as Python's tarfile does: headers of 512 bytes are recognized by their checksums
+// alone. Pax records can change names, so any member may be the one that torch.load takes, and
+// every member is scanned. The tables of torch.save's tars are pickles between raw numbers, so the
+// scan looks for another pickle after each end.
 #include <algorithm>
 #include <array>
 #include <utility>
@@ -20,13 +20,13 @@ constexpr std::uint64_t kBlock = 512;
 constexpr std::size_t kMaxMembers = 100'000;
 constexpr std::uint64_t kWindow = 64 * 1024;
 constexpr std::uint64_t kMaxPax = 64 * 1024;
-constexpr int kMaxBroken = 16;      // pickles of a member, each of which may read to its end
-constexpr std::size_t kLook = 256;  // of bytes that may begin a pickle
+constexpr int kMaxBroken = 16;      // pickles of a member, each of which may be read to its end
+constexpr std::size_t kLook = 256;  // bytes that may begin a pickle
 
 bool is_blank(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
 
-// As tarfile reads it: 0x80 and a big-endian number; or what Python's int(text, 8) takes, with
-// blanks around it, a sign, 0o before it and underscores in it. 2^64 - 1: neither.
+// Parses as tarfile does: 0x80 and a big-endian number, or what Python's int(text, 8) accepts, with
+// blanks, a sign, 0o and underscores. 2^64 - 1 if it is neither.
 std::uint64_t number_field(std::string_view field) {
   std::uint64_t value = 0;
   if (field[0] == '\x80') {
@@ -44,7 +44,7 @@ std::uint64_t number_field(std::string_view field) {
   for (const char c : field) {
     if (c == '_') continue;
     if (c < '0' || c > '7') return UINT64_MAX;
-    value = value * 8 + static_cast<std::uint64_t>(c - '0');  // at most 12 digits: 36 bits
+    value = value * 8 + static_cast<std::uint64_t>(c - '0');  // at most 12 digits, so 36 bits
   }
   return value;
 }
@@ -53,11 +53,11 @@ struct Member {
   std::string name;
   std::uint64_t begin = 0;
   std::uint64_t nbytes = 0;
-  bool data = true;   // the next header stands behind its bytes
-  bool usual = true;  // false: where the next header stands, or what its name is, is said elsewhere
+  bool data = true;   // the next header comes after its bytes
+  bool usual = true;  // false: the next header's place, or the name, is stated elsewhere
 };
 
-// Where the next bytes from `at` on are that may begin a pickle; `nbytes`: there are none.
+// The next offset from `at` on where a pickle may begin, or `nbytes` if there is none.
 Result<std::uint64_t> find_pickle(const ByteSource& file, const Member& member, std::uint64_t at) {
   std::vector<std::byte> window(kWindow);
   while (at < member.nbytes) {
@@ -90,7 +90,7 @@ Result<void> scan_member(const ByteSource& file, const Member& member, ScanLog& 
     const std::optional<std::uint64_t> end = pickle.run(0);
     if (!end && ++broken == kMaxBroken) {
       log.container(member.name, member.begin + at,
-                    "too many broken pickles: the rest is not seen");
+                    "too many broken pickles; the rest is not scanned");
       return {};
     }
     FLATBED_ASSIGN(at, find_pickle(file, member, at + end.value_or(2)));
@@ -98,7 +98,7 @@ Result<void> scan_member(const ByteSource& file, const Member& member, ScanLog& 
   return {};
 }
 
-// Everything from `at` on that looks like a pickle, where the headers lead no further.
+// Scans everything from `at` on that looks like a pickle, when the headers lead no further.
 Result<void> sweep(const ByteSource& file, std::uint64_t at, ScanLog& log) {
   return scan_member(file, {"", at, file.size() - at}, log);
 }
@@ -112,11 +112,11 @@ Result<bool> renames_or_resizes(const ByteSource& file, const Member& member) {
   return member.nbytes > kMaxPax;
 }
 
-// The member whose header is at `at`; nothing: the archive ends there.
+// The member whose header is at `at`, or nullopt if the archive ends there.
 Result<std::optional<Member>> read_member(const ByteSource& file, std::uint64_t at, ScanLog& log) {
   std::array<std::byte, kBlock> buffer;
   if (!in_bounds(at, kBlock, file.size())) {
-    log.container("", at, "the file ends before the block of zeros that ends a tar");
+    log.container("", at, "the file ends before the final block of zeros of a tar");
     return std::optional<Member>();
   }
   FLATBED_TRY(file.read_at(at, buffer));
@@ -127,13 +127,13 @@ Result<std::optional<Member>> read_member(const ByteSource& file, std::uint64_t 
   member.begin = at + kBlock;
   member.nbytes = number_field(block.substr(124, 12));
   if (!is_tar_block(buffer) || member.nbytes > file.size() - member.begin) {
-    log.container(member.name, at, "a tar header with a wrong sum or size");
+    log.container(member.name, at, "a tar header with a wrong checksum or size");
     FLATBED_TRY(sweep(file, at, log));
     return std::optional<Member>();
   }
   const char kind = block[156];
-  // Links, devices and folders have no bytes, whatever their size says; so has a file of the oldest
-  // tars whose name is a folder's.
+  // Links, devices and folders have no bytes, whatever their size field says. Nor has a file of the
+  // oldest tars whose name is a folder's.
   member.data = (kind < '1' || kind > '6') && !(kind == '\0' && member.name.ends_with('/'));
   if (kind == 'x' || kind == 'g') {
     FLATBED_ASSIGN(const bool odd, renames_or_resizes(file, member));

@@ -45,13 +45,13 @@ class DirectoryFinder {
       FLATBED_ASSIGN(const bool valid, add_end(at));
       ends += valid ? 1 : 0;
       if (!valid && ends == 0)
-        log_.container("", tail_offset_ + at, "an end record that points to no directory");
+        log_.container("", tail_offset_ + at, "an end record that does not point to a directory");
       if (at == 0) break;
       at = text.rfind(kEndSignature, at - 1);
     }
-    if (ends == 0) log_.container("", file_.size(), "the zip has no end record that can be used");
+    if (ends == 0) log_.container("", file_.size(), "the zip has no usable end record");
     if (ends > 1)
-      log_.container("", result_.end, str_cat(ends, " end records, of which readers take one"));
+      log_.container("", result_.end, str_cat(ends, " end records, of which each reader uses one"));
     if (ends != 0 && result_.end < file_.size())
       log_.container("", result_.end,
                      str_cat(file_.size() - result_.end, " bytes after the end of the zip"));
@@ -65,7 +65,7 @@ class DirectoryFinder {
     const std::byte* const end = tail_.data() + at;
     const std::uint64_t offset = tail_offset_ + at;
     const ZipDirectory stated{load_le32(end + 16), load_le32(end + 12), load_le16(end + 10), 0};
-    std::uint64_t begin = offset;  // of the records
+    std::uint64_t begin = offset;  // offset of the records
     bool valid = false;
     const std::size_t before = result_.found.size();
     if (at >= kLocatorBytes && load_le32(end - kLocatorBytes) == kLocatorSignature) {
@@ -79,7 +79,7 @@ class DirectoryFinder {
     if (stated.count == 0 && stated.nbytes == 0) valid = true;
     if (!valid) return false;
     if (result_.found.size() > before + 1)
-      log_.container("", offset, "the end record can be read as leading to several directories");
+      log_.container("", offset, "the end record can be read as pointing to several directories");
     if (result_.end == 0) {
       const std::uint64_t comment = load_le16(end + 20);
       result_.end = std::min(offset + kEndBytes + comment, file_.size());
@@ -88,11 +88,11 @@ class DirectoryFinder {
         log_.container("", offset, "the zip's comment is longer than the file");
     }
     if (load_le16(end + 4) != 0 || load_le16(end + 6) != 0)
-      log_.container("", offset, "the zip is one of several disks");
+      log_.container("", offset, "the zip spans several disks");
     return true;
   }
 
-  // The zip64 end record: where the locator says, and where it should be.
+  // The zip64 end record: where the locator says it is, and where it should be.
   Result<bool> add_end64(const std::byte* locator, std::uint64_t locator_offset,
                          const ZipDirectory& stated, std::uint64_t& begin) {
     bool valid = false;
@@ -119,8 +119,8 @@ class DirectoryFinder {
     return valid;
   }
 
-  // Adds a directory, unless it is there; and the one that ends where the records begin, if that is
-  // another. False: there is none.
+  // Adds a directory unless it was added before, and the one that ends where the records begin if
+  // that differs. Returns false if there is none.
   Result<bool> add(const ZipDirectory& stated, std::uint64_t records) {
     FLATBED_ASSIGN(bool valid, is_directory(file_, stated.offset, records));
     if (valid)

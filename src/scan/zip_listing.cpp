@@ -22,7 +22,7 @@ namespace {
 constexpr std::uint32_t kDescriptorSignature = 0x08074B50;
 constexpr std::size_t kLongestDescriptor = 24;
 
-// [signature] crc32 stored_nbytes nbytes: with sizes of 4 or 8 bytes.
+// [signature] crc32 stored_nbytes nbytes, with sizes of 4 or 8 bytes.
 struct DescriptorForm {
   std::size_t nbytes;
   bool has_signature;
@@ -69,13 +69,13 @@ class ZipLister {
   const ByteSource& file_;
   ScanLog& log_;
   ZipDirectories directories_;
-  std::vector<ZipView> views_;   // of the directories
-  std::vector<ZipView> others_;  // of local headers
+  std::vector<ZipView> views_;   // from directories
+  std::vector<ZipView> others_;  // from local headers
 };
 
 Result<void> ZipLister::read_directory(const ZipDirectory& directory) {
   if (directory.nbytes > kMaxDirectoryBytes) {
-    log_.container("", directory.offset, "the central directory is too long to be read");
+    log_.container("", directory.offset, "the central directory is too long to read");
     return {};
   }
   ByteBuffer bytes(static_cast<std::size_t>(directory.nbytes));
@@ -97,7 +97,7 @@ Result<void> ZipLister::read_directory(const ZipDirectory& directory) {
     log_.container("", directory.offset + at, "the central directory is broken from here on");
   if (count != directory.count)
     log_.container("", directory.offset,
-                   str_cat("the central directory has ", count, " entries, the end record says ",
+                   str_cat("the central directory has ", count, " entries, the end record states ",
                            directory.count));
   return {};
 }
@@ -118,7 +118,7 @@ void ZipLister::add_entry(const zip::CentralFields& fields, std::span<const std:
   if (!zip64 || !path) {
     log_.container(view.name, at, "its extra fields are malformed");
   } else {
-    if (*path) log_.container(view.name, at, "it has a second name in extra field 0x7075");
+    if (*path) log_.container(view.name, at, "extra field 0x7075 gives it a second name");
     std::span<const std::byte> values = zip64->value_or(std::span<const std::byte>());
     bool fits = true;
     for (std::uint64_t* value : {&view.nbytes, &view.stored_nbytes, &view.header_offset}) {
@@ -130,20 +130,21 @@ void ZipLister::add_entry(const zip::CentralFields& fields, std::span<const std:
     }
     if (!fits || !values.empty()) log_.container(view.name, at, "its zip64 field does not fit");
   }
-  if (fields.disk != 0) log_.container(view.name, at, "it lies on another disk");
+  if (fields.disk != 0) log_.container(view.name, at, "it is on another disk");
   if (view.header_offset <= UINT64_MAX - shift) view.header_offset += shift;
   const auto same = [&](const ZipView& other) {
     return other.header_offset == view.header_offset && other.name == view.name &&
            other.nbytes == view.nbytes && other.stored_nbytes == view.stored_nbytes;
   };
-  // The same entry in two directories. Of one directory they are duplicates, which others see.
+  // The same entry in two directories. Within one directory they are duplicates, which are found
+  // elsewhere.
   if (directories_.found.size() > 1 && views_.size() < kMaxHidden &&
       std::any_of(views_.begin(), views_.end(), same))
     return;
   views_.push_back(std::move(view));
 }
 
-// In the order of the file, with what lies between the entries.
+// Visits the entries in file order, with what lies between them.
 Result<void> ZipLister::check_entries() {
   std::vector<std::uint32_t> order(views_.size());
   std::iota(order.begin(), order.end(), 0U);
@@ -157,13 +158,13 @@ Result<void> ZipLister::check_entries() {
     const std::uint64_t next = i + 1 < order.size() ? views_[order[i + 1]].header_offset : limit;
     if (view.header_offset > end) FLATBED_TRY(sweep(end, std::min(view.header_offset, limit)));
     if (view.header_offset < end || view.header_offset >= limit)
-      log_.container(view.name, view.header_offset, "it shares bytes with something else");
+      log_.container(view.name, view.header_offset, "it overlaps something else");
     FLATBED_ASSIGN(const std::uint64_t entry_end, check_entry(view, next));
     end = std::max(end, entry_end);
   }
-  if (end > limit) log_.container("", limit, "the last entry reaches into the directory");
+  if (end > limit) log_.container("", limit, "the last entry overlaps the directory");
   if (end < limit) FLATBED_TRY(sweep(end, limit));
-  // What lies between a directory and the end records.
+  // Checks what lies between a directory and the end records.
   for (const ZipDirectory& directory : directories_.found) {
     const std::uint64_t behind = directory.offset + directory.nbytes;
     if (behind < directories_.last && directories_.found.size() == 1)
@@ -172,7 +173,7 @@ Result<void> ZipLister::check_entries() {
   return {};
 }
 
-// Reads the local header and finds the data behind it. Returns where the entry ends; `next`: where
+// Reads the local header and finds the data after it. Returns where the entry ends. `next` is where
 // the next one begins.
 Result<std::uint64_t> ZipLister::check_entry(ZipView& view, std::uint64_t next) {
   view.inside = false;
@@ -193,13 +194,13 @@ Result<std::uint64_t> ZipLister::check_entry(ZipView& view, std::uint64_t next) 
   FLATBED_TRY(file_.read_at(at, header));
   view.data_offset = at + nbytes;
   view.inside = in_bounds(view.data_offset, view.stored_nbytes, file_.size());
-  if (!view.inside) log_.container(view.name, at, "its data leaves the file");
+  if (!view.inside) log_.container(view.name, at, "its data extends past the end of the file");
   FLATBED_TRY(compare(view, header));
   return view.inside ? check_descriptor(view, view.data_offset + view.stored_nbytes, next)
                      : Result<std::uint64_t>(view.data_offset);
 }
 
-// Holds the local header against the directory. What differs is another view of the entry.
+// Compares the local header with the directory. A difference is another view of the entry.
 Result<void> ZipLister::compare(const ZipView& view, std::span<const std::byte> header) {
   const zip::LocalFields local = zip::load_local(header.data());
   ZipView other = view;
@@ -221,7 +222,7 @@ Result<void> ZipLister::compare(const ZipView& view, std::span<const std::byte> 
   if (other.method != view.method) differs = str_cat("has method ", local.method);
   if (other.flags != view.flags) differs = str_cat("has flags 0x", hex(local.flags));
   if (other.nbytes != view.nbytes || other.stored_nbytes != view.stored_nbytes)
-    differs = str_cat("says ", local.stored_nbytes, " bytes that become ", local.nbytes);
+    differs = str_cat("states ", local.stored_nbytes, " stored bytes for ", local.nbytes);
   if (differs.empty() && other.crc != view.crc) differs = "has another CRC";
   if (differs.empty()) return {};
   log_.container(view.name, view.header_offset,
@@ -231,8 +232,8 @@ Result<void> ZipLister::compare(const ZipView& view, std::span<const std::byte> 
   return {};
 }
 
-// The descriptor behind the data, by which readers of streams find where these end. Returns where
-// it ends.
+// The descriptor after the data, by which stream readers find the end of the data. Returns where it
+// ends.
 Result<std::uint64_t> ZipLister::check_descriptor(const ZipView& view, std::uint64_t end,
                                                   std::uint64_t next) {
   if ((view.flags & zip::kFlagDescriptor) == 0 || next < end) return end;
@@ -247,12 +248,12 @@ Result<std::uint64_t> ZipLister::check_descriptor(const ZipView& view, std::uint
   }
   const bool is_signed = count >= 16 && load_le32(bytes.data()) == kDescriptorSignature;
   log_.container(view.name, end,
-                 fills || is_signed ? "its descriptor says something else than the directory"
-                                    : "no descriptor follows, as its flags say");
+                 fills || is_signed ? "its descriptor disagrees with the directory"
+                                    : "no descriptor follows, although its flags announce one");
   return fills ? next : is_signed ? end + 16 : end;
 }
 
-// Bytes that belong to no entry: local headers in them are entries that no directory lists.
+// Bytes that belong to no entry. Local headers among them are entries that no directory lists.
 Result<void> ZipLister::sweep(std::uint64_t begin, std::uint64_t end) {
   if (begin >= end) return {};
   log_.container("", begin, str_cat(end - begin, " bytes belong to no entry"));
@@ -297,7 +298,7 @@ Result<void> ZipLister::add_hidden(std::uint64_t at, std::uint64_t end) {
   log_.container(view.name, at, "an entry that the directory does not list");
   others_.push_back(std::move(view));
   if (others_.size() == kMaxHidden)
-    log_.container("", at, "more local headers that say something else are not looked at");
+    log_.container("", at, "further local headers that disagree are not scanned");
   return {};
 }
 

@@ -1,6 +1,6 @@
-// list_zip(): every entry that any reader could see in a zip, and what readers differ in. For scans
-// alone: it refuses nothing, and logs each ambiguity. ZipArchive, which takes one reading or none,
-// is what files are read with.
+// list_zip(): lists every entry that any reader could see in a zip, and what readers disagree on.
+// For scans only: it refuses nothing and logs each ambiguity. Files are read through ZipArchive,
+// which accepts exactly one reading.
 #pragma once
 
 #include <cstdint>
@@ -22,17 +22,16 @@ struct ZipView {
   std::uint32_t crc = 0;
   std::uint16_t flags = 0;
   std::uint16_t method = 0;
-  // False: what a reader sees that goes by local headers, and no directory does.
+  // False for an entry that only readers of local headers see, and no directory lists.
   bool listed = true;
   bool inside = true;  // the data lies in the file
 };
 
-// The views of all directories, in their order, then those of local headers that say something else
-// or that no directory lists. Errors: those of File::read_at.
+// The views of all directories, in their order, then those of local headers that disagree or that
+// no directory lists. Errors: those of File::read_at.
 [[nodiscard]] Result<std::vector<ZipView>> list_zip(const ByteSource& file, ScanLog& log);
 
-// Whether the end of the file is that of a zip, as readers find it who do not look at its
-// beginning.
+// Whether the end of the file is that of a zip, for readers that do not look at its beginning.
 [[nodiscard]] bool ends_like_zip(const ByteSource& file);
 
 }  // namespace flatbed::pth

@@ -22,7 +22,7 @@ namespace flatbed::pth {
 namespace {
 
 constexpr std::uint64_t kHead = 4096;
-// Records may overlap, and deflated ones may hold a thousand times their size.
+// Limits the work: records may overlap, and deflated ones may hold a thousand times their size.
 constexpr std::uint64_t kFreeBudget = 64 << 20;
 
 std::string lower(std::string_view text) {
@@ -31,7 +31,7 @@ std::string lower(std::string_view text) {
   return out;
 }
 
-// The part of a name behind its last slash.
+// The part of a name after its last slash.
 std::string_view base_name(std::string_view name) { return name.substr(name.rfind('/') + 1); }
 
 bool is_pickle_name(std::string_view name) {
@@ -39,8 +39,8 @@ bool is_pickle_name(std::string_view name) {
   return base.ends_with(".pkl") || base.ends_with(".pickle") || base.ends_with(".debug_pkl");
 }
 
-// What a record's bytes depend on: where they lie, how many they are before and after inflating,
-// and the method.
+// What identifies a record's bytes: their place, their number before and after inflating, and the
+// method.
 using Contents = std::tuple<std::uint64_t, std::uint64_t, std::uint64_t, std::uint16_t>;
 
 class ZipScan {
@@ -73,11 +73,11 @@ class ZipScan {
   ScanLog& log_;
   std::vector<ZipView> views_;
   std::string_view folder_;  // of the first entry, as in torch's own reader
-  std::uint64_t budget_;     // of bytes that may still be looked at
+  std::uint64_t budget_;     // bytes that may still be read
   std::set<Contents> scanned_;
 };
 
-// torch finds records without regard to case, and versions of it differ in which of two they take.
+// torch finds records without regard to case, and its versions disagree on which of two they take.
 void ZipScan::check_names() {
   std::vector<std::string> folded;
   NameIndex index(views_.size());
@@ -87,10 +87,10 @@ void ZipScan::check_names() {
     folded.push_back(lower(view.name));
     const auto number = static_cast<std::uint32_t>(folded.size() - 1);
     if (index.insert(folded.back(), number, [&](std::uint32_t i) { return folded[i]; }))
-      log_.container(view.name, view.header_offset, "there is another entry of this name");
+      log_.container(view.name, view.header_offset, "another entry has the same name");
     if (view.name.find('\\') != view.name.npos || view.name.find('\0') != view.name.npos ||
         view.name.starts_with('/') || (view.name + "/").find("../") != view.name.npos)
-      log_.container(view.name, view.header_offset, "readers differ in what its name means");
+      log_.container(view.name, view.header_offset, "readers disagree on the meaning of its name");
     pickles += lower(base_name(view.name)) == "data.pkl" ? 1 : 0;
   }
   if (pickles > 1) log_.container("", 0, str_cat(pickles, " records are called data.pkl"));
@@ -112,8 +112,9 @@ void ZipScan::check_folder() {
 
 void ZipScan::check_kind(const ZipView& view) {
   if (view.method != zip::kStored && view.method != zip::kDeflated)
-    log_.container(view.name, view.header_offset,
-                   str_cat("method ", view.method, ", which others read, is not looked into"));
+    log_.container(
+        view.name, view.header_offset,
+        str_cat("method ", view.method, ", which other readers support, is not scanned"));
   const unsigned allowed = zip::kFlagDescriptor | zip::kFlagUtf8 |
                            (view.method == zip::kDeflated ? zip::kFlagsDeflateLevel : unsigned{0});
   if ((view.flags & ~allowed) != 0)
@@ -121,7 +122,7 @@ void ZipScan::check_kind(const ZipView& view) {
         view.name, view.header_offset,
         str_cat("flags 0x", hex(view.flags), ", at which some readers stop and others do not"));
   if (view.method == zip::kStored && view.nbytes != view.stored_nbytes)
-    log_.container(view.name, view.header_offset, "it is stored as it is, but with two sizes");
+    log_.container(view.name, view.header_offset, "it is stored but has two different sizes");
 }
 
 std::optional<ScanBytes> ZipScan::open(const ZipView& view) {
@@ -141,7 +142,7 @@ void ZipScan::scan_view(const ZipView& view) {
   const bool called = is_pickle_name(view.name);
   if (!looks && !called && !bytes->trouble().empty())
     log_.container(view.name, view.header_offset,
-                   str_cat("it cannot be looked into: ", bytes->trouble()));
+                   str_cat("it cannot be scanned: ", bytes->trouble()));
   if (!looks && !called) return;
   // The same bytes under two names, or in the view of the local header.
   if (!scanned_.emplace(view.data_offset, view.stored_nbytes, view.nbytes, view.method).second)
@@ -150,7 +151,7 @@ void ZipScan::scan_view(const ZipView& view) {
     log_.add({.severity = ScanVerdict::unknown,
               .kind = ScanKind::unseen,
               .record = view.name,
-              .text = "too many bytes for the size of the file: it is not looked into"});
+              .text = "too many bytes for the size of the file; it is not scanned"});
     return;
   }
   budget_ -= bytes->limit();
@@ -158,12 +159,12 @@ void ZipScan::scan_view(const ZipView& view) {
     log_.add({.severity = ScanVerdict::unknown,
               .kind = ScanKind::hidden,
               .record = view.name,
-              .text = "it begins like a pickle, and is not called one"});
+              .text = "it begins like a pickle but does not have a pickle's name"});
   static_cast<void>(scan_record(*bytes, log_, {view.name, ScanIds::torch, 0}));
   check_crc(view, *bytes);
 }
 
-// torch checks no CRC, others stop at a wrong one.
+// torch checks no CRC; other readers stop at a wrong one.
 void ZipScan::check_crc(const ZipView& view, ScanBytes& bytes) {
   while (bytes.limit() == bytes.size() && bytes.fetch(bytes.size())) {
   }
@@ -171,8 +172,8 @@ void ZipScan::check_crc(const ZipView& view, ScanBytes& bytes) {
   const std::uint32_t crc = crc32_of(bytes.have());
   if (crc == view.crc) return;
   log_.container(view.name, view.header_offset,
-                 str_cat("its CRC is 0x", hex(crc), ", the directory says 0x", hex(view.crc),
-                         ": other scanners stop here and torch does not"));
+                 str_cat("its CRC is 0x", hex(crc), ", the directory states 0x", hex(view.crc),
+                         "; other scanners stop here, torch does not"));
 }
 
 bool ZipScan::has(std::string_view record) const {
@@ -199,7 +200,7 @@ std::string ZipScan::check_what() {
     return "a torch.package archive";
   }
   if (has("data.pkl")) return "a zip of torch.save";
-  say(ScanKind::container, "a zip that torch.save did not write: it has no data.pkl");
+  say(ScanKind::container, "a zip that torch.save did not write (it has no data.pkl)");
   return "a zip";
 }
 

@@ -1,4 +1,4 @@
-// scan_zip_file(): the pickles of a zip, whichever reader takes which for the checkpoint's.
+// scan_zip_file(): scans the pickles of a zip, whichever one a reader takes for the checkpoint's.
 #pragma once
 
 #include <string>
@@ -9,8 +9,9 @@
 
 namespace flatbed::pth {
 
-// Scans data.pkl, every other record that is called a pickle or begins like one, and what readers
-// see that go by local headers. Returns what the file is. Errors: those of File::read_at.
+// Scans data.pkl, every other record that has a pickle's name or begins like one, and what readers
+// of local headers see. It ignores other records. Returns what the file is. Errors: those of
+// File::read_at.
 [[nodiscard]] Result<std::string> scan_zip_file(const ByteSource& file, ScanLog& log);
 
 }  // namespace flatbed::pth

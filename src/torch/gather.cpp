@@ -10,12 +10,12 @@ namespace flatbed::pth {
 
 namespace {
 
-constexpr std::uint64_t kStage = 1 << 20;  // bytes; fits the second-level cache
+constexpr std::uint64_t kStage = 1 << 20;  // bytes; fits in the second-level cache
 // Reading over a gap of this many bytes is cheaper than one more read.
 constexpr std::uint64_t kGap = 4096;
-constexpr std::uint64_t kTile = 32;  // elements, a side of the blocks that scatter works in
+constexpr std::uint64_t kTile = 32;  // elements along one side of a block that scatter works on
 
-// One dimension of a box: strides in bytes in the storage and in `out`.
+// One dimension of a box: its strides in bytes, in the storage and in `out`.
 struct Dim {
   std::uint64_t size = 1;
   std::uint64_t from = 0;
@@ -76,7 +76,7 @@ class Gatherer {
   }
 
  private:
-  // Drops dimensions of size 1 and joins those that follow each other without a step.
+  // Drops dimensions of size 1 and joins dimensions that follow each other without a step.
   void coalesce(const StridedView& view) {
     for (std::size_t i = 0; i < view.sizes.size(); ++i) {
       const std::uint64_t size = view.sizes[i];
@@ -90,8 +90,8 @@ class Gatherer {
     }
   }
 
-  // Elements [first, first + count) of the subspace of dimensions `dim` and up, at byte `from` of
-  // the storage: a part of a row, whole rows, a part of a row. Recurses once per dimension.
+  // Copies elements [first, first + count) of the subspace of dimensions `dim` and up, from byte
+  // `from` of the storage: part of a row, whole rows, part of a row. Recurses once per dimension.
   Result<void> range(std::size_t dim, std::uint64_t from, std::uint64_t first,
                      std::uint64_t count) {
     if (dim == dims_.size()) return box(dim, from, 1);
@@ -114,7 +114,7 @@ class Gatherer {
     return {};
   }
 
-  // `rows` whole rows of dimension `dim`, the next bytes of the output.
+  // Copies `rows` whole rows of dimension `dim` to the next bytes of the output.
   Result<void> box(std::size_t dim, std::uint64_t from, std::uint64_t rows) {
     std::vector<Dim> box;
     for (std::size_t i = dim; i < dims_.size(); ++i) {
@@ -127,7 +127,7 @@ class Gatherer {
     std::uint64_t to = 0;
     for (;;) {
       FLATBED_TRY(plane(from, box[0], box[1], out + to));
-      // Count up over the other dimensions, smallest stride first.
+      // Counts up over the other dimensions, smallest stride first.
       std::size_t i = 2;
       for (; i < box.size(); ++i) {
         from += box[i].from;
@@ -145,7 +145,7 @@ class Gatherer {
     return {};
   }
 
-  // The two dimensions that lie closest in the storage, a stage at a time.
+  // Copies the two dimensions with the smallest strides, one stage at a time.
   Result<void> plane(std::uint64_t from, const Dim& columns, const Dim& rows, std::byte* out) {
     const bool sparse = columns.from > element_ + kGap;
     const std::uint64_t fit =
@@ -184,7 +184,7 @@ class Gatherer {
     return {};
   }
 
-  // `rows` reads of `length` bytes, packed into the stage.
+  // Makes `rows` reads of `length` bytes, packed into the stage.
   Result<void> read_rows(std::uint64_t from, const Dim& length, const Dim& rows) {
     const std::span<std::byte> all = stage(rows.size * length.size);
     for (std::uint64_t r = 0; r < rows.size; ++r) {
@@ -201,10 +201,11 @@ class Gatherer {
   std::uint32_t element_;
   std::byte* out_;
   const ReadStorage& read_;
-  std::vector<Dim> dims_;             // outermost first; `to` is not used
-  std::vector<std::uint64_t> inner_;  // inner_[i]: elements of one index of dimension i - 1
+  std::vector<Dim> dims_;  // outermost first; `to` is unused
+  // Inner_[i] is the number of elements for one index of dimension i - 1.
+  std::vector<std::uint64_t> inner_;
   std::uint64_t base_ = 0;
-  std::uint64_t done_ = 0;  // bytes of the output that are filled
+  std::uint64_t done_ = 0;  // bytes of the output already filled
   ByteBuffer stage_;
 };
 

@@ -1,9 +1,10 @@
-// gather(): the contiguous contents of a strided view, read from a storage that is too large to
+// gather(): reads the contiguous contents of a strided view from a storage that is too large to
 // hold.
 //
-// The wanted range is cut into boxes of whole rows. Each box is read in the storage's own order,
-// many runs at a time into a small stage, and scattered from there: a transposed matrix costs long
-// reads instead of one per element. The larger the range, the longer the runs: give it tens of MiB.
+// It cuts the requested range into boxes of whole rows. It reads each box in the storage's own
+// order, many runs at a time, into a small stage, and scatters the elements from there. So a
+// transposed matrix costs long reads instead of one per element. Larger ranges give longer runs:
+// pass tens of MiB.
 #pragma once
 
 #include <cstddef>
@@ -15,10 +16,10 @@
 
 namespace flatbed::pth {
 
-// A view that was checked to lie within its storage. Borrows.
+// A view that is known to lie within its storage. Borrows.
 struct StridedView {
   std::span<const std::uint64_t> sizes;
-  std::span<const std::uint64_t> strides;  // in elements, as many as sizes
+  std::span<const std::uint64_t> strides;  // in elements; same length as sizes
   std::uint64_t offset = 0;                // in elements
   std::uint32_t element_nbytes = 1;        // 1, 2, 4, 8 or 16
 };
@@ -26,8 +27,8 @@ struct StridedView {
 // Reads a range of the storage's bytes.
 using ReadStorage = std::function<Result<void>(std::uint64_t offset, std::span<std::byte> out)>;
 
-// Fills `out`, whole elements, from element `first` of the view's C order. Memory: 1 MiB. Errors:
-// those of `read`.
+// Fills `out`, whole elements, from element `first` of the view in C order. Uses 1 MiB of memory.
+// Errors: those of `read`.
 [[nodiscard]] Result<void> gather(const StridedView& view, std::uint64_t first,
                                   std::span<std::byte> out, const ReadStorage& read);
 

@@ -1,13 +1,12 @@
 // Five pickles, then the storages:
-//
 //   0x1950a86a20f9469cfc6c
 //   1001                     the protocol
-//   {...}                    byte order and sizes of the machine, which mean nothing: all is little
-//                            endian
+//   {...}                    byte order and sizes of the machine, which are ignored: all data is
+//                            little endian
 //   the object
 //   [key, ...]               its storages
 //   for each key of the list:
-//     i64                    its elements
+//     i64                    its number of elements
 //     elements
 #include "torch/legacy_stream.hpp"
 
@@ -30,7 +29,7 @@ constexpr std::string_view kMagic = "1950a86a20f9469cfc6c";
 constexpr std::int64_t kProtocol = 1001;
 constexpr std::size_t kMaxMagicPickle = 64;  // in any protocol
 
-// A tree of plain values, from one pickle.
+// Reads a tree of plain values from one pickle.
 Result<ValueTree> run_plain(std::span<const std::byte> pickle) {
   TorchFile file;
   TorchObjects objects(file, ByteOrder::little);
@@ -45,28 +44,28 @@ Result<void> read_head(PickleStream& stream) {
   FLATBED_ASSIGN(const std::span<const std::byte> magic, stream.next_pickle());
   if (!is_legacy_magic(magic))
     return make_error(ErrorCode::legacy_malformed,
-                      "the bytes do not begin as torch.save's legacy streams do");
+                      "the bytes do not begin like a legacy stream of torch.save");
   FLATBED_ASSIGN(const ValueTree protocol, read_plain_pickle(stream, "the protocol's pickle"));
   const std::optional<std::int64_t> number = protocol.root().as_int();
-  if (!number) return make_error(ErrorCode::legacy_malformed, "the protocol is no int");
+  if (!number) return make_error(ErrorCode::legacy_malformed, "the protocol is not an int");
   if (*number != kProtocol)
-    return make_error(ErrorCode::torch_version_unsupported, "protocol ", *number, ", wanted ",
-                      kProtocol);
+    return make_error(ErrorCode::torch_version_unsupported, "unsupported protocol: found ", *number,
+                      ", expected ", kProtocol);
   FLATBED_ASSIGN(const ValueTree machine, read_plain_pickle(stream, "the machine's pickle"));
   if (machine.root().kind() != Kind::dict)
-    return make_error(ErrorCode::legacy_malformed, "the machine is no dict");
+    return make_error(ErrorCode::legacy_malformed, "the machine is not a dict");
   return {};
 }
 
-// The storage that the list names, once.
+// Finds the storage that the list names, and checks that it is listed once.
 Result<std::uint32_t> listed_storage(Value key, TorchObjects& objects, std::vector<bool>& listed) {
   if (key.kind() != Kind::string)
-    return make_error(ErrorCode::legacy_malformed, "a key of the list of storages is no text");
+    return make_error(ErrorCode::legacy_malformed, "a key of the list of storages is not a text");
   const std::optional<std::uint32_t> number = objects.tensors().find_storage(key.text());
   if (!number)
     return make_error(ErrorCode::legacy_malformed, "storage ", quoted(key.text()),
-                      " is listed, but the object does not mention it");
-  // Storages are numbered as they are named first.
+                      " is listed, but the object does not use it");
+  // Storages are numbered by their first use.
   const std::span<const std::uint32_t> named = objects.tensors().named_storages();
   const auto at = std::lower_bound(named.begin(), named.end(), *number) - named.begin();
   if (listed[static_cast<std::size_t>(at)])
@@ -82,8 +81,8 @@ Result<void> place_storage(PickleStream& stream, TorchObjects& objects, std::uin
   const std::uint64_t count = load_le64(bytes.data());
   const std::uint64_t wanted = storage.nbytes / objects.tensors().unit(number);
   if (count != wanted)
-    return make_error(ErrorCode::storage_size_mismatch, "it has ", static_cast<std::int64_t>(count),
-                      " elements, the object says ", wanted);
+    return make_error(ErrorCode::storage_size_mismatch, "wrong number of elements: found ",
+                      static_cast<std::int64_t>(count), ", expected ", wanted);
   storage.held = stream.held();
   storage.stored_offset = stream.offset();
   storage.stored_nbytes = storage.nbytes;
@@ -92,7 +91,7 @@ Result<void> place_storage(PickleStream& stream, TorchObjects& objects, std::uin
 
 Result<void> place_storages(PickleStream& stream, Value keys, TorchObjects& objects) {
   if (keys.kind() != Kind::list)
-    return make_error(ErrorCode::legacy_malformed, "the storages are no list");
+    return make_error(ErrorCode::legacy_malformed, "the storages are not a list");
   const std::span<const std::uint32_t> named = objects.tensors().named_storages();
   std::vector<bool> listed(named.size());
   for (std::size_t i = 0; i < keys.size(); ++i) {
@@ -118,7 +117,7 @@ Result<NodeId> run_next_pickle(PickleStream& stream, TorchObjects& objects, cons
   if (!pickle)
     return with_context(str_cat(run.what, " from byte ", offset,
                                 ": "
-                                "its end is not found"),
+                                "its end was not found"),
                         std::move(pickle).error());
   ValueTree& tree = objects.file().tree;
   objects.exchange_source({run.ids, *pickle, stream.held(), offset});

@@ -24,10 +24,10 @@ constexpr std::array kRows{
     Row{"f2", 2, Dtype::f16, 2},     Row{"f4", 4, Dtype::f32, 4},   Row{"f8", 8, Dtype::f64, 8},
     Row{"c8", 8, Dtype::c64, 4},     Row{"c16", 16, Dtype::f64, 8},
 };
-constexpr std::size_t kMaxDigits = 9;  // spec T6: a size is below a thousand million
+constexpr std::size_t kMaxDigits = 9;  // spec T6: a size is below 10^9
 constexpr std::uint64_t kUnicodeNbytes = 4;
 
-// "4" of "f4": a size from 1 on without leading zero.
+// The size in "f4": at least 1, without leading zeros.
 std::optional<std::uint64_t> size_of(std::string_view digits) {
   if (digits.empty() || digits.size() > kMaxDigits || digits[0] == '0') return std::nullopt;
   std::uint64_t size = 0;
@@ -36,7 +36,7 @@ std::optional<std::uint64_t> size_of(std::string_view digits) {
   return size;
 }
 
-// Strings, raw bytes, dates, and numbers without a dtype of their own: bytes that stay as they are.
+// Strings, raw bytes, dates, and numbers without a counterpart: their bytes are kept as they are.
 std::optional<NumpyDtype> read_raw(std::string_view name) {
   if (name.empty() || std::string_view("fcSUVMm").find(name[0]) == name.npos) return std::nullopt;
   const std::optional<std::uint64_t> size = size_of(name.substr(1));
@@ -69,7 +69,7 @@ bool is_nothing(Value value) {
          (value.kind() == Kind::tuple && value.size() == 0);
 }
 
-// "[ns]" and "[25s]"; empty for dates without a unit.
+// "[ns]" or "[25s]"; empty for dates without a unit.
 std::optional<std::string> read_unit(Value date) {
   if (date.kind() != Kind::tuple || date.size() != 2 || !is_nothing(date.item(0)))
     return std::nullopt;

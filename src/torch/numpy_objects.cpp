@@ -20,19 +20,20 @@ Error malformed(const Parts&... parts) {
 }
 
 Result<std::vector<std::uint64_t>> read_shape(Value shape) {
-  if (shape.kind() != Kind::tuple) return malformed("the shape is no tuple");
+  if (shape.kind() != Kind::tuple) return malformed("the shape is not a tuple");
   if (shape.size() > kMaxRank)
     return malformed(shape.size(), " dimensions, numpy allows ", kMaxRank);
   std::vector<std::uint64_t> sizes;
   for (std::size_t i = 0; i < shape.size(); ++i) {
     const std::optional<std::int64_t> size = shape.item(i).as_int();
-    if (!size || *size < 0) return malformed("the shape holds something other than ints from 0 on");
+    if (!size || *size < 0)
+      return malformed("the shape holds something other than non-negative ints");
     sizes.push_back(static_cast<std::uint64_t>(*size));
   }
   return sizes;
 }
 
-// Of the items together. A dimension of 0 hides no overflow.
+// The size of all items together. A dimension of 0 must not hide an overflow.
 Result<std::uint64_t> nbytes_of(std::span<const std::uint64_t> sizes, std::uint64_t item) {
   std::optional<std::uint64_t> nbytes = item;
   bool empty = false;
@@ -47,14 +48,14 @@ Result<std::uint64_t> nbytes_of(std::span<const std::uint64_t> sizes, std::uint6
   return empty ? 0 : *nbytes;
 }
 
-// Items in Fortran order, the first index fastest, to C order.
+// Copies items from Fortran order (first index fastest) to C order.
 std::string to_c_order(std::string_view items, std::span<const std::uint64_t> sizes,
                        std::uint64_t item) {
-  std::vector<std::uint64_t> steps;  // in bytes, of the source
+  std::vector<std::uint64_t> steps;  // in bytes, in the source
   std::uint64_t step = item;
   for (const std::uint64_t size : sizes) {
     steps.push_back(step);
-    step *= size;  // of all: the size of `items`
+    step *= size;  // at the end: the size of all items
   }
   std::vector<std::uint64_t> index(sizes.size());
   std::string out;
@@ -72,8 +73,8 @@ std::string to_c_order(std::string_view items, std::span<const std::uint64_t> si
   return out;
 }
 
-// What numpy does when it reads an array or scalar of the other byte order. Whether there was
-// anything to do.
+// Swaps bytes as numpy does when it reads an array or scalar of the other byte order. Returns
+// whether there was anything to do.
 bool to_native(NumpyDtype& type) {
   if (type.big_endian) type.typestr[0] = '<';
   return std::exchange(type.big_endian, false);
@@ -93,13 +94,13 @@ Result<std::optional<NodeId>> NumpyObjects::call(Meaning function, Value argumen
   const Value data = is_scalar ? arguments.item(1) : bytes_in(arguments.item(0));
   if (!type || !is_data(data)) return std::optional<NodeId>();
   if (is_scalar) {
-    if (data.tensor()) return std::optional<NodeId>();  // long: its bytes stay a tensor
+    if (data.tensor()) return std::optional<NodeId>();  // long bytes; they stay a tensor
     FLATBED_ASSIGN(const NodeId made, scalar(*type, data));
     return std::optional(made);
   }
   const std::string_view order = arguments.item(3).text();
   if (order != "C" && order != "F") return malformed("the order is neither 'C' nor 'F'");
-  // These keep their byte order, but tensors have one.
+  // These would keep their byte order, but tensors have no choice of one.
   const bool swap = type->big_endian && !type->raw;
   FLATBED_ASSIGN(const NodeId made, array({arguments.item(2), *type, order == "F", data, swap}));
   return std::optional(made);
@@ -132,7 +133,7 @@ std::optional<NumpyDtype> NumpyObjects::dtype_of(Value dtype) const {
   return read_numpy_dtype(dtype.arguments(), *dtype.state());
 }
 
-// The bytes of a bytearray; every other value is itself.
+// Returns the bytes of a bytearray, and any other value unchanged.
 Value NumpyObjects::bytes_in(Value buffer) const {
   const bool is_array = buffer.kind() == Kind::object && !buffer.state() &&
                         globals_.find(buffer.callable().id()).meaning == Meaning::bytearray &&
@@ -140,7 +141,7 @@ Value NumpyObjects::bytes_in(Value buffer) const {
   return is_array ? buffer.arguments().item(0) : buffer;
 }
 
-// Bytes, or the str that they were in Python 2; no storage.
+// Whether a value is bytes, or a str that was bytes in Python 2, and not a storage.
 bool NumpyObjects::is_data(Value data) const {
   if (data.kind() == Kind::string) return true;
   return data.kind() == Kind::bytes && (data.tensor().value_or(0) & kStorageFlag) == 0;
@@ -152,7 +153,7 @@ std::string_view NumpyObjects::contents(Value data) const {
   const bool in_file =
       tensor.storage != kNoStorage && file_.storages[tensor.storage].held == kNotHeld;
   if (!in_file) return as_text(held_bytes(file_, tensor));
-  // In the file, and so in this pickle: other pickles hand out no bytes objects.
+  // The bytes are in the file, and so in this pickle: other pickles hand out no bytes objects.
   const TorchStorage& storage = file_.storages[tensor.storage];
   return as_text(source_.bytes)
       .substr(static_cast<std::size_t>(storage.stored_offset - source_.offset),
@@ -175,7 +176,8 @@ Result<NodeId> NumpyObjects::array(const Array& array) {
   if (array.data.tensor() && !reorder && !array.swap) {
     tensor = file_.tensors[*array.data.tensor()];
     if (tensor.nbytes != nbytes)
-      return malformed(tensor.nbytes, " bytes of an array that has ", nbytes);
+      return malformed("wrong size of the array's bytes: found ", tensor.nbytes, ", expected ",
+                       nbytes);
   } else {
     FLATBED_ASSIGN(std::string bytes, copy(array.data, nbytes));
     if (reorder) bytes = to_c_order(bytes, sizes, type.nbytes);
@@ -199,14 +201,15 @@ Result<NodeId> NumpyObjects::array(const Array& array) {
   return tree_.add_array(static_cast<std::uint32_t>(file_.tensors.size() - 1), type.typestr);
 }
 
-// A copy of exactly `nbytes` bytes. A str of Python 2 has them as they are, one of Python 3 as
-// Latin-1: of the same length only where both are the same.
+// Copies exactly `nbytes` bytes. A str from Python 2 holds them as they are, one from Python 3 as
+// Latin-1. The two forms have the same length only if they are equal.
 Result<std::string> NumpyObjects::copy(Value data, std::uint64_t nbytes) {
   std::string bytes;
   std::string_view found = contents(data);
   if (found.size() != nbytes && data.kind() == Kind::string && to_latin1(found, bytes))
     found = bytes;
-  if (found.size() != nbytes) return malformed(found.size(), " bytes of what has ", nbytes);
+  if (found.size() != nbytes)
+    return malformed("wrong number of bytes: found ", found.size(), ", expected ", nbytes);
   if (copied_.size() <= data.id()) copied_.resize(tree_.size());
   if (copied_[data.id()]) repeated_nbytes_ += nbytes;
   copied_[data.id()] = true;

@@ -1,8 +1,8 @@
-// NumpyObjects: numpy's arrays and scalars in a torch pickle, from the calls that make them. What
-// an array or scalar node cannot hold (objects, structures, subclasses) stays the call that it is.
+// NumpyObjects: numpy's arrays and scalars in a torch pickle, recognized by the calls that make
+// them. What an array or scalar node cannot hold (objects, structures, subclasses) stays a call.
 //
-// Arrays become tensors of the TorchFile whose contents are held: in C order, little endian.
-// Borrows the TorchFile that it fills, the globals and the source. For one thread.
+// Arrays become tensors of the TorchFile whose contents are held, in C order and little endian.
+// Borrows the TorchFile that it fills, the globals and the source. Not thread-safe.
 #pragma once
 
 #include <cstdint>
@@ -20,21 +20,21 @@
 
 namespace flatbed::pth {
 
-// Copies of bytes that were copied before. Picklers give every array bytes of its own.
+// Limit on repeated copies of the same bytes. Picklers give every array its own bytes.
 inline constexpr std::uint64_t kMaxRepeatedCopies = 64ULL << 20;
 
 class NumpyObjects {
  public:
-  // `source`: the pickle that is run at the time of each call.
+  // `source` is the pickle that is running at the time of each call.
   NumpyObjects(TorchFile& file, const TorchGlobals& globals, const PickleSource& source)
       : file_(file), tree_(file.tree), globals_(globals), source_(source) {}
 
-  // scalar(dtype, bytes) and _frombuffer(bytes, dtype, shape, order). Nothing: it stays a call.
-  // Errors: rebuild_malformed, size_overflow, pickle_limit.
+  // Handles scalar(dtype, bytes) and _frombuffer(bytes, dtype, shape, order). nullopt means that it
+  // stays a call. Errors: rebuild_malformed, size_overflow, pickle_limit.
   [[nodiscard]] Result<std::optional<NodeId>> call(Meaning function, Value arguments);
 
-  // The state (1, shape, dtype, is_fortran, bytes) of an array that _reconstruct made: `target`
-  // becomes an array. False: it is something else. Errors: as above.
+  // Handles the state (1, shape, dtype, is_fortran, bytes) of an array made by _reconstruct:
+  // `target` becomes an array. Returns false if it is something else. Errors: as above.
   [[nodiscard]] Result<bool> build(Value target, Value state);
 
  private:
@@ -58,7 +58,7 @@ class NumpyObjects {
   ValueTree& tree_;
   const TorchGlobals& globals_;
   const PickleSource& source_;
-  std::vector<bool> copied_;  // per node: its bytes were copied
+  std::vector<bool> copied_;  // for each node: whether its bytes were copied
   std::uint64_t repeated_nbytes_ = 0;
 };
 

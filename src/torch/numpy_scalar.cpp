@@ -83,7 +83,7 @@ void append_utf8(std::string& out, std::uint32_t code) {
   }
 }
 
-// Four bytes for each character; NULs at the end are padding.
+// Each character takes four bytes; trailing NULs are padding.
 std::optional<ScalarValue> text_value(std::string_view raw) {
   std::string text;
   std::size_t used = 0;

@@ -1,4 +1,4 @@
-// numpy scalars as the Python values that come nearest: what item() gives. Pure functions.
+// Converts numpy scalars to the nearest Python values, as item() does. Pure functions.
 #pragma once
 
 #include <complex>
@@ -10,13 +10,13 @@
 
 namespace flatbed::pth {
 
-// A numpy dtype.str: byte order, kind, bytes of an item. Units of dates are not looked at.
+// A numpy dtype.str: byte order, kind, item size in bytes. Units of dates are ignored.
 struct TypeStr {
   char order = 0;
   char kind = 0;
   std::uint64_t nbytes = 0;
 };
-// Nothing: it is malformed.
+// nullopt if it is malformed.
 [[nodiscard]] std::optional<TypeStr> parse_typestr(std::string_view typestr);
 
 struct UnicodeText {
@@ -25,11 +25,11 @@ struct UnicodeText {
 using ScalarValue = std::variant<bool, std::int64_t, std::uint64_t, double, std::complex<double>,
                                  UnicodeText, std::string>;
 
-// Nothing: Python has no such type (dates, records, long double), or `raw` does not fit.
+// nullopt if Python has no such type (dates, records, long double), or if `raw` has the wrong size.
 [[nodiscard]] std::optional<ScalarValue> scalar_value(std::string_view typestr,
                                                       std::string_view raw);
 
-// `raw` with the bytes of each number in the other order; complex numbers are two.
+// `raw` with the bytes of each number reversed. A complex number counts as two.
 [[nodiscard]] std::string swapped(const TypeStr& type, std::string_view raw);
 
 }  // namespace flatbed::pth

@@ -1,10 +1,8 @@
-// write_pickle(): a value tree as the pickle of a torch.save file, protocol 2, of which torch.load
-// makes the same objects.
-//
-// Every object is written once and remembered where it is reached again, so that what is shared or
-// cyclic stays so. Nothing recurses: trees may be as deep as they like. What
-// torch.load(weights_only=True) would refuse is refused here, with its path; or converted, or kept,
-// as the caller says.
+// write_pickle(): writes a value tree as the pickle of a torch.save file, in protocol 2. torch.load
+// makes the same objects from it.
+// Every object is written once and then referred to, so that shared and cyclic objects stay so.
+// Nothing recurses, so trees may be nested to any depth. Objects that torch.load(weights_only=True)
+// would refuse are refused here with their path, or converted, or kept, as the caller chooses.
 #pragma once
 
 #include <cstdint>
@@ -23,21 +21,22 @@ namespace flatbed::pth {
 struct PickleOptions {
   UnsafeObjects unsafe_objects = UnsafeObjects::refuse;
   bool keep_device = false;  // false: every storage is on the cpu
-  // The bytes of a tensor, for what stands in the pickle itself: long bytes objects, and arrays
-  // that are kept.
+  // Returns the bytes of a tensor that is written into the pickle itself: long bytes objects, and
+  // arrays that are kept.
   std::function<Result<std::string>(std::uint32_t tensor)> contents;
 };
 
 struct TorchPickle {
   std::string bytes;
-  // The tensor whose contents are the storage "0", "1", ...
+  // For each storage "0", "1", ...: the tensor with its contents.
   std::vector<std::uint32_t> storages;
-  // "collections.defaultdict became dict: 3 times, first at 'args'": what was converted.
+  // What was converted: "collections.defaultdict became dict: 3 times, first at 'args'".
   std::vector<std::string> conversions;
 };
 
-// `tensors`: what the tree's tensor nodes count into. Errors: weights_only_refused, not_in_torch,
-// tree_not_representable (a tuple that contains itself), limit_exceeded, those of `contents`.
+// `tensors` are those that the tree's tensor nodes refer to by number. Errors:
+// weights_only_refused, not_in_torch, tree_not_representable (a tuple that contains itself),
+// limit_exceeded, and those of `contents`.
 [[nodiscard]] Result<TorchPickle> write_pickle(const ValueTree& tree,
                                                std::span<const StoredTensor> tensors,
                                                const PickleOptions& options);

@@ -21,7 +21,7 @@ int digit_value(char c) {
   return 16;
 }
 
-// What stands for itself or for a control character behind a backslash; nothing: another one.
+// The character that a one-letter escape stands for, or nullopt if it is another kind of escape.
 std::optional<char> simple_escape(char c) {
   constexpr std::string_view kEscapes = "\\'\"abfnrtv";
   constexpr std::string_view kMeanings = "\\'\"\a\b\f\n\r\t\v";
@@ -66,7 +66,7 @@ class Scanner {
     return text_.substr(begin, at_ - begin);
   }
 
-  // Each of these is false where the text is not what torch writes.
+  // Each of these returns false if the text is not what torch writes.
   bool statement() {
     const std::size_t indent = skip_blanks();
     if (at_end() || next_is('\n') || next_is('\r') || next_is('#')) return rest();
@@ -146,7 +146,7 @@ class Scanner {
     return std::nullopt;
   }
 
-  // Behind a backslash: one character, x and two hex digits, or one to three octal ones.
+  // After a backslash: one character, x and two hex digits, or one to three octal digits.
   bool escape(std::string& out) {
     if (at_end()) return false;
     if (const std::optional<char> simple = simple_escape(text_[at_])) {
@@ -167,7 +167,8 @@ class Scanner {
     return count != 0 && (!hex || count == most) && value <= 0xFF;
   }
 
-  // Up to and with the end of the statement: that of the line, outside of brackets and strings.
+  // Skips to the end of the statement and past it: the end of the line, outside brackets and
+  // strings.
   bool rest() {
     std::size_t depth = 0;
     while (!at_end()) {
@@ -186,11 +187,11 @@ class Scanner {
     return depth == 0;
   }
 
-  // Behind the opening quote; three of them open a string of several lines.
+  // After the opening quote. Three quotes open a string of several lines.
   bool skip_string(char quote) {
     const bool three = text_.size() - at_ >= 2 && text_[at_] == quote && text_[at_ + 1] == quote;
     if (three) at_ += 2;
-    std::size_t closing = 0;  // quotes in a row
+    std::size_t closing = 0;  // consecutive quotes
     while (!at_end()) {
       const char c = text_[at_++];
       closing = c == quote ? closing + 1 : 0;
@@ -205,7 +206,7 @@ class Scanner {
   std::size_t at_ = 0;
   std::vector<ScriptClass> classes_;
   bool in_class_ = false;
-  std::size_t body_indent_ = 0;  // 0: not known yet
+  std::size_t body_indent_ = 0;  // 0 until known
 };
 
 }  // namespace

@@ -20,12 +20,12 @@ bool is_in(const std::vector<std::string>& sorted, std::string_view name) {
   return std::binary_search(sorted.begin(), sorted.end(), name, std::less<>());
 }
 
-// A tensor, a tensor that is not dense, or none.
+// Whether a value is a tensor, a tensor that is not dense, or None.
 bool may_be_tensor(Value value) {
   return value.kind() == Kind::tensor || value.kind() == Kind::object || value.kind() == Kind::none;
 }
 
-// The class of an object that NEWOBJ made, where TorchScript declares it.
+// The class of an object that NEWOBJ made, if TorchScript declares it.
 std::optional<Value> script_class(Value object) {
   const Value callable = object.callable();
   const Value arguments = object.arguments();
@@ -36,12 +36,12 @@ std::optional<Value> script_class(Value object) {
   const std::string_view module = type.text();
   const bool script =
       type.kind() == Kind::global && (module == "__torch__" || module.starts_with("__torch__."));
-  // Classes of torch's own C++ code are declared nowhere.
+  // Classes of torch's own C++ code are not declared anywhere.
   if (!script || module.starts_with("__torch__.torch.classes")) return std::nullopt;
   return type;
 }
 
-// Objects that stay as they are, for a note.
+// Counts objects that stay as they are, for a note.
 struct Left {
   std::uint64_t count = 0;
   std::string first;
@@ -88,8 +88,8 @@ class Arranger {
       own_state_.add(*script_class(tree_.value(object)));
       return {};
     }
-    // Modules with one state between them, which torch never writes, are not worth the time that
-    // copies would take.
+    // torch never writes modules that share one state, so they are not worth the time that copies
+    // would take.
     const auto [made, fresh] = states_.try_emplace(state->id(), &type, kNoNode);
     if (fresh) {
       FLATBED_ASSIGN(made->second.second, new_state(*state, type));
@@ -102,7 +102,7 @@ class Arranger {
     return {};
   }
 
-  // kNoNode: an attribute already has the name of a part.
+  // kNoNode if an attribute already has the name of a part.
   Result<NodeId> new_state(Value state, const ScriptClass& type) {
     FLATBED_TRY(check_keys(state));
     std::array<std::vector<NodeId>, kOthers + 1> pairs;
@@ -129,29 +129,29 @@ class Arranger {
     if (modules_.contains(value.id())) return kModules;
     if (!may_be_tensor(value)) return kOthers;
     if (is_in(type.parameters, name)) return kParameters;
-    // Where buffers are not listed, all other tensors were.
+    // If buffers are not listed, all other tensors were buffers.
     const bool buffer =
         type.lists_buffers ? is_in(type.buffers, name) : value.kind() == Kind::tensor;
     return buffer ? kBuffers : kOthers;
   }
 
   Result<void> add_notes() {
-    add_note(undeclared_, "no declaration in code/ that says what their attributes are");
-    add_note(own_state_, "a state that their own code makes");
+    add_note(undeclared_, "no declaration in code/ of their attributes");
+    add_note(own_state_, "a state made by their own code");
     return {};
   }
   void add_note(const Left& left, std::string_view why) {
     if (left.count == 0) return;
-    objects_.file().notes.push_back(str_cat(left.count, " TorchScript objects have ", why,
-                                            ", and stay as they are; the first is of ",
-                                            quoted(left.first)));
+    objects_.file().notes.push_back(
+        str_cat("kept as they are: ", counted(left.count, "TorchScript object"), " with ", why,
+                "; the first is of ", quoted(left.first)));
   }
 
   ScriptCode& code_;
   TorchObjects& objects_;
   ValueTree& tree_;
   std::map<NodeId, const ScriptClass*> modules_;
-  // By state: whose it is, and what became of it.
+  // By state: its owner, and what became of it.
   std::unordered_map<NodeId, std::pair<const ScriptClass*, NodeId>> states_;
   NodeId empty_tuple_ = kNoNode;
   std::array<NodeId, kPartNames.size()> part_keys_{};

@@ -63,9 +63,9 @@ std::optional<NodeId> jit_value(Value callable, Value arguments) {
   return tagged ? std::optional(arguments.item(0).id()) : std::nullopt;
 }
 
-// Of a tensor of coordinates: (1, size, requires_grad, indices, values, hooks). Of a CSR matrix:
+// A tensor of coordinates has (1, size, requires_grad, indices, values, hooks). A CSR matrix has
 // (2, size, requires_grad, rows, columns, values, hooks). Python's form has no place for
-// requires_grad: where that is set, the call stays.
+// requires_grad, so a call that sets it stays a call.
 std::optional<NodeId> sparse(ValueTree& tree, Value callable, Value arguments) {
   const std::size_t count = arguments.size();
   if (count != 6 && count != 7) return std::nullopt;

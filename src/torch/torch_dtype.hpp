@@ -1,5 +1,4 @@
-// torch's element types: what they are called, how wide they are, and as what they are stored (spec
-// T6).
+// torch's element types: their names, their width, and how they are stored (spec T6).
 #pragma once
 
 #include <array>
@@ -12,23 +11,24 @@
 
 namespace flatbed::pth {
 
-// How the stored shape follows from torch's.
+// How the stored shape follows from torch's shape.
 enum class StoredAs : std::uint8_t {
   same,
   pair,       // one more dimension of 2: real and imaginary part
-  packed,     // the last dimension doubled: torch counts bytes of two elements
-  quantized,  // integers, of which a quantizer makes numbers
-  sub_byte,   // the same, several in a byte: one dimension, of bytes
+  packed,     // the last dimension doubled, because torch counts bytes of two elements
+  quantized,  // integers that a quantizer turns into numbers
+  sub_byte,   // the same, several in a byte; one dimension, of bytes
 };
 
 struct TorchDtype {
   std::string_view name;     // torch.<name>
-  std::string_view storage;  // torch.<storage>; empty: only ever in an UntypedStorage
+  std::string_view storage;  // torch.<storage>; empty if it only occurs in an UntypedStorage
   Dtype dtype;
   std::uint8_t nbytes;  // of one torch element
-  std::uint8_t unit;    // in which big-endian data is reversed: half of a complex number
+  // Bytes that are reversed together in big-endian data: half of a complex number.
+  std::uint8_t unit;
   StoredAs stored_as;
-  bool named;  // the stored dtype does not say which torch dtype it is
+  bool named;  // the stored dtype does not determine the torch dtype
   bool complex;
 };
 
@@ -89,7 +89,7 @@ inline constexpr std::uint8_t kNoTorchDtype = 0xFF;
   return dtype.stored_as == StoredAs::quantized || dtype.stored_as == StoredAs::sub_byte;
 }
 
-// Indices into kTorchDtypes, or kNoTorchDtype.
+// These return indices into kTorchDtypes, or kNoTorchDtype.
 [[nodiscard]] constexpr std::uint8_t torch_dtype_named(std::string_view name) noexcept {
   for (std::size_t i = 0; i < kTorchDtypes.size(); ++i) {
     if (kTorchDtypes[i].name == name) return static_cast<std::uint8_t>(i);
@@ -102,7 +102,7 @@ inline constexpr std::uint8_t kNoTorchDtype = 0xFF;
   }
   return kNoTorchDtype;
 }
-// That of a tensor class: FloatTensor is the tensor of a FloatStorage.
+// The dtype of a tensor class: FloatTensor is the tensor of a FloatStorage.
 [[nodiscard]] constexpr std::uint8_t torch_dtype_of_tensor(std::string_view tensor) noexcept {
   constexpr std::string_view kTensor = "Tensor";
   constexpr std::string_view kStorage = "Storage";

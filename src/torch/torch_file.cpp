@@ -1,18 +1,14 @@
 // The records of torch's zip files, all in one folder:
-//
 //   data.pkl         the pickle
 //   data/<key>       a storage: its bytes as they are in memory
 //   byteorder        "little" or "big"; absent: little
 //   version          or .data/version: a decimal number, 1 to 10
-//
-// only in TorchScript archives, with bytecode.pkl (.ptl) or without:
-//
+// Only in TorchScript archives, with bytecode.pkl (.ptl) or without:
 //   constants.pkl    a tuple: what the code calls CONSTANTS.c0, CONSTANTS.c1, ...
 //   constants/<key>  the storages of that pickle
 //   code/...         the program; see script_modules.hpp
-//   extra/...        files of whoever saved it
-//
-// and others that say nothing about tensors.
+//   extra/...        files that the user added
+// Other records say nothing about tensors.
 #include "torch/torch_file.hpp"
 
 #include <algorithm>
@@ -35,18 +31,18 @@ namespace flatbed::pth {
 namespace {
 
 constexpr std::uint64_t kMaxPickle = 0xFFFFFFFE;
-// torch deflates no pickle; files that were zipped anew have one that deflates to a tenth or so.
-// What a hostile one can claim, a thousand times its size in the file, would be many times that in
-// memory.
+// torch does not deflate pickles. In a file that was zipped again, a pickle deflates to about a
+// tenth. A hostile one can claim a thousand times its size in the file, and would take many times
+// that in memory.
 constexpr std::uint64_t kMaxInflatedPickle = 1ULL << 30;
 constexpr std::uint64_t kFreeInflatedPickle = 16 * 1024 * 1024;
 constexpr std::uint64_t kMaxPickleRatio = 64;
-constexpr std::uint64_t kMaxSmallRecord = 64;  // version, byteorder
+constexpr std::uint64_t kMaxSmallRecord = 64;  // of version, byteorder
 constexpr int kMinVersion = 1;
 constexpr int kMaxVersion = 10;
-constexpr std::string_view kConstants = "CONSTANTS";  // as the code calls them
+constexpr std::string_view kConstants = "CONSTANTS";  // their name in the code
 
-// One archive of torch's.
+// One of torch's archives.
 struct Records {
   const ByteSource& file;
   const ZipArchive& archive;
@@ -61,14 +57,14 @@ std::string_view folder_of(std::string_view name) {
   return name.substr(0, std::min(name.find('/'), name.size()));
 }
 
-// What the archive is, when it is not torch.save's.
+// Names the archive if torch.save did not write it.
 std::string_view other_kind(const ZipArchive& archive, std::string_view folder) {
   const auto has = [&](std::string_view record) {
     return archive.find(str_cat(folder, "/", record)) != nullptr;
   };
   if (has("model.json"))
     return "a TorchScript archive of torch <= 1.2; in Python, torch.jit.save(torch.jit.load(path), "
-           "other) makes one that flatbed reads";
+           "other) makes one that flatbed can read";
   if (has("constants.pkl")) return "a TorchScript archive without its data.pkl";
   if (has(".data/extern_modules") || has("extern_modules"))
     return "a torch.package archive, which holds code; in Python, "
@@ -83,25 +79,25 @@ std::string_view other_kind(const ZipArchive& archive, std::string_view folder) 
         return entry.name.ends_with(".npy");
       });
   return arrays ? "a NumPy .npz archive"
-                : "a zip file that torch.save did not write: it has no data.pkl";
+                : "a zip file that torch.save did not write (it has no data.pkl)";
 }
 
-// The folder of all records: that of the first entry, as in torch's own reader.
+// The folder of all records, which is that of the first entry, as in torch's own reader.
 Result<std::string_view> find_folder(const ZipArchive& archive) {
   const std::span<const ZipEntry> entries = archive.entries();
-  if (entries.empty()) return make_error(ErrorCode::unsupported_layout, "an empty zip file");
+  if (entries.empty()) return make_error(ErrorCode::unsupported_layout, "the zip file is empty");
   const std::string_view folder = folder_of(entries[0].name);
   if (archive.find(str_cat(folder, "/data.pkl")) != nullptr) return folder;
   for (const ZipEntry& entry : entries) {
     if (entry.name == "data.pkl" || entry.name.ends_with("/data.pkl"))
-      return make_error(ErrorCode::zip_prefix_refused, "the first zip entry is ",
-                        quoted(entries[0].name), ", the pickle is ", quoted(entry.name),
-                        ": torch wants both in one folder");
+      return make_error(ErrorCode::zip_prefix_refused,
+                        "the pickle is not in the folder of the first zip entry: found ",
+                        quoted(entry.name), " and ", quoted(entries[0].name));
   }
   return make_error(ErrorCode::unsupported_layout, other_kind(archive, folder));
 }
 
-// Other folders are refused, but for what macOS adds to the zips that it makes.
+// Other folders are refused, except those that macOS adds to zips.
 Result<void> check_folder(const ZipArchive& archive, std::string_view folder, TorchFile& out) {
   std::uint64_t ignored = 0;
   for (const ZipEntry& entry : archive.entries()) {
@@ -113,7 +109,9 @@ Result<void> check_folder(const ZipArchive& archive, std::string_view folder, To
                         " is outside the folder ", quoted(folder));
     ++ignored;
   }
-  if (ignored != 0) out.notes.push_back(str_cat(ignored, " zip entries in __MACOSX are ignored"));
+  if (ignored != 0)
+    out.notes.push_back(
+        str_cat("ignored ", counted(ignored, "zip entry", "zip entries"), " in __MACOSX"));
   return {};
 }
 
@@ -136,8 +134,8 @@ Result<void> check_version(const ByteSource& file, const ZipArchive& archive,
   const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), version);
   if (error != std::errc{} || end != digits.data() + digits.size() || version < kMinVersion ||
       version > kMaxVersion)
-    return make_error(ErrorCode::torch_version_unsupported, quoted(entry->name), " says ",
-                      quoted(text), ", wanted ", kMinVersion, " to ", kMaxVersion);
+    return make_error(ErrorCode::torch_version_unsupported, quoted(entry->name), ": found ",
+                      quoted(text), ", expected ", kMinVersion, " to ", kMaxVersion);
   return {};
 }
 
@@ -148,8 +146,8 @@ Result<ByteOrder> read_byte_order(const ByteSource& file, const ZipArchive& arch
   FLATBED_ASSIGN(const std::string text, read_small_record(file, *entry));
   if (text == "little") return ByteOrder::little;
   if (text == "big") return ByteOrder::big;
-  return make_error(ErrorCode::byteorder_unknown, quoted(entry->name), " says ", quoted(text),
-                    ", wanted 'little' or 'big'");
+  return make_error(ErrorCode::byteorder_unknown, quoted(entry->name), ": found ", quoted(text),
+                    ", expected 'little' or 'big'");
 }
 
 std::uint64_t max_pickle_nbytes(const ZipEntry& record) {
@@ -159,19 +157,19 @@ std::uint64_t max_pickle_nbytes(const ZipEntry& record) {
   return std::max(by_ratio, kFreeInflatedPickle);
 }
 
-// What the pickle `name` leaves.
+// Runs the pickle `name` and returns the value that it leaves.
 Result<NodeId> run_pickle(std::span<const std::byte> pickle, std::string_view name,
                           TorchObjects& objects) {
   Unpickler unpickler(pickle, objects.file().tree, objects);
   FLATBED_ASSIGN(const NodeId root, unpickler.run());
   if (unpickler.trailing_nbytes() != 0)
-    objects.file().notes.push_back(str_cat(unpickler.trailing_nbytes(), " bytes after the end of ",
-                                           name, "'s pickle are ignored"));
+    objects.file().notes.push_back(str_cat("ignored ", counted(unpickler.trailing_nbytes(), "byte"),
+                                           " after the end of ", name, "'s pickle"));
   return root;
 }
 
-// What a pickle that cannot be read may be due to. One that can be read is not summed here: opening
-// would take longer, and verify() does it.
+// Adds a possible cause to the error of a pickle that cannot be read. A readable one is not checked
+// here: opening would take longer, and verify() does it.
 Error with_damage(const ZipEntry& record, std::span<const std::byte> pickle, Error error) {
   const std::uint32_t found = crc32_of(pickle);
   if (found == record.crc || record.crc == 0) return error;
@@ -179,7 +177,8 @@ Error with_damage(const ZipEntry& record, std::span<const std::byte> pickle, Err
   return error;
 }
 
-// The records of the storages, in the folder `inner`. An empty one may be missing.
+// Finds the records of the storages, in the folder `inner`. The record of an empty one may be
+// missing.
 Result<void> find_records(const Records& records, std::string_view inner,
                           std::span<const std::uint32_t> named, TorchFile& out) {
   const std::span<const ZipEntry> entries = records.archive.entries();
@@ -198,7 +197,7 @@ Result<void> find_records(const Records& records, std::string_view inner,
       return make_error(ErrorCode::storage_missing, "no record ", quoted(std::string_view(name)));
     if (entry->nbytes != storage.nbytes)
       return make_error(ErrorCode::storage_size_mismatch, "record ", quoted(std::string_view(name)),
-                        " has ", entry->nbytes, " bytes, the pickle says ", storage.nbytes);
+                        ": wrong size: found ", entry->nbytes, " bytes, expected ", storage.nbytes);
     storage.record = static_cast<std::uint32_t>(entry - entries.data());
     storage.stored_offset = entry->data_offset;
     storage.stored_nbytes = entry->stored_nbytes;
@@ -207,7 +206,7 @@ Result<void> find_records(const Records& records, std::string_view inner,
   return {};
 }
 
-// The tuple of constants.pkl. Its storages have keys of their own.
+// Reads the tuple in constants.pkl. Its storages have keys of their own.
 Result<NodeId> read_constants(const Records& records, const ZipEntry& record,
                               TorchObjects& objects) {
   FLATBED_ASSIGN(const ByteBuffer pickle,
@@ -221,7 +220,7 @@ Result<NodeId> read_constants(const Records& records, const ZipEntry& record,
   return *constants;
 }
 
-// In a program that torch.jit.freeze has been over, all weights are constants: they are kept, as if
+// In a program that torch.jit.freeze has processed, all weights are constants. They are kept as if
 // they were an attribute of the whole.
 void add_constants(NodeId constants, TorchFile& out) {
   ValueTree& tree = out.tree;
@@ -233,7 +232,8 @@ void add_constants(NodeId constants, TorchFile& out) {
   if (fits) {
     tree.set_item(state->id(), tree.add_string(kConstants), constants);
   } else {
-    out.notes.push_back(str_cat(count, " constants of the TorchScript code are left out"));
+    out.notes.push_back(
+        str_cat("left out ", counted(count, "constant"), " of the TorchScript code"));
   }
 }
 
@@ -252,7 +252,7 @@ FolderSize size_of(const Records& records, std::string_view inner) {
   return size;
 }
 
-// What a TorchScript archive has beyond a pickle: modules that its code declares, and constants.
+// Adds what a TorchScript archive has besides a pickle: modules declared in code, and constants.
 Result<void> add_script(const Records& records, const ZipEntry& constants, TorchObjects& objects) {
   TorchFile& out = objects.file();
   ScriptCode code(records.file, records.archive, records.folder);
@@ -261,10 +261,11 @@ Result<void> add_script(const Records& records, const ZipEntry& constants, Torch
   add_constants(tuple, out);
   if (const FolderSize size = size_of(records, "code"); size.count != 0)
     out.notes.push_back(
-        str_cat("the TorchScript code is left out: ", size.count, " records in code/"));
+        str_cat("left out the TorchScript code: ", counted(size.count, "record"), " in code/"));
   if (const FolderSize size = size_of(records, "extra"); size.count != 0)
-    out.notes.push_back(str_cat(size.count, " records in extra/ are left out: ", size.nbytes,
-                                " bytes that torch does not read by itself"));
+    out.notes.push_back(str_cat("left out ", counted(size.count, "record"),
+                                " in extra/: ", counted(size.nbytes, "byte"),
+                                " that torch does not read by itself"));
   return {};
 }
 
@@ -285,8 +286,8 @@ Result<TorchFile> read_torch_zip(const ByteSource& file) {
   TorchFile out;
   FLATBED_TRY(check_folder(archive, folder, out));
   if (archive.trailing_nbytes() != 0)
-    out.notes.push_back(
-        str_cat(archive.trailing_nbytes(), " bytes after the end of the zip are ignored"));
+    out.notes.push_back(str_cat("ignored ", counted(archive.trailing_nbytes(), "byte"),
+                                " after the end of the zip"));
   FLATBED_TRY(check_version(file, archive, folder));
   FLATBED_ASSIGN(const ByteOrder order, read_byte_order(file, archive, folder));
 

@@ -10,7 +10,7 @@ namespace flatbed::pth {
 
 namespace {
 
-// The dtype that its stored dtype names, or the one that the tree names.
+// The dtype implied by the stored dtype, or the one that the tree names.
 std::uint8_t find_dtype(const StoredTensor& stored, const TensorAttributes& attributes) {
   if (!attributes.dtype.empty()) return torch_dtype_named(attributes.dtype);
   for (std::size_t i = 0; i < kTorchDtypes.size(); ++i) {
@@ -20,12 +20,12 @@ std::uint8_t find_dtype(const StoredTensor& stored, const TensorAttributes& attr
   return kNoTorchDtype;
 }
 
-// Elements that share a byte, for the two types of which torch counts elements and not bytes.
+// Elements that share a byte, for the two types whose elements (not bytes) torch counts.
 std::uint64_t elements_per_byte(const TorchDtype& dtype) {
   return dtype.name == "quint4x2" ? 2 : dtype.name == "quint2x4" ? 4 : 1;
 }
 
-// Of all elements, torch's own bytes: each row is rounded up to whole ones.
+// The size of all elements in torch's own bytes: each row is rounded up to whole bytes.
 std::optional<std::uint64_t> nbytes_of(const TorchForm& form) {
   const TorchDtype& dtype = kTorchDtypes[form.dtype];
   const std::uint64_t together = elements_per_byte(dtype);
@@ -40,7 +40,7 @@ Error misfit(const StoredTensor& stored, const Parts&... parts) {
                     shape_text(stored.shape.data(), stored.shape.size()), " ", parts...);
 }
 
-// The tensor's own sizes, from the stored ones.
+// The tensor's own sizes, computed from the stored ones.
 Result<std::vector<std::uint64_t>> own_sizes(const StoredTensor& stored,
                                              const TensorAttributes& attributes,
                                              const TorchDtype& dtype) {
@@ -48,12 +48,12 @@ Result<std::vector<std::uint64_t>> own_sizes(const StoredTensor& stored,
   std::vector<std::uint64_t> sizes(stored.shape.begin(), stored.shape.end());
   if (dtype.stored_as == StoredAs::pair) {
     if (sizes.empty() || sizes.back() != 2)
-      return misfit(stored, "is no torch.", dtype.name, ": that ends in pairs");
+      return misfit(stored, "cannot be torch.", dtype.name, ", which ends in pairs");
     sizes.pop_back();
   }
   if (stored.dtype == Dtype::f4) {
     if (sizes.empty() || sizes.back() % 2 != 0)
-      return misfit(stored, "is no torch.", dtype.name, ": that counts pairs of elements");
+      return misfit(stored, "cannot be torch.", dtype.name, ", which counts pairs of elements");
     sizes.back() /= 2;
   }
   return sizes;
@@ -88,7 +88,7 @@ Result<TorchForm> torch_form(const StoredTensor& stored, const TensorAttributes&
   FLATBED_ASSIGN(form.sizes, own_sizes(stored, attributes, dtype));
   FLATBED_TRY(set_strides(stored, form));
   if (nbytes_of(form) != stored.nbytes)
-    return misfit(stored, "is no torch.", dtype.name, " ",
+    return misfit(stored, "cannot be torch.", dtype.name, " ",
                   shape_text(form.sizes.data(), form.sizes.size()), ": it has ", stored.nbytes,
                   " bytes");
   return form;

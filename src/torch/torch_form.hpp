@@ -1,5 +1,5 @@
-// TorchForm: how torch sees a tensor that is stored by the rules of spec T6; the inverse of what
-// reading a .pth does. Pure functions.
+// TorchForm: torch's view of a tensor that is stored by the rules of spec T6. Inverse of reading a
+// .pth. Pure functions.
 #pragma once
 
 #include <cstdint>
@@ -15,7 +15,7 @@ namespace flatbed::pth {
 struct StoredTensor {
   Dtype dtype = Dtype::u8;
   ShapeView shape;
-  std::uint64_t nbytes = 0;  // fits dtype and shape
+  std::uint64_t nbytes = 0;  // consistent with dtype and shape
 };
 
 struct TorchForm {
@@ -25,7 +25,8 @@ struct TorchForm {
   std::uint64_t numel = 0;
 };
 
-// Errors: not_in_torch (no torch dtype is stored so; a shape that does not fit), without place.
+// Errors: not_in_torch (no torch dtype is stored this way; a shape that does not fit). They do not
+// name the place.
 [[nodiscard]] Result<TorchForm> torch_form(const StoredTensor& stored,
                                            const TensorAttributes& attributes);
 

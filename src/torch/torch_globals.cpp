@@ -33,7 +33,7 @@ constexpr std::array kNames{
     NameRow{"torch._utils", "_rebuild_mlc_tensor", Meaning::rebuild_device_tensor},
     NameRow{"torch._tensor", "_rebuild_from_type_v2", Meaning::rebuild_from_type},
     NameRow{"torch._tensor", "_rebuild_from_type", Meaning::rebuild_from_type},
-    // torch 1.8 had the module torch._tensor as torch.tensor.
+    // torch 1.8 called the module torch._tensor torch.tensor.
     NameRow{"torch.tensor", "_rebuild_from_type", Meaning::rebuild_from_type},
     NameRow{"torch.tensor", "_rebuild_from_type_v2", Meaning::rebuild_from_type},
     NameRow{"torch", "Tensor", Meaning::tensor_class},

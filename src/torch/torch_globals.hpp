@@ -1,6 +1,6 @@
 // TorchGlobals: the closed list of classes and functions that flatbed understands in a pickle. Each
-// occurs in a tree as one node, so that a call finds its meaning by the node's number. Names match
-// exactly; all others mean nothing.
+// one occurs in a tree as a single node, so that a call's meaning is found by the node's number.
+// Names match exactly; all others have no meaning.
 #pragma once
 
 #include <cstdint>
@@ -28,11 +28,11 @@ enum class Meaning : std::uint8_t {
   rebuild_parameter,
   rebuild_parameter_with_state,
   rebuild_from_type,
-  rebuild_device_tensor,  // of a device whose tensors have no storage, such as XLA's
+  rebuild_device_tensor,  // for devices whose tensors have no storage, such as XLA's
   tensor_class,
   parameter_class,
   variable_class,      // torch.autograd.variable.Variable: a tensor, up to 0.3
-  typed_tensor_class,  // torch.FloatTensor and kin, up to 0.3: of one dtype
+  typed_tensor_class,  // torch.FloatTensor and similar, up to 0.3: of one dtype
   load_from_bytes,     // torch.storage._load_from_bytes: bytes that hold a legacy stream
   size_class,
   storage_class,  // of one dtype
@@ -51,19 +51,19 @@ struct TorchGlobal {
   std::uint8_t dtype = kNoTorchDtype;
 };
 
-// What torch means by this name.
+// The meaning of this name in torch.
 [[nodiscard]] TorchGlobal find_torch_global(std::string_view module,
                                             std::string_view qualname) noexcept;
 
-// Who wrote a pickle: Python's pickler, or torch's own in C++, which TorchScript archives have.
+// The writer of a pickle: Python's pickler, or torch's own in C++, used in TorchScript archives.
 enum class Pickler : std::uint8_t { python, script };
 
-// For one thread; borrows nothing.
+// Not thread-safe; borrows nothing.
 class TorchGlobals {
  public:
   explicit TorchGlobals(Pickler pickler = Pickler::python) : pickler_(pickler) {}
 
-  // The node of a global: the one that is there for one with a meaning, else a new one.
+  // The node of a global: the existing one if the name has a meaning, otherwise a new one.
   NodeId add(ValueTree& tree, std::string_view module, std::string_view qualname);
 
   [[nodiscard]] TorchGlobal find(NodeId node) const noexcept;
@@ -76,7 +76,7 @@ class TorchGlobals {
     TorchGlobal global;
   };
   Pickler pickler_;
-  std::vector<Row> rows_;  // those that occurred: a handful
+  std::vector<Row> rows_;  // the globals that occurred: a handful
 };
 
 }  // namespace flatbed::pth

@@ -21,7 +21,7 @@ namespace flatbed::pth {
 
 namespace {
 
-// 'latin1', 'utf-8': the codecs by which pickles of protocols 0 to 2 spell bytes.
+// 'latin1', 'utf-8': the codecs that pickles of protocols 0 to 2 use for bytes.
 bool is_latin1(std::string_view codec) {
   return codec == "latin1" || codec == "latin-1" || codec == "iso-8859-1";
 }
@@ -32,7 +32,7 @@ bool rebuilds_tensor(Meaning meaning) {
          meaning == Meaning::rebuild_tensor_v3;
 }
 
-// The number of arguments of a Parameter's rebuild function; 0: it is none.
+// The number of arguments of a Parameter's rebuild function; 0 for any other function.
 std::size_t parameter_arguments(Meaning meaning) {
   return meaning == Meaning::rebuild_parameter              ? 3
          : meaning == Meaning::rebuild_parameter_with_state ? 4
@@ -54,7 +54,7 @@ Result<void> check_call(Value function, Value arguments) {
   if (function.kind() != Kind::global && function.kind() != Kind::object)
     return make_error(ErrorCode::pickle_type, "what is called is neither a global nor an object");
   if (arguments.kind() != Kind::tuple)
-    return make_error(ErrorCode::pickle_type, "the arguments of a call are no tuple");
+    return make_error(ErrorCode::pickle_type, "the arguments of a call are not a tuple");
   return {};
 }
 
@@ -76,7 +76,8 @@ NodeId TorchObjects::add_bytes(std::string_view bytes) {
   return node;
 }
 
-// A tensor on the bytes where they are, or on a copy of what stands nowhere like this.
+// Makes a tensor of the bytes where they are, or of a copy if they are not in the file in this
+// form.
 NodeId TorchObjects::add_long_bytes(std::string_view bytes) {
   TorchTensor tensor;
   if (const std::optional<std::uint64_t> place = source_offset(bytes)) {
@@ -98,7 +99,7 @@ NodeId TorchObjects::add_long_bytes(std::string_view bytes) {
   return tree_.add_bytes_in_tensor(static_cast<std::uint32_t>(file_.tensors.size() - 1));
 }
 
-// Where in the pickle's own bytes these are; nothing for bytes that were decoded.
+// The place of these bytes in the pickle itself; nullopt for bytes that were decoded.
 std::optional<std::uint64_t> TorchObjects::source_offset(std::string_view bytes) const {
   const std::string_view source = as_text(source_.bytes);
   const std::less_equal<const char*> not_after;
@@ -124,8 +125,8 @@ NodeId TorchObjects::add_frozenset(std::span<const NodeId> items) {
   return add_object("builtins", "frozenset", std::array{list});
 }
 
-// A set that a call made may share its list with others, so ADDITEMS must not reach it: only these
-// sets are of this class node.
+// A set made by a call may share its list with others, so ADDITEMS must not reach it. Sets with
+// this class node never do.
 NodeId TorchObjects::add_set() {
   if (open_set_class_ == kNoNode) open_set_class_ = tree_.add_global("builtins", "set");
   const NodeId list = tree_.add_list();
@@ -165,7 +166,7 @@ Result<NodeId> TorchObjects::call(NodeId callable, NodeId arguments) {
       break;
     }
     case Meaning::typed_tensor_class:
-      if (tuple.size() == 0) break;  // BUILD says what is in it
+      if (tuple.size() == 0) break;  // BUILD sets the contents
       return in_call(typed_tensor(globals_.find(callable), tuple));
     case Meaning::load_from_bytes:
       return in_call(load_from_bytes(tuple));
@@ -198,7 +199,7 @@ Result<NodeId> TorchObjects::call(NodeId callable, NodeId arguments) {
   return canonical ? *canonical : tree_.add_object(callable, arguments);
 }
 
-// Python 2 passes the items, as a list of lists of two.
+// Python 2 passes the items as a list of lists of two.
 std::optional<NodeId> TorchObjects::ordered_dict(NodeId callable, Value arguments) {
   if (arguments.size() != 1 || arguments.item(0).kind() != Kind::list) return std::nullopt;
   const Value items = arguments.item(0);
@@ -217,7 +218,7 @@ std::optional<NodeId> TorchObjects::ordered_dict(NodeId callable, Value argument
   return dict;
 }
 
-// set() and set of a tuple in the form that set of a list has.
+// Gives set() and set(tuple) the form of set(list).
 std::optional<NodeId> TorchObjects::set_of(NodeId callable, Value arguments) {
   const bool of_tuple = arguments.size() == 1 && arguments.item(0).kind() == Kind::tuple;
   if (arguments.size() != 0 && !of_tuple) return std::nullopt;
@@ -230,7 +231,7 @@ std::optional<NodeId> TorchObjects::set_of(NodeId callable, Value arguments) {
   return tree_.add_object(callable, tree_.add_tuple(std::array{list}));
 }
 
-// bytearray() and bytearray(text, codec) in the form that bytearray(bytes) has.
+// Gives bytearray() and bytearray(text, codec) the form of bytearray(bytes).
 std::optional<NodeId> TorchObjects::bytearray_of(Value arguments) {
   if (arguments.size() == 0) return add_bytearray({});
   const std::optional<NodeId> bytes = encoded(arguments);
@@ -245,13 +246,14 @@ std::optional<NodeId> TorchObjects::encoded(Value arguments) {
     return std::nullopt;
   const std::string_view text = arguments.item(0).text();
   const std::string_view codec = arguments.item(1).text();
-  if (text.size() > decodable_nbytes_) return std::nullopt;  // one text, decoded again and again
+  // The same text, decoded again and again.
+  if (text.size() > decodable_nbytes_) return std::nullopt;
   decodable_nbytes_ -= text.size();
   std::string bytes;
   if (is_latin1(codec))
     return to_latin1(text, bytes) ? std::optional(add_bytes(bytes)) : std::nullopt;
   if (!is_utf8_codec(codec) || !is_utf8(text)) return std::nullopt;
-  bytes = text;  // the tree's texts move when one is added
+  bytes = text;  // copied, because the tree's texts move when one is added
   return add_bytes(bytes);
 }
 
@@ -273,15 +275,16 @@ Result<NodeId> TorchObjects::quantized(NodeId callable, Value arguments) {
 // A Parameter of a tensor. One of another object, such as a sparse tensor, stays a call.
 Result<NodeId> TorchObjects::parameter(NodeId callable, Value arguments, std::size_t count) {
   if (arguments.size() != count)
-    return make_error(ErrorCode::rebuild_malformed, arguments.size(), " arguments, wanted ", count);
+    return make_error(ErrorCode::rebuild_malformed, "wrong number of arguments: found ",
+                      arguments.size(), ", expected ", count);
   const Value data = arguments.item(0);
   if (data.kind() == Kind::object) return tree_.add_object(callable, arguments.id());
   if (data.kind() != Kind::tensor)
-    return make_error(ErrorCode::rebuild_malformed, "the data are no tensor");
+    return make_error(ErrorCode::rebuild_malformed, "the data is not a tensor");
   return tensors_.rebuild_parameter(data, arguments);
 }
 
-// A call of one of the functions that make one dense tensor. Nothing: `function` is none of them.
+// Handles a call of a function that makes one dense tensor. nullopt if `function` is another one.
 Result<std::optional<NodeId>> TorchObjects::dense(NodeId function, Value arguments) {
   const Meaning meaning = globals_.find(function).meaning;
   Result<NodeId> made = kNoNode;
@@ -301,11 +304,12 @@ Result<std::optional<NodeId>> TorchObjects::dense(NodeId function, Value argumen
   return std::optional(*made);
 }
 
-// (function, class, arguments, state): a tensor with Python attributes, or of a subclass. That of a
-// subclass stays a call, with one argument for the function: the tensor that it makes.
+// (function, class, arguments, state): a tensor with Python attributes, or of a subclass. For a
+// subclass it stays a call whose argument is the tensor that the function makes.
 Result<NodeId> TorchObjects::from_type(NodeId callable, Value arguments) {
   if (arguments.size() != 4)
-    return make_error(ErrorCode::rebuild_malformed, arguments.size(), " arguments, wanted 4");
+    return make_error(ErrorCode::rebuild_malformed, "wrong number of arguments: found ",
+                      arguments.size(), ", expected 4");
   const Value function = arguments.item(0);
   const Value type = arguments.item(1);
   const Value inner = arguments.item(2);
@@ -313,7 +317,7 @@ Result<NodeId> TorchObjects::from_type(NodeId callable, Value arguments) {
   if (!makes_dense(globals_.find(function.id()).meaning))
     return tree_.add_object(callable, arguments.id());
   if (inner.kind() != Kind::tuple || (type.kind() != Kind::global && type.kind() != Kind::object))
-    return make_error(ErrorCode::rebuild_malformed, "wanted (function, class, tuple, state)");
+    return make_error(ErrorCode::rebuild_malformed, "expected (function, class, tuple, state)");
   FLATBED_ASSIGN(const std::optional<NodeId> result, dense(function.id(), inner));
   if (tree_.value(*result).kind() != Kind::tensor)
     return tree_.add_object(callable, arguments.id());
@@ -358,14 +362,15 @@ Result<NodeId> TorchObjects::persistent(NodeId id) {
       break;
   }
   return make_error(ErrorCode::persistent_id_malformed,
-                    "a persistent id, which only torch.save writes, in a plain pickle");
+                    "a persistent id in a plain pickle: only torch.save writes them");
 }
 
-// (class, file, source): the class of a whole module, with the code that it was made of.
+// (class, file, source): the class of a whole module, with its source code.
 Result<NodeId> TorchObjects::module_class(Value id, std::size_t first) {
   const Value type = id.item(first);
   if (type.kind() != Kind::global)
-    return make_error(ErrorCode::persistent_id_malformed, "persistent id: its class is no global");
+    return make_error(ErrorCode::persistent_id_malformed,
+                      "persistent id: its class is not a global");
   if (id.item(first + 2).kind() == Kind::string && !id.item(first + 2).text().empty())
     ++dropped_sources_;
   return type.id();
@@ -378,11 +383,11 @@ Result<NodeId> TorchObjects::tar_object(Value id) {
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), key);
   if (id.kind() != Kind::string || error != std::errc{} || end != text.data() + text.size())
     return make_error(ErrorCode::persistent_id_malformed,
-                      "persistent id: wanted the decimal number of a tensor or storage");
+                      "persistent id: expected the decimal number of a tensor or storage");
   const std::optional<NodeId> found = find_tar_object(key);
   if (!found)
     return make_error(ErrorCode::persistent_id_malformed, "persistent id: ", key,
-                      " is no tensor or storage of the archive");
+                      " is not a tensor or storage of the archive");
   return *found;
 }
 
@@ -403,7 +408,8 @@ Result<NodeId> TorchObjects::typed_tensor(TorchGlobal type, Value arguments) {
                     kTorchDtypes[type.dtype].name, " with a storage of another dtype");
 }
 
-// Parameter(data[, requires_grad]) and Variable(data[, requires_grad, volatile]) of a tensor.
+// Handles Parameter(data[, requires_grad]) and Variable(data[, requires_grad, volatile]) of a
+// tensor.
 std::optional<NodeId> TorchObjects::variable(Meaning type, Value arguments) {
   const std::size_t count = arguments.size();
   if (count == 0 || count > 3 || arguments.item(0).kind() != Kind::tensor) return std::nullopt;
@@ -417,9 +423,9 @@ std::optional<NodeId> TorchObjects::variable(Meaning type, Value arguments) {
   return tree_.add_tensor(*arguments.item(0).tensor(), attributes);
 }
 
-// The state of an array, or of
+// The state of an array, or of one of these:
 //   torch.FloatTensor          (storage, offset, sizes, strides)
-//   a Parameter or Variable    (requires_grad, volatile, hooks), or when it was made of nothing
+//   a Parameter or Variable    (requires_grad, volatile, hooks), or if it was made of nothing
 //                              (data, gradient, hooks, requires_grad, volatile)
 Result<bool> TorchObjects::build(NodeId target, NodeId state_node) {
   const Value state = tree_.value(state_node);
@@ -449,7 +455,7 @@ Result<bool> TorchObjects::build(NodeId target, NodeId state_node) {
   const std::optional<NodeId> made = variable(global.meaning, tree_.value(tree_.add_tuple(data)));
   if (!made)
     return make_error(ErrorCode::rebuild_malformed,
-                      "wanted (data, gradient, hooks, requires_grad, volatile)");
+                      "expected (data, gradient, hooks, requires_grad, volatile)");
   tree_.become(target, *made);
   return true;
 }
@@ -462,14 +468,14 @@ Result<bool> TorchObjects::build_variable(NodeId target, Value state) {
   return true;
 }
 
-// A storage, or anything else that torch.save wrote into the bytes: a stream within the pickle.
+// Reads the bytes that torch.save wrote, a stream within the pickle: a storage or any other value.
 Result<NodeId> TorchObjects::load_from_bytes(Value arguments) {
   const bool is_bytes = arguments.size() == 1 && arguments.item(0).kind() == Kind::bytes;
   if (!is_bytes || (arguments.item(0).tensor().value_or(0) & kStorageFlag) != 0)
-    return make_error(ErrorCode::rebuild_malformed, "wanted one bytes object");
+    return make_error(ErrorCode::rebuild_malformed, "expected one bytes object");
   if (nested_streams_ == kMaxNestedStreams)
-    return make_error(ErrorCode::pickle_limit, "more than ", kMaxNestedStreams,
-                      " streams within each other");
+    return make_error(ErrorCode::pickle_limit, "streams are nested too deeply: the limit is ",
+                      kMaxNestedStreams, " levels");
   const PickleSource bytes = find_bytes(arguments.item(0));
   const PickleSource outer = source_;
   const std::size_t places = places_.size();
@@ -483,8 +489,9 @@ Result<NodeId> TorchObjects::load_from_bytes(Value arguments) {
   source_ = outer;
   nested_nbytes_ += stream.pickled_nbytes();
   if (nested_nbytes_ > max_nested_nbytes_)
-    return make_error(ErrorCode::pickle_limit, "nested pickles of more than ", max_nested_nbytes_,
-                      " bytes, ", kMaxNestedRatio, " times what they are in");
+    return make_error(ErrorCode::pickle_limit,
+                      "nested pickles are too large together: the limit is ", max_nested_nbytes_,
+                      " bytes, ", kMaxNestedRatio, " times the size of the outer pickle");
   return root;
 }
 
@@ -508,7 +515,8 @@ PickleSource TorchObjects::find_bytes(Value bytes) {
   const TorchStorage& storage = file_.storages[tensor.storage];
   if (storage.held != kNotHeld)
     return {PersistentIds::legacy, held_bytes(file_, tensor), storage.held, storage.stored_offset};
-  // In the file, and so in this pickle: what nested streams hand out lies in the bytes they are in.
+  // They are in the file, and so in this pickle: what nested streams hand out is in their own
+  // bytes.
   const auto begin = static_cast<std::size_t>(storage.stored_offset - source_.offset);
   return {PersistentIds::legacy,
           source_.bytes.subspan(begin, static_cast<std::size_t>(storage.nbytes)), storage.held,
@@ -520,19 +528,20 @@ Result<void> TorchObjects::finish() {
   for (const NodeId storage : reached.storages) keep_storage(storage, reached.tensors);
   drop_unreached(reached.tensors);
   if (tensors_.dropped_hooks() != 0)
-    file_.notes.push_back(str_cat("backward hooks of ", tensors_.dropped_hooks(),
-                                  " tensors are dropped: they are code"));
+    file_.notes.push_back(str_cat("dropped the backward hooks of ",
+                                  counted(tensors_.dropped_hooks(), "tensor"),
+                                  ", because hooks are code"));
   if (dropped_sources_ != 0)
-    file_.notes.push_back(
-        str_cat("the Python source of ", dropped_sources_, " module classes is dropped"));
+    file_.notes.push_back(str_cat("dropped the Python source of ",
+                                  counted(dropped_sources_, "module class", "module classes")));
   return {};
 }
 
-// A storage as a value becomes a call of its class with the tensor that sees all of it.
+// A storage as a value becomes a call of its class with a tensor of all its elements.
 void TorchObjects::keep_storage(NodeId storage, std::vector<bool>& reached) {
   const std::uint8_t dtype = tensors_.torch_dtype(tree_.value(storage));
   const NodeId tensor = tensors_.whole_storage(tree_.value(storage));
-  // Only a hostile TorchScript archive has one of a dtype that Python has no storage class for.
+  // Only a hostile TorchScript archive has a dtype for which Python has no storage class.
   const NodeId value = dtype == kNoTorchDtype || kTorchDtypes[dtype].storage.empty()
                            ? add_object("torch.storage", "UntypedStorage", std::array{tensor})
                            : add_object("torch", kTorchDtypes[dtype].storage, std::array{tensor});
@@ -541,12 +550,12 @@ void TorchObjects::keep_storage(NodeId storage, std::vector<bool>& reached) {
   reached[*tree_.value(tensor).tensor()] = true;
 }
 
-// A pickle may build what it then discards.
+// A pickle may build objects and then discard them.
 void TorchObjects::drop_unreached(const std::vector<bool>& reached) {
   std::vector<std::uint32_t> numbers(reached.size());
   std::uint32_t kept = 0;
-  // Bytes are still needed where a reached tensor is made of them (several may be: an array of a
-  // bytes object), and where a storage lies in them (of a stream within the pickle).
+  // Bytes are still needed if a reached tensor is made of them (an array of a bytes object may have
+  // several), or if a storage is in them (a stream within the pickle).
   std::vector<bool> needed(file_.held.size());
   for (const TorchStorage& storage : file_.storages) {
     if (storage.held != kNotHeld) needed[storage.held] = true;

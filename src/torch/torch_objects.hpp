@@ -1,9 +1,8 @@
-// TorchObjects: what the globals, calls and persistent ids of a torch pickle mean, without
-// importing or calling anything.
-//
-// The few calls that describe tensors become tensors of a TorchFile; those that only spell Python
-// values (bytes, sets, ordered dicts) get one canonical form; every other call stays an inert
-// object node. Borrows the TorchFile that it fills. For one thread.
+// TorchObjects: gives the globals, calls and persistent ids of a torch pickle their meaning,
+// without importing or calling anything.
+// The few calls that describe tensors become tensors of a TorchFile. Those that only spell Python
+// values (bytes, sets, ordered dicts) get one canonical form. Every other call stays an inert
+// object node. Borrows the TorchFile that it fills. Not thread-safe.
 #pragma once
 
 #include <cstdint>
@@ -23,19 +22,20 @@
 
 namespace flatbed::pth {
 
-// Streams within streams: torch writes a storage within a pickle, and that is all.
+// Limit on streams within streams. torch only writes a storage within a pickle.
 inline constexpr int kMaxNestedStreams = 4;
-// The pickles of all nested streams together, for each byte of the one that they are in: each
-// stream stands there once, and may hold others.
+// Limit on the pickles of all nested streams together, for each byte of the outer pickle: it holds
+// each stream once, and a stream may hold others.
 inline constexpr std::uint64_t kMaxNestedRatio = kMaxNestedStreams;
-// Bytes that texts are decoded to, beyond the size of the pickles that hold them.
+// Limit on bytes decoded from texts, beyond the size of the pickles that hold the texts.
 inline constexpr std::uint64_t kFreeDecodedBytes = 64 * 1024;
-// Items that calls copy, beyond one for each byte of the pickles: picklers write each once.
+// Limit on items that calls copy, beyond one for each byte of the pickles. Picklers write each item
+// once.
 inline constexpr std::uint64_t kFreeCopies = 64 * 1024;
 
 class TorchObjects {
  public:
-  // `expected`: about how many storages there will be. The file's layout says who pickled it.
+  // `expected` is about the number of storages. The file's layout tells which pickler wrote it.
   TorchObjects(TorchFile& file, ByteOrder order, std::size_t expected = 0)
       : file_(file),
         tree_(file.tree),
@@ -52,52 +52,53 @@ class TorchObjects {
   NodeId add_set();  // empty; set_items() fills it
   NodeId add_frozenset(std::span<const NodeId> items);
 
-  // The list that holds the items of a set made by add_set(); nothing for all other nodes.
+  // The list that holds the items of a set made by add_set(); nullopt for all other nodes.
   [[nodiscard]] std::optional<NodeId> set_items(NodeId set) const;
 
-  // collections.OrderedDict, where a pickle has named it: its call without arguments stays one.
-  // Most calls of a whole model are that.
+  // The node of collections.OrderedDict, once a pickle has named it. Its call without arguments
+  // stays a call; most calls of a whole model are of this kind.
   [[nodiscard]] NodeId ordered_dict_class() const noexcept { return ordered_dict_class_; }
 
-  // callable(*arguments). Errors: pickle_type (callable is neither global nor object, or arguments
-  // no tuple), rebuild_malformed, tensor_out_of_storage, size_overflow, torch_unsupported.
+  // Handles callable(*arguments). Errors: pickle_type (callable is neither a global nor an object,
+  // or arguments is not a tuple), rebuild_malformed, tensor_out_of_storage, size_overflow,
+  // torch_unsupported.
   [[nodiscard]] Result<NodeId> call(NodeId callable, NodeId arguments);
 
-  // What a persistent id stands for. Errors: persistent_id_malformed, storage_conflict,
+  // The value that a persistent id stands for. Errors: persistent_id_malformed, storage_conflict,
   // size_overflow, torch_unsupported, tensor_out_of_storage.
   [[nodiscard]] Result<NodeId> persistent(NodeId id);
 
-  // BUILD, where it says what is in an array, or in a tensor as torch wrote them up to 0.3; false:
-  // it is something else. Errors: those of a call.
+  // Handles a BUILD that sets the contents of an array, or of a tensor as torch wrote it up to 0.3.
+  // Returns false if it is something else. Errors: those of a call.
   [[nodiscard]] Result<bool> build(NodeId target, NodeId state);
 
-  // A pickle of this size is run: it may take memory and time in proportion.
+  // Announces a pickle of this size, which may take memory and time in proportion.
   void begin_pickle(std::uint64_t nbytes);
 
-  // Whether a call may copy so many of its arguments' items, which may be the same ones again and
-  // again. If so, they count.
+  // Whether a call may copy this many of its arguments' items, which may be the same ones again and
+  // again. If so, they count towards the limit.
   [[nodiscard]] bool take_copies(std::size_t count);
 
-  // Begins another pickle; returns the one before, with which it is gone on with.
+  // Begins another pickle. Returns the previous one, which continues afterwards.
   PickleSource exchange_source(const PickleSource& source) {
     return std::exchange(source_, source);
   }
-  // The tensor or storage that a tar's pickle calls `key`; false: that key is taken.
+  // Adds the tensor or storage that a tar's pickle calls `key`. Returns false if the key is taken.
   bool name_tar_object(std::int64_t key, NodeId node);
   [[nodiscard]] std::optional<NodeId> find_tar_object(std::int64_t key) const;
 
   [[nodiscard]] TorchFile& file() { return file_; }
   [[nodiscard]] TorchTensors& tensors() { return tensors_; }
 
-  // Once the tree has its root: checks it and drops tensors that it does not reach.
-  // Errors: pickle_duplicate_key, pickle_type.
+  // Call once the tree has its root: checks it and drops tensors that it does not reach. Errors:
+  // pickle_duplicate_key, pickle_type.
   [[nodiscard]] Result<void> finish();
 
  private:
   NodeId add_object(std::string_view module, std::string_view qualname,
                     std::span<const NodeId> arguments);
-  // Each of these gives nothing where the arguments have no canonical form: then the call stays as
-  // it is.
+  // Each of these returns nullopt if the arguments have no canonical form. Then the call stays a
+  // call.
   std::optional<NodeId> ordered_dict(NodeId callable, Value arguments);
   std::optional<NodeId> set_of(NodeId callable, Value arguments);
   std::optional<NodeId> bytearray_of(Value arguments);
@@ -126,12 +127,12 @@ class TorchObjects {
   TorchTensors tensors_;
   NumpyObjects numpy_;
   NodeId ordered_dict_class_ = kNoNode;
-  NodeId open_set_class_ = kNoNode;  // builtins.set, a node of its own for the sets of add_set()
+  NodeId open_set_class_ = kNoNode;  // builtins.set, as a node of its own for the sets of add_set()
   PickleSource source_;
-  // Short bytes objects that lie in source_: node, and offset there. In the order of the nodes.
+  // Short bytes objects in source_: node and offset there, in the order of the nodes.
   std::vector<std::pair<NodeId, std::uint64_t>> places_;
   std::map<std::int64_t, NodeId> tar_objects_;
-  int nested_streams_ = 0;  // within each other
+  int nested_streams_ = 0;  // current nesting depth
   std::uint64_t nested_nbytes_ = 0;
   std::uint64_t max_nested_nbytes_ = 0;
   std::uint64_t decodable_nbytes_ = kFreeDecodedBytes;

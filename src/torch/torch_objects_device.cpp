@@ -1,5 +1,4 @@
-// Tensors of devices that have no storages of their own: torch copies them to the CPU when it
-// saves.
+// Tensors of devices without storages of their own. torch copies them to the CPU when it saves.
 //
 //   _rebuild_device_tensor_from_numpy         (array, dtype, device, requires_grad)   XLA, HPU, ORT
 //   _rebuild_device_tensor_from_cpu_tensor    (tensor, dtype, device, requires_grad)  since 2.5
@@ -13,7 +12,7 @@ namespace flatbed::pth {
 
 namespace {
 
-// An array that torch.from_numpy() takes as it is: numbers, of this machine's byte order.
+// An array that torch.from_numpy() accepts: numbers in this machine's byte order.
 bool holds_numbers(std::string_view typestr) {
   return typestr.size() > 1 && typestr[0] != '>' &&
          std::string_view("biufc").find(typestr[1]) != std::string_view::npos;
@@ -24,7 +23,7 @@ bool is_stored_as(const TorchDtype& dtype, Value data, Dtype stored) {
   return own.empty() ? !dtype.named && dtype.dtype == stored : own == dtype.name;
 }
 
-// The upper halves of floats. Nothing where one would lose something.
+// The upper halves of floats. nullopt if a float would lose bits.
 std::optional<std::string> to_bfloat16(std::string_view floats) {
   std::string halves;
   halves.reserve(floats.size() / 2);
@@ -37,8 +36,8 @@ std::optional<std::string> to_bfloat16(std::string_view floats) {
 
 }  // namespace
 
-// A tensor of the contents of `data`, which gets the dtype that it had on its device. Nothing: of
-// another dtype than that, so that torch would round; then it stays a call.
+// Makes a tensor of the contents of `data`, with the dtype that it had on its device. nullopt if
+// `data` has another dtype, so that torch would round; then it stays a call.
 std::optional<NodeId> TorchObjects::device_tensor(Value arguments) {
   if (arguments.size() != 4) return std::nullopt;
   const Value data = arguments.item(0);
@@ -54,7 +53,7 @@ std::optional<NodeId> TorchObjects::device_tensor(Value arguments) {
   std::uint32_t number = *data.tensor();
   TorchTensor tensor = file_.tensors[number];
   if (!is_stored_as(dtype, data, tensor.dtype)) {
-    // numpy has no bfloat16: torch saved these as floats.
+    // numpy has no bfloat16, so torch saved these tensors as floats.
     const bool widened = dtype.dtype == Dtype::bf16 && tensor.dtype == Dtype::f32 &&
                          data.kind() == Kind::array && tensor.storage == kNoStorage;
     if (!widened || !take_copies(static_cast<std::size_t>(tensor.nbytes / 2))) return std::nullopt;

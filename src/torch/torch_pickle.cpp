@@ -13,7 +13,7 @@ namespace {
 
 constexpr std::string_view kMetadataModule = "torch.distributed.checkpoint.metadata";
 
-// Whether the value is an object of the class that describes a distributed checkpoint.
+// Whether a value is an object of the class that describes a distributed checkpoint.
 bool is_distributed_metadata(Value root) {
   if (root.kind() != Kind::object) return false;
   Value type = root.callable();
@@ -39,9 +39,9 @@ Result<TorchFile> read_torch_pickle(const ByteSource& file) {
   if (is_distributed_metadata(out.tree.root()))
     return make_error(ErrorCode::unsupported_layout, kDistributedAdvice);
   if (stream.remaining() != 0)
-    out.notes.push_back(str_cat(stream.remaining(), " bytes after the end of the ",
-                                out.layout == TorchLayout::legacy ? "last storage" : "pickle",
-                                " are ignored"));
+    out.notes.push_back(str_cat("ignored ", counted(stream.remaining(), "byte"),
+                                " after the end of the ",
+                                out.layout == TorchLayout::legacy ? "last storage" : "pickle"));
   FLATBED_TRY(objects.finish());
   return out;
 }

@@ -1,6 +1,6 @@
-// read_torch_pickle(): a file that is one pickle or begins with one, without running a line of it:
-// a legacy stream of torch.save, or what pickle.dump wrote, in which tensors carry their storages
-// as legacy streams of their own.
+// read_torch_pickle(): reads a file that is or begins with a pickle, without running any of its
+// code. It is either a legacy stream of torch.save, or the output of pickle.dump, where tensors
+// carry their storages as legacy streams.
 #pragma once
 
 #include "flatbed/byte_source.hpp"

@@ -14,7 +14,7 @@ constexpr std::size_t kWindow = 256 * 1024;
 // A small read this close after the last one counts as sequential.
 constexpr std::uint64_t kNear = 4096;
 
-// Small reads that follow each other, served from one larger read ahead.
+// Serves consecutive small reads from one larger read ahead.
 class ForwardWindow {
  public:
   ForwardWindow(const ReadStorage& read, std::uint64_t storage_nbytes)
@@ -56,10 +56,10 @@ void swap_units(std::span<std::byte> bytes, std::uint32_t unit) {
   }
 }
 
-// Bytes of one real number: of the element itself, or of each of its two parts.
+// Size in bytes of one real number: the element itself, or each of its two parts.
 std::size_t component_nbytes(Dtype dtype) { return dtype == Dtype::c64 ? 4 : bits(dtype) / 8; }
 
-// Flips the sign bits that torch left to the reader: of every number, of imaginary parts, or of
+// Flips the sign bits that torch leaves to the reader: of every number, of imaginary parts, or of
 // both.
 void apply_signs(const TorchTensor& tensor, std::span<std::byte> bytes) {
   const std::size_t component = component_nbytes(tensor.dtype);
@@ -75,7 +75,7 @@ void apply_signs(const TorchTensor& tensor, std::span<std::byte> bytes) {
 Result<void> TorchReader::read(const TorchTensor& tensor, std::uint64_t offset,
                                std::span<std::byte> out) {
   const std::uint32_t element = tensor.element_nbytes;
-  // Whole elements are read; a range that cuts one takes its part from a copy.
+  // Reads whole elements. A range that cuts an element takes its part from a copy.
   while (!out.empty()) {
     const std::uint64_t first = offset / element;
     const std::size_t skip = offset % element;

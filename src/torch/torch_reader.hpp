@@ -19,8 +19,8 @@ class TorchReader {
  public:
   TorchReader(const ByteSource& file, const TorchFile& torch) : file_(file), torch_(torch) {}
 
-  // Fills `out` from byte `offset` of the tensor's contiguous contents; the range was checked.
-  // Errors: those of File::read_at, zip_deflate_malformed.
+  // Fills `out` from byte `offset` of the tensor's contiguous contents. The caller has checked the
+  // range. Errors: those of File::read_at, zip_deflate_malformed.
   [[nodiscard]] Result<void> read(const TorchTensor& tensor, std::uint64_t offset,
                                   std::span<std::byte> out);
 
@@ -42,7 +42,7 @@ class TorchReader {
   const ByteSource& file_;
   const TorchFile& torch_;
   std::mutex mutex_;                 // guards inflaters_ and their use
-  std::vector<Inflater> inflaters_;  // last used first
+  std::vector<Inflater> inflaters_;  // most recently used first
 };
 
 }  // namespace flatbed::pth

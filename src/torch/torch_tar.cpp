@@ -1,11 +1,10 @@
-// The members of a tar of torch.save, each a stream of pickles and numbers:
-//
+// The members of a tar written by torch.save, each a stream of pickles and numbers:
 //   sys_info   {"protocol_version": 1000, ...}
 //   storages   count
 //              per storage: (key, location, class), i64 elements, elements
 //              [(key, key of the whole, first element, elements), ...]    parts of storages
 //   tensors    count
-//              per tensor: (key, key of its storage, class), i32 rank, 4 bytes that mean nothing,
+//              per tensor: (key, key of its storage, class), i32 rank, 4 unused bytes,
 //                          i64 sizes, i64 strides, i64 first element
 //   pickle     the object, in which persistent ids are keys of tensors and storages, as texts
 #include "torch/torch_tar.hpp"
@@ -63,17 +62,17 @@ class TarReader {
     PickleStream stream = member("sys_info");
     FLATBED_ASSIGN(const ValueTree tree, read_plain_pickle(stream, "'sys_info'"));
     const Value root = tree.root();
-    if (root.kind() != Kind::dict) return malformed("'sys_info' is no dict");
+    if (root.kind() != Kind::dict) return malformed("'sys_info' is not a dict");
     for (std::size_t i = 0; i < root.size(); ++i) {
       if (root.key(i).kind() != Kind::string || root.key(i).text() != "protocol_version") continue;
       if (root.item(i).as_int() == kProtocol) return {};
-      return make_error(ErrorCode::torch_version_unsupported, "'sys_info' has another protocol, ",
-                        "wanted ", kProtocol);
+      return make_error(ErrorCode::torch_version_unsupported,
+                        "'sys_info' has an unsupported protocol: expected ", kProtocol);
     }
     return malformed("'sys_info' has no protocol_version");
   }
 
-  // Runs a pickle of the tables; what it makes stays in the tree, where nothing refers to it.
+  // Runs a pickle of the tables. Its values stay in the tree, where nothing refers to them.
   Result<Value> next_value(PickleStream& stream) {
     FLATBED_ASSIGN(const NodeId node,
                    run_next_pickle(stream, objects_, {"a pickle", PersistentIds::none}));
@@ -88,16 +87,16 @@ class TarReader {
   Result<Row> next_row(PickleStream& stream) {
     FLATBED_ASSIGN(const Value row, next_value(stream));
     const bool fits = row.kind() == Kind::tuple && row.size() == 3 && row.item(0).as_int();
-    if (!fits) return malformed("a row is no tuple of a number and two values");
+    if (!fits) return malformed("a row is not a tuple of a number and two values");
     return Row{*row.item(0).as_int(), row.item(1), row.item(2)};
   }
 
   Result<std::uint64_t> next_count(PickleStream& stream) {
     FLATBED_ASSIGN(const Value count, next_value(stream));
-    // Each row has a byte at least: this bounds the loop over them.
+    // Each row takes at least one byte, which bounds the loop over rows.
     if (!count.as_int() || *count.as_int() < 0 ||
         static_cast<std::uint64_t>(*count.as_int()) > stream.remaining())
-      return malformed("the count is no int that the member has room for");
+      return malformed("the count is not an int that fits the member");
     return static_cast<std::uint64_t>(*count.as_int());
   }
 
@@ -110,7 +109,7 @@ class TarReader {
     FLATBED_ASSIGN(const std::uint64_t count, next_count(stream));
     for (std::uint64_t i = 0; i < count; ++i) FLATBED_TRY(read_storage(stream));
     FLATBED_ASSIGN(const Value views, next_value(stream));
-    if (views.kind() != Kind::list) return malformed("the parts of storages are no list");
+    if (views.kind() != Kind::list) return malformed("the parts of storages are not a list");
     for (std::size_t i = 0; i < views.size(); ++i) FLATBED_TRY(read_view(views.item(i)));
     return {};
   }
@@ -124,7 +123,7 @@ class TarReader {
                    tensors.name_storage({row.type, text_of(row.key), row.second,
                                          tree_.value(tree_.add_integer(count))}));
     if (tensors.named_storages().size() == named || !objects_.name_tar_object(row.key, node))
-      return make_error(ErrorCode::storage_conflict, "storage ", row.key, " is there twice");
+      return make_error(ErrorCode::storage_conflict, "storage ", row.key, " appears twice");
     TorchStorage& storage = objects_.file().storages[tensors.named_storages().back()];
     storage.stored_offset = stream.offset();
     storage.stored_nbytes = storage.nbytes;
@@ -135,13 +134,13 @@ class TarReader {
 
   Result<void> read_view(Value row) {
     if (row.kind() != Kind::tuple || row.size() != 4 || !row.item(0).as_int())
-      return malformed("a part of a storage is no tuple of four numbers");
+      return malformed("a part of a storage is not a tuple of four numbers");
     const std::int64_t key = *row.item(0).as_int();
     FLATBED_ASSIGN(const NodeId root, find_storage(row.item(1)));
     FLATBED_ASSIGN(const NodeId view,
                    objects_.tensors().name_view(root, {text_of(key), row.item(2), row.item(3)}));
     if (!objects_.name_tar_object(key, view))
-      return make_error(ErrorCode::storage_conflict, "storage ", key, " is there twice");
+      return make_error(ErrorCode::storage_conflict, "storage ", key, " appears twice");
     return {};
   }
 
@@ -167,7 +166,7 @@ class TarReader {
         objects_.tensors().rebuild(Meaning::rebuild_tensor, tree_.value(tree_.add_tuple(parts)));
     if (!tensor) return with_context(str_cat("tensor ", row.key), std::move(tensor).error());
     if (!objects_.name_tar_object(row.key, *tensor))
-      return make_error(ErrorCode::storage_conflict, "tensor ", row.key, " is there twice");
+      return make_error(ErrorCode::storage_conflict, "tensor ", row.key, " appears twice");
     return {};
   }
 
@@ -180,13 +179,13 @@ class TarReader {
     return tree_.add_tuple(counts);
   }
 
-  // The storage or part of one that a table calls by its key.
+  // The storage, or part of one, that a table calls by its key.
   Result<NodeId> find_storage(Value key) {
     const std::optional<NodeId> found =
         key.as_int() ? objects_.find_tar_object(*key.as_int()) : std::nullopt;
     if (!found || tree_.value(*found).kind() != Kind::bytes)
       return make_error(ErrorCode::storage_missing, "no storage ",
-                        key.as_int() ? str_cat(*key.as_int()) : "of a key that is no number");
+                        key.as_int() ? str_cat(*key.as_int()) : "of a key that is not a number");
     return *found;
   }
 
@@ -210,7 +209,7 @@ Result<TorchFile> read_torch_tar(const ByteSource& file) {
                         "write (it has no ", quoted(name), "): unpack it");
   }
   if (archive.members().size() != 4)
-    out.notes.push_back(str_cat(archive.members().size() - 4, " other members are ignored"));
+    out.notes.push_back(str_cat("ignored ", counted(archive.members().size() - 4, "other member")));
   TorchObjects objects(out, ByteOrder::little);
   TarReader reader(file, archive, objects);
   FLATBED_ASSIGN(const NodeId root, reader.read());

@@ -1,4 +1,4 @@
-// read_torch_tar(): a tar file of torch.save before 0.1.10, without running a line of it.
+// read_torch_tar(): reads a tar file of torch.save before 0.1.10, without running any of its code.
 #pragma once
 
 #include "flatbed/byte_source.hpp"

@@ -11,8 +11,7 @@ namespace flatbed::pth {
 
 namespace {
 
-// Before a tensor's dimensions stand two words, which with them say which view of which storage it
-// is.
+// Two words precede a tensor's dimensions. With them they tell which view of which storage it is.
 constexpr std::size_t kKeyWords = 2;
 constexpr std::uint32_t kNoTensor = 0xFFFFFFFF;
 
@@ -26,7 +25,7 @@ Error malformed_call(const Parts&... parts) {
   return make_error(ErrorCode::rebuild_malformed, parts...);
 }
 
-// A count of elements: an int (not a bool) that is not negative.
+// A number of elements: an int (not a bool) that is not negative.
 std::optional<std::uint64_t> as_count(Value value) {
   const std::optional<std::int64_t> integer = value.as_int();
   if (!integer || *integer < 0) return std::nullopt;
@@ -39,18 +38,18 @@ Result<std::size_t> read_counts(Value value, const TorchGlobals& globals, std::s
   if (value.kind() == Kind::object && value.arguments().size() == 1 &&
       globals.find(value.callable().id()).meaning == Meaning::size_class)
     value = value.arguments().item(0);
-  if (value.kind() != Kind::tuple) return malformed_call("the ", what, " are no tuple");
+  if (value.kind() != Kind::tuple) return malformed_call("the ", what, " are not a tuple");
   const std::size_t rank = value.size();
   if (rank > kMaxRank) return malformed_call(rank, " dimensions, torch allows ", kMaxRank);
   for (std::size_t i = 0; i < rank; ++i) {
     const std::optional<std::uint64_t> count = as_count(value.item(i));
-    if (!count) return malformed_call("the ", what, " hold something other than ints from 0 on");
+    if (!count) return malformed_call("the ", what, " hold something other than non-negative ints");
     out[i] = *count;
   }
   return rank;
 }
 
-// (scheme, scale, zero_point) or (scheme, scales, zero_points, axis)
+// (scheme, scale, zero_point) or (scheme, scales, zero_points, axis).
 Result<void> check_quantizer(Value quantizer, std::size_t rank) {
   const Value scheme =
       quantizer.kind() == Kind::tuple && quantizer.size() != 0 ? quantizer.item(0) : quantizer;
@@ -60,14 +59,14 @@ Result<void> check_quantizer(Value quantizer, std::size_t rank) {
     return malformed_call("the quantizer is not (scheme, float, int)");
   }
   if (!of_torch || !scheme.qualname().starts_with("per_channel_") || quantizer.size() != 4)
-    return malformed_call("the quantizer has no scheme of torch, or not its arguments");
+    return malformed_call("the quantizer has an unknown scheme or the wrong arguments");
   for (std::size_t i = 1; i < 3; ++i) {
     const Kind kind = quantizer.item(i).kind();
     if (kind != Kind::tensor && kind != Kind::list)
-      return malformed_call("the quantizer's scales or zero points are no tensor");
+      return malformed_call("the quantizer's scales or zero points are not a tensor");
   }
   const std::optional<std::uint64_t> axis = as_count(quantizer.item(3));
-  if (!axis || *axis >= rank) return malformed_call("the quantizer's axis is no dimension");
+  if (!axis || *axis >= rank) return malformed_call("the quantizer's axis is not a dimension");
   return {};
 }
 
@@ -77,13 +76,13 @@ bool can_be_negated(const TorchDtype& dtype) {
                            dtype.dtype != Dtype::f4);
 }
 
-// As torch sees it: the strides of dimensions of size 1 do not matter.
+// Whether torch sees it as contiguous: strides of dimensions of size 1 do not matter.
 bool is_contiguous(std::span<const std::uint64_t> sizes, std::span<const std::uint64_t> strides) {
   std::uint64_t expected = 1;
   for (std::size_t i = sizes.size(); i-- > 0;) {
     if (sizes[i] == 1) continue;
     if (strides[i] != expected) return false;
-    expected *= sizes[i];  // divides the number of elements, which is known to fit
+    expected *= sizes[i];  // a divisor of the number of elements, which is known to fit
   }
   return true;
 }
@@ -94,7 +93,7 @@ Result<NodeId> TorchTensors::persistent(NodeId id, PersistentIds ids) {
   const Value tuple = tree_.value(id);
   const bool legacy = ids == PersistentIds::legacy;
   if (tuple.kind() != Kind::tuple || tuple.size() != (legacy ? 6 : 5))
-    return malformed_id("wanted a tuple ('storage', class, key, location, count",
+    return malformed_id("expected a tuple ('storage', class, key, location, count",
                         legacy ? ", view)" : ")");
   if (tuple.item(0).kind() != Kind::string || tuple.item(0).text() != "storage")
     return malformed_id("its first item is not 'storage'");
@@ -103,7 +102,7 @@ Result<NodeId> TorchTensors::persistent(NodeId id, PersistentIds ids) {
   if (!legacy || tuple.item(5).kind() == Kind::none) return storage;
   const Value view = tuple.item(5);
   if (view.kind() != Kind::tuple || view.size() != 3)
-    return malformed_id("its view is no tuple (key, offset, count)");
+    return malformed_id("its view is not a tuple (key, offset, count)");
   return name_view(storage, {view.item(0), view.item(1), view.item(2)});
 }
 
@@ -115,13 +114,13 @@ Result<NodeId> TorchTensors::name_storage(const StorageText& text) {
     return malformed_id(text.type.kind() == Kind::global
                             ? quoted(str_cat(text.type.text(), ".", text.type.qualname()))
                             : "its class",
-                        " is no storage class");
+                        " is not a storage class");
   }
   if (key.kind() != Kind::string || key.text().empty() ||
       key.text().find('/') != std::string_view::npos)
-    return malformed_id("its key is no plain name");
-  if (text.location.kind() != Kind::string) return malformed_id("its location is no text");
-  if (!count) return malformed_id("its count is no int from 0 on");
+    return malformed_id("its key is not a plain name");
+  if (text.location.kind() != Kind::string) return malformed_id("its location is not a text");
+  if (!count) return malformed_id("its count is not a non-negative int");
   const std::optional<std::uint64_t> nbytes =
       checked_mul(*count, type.dtype == kNoTorchDtype ? 1 : kTorchDtypes[type.dtype].nbytes);
   if (!nbytes)
@@ -158,7 +157,7 @@ NodeId TorchTensors::whole_storage(Value storage) {
                                    : dtype.dtype == Dtype::i32 ? "int32"
                                                                : "uint8");
   view.rank = 1;
-  view.offset = view.use.begin / dtype.nbytes;  // whole elements: views count in them
+  view.offset = view.use.begin / dtype.nbytes;  // whole elements, because views count in them
   view.sizes[0] = view.numel = view.use.nbytes / dtype.nbytes;
   view.strides[0] = 1;
   view.nbytes = view.numel * dtype.nbytes;
@@ -166,14 +165,14 @@ NodeId TorchTensors::whole_storage(Value storage) {
   return tree_.add_tensor(add_view(view), attributes_of(view));
 }
 
-// Up to 0.3 a storage could be part of another; tensors count from its own beginning.
+// Up to 0.3 a storage could be part of another. Tensors count from the part's beginning.
 Result<NodeId> TorchTensors::name_view(NodeId root, const ViewText& text) {
   StorageUse use = uses_[*tree_.value(root).tensor() & ~kStorageFlag];
   const std::uint64_t unit = use.dtype == kNoTorchDtype ? 1 : kTorchDtypes[use.dtype].nbytes;
   const std::optional<std::uint64_t> first = as_count(text.first);
   const std::optional<std::uint64_t> count = as_count(text.count);
   if (text.key.kind() != Kind::string || text.key.text().empty() || !first || !count)
-    return malformed_id("its view is no tuple of a text and two ints from 0 on");
+    return malformed_id("its view is not a tuple of a text and two non-negative ints");
   const std::uint64_t available = use.nbytes / unit;
   if (!in_bounds(*first, *count, available))
     return make_error(ErrorCode::tensor_out_of_storage, "the view ", quoted(text.key.text()),
@@ -186,7 +185,7 @@ Result<NodeId> TorchTensors::name_view(NodeId root, const ViewText& text) {
   return add_use(use);
 }
 
-// A view's key always means the same part of the same storage, and is no storage's key.
+// A view's key always means the same part of the same storage, and is not a storage's key.
 Result<void> TorchTensors::check_view_key(const StorageView& view) {
   const auto number = static_cast<std::uint32_t>(keys_.view_rows.size());
   const auto there = keys_.views.insert(view.key, number, [&](std::uint32_t n) {
@@ -217,8 +216,8 @@ std::uint32_t TorchTensors::add_placed(TorchStorage storage) {
   return static_cast<std::uint32_t>(file_.storages.size() - 1);
 }
 
-// The storage of this key, which must always be described in the same way. (torch takes the first
-// description and reads all tensors by it.)
+// The storage with this key. All descriptions of it must agree. (torch takes the first one and
+// reads all tensors by it.)
 Result<std::uint32_t> TorchTensors::add_storage(Value key, std::uint8_t dtype,
                                                 std::uint64_t nbytes) {
   const auto number = static_cast<std::uint32_t>(file_.storages.size());
@@ -280,7 +279,7 @@ Result<std::optional<NodeId>> TorchTensors::rebuild_quantized(Value arguments) {
     return malformed_call("a quantized tensor of torch.", kTorchDtypes[view.dtype].name);
   FLATBED_TRY(check_quantizer(arguments.item(4), view.rank));
   const std::optional<bool> requires_grad = arguments.item(5).as_bool();
-  if (!requires_grad) return malformed_call("requires_grad is no bool");
+  if (!requires_grad) return malformed_call("requires_grad is not a bool");
   view.requires_grad = *requires_grad;
   view.quantizer = arguments.item(4).id();
   FLATBED_TRY(read_hooks(arguments.item(6)));
@@ -292,14 +291,15 @@ Result<std::optional<NodeId>> TorchTensors::rebuild_quantized(Value arguments) {
   return std::optional(tree_.add_tensor(add_view(view), attributes_of(view)));
 }
 
-// torch rounds each row up to whole bytes. False: a view that does not begin with the storage, or
-// has strides of its own.
+// torch rounds each row up to whole bytes. Returns false for a view that does not begin at the
+// start of the storage or has strides of its own.
 Result<bool> TorchTensors::to_bytes(View& view) const {
   const std::uint64_t in_byte = kTorchDtypes[view.dtype].name == "quint4x2" ? 2 : 4;
   const std::vector<std::uint64_t> sizes(
       view.sizes.begin(), view.sizes.begin() + static_cast<std::ptrdiff_t>(view.rank));
   std::optional<std::uint64_t> nbytes = 1;
-  std::optional<std::uint64_t> elements = 1;  // of the dimensions so far, where none is 0
+  // Product of the dimensions so far, or none if it overflowed.
+  std::optional<std::uint64_t> elements = 1;
   bool contiguous = view.offset == 0;
   for (std::size_t i = view.rank; i-- > 0;) {
     const bool last = i + 1 == view.rank;
@@ -332,12 +332,12 @@ Result<void> TorchTensors::read_view(Meaning function, Value arguments, View& vi
   if (!fits) return malformed_call(count, " arguments");
   const std::uint32_t number = arguments.item(0).tensor().value_or(0);
   if (arguments.item(0).kind() != Kind::bytes || (number & kStorageFlag) == 0)
-    return malformed_call("the first argument is no storage");
+    return malformed_call("the first argument is not a storage");
   view.use = uses_[number & ~kStorageFlag];
-  // torch takes an untyped storage for bytes.
+  // torch treats an untyped storage as bytes.
   view.dtype = view.use.dtype == kNoTorchDtype ? torch_dtype_named("uint8") : view.use.dtype;
   const std::optional<std::uint64_t> offset = as_count(arguments.item(1));
-  if (!offset) return malformed_call("the offset is no int from 0 on");
+  if (!offset) return malformed_call("the offset is not a non-negative int");
   view.offset = *offset;
   FLATBED_ASSIGN(view.rank, read_counts(arguments.item(2), globals_, "sizes", view.sizes));
   FLATBED_ASSIGN(const std::size_t strides,
@@ -349,7 +349,7 @@ Result<void> TorchTensors::read_view(Meaning function, Value arguments, View& vi
 Result<void> TorchTensors::read_flags(Meaning function, Value arguments, View& view) {
   if (function == Meaning::rebuild_tensor) return {};
   const std::optional<bool> requires_grad = arguments.item(4).as_bool();
-  if (!requires_grad) return malformed_call("requires_grad is no bool");
+  if (!requires_grad) return malformed_call("requires_grad is not a bool");
   view.requires_grad = *requires_grad;
   FLATBED_TRY(read_hooks(arguments.item(5)));
   if (function == Meaning::rebuild_tensor_v3) FLATBED_TRY(read_v3_dtype(arguments.item(6), view));
@@ -357,13 +357,13 @@ Result<void> TorchTensors::read_flags(Meaning function, Value arguments, View& v
   if (arguments.size() == at || arguments.item(at).kind() == Kind::none) return {};
 
   const Value metadata = arguments.item(at);
-  if (metadata.kind() != Kind::dict) return malformed_call("the metadata are no dict");
+  if (metadata.kind() != Kind::dict) return malformed_call("the metadata are not a dict");
   for (std::size_t i = 0; i < metadata.size(); ++i) {
     const std::string_view name = metadata.key(i).text();
     if (name != "conj" && name != "neg")
       return make_error(ErrorCode::torch_unsupported, "tensor metadata ", quoted(name));
     const std::optional<bool> set = metadata.item(i).as_bool();
-    if (!set) return malformed_call(name, " is no bool");
+    if (!set) return malformed_call(name, " is not a bool");
     (name == "conj" ? view.conjugate : view.negate) = *set;
   }
   const TorchDtype& dtype = kTorchDtypes[view.dtype];
@@ -377,7 +377,7 @@ Result<void> TorchTensors::read_flags(Meaning function, Value arguments, View& v
 Result<void> TorchTensors::read_v3_dtype(Value dtype, View& view) const {
   const TorchGlobal global = globals_.find(dtype.id());
   if (global.meaning != Meaning::dtype) {
-    if (dtype.kind() != Kind::global) return malformed_call("the dtype is no global");
+    if (dtype.kind() != Kind::global) return malformed_call("the dtype is not a global");
     return make_error(ErrorCode::torch_unsupported, "dtype ",
                       quoted(str_cat(dtype.text(), ".", dtype.qualname())));
   }
@@ -385,25 +385,24 @@ Result<void> TorchTensors::read_v3_dtype(Value dtype, View& view) const {
   const TorchDtype& row = kTorchDtypes[global.dtype];
   if (is_quantized(row))
     return make_error(ErrorCode::torch_unsupported, "torch.", row.name, " without a quantizer");
-  // torch swaps by the dtype of the storage, which is untyped here: nobody can say which bytes are
-  // meant.
+  // torch swaps bytes by the dtype of the storage. Here it is untyped, so the order is unknown.
   if (order_ == ByteOrder::big && row.unit > 1)
     return make_error(ErrorCode::torch_unsupported, "torch.", row.name,
                       " in a big-endian file: its byte order is not recorded");
   return {};
 }
 
-// Hooks are code. None, or an empty dict, is none.
+// Hooks are code. None and an empty dict mean no hooks.
 Result<void> TorchTensors::read_hooks(Value hooks) {
   const Kind kind = hooks.kind();
   if (kind == Kind::none) return {};
-  if (kind != Kind::dict && kind != Kind::object) return malformed_call("the hooks are no dict");
+  if (kind != Kind::dict && kind != Kind::object) return malformed_call("the hooks are not a dict");
   if (hooks.size() != 0) ++dropped_hooks_;
   return {};
 }
 
-// Whether every element of the view lies in the storage. Without elements nothing is read, wherever
-// they would be.
+// Whether every element of the view lies in the storage. A view without elements reads nothing, so
+// its place does not matter.
 Result<void> TorchTensors::check_view(View& view) const {
   const TorchDtype& dtype = kTorchDtypes[view.dtype];
   const TorchStorage& storage = file_.storages[view.use.storage];
@@ -423,7 +422,7 @@ Result<void> TorchTensors::check_view(View& view) const {
     if (!numel) return overflow();
   }
   const std::optional<std::uint64_t> nbytes = checked_mul(*numel, dtype.nbytes);
-  // Stored sizes stay below 2^63, also where the last one is doubled.
+  // Stored sizes stay below 2^63, even if the last one is doubled.
   if (!nbytes || *nbytes > INT64_MAX / 2) return overflow();
   view.numel = empty ? 0 : *numel;
   view.nbytes = empty ? 0 : *nbytes;
@@ -486,7 +485,7 @@ std::uint32_t TorchTensors::add_view(const View& view) {
   return *there;
 }
 
-// The tensor that was there before as the same view of the same storage.
+// The earlier tensor with the same view of the same storage.
 std::optional<std::uint32_t> TorchTensors::equal_view(std::uint32_t number) {
   std::uint32_t& first = first_views_[file_.tensors[number].storage];
   if (first == kNoTensor) {
@@ -524,7 +523,7 @@ TensorAttributes TorchTensors::attributes_of(const View& view) const {
 
 Result<NodeId> TorchTensors::rebuild_parameter(Value tensor, Value arguments) {
   const std::optional<bool> requires_grad = arguments.item(1).as_bool();
-  if (!requires_grad) return malformed_call("requires_grad is no bool");
+  if (!requires_grad) return malformed_call("requires_grad is not a bool");
   FLATBED_TRY(read_hooks(arguments.item(2)));
   TensorAttributes attributes = tensor.attributes();
   attributes.parameter = true;

@@ -1,14 +1,11 @@
-// TorchTensors: from persistent ids and the arguments of torch's rebuild functions to storages and
-// tensors.
-//
-// Everything that a pickle says about a tensor is checked here against its storage, in checked
-// arithmetic; whether a storage's record has the size that the pickle says is left to whoever knows
-// the records.
-//
-// A storage has no node kind of its own: on its way from persistent id to rebuild function it is a
-// `bytes` node whose tensor number has kStorageFlag set. None is left in a finished tree.
-//
-// Borrows the TorchFile that it fills and the globals. For one thread.
+// TorchTensors: turns persistent ids and the arguments of torch's rebuild functions into storages
+// and tensors.
+// It checks everything that a pickle states about a tensor against its storage, in checked
+// arithmetic. Readers that know the records check that a storage's record has the size that the
+// pickle states.
+// A storage has no node kind of its own. Between persistent id and rebuild function it is a `bytes`
+// node whose tensor number has kStorageFlag set. A finished tree has none.
+// Borrows the TorchFile that it fills and the globals. Not thread-safe.
 #pragma once
 
 #include <array>
@@ -39,22 +36,24 @@ enum class ByteOrder : std::uint8_t { little, big };
 // the numbers of a tar's tables.
 enum class PersistentIds : std::uint8_t { none, zip, legacy, tar };
 
-// The pickle that is run: how it names storages, and where its bytes lie for good.
+// The running pickle: how it names storages, and where its bytes stay.
 struct PickleSource {
   PersistentIds ids = PersistentIds::zip;
-  std::span<const std::byte> bytes = {};  // empty: nowhere, so that what is kept is copied
-  std::uint32_t held = kNotHeld;          // they lie in TorchFile::held[held], else in the file
-  std::uint64_t offset = 0;               // from this byte on
+  // If empty, the bytes do not stay, so they are copied where needed.
+  std::span<const std::byte> bytes = {};
+  // If set, they are in TorchFile::held[held], otherwise in the file.
+  std::uint32_t held = kNotHeld;
+  std::uint64_t offset = 0;  // offset of the pickle's first byte there
 };
 
-// Part of a storage that a legacy file gives a key of its own.
+// Part of a storage to which a legacy file gives a key of its own.
 struct StorageView {
   std::string key;
   std::uint32_t storage;
   std::uint64_t begin, nbytes;
 };
 
-// What the keys of one stream mean. A stream within a pickle has keys of its own.
+// The keys of one stream. A stream within a pickle has keys of its own.
 struct StorageKeys {
   explicit StorageKeys(std::size_t expected = 0) : roots(expected) {}
   NameIndex roots;                   // numbers of TorchFile::storages, by key
@@ -65,19 +64,19 @@ struct StorageKeys {
 
 class TorchTensors {
  public:
-  // `expected`: about how many storages there will be.
+  // `expected` is about the number of storages.
   TorchTensors(TorchFile& file, const TorchGlobals& globals, ByteOrder order, std::size_t expected)
       : file_(file), tree_(file.tree), globals_(globals), order_(order), keys_(expected) {
     uses_.reserve(expected);
     use_nodes_.reserve(expected);
   }
 
-  // The storage that a persistent id ('storage', class, key, location, count) stands for; that of a
-  // legacy stream has a sixth item, the view. Errors: persistent_id_malformed, storage_conflict,
+  // The storage that a persistent id ('storage', class, key, location, count) stands for. In a
+  // legacy stream it has a sixth item, the view. Errors: persistent_id_malformed, storage_conflict,
   // size_overflow, torch_unsupported, tensor_out_of_storage.
   [[nodiscard]] Result<NodeId> persistent(NodeId id, PersistentIds ids = PersistentIds::zip);
 
-  // What such an id says, checked. Errors: as above.
+  // The checked contents of such an id. Errors: as above.
   struct StorageText {
     Value type, key, location, count;
   };
@@ -90,12 +89,12 @@ class TorchTensors {
   };
   [[nodiscard]] Result<NodeId> name_view(NodeId root, const ViewText& text);
 
-  // Of the stream that is being read: its storages, and their number by key.
+  // The current stream's storages, and their numbers by key.
   [[nodiscard]] std::span<const std::uint32_t> named_storages() const { return keys_.named; }
   [[nodiscard]] std::optional<std::uint32_t> find_storage(std::string_view key) const;
-  // Bytes of one of the elements in which the stream counts a storage's size.
+  // Size in bytes of one of the elements in which the stream counts a storage's size.
   [[nodiscard]] std::uint64_t unit(std::uint32_t storage) const { return units_[storage]; }
-  // Begins another stream; returns the keys of the one before, with which it is gone on with.
+  // Begins another stream. Returns the previous keys, which are used again afterwards.
   StorageKeys exchange_keys(StorageKeys keys) { return std::exchange(keys_, std::move(keys)); }
 
   // A storage without a key, whose place is known.
@@ -105,15 +104,15 @@ class TorchTensors {
   // Errors: rebuild_malformed, tensor_out_of_storage, size_overflow, torch_unsupported.
   [[nodiscard]] Result<NodeId> rebuild(Meaning function, Value arguments);
 
-  // A tensor from a call of _rebuild_qtensor. Nothing: a view of a tensor with several elements in
-  // a byte, which stays a call. Errors: as above.
+  // A tensor from a call of _rebuild_qtensor. nullopt for a view of a tensor with several elements
+  // in a byte, which stays a call. Errors: as above.
   [[nodiscard]] Result<std::optional<NodeId>> rebuild_quantized(Value arguments);
 
-  // Another node for the tensor of `tensor`, as a Parameter. `arguments`: (data, requires_grad,
+  // Another node for the tensor of `tensor`, as a Parameter. `arguments` is (data, requires_grad,
   // hooks[, state]).
   [[nodiscard]] Result<NodeId> rebuild_parameter(Value tensor, Value arguments);
 
-  // The dtype of the storage that a node stands for; kNoTorchDtype: untyped.
+  // The dtype of the storage that a node stands for; kNoTorchDtype if it is untyped.
   [[nodiscard]] std::uint8_t torch_dtype(Value storage) const {
     return uses_[*storage.tensor() & ~kStorageFlag].dtype;
   }
@@ -121,17 +120,17 @@ class TorchTensors {
   // Counts backward hooks, which are code. Errors: rebuild_malformed.
   [[nodiscard]] Result<void> read_hooks(Value hooks);
 
-  // A tensor of one dimension: all elements of the storage that a node stands for. Of a quantized
-  // storage those are integers, or bytes.
+  // A one-dimensional tensor with all elements of the storage that a node stands for. In a
+  // quantized storage these are integers, or bytes.
   [[nodiscard]] NodeId whole_storage(Value storage);
 
   [[nodiscard]] std::uint64_t dropped_hooks() const noexcept { return dropped_hooks_; }
 
  private:
-  // What one persistent id says beside the storage.
+  // What one persistent id states besides the storage.
   struct StorageUse {
     std::uint32_t storage;
-    std::uint8_t dtype;  // kNoTorchDtype: untyped
+    std::uint8_t dtype;  // kNoTorchDtype if untyped
     NodeId location;
     std::uint64_t begin, nbytes;  // the part of the storage that it sees
   };
@@ -149,7 +148,7 @@ class TorchTensors {
     bool requires_grad = false;
     bool conjugate = false;
     bool negate = false;
-    std::optional<std::vector<std::uint64_t>> own_shape = {};  // sizes are those of bytes
+    std::optional<std::vector<std::uint64_t>> own_shape = {};  // set if sizes are those of bytes
     NodeId quantizer = kNoNode;
   };
 
@@ -173,13 +172,14 @@ class TorchTensors {
   ByteOrder order_;
   std::uint64_t dropped_hooks_ = 0;
   LargeVector<StorageUse> uses_;
-  std::vector<NodeId> use_nodes_;  // per storage: the node of its last use, or kNoNode
-  // Per storage: what a persistent id said, or kNoTorchDtype.
+  std::vector<NodeId> use_nodes_;  // for each storage: the node of its last use, or kNoNode
+  // For each storage: what a persistent id stated, or kNoTorchDtype.
   std::vector<std::uint8_t> storage_dtypes_;
-  std::vector<std::uint32_t> first_views_;  // per storage: its first tensor, or kNoTensor
-  std::vector<std::uint8_t> units_;         // per storage: see unit()
+  std::vector<std::uint32_t> first_views_;  // for each storage: its first tensor, or kNoTensor
+  std::vector<std::uint8_t> units_;         // for each storage: see unit()
   StorageKeys keys_;
-  NameIndex later_views_;  // by view_key(); most storages have one view, which is not here
+  // By view_key(); holds only second and later views, as most storages have one.
+  NameIndex later_views_;
 };
 
 }  // namespace flatbed::pth

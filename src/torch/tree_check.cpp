@@ -16,7 +16,7 @@ namespace flatbed::pth {
 
 namespace {
 
-// Below this many keys each is compared with each.
+// Up to this many keys are compared pairwise.
 constexpr std::size_t kSmallDict = 16;
 
 Error duplicate(Value key) {
@@ -27,8 +27,8 @@ Error duplicate(Value key) {
   return make_error(ErrorCode::pickle_duplicate_key, "a dict has the key ", text, " twice");
 }
 
-// A key that is no str, such that keys equal in Python are equal here. Nothing: a key that equals
-// only itself, or is not compared (tuples and objects).
+// A key that is not a str, in a form where keys that are equal in Python are equal. nullopt for a
+// key that only equals itself, or is not compared (tuples and objects).
 struct OtherKey {
   Kind kind;
   std::uint64_t number;
@@ -70,13 +70,13 @@ bool equal_keys(Value a, Value b) {
   return left && left == other_key(b);
 }
 
-// An array cannot be hashed. What is one now may have been a call when it was set as a key.
+// An array cannot be hashed. One that is an array now may have been a call when it became a key.
 Result<void> check_no_array_key(Value dict) {
   const std::span<const NodeId> pairs = dict.children();
   for (std::size_t i = 0; i < pairs.size(); i += 2) {
     if (dict.node(pairs[i]).kind() == Kind::array)
       return make_error(ErrorCode::pickle_type,
-                        "a key is a numpy array, wanted something hashable");
+                        "a key is a numpy array, expected something hashable");
   }
   return {};
 }
@@ -109,14 +109,14 @@ Result<void> check_many_keys(Value dict, std::uint64_t seed) {
   return {};
 }
 
-// Dicts of which some were checked. Those of objects of one class have the same keys, again and
+// Dicts that may have been checked already. Objects of one class have the same keys again and
 // again.
 class KnownKeys {
  public:
   explicit KnownKeys(const ValueTree& tree) : tree_(tree) { checked_.fill(kNoNode); }
 
-  // Whether a dict was checked that has the same key objects in the same order, or there are none.
-  // If not, this one must be.
+  // Whether a dict with the same key objects in the same order was checked, or there are no keys.
+  // If not, the caller must check this one.
   bool insert(Value dict) {
     const std::span<const NodeId> pairs = dict.children();
     if (pairs.empty()) return true;
@@ -133,8 +133,7 @@ class KnownKeys {
   std::array<NodeId, 64> checked_;
 };
 
-// Whether there is anything to check at a value. A module has a dozen calls of OrderedDict() with
-// nothing in them.
+// Whether a value has anything to check. A module has a dozen empty calls of OrderedDict().
 bool is_leaf(Value value) {
   switch (value.kind()) {
     case Kind::list:
@@ -153,7 +152,7 @@ bool is_leaf(Value value) {
   }
 }
 
-// The nodes still to visit, and those that were.
+// The nodes still to visit, and those already visited.
 class Walk {
  public:
   explicit Walk(const ValueTree& tree) : tree_(tree), seen_(tree.size()) {}

@@ -1,5 +1,5 @@
-// check_tree(): one walk over everything that the root of an unpickled tree reaches, each node
-// once, without recursion.
+// check_tree(): one walk over everything that the root of an unpickled tree reaches. It visits each
+// node once, without recursion.
 #pragma once
 
 #include <cstddef>
@@ -18,7 +18,7 @@ struct Reached {
   std::vector<NodeId> storages;  // nodes of storages that are values themselves
 };
 
-// What of a tree and its `tensor_count` tensors is reached. Errors: pickle_duplicate_key (two equal
+// What is reached of a tree and its `tensor_count` tensors. Errors: pickle_duplicate_key (two equal
 // keys in a dict or object), pickle_type (an array as a key). Linear in the nodes, whatever the
 // keys.
 [[nodiscard]] Result<Reached> check_tree(const ValueTree& tree, std::size_t tensor_count);

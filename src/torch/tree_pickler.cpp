@@ -13,10 +13,10 @@ namespace flatbed::pth {
 namespace {
 
 constexpr std::uint64_t kBatch = 1000;        // items between two marks, as in CPython
-constexpr std::size_t kMaxText = 0xFFFFFFFF;  // what BINUNICODE's length can say
-constexpr std::size_t kShownSteps = 12;       // of a path, at either end
+constexpr std::size_t kMaxText = 0xFFFFFFFF;  // the longest that BINUNICODE can state
+constexpr std::size_t kShownSteps = 12;       // of a path, at each end
 
-// Python objects whose identity can be seen, and texts that are worth writing once.
+// Whether a value has an identity that Python code can see, or is a text worth writing only once.
 bool can_be_shared(Kind kind) {
   return kind >= Kind::string && kind != Kind::global && kind != Kind::scalar;
 }
@@ -60,7 +60,7 @@ Result<TorchPickle> TreePickler::run() {
 
 // ---- the walk -----------------------------------------------------------------------------------
 
-// How often each node is reached when every one is entered once.
+// How often each node is reached if every node is entered once.
 void TreePickler::count_visits() {
   std::vector<NodeId> pending{tree_.root().id()};
   while (!pending.empty()) {
@@ -126,7 +126,7 @@ Result<void> TreePickler::step(Step step) {
   return {};
 }
 
-// The next item, or key, or value of a run that is added in batches; and the opcodes around them.
+// The next item, key, or value of a run that is added in batches, with the opcodes around batches.
 Result<void> TreePickler::batch(Step step, Value value) {
   const std::uint64_t width = step.what == Do::pairs ? 2 : 1;
   const std::uint64_t size =
@@ -150,7 +150,7 @@ Value TreePickler::child(const Step& step, Value value) const {
   return step.at % 2 == 0 ? value.key(step.at / 2) : value.item(step.at / 2);
 }
 
-// "at 'optimizer', 3, 'lr'": the steps below which something is being written count one more.
+// "at 'optimizer', 3, 'lr'": the steps in progress, without the last one.
 std::string TreePickler::place() const {
   std::vector<std::string> path;
   std::size_t left_out = 0;
@@ -198,7 +198,8 @@ Result<void> TreePickler::value(Value value) {
   return container(value);
 }
 
-// Refers to what was written; a tuple, a call or a tensor that is still being made cannot be.
+// Refers to what was written. This is impossible for a tuple, call or tensor that is still being
+// made.
 Result<bool> TreePickler::written_before(Value value) {
   std::uint32_t& known = memo_[value.id()];
   if (known == kOpen) {
@@ -298,7 +299,7 @@ Result<void> TreePickler::bytes(Value value) {
 void TreePickler::tuple(Value value) {
   if (value.size() == 0) {
     out_.op(Op::empty_tuple);
-    memo_[value.id()] = kUnseen;  // there is one empty tuple, which needs no memo
+    memo_[value.id()] = kUnseen;  // there is only one empty tuple, which needs no memo
     return;
   }
   push({{.what = Do::remember, .node = value.id()}});
@@ -328,7 +329,7 @@ Result<void> TreePickler::named(std::string_view module, std::string_view name) 
   }
   if (options_.unsafe_objects != UnsafeObjects::keep && !allows_global(module, name))
     return refused(str_cat(module, ".", name));
-  // Before protocol 4 names have no dots: what is inside a class is fetched from it.
+  // Before protocol 4 names have no dots, so a member of a class is fetched from it.
   std::size_t dot = name.find('.');
   for (std::size_t at = dot; at != std::string_view::npos; at = name.find('.', at + 1))
     out_.global("builtins", "getattr");
@@ -354,7 +355,7 @@ Result<void> TreePickler::object(Value value) {
   return convert(value);
 }
 
-// What the call gives, then its items, pairs and state.
+// The call's result, then its items, pairs and state.
 void TreePickler::push_object(Value value) {
   const NodeId id = value.id();
   if (const std::optional<Value> state = value.state())

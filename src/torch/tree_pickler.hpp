@@ -1,11 +1,11 @@
-// TreePickler: writes a value tree into a PickleOutput. The work behind write_pickle(), in three
-// sources: the walk and what it does with containers and objects (tree_pickler), tensors and numpy
-// values (tree_pickler_tensors), objects that are converted (tree_pickler_convert).
+// TreePickler: writes a value tree into a PickleOutput for write_pickle(). It has three sources:
+// the walk, containers and objects (tree_pickler.cpp); tensors and numpy values
+// (tree_pickler_tensors.cpp); objects that are converted (tree_pickler_convert.cpp).
 //
-// The walk is a stack of steps. A step writes something or puts further steps above itself; the
-// steps that stand for places in containers are the path to the present node.
+// The walk is a stack of steps. A step writes something, or pushes further steps. The steps that
+// stand for places in containers form the path to the current node.
 //
-// Borrows the tree. For one thread, for one tree.
+// Borrows the tree. Use once, on one thread.
 #pragma once
 
 #include <cstdint>
@@ -24,20 +24,20 @@ namespace flatbed::pth {
 
 class TreePickler {
  public:
-  // `editable`: the tree itself, where modules in it may be replaced by their state dicts.
+  // `editable` is the tree itself, where modules may be replaced by their state dicts.
   TreePickler(const ValueTree& tree, std::span<const StoredTensor> tensors,
               const PickleOptions& options, ValueTree* editable = nullptr);
   [[nodiscard]] Result<TorchPickle> run();
 
  private:
   enum class Do : std::uint8_t {
-    value,          // write `node`
-    items,          // the items of a list, from `at` on, appended in batches
-    appended,       // the same for those of an object
-    pairs,          // the pairs of a dict or object, set in batches; keys and values count
-    tuple,          // the items of a tuple from `at` on
-    emit,           // write the opcode `op`
-    remember,       // `node` is complete, or can take its parts: it may be referred to
+    value,     // write `node`
+    items,     // the items of a list, from `at` on, appended in batches
+    appended,  // the same for those of an object
+    pairs,     // the pairs of a dict or object, set in batches; keys and values count separately
+    tuple,     // the items of a tuple from `at` on
+    emit,      // write the opcode `op`
+    remember,  // `node` is complete or can take its parts, so it may be referred to
     finish_tensor,  // what follows a tensor's quantizer
   };
   struct Step {
@@ -75,7 +75,7 @@ class TreePickler {
   [[nodiscard]] Result<void> object(Value value);
   void push_object(Value value);
 
-  // ---- pickle_tensors.cpp
+  // ---- tree_pickler_tensors.cpp
   [[nodiscard]] Result<void> tensor(Value value);
   [[nodiscard]] Result<void> tensor_head(std::uint32_t number, const TensorAttributes& attributes,
                                          const TorchForm& form);
@@ -100,7 +100,7 @@ class TreePickler {
   [[nodiscard]] Result<void> numpy_dtype(std::string_view typestr);
   [[nodiscard]] Result<std::string> contents(std::uint32_t number) const;
 
-  // ---- pickle_convert.cpp
+  // ---- tree_pickler_convert.cpp
   [[nodiscard]] Error refused(std::string_view what) const;
   [[nodiscard]] Result<void> convert(Value value);
   [[nodiscard]] Result<void> convert_module(const TorchModule& module);
@@ -117,23 +117,23 @@ class TreePickler {
   const PickleOptions& options_;
   PickleOutput out_;
   std::vector<Step> steps_;
-  std::vector<std::uint8_t> visits_;  // per node: 0, 1, or 2 for more
-  std::vector<std::uint32_t> memo_;   // per node: kUnseen, kOpen, or its number in the pickle
+  std::vector<std::uint8_t> visits_;  // for each node: 0, 1, or 2 for more
+  std::vector<std::uint32_t> memo_;   // for each node: kUnseen, kOpen, or its number in the pickle
 
   struct Storage {
     std::uint32_t tensor = 0;
-    std::uint8_t type = kNoTorchDtype;  // of a typed storage; kNoTorchDtype: untyped so far
+    std::uint8_t type = kNoTorchDtype;  // of a typed storage; kNoTorchDtype while untyped
     std::uint32_t next = kUnseen;       // the next storage of the same tensor
   };
   std::vector<Storage> storages_;
-  std::vector<std::uint32_t> first_storage_;  // per tensor, into storages_; kUnseen: none
+  std::vector<std::uint32_t> first_storage_;  // for each tensor, into storages_; kUnseen: none
 
   struct Conversion {
     std::uint64_t times = 0;
     std::string first;
   };
   std::map<std::string, Conversion, std::less<>> conversions_;  // by "X became Y"
-  std::vector<std::string> notes_;                              // on what is not in a state dict
+  std::vector<std::string> notes_;  // about objects that are not in a state dict
 };
 
 template <typename... Parts>
@@ -141,7 +141,7 @@ Error TreePickler::fail(ErrorCode code, const Parts&... parts) const {
   return with_context(place(), make_error(code, parts...));
 }
 
-// "collections.defaultdict": of a global.
+// "collections.defaultdict", for a global.
 [[nodiscard]] std::string full_name(Value global);
 
 }  // namespace flatbed::pth

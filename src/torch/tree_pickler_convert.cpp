@@ -1,4 +1,4 @@
-// Objects that weights_only refuses: the error that names them, and what they are converted to.
+// Objects that weights_only refuses: the error that names them, and their conversions.
 #include <algorithm>
 #include <iterator>
 #include <utility>
@@ -13,7 +13,7 @@ namespace {
 
 std::string object_name(Value object) {
   const Value made = class_of(object);
-  return made.kind() == Kind::global ? full_name(made) : "an object that a call's result made";
+  return made.kind() == Kind::global ? full_name(made) : "an object made by the result of a call";
 }
 
 bool is_class(Value object, std::string_view module, std::string_view name) {
@@ -45,7 +45,7 @@ Result<void> TreePickler::convert(Value value) {
   return refused(object_name(value));
 }
 
-// The module becomes the OrderedDict of its state where it stands, and wherever it is referred to.
+// The module becomes the OrderedDict of its state, here and wherever it is referred to.
 Result<void> TreePickler::convert_module(const TorchModule& module) {
   const NodeId id = module.object().id();
   Result<StateDict> weights = state_dict(module);
@@ -59,7 +59,7 @@ Result<void> TreePickler::convert_module(const TorchModule& module) {
   return {};
 }
 
-// frozenset([...]) as set([...]).
+// Writes frozenset([...]) as set([...]).
 bool TreePickler::convert_set(Value value) {
   if (!is_class(value, "builtins", "frozenset") || value.arguments().size() != 1) return false;
   report("builtins.frozenset", "set");
@@ -69,7 +69,7 @@ bool TreePickler::convert_set(Value value) {
   return true;
 }
 
-// An object that is nothing but its attributes: a dict of them.
+// An object that consists only of attributes becomes a dict of them.
 bool TreePickler::convert_namespace(Value value) {
   if (!is_class(value, "argparse", "Namespace") && !is_class(value, "types", "SimpleNamespace"))
     return false;
@@ -108,7 +108,7 @@ bool TreePickler::convert_path(Value value) {
 bool TreePickler::convert_deque(Value value) {
   if (!is_class(value, "collections", "deque") || value.size() != 0 || value.state()) return false;
   const Value arguments = value.arguments();
-  // (items, maxlen): pickling gives no items here.
+  // A deque: (items, maxlen). Pickling gives no items here.
   if (arguments.size() != 0 && arguments.item(0).size() != 0) return false;
   report("collections.deque", "list");
   out_.op(Op::empty_list);
@@ -117,7 +117,7 @@ bool TreePickler::convert_deque(Value value) {
   return true;
 }
 
-// defaultdict, and subclasses of dict and OrderedDict: their pairs.
+// defaultdict, and subclasses of dict and OrderedDict: becomes their pairs.
 bool TreePickler::convert_mapping(Value value) {
   const bool known = is_class(value, "collections", "defaultdict") ||
                      is_class(value, "collections", "OrderedDict");

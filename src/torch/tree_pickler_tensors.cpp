@@ -12,7 +12,7 @@ namespace {
 
 bool is_quantized(const TorchForm& form) { return is_quantized(kTorchDtypes[form.dtype]); }
 
-// torch's dtypes without a storage class of their own lie in bytes, and need the third function.
+// torch's dtypes without a storage class are stored as bytes and need the third function.
 bool is_typed(const TorchForm& form) { return !kTorchDtypes[form.dtype].storage.empty(); }
 
 std::string_view rebuild_function(const TorchForm& form) {
@@ -28,7 +28,7 @@ struct NumpyUnit {
   std::int64_t count = 1;
 };
 
-// "[25s]" at the end of a date's typestr. Nothing: it is malformed.
+// The "[25s]" at the end of a date's typestr; nullopt if it is malformed.
 std::optional<NumpyUnit> numpy_unit(std::string_view typestr) {
   const std::size_t begin = typestr.find('[');
   if (begin == std::string_view::npos) return NumpyUnit();
@@ -44,7 +44,7 @@ std::optional<NumpyUnit> numpy_unit(std::string_view typestr) {
   return found.name.empty() ? std::nullopt : std::optional(found);
 }
 
-// In a pickle: Latin-1 takes up to twice as many.
+// In a pickle, where Latin-1 takes up to twice as many.
 constexpr std::uint64_t kMaxContents = 0x7FFFFFFF;
 
 constexpr std::string_view kUtils = "torch._utils";
@@ -87,7 +87,7 @@ Result<void> TreePickler::check_quantizer(const TensorAttributes& attributes,
               " without a quantizer");
 }
 
-// Up to the strides of the innermost tensor.
+// Writes everything up to the strides of the innermost tensor.
 Result<void> TreePickler::tensor_head(std::uint32_t number, const TensorAttributes& attributes,
                                       const TorchForm& form) {
   const bool with_state = attributes.state != kNoNode;
@@ -113,8 +113,8 @@ void TreePickler::tensor_arguments(std::uint32_t number, const TensorAttributes&
   counts(form.strides);
 }
 
-// _rebuild_from_type_v2(function, class, (tensor), state): with the arguments that the function
-// makes the tensor of. False: another object.
+// _rebuild_from_type_v2(function, class, (tensor), state), with the arguments from which the
+// function makes the tensor. Returns false for any other object.
 Result<bool> TreePickler::subclass(Value value) {
   const Value callable = value.callable();
   const Value arguments = value.arguments();
@@ -128,10 +128,10 @@ Result<bool> TreePickler::subclass(Value value) {
   const Value inner = arguments.item(2).item(0);
   const TensorAttributes& attributes = inner.attributes();
   if (type.kind() != Kind::global)
-    return fail(ErrorCode::not_in_torch, "a tensor whose class is no global is not written");
+    return fail(ErrorCode::not_in_torch, "a tensor whose class is not a global cannot be written");
   if (attributes.parameter || attributes.state != kNoNode)
     return fail(ErrorCode::not_in_torch, "a tensor of the subclass ", full_name(type),
-                " that is also a Parameter or has a state of its own is not written");
+                " that is also a Parameter or has a state of its own cannot be written");
   FLATBED_ASSIGN(const TorchForm form, form_of(*inner.tensor(), attributes));
   FLATBED_TRY(check_quantizer(attributes, form));
   FLATBED_TRY(named(callable.text(), callable.qualname()));
@@ -148,8 +148,8 @@ Result<bool> TreePickler::subclass(Value value) {
   return true;
 }
 
-// A storage as a value, a call of its class with one tensor, has a persistent id. False: another
-// object.
+// A storage as a value (a call of its class with one tensor) gets a persistent id. Returns false
+// for any other object.
 Result<bool> TreePickler::storage_value(Value value) {
   const Value callable = value.callable();
   const Value arguments = value.arguments();
@@ -162,7 +162,7 @@ Result<bool> TreePickler::storage_value(Value value) {
       value.is_bare_call() && arguments.size() == 1 && arguments.item(0).kind() == Kind::tensor;
   if (!of_tensor) {
     return fail(ErrorCode::not_in_torch, "a ", full_name(callable),
-                " of something other than one tensor is not written");
+                " of something other than one tensor cannot be written");
   }
   const std::uint32_t number = *arguments.item(0).tensor();
   const StoredTensor& stored = tensors_[number];
@@ -178,7 +178,7 @@ Result<bool> TreePickler::storage_value(Value value) {
   return true;
 }
 
-// What follows the strides, or the quantizer.
+// Writes what follows the strides or the quantizer.
 void TreePickler::finish_tensor(Value value) {
   const TensorAttributes& attributes = value.attributes();
   const Result<TorchForm> form = torch_form(tensors_[*value.tensor()], attributes);
@@ -196,7 +196,7 @@ void TreePickler::finish_plain(const TorchForm& form, bool requires_grad) {
   out_.op(Op::tuple);
 }
 
-// ('storage', class, key, location, number of elements), or of bytes where there is no class.
+// ('storage', class, key, location, number of elements), or of bytes if there is no class.
 void TreePickler::storage(std::uint32_t number, const TensorAttributes& attributes,
                           std::uint8_t type) {
   const bool typed = type != kNoTorchDtype;
@@ -219,8 +219,8 @@ void TreePickler::counts(std::span<const std::uint64_t> counts) {
   out_.op(counts.size() > 3 ? Op::tuple : kShort[counts.size()]);
 }
 
-// The record of a tensor's bytes. torch reads every tensor on it by the class that it meets first:
-// two classes need two records, and bytes may share with either.
+// The record of a tensor's bytes. torch reads every tensor on it by the class that it meets first,
+// so two classes need two records. Bytes may share with either.
 std::uint32_t TreePickler::storage_key(std::uint32_t number, std::uint8_t type) {
   std::uint32_t* link = &first_storage_[number];
   while (*link != kUnseen) {
@@ -261,7 +261,7 @@ Result<void> TreePickler::array_as_tensor(Value value) {
   const std::optional<TypeStr> type = parse_typestr(value.text());
   const Dtype stored = tensors_[number].dtype;
   const bool numeric = type && std::string_view("biufc").find(type->kind) != std::string_view::npos;
-  // What torch has no type for is stored as raw bytes.
+  // Types that torch does not have are stored as raw bytes.
   if (!numeric || (stored == Dtype::u8 && (type->kind != 'u' || type->nbytes != 1)))
     return refused(
         str_cat("a numpy array of ", quoted(value.text()), ", which no tensor can hold"));

@@ -22,7 +22,7 @@ static_assert(kKindNames.size() == static_cast<std::size_t>(Kind::scalar) + 1);
 
 Error wrong_type(std::string_view what, Kind found, std::string_view wanted) {
   return make_error(ErrorCode::pickle_type, what, " is ",
-                    kKindNames[static_cast<std::size_t>(found)], ", wanted ", wanted);
+                    kKindNames[static_cast<std::size_t>(found)], ", expected ", wanted);
 }
 
 bool is_callable(Kind kind) { return kind == Kind::global || kind == Kind::object; }
@@ -32,7 +32,7 @@ Result<void> check_name(std::string_view name) {
     return make_error(ErrorCode::pickle_not_utf8, "the name ", quoted(name), " is not UTF-8");
   if (!is_python_name(name))
     return make_error(ErrorCode::pickle_literal, quoted(name),
-                      " is no name of a module, class or function");
+                      " is not a valid name of a module, class or function");
   return {};
 }
 
@@ -69,7 +69,7 @@ Result<void> Unpickler::run_op() {
     case OpGroup::unknown:
       break;
   }
-  return Error{ErrorCode::pickle_opcode_unknown, "no opcode of protocols 0 to 5"};
+  return Error{ErrorCode::pickle_opcode_unknown, "not an opcode of protocols 0 to 5"};
 }
 
 Result<void> Unpickler::run_literal(Op op) {
@@ -147,12 +147,12 @@ NodeId Unpickler::integer_node(const PickleInteger& integer) {
 
 Result<void> Unpickler::push_string(std::string_view text) {
   if (text.size() > kMaxStringBytes)
-    return make_error(ErrorCode::pickle_limit, "a str of ", text.size(), " bytes, the limit is ",
-                      kMaxStringBytes);
+    return make_error(ErrorCode::pickle_limit, "the str is too long: found ", text.size(),
+                      " bytes, the limit is ", kMaxStringBytes);
   return push(tree_.add_string(text));
 }
 
-// A str of Python 2 holds bytes; nearly always they are text.
+// A str of Python 2 holds bytes, which are nearly always text.
 Result<void> Unpickler::push_python2_string(std::string_view bytes) {
   if (is_wtf8(bytes)) return push_string(bytes);
   return push(objects_.add_bytes(bytes));
@@ -168,7 +168,7 @@ Result<void> Unpickler::run_stack(Op op) {
       stopped_ = true;
       return {};
     case Op::pop:
-      // On a fresh mark it takes the mark: so does Python.
+      // On a fresh mark it takes the mark, as Python does.
       if (!marks_.empty() && available() == 0) return marks_.pop_back(), Result<void>();
       if (available() < 1) return underflow(1);
       stack_.pop_back();
@@ -183,8 +183,8 @@ Result<void> Unpickler::run_stack(Op op) {
       return push(stack_.back());
     case Op::proto:
       if (reader_.number() > kMaxPickleProtocol)
-        return make_error(ErrorCode::pickle_opcode_refused, "protocol ", reader_.number(),
-                          ", wanted 0 to ", kMaxPickleProtocol);
+        return make_error(ErrorCode::pickle_opcode_refused, "unsupported protocol: found ",
+                          reader_.number(), ", expected 0 to ", kMaxPickleProtocol);
       protocol_ = static_cast<std::uint8_t>(reader_.number());
       return {};
     default:  // FRAME
@@ -245,7 +245,7 @@ Result<void> Unpickler::push_tuple(std::size_t count) {
   return push(tuple);
 }
 
-// Puts what lies on the stack from `begin` on into the container below it, and takes it off.
+// Pops what is on the stack from `begin` on, and puts it into the container below.
 Result<void> Unpickler::fill(Op op, std::size_t begin) {
   const NodeId target = stack_[begin - 1];
   const std::span<const NodeId> items = std::span(stack_).subspan(begin);
@@ -267,7 +267,7 @@ Result<void> Unpickler::fill(Op op, std::size_t begin) {
 
 Result<void> Unpickler::set_pairs(NodeId target, std::span<const NodeId> pairs) {
   if (pairs.size() % 2 != 0)
-    return make_error(ErrorCode::pickle_type, pairs.size(), " values do not pair up");
+    return make_error(ErrorCode::pickle_type, pairs.size(), " values do not form pairs");
   for (std::size_t i = 0; i < pairs.size(); i += 2) {
     const Kind kind = tree_.value(pairs[i]).kind();
     if (kind == Kind::list || kind == Kind::dict || kind == Kind::array)
@@ -300,12 +300,12 @@ Result<void> Unpickler::run_text_memo(Op op) {
 Result<std::uint64_t> Unpickler::memo_index() const {
   FLATBED_ASSIGN(const PickleInteger index, parse_decimal(reader_.text()));
   if (!index.big.empty() || index.value < 0)
-    return make_error(ErrorCode::pickle_literal, quoted(reader_.text()), " is no memo index");
+    return make_error(ErrorCode::pickle_literal, quoted(reader_.text()), " is not a memo index");
   return static_cast<std::uint64_t>(index.value);
 }
 
-// Picklers number what they memorise from 0 (or 1) on, so an index is never above the number of
-// opcodes so far, and the memo never larger than what was read.
+// Picklers number memo entries from 0 (or 1) on. So an index never exceeds the number of opcodes so
+// far, and the memo is never larger than the input read.
 Result<void> Unpickler::put(std::uint64_t index) {
   if (available() < 1) return underflow(1);
   if (index > reader_.op_count()) return memo_limit(index);
@@ -358,7 +358,7 @@ Result<void> Unpickler::run_call(Op op) {
     }
     default:  // PERSID
       return make_error(ErrorCode::persistent_id_malformed, "persistent id ",
-                        quoted(reader_.text()), " is a text, wanted a tuple");
+                        quoted(reader_.text()), " is a text, expected a tuple");
   }
 }
 
@@ -381,12 +381,11 @@ Result<NodeId> Unpickler::stack_global() {
     return make_error(ErrorCode::pickle_limit, "the names of all globals have more than ",
                       kMaxNameRatio, " times the bytes of the pickle");
   name_nbytes_ -= nbytes;
-  // Copies: the tree's texts move when it grows.
+  // Copied, because the tree's texts move when it grows.
   return global(std::string(module.text()), std::string(name.text()));
 }
 
-// cls.__new__(cls, *args) or cls.__new__(cls, *args, **kwargs), spelled as Python's copyreg spells
-// them.
+// cls.__new__(cls, *args) or cls.__new__(cls, *args, **kwargs), written as Python's copyreg does.
 Result<NodeId> Unpickler::new_object(Op op) {
   const bool with_keywords = op == Op::newobj_ex;
   const std::size_t count = with_keywords ? 3 : 2;
@@ -415,7 +414,7 @@ Result<NodeId> Unpickler::new_object(Op op) {
   return tree_.add_object(callable, tree_.add_tuple(all));
 }
 
-// INST names its class, OBJ has it below the arguments.
+// INST names its class; OBJ has it below the arguments.
 Result<NodeId> Unpickler::old_object(Op op) {
   FLATBED_ASSIGN(std::size_t begin, pop_mark());
   const std::size_t mark = begin;
@@ -438,7 +437,7 @@ Result<void> Unpickler::build() {
   FLATBED_ASSIGN(const bool done, objects_.build(target.id(), state));
   if (done) return {};
   if (target.kind() != Kind::object) return wrong_type("the target", target.kind(), "an object");
-  if (target.state()) return make_error(ErrorCode::pickle_type, "the object has a state already");
+  if (target.state()) return make_error(ErrorCode::pickle_type, "the object already has a state");
   tree_.set_state(target.id(), state);
   return {};
 }
@@ -455,8 +454,8 @@ NodeId Unpickler::pop() noexcept {
 }
 
 Result<void> Unpickler::underflow(std::size_t wanted) const {
-  return make_error(ErrorCode::pickle_stack_underflow, wanted, " values are wanted, the stack has ",
-                    available());
+  return make_error(ErrorCode::pickle_stack_underflow, "the stack is too short: found ",
+                    available(), ", expected ", wanted);
 }
 
 Result<std::size_t> Unpickler::pop_mark() {

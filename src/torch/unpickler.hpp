@@ -1,11 +1,9 @@
 // Unpickler: the pickle machine, protocols 0 to 5, as a recorder of calls.
-//
-// It runs the opcodes over a stack of tree nodes. Containers and literals become nodes; globals,
+// It runs the opcodes over a stack of tree nodes. Containers and literals become nodes. Globals,
 // calls and persistent ids go to TorchObjects, which imports and executes nothing. PUT and GET
-// share node numbers, so that what was one Python object is one node. Nothing here recurses, and
-// memory is linear in the pickle: each opcode adds at most a few nodes, and every length is
-// compared with what is left before anything is made of it.
-//
+// share node numbers, so that one Python object is one node. Nothing here recurses. Memory is
+// linear in the pickle: each opcode adds at most a few nodes, and every length is compared with
+// what is left before memory is allocated for it.
 // Borrows the pickle's bytes, the tree and the objects. Use once, on one thread.
 #pragma once
 
@@ -26,16 +24,16 @@
 
 namespace flatbed::pth {
 
-inline constexpr std::uint64_t kMaxStringBytes = 0xFFFFFFFE;  // what a tree node can hold
+inline constexpr std::uint64_t kMaxStringBytes = 0xFFFFFFFE;  // the most that a tree node can hold
 inline constexpr std::uint8_t kMaxPickleProtocol = 5;
-// Bytes of the names that STACK_GLOBAL makes of texts on the stack, which may be the same long ones
-// again and again: for each byte of the pickle, and for any pickle.
+// Limits on the bytes of names that STACK_GLOBAL makes of texts on the stack, which may be the same
+// long texts again and again: per byte of the pickle, and for any pickle.
 inline constexpr std::uint64_t kMaxNameRatio = 16;
 inline constexpr std::uint64_t kFreeNameBytes = 64 * 1024;
 
-// Room made in advance: for a node in so many bytes of a pickle (a state dict has one in 15, a
-// whole model in 10) and for a memo entry (writing one takes 5), of so many bytes at most. Memory
-// that stays unused is not touched.
+// Room that is reserved: one node for this many bytes of a pickle (a state dict has one per 15, a
+// whole model one per 10), one memo entry for this many (writing one takes 5), and at most this
+// much in all. Unused memory is never touched.
 inline constexpr std::size_t kBytesPerNode = 8;
 inline constexpr std::size_t kBytesPerMemo = 10;
 inline constexpr std::size_t kMaxReserve = 256 << 20;
@@ -53,11 +51,11 @@ class Unpickler {
     memo_.reserve(nbytes / kBytesPerMemo);
   }
 
-  // Runs up to STOP and returns what it leaves. Errors: pickle_*, and those of TorchObjects; the
-  // message begins with the opcode's place and name.
+  // Runs up to STOP and returns the value that it leaves. Errors: pickle_*, and those of
+  // TorchObjects. The message begins with the opcode's offset and name.
   [[nodiscard]] Result<NodeId> run();
 
-  // The bytes that STOP was not the end of.
+  // The number of bytes after STOP.
   [[nodiscard]] std::size_t trailing_nbytes() const noexcept { return reader_.remaining(); }
 
  private:
@@ -65,7 +63,7 @@ class Unpickler {
   [[nodiscard]] bool run_common_memo();
   [[nodiscard]] bool run_common_op();
   [[nodiscard]] Result<void> run_op();
-  // Errors of the opcodes that are nearly all of a pickle.
+  // Errors of the opcodes that make up nearly all of a pickle.
   [[nodiscard, gnu::cold]] Result<void> underflow(std::size_t wanted) const;
   [[nodiscard, gnu::cold]] Result<void> memo_limit(std::uint64_t index) const;
   [[nodiscard, gnu::cold]] Result<void> memo_missing(std::uint64_t index) const;
@@ -99,12 +97,12 @@ class Unpickler {
   [[nodiscard]] Result<NodeId> old_object(Op op);
   [[nodiscard]] Result<void> build();
 
-  // The number of values above the last mark; opcodes reach no deeper.
+  // The number of values above the last mark. Opcodes reach no deeper.
   [[nodiscard]] std::size_t available() const noexcept {
     return stack_.size() - (marks_.empty() ? 0 : marks_.back());
   }
-  [[nodiscard]] Result<std::size_t> pop_mark();  // the stack's size when it was set
-  [[nodiscard]] NodeId pop() noexcept;           // available() was checked
+  [[nodiscard]] Result<std::size_t> pop_mark();  // the stack's size when the mark was set
+  [[nodiscard]] NodeId pop() noexcept;           // the caller has checked available()
   [[nodiscard]] Result<void> push(NodeId node) {
     stack_.push_back(node);
     return {};
@@ -120,15 +118,15 @@ class Unpickler {
   std::vector<std::size_t> marks_;
   LargeVector<NodeId> memo_;
   std::size_t memo_size_ = 0;  // entries that were written
-  std::uint64_t name_nbytes_;  // that STACK_GLOBAL may still make
-  // Nodes that stand for one Python object each, once they were needed.
+  std::uint64_t name_nbytes_;  // bytes that STACK_GLOBAL may still make
+  // Nodes that stand for one Python object each, created on first use.
   NodeId none_ = kNoNode, true_ = kNoNode, false_ = kNoNode, empty_tuple_ = kNoNode;
   std::array<NodeId, 256> small_integers_;
   NodeId newobj_ = kNoNode, newobj_ex_ = kNoNode;
 };
 
 // One node for each small int, as in CPython: sizes, strides and offsets are nearly half of the
-// values in a pickle. Hence inline.
+// values in a pickle, hence inline.
 inline NodeId Unpickler::small_integer(std::uint8_t value) {
   NodeId& node = small_integers_[value];
   if (node == kNoNode) node = tree_.add_integer(value);

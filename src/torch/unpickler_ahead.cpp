@@ -1,14 +1,14 @@
-// Running ahead: the opcodes that most of a pickle is made of, where nothing is wrong with them.
-// What they do is what run_op() does; with anything else, and at the end of a frame or pickle, it
-// goes on there, so that nothing is refused here.
+// Runs ahead over the opcodes that make up most of a pickle, as long as they are valid. They have
+// the same effect as in run_op(). At any other opcode, and at the end of a frame or pickle, it
+// stops and run_op() continues, so nothing is refused here.
 #include <span>
 
 #include "torch/unpickler.hpp"
 
 namespace flatbed::pth {
 
-// Runs ahead over opcodes that most of a pickle is made of, the shortest way. Stops before another
-// one, or one that run_op() has something to say about.
+// Runs ahead over the most common opcodes on the shortest path. Stops before any other opcode, and
+// before one that run_op() may have to refuse.
 void Unpickler::run_common() {
   while (reader_.is_ahead() && (run_common_memo() || run_common_op())) {
   }
@@ -22,7 +22,7 @@ inline bool Unpickler::run_common_memo() {
     if (index >= memo_.size() || memo_[index] == kNoNode) return false;
     stack_.push_back(memo_[index]);
   } else if (op == Op::binput || op == Op::long_binput) {
-    // Picklers number what they memorise in order.
+    // Picklers number memo entries in order.
     if (index != memo_.size() || index > reader_.op_count() || available() == 0) return false;
     memo_.push_back(stack_.back());
     ++memo_size_;
@@ -36,7 +36,7 @@ inline bool Unpickler::run_common_memo() {
 inline bool Unpickler::run_common_op() {
   NodeId node = kNoNode;
   std::size_t operand_nbytes = 0;
-  std::size_t taken = 0;  // from the stack
+  std::size_t taken = 0;  // values popped from the stack
   switch (reader_.peek()) {
     case Op::mark:
       marks_.push_back(stack_.size());

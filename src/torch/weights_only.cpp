@@ -44,8 +44,8 @@ constexpr std::array kNames{
     NameRow{"torch._utils", "_rebuild_device_tensor_from_numpy", true},
     NameRow{"torch._utils", "_rebuild_device_tensor_from_cpu_tensor", true},
     NameRow{"torch._tensor", "_rebuild_from_type_v2", true},
-    // Allowed by the modules themselves: torch.nested, and torch._dynamo where ranges of dimensions
-    // are noted, as they are in the jagged tensors that torch makes.
+    // Allowed by the modules themselves: torch.nested, and torch._dynamo, which notes ranges of
+    // dimensions in the jagged tensors that torch makes.
     NameRow{"torch._dynamo.decorators", "_DimRange"},
     NameRow{"torch.nested._internal.nested_tensor", "NestedTensor"},
     NameRow{"torch.nested._internal.nested_tensor", "_rebuild_njt", true},

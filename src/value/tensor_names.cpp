@@ -1,4 +1,5 @@
-// The walk that names tensors. Iterative: a tree may be nested as deeply as its file was long.
+// The walk that names tensors. It is iterative, because a tree may be nested as deeply as its file
+// is long.
 #include "value/tensor_names.hpp"
 
 #include <iterator>
@@ -16,8 +17,9 @@ namespace {
 
 constexpr std::size_t kMaxEdges = 50'000'000;  // no header could hold a tree with more children
 constexpr std::uint32_t kUnnamed = 0xFFFFFFFF;
-constexpr std::size_t kAliasBytes = 64;       // what an alias takes beside its names
-constexpr std::uint32_t kAlias = 0x80000000;  // in the index: the rest counts into the aliases
+constexpr std::size_t kAliasBytes = 64;  // size of an alias besides its names
+// Flag in the index: the other bits are the alias's number.
+constexpr std::uint32_t kAlias = 0x80000000;
 
 using Component = PathComponent;
 
@@ -37,7 +39,7 @@ Child paired(Value of, std::size_t i) {
   return {of.item(pair), {Component::Kind::key, pair, of.key(pair).id()}};
 }
 
-// Child `i` of a node in the order of the text (spec N1), or nothing behind the last one.
+// Child `i` of a node in the order of the text (spec N1), or nullopt after the last one.
 std::optional<Child> child_of(const ValueTree& tree, Value value, std::size_t i) {
   if (value.kind() == Kind::object) {
     if (i == 0) return Child{value.callable(), {}};
@@ -58,7 +60,7 @@ std::optional<Child> child_of(const ValueTree& tree, Value value, std::size_t i)
   return i < std::size(rest) ? std::optional(Child{tree.value(rest[i]), {}}) : std::nullopt;
 }
 
-// Nearly all tensors, and many containers, have none: they need not be opened to see that.
+// Nearly all tensors and many containers have none, so they need not be opened.
 inline bool may_have_children(Value value) {
   switch (value.kind()) {
     case Kind::tensor:
@@ -89,13 +91,13 @@ inline bool may_hold_tensors(Value value) {
   }
 }
 
-// The dicts of a module, whose keys in its attributes add nothing to a path (spec N5).
+// The dicts of a module. Their keys in its attributes add nothing to a path (spec N5).
 bool is_module_part(Value key) {
   return key.kind() == Kind::string &&
          (key.text() == "_parameters" || key.text() == "_buffers" || key.text() == "_modules");
 }
 
-// A parameter or buffer of a lazy module, which gets a shape and values when the module runs.
+// A parameter or buffer of a lazy module, which gets its shape and values when the module runs.
 bool is_uninitialized(Value value) {
   const Value made_by = value.callable();
   return made_by.kind() == Kind::global && made_by.text() == "torch.nn.parameter" &&
@@ -141,18 +143,18 @@ class Walker {
   }
 
  private:
-  // What is walked of a node: all of it; or of the children of a module, their state.
+  // The part of a node that is walked: all of it, the children of a module, or their state.
   enum class What : std::uint8_t { all, state };
 
-  // A node of the path from the root to the place of the walk.
+  // A node on the path from the root to the current place.
   struct Open {
     NodeId node;
     What what;
-    bool has_component;    // in path_
-    std::size_t next = 0;  // its child that is walked next
+    bool has_component;    // it has a component in path_
+    std::size_t next = 0;  // the next child to walk
   };
 
-  // The next child that can hold a tensor. Most hold none, so that they are passed over here.
+  // The next child that can hold a tensor. Most children hold none and are skipped here.
   std::optional<Child> next_child(Open& open) {
     const Value value = tree_.value(open.node);
     if (open.what == What::state) {
@@ -171,7 +173,7 @@ class Walker {
     }
   }
 
-  // N5: of what torch.compile made.
+  // N5: a module that torch.compile made.
   static Child wrapped_in(Value compiled) {
     return {compiled.arguments().item(0), {.kind = Component::Kind::wrapped}};
   }
@@ -197,7 +199,7 @@ class Walker {
     if (open_.back().has_component) path_.push(component);
   }
 
-  // Names the tensor of a node, and opens it where it may have children and was not open before.
+  // Names the tensor of a node. Opens the node if it may have children and was not open before.
   Result<void> visit(Value value, const Component& component) {
     if (const auto tensor = value.tensor()) FLATBED_TRY(name(value, *tensor, component));
     switch (value.kind()) {
@@ -217,8 +219,8 @@ class Walker {
     }
   }
 
-  // N5: of a module its state comes first, parameters before buffers before children. What is
-  // pushed last is walked first; parameters and buffers are no modules, so that this ends.
+  // N5: the state of a module comes first: parameters before buffers before children. The last one
+  // pushed is walked first. Parameters and buffers are not modules, so this ends.
   Result<void> visit_state(Value value, const Component& component) {
     if (value.kind() != Kind::object || stated_[value.id()]) return {};
     const std::optional<TorchModule> module = TorchModule::of(value);
@@ -259,7 +261,7 @@ class Walker {
     const std::string unique =
         take_name(text, static_cast<std::uint32_t>(count) | (first ? 0 : kAlias));
     if (!unique.empty()) text = unique;
-    // An alias takes its target's name, too.
+    // An alias also needs room for its target's name.
     const std::size_t target = first ? 0 : result_.names[number_of_[tensor]].size() + kAliasBytes;
     FLATBED_TRY(take_bytes(text.size() + target));
     if (first) {
@@ -273,8 +275,8 @@ class Walker {
     return {};
   }
 
-  // N3: "~1", "~2", ... behind the text until the name is free; then it is taken by `number`.
-  // Returns the name, or nothing where it is the text.
+  // N3: appends "~1", "~2", ... until the name is free, then assigns it to `number`. Returns the
+  // new name, or nullopt if the text itself was free.
   std::string take_name(std::string_view text, std::uint32_t number) {
     if (text != "__metadata__" && take(text, number)) return {};
     std::uint32_t& last = last_suffix_[std::string(text)];
@@ -296,10 +298,10 @@ class Walker {
   std::vector<bool> entered_;
   std::vector<bool> stated_;      // modules whose state was walked
   std::vector<bool> attributes_;  // dicts that are the attributes of a module
-  std::vector<bool> wrappers_;    // what torch.compile made
+  std::vector<bool> wrappers_;    // modules that torch.compile made
   std::vector<Open> open_;
-  TensorPath path_;                       // of the open nodes, where they have a component
-  std::vector<std::uint32_t> number_of_;  // per tensor: its name, or kUnnamed
+  TensorPath path_;                       // of the open nodes that have a component
+  std::vector<std::uint32_t> number_of_;  // for each tensor: its name, or kUnnamed
   std::unordered_map<std::string, std::uint32_t> last_suffix_;
   std::size_t taken_bytes_ = 0;
   std::size_t edges_ = 0;

@@ -20,16 +20,16 @@ struct TensorNames {
   std::vector<std::uint32_t> order;
   std::vector<Alias> aliases;  // in text order
   NameIndex index;             // of the names, then of the aliases
-  // Parameters and buffers of lazy modules that have not run: objects without values. The names
-  // that they would have as tensors, of the first kMaxUninitialized of them.
+  // Names that the parameters and buffers of lazy modules that have not run would have as tensors.
+  // They are objects without values. Holds the first kMaxUninitialized of them.
   std::vector<std::string> uninitialized;
   std::uint64_t uninitialized_count = 0;
 };
 inline constexpr std::size_t kMaxUninitialized = 8;
 
-// Walks the tree in text order; it has about `expected` tensors. Those that the root does not reach
-// get no name. Errors: limit_exceeded when the names would be longer than any header, or an int key
-// has more than 4,096 digits.
+// Walks the tree in text order. `expected` is about its number of tensors. Tensors that the root
+// does not reach get no name. Errors: limit_exceeded if the names would be longer than any header,
+// or an int key has more than 4,096 digits.
 [[nodiscard]] Result<TensorNames> name_tensors(const ValueTree& tree, std::size_t expected = 0);
 
 }  // namespace flatbed

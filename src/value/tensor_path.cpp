@@ -12,10 +12,10 @@ namespace {
 
 constexpr std::size_t kMaxKeyHex = 3'400;  // about 4,096 decimal digits
 
-// The decimal digits of "-1f"-style hex.
+// The decimal digits of hex digits in "-1f" style.
 std::string decimal(std::string_view hex) {
   const bool negative = hex.starts_with('-');
-  std::string digits = "0";  // least significant first
+  std::string digits = "0";  // least significant digit first
   for (const char c : hex.substr(negative ? 1 : 0)) {
     int carry = c <= '9' ? c - '0' : c - 'a' + 10;
     for (char& digit : digits) {
@@ -86,8 +86,8 @@ Result<void> TensorPath::add_key(const PathComponent& component) {
       return {};
     case Kind::big_integer:
       if (key.text().size() > kMaxKeyHex)
-        return make_error(ErrorCode::limit_exceeded, "an int used as a key has ", key.text().size(),
-                          " hex digits, at most ", kMaxKeyHex, " are named");
+        return make_error(ErrorCode::limit_exceeded, "an int used as a key is too long: found ",
+                          key.text().size(), " hex digits, the limit is ", kMaxKeyHex);
       text_ += decimal(key.text());
       return {};
     case Kind::boolean:

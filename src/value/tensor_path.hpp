@@ -1,6 +1,6 @@
-// TensorPath: the components on the way from a tree's root to a tensor, and the name that they make
-// (spec N1, N2). Names are written where they are wanted only, and then from the place on where the
-// last one differs. Borrows the tree; for one thread.
+// TensorPath: the components on the path from a tree's root to a tensor, and the name that they
+// form (spec N1, N2). A name is built only on request, and only from the component on where it
+// differs from the last one. Borrows the tree. Not thread-safe.
 #pragma once
 
 #include <cstddef>
@@ -14,14 +14,14 @@
 
 namespace flatbed {
 
-// Of all names together: no header could hold more.
+// Limit on all names together; no header could hold more.
 inline constexpr std::size_t kMaxNameBytes = 100'000'000;
 
-// What a child adds to the path of its parent.
+// The component that a child adds to its parent's path.
 struct PathComponent {
   enum class Kind : std::uint8_t { nothing, index, key, inside_key, wrapped };
   Kind kind = Kind::nothing;
-  std::uint32_t index = 0;  // inside_key: of the pair; key: of the pair, where the key has no text
+  std::uint32_t index = 0;  // inside_key: number of the pair; key: the same, if the key has no text
   NodeId key = kNoNode;     // key
 };
 
@@ -35,7 +35,7 @@ class TensorPath {
     if (ends_.size() > components_.size()) ends_.pop_back();
   }
 
-  // The name of what `last` leads to, valid until the next call. Errors: limit_exceeded.
+  // The name of the node that `last` leads to, valid until the next call. Errors: limit_exceeded.
   [[nodiscard]] Result<std::string_view> name(const PathComponent& last);
 
  private:
@@ -44,8 +44,8 @@ class TensorPath {
 
   const ValueTree& tree_;
   std::vector<PathComponent> components_;
-  std::string text_;               // the name that was written last
-  std::vector<std::size_t> ends_;  // in text_: of the first components, which are still there
+  std::string text_;               // the last name built
+  std::vector<std::size_t> ends_;  // ends in text_ of the first components, which are still valid
 };
 
 }  // namespace flatbed

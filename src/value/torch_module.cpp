@@ -1,4 +1,4 @@
-// What makes a module; its state is collected in state_dict.cpp.
+// Recognizes modules. state_dict.cpp collects their state.
 #include "flatbed/torch_module.hpp"
 
 #include <algorithm>
@@ -14,7 +14,7 @@ bool is_global(Value value, std::string_view module, std::string_view name) {
   return value.kind() == Kind::global && value.text() == module && value.qualname() == name;
 }
 
-// A dict or an OrderedDict.
+// Whether a value is a dict or an OrderedDict.
 bool is_mapping(Value value) {
   return value.kind() == Kind::dict || (value.kind() == Kind::object &&
                                         is_global(value.callable(), "collections", "OrderedDict"));
@@ -29,8 +29,8 @@ std::optional<Value> find_key(Value dict, std::string_view wanted) {
   return std::nullopt;
 }
 
-// The dict of an object's attributes: its state, the first of (dict, slots), or what torch.fx makes
-// a module from again.
+// The dict of an object's attributes: its state, the first of (dict, slots), or the dict from which
+// torch.fx makes a module.
 std::optional<Value> attributes_of(Value object) {
   if (const std::optional<Value> state = object.state()) {
     const bool pair = state->kind() == Kind::tuple && state->size() == 2;
@@ -44,7 +44,7 @@ std::optional<Value> attributes_of(Value object) {
   return arguments.item(0);
 }
 
-// What torch.compile made: OptimizedModule(model, what compiles it), without a state.
+// What torch.compile made: OptimizedModule(model, compiler), without a state.
 bool is_compiled(Value object) {
   return is_global(object.callable(), "torch._dynamo.eval_frame", "OptimizedModule") &&
          !object.state() && object.arguments().size() != 0 &&

@@ -1,4 +1,5 @@
-// The walk that collects the state of a module. Iterative: modules may be nested deeply.
+// The walk that collects the state of a module. It is iterative, because modules may be nested
+// deeply.
 #include <algorithm>
 #include <array>
 #include <span>
@@ -12,16 +13,17 @@ namespace flatbed {
 
 namespace {
 
-constexpr std::size_t kMaxSteps = 5'000'000;        // entries and modules, as often as they occur
-constexpr std::size_t kMaxNameBytes = 100'000'000;  // all names together: no header could hold more
+constexpr std::size_t kMaxSteps = 5'000'000;  // entries and modules, counted each time they occur
+// Of all names together; no header could hold more.
+constexpr std::size_t kMaxNameBytes = 100'000'000;
 constexpr std::size_t kMaxNotes = 8;
 
-// Packages with classes that have a get_extra_state(). No class of torch's own has one.
+// Packages with classes that have a get_extra_state(). None of torch's own classes has one.
 constexpr std::array<std::string_view, 4> kExtraState{
     "transformer_engine", "megatron.core.tensor_parallel",
     "megatron.core.extensions.transformer_engine",
     "megatron.core.transformer.custom_layers.transformer_engine"};
-// And with a _save_to_state_dict() that adds more than what is in _parameters and _buffers.
+// Packages whose _save_to_state_dict() also adds more than _parameters and _buffers.
 constexpr std::array<std::string_view, 6> kQuantized{
     "torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized", "torch.ao.nn.sparse.quantized",
     "torch.nn.quantized",    "torch.nn.intrinsic.quantized",    "bitsandbytes.nn"};
@@ -33,7 +35,7 @@ bool is_from(std::string_view module, std::span<const std::string_view> packages
   });
 }
 
-// What is in {'a', 'b'}: set(['a', 'b']); sorted.
+// The sorted contents of {'a', 'b'}, that is set(['a', 'b']).
 std::vector<std::string_view> texts_of_set(std::optional<Value> set) {
   std::vector<std::string_view> texts;
   if (!set || set->kind() != Kind::object || set->arguments().size() != 1) return texts;
@@ -45,7 +47,7 @@ std::vector<std::string_view> texts_of_set(std::optional<Value> set) {
   return texts;
 }
 
-// The tensor within Parameter(tensor), where that is an object of its own.
+// The tensor within Parameter(tensor), if that is an object of its own.
 Value without_parameter(Value value) {
   if (value.kind() != Kind::object) return value;
   const Value made_by = value.callable();
@@ -58,7 +60,7 @@ Value without_parameter(Value value) {
 // A bit for each node.
 class NodeSet {
  public:
-  // False: it was there.
+  // Returns false if it was there already.
   bool insert(NodeId id) {
     if (id >= bits_.size()) bits_.resize(std::size_t{id} + 1);
     const bool is_new = !bits_[id];
@@ -71,7 +73,7 @@ class NodeSet {
   std::vector<bool> bits_;
 };
 
-// The walk behind state_dict(): the modules on the way to the present one are open.
+// The walk of state_dict(). The modules on the path to the current one are open.
 class StateDictWalk {
  public:
   Result<StateDict> run(const TorchModule& root) {
@@ -95,9 +97,9 @@ class StateDictWalk {
     if (buffers != 0)
       result_.notes.push_back(str_cat(buffers,
                                       buffers == 1 ? " buffer that is" : " buffers that are",
-                                      " not persistent: no part of the state dict"));
+                                      " not persistent and thus not part of the state dict"));
     if (more_notes_ != 0)
-      result_.notes.push_back(str_cat("there is as much to say of ", more_notes_, " more modules"));
+      result_.notes.push_back(str_cat("there are as many notes on ", more_notes_, " more modules"));
     return std::move(result_);
   }
 
@@ -105,21 +107,21 @@ class StateDictWalk {
   struct Open {
     TorchModule module;
     std::size_t prefix_nbytes;
-    std::size_t next = 0;  // of its children
+    std::size_t next = 0;  // index of the next child
   };
 
   Result<void> step(std::size_t count) {
     steps_ += count;
     if (steps_ <= kMaxSteps) return {};
     return make_error(ErrorCode::limit_exceeded, "the state dict has more than ", kMaxSteps,
-                      " entries and modules: modules share others many times");
+                      " entries and modules, because modules share others many times");
   }
 
   // prefix_ is the name of the module and a dot.
   Result<void> enter(const TorchModule& module) {
     if (!open_ids_.insert(module.object().id()))
       return make_error(ErrorCode::tree_not_representable, "module ", place(),
-                        " contains itself: there is no end to its state dict");
+                        " contains itself, so its state dict would be infinite");
     open_.push_back({module, prefix_.size()});
     note_class(module);
     FLATBED_TRY(entries(module.parameters(), {}));
@@ -132,7 +134,7 @@ class StateDictWalk {
     if (value.kind() == Kind::none) return {};
     const std::optional<TorchModule> module = TorchModule::of(value);
     if (!module) {
-      note(value.id(), str_cat(place(), " is no module that could be read: it is left out"));
+      note(value.id(), str_cat(place(), " is not a readable module and is left out"));
       return {};
     }
     prefix_ += '.';
@@ -159,7 +161,7 @@ class StateDictWalk {
 
   Result<void> add(Value value) {
     if (value.kind() != Kind::tensor && value.kind() != Kind::object) {
-      note(value.id(), str_cat(place(), " is no tensor: it is left out"));
+      note(value.id(), str_cat(place(), " is not a tensor and is left out"));
       return {};
     }
     name_nbytes_ += prefix_.size();
@@ -175,7 +177,7 @@ class StateDictWalk {
   }
 
   Result<void> append(std::string_view name) {
-    // Long names count for what it takes to copy them.
+    // Long names count for more, because they take longer to copy.
     FLATBED_TRY(step(name.size() / 64));
     if (name.size() > kMaxNameBytes - std::min(prefix_.size(), kMaxNameBytes))
       return names_too_long();
@@ -188,27 +190,27 @@ class StateDictWalk {
                       kMaxNameBytes, " bytes together");
   }
 
-  // What a class or its hooks may do to the state dict is not in the file.
+  // The file does not say what a class or its hooks may do to the state dict.
   void note_class(const TorchModule& module) {
     const NodeId id = module.object().id();
     for (const std::string_view name : {"_state_dict_hooks", "_state_dict_pre_hooks"}) {
       const std::optional<Value> hooks = module.find(name);
       if (hooks && hooks->size() != 0)
         note(id, str_cat("module ", place(), " has ", name,
-                         " that may change its state dict: they are not run"));
+                         " that may change its state dict; they are not run"));
     }
     if (module.find("_packed_params"))
       note(id, str_cat("module ", place(),
-                       " is quantized: its packed weights are left out of the state dict"));
+                       " is quantized; its packed weights are left out of the state dict"));
     const std::string_view from = module.type().text();
     if (is_from(from, kQuantized) &&
         (from.starts_with("bitsandbytes") || module.find("scale") || module.find("weight_qscheme")))
       note(id, str_cat("module ", place(),
-                       " is quantized: what only its class adds to its state"
+                       " is quantized; what only its class adds to its state"
                        " dict, such as a scale, is left out"));
     if (is_from(from, kExtraState))
       note(id, str_cat("module ", place(),
-                       " may have an extra state, which only its class can make: it is left out"));
+                       " may have an extra state, which only its class can make; it is left out"));
   }
 
   void note(NodeId of, std::string text) {
@@ -220,7 +222,7 @@ class StateDictWalk {
     }
   }
 
-  // torch forbids names with dots; with them two entries could have one name.
+  // torch forbids names with dots. With them, two entries could have the same name.
   [[nodiscard]] Result<void> check_names() const {
     std::vector<std::string_view> names;
     names.reserve(result_.entries.size());

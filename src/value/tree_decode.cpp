@@ -1,5 +1,5 @@
-// Decoding flatbed.tree and flatbed.aliases: a strict reader of spec T2 to T7 and A2. Recursion is
-// bounded by the 512 levels that T7 allows, which are counted before it begins.
+// Decodes flatbed.tree and flatbed.aliases: a strict reader of spec T2 to T7 and A2. Recursion is
+// bounded by the 512 levels that T7 allows, which are counted in advance.
 #include <charconv>
 #include <string>
 
@@ -24,13 +24,13 @@ constexpr JsonRules kAliasRules{ErrorCode::aliases_malformed, ErrorCode::aliases
                                 ErrorCode::aliases_malformed, ErrorCode::aliases_malformed, 8};
 
 Error malformed(std::string_view wanted) {
-  return make_error(ErrorCode::tree_malformed_node, "wanted ", wanted);
+  return make_error(ErrorCode::tree_malformed_node, "expected ", wanted);
 }
 Error bad_number(std::string_view what) {
   return make_error(ErrorCode::tree_malformed_number, what);
 }
 
-// Puts one more step before the place of an error: "/2/1: message".
+// Prepends one more step to the place of an error: "/2/1: message".
 Error below(std::size_t index, Error error) {
   error.message.insert(0, str_cat("/", index, error.message.starts_with('/') ? "" : ": "));
   return error;
@@ -50,7 +50,7 @@ std::optional<std::string> unhex(std::string_view text) {
   return out;
 }
 
-// An array node, opened: its tag and its children.
+// An opened array node: its tag and its children.
 struct Items {
   std::string_view tag;
   std::vector<JsonValue> children;
@@ -67,8 +67,8 @@ class Decoder {
   }
 
  private:
-  // One ["id",K,...]: kNoNode until its node exists. `sealed`: refs are refused (a tuple, or an
-  // object whose callable and arguments are still being read).
+  // One ["id",K,...], kNoNode until its node exists. If `sealed`, refs to it are refused (a tuple,
+  // or an object whose callable and arguments are still being read).
   struct Shared {
     NodeId node = kNoNode;
     bool refused = true;
@@ -76,11 +76,11 @@ class Decoder {
 
   Result<NodeId> node(JsonValue json) { return node(json, nullptr); }
 
-  // `shared`: set when this node is the content of an id.
+  // `shared` is set if this node is the content of an id.
   Result<NodeId> node(JsonValue json, std::size_t* shared) {
     if (json.is_array()) return array_node(json, shared);
     if (json.is_object())
-      return make_error(ErrorCode::tree_unexpected_object, "a JSON object stands here");
+      return make_error(ErrorCode::tree_unexpected_object, "unexpected JSON object");
     if (json.is_null()) return tree_.add_none();
     if (json.is_string()) return tree_.add_string(json.text());
     if (const auto boolean = json.as_bool()) return tree_.add_boolean(*boolean);
@@ -125,7 +125,7 @@ class Decoder {
     return make_error(ErrorCode::tree_unknown_tag, "unknown tag ", quoted(tag));
   }
 
-  // The children from `first` on, decoded.
+  // Decodes the children from `first` on.
   Result<std::vector<NodeId>> nodes(const Items& items, std::size_t first) {
     std::vector<NodeId> ids;
     ids.reserve(items.children.size() - first);
@@ -137,7 +137,7 @@ class Decoder {
     return ids;
   }
 
-  // From here on a ref to this node is allowed: it exists and may be part of a cycle.
+  // From here on, a ref to this node is allowed: it exists and may be part of a cycle.
   void publish(std::size_t* shared, NodeId id) {
     if (shared != nullptr) shared_[*shared] = {id, false};
   }
@@ -164,8 +164,8 @@ class Decoder {
     return id;
   }
 
-  // Keys and values alternate; no container that cannot be hashed as a key; no equal str keys, no
-  // equal int keys.
+  // Keys and values alternate. A key must not be a container that cannot be hashed. No two str keys
+  // and no two int keys may be equal.
   Result<void> check_pairs(std::span<const NodeId> ids) const {
     if (ids.size() % 2 != 0) return malformed("a value for every key");
     const auto key_text = [&](std::uint32_t pair) { return key_of(ids[std::size_t{pair} * 2]); };
@@ -185,7 +185,7 @@ class Decoder {
     return {};
   }
 
-  // What makes str and int keys equal; empty for the other kinds.
+  // The text that decides whether str or int keys are equal; empty for other kinds.
   [[nodiscard]] std::string key_of(NodeId id) const {
     const Value key = tree_.value(id);
     if (key.kind() == Kind::string) return str_cat("s", key.text());
@@ -237,7 +237,7 @@ class Decoder {
     if (!json.is_string()) return malformed("a tensor's name");
     const TensorInfo* tensor = tensor_by_name_(json.text());
     if (tensor == nullptr) {
-      return make_error(ErrorCode::tree_unknown_tensor, "no tensor is called ",
+      return make_error(ErrorCode::tree_unknown_tensor, "there is not a tensor called ",
                         quoted(json.text()));
     }
     return tensor;
@@ -267,7 +267,7 @@ class Decoder {
       FLATBED_ASSIGN(const unsigned bit, read_attribute(key.text(), value, attributes));
       if ((seen & bit) != 0) {
         return make_error(ErrorCode::tree_duplicate_member, "attribute ", quoted(key.text()),
-                          " occurs twice");
+                          " appears twice");
       }
       seen |= bit;
       key = value.next();
@@ -278,7 +278,7 @@ class Decoder {
   // Reads one attribute of T5's closed set and returns its bit.
   Result<unsigned> read_attribute(std::string_view key, JsonValue value, TensorAttributes& to) {
     const auto wrong = [&](std::string_view wanted) {
-      return make_error(ErrorCode::tree_unknown_attribute, "attribute ", quoted(key), ": wanted ",
+      return make_error(ErrorCode::tree_unknown_attribute, "attribute ", quoted(key), ": expected ",
                         wanted);
     };
     if (key == "grad" || key == "param") {
@@ -331,7 +331,7 @@ class Decoder {
     std::size_t number = shared_.size();
     if (items.children[1].as_unsigned() != number) {
       return make_error(ErrorCode::tree_malformed_id,
-                        "ids count from 0 in the order of the text, wanted ", number);
+                        "ids count from 0 in the order of the text, expected ", number);
     }
     if (!items.children[2].is_array())
       return make_error(ErrorCode::tree_malformed_id, "an id marks a scalar");
@@ -351,7 +351,7 @@ class Decoder {
     const Shared& shared = shared_[*number];
     if (shared.refused) {
       return make_error(ErrorCode::tree_malformed_ref, "id ", *number,
-                        " is still open and can be no part of itself");
+                        " is still open and cannot contain itself");
     }
     return shared.node;
   }
@@ -451,7 +451,7 @@ Result<ValueTree> decode_tree(std::string_view json, const TensorByName& tensor_
     return make_error(ErrorCode::tree_too_deep, "flatbed.tree: nests more than ", kMaxDepth,
                       " levels");
   }
-  // simdjson reads -0 as 0.
+  // simdjson reads -0 as 0, so it is looked for separately.
   if (const auto zeros = find_negative_zeros(json); !zeros.empty()) {
     return with_context("flatbed.tree",
                         bad_number(str_cat("-0 at byte ", zeros.front(), ": a float is -0.0")));
@@ -475,12 +475,12 @@ Result<std::vector<Alias>> decode_aliases(std::string_view json,
     const auto number = static_cast<std::uint32_t>(aliases.size());
     const auto name_of = [&](std::uint32_t i) -> std::string_view { return aliases[i].name; };
     if (names.insert(key.text(), number, name_of))
-      return wrong(quoted(key.text()), " occurs twice");
+      return wrong(quoted(key.text()), " appears twice");
     if (tensor_by_name(key.text()) != nullptr)
       return wrong(quoted(key.text()), " is a tensor itself");
     if (!value.is_string() || tensor_by_name(value.text()) == nullptr) {
       return wrong(quoted(key.text()), " stands for ", quoted(value.text()),
-                   ", which is no tensor");
+                   ", which is not a tensor");
     }
     aliases.push_back({std::string(key.text()), std::string(value.text())});
     key = value.next();

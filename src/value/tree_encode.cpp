@@ -1,9 +1,8 @@
-// Encoding a value tree as flatbed.tree and aliases as flatbed.aliases (spec T2 to T6, T8, A1).
-//
-// Two passes over the same order of nodes: the first finds the objects that are reached more than
-// once, the second writes, with id at the first place and ref at the others. An object's arguments
-// are always written in full, because the grammar wants a tuple node there; a budget on the text
-// bounds what that can cost.
+// Encodes a value tree as flatbed.tree and aliases as flatbed.aliases (spec T2 to T6, T8, A1).
+// Two passes visit the nodes in the same order. The first finds the objects that are reached more
+// than once. The second writes an id at their first place and a ref at the others. An object's
+// arguments are always written in full, because the grammar requires a tuple node there; a budget
+// on the text bounds the cost.
 #include <array>
 #include <bit>
 #include <charconv>
@@ -19,7 +18,7 @@ namespace flatbed {
 namespace {
 
 constexpr std::size_t kMaxDepth = 512;
-constexpr std::size_t kMaxText = 100'000'000;  // the longest header there can be
+constexpr std::size_t kMaxText = 100'000'000;  // the longest possible header
 constexpr std::int64_t kIntegerBound = std::int64_t{1} << 53;
 
 bool can_be_shared(Kind kind) {
@@ -27,7 +26,7 @@ bool can_be_shared(Kind kind) {
          kind == Kind::tensor || kind == Kind::array;
 }
 
-// Calls visit(child) for the children of a node in the order of the text (spec N1); stops at the
+// Calls visit(child) for the children of a node in the order of the text (spec N1). Stops at the
 // first error.
 template <typename Visit>
 Result<void> for_each_child(const ValueTree& tree, Value value, Visit visit) {
@@ -49,7 +48,7 @@ Result<void> for_each_child(const ValueTree& tree, Value value, Visit visit) {
   return {};
 }
 
-// How often each node is reached when every one is entered once: 0, 1 or 2 for "more than once".
+// How often each node is reached if every node is entered once: 0, 1 or 2 for "more than once".
 Result<std::vector<std::uint8_t>> count_visits(const ValueTree& tree) {
   std::vector<std::uint8_t> visits(tree.size());
   std::vector<NodeId> pending = {tree.root().id()};
@@ -102,7 +101,7 @@ void append_real(std::string& out, double value) {
   const auto end = std::to_chars(buffer, buffer + sizeof buffer, value).ptr;
   const std::string_view text(buffer, static_cast<std::size_t>(end - buffer));
   out += text;
-  // The grammar tells floats from ints by a point or an exponent.
+  // The grammar tells floats from ints by a decimal point or an exponent.
   if (text.find_first_of(".e") == text.npos) out += ".0";
 }
 
@@ -156,8 +155,8 @@ class Encoder {
     return {};
   }
 
-  // A list, dict or object may be part of itself; a tuple, an object within its own arguments, or a
-  // tensor within its attributes, cannot be built.
+  // A list, dict or object may contain itself. A tuple, an object within its own arguments, or a
+  // tensor within its attributes cannot be built.
   Result<void> reference(Value value) {
     for (const NodeId open : unfinished_) {
       if (open != value.id()) continue;
@@ -196,7 +195,7 @@ class Encoder {
     return out_[begin] == '[' ? check_depth(depth) : Result<void>();
   }
 
-  // `depth`: of an array or object that is about to be written.
+  // `depth` is that of an array or object that is about to be written.
   static Result<void> check_depth(std::size_t depth) {
     if (depth <= kMaxDepth) return {};
     return make_error(ErrorCode::tree_not_representable, "nests more than ", kMaxDepth, " levels");
@@ -296,7 +295,7 @@ class Encoder {
     return text("]");
   }
 
-  // Keys and values; `after`: a comma stands before the first pair too.
+  // Keys and values. `after` means that a comma comes before the first pair too.
   Result<void> pairs(Value value, std::size_t depth, bool after) {
     for (std::size_t i = 0; i < value.size(); ++i) {
       out_ += after || i > 0 ? "," : "";
@@ -387,8 +386,8 @@ class Encoder {
   const ValueTree& tree_;
   std::span<const std::string> names_;
   std::vector<std::uint8_t> visits_;
-  std::vector<std::uint32_t> ids_;  // per node: its number in the text, once opened
-  // Around the place being written: tuples, objects in their arguments, tensors.
+  std::vector<std::uint32_t> ids_;  // for each node: its number in the text, once opened
+  // Nodes around the current place: tuples, objects in their arguments, tensors.
   std::vector<NodeId> unfinished_;
   std::uint32_t next_id_ = 0;
   std::string out_;

@@ -8,11 +8,11 @@ namespace flatbed {
 
 namespace {
 
-// How torch dtypes are stored that have no dtype of their own in the format (spec T6).
+// How torch dtypes without a counterpart in the format are stored (spec T6).
 enum class Form : std::uint8_t {
   same,    // the stored shape is the tensor's own
   pairs,   // the stored shape ends in 2: real and imaginary part
-  packed,  // the stored shape is [bytes]; the own shape is an attribute
+  packed,  // the stored shape is [bytes]; the tensor's own shape is an attribute
 };
 struct StoredAs {
   std::string_view torch;
@@ -93,7 +93,7 @@ bool attributes_fit(const TensorAttributes& attributes, const TensorInfo& stored
     rank -= 1;
   }
   if (form == Form::packed && (rank != 1 || !attributes.shape)) return false;
-  // A dtype that is not in the table is one of a later torch, whose form is unknown.
+  // A dtype that is not in the table comes from a later torch; its form is unknown.
   const bool known = attributes.dtype.empty() || row != kStoredAs.end();
   if (known && form != Form::packed && attributes.shape) return false;
   if (attributes.shape) rank = attributes.shape->size();
@@ -110,7 +110,7 @@ std::optional<NumpyType> parse_numpy_type(std::string_view typestr) {
   const std::size_t digits = std::min(rest.find_first_not_of("0123456789"), rest.size());
   if (digits == 0 || digits > kMaxDigits || rest[0] == '0') return std::nullopt;
   std::from_chars(rest.data(), rest.data() + digits, type.nbytes);
-  if (type.kind == 'U') type.nbytes *= 4;  // counts characters
+  if (type.kind == 'U') type.nbytes *= 4;  // the size counts characters
   const std::string_view unit = rest.substr(digits);
   const bool dated = type.kind == 'M' || type.kind == 'm';
   return unit.empty() || (dated && is_unit(unit)) ? std::optional(type) : std::nullopt;

@@ -1,5 +1,5 @@
-// Whether what a tree says of a tensor fits the tensor that the file stores (spec T5, T6 and the
-// numpy types of T2). Pure functions, thread-safe.
+// Checks whether a tree's statements about a tensor fit the tensor that the file stores (spec T5,
+// T6 and the numpy types of T2). Pure functions, thread-safe.
 #pragma once
 
 #include <cstdint>
@@ -11,7 +11,7 @@
 
 namespace flatbed {
 
-// T6: dtype, shape and stride fit the stored dtype and shape.
+// T6: whether dtype, shape and stride fit the stored dtype and shape.
 [[nodiscard]] bool attributes_fit(const TensorAttributes& attributes, const TensorInfo& stored);
 
 // A numpy dtype.str such as "<f8": byte order, kind, size.
@@ -21,8 +21,8 @@ struct NumpyType {
 };
 [[nodiscard]] std::optional<NumpyType> parse_numpy_type(std::string_view typestr);
 
-// Numeric types are stored as themselves, c16 as pairs of F64, all others as U8 with the item size
-// as last dimension.
+// Numeric types are stored as themselves, c16 as pairs of F64, and all others as U8 with the item
+// size as the last dimension.
 [[nodiscard]] bool array_fits(const NumpyType& type, const TensorInfo& stored);
 
 }  // namespace flatbed

@@ -1,5 +1,5 @@
-// The tree and the aliases as the JSON texts of a file (spec T1 to T8, A1, A2): decoding with every
-// rule checked, and encoding. Pure functions; thread-safe.
+// The tree and the aliases as the JSON texts of a file (spec T1 to T8, A1, A2): decodes them with
+// every rule checked, and encodes them. Pure functions, thread-safe.
 //
 //   ["dict","epoch",3,"w",["tensor","w"]]          flatbed.tree
 //   {"head":"embed"}                               flatbed.aliases
@@ -19,17 +19,17 @@
 
 namespace flatbed {
 
-// The tensor of this name (not an alias), or nullptr.
+// The tensor of this name (aliases do not count), or nullptr.
 using TensorByName = std::function<const TensorInfo*(std::string_view)>;
 
-// Tensor nodes of the result hold TensorInfo::index. Errors: tree_*, with the place as a JSON
-// pointer.
+// Tensor nodes of the result hold TensorInfo::index. Errors: tree_*, with a JSON pointer to the
+// place.
 [[nodiscard]] Result<ValueTree> decode_tree(std::string_view json,
                                             const TensorByName& tensor_by_name);
 
-// `names`: of the tensors that the tree's nodes count into. Objects reached more than once are
-// written with id and ref. Errors: tree_not_representable (nesting beyond 512 levels, a tuple that
-// contains itself), header_over_limit.
+// `names` are those of the tensors, in the numbering of the tree's nodes. Objects reached more than
+// once are written with id and ref. Errors: tree_not_representable (nesting beyond 512 levels, a
+// tuple that contains itself), header_over_limit.
 [[nodiscard]] Result<std::string> encode_tree(const ValueTree& tree,
                                               std::span<const std::string> names);
 

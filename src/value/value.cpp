@@ -1,4 +1,4 @@
-// The arena behind ValueTree: nodes, texts and children, each kind in one vector.
+// The arena of ValueTree: nodes, texts and children, each kind in one vector.
 #include "flatbed/value.hpp"
 
 #include <algorithm>
@@ -197,7 +197,7 @@ NodeId ValueTree::add_object(NodeId callable, NodeId arguments) {
 }
 
 NodeId ValueTree::add_tensor(std::uint32_t tensor, const TensorAttributes& attributes) {
-  // Most have the defaults, or what the last few have.
+  // Most tensors have the default attributes or those of a recent tensor.
   if (attributes == attributes_[kNoAttributes]) return add(Kind::tensor, tensor, kNoAttributes);
   auto& recent = arena_->recent_attributes;
   for (const std::uint32_t row : recent) {
@@ -272,7 +272,7 @@ void ValueTree::set_tensor(NodeId tensor_or_array_or_bytes, std::uint32_t tensor
 }
 
 void ValueTree::reserve(std::size_t nodes) {
-  // The proportions of a state dict's pickle.
+  // Typical proportions of a state dict's pickle.
   arena_->nodes.reserve(nodes);
   arena_->children.reserve(nodes * 2);
   update_pointers();
@@ -318,7 +318,8 @@ void ValueTree::Arena::extend(std::uint32_t& size, Place& place, std::span<const
   const std::size_t wanted = size + ids.size();
   if (size == 0) begin = children.size();
   if (wanted > capacity) {
-    // The first fill is exact: most containers are filled once. A run at the end grows in place.
+    // The first fill is exact, because most containers are filled once. A run at the end grows in
+    // place.
     const std::size_t room = size == 0 ? wanted : std::bit_ceil(wanted);
     const bool last = begin + capacity == children.size();
     const std::size_t from = begin;

@@ -1,4 +1,4 @@
-// Value::at(): a value by its dotted path.
+// Value::at(): finds a value by its dotted path.
 #include <algorithm>
 #include <charconv>
 #include <optional>
@@ -13,7 +13,7 @@ namespace flatbed {
 
 namespace {
 
-// The text by which a path names this key, where it has one.
+// The text by which a path names this key, if there is one.
 std::optional<std::string> key_text(Value key) {
   switch (key.kind()) {
     case Kind::string:
@@ -31,10 +31,10 @@ std::optional<std::string> key_text(Value key) {
 
 struct Step {
   Value value;
-  std::size_t consumed;  // bytes of the path, with the dot that follows
+  std::size_t consumed;  // bytes of the path, including the dot that follows
 };
 
-// Whether `key` is the whole path or its beginning up to a dot.
+// Whether `key` is the whole path, or its beginning up to a dot.
 bool is_step(std::string_view path, std::string_view key) {
   return path.starts_with(key) && (path.size() == key.size() || path[key.size()] == '.');
 }
@@ -67,7 +67,7 @@ std::optional<Step> step_by_index(Value from, std::string_view path) {
   return Step{object ? from.appended(*index) : from.item(*index), index_length(path) + 1};
 }
 
-// What a module has by this name: a parameter, buffer or child, or an attribute.
+// What a module has under this name: a parameter, buffer, child or attribute.
 std::optional<Step> step_into(const TorchModule& module, std::string_view path) {
   std::optional<Step> best;
   if (module.wrapped() && is_step(path, kWrappedModule))
@@ -101,7 +101,7 @@ std::optional<Step> step(Value from, std::string_view path) {
   }
 }
 
-// What is there instead, for the error message: the first few keys or the number of items.
+// Describes what exists instead, for the error message: the first few keys or the number of items.
 std::string contents(Value value) {
   if (value.kind() == Kind::list || value.kind() == Kind::tuple)
     return str_cat(value.size(), " items");

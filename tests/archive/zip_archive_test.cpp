@@ -118,8 +118,8 @@ TEST(ZipDeflate, ReadEntryHasALimit) {
   EXPECT_ERROR(read_entry(file, archive.entries()[0], 99'999), limit_exceeded);
 }
 
-// One flipped bit is an error, or it lies in the data (whose crc is not looked at) or in a field
-// that means nothing.
+// One flipped bit is an error, unless it lies in the data (whose CRC is not checked) or in a field
+// without meaning.
 TEST(ZipArchive, NoFlippedBitChangesWhatIsListed) {
   const std::string good = build_zip(kTwo);
   const std::size_t first = good.find("one"), second = good.find("three");

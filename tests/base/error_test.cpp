@@ -33,7 +33,7 @@ TEST(ErrorCode, HasANameOfItsOwn) {
 
 TEST(ErrorCode, OfALaterVersionHasAName) {
   EXPECT_EQ(name(static_cast<ErrorCode>(12345)), "unknown");
-  EXPECT_EQ(meaning(static_cast<ErrorCode>(12345)), "no code of this version of flatbed");
+  EXPECT_EQ(meaning(static_cast<ErrorCode>(12345)), "not an error code of this version of flatbed");
 }
 
 TEST(Error, GetsItsPlaceInFront) {

@@ -1,4 +1,4 @@
-// str_cat(), and the names of files in messages: nothing in them may reach a terminal as a command.
+// str_cat(), and the names of files in messages: no part of a name may act as a terminal command.
 #include "base/str_cat.hpp"
 
 #include <gtest/gtest.h>
@@ -64,6 +64,23 @@ TEST(Hex, IsLowerCaseWithoutPrefix) {
   EXPECT_EQ(hex(0), "0");
   EXPECT_EQ(hex(42), "2a");
   EXPECT_EQ(hex(~std::uint64_t{0}), "ffffffffffffffff");
+}
+
+TEST(Counted, UsesThePluralForAllNumbersButOne) {
+  EXPECT_EQ(counted(0, "byte"), "0 bytes");
+  EXPECT_EQ(counted(1, "byte"), "1 byte");
+  EXPECT_EQ(counted(2, "entry", "entries"), "2 entries");
+  EXPECT_EQ(counted(1, "entry", "entries"), "1 entry");
+}
+
+TEST(SizeText, UsesPowersOf1024WithOneDecimal) {
+  EXPECT_EQ(size_text(0), "0 B");
+  EXPECT_EQ(size_text(1023), "1023 B");
+  EXPECT_EQ(size_text(1024), "1.0 KiB");
+  EXPECT_EQ(size_text(1536), "1.5 KiB");
+  EXPECT_EQ(size_text(402702336), "384.0 MiB");
+  EXPECT_EQ(size_text(1705254912), "1.6 GiB");
+  EXPECT_EQ(size_text(~std::uint64_t{0}), "16.0 EiB");
 }
 
 TEST(Hex16, HasSixteenDigits) {

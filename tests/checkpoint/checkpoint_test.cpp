@@ -98,9 +98,10 @@ TEST(Checkpoint, SuggestsTheClosestName) {
   const Checkpoint checkpoint = open(dir / "a");
   const auto missing = checkpoint.tensor("model.bag");
   EXPECT_ERROR(missing, tensor_not_found);
-  EXPECT_EQ(missing.error().message, "no tensor 'model.bag' among 3; the closest is 'model.big'");
+  EXPECT_EQ(missing.error().message,
+            "there is no tensor 'model.bag' among 3; the closest is 'model.big'");
   EXPECT_NE(checkpoint.tensor("big").error().message.find("'model.big'"), std::string::npos);
-  EXPECT_EQ(checkpoint.tensor("xyz").error().message, "no tensor 'xyz' among 3");
+  EXPECT_EQ(checkpoint.tensor("xyz").error().message, "there is no tensor 'xyz' among 3");
 }
 
 TEST(Checkpoint, ViewsTheBytesThatItReads) {

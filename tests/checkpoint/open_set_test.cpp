@@ -142,7 +142,7 @@ TEST(OpenSet, NotesTensorsThatTheIndexDoesNotList) {
   EXPECT_EQ(read(*set, "c"), "c");
   ASSERT_EQ(set->notes().size(), 1u);
   EXPECT_EQ(set->notes()[0],
-            str_cat("'", kFirst, "': 1 tensors that the index does not list are ignored"));
+            str_cat("'", kFirst, "': ignored 1 tensor that the index does not list"));
 }
 
 TEST(OpenSet, TakesATensorFromTheFileThatTheIndexNames) {

@@ -1,4 +1,4 @@
-// PyTorch's older layouts behind Checkpoint: what is listed, viewed, read, loaded, selected and
+// PyTorch's older layouts through Checkpoint: what is listed, viewed, read, loaded, selected and
 // converted is the same as from a zip.
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-"""flatbed convert, one file at a time: what it writes, says, refuses and leaves behind."""
+"""flatbed convert, one file at a time: its files, messages, refusals and leftovers."""
 
 import collections
 import json
@@ -253,7 +253,7 @@ class WholeModelTest(ToolTest):
         self.assertEqual(lines[0], "m.pt: whole model inputs.Module: 4 tensors, 32 B")
         self.assertEqual(lines[1], "m.pt: keeping its state dict: 3 tensors, 28 B; "
                          "use --whole to keep the whole object")
-        self.assertIn("m.pt: note: 2 buffers that are not persistent: no part of the state dict", lines)
+        self.assertIn("m.pt: note: 2 buffers that are not persistent and thus not part of the state dict", lines)
         loaded = self.load("m.safetensors")
         self.assertIsInstance(loaded, collections.OrderedDict)
         self.assertEqual(list(loaded), self.NAMES)
@@ -317,7 +317,8 @@ class WholeModelTest(ToolTest):
         text = self.run_tool("convert", "--allow-conversion", "c.pt", "o.pth").stdout
         self.assertIn("note: whole model inputs.Module became its state dict: 2 times, first at 'model'", text)
         # Two buffers of each model are not persistent; what else a model holds is no part of its state dict.
-        self.assertIn("c.pt: keeping what weights_only=True allows and replacing the rest; for the weights only, use one", text)
+        self.assertIn("c.pt: keeping what weights_only=True allows and replacing the rest; "
+                      "for the weights only, use one", text)
         self.assertNotIn("everything", text)
         held = len(self.run_json("ls", "o.pth")["tensors"])
         self.assertLess(held, len(self.run_json("ls", "c.pt")["tensors"]))
@@ -376,7 +377,8 @@ class GrammarTest(ToolTest):
         self.safetensors("a.safetensors")
         os.symlink("a.safetensors", self.path("link.safetensors"))
         for out in ("a.safetensors", "./a.safetensors", "link.safetensors"):
-            self.assert_error(self.refused("--force", "a.safetensors", out), "invalid_argument", "refusing to overwrite")
+            self.assert_error(self.refused("--force", "a.safetensors", out), "invalid_argument",
+                              "refusing to overwrite")
         self.assert_error(self.refused("a.safetensors", "--out-dir", "."), "invalid_argument", "refusing to overwrite")
 
     def test_a_hard_link_to_the_input_is_the_input(self):

@@ -65,7 +65,7 @@ def class_of(module, name, base=object):
 
 
 class Wrapper:
-    """What torch.compile makes: it is pickled as a call, without its attributes."""
+    """The result of torch.compile, which is pickled as a call without attributes."""
 
     def __reduce__(self):
         return type(self), (self.inside, None)
@@ -95,7 +95,7 @@ def other(module, name, **attributes):
 
 
 def omega(value, key=None, parent=None):
-    """What OmegaConf.create(value) gives: an object for each value, which says where it stands."""
+    """The result of OmegaConf.create(value): an object for each value, which knows its place."""
     kind = type(value) if isinstance(value, (dict, list)) else None
     about = {"ref_type": None, "object_type": kind, "optional": True, "key": key, "flags": {}, "flags_root": False}
     about["resolver_cache"] = collections.defaultdict(dict)
@@ -166,7 +166,7 @@ class TorchPickler(pickle.Pickler):
 
 
 def torch_bytes(value):
-    """What torch.save(value) would write."""
+    """The bytes that torch.save(value) would write."""
     modules, pickled, archive = torch_modules(), io.BytesIO(), io.BytesIO()
     with mock.patch.dict(sys.modules, modules):
         pickler = TorchPickler(pickled, modules)
@@ -214,7 +214,7 @@ def lightning():
 
 
 def net():
-    """Two layers of which the second is also known as `head`, with a parameter that a list repeats."""
+    """Two layers, the second also named `head`, with a parameter that a list repeats."""
     weight = Tensor([2, 2], [1, 2, 3, 4])
     first = Module({"weight": weight, "bias": None}, {"mean": Tensor([1], [5])}, stride=(1, 1))
     second = Module({"weight": Tensor([2], [6, 7])}, {"tmp": Tensor([1], [8])})

@@ -17,7 +17,7 @@ class InterruptTest(ToolTest):
         return name
 
     def interrupt_when_writing(self, process, number):
-        """Sends the signal once something beside the inputs takes room, or bytes were read."""
+        """Sends the signal once an output file takes room, or bytes were read."""
         io = f"/proc/{process.pid}/io"
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:

@@ -104,7 +104,8 @@ class LsTest(ToolTest):
         path = ROOT / "tests/fixtures/torch2/script_values.pt"
         text = self.run_tool("ls", path).stdout
         self.assertIn("script_values.pt: TorchScript archive, whole model __torch__.script_models.Values\n", text)
-        self.assertIn("NOTES\n  the TorchScript code is left out: 2 records in code/\n  1 records in extra/ are ", text)
+        self.assertIn("NOTES\n  left out the TorchScript code: 2 records in code/\n  left out 1 record in extra/: ",
+                      text)
         self.run_tool("convert", path, self.path("v.safetensors"))
         self.assertIn("sealed", self.run_tool("verify", "v.safetensors").stdout)
 
@@ -324,7 +325,7 @@ class TreeTest(ToolTest):
 
 
 class FoldedTreeTest(ToolTest):
-    """What --tree shows of models, so that a page holds it."""
+    """How --tree shows models on one page."""
 
     def tree(self, value, *arguments):
         inputs.write_torch(self.path("t.pth"), value)

@@ -18,7 +18,7 @@ PLAIN = b"\x80\x02}."
 
 
 class Inert:
-    """What every name of a random pickle stands for: it takes anything and does nothing."""
+    """Replaces every name of a random pickle: it accepts anything and does nothing."""
 
     def __new__(cls, *arguments, **keywords):
         return object.__new__(cls)
@@ -42,7 +42,7 @@ class Inert:
 
 
 def recorder(base):
-    """An unpickler that imports nothing and notes what it was asked for."""
+    """An unpickler that imports nothing and records the requested names."""
 
     class Recorder(base):
         def find_class(self, module, name):
@@ -59,7 +59,7 @@ UNPICKLERS = [recorder(pickle.Unpickler), recorder(pickle._Unpickler)]
 
 
 def imports_of(data, unpickler):
-    """What an unpickler imports before it ends or fails."""
+    """The names that an unpickler imports before it ends or fails."""
     reader = unpickler(io.BytesIO(data))
     reader.found = set()
     try:
@@ -87,7 +87,7 @@ def random_op(rng):
 
 
 def random_pickle(rng):
-    """Opcodes in an order that often makes sense: what is applied stands after what it needs."""
+    """Opcodes in an order that often makes sense: operations follow their operands."""
     data = b"\x80" + bytes([rng.randrange(6)])
     for _ in range(rng.randrange(4, 24)):
         kind = rng.randrange(3)

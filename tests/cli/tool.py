@@ -50,7 +50,7 @@ class ToolTest(unittest.TestCase):
         return self.folder / name
 
     def names(self):
-        """What lies in the folder, so that leftovers are seen."""
+        """The files in the folder, to find leftovers."""
         return sorted(entry.name for entry in self.folder.iterdir())
 
     def start(self, *arguments, **options):

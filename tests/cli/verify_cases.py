@@ -38,13 +38,13 @@ class VerifyTest(ToolTest):
 
     def test_a_sealed_file_exits_with_0(self):
         text = self.run_tool("verify", self.sealed()).stdout
-        self.assertRegex(text, r"\A\S+s\.safetensors: sealed: 768\.0 KiB in 5 chunks match, content [0-9a-f]{16}\n\Z")
+        self.assertRegex(text, r"\A\S+s\.safetensors: sealed: 5 chunks \(768\.0 KiB\) match, content [0-9a-f]{16}\n\Z")
 
     def test_damage_names_tensor_and_bytes_and_exits_with_1(self):
         path = self.sealed()
         self.damage(path, "w", CHUNK + 7)
         text = self.run_tool("verify", path, expect=FAILURE).stdout
-        self.assertIn("damaged: 1 range of bytes do not match\n", text)
+        self.assertIn("damaged: 1 byte range does not match\n", text)
         self.assertIn(f"tensor 'w': bytes [{CHUNK},{2 * CHUNK}) do not match\n", text)
 
     def test_adjacent_damage_is_one_range_and_the_tail_ends_with_the_tensor(self):
@@ -65,7 +65,7 @@ class VerifyTest(ToolTest):
         self.assertIn(": no seal; nothing to check against\n", text)
 
     def zipped(self, *records):
-        """A PyTorch file of four records, of which some have another CRC than the zip states."""
+        """A PyTorch file of four records, some of which do not match their CRC."""
         inputs.write_torch(self.path("a.pth"), {"w": inputs.Tensor([1], [1])})
         for record in records:
             inputs.state_another_crc(self.path("a.pth"), record)

@@ -25,21 +25,22 @@ class Streams:
 def heads(files):
     """The protocol and the machine."""
     for word, protocol in {"1000": 1000, "1002": 1002, "0": 0, "negative": -1001, "large": 2**62}.items():
-        files.bad(f"protocol-{word}", "torch_version_unsupported", f"protocol {protocol}, wanted 1001",
+        files.bad(f"protocol-{word}", "torch_version_unsupported",
+                  f"unsupported protocol: found {protocol}, expected 1001",
                   protocol=protocol)
     for word, protocol in {"none": None, "float": 1001.0, "str": "1001", "tuple": (1001,), "bool": True, "dict": {},
                            "2-to-64": 2**64}.items():
-        files.bad(f"protocol-{word}", MALFORMED, "the protocol is no int", protocol=asm.pickled(protocol))
+        files.bad(f"protocol-{word}", MALFORMED, "the protocol is not an int", protocol=asm.pickled(protocol))
     for word, machine in {"none": None, "list": [], "int": 1, "str": "little", "tuple": (),
                           "object": asm.call(asm.name("sys", "flags"))}.items():
-        files.bad(f"machine-{word}", MALFORMED, "the machine is no dict", machine=asm.pickled(machine))
+        files.bad(f"machine-{word}", MALFORMED, "the machine is not a dict", machine=asm.pickled(machine))
     files.corpus.twin("P20/machine-big-endian", streams.stream(model(), machine={"little_endian": False}),
                       t.FLOAT_TENSOR)
     bad = {"unknown-opcode": (b"\x80\2\xff.", "pickle_opcode_unknown", "opcode 0xff"),
            "underflow": (b"\x80\2\x85.", "pickle_stack_underflow", "TUPLE1: 1 values"),
            "persistent": (b"\x80\2NQ.", "persistent_id_malformed", "a persistent id, which only torch.save writes"),
            "extension": (b"\x80\2\x82\1.", "pickle_opcode_refused", "EXT1"),
-           "literal": (b"\x80\2I1x\n.", "pickle_literal", "INT: '1x' is no integer")}
+           "literal": (b"\x80\2I1x\n.", "pickle_literal", "INT: '1x' is not an integer")}
     for word, (pickle, expect, says) in bad.items():
         files.bad(f"protocol-pickle-{word}", expect, "the protocol's pickle from byte 15: byte ", says, protocol=pickle)
         files.bad(f"machine-pickle-{word}", expect, "the machine's pickle from byte ", says, machine=pickle)
@@ -56,10 +57,10 @@ def heads(files):
         at += size
     for cut in (0, 1, 7):
         files.corpus.hostile(f"P20/cut-{cut}-bytes-into-the-count", whole[:at + cut], "legacy_truncated", "storage '0'",
-                             f"8 bytes are wanted, {cut} are left", twin=files.twin)
+                             f"cut off: found {cut} of 8 bytes", twin=files.twin)
     for left in (0, 1, 23):
         files.corpus.hostile(f"P20/cut-with-{left}-bytes-of-the-storage", whole[:at + 8 + left], "legacy_truncated",
-                             "storage '0'", f"24 bytes are wanted, {left} are left", twin=files.twin)
+                             "storage '0'", f"cut off: found {left} of 24 bytes", twin=files.twin)
 
 
 def magics(files):
@@ -72,7 +73,7 @@ def magics(files):
         files.corpus.twin(f"P20/magic-{word}", streams.stream(model(), magic=asm.pickled(magic)), {})
     of_object = asm.pickled({"w": asm.tensor(streams.storage())})
     files.corpus.hostile("P20/without-head", of_object, "persistent_id_malformed",
-                         "a persistent id, which only torch.save writes, in a plain pickle", twin=files.twin)
+                         "a persistent id in a plain pickle: only torch.save writes them", twin=files.twin)
     files.corpus.hostile("P20/without-head-zip-ids", asm.pickled({"w": asm.tensor()}),
                          "persistent_id_malformed", "in a plain pickle", twin=files.twin)
     for protocol in (0, 1, 3, 4, 5):
@@ -85,11 +86,11 @@ def key_lists(files):
     """The list of storages."""
     for word, keys in {"none": None, "tuple": ("0",), "dict": {"0": 1}, "str": "0", "int": 0,
                        "set": asm.Set("0"), "object": asm.call(asm.name("a", "B"))}.items():
-        files.bad(f"keys-{word}", MALFORMED, "the storages are no list", keys=asm.pickled(keys))
+        files.bad(f"keys-{word}", MALFORMED, "the storages are not a list", keys=asm.pickled(keys))
     for word, key in {"int": 0, "none": None, "bytes": asm.Bytes(b"0"), "tuple": ("0",), "list": [],
                       "float": 0.0}.items():
-        files.bad(f"key-{word}", MALFORMED, "a key of the list of storages is no text", keys=[key])
-        files.bad(f"key-{word}-second", MALFORMED, "a key of the list of storages is no text", keys=["0", key],
+        files.bad(f"key-{word}", MALFORMED, "a key of the list of storages is not a text", keys=[key])
+        files.bad(f"key-{word}-second", MALFORMED, "a key of the list of storages is not a text", keys=["0", key],
                   stored=streams.contents(6, FLOATS) * 2)
     for word, key in {"other": "1", "empty": "", "00": "00", "blank": "0 ", "nul": "0\0", "long": "0" * 300}.items():
         files.bad(f"key-{word}", MALFORMED, "is listed, but the object does not mention it", keys=[key])
@@ -115,7 +116,7 @@ def sizes(files):
     for word, count in {"none": 0, "one": 1, "5": 5, "7": 7, "negative": -1, "minus-6": -6, "most": 2**63 - 1,
                         "least": -2**63, "bytes": 24, "2-to-32": 2**32 + 6, "2-to-62": 2**62 + 6}.items():
         files.bad(f"storage-of-{word}", "storage_size_mismatch",
-                  f"storage '0': it has {count} elements, the object says 6",
+                  f"storage '0': wrong number of elements: found {count}, expected 6",
                   stored=streams.contents(count, FLOATS))
     for kind, width in (("DoubleStorage", 8), ("HalfStorage", 2), ("ByteStorage", 1), ("ComplexDoubleStorage", 16)):
         data = bytes(4 * width)
@@ -123,13 +124,14 @@ def sizes(files):
         twin = files.corpus.twin(f"P20/{kind}", streams.stream(value, stored=streams.contents(4, data)))
         for word, count in {"bytes": 4 * width, "3": 3, "5": 5}.items():
             if count != 4:
-                files.bad(f"{kind}-of-{word}", "storage_size_mismatch", f"it has {count} elements, the object says 4",
+                files.bad(f"{kind}-of-{word}", "storage_size_mismatch",
+                          f"wrong number of elements: found {count}, expected 4",
                           pickle=value, twin=twin, stored=streams.contents(count, data))
         for left in (0, 4 * width - 1):
-            files.bad(f"{kind}-with-{left}-bytes", "legacy_truncated", f"{4 * width} bytes are wanted, {left} are left",
+            files.bad(f"{kind}-with-{left}-bytes", "legacy_truncated", f"cut off: found {left} of {4 * width} bytes",
                       pickle=value, twin=twin, stored=streams.contents(4, data[:left]))
     huge = {"x": asm.tensor(streams.storage(count=2**60), 0, (1,), (1,))}
-    files.bad("storage-of-2-to-62-bytes", "legacy_truncated", f"{2**62} bytes are wanted, 24 are left", pickle=huge,
+    files.bad("storage-of-2-to-62-bytes", "legacy_truncated", f"cut off: found 24 of {2**62} bytes", pickle=huge,
               stored=streams.contents(2**60, FLOATS))
 
 
@@ -142,7 +144,7 @@ def views(files):
 
     def bad(word, expect, says, view, **more):
         files.bad(f"view-{word}", expect, says, pickle=value(view, **more), twin=twin)
-    shape = "its view is no tuple (key, offset, count)"
+    shape = "its view is not a tuple (key, offset, count)"
     for word, view in {"int": 1, "str": "9", "list": list(good), "empty": (), "of-2": good[:2], "of-4": (*good, None),
                        "dict": {}}.items():
         bad(word, "persistent_id_malformed", shape, view)
@@ -177,11 +179,11 @@ def modules(files):
     for word, kind in {"none": None, "str": "Linear", "int": 1, "object": asm.call(asm.name("a", "B")),
                        "tuple": ()}.items():
         pickle = {"m": asm.code(("module", kind, "f.py", "code")) + b"Q"}
-        files.bad(f"module-class-{word}", "persistent_id_malformed", "persistent id: its class is no global",
+        files.bad(f"module-class-{word}", "persistent_id_malformed", "persistent id: its class is not a global",
                   pickle=pickle)
     for size in (2, 3, 5):
         items = ("module", asm.name("m", "Net"), "f.py", "code", None)[:size]
-        files.bad(f"module-of-{size}", "persistent_id_malformed", "wanted a tuple",
+        files.bad(f"module-of-{size}", "persistent_id_malformed", "expected a tuple",
                   pickle={"m": asm.code(items) + b"Q"})
 
 

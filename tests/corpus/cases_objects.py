@@ -42,11 +42,11 @@ def arrays(carried):
     for name, make, place in (("frombuffer", from_buffer, "numpy._core.numeric._frombuffer: "),
                               ("reconstruct", reconstructed, "a numpy array: ")):
         for word, shape in {"none": None, "list": [2, 3], "int": 6, "str": "23", "dict": {}}.items():
-            bad(f"{name}-shape-{word}", make, f"{place}the shape is no tuple", shape=shape)
+            bad(f"{name}-shape-{word}", make, f"{place}the shape is not a tuple", shape=shape)
         for word, shape in {"negative": (2, -3), "both-negative": (-2, -3), "bool": (True, 6), "float": (2.0, 3),
                             "none": (None,),
                             "2-to-63": (2**63, 1), "nested": ((2,), 3), "str": ("2", "3")}.items():
-            bad(f"{name}-shape-of-{word}", make, f"{place}the shape holds something other than ints from 0 on",
+            bad(f"{name}-shape-of-{word}", make, f"{place}the shape holds something other than non-negative ints",
                 shape=shape)
         bad(f"{name}-65-dimensions", make, f"{place}65 dimensions, numpy allows 64", shape=(1,) * 65)
         for word, shape, size in (("larger", (2, 4), 32), ("smaller", (5,), 20), ("scalar", (), 4),
@@ -214,19 +214,19 @@ def nested(carried):
         carried.bad(f"P15/nested-{word}", asm.pickled({"m": code}, 3), twin, (expect, *says), carriers)
     place = "torch.storage._load_from_bytes: "
     for word, value in {"none": None, "str": "stream", "int": 1, "list": [], "tuple": ()}.items():
-        bad(f"of-{word}", asm.call(load, value), CALL, place, "wanted one bytes object")
-    bad("of-nothing", asm.call(load), CALL, place, "wanted one bytes object")
-    bad("of-two", asm.call(load, asm.Bytes(stream()), asm.Bytes(b"")), CALL, place, "wanted one bytes object")
-    bad("of-a-storage", asm.call(load, asm.storage()), CALL, place, "wanted one bytes object", carriers=("zip",))
+        bad(f"of-{word}", asm.call(load, value), CALL, place, "expected one bytes object")
+    bad("of-nothing", asm.call(load), CALL, place, "expected one bytes object")
+    bad("of-two", asm.call(load, asm.Bytes(stream()), asm.Bytes(b"")), CALL, place, "expected one bytes object")
+    bad("of-a-storage", asm.call(load, asm.storage()), CALL, place, "expected one bytes object", carriers=("zip",))
     bad("of-a-bytearray", asm.call(load, b"\x96" + (4).to_bytes(8, "little") + b"data"), CALL, place,
-        "wanted one bytes",
+        "expected one bytes",
         carriers=("zip",))
     for word, data, expect, says in (
-            ("empty", b"", "pickle_truncated", "1 bytes are wanted"), ("stop", b"\x80\2N.", "legacy_malformed",
+            ("empty", b"", "pickle_truncated", " of 1 byte"), ("stop", b"\x80\2N.", "legacy_malformed",
                                                                        "do not begin as"),
             ("protocol", stream(protocol=1002), "torch_version_unsupported", "protocol 1002"),
             ("storage-size", stream(stored=streams.contents(5, FLOATS)), "storage_size_mismatch", "it has 5 elements"),
-            ("cut", stream()[:-1], "legacy_truncated", "24 bytes are wanted, 23 are left"),
+            ("cut", stream()[:-1], "legacy_truncated", "cut off: found 23 of 24 bytes"),
             ("keys", stream(keys=("1",)), "legacy_malformed", "is listed, but the object does not mention it"),
             ("outside", stream(pickle={"w": asm.tensor(streams.storage(), 1)}), "tensor_out_of_storage",
              "reaches element 6"),
@@ -243,15 +243,17 @@ def nested(carried):
         depths.append(code)
     deepest = asm.pickled({"m": depths[3]}, 3)
     for depth in (5, 6, 7):
-        bad(f"{depth}-deep", depths[depth - 1], "pickle_limit", "more than 4 streams within each other", twin=deepest)
-    # The same bytes again and again: each time they would be read anew.
+        bad(f"{depth}-deep", depths[depth - 1], "pickle_limit", "streams are nested too deeply: the limit is 4 levels",
+            twin=deepest)
+    # The same bytes again and again: they would be read again each time.
     inner = asm.code(asm.Bytes(streams.stream(list(range(400)), keys=(), stored=b"")))
     head = b"\x80\3" + inner + b"q\0" + b"0" + load + b"q\1" + b"0"
     for count in (3, 400, 4000):
         pickle = head + b"](" + b"h\1h\0\x85R" * count + b"e."
         if count > 10:
             carried.bad(f"P09/nested-{count}-times", pickle, head + b"](" + b"h\1h\0\x85R" * 3 + b"e.",
-                        ("pickle_limit", "nested pickles of more than", "4 times what they are in"), ("zip", "alone"))
+                        ("pickle_limit", "nested pickles are too large together",
+                         "4 times the size of the outer pickle"), ("zip", "alone"))
 
 
 def shared_copies(carried):

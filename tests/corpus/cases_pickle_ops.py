@@ -56,8 +56,8 @@ def underflow(carried):
                 if name == "POP" and word == "marked":
                     continue  # it takes the mark
                 carried.bad(f"P05/{name}-of-{count}-{word}", before + opcode + NONE + b".", good,
-                            ("pickle_stack_underflow", f"byte {len(before)}: {name}: {needs} values are wanted, ",
-                             f"the stack has {count}"))
+                            ("pickle_stack_underflow", f"byte {len(before)}: {name}: the stack is too short: found ",
+                             f"found {count}, expected {needs}"))
 
 
 def persistent(carried):
@@ -65,7 +65,8 @@ def persistent(carried):
     good = HEAD + asm.code({"w": asm.tensor()}) + b"."
     for word, before in (("bare", HEAD), ("marked", HEAD + NONE * 4 + b"("), ("popped", HEAD + PERSISTENT + b"0")):
         carried.bad(f"P05/BINPERSID-{word}", before + b"Q.", good,
-                    ("pickle_stack_underflow", f"byte {len(before)}: BINPERSID: 1 values are wanted, the stack has 0"),
+                    ("pickle_stack_underflow",
+                     f"byte {len(before)}: BINPERSID: the stack is too short: found 0, expected 1"),
                     carriers=("zip",))
 
 
@@ -86,9 +87,10 @@ def marks(carried):
         if needs:
             for word, before in (("nothing", HEAD + b"("), ("another-mark", HEAD + b"](("), ("values", HEAD + b"(NN")):
                 carried.bad(f"P05/{name}-on-{word}", before + opcode + b".", good,
-                            ("pickle_stack_underflow", f"byte {len(before)}: {name}: 1 values are wanted"))
+                            ("pickle_stack_underflow", f"byte {len(before)}: {name}: the stack is too short: found "))
     good, _ = whole("OBJ")
-    carried.bad("P05/OBJ-of-nothing", HEAD + b"(o.", good, ("pickle_stack_underflow", "byte 3: OBJ: 1 values"))
+    carried.bad("P05/OBJ-of-nothing", HEAD + b"(o.", good,
+                ("pickle_stack_underflow", "byte 3: OBJ: the stack is too short"))
 
 
 def unknown(carried):
@@ -98,7 +100,7 @@ def unknown(carried):
     known |= set(b"()]}NgPQhj\x80\x88\x89\x8f\x95")
     for byte in sorted(set(range(256)) - known):
         carried.bad(f"P03/opcode-{byte:02x}", HEAD + bytes([byte]) + b".", HEAD + b"N.",
-                    ("pickle_opcode_unknown", f"byte 2: opcode 0x{byte:x}", "no opcode of protocols 0 to 5"),
+                    ("pickle_opcode_unknown", f"byte 2: opcode 0x{byte:x}", "not an opcode of protocols 0 to 5"),
                     carriers=("zip",) if byte % 8 or not byte else ("zip", "legacy", "alone"))
     for name, opcode in REFUSED.items():
         for word, before in (("first", HEAD), ("last", HEAD + b"]N"), ("dropped", HEAD + b"N(")):
@@ -116,7 +118,7 @@ def cut(carried):
             carried.bad(f"P04/{name}-cut-to-{size}", HEAD + opcode[:size], good,
                         ("pickle_truncated", f"byte 2: {name}: "), carriers=("zip",))
         carried.bad(f"P04/{name}-without-STOP", HEAD + opcode, good,
-                    ("pickle_truncated", f"byte {len(HEAD + opcode)}: 1 bytes are wanted, 0 are left"),
+                    ("pickle_truncated", f"byte {len(HEAD + opcode)}: cut off: found 0 of 1 byte"),
                     carriers=("zip",))
     for name, opcode in {"PERSID": b"P1\n", "GET": b"g0\n", "BINGET": b"h\0", "LONG_BINGET": b"j\0\0\0\0",
                          "PROTO": b"\x80\4", "FRAME": b"\x95\1" + bytes(7)}.items():
@@ -128,7 +130,7 @@ def cut(carried):
         pickle = (HEAD + asm.code({"a": list(range(9))}))[:size]
         carried.bad(f"P04/first-{size}-bytes", pickle, HEAD + asm.code({"a": list(range(9))}) + b".",
                     ("pickle_truncated",), carriers=("zip",))
-    carried.bad("P04/empty", b"", HEAD + b"N.", ("pickle_truncated", "byte 0: 1 bytes are wanted, 0 are left"),
+    carried.bad("P04/empty", b"", HEAD + b"N.", ("pickle_truncated", "byte 0: cut off: found 0 of 1 byte"),
                 carriers=("zip",))
 
 
@@ -150,7 +152,7 @@ def lengths(carried):
             if length >= 1 << 8 * width:
                 continue
             pickle = HEAD + opcode + length.to_bytes(width, "little") + b"abc."
-            error = ("pickle_truncated", f"byte 2: {name}: {length} bytes are wanted, 4 are left")
+            error = ("pickle_truncated", f"byte 2: {name}: cut off: found 4 of {length} bytes")
             if name in ("BINSTRING", "LONG4") and length >= 2**31:
                 error = ("pickle_literal", f"byte 2: {name}: a negative length")
             carried.bad(f"P07/{name}-{word}", pickle, good, error, carriers=("zip",))
@@ -167,7 +169,7 @@ def frames(carried):
     for word, length in {"one-more": len(body) + 2, "2-to-31": 2**31, "2-to-63": 2**63, "most": 2**64 - 1,
                          "page": 4096}.items():
         carried.bad(f"P12/frame-{word}", HEAD + frame(length) + body + b".", good,
-                    ("pickle_truncated", f"byte 2: FRAME: {length} bytes are wanted"), carriers=("zip",))
+                    ("pickle_truncated", f"byte 2: FRAME:  of {length} byte"), carriers=("zip",))
     for length in range(1, len(body)):
         carried.bad(f"P12/frame-ends-in-text-at-{length}", HEAD + frame(length) + body + b".", good,
                     ("pickle_truncated", "byte 11: BINUNICODE: its frame ends inside it, at byte"))
@@ -197,8 +199,8 @@ def protocols(carried):
             carriers = ("zip",) if word == "first" else ("zip", "legacy", "alone")
             carried.bad(f"P13/protocol-{number}-{word}", before + bytes([0x80, number]) + b"N.",
                         before + b"\x80\4N.",
-                        ("pickle_opcode_refused", f"byte {len(before)}: PROTO: protocol {number}, "
-                                               "wanted 0 to 5"), carriers=carriers)
+                        ("pickle_opcode_refused", f"byte {len(before)}: PROTO: unsupported protocol: found {number}, "
+                                               "expected 0 to 5"), carriers=carriers)
     for word, pickle in {"none": b"N.", "twice": b"\x80\2\x80\3N.", "0": b"\x80\0N.", "5": b"\x80\5N.",
                          "two-pickles": HEAD + b"N." + HEAD + b"}.", "two-values": HEAD + b"NN.",
                          "open-mark": HEAD + b"(N."}.items():

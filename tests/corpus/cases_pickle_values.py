@@ -55,7 +55,7 @@ def confusion(carried):
                 continue
             place = HEAD + before + value + after
             carried.bad(f"P14/{name}-{number}-on-{kind}", place + b".", good,
-                        ("pickle_type", f"byte {len(place) - 1}: {name}: {what} is {called}, wanted {wanted}"),
+                        ("pickle_type", f"byte {len(place) - 1}: {name}: {what} is {called}, expected {wanted}"),
                         carriers=carriers_of(kind))
 
 
@@ -76,11 +76,11 @@ def calls(carried):
             if kind != "tuple":
                 place = HEAD + asm.name("a", "B") + value
                 carried.bad(f"P15/REDUCE-with-{kind}{word}", place + b"R" + end, good,
-                            ("pickle_type", f"byte {len(place)}: REDUCE: the arguments of a call are no tuple"),
+                            ("pickle_type", f"byte {len(place)}: REDUCE: the arguments of a call are not a tuple"),
                             carriers=carriers_of(kind))
     for word, code in {"state-twice": OBJECT + b"}b}b", "state-twice-none": OBJECT + b"NbNb"}.items():
         carried.bad(f"P14/{word}", HEAD + code + b".", HEAD + OBJECT + b"}b.",
-                    ("pickle_type", f"byte {len(HEAD + code) - 1}: BUILD: the object has a state already"))
+                    ("pickle_type", f"byte {len(HEAD + code) - 1}: BUILD: the object already has a state"))
 
 
 UNHASHABLE = {"list": "a list", "dict": "a dict", "array": "an array"}
@@ -96,7 +96,7 @@ def keys(carried):
         for kind, called in UNHASHABLE.items():
             place = HEAD + before + VALUES[kind][0] + after
             carried.bad(f"P14/key-{kind}-{maker}", place + b".", good,
-                        ("pickle_type", f"byte {len(place) - 1}: {maker.split('-')[0]}: a key is {called}, wanted "
+                        ("pickle_type", f"byte {len(place) - 1}: {maker.split('-')[0]}: a key is {called}, expected "
                          "something hashable"))
     for word, code in {"SETITEMS": b"}(NNNu", "SETITEMS-one": b"}(Nu", "DICT": b"(Nd", "DICT-five": b"(NNNNNd",
                        "SETITEMS-of-object": OBJECT + b"(NNNu"}.items():
@@ -172,7 +172,7 @@ def late_keys(carried):
             filled = b"(h\0N" + more + b"u0h\0" + asm.code(state) + b"b0h\1."
             other = b"(" + asm.code("key") + b"N" + more + b"u0h\0" + asm.code(state) + b"b0h\1."
             carried.bad(f"P14/array-as-key-of-{word}-{count}", head + filled, head + other,
-                        ("pickle_type", "a key is a numpy array, wanted something hashable"))
+                        ("pickle_type", "a key is a numpy array, expected something hashable"))
 
 
 def memo(carried):
@@ -199,12 +199,13 @@ def memo(carried):
     for word, text in texts.items():
         large = word in ("two-to-63", "large", "minus-large", "negative")
         for name, opcode in (("PUT", b"p"), ("GET", b"g")):
-            says = "is no memo index" if large else "is no integer"
+            says = "is not a memo index" if large else "is not an integer"
             carried.bad(f"P06/{name}-{word}", HEAD + b"Np0\n" + opcode + text.encode() + b"\n.", good,
                         ("pickle_literal", f"byte 6: {name}: '", says))
     for name, opcode in (("PUT", b"p"), ("GET", b"g")):
         carried.bad(f"P06/{name}-5000-digits", HEAD + b"Np0\n" + opcode + b"1" * 5000 + b"\n.", good,
-                    ("pickle_limit", f"byte 6: {name}: an integer of 5000 decimal digits, the limit is 4300"))
+                    ("pickle_limit",
+                     f"byte 6: {name}: the integer is too long: found 5000 decimal digits, the limit is 4300"))
     for word, pickle in {"memoize": HEAD + b"N\x94h\0\x86.", "overwritten": HEAD + b"Nq\0]q\0h\0\x86.",
                          "sparse": HEAD + b"NNNNr\5\0\0\0h\5.", "leading-zeros": HEAD + b"Np00\ng0\n."}.items():
         carried.twin(f"P06/{word}", pickle, "zip", {})
@@ -213,12 +214,12 @@ def memo(carried):
 def literals(carried):
     """P08: texts that stand for no number and no string."""
     rows = {
-        "INT": (b"I", b"12", "is no integer", ["", "-", "+1", " 1", "1 ", "1_0", "0x1", "1L", "1.0", "1e3", "--1",
+        "INT": (b"I", b"12", "is not an integer", ["", "-", "+1", " 1", "1 ", "1_0", "0x1", "1L", "1.0", "1e3", "--1",
                                                "abc",
                                                "1\r", "1\0", "00x", "True", "\u0661"]),
-        "LONG": (b"L", b"12L", "is no integer", ["L", "-L", "+1L", " 1L", "1 L", "1_0L", "0x1L", "1LL", "1.0L",
+        "LONG": (b"L", b"12L", "is not an integer", ["L", "-L", "+1L", " 1L", "1 L", "1_0L", "0x1L", "1LL", "1.0L",
                                                  "1\0L"]),
-        "FLOAT": (b"F", b"1.5", "is no float", ["", "1,5", " 1", "1 ", "+1", "0x1p3", "1_0", "1e", "e5", ".", "-",
+        "FLOAT": (b"F", b"1.5", "is not a float", ["", "1,5", " 1", "1 ", "+1", "0x1p3", "1_0", "1e", "e5", ".", "-",
                                                 "1e400",
                                                 "-1e400", "infinity", "INF", "NaN", "nan(1)", "inf ", "1.5f", "1\0",
                                                 "1e1e1", "--1", "1.5.5"]),
@@ -247,7 +248,8 @@ def literals(carried):
     for nbytes in ((1 << 20) + 1, 4 << 20):
         carried.bad(f"P08/LONG4-{nbytes}-bytes", HEAD + b"\x8b" + struct.pack("<i", nbytes) + b"\1" * nbytes + b".",
                     good,
-                    ("pickle_limit", f"byte 2: LONG4: an integer of {nbytes} bytes, the limit is 1048576"))
+                    ("pickle_limit",
+                     f"byte 2: LONG4: the integer is too long: found {nbytes} bytes, the limit is 1048576"))
     for nbytes in (0, 1, 8, 9, 255):
         for last in (0x7F, 0x80, 0xFF):
             carried.twin(f"P08/LONG1-{nbytes}-bytes-{last:x}", HEAD + b"\x8a" + bytes([nbytes])
@@ -279,7 +281,7 @@ def texts(carried):
         for number, (module, name) in enumerate(((data, b"n"), (b"m", data))):
             carried.bad(f"P02/GLOBAL-{word}-{number}", HEAD + b"c" + module + b"\n" + name + b"\n.", HEAD + b"cm\nn\n.",
                         ("pickle_not_utf8", "byte 2: GLOBAL: the name ", "is not UTF-8"))
-    says = "is no name of a module, class or function"
+    says = "is not a valid name of a module, class or function"
     bad = {"empty": "", "nul": "a\0", "carriage-return": "a\r", "escape": "\x1b[2J", "tab": "a\tb", "del": "a\x7f"}
     for word, name in bad.items():
         for number, (module, qualname) in enumerate(((name, "n"), ("m", name))):

@@ -44,7 +44,7 @@ def small_records(corpus):
                        "large": b"1" + b"0" * 30,
                        "2-to-31": b"2147483648", "wraps": b"4294967299", "digit-of-others": "٣".encode()}.items():
         corpus.hostile(f"Z15/version-{word}", t.torch_zip(version=text), "torch_version_unsupported",
-                       "'model/version' says '", "wanted 1 to 10", twin=twin)
+                       "'model/version': found '", "expected 1 to 10", twin=twin)
     for text in (b"1\n", b"2", b"10\n", b"03\n"):
         corpus.twin(f"Z15/version-{text.strip().decode()}-ok", t.torch_zip(version=text), t.MODEL_TENSORS)
     for word, text in {"empty": b"", "upper": b"LITTLE", "line": b"little\n", "blank": b" little", "middle": b"middle",
@@ -52,7 +52,7 @@ def small_records(corpus):
                        "utf-16": b"l\0i\0t\0t\0l\0e\0",
                        "big-line": b"big\n", "bigger": b"bigger"}.items():
         corpus.hostile(f"Z15/byteorder-{word}", t.torch_zip(byteorder=text), "byteorder_unknown",
-                       "'model/byteorder' says '", "wanted 'little' or 'big'", twin=twin)
+                       "'model/byteorder': found '", "expected 'little' or 'big'", twin=twin)
     items = t.items(version=None) + [t.torch_item(b"model/.data/version", b"3\n")]
     twin = corpus.twin("Z15/version-in-data", z.build(items), t.MODEL_TENSORS)
     items[-1] = t.torch_item(b"model/.data/version", b"77\n")
@@ -70,7 +70,7 @@ def other_archives(corpus):
              "package": ([b".data/extern_modules"], "a torch.package archive"),
              "package-old": ([b"extern_modules"], "a torch.package archive"),
              "export": ([b"archive_format"], "a torch.export archive"),
-             "unknown": ([b"something"], "a zip file that torch.save did not write: it has no data.pkl")}
+             "unknown": ([b"something"], "a zip file that torch.save did not write (it has no data.pkl)")}
     for word, (names, says) in kinds.items():
         records = [t.torch_item(b"model/" + name, b"contents") for name in names]
         for order, items in (("alone", records), ("with-version", records + [t.torch_item(b"model/version", b"3\n")])):
@@ -122,7 +122,7 @@ def storage_sizes(corpus):
         twin = corpus.twin(f"P17/{word}", t.torch_zip(pickle(16), {"0": data}), {"x": ("I32", (4,), data)})
         for count in (17, 64, 2**40):
             corpus.hostile(f"P17/{word}-of-{count}", t.torch_zip(pickle(count), {"0": data}), "storage_size_mismatch",
-                           f"has 16 bytes, the pickle says {count}", twin=twin)
+                           f"wrong size: found 16 bytes, expected {count}", twin=twin)
 
 
 def add(corpus):

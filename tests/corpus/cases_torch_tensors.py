@@ -51,7 +51,7 @@ def ids(place):
     """P16: what a persistent id is made of."""
     kind = asm.name("torch", "FloatStorage")
     whole = ("storage", kind, "0", "cpu", 6, *place.view)
-    shape = "wanted a tuple ('storage', class, key, location, count"
+    shape = "expected a tuple ('storage', class, key, location, count"
     for word, value in {"none": None, "str": "storage", "int": 0, "list": list(whole), "dict": {}, "empty": (),
                         "bytes": asm.Bytes(b"storage")}.items():
         place.bad(f"P16/id-{word}", model(asm.code(value) + b"Q"), ID, "BINPERSID: ", shape)
@@ -67,7 +67,7 @@ def ids(place):
     for word, value in {"none": asm.code(None), "str": asm.code("FloatStorage"), "int": asm.code(7),
                         "tuple": asm.code(()),
                         "object": asm.call(kind), "list": asm.code([])}.items():
-        place.bad(f"P16/class-{word}", model(place.storage(value)), ID, "its class is no storage class")
+        place.bad(f"P16/class-{word}", model(place.storage(value)), ID, "its class is not a storage class")
     for module, name in (("torch", "FloatTensor"), ("torch", "float32"), ("torch", "floatStorage"),
                          ("torch", "FloatStorage2"),
                          ("torch.cuda", "float32"), ("torch.nn", "FloatStorage"), ("os", "system"),
@@ -76,17 +76,17 @@ def ids(place):
                          ("builtins", "bytes"), ("torch.FloatStorage", "FloatStorage"),
                          ("torch", "torch.FloatStorage")):
         place.bad(f"P16/class-{module}.{name}", model(place.storage(asm.name(module, name))), ID,
-                  f"'{module}.{name}' is no storage class")
+                  f"'{module}.{name}' is not a storage class")
     for word, key in {"int": 0, "none": None, "bytes": asm.Bytes(b"0"), "tuple": ("0",), "empty": "", "slash": "0/1",
                       "parent": "../0", "absolute": "/0", "parent-inside": "0/../0", "slash-behind": "0/",
                       "float": 0.0}.items():
-        place.bad(f"P16/key-{word}", model(place.storage(key=key)), ID, "its key is no plain name")
+        place.bad(f"P16/key-{word}", model(place.storage(key=key)), ID, "its key is not a plain name")
     for word, location in {"none": None, "int": 0, "bytes": asm.Bytes(b"cpu"), "tuple": ("cpu",)}.items():
-        place.bad(f"P16/location-{word}", model(place.storage(location=location)), ID, "its location is no text")
+        place.bad(f"P16/location-{word}", model(place.storage(location=location)), ID, "its location is not a text")
     for word, count in {"negative": -1, "none": None, "float": 6.0, "half": 6.5, "bool": True, "str": "6",
                         "tuple": (6,),
                         "2-to-63": 2**63, "2-to-64": 2**64, "2-to-70": 2**70, "most-negative": -2**63}.items():
-        place.bad(f"P16/count-{word}", model(place.storage(count=count)), ID, "its count is no int from 0 on")
+        place.bad(f"P16/count-{word}", model(place.storage(count=count)), ID, "its count is not a non-negative int")
     for count in (2**62, 2**63 - 1, 2**61 * 3):
         if count < 2**63:
             place.bad(f"P16/count-{count}", model(place.storage(count=count)), "size_overflow",
@@ -200,18 +200,18 @@ def arguments(place):
                       f"torch._utils.{FUNCTIONS[function]}: ", says)
         for word, of in {"none": asm.code(None), "bytes": asm.code(asm.Bytes(b"data")), "int": asm.code(0),
                          "tensor": rebuilt(place, "v2"), "class": asm.name("torch", "FloatStorage")}.items():
-            bad(f"storage-{word}", "the first argument is no storage", of=of)
+            bad(f"storage-{word}", "the first argument is not a storage", of=of)
         for word, offset in {"negative": -1, "none": None, "float": 0.0, "bool": False, "str": "0", "2-to-63": 2**63,
                              "2-to-64": 2**64}.items():
-            bad(f"offset-{word}", "the offset is no int from 0 on", offset=offset)
+            bad(f"offset-{word}", "the offset is not a non-negative int", offset=offset)
         for what in ("sizes", "strides"):
             for word, value in {"none": None, "list": [2, 3], "int": 6, "dict": {}, "str": "23",
                                 "size-of-two": asm.call(asm.name("torch", "Size"), 2, 3),
                                 "size-of-list": asm.call(asm.name("torch", "Size"), [2, 3])}.items():
-                bad(f"{what}-{word}", f"the {what} are no tuple", **{what: value})
+                bad(f"{what}-{word}", f"the {what} are not a tuple", **{what: value})
             for word, value in {"negative": (2, -3), "bool": (True, 3), "float": (2.0, 3.0), "none": (None, 3),
                                 "str": ("2", "3"), "2-to-63": (2**63, 1), "nested": ((2,), (3,))}.items():
-                bad(f"{what}-of-{word}", f"the {what} hold something other than ints from 0 on", **{what: value})
+                bad(f"{what}-of-{word}", f"the {what} hold something other than non-negative ints", **{what: value})
             bad(f"65-{what}", "65 dimensions, torch allows 64", **{what: (1,) * 65})
         bad("more-sizes", "3 sizes and 2 strides", sizes=(1, 2, 3))
         bad("more-strides", "2 sizes and 3 strides", strides=(3, 1, 1))
@@ -219,9 +219,9 @@ def arguments(place):
         if function == "v1":
             continue
         for word, grad in {"none": None, "int": 1, "str": "False"}.items():
-            bad(f"grad-{word}", "requires_grad is no bool", grad=asm.code(grad))
+            bad(f"grad-{word}", "requires_grad is not a bool", grad=asm.code(grad))
         for word, hooks in {"int": 1, "list": [], "tuple": (), "str": "hooks"}.items():
-            bad(f"hooks-{word}", "the hooks are no dict", hooks=asm.code(hooks))
+            bad(f"hooks-{word}", "the hooks are not a dict", hooks=asm.code(hooks))
 
 
 def metadata(place):
@@ -232,12 +232,12 @@ def metadata(place):
                                                                                    more=(value,))}),
                       expect, f"torch._utils.{FUNCTIONS[function]}: ", says)
         for word, value in {"list": [], "int": 1, "str": "conj", "tuple": ()}.items():
-            bad(word, CALL, "the metadata are no dict", value)
+            bad(word, CALL, "the metadata are not a dict", value)
         for word, key in {"other": "view", "empty": "", "int": 1, "case": "Conj"}.items():
             bad(f"key-{word}", "torch_unsupported", "tensor metadata '", {key: True})
         for word, value in {"int": 1, "none": None, "str": "yes"}.items():
-            bad(f"conj-{word}", CALL, "conj is no bool", {"conj": value})
-            bad(f"neg-{word}", CALL, "neg is no bool", {"neg": value})
+            bad(f"conj-{word}", CALL, "conj is not a bool", {"conj": value})
+            bad(f"neg-{word}", CALL, "neg is not a bool", {"neg": value})
         bad("conj-of-floats", CALL, "a conjugate tensor of torch.float32", {"conj": True})
     for kind, name, count in (("BoolStorage", "bool", 24), ("ByteStorage", None, 24)):
         if name:
@@ -246,8 +246,8 @@ def metadata(place):
                       CALL,
                       f"a negated tensor of torch.{name}")
     for word, dtype, expect, says in (
-            ("str", "float32", CALL, "the dtype is no global"), ("none", None, CALL, "the dtype is no global"),
-            ("int", 6, CALL, "the dtype is no global"), ("object", asm.call(asm.name("torch", "float32")), CALL,
+            ("str", "float32", CALL, "the dtype is not a global"), ("none", None, CALL, "the dtype is not a global"),
+            ("int", 6, CALL, "the dtype is not a global"), ("object", asm.call(asm.name("torch", "float32")), CALL,
                                                          "no global"),
             ("storage-class", asm.name("torch", "FloatStorage"), "torch_unsupported", "dtype 'torch.FloatStorage'"),
             ("unknown", asm.name("torch", "float33"), "torch_unsupported", "dtype 'torch.float33'"),
@@ -264,7 +264,7 @@ def metadata(place):
 
 
 def wrappers(place):
-    """P15: Parameters and subclasses of what is no tensor."""
+    """P15: Parameters and subclasses of what is not a tensor."""
     tensor = rebuilt(place, "v2")
     for name, good in (("_rebuild_parameter", 3), ("_rebuild_parameter_with_state", 4)):
         full = asm.name("torch._utils", name)
@@ -272,17 +272,17 @@ def wrappers(place):
         for count in (0, 1, 2, 3, 4, 5):
             if count != good:
                 place.bad(f"P15/{name}-of-{count}", asm.pickled({"w": asm.call(full, *values[:count])}), CALL,
-                          f"torch._utils.{name}: {count} arguments, wanted {good}")
+                          f"torch._utils.{name}: wrong number of arguments: found {count}, expected {good}")
         for word, data in {"none": None, "int": 1, "list": [1.0], "storage": place.storage(), "str": "w",
                            "dict": {}}.items():
             place.bad(f"P15/{name}-of-{word}", asm.pickled({"w": asm.call(full, data, *values[1:good])}), CALL,
-                      f"torch._utils.{name}: the data are no tensor")
+                      f"torch._utils.{name}: the data is not a tensor")
         for word, grad in {"none": None, "int": 1, "str": ""}.items():
             place.bad(f"P15/{name}-grad-{word}", asm.pickled({"w": asm.call(full, tensor, grad, *values[2:good])}),
                       CALL,
-                      f"torch._utils.{name}: requires_grad is no bool")
+                      f"torch._utils.{name}: requires_grad is not a bool")
         place.bad(f"P15/{name}-hooks-list", asm.pickled({"w": asm.call(full, tensor, True, [], *values[3:good])}), CALL,
-                  f"torch._utils.{name}: the hooks are no dict")
+                  f"torch._utils.{name}: the hooks are not a dict")
     v2 = asm.name("torch._utils", "_rebuild_tensor_v2")
     inner = (place.storage(), 0, (2, 3), (3, 1), False, asm.ORDERED_DICT)
     for module, name in (("torch._tensor", "_rebuild_from_type_v2"), ("torch._tensor", "_rebuild_from_type"),
@@ -291,11 +291,11 @@ def wrappers(place):
         values = (v2, asm.name("torch", "Tensor"), inner, {}, None)
         for count in (0, 1, 3, 5):
             place.bad(f"P15/{module}.{name}-of-{count}", asm.pickled({"w": asm.call(full, *values[:count])}), CALL,
-                      f"{module}.{name}: {count} arguments, wanted 4")
+                      f"{module}.{name}: wrong number of arguments: found {count}, expected 4")
         for word, lie in {"inner-list": (v2, values[1], list(inner), {}), "inner-none": (v2, values[1], None, {}),
                           "class-none": (v2, None, inner, {}), "class-str": (v2, "Tensor", inner, {})}.items():
             place.bad(f"P15/{module}.{name}-{word}", asm.pickled({"w": asm.call(full, *lie)}), CALL,
-                      f"{module}.{name}: wanted (function, class, tuple, state)")
+                      f"{module}.{name}: expected (function, class, tuple, state)")
         outside = (place.storage(), 1, (2, 3), (3, 1), False, asm.ORDERED_DICT)
         place.bad(f"P18/{module}.{name}-outside", asm.pickled({"w": asm.call(full, v2, values[1], outside, {})}),
                   "tensor_out_of_storage", f"{module}.{name}: ", "reaches element 6")
@@ -316,7 +316,7 @@ def typed_classes(place):
                   "3 arguments")
         place.bad(f"P15/FloatTensor-{word}-of-none", asm.pickled({"w": make("FloatTensor", None, 0, (2, 3), (3, 1))}),
                   CALL,
-                  "the first argument is no storage")
+                  "the first argument is not a storage")
         place.bad(f"P18/FloatTensor-{word}-outside", asm.pickled({"w": make("FloatTensor", of, 1, (2, 3), (3, 1))}),
                   "tensor_out_of_storage", "reaches element 6")
     for kind in ("Parameter", "Variable"):
@@ -326,14 +326,14 @@ def typed_classes(place):
         for word, data in {"none": None, "int": 5, "list": []}.items():
             place.bad(f"P15/{kind}-state-of-{word}", asm.pickled({"w": asm.build(target,
                                                                                  (data, None, None, True, False))}),
-                      CALL, "wanted (data, gradient, hooks, requires_grad, volatile)")
+                      CALL, "expected (data, gradient, hooks, requires_grad, volatile)")
         place.bad(f"P15/{kind}-state-grad", asm.pickled({"w": asm.build(target, (tensor, None, None, 1, False))}), CALL,
-                  "wanted (data, gradient, hooks, requires_grad, volatile)")
+                  "expected (data, gradient, hooks, requires_grad, volatile)")
         place.bad(f"P15/{kind}-state-hooks", asm.pickled({"w": asm.build(target, (tensor, None, [], True, False))}),
                   CALL,
-                  "the hooks are no dict")
+                  "the hooks are not a dict")
     place.bad("P15/tensor-state-hooks", asm.pickled({"w": asm.build(rebuilt(place, "v2"), (True, False, []))}), CALL,
-              "the hooks are no dict")
+              "the hooks are not a dict")
 
 
 def quantized(place):
@@ -348,10 +348,10 @@ def quantized(place):
     scales = [0.5, 0.5]
     place.corpus.twin(f"P19/quantized@{place.name}", place.file(file(of, (affine, 0.5, 3))))
     place.corpus.twin(f"P19/per-channel@{place.name}", place.file(file(of, (channel, scales, [0, 0], 0))))
-    no_scheme = "the quantizer has no scheme of torch, or not its arguments"
-    no_axis = "the quantizer's axis is no dimension"
+    no_scheme = "the quantizer has an unknown scheme or the wrong arguments"
+    no_axis = "the quantizer's axis is not a dimension"
     no_numbers = "the quantizer is not (scheme, float, int)"
-    no_lists = "the quantizer's scales or zero points are no tensor"
+    no_lists = "the quantizer's scales or zero points are not a tensor"
     rows = {"none": (None, no_scheme), "empty": ((), no_scheme), "scheme-alone": (affine, no_scheme),
             "list": ([], no_scheme),
             "of-2": ((affine, 0.5), no_scheme), "of-4": ((affine, 0.5, 3, 0), no_scheme),
@@ -374,8 +374,8 @@ def quantized(place):
     good = (affine, 0.5, 3)
     place.bad("P19/quantized-floats", file(place.storage(), good), CALL, "a quantized tensor of torch.float32")
     place.bad("P19/quantized-outside", file(of, good, (2, 4), (4, 1)), "tensor_out_of_storage", "reaches element 7")
-    place.bad("P19/quantized-grad", file(of, good, grad=0), CALL, "requires_grad is no bool")
-    place.bad("P19/quantized-hooks", file(of, good, hooks=[]), CALL, "the hooks are no dict")
+    place.bad("P19/quantized-grad", file(of, good, grad=0), CALL, "requires_grad is not a bool")
+    place.bad("P19/quantized-hooks", file(of, good, hooks=[]), CALL, "the hooks are not a dict")
     place.bad("P19/quantized-of-8", file(of, good, more=(None,)), CALL, "8 arguments")
     for kind, name in (("QInt8Storage", "qint8"), ("QUInt8Storage", "quint8"), ("QInt32Storage", "qint32"),
                        ("QUInt4x2Storage", "quint4x2"), ("QUInt2x4Storage", "quint2x4")):

@@ -1,15 +1,15 @@
-"""Z09, Z10: the end records of a zip, what stands before, between and behind them, and several of them."""
+"""Z09, Z10: the end records of a zip, what is before, between and after them, and several of them."""
 
 import torch_zip as t
 from corpus import Sparse
 import zip_fields as z
 
-SEVERAL = ("zip_directory_malformed", "is one of several disks")
+SEVERAL = ("zip_directory_malformed", "the archive spans several disks")
 APART = ("zip_directory_malformed", "does not follow the central directory that it describes")
-NOWHERE = ("zip_directory_malformed", "points to no central directory")
+NOWHERE = ("zip_directory_malformed", "does not point to a central directory")
 MISSING = ("zip_end_missing", "no zip end record in the last")
-CUT_OFF = ("zip_end_missing", "the file ends inside the zip end record")
-DIFFER = ("zip64_malformed", "and the end record disagree")
+CUT_OFF = ("zip_end_missing", "the file is cut off inside the zip end record")
+DIFFER = ("zip64_malformed", "it disagrees with the end record")
 APART64 = ("zip64_malformed", "does not follow the central directory")
 ELSEWHERE64 = ("zip64_malformed", "does not end where its locator begins")
 
@@ -20,7 +20,7 @@ NUMBERS = {"plus-one": PLUS, "minus-one": MINUS, "none": 0, "most-31": 0x7FFFFFF
 
 
 class Ends:
-    """The model's archive behind which the end records are given."""
+    """The model's archive, followed by the given end records."""
 
     def __init__(self, corpus, form):
         self.corpus, self.form = corpus, form
@@ -41,8 +41,8 @@ def end_record(ends):
             ends.bad(f"Z09/end-{field}-{value}", SEVERAL, end={field: value})
     for word in ("plus-one", "minus-one", "none"):
         ends.bad(f"Z09/end-here-{word}", SEVERAL, end={"here": NUMBERS[word]})
-    counts = {"plus-one": "entry 5: the directory ends here", "minus-one": "its 4 entries take",
-              "none": "its 0 entries take 0", "most-16": "cannot hold them", "most-15": "cannot hold them"}
+    counts = {"plus-one": "entry 5: the directory ends before it", "minus-one": "its 4 entries take",
+              "none": "its 0 entries take 0", "most-16": "too many zip entries", "most-15": "too many zip entries"}
     numbers = {**NUMBERS, "most-16": 0xFFFF, "most-15": 0x7FFF}
     for word, says in counts.items():
         ends.bad(f"Z09/end-entries-{word}", ("zip_directory_malformed", says),
@@ -66,7 +66,7 @@ def end_record64(ends):
     see_there = {"entries": 0xFFFF, "here": 0xFFFF, "nbytes": 0xFFFFFFFF, "offset": 0xFFFFFFFF}
     twin = ends.corpus.twin("Z00/torch-see-zip64", ends.build(end=see_there), t.MODEL_TENSORS)
     for word in ("plus-one", "minus-one", "none", "most", "high-bit"):
-        ends.bad(f"Z09/end64-rest-{word}", ("zip64_malformed", "has a length other than 44"),
+        ends.bad(f"Z09/end64-rest-{word}", ("zip64_malformed", "wrong length: found "),
                  end64={"rest": NUMBERS[word]})
         ends.bad(f"Z09/end64-here-{word}", ("zip64_malformed", "counts entries on another disk"),
                  end64={"here": NUMBERS[word]})
@@ -75,7 +75,7 @@ def end_record64(ends):
             ends.bad(f"Z09/end64-{field}-{value}", ("zip64_malformed", "names another disk"), end64={field: value})
     for word in ("none", "end", "central"):
         signature = {"none": 0, "end": 0x06054B51, "central": 0x02014B50}[word]
-        ends.bad(f"Z09/end64-signature-{word}", ("zip64_malformed", "has another signature"),
+        ends.bad(f"Z09/end64-signature-{word}", ("zip64_malformed", "wrong signature"),
                  end64={"signature": signature})
     for word, lie in NUMBERS.items():
         ends.bad(f"Z09/end64-entries-{word}", DIFFER, end64={"entries": lie, "here": lie})
@@ -83,8 +83,8 @@ def end_record64(ends):
         ends.bad(f"Z09/end64-offset-{word}", DIFFER, end64={"offset": lie})
         ends.bad(f"Z09/end64-nbytes-{word}-alone", APART64, twin=twin, end=see_there, end64={"nbytes": lie})
         ends.bad(f"Z09/end64-offset-{word}-alone", APART64, twin=twin, end=see_there, end64={"offset": lie})
-        says = {"plus-one": "entry 5: the directory ends here", "minus-one": "its 4 entries take",
-                "none": "its 0 entries take 0"}.get(word, "cannot hold them")
+        says = {"plus-one": "entry 5: the directory ends before it", "minus-one": "its 4 entries take",
+                "none": "its 0 entries take 0"}.get(word, "too many zip entries")
         ends.bad(f"Z09/end64-entries-{word}-alone", ("zip_directory_malformed", says), twin=twin, end=see_there,
                  end64={"entries": lie, "here": lie})
     for shift in (-46, -1, 1, 46):
@@ -115,7 +115,8 @@ def large_directory(ends):
     directory = {"entries": 1, "here": 1, "nbytes": size, "offset": at}
     end = z.pack(z.END, {"signature": 0x06054B50, **directory}, {})
     ends.corpus.hostile("Z09/directory-of-1-gib", Sparse({0: file + b"PK\1\2", at + size: end}), "limit_exceeded",
-                        f"the zip's central directory has {size} bytes, the limit is {1 << 30}", twin=ends.twin)
+                        f"the zip's central directory is too large: found {size} bytes, the limit is {1 << 30}",
+                        twin=ends.twin)
 
 
 def end_record_beside64(ends):
@@ -134,9 +135,9 @@ def end_record_beside64(ends):
 
 def locator(ends):
     for value in (1, 1 << 31):
-        ends.bad(f"Z09/locator-disk-{value}", ("zip64_malformed", "lies on another disk"), locator={"disk": value})
+        ends.bad(f"Z09/locator-disk-{value}", ("zip64_malformed", "is on another disk"), locator={"disk": value})
     for value in (2, 0xFFFFFFFF):
-        ends.bad(f"Z09/locator-disks-{value}", ("zip64_malformed", "lies on another disk"), locator={"disks": value})
+        ends.bad(f"Z09/locator-disks-{value}", ("zip64_malformed", "is on another disk"), locator={"disks": value})
     for word, lie in NUMBERS.items():
         ends.bad(f"Z09/locator-offset-{word}", ELSEWHERE64, locator={"offset": lie})
     for signature in (0, 0x07064B51, 0x06064B50):
@@ -179,16 +180,17 @@ def two_ends(ends):
                                 "offset": offset}, {})
         comment = gap + second + more
         file = whole[:-2] + len(comment).to_bytes(2, "little") + comment
-        ends.corpus.hostile(f"Z09/two-ends-{word}@{ends.form}", file, "zip_end_ambiguous", "the zip has end records",
+        ends.corpus.hostile(f"Z09/two-ends-{word}@{ends.form}", file, "zip_end_ambiguous",
+                            "ambiguous zip: found end records",
                             twin=ends.twin)
         # The same, but the first one's comment ends before the second.
         file = whole + comment
         ends.corpus.hostile(f"Z09/two-ends-{word}-behind@{ends.form}", file, "zip_end_ambiguous",
-                            "the zip has end records", twin=ends.twin)
+                            "ambiguous zip: found end records", twin=ends.twin)
     # The last one fits nothing; that of the archive itself stands before it.
     broken = z.pack(z.END, {"signature": 0x06054B50, "disk": 1}, {})
     ends.corpus.hostile(f"Z09/last-end-broken@{ends.form}", whole + broken, "zip_end_ambiguous",
-                        "the zip has end records", twin=ends.twin)
+                        "ambiguous zip: found end records", twin=ends.twin)
 
 
 def before(ends):
@@ -196,7 +198,7 @@ def before(ends):
     head = z.local_header(z.Item(b"hidden", b"payload"), 0) + b"payload"
     for word, prefix in {"local-header": head, "two": head + head, "signature": b"PK\3\4",
                          "block": b"PK\3\4" + bytes(508), "page": b"PK\3\4" + b"x" * 4092}.items():
-        ends.bad(f"Z10/prefix-{word}", ("zip_directory_malformed", "the first zip entry begins at byte"),
+        ends.bad(f"Z10/prefix-{word}", ("zip_directory_malformed", "data before the first zip entry: found it at byte"),
                  prefix=prefix)
         moved = ends.build()
         error = APART64 if ends.form == "torch" else APART
@@ -204,7 +206,7 @@ def before(ends):
         ends.corpus.hostile(f"Z10/prefix-{word}-unadjusted@{ends.form}", prefix + moved, *error, twin=ends.twin)
     first, second = ends.build(), ends.build(prefix=ends.build())
     ends.corpus.hostile(f"Z10/archive-before-archive@{ends.form}", second, "zip_end_ambiguous",
-                        "the zip has end records", twin=ends.twin)
+                        "ambiguous zip: found end records", twin=ends.twin)
     assert second.startswith(first)
 
 

@@ -66,12 +66,12 @@ def not_utf8(corpus):
             if word != "folder" else "Z00/plain"
         corpus.hostile(f"Z05/{word}-called-utf-8", with_entry(t.plain_item(name, b"more", flags=0x0800), "plain"),
                        REFUSED,
-                       "the name is not UTF-8, which its flags claim", twin=twin)
+                       "its flags say that the name is UTF-8, but it is not", twin=twin)
 
 
 def twice(corpus):
     """Z05: one name twice, or twice but for its case: readers differ in which they take."""
-    says = ("zip_duplicate_name", "there is also 'model/")
+    says = ("zip_duplicate_name", "duplicate name: the zip also has 'model/")
     for form in ("torch", "plain"):
         item = t.torch_item if form == "torch" else t.plain_item
         original = {entry.name: entry.data for entry in t.items()}
@@ -84,7 +84,8 @@ def twice(corpus):
             for kind, (second, contents) in others.items():
                 for place, at in (("first", 0), ("last", None)):
                     corpus.hostile(f"Z05/{word}-twice-{kind}-{place}@{form}",
-                                   with_entry(item(second, contents), form, at), says[0], "there is also '", twin=twin)
+                                   with_entry(item(second, contents), form,
+                                              at), says[0], "duplicate name: the zip also has '", twin=twin)
 
 
 def folders(corpus):
@@ -101,10 +102,10 @@ def folders(corpus):
                            "zip_prefix_refused", twin=twin, *first_folder(name))
         for word, name, data in (("one-byte", b"model/f/", b"x"), ("pickle", b"model/data.pkl/", t.model_pickle())):
             corpus.hostile(f"Z05/folder-with-{word}@{form}", with_entry(item(name, data), form),
-                           "zip_directory_malformed", "a folder with", twin=twin)
+                           "zip_directory_malformed", "wrong size of a folder", twin=twin)
         flat = [dataclasses.replace(entry, name=entry.name[6:]) for entry in t.items(item=item)]
         corpus.hostile(f"Z05/no-folder@{form}", z.build(flat, z.Ending(zip64=form == "torch")), "zip_prefix_refused",
-                       "torch wants both in one folder", twin=twin)
+                       "the pickle is not in the folder of the first zip entry", twin=twin)
     for form, item, zip64 in (("torch", t.torch_item, True), ("plain", t.plain_item, False)):
         unlisted = [dataclasses.replace(entry, listed=False) for entry in t.items(item=item)]
         corpus.hostile(f"Z15/nothing-listed@{form}", z.build(unlisted, z.Ending(zip64=zip64)), "unsupported_layout",
@@ -115,7 +116,7 @@ def folders(corpus):
 def first_folder(name):
     if name in (b"other/data.pkl", b"model"):
         return (f"is outside the folder '{name.split(b'/')[0].decode()}'",)
-    return ("the first zip entry is '", "torch wants both in one folder")
+    return ("the pickle is not in the folder of the first zip entry",)
 
 
 def descriptors(corpus):
@@ -156,7 +157,7 @@ def overlaps(corpus):
                 changed[number] = dataclasses.replace(items[number], central={"stored": lie, "nbytes": lie},
                                                       local=local)
                 corpus.hostile(f"Z11/entry-{number}-reaches-{word}@{form}", z.build(changed, z.Ending(zip64=zip64)),
-                               "zip_overlap", "reach into what begins at byte", twin=twin)
+                               "zip_overlap", "overlap what begins at byte", twin=twin)
         same_header(corpus, form, items, twin)
         nested(corpus, form, item, twin)
 
@@ -167,8 +168,9 @@ def same_header(corpus, form, items, twin):
     offset = z.build(items, ending).index(items[2].name) - 30
     second = dataclasses.replace(items[2], name=b"model/data/2", listed=True, central={"offset": offset})
     header = z.central_header(second, 0)
-    for word, place, *error in (("before", 0, "zip_local_mismatch", "zip entry 'model/data/2'", "has a name of"),
-                                ("behind", 5, "zip_overlap", "zip entry 'model/data/0'", "reach into what begins")):
+    for word, place, *error in (("before", 0, "zip_local_mismatch", "zip entry 'model/data/2'",
+                                 "wrong name in the local header"),
+                                ("behind", 5, "zip_overlap", "zip entry 'model/data/0'", "overlap what begins")):
         def reorder(headers, place=place):
             return headers[:place] + [header] + headers[place:]
         corpus.hostile(f"Z11/second-name-for-a-header-{word}@{form}",
@@ -177,7 +179,7 @@ def same_header(corpus, form, items, twin):
         headers = [z.central_header(dataclasses.replace(second, name=b"model/quoted/%d" % i), 0) for i in range(count)]
         corpus.hostile(f"Z11/{count}-names-for-a-header@{form}",
                        z.build(items, dataclasses.replace(ending, reorder=lambda all, h=headers: all + h)),
-                       "zip_overlap", "zip entry 'model/data/0'", "reach into what begins at byte", twin=twin)
+                       "zip_overlap", "zip entry 'model/data/0'", "overlap what begins at byte", twin=twin)
 
 
 def nested(corpus, form, item, twin):
@@ -193,7 +195,7 @@ def nested(corpus, form, item, twin):
     header = z.central_header(inner, 0)
     corpus.hostile(f"Z11/entry-within-an-entry@{form}",
                    z.build(items, dataclasses.replace(ending, reorder=lambda all: all + [header])), "zip_overlap",
-                   "zip entry 'model/outer'", "reach into what begins at byte", twin=good)
+                   "zip entry 'model/outer'", "overlap what begins at byte", twin=good)
     items = t.items(item=item)
     commented = dataclasses.replace(items[1], central={"comment": within})
     items[1] = commented
@@ -202,15 +204,15 @@ def nested(corpus, form, item, twin):
     header = z.central_header(inner, 0)
     corpus.hostile(f"Z11/entry-within-the-directory@{form}",
                    z.build(items, dataclasses.replace(ending, reorder=lambda all: all + [header])), "zip_overlap",
-                   "zip entry 'model/inner'", "reach into what begins at byte", twin=good)
+                   "zip entry 'model/inner'", "overlap what begins at byte", twin=good)
 
 
 def deflate_streams(data):
     """Z13: {what is wrong: (stream, what the message says)} of streams for `data`."""
     good = z.deflated(data)
     damaged = "the deflated record is damaged after"
-    inside = "bytes end inside the stream"
-    short = "the deflated record ends after"
+    inside = "stored bytes end before the stream does"
+    short = "the deflated record is too short: found"
     streams = {
         "reserved-block": (bits.Bits().number(1, 1).number(3, 2).bytes(data).data(), damaged),
         "stored-lengths-differ": (bits.stored(data, inverse=0), damaged),
@@ -229,10 +231,11 @@ def deflate_streams(data):
         "repeat-of-nothing": (bits.dynamic({16: 1, 0: 1}, rest=[(1, 1), (0, 2)] + [(0, 8)] * 20), damaged),
         "no-end-symbol": (bits.dynamic({0: 1, 1: 1}, rest=[(0, 8)] * 60), damaged),
         "cut": (good[:-1], inside), "half": (good[:len(good) // 2], inside), "nothing": (b"", inside),
-        "one-byte-behind": (good + b"\0", "its stream ends after"), "page-behind": (good + bytes(100),
-                                                                                    "its stream ends"),
-        "longer": (z.deflated(data + b"x"), "goes on after the"), "shorter": (z.deflated(data[:-1]), short),
-        "much-longer": (z.deflated(data + bytes(9000)), "goes on after the"),
+        "one-byte-behind": (good + b"\0", "has unused bytes: its stream takes"), "page-behind": (good + bytes(100),
+                                                                                    "has unused bytes"),
+        "longer": (z.deflated(data + b"x"), "the deflated record is too long"), "shorter": (z.deflated(data[:-1]),
+                                                                                            short),
+        "much-longer": (z.deflated(data + bytes(9000)), "the deflated record is too long"),
         "zlib-header": (zlib.compress(data), damaged), "gzip-like": (b"\x1f\x8b\x08\0" + good, damaged)}
     return streams
 

@@ -12,7 +12,7 @@ import zip_fields as z
 PICKLE, STORAGE, LAST = 0, 2, 4  # of torch_zip.items()
 ROLES = {"pickle": PICKLE, "storage": STORAGE, "last": LAST}
 
-STORED_FLAGS = {3, 11}       # bits that an entry may have: sizes behind the data, UTF-8
+STORED_FLAGS = {3, 11}       # bits that an entry may have: sizes after the data, UTF-8
 DEFLATED_FLAGS = STORED_FLAGS | {1, 2}
 
 
@@ -21,7 +21,7 @@ def deflated_item(name, data):
 
 
 def doubled_item(name, data):
-    """Sizes before the data and behind it."""
+    """Sizes before the data and after it."""
     return z.Item(name, data, zeros=False)
 
 
@@ -58,16 +58,19 @@ def flags(form, role):
     for bit in range(16):
         def flip(value, bit=bit):
             return value ^ 1 << bit
-        form.lie(f"Z02/local-bit-{bit}", role, "zip_local_mismatch", "zip entry 'model/", "local header has flags 0x",
+        form.lie(f"Z02/local-bit-{bit}", role, "zip_local_mismatch", "zip entry 'model/",
+                 "wrong flags in the local header: found 0x",
                  local={"flags": flip})
         if bit in allowed:
             form.lie(f"Z02/central-bit-{bit}", role, "zip_local_mismatch", "zip entry 'model/",
-                     "local header has flags 0x", central={"flags": flip})
+                     "wrong flags in the local header: found 0x", central={"flags": flip})
             continue
-        form.lie(f"Z02/central-bit-{bit}", role, "zip_flags_refused", "zip entry 'model/", "flags 0x", "allowed are",
+        form.lie(f"Z02/central-bit-{bit}", role, "zip_flags_refused", "zip entry 'model/",
+                 "unsupported flags: found 0x", "expected only bits of",
                  central={"flags": flip})
         encrypted = ["(encrypted)"] if bit in (0, 6, 13) else []
-        form.lie(f"Z02/both-bit-{bit}", role, "zip_flags_refused", "zip entry 'model/", "flags 0x", *encrypted,
+        form.lie(f"Z02/both-bit-{bit}", role, "zip_flags_refused", "zip entry 'model/", "unsupported flags: found 0x",
+                 *encrypted,
                  local={"flags": flip}, central={"flags": flip})
 
 
@@ -78,16 +81,19 @@ METHODS = {1: "shrink", 6: "implode", 9: "deflate64", 12: "bzip2", 14: "lzma", 9
 def methods(form, role):
     """Z03: what is neither stored nor deflated, and each of these for the other."""
     for method, word in METHODS.items():
-        form.lie(f"Z03/local-{word}", role, "zip_local_mismatch", "zip entry 'model/", f"has method {method}, ",
+        form.lie(f"Z03/local-{word}", role, "zip_local_mismatch", "zip entry 'model/",
+                 f"wrong method in the local header: found {method}, ",
                  local={"method": method})
-        form.lie(f"Z03/central-{word}", role, "zip_method_refused", "zip entry 'model/", f"method {method}, wanted 0",
+        form.lie(f"Z03/central-{word}", role, "zip_method_refused", "zip entry 'model/",
+                 f"unsupported compression method: found {method}, expected 0",
                  central={"method": method})
-        form.lie(f"Z03/both-{word}", role, "zip_method_refused", f"method {method}, wanted 0",
+        form.lie(f"Z03/both-{word}", role, "zip_method_refused",
+                 f"unsupported compression method: found {method}, expected 0",
                  local={"method": method}, central={"method": method})
     other = 0 if form.name == "deflated" else 8
     form.lie("Z03/local-other", role, "zip_local_mismatch", f"has method {other}", local={"method": other})
     if form.name == "deflated":
-        says = ("zip_directory_malformed", "stored as it is, but")
+        says = ("zip_directory_malformed", "wrong size of a stored entry")
     else:
         says = ("zip_local_mismatch", "has method 0, the directory 8")
     form.lie("Z03/central-other", role, *says, central={"method": other})
@@ -104,10 +110,10 @@ def names(form, role):
               "parent": b"../" + true[3:], "absolute": b"/" + true[1:], "backslash": true.replace(b"/", b"\\"),
               "dots": true.replace(b"/", b"/./"), "blank": true + b" "}
     for word, name in others.items():
-        form.lie(f"Z04/local-{word}", role, "zip_local_mismatch", "zip entry 'model/", "has a name of",
+        form.lie(f"Z04/local-{word}", role, "zip_local_mismatch", "zip entry 'model/", "wrong name in the local header",
                  local={"name": name})
     for word, lie in {"longer": lambda n: n + 1, "shorter": lambda n: n - 1, "none": 0}.items():
-        form.lie(f"Z04/local-name-nbytes-{word}", role, "zip_local_mismatch", "has a name of",
+        form.lie(f"Z04/local-name-nbytes-{word}", role, "zip_local_mismatch", "wrong name in the local header",
                  local={"name_nbytes": lie})
 
 
@@ -119,21 +125,21 @@ def signatures(form, role):
         form.lie(f"Z04/local-signature-{word}", role, "zip_local_mismatch", "no local header at byte",
                  local={"signature": signature})
     for word, signature in {"none": 0, "local": 0x04034B50, "one-bit": 0x02014B51}.items():
-        says = "points to no central directory" if role == "pickle" else f"entry {ROLES[role]}: another signature"
+        says = "does not point to a central directory" if role == "pickle" else f"entry {ROLES[role]}: wrong signature"
         form.lie(f"Z04/central-signature-{word}", role, "zip_directory_malformed", says,
                  central={"signature": signature})
 
 
 def crcs(form, role):
-    """Z08: the two headers differ. That a stored one is wrong in both is left to whoever verifies."""
+    """Z08: the two headers differ. A stored one that is wrong in both is left to verify()."""
     for word, lie in {"plus-one": lambda c: c + 1, "turned": lambda c: c ^ 0xFFFFFFFF}.items():
-        form.lie(f"Z08/local-crc-{word}", role, "zip_local_mismatch", "the local header has another crc",
+        form.lie(f"Z08/local-crc-{word}", role, "zip_local_mismatch", "wrong CRC in the local header",
                  local={"crc": (lambda c, lie=lie: lie(c) or 7)})
         if form.name != "torch":
-            form.lie(f"Z08/central-crc-{word}", role, "zip_local_mismatch", "the local header has another crc",
+            form.lie(f"Z08/central-crc-{word}", role, "zip_local_mismatch", "wrong CRC in the local header",
                      central={"crc": lie})
     if form.name in ("plain", "deflated"):
-        form.lie("Z08/local-crc-zero", role, "zip_local_mismatch", "the local header has another crc",
+        form.lie("Z08/local-crc-zero", role, "zip_local_mismatch", "wrong CRC in the local header",
                  local={"crc": 0})
 
 
@@ -151,7 +157,7 @@ def local_sizes(form, role):
         if form.name in ("plain", "deflated"):
             lies["none"] = 0
         for word, lie in lies.items():
-            form.lie(f"Z06/local-{field}-{word}", role, "zip_local_mismatch", "the local header says",
+            form.lie(f"Z06/local-{field}-{word}", role, "zip_local_mismatch", "wrong sizes in the local header",
                      local={field: lie})
         form.lie(f"Z06/local-{field}-marked", role, "zip64_malformed",
                  "the local header's zip64 extra field is missing or too short", local={field: 0xFFFFFFFF})
@@ -168,7 +174,7 @@ def local_zip64(form, role):
     lies = {"nbytes": (1, 0), "stored": (0, 1), "both": (1, 1), "wraps": (1 << 32, 1 << 32), "huge": (1 << 63, 1 << 63)}
     for word, (nbytes, stored) in lies.items():
         data = (sizes["nbytes"] + nbytes).to_bytes(8, "little") + (sizes["stored"] + stored).to_bytes(8, "little")
-        form.lie(f"Z06/local-zip64-lies-{word}", role, "zip_local_mismatch", "the local header says",
+        form.lie(f"Z06/local-zip64-lies-{word}", role, "zip_local_mismatch", "wrong sizes in the local header",
                  local={**marked, "extra": z.extra_field(1, data)})
 
 
@@ -178,18 +184,18 @@ def central_sizes(form, role):
         for word, lie in SIZES.items():
             form.lie(f"Z06/central-{field}-{word}", role, *central_size_error(form, field, word),
                      central={field: lie})
-        form.lie(f"Z06/central-{field}-marked", role, "zip64_malformed", "its zip64 extra field has 0 bytes, 8",
+        form.lie(f"Z06/central-{field}-marked", role, "zip64_malformed", "wrong size of its zip64 extra field: found 0",
                  central={field: 0xFFFFFFFF})
 
 
 def central_size_error(form, field, word):
     if form.name != "deflated":
-        return "zip_directory_malformed", "stored as it is, but"
+        return "zip_directory_malformed", "wrong size of a stored entry"
     if field == "nbytes" and word in ("high-bit", "most"):
         return "zip_deflate_malformed", "deflated bytes cannot inflate to"
     if field == "stored" and word in ("high-bit", "most"):
-        return "zip_out_of_bounds", "leave the file of"
-    return "zip_local_mismatch", "the local header says"
+        return "zip_out_of_bounds", "extend past the end of the file of"
+    return "zip_local_mismatch", "wrong sizes in the local header"
 
 
 def central_zip64(form, role):
@@ -198,19 +204,19 @@ def central_zip64(form, role):
     values = sizes["nbytes"].to_bytes(8, "little") + sizes["stored"].to_bytes(8, "little") + bytes(16)
     for length in (4, 7, 8, 12, 16, 20, 24, 28, 32):
         form.lie(f"Z06/central-zip64-unmarked-{length}-bytes", role, "zip64_malformed",
-                 f"its zip64 extra field has {length} bytes, 0 are wanted",
+                 f"wrong size of its zip64 extra field: found {length} bytes, expected 0",
                  central={"extra": z.extra_field(1, values[:length])})
         if length != 16:
             form.lie(f"Z06/central-zip64-marked-{length}-bytes", role, "zip64_malformed",
-                     f"its zip64 extra field has {length} bytes, 16 are wanted",
+                     f"wrong size of its zip64 extra field: found {length} bytes, expected 16",
                      central={"stored": 0xFFFFFFFF, "nbytes": 0xFFFFFFFF,
                               "extra": z.extra_field(1, values[:length])})
-    form.lie("Z06/central-zip64-empty", role, "zip64_malformed", "its zip64 extra field has 0 bytes",
+    form.lie("Z06/central-zip64-empty", role, "zip64_malformed", "wrong size of its zip64 extra field: found 0",
              central={"extra": z.extra_field(1, b"")})
     twice = z.extra_field(1, values[:8])
-    form.lie("Z06/central-zip64-twice", role, "zip_directory_malformed", "extra field 0x1 occurs twice",
+    form.lie("Z06/central-zip64-twice", role, "zip_directory_malformed", "extra field 0x1 appears twice",
              central={"nbytes": 0xFFFFFFFF, "extra": twice + twice})
-    form.lie("Z06/local-zip64-twice", role, "zip_directory_malformed", "extra field 0x1 occurs twice",
+    form.lie("Z06/local-zip64-twice", role, "zip_directory_malformed", "extra field 0x1 appears twice",
              local={"extra": twice + twice})
 
 
@@ -224,29 +230,30 @@ def extras(form, role):
     for word, extra in lists.items():
         if form.item is t.plain_item or form.name == "deflated":  # torch's padding would follow
             form.lie(f"Z06/local-extra-{word}", role, "zip_directory_malformed",
-                     "the extra fields do not fit their length", local={"extra": extra})
+                     "the extra fields do not fill their length", local={"extra": extra})
         form.lie(f"Z06/central-extra-{word}", role, "zip_directory_malformed",
-                 "the extra fields do not fit their length", central={"extra": extra})
+                 "the extra fields do not fill their length", central={"extra": extra})
     for word, data in {"other": path, "bad-crc": b"\1\xff\xff\xff\xffmodel/other", "version-2": b"\2" + path[1:],
                        "empty": b""}.items():
-        form.lie(f"Z04/unicode-path-{word}", role, "zip_name_refused", "it has a second name in extra field 0x7075",
+        form.lie(f"Z04/unicode-path-{word}", role, "zip_name_refused", "extra field 0x7075 gives it a second name",
                  central={"extra": z.extra_field(0x7075, data)})
-    form.lie("Z04/unicode-path-twice", role, "zip_directory_malformed", "extra field 0x7075 occurs twice",
+    form.lie("Z04/unicode-path-twice", role, "zip_directory_malformed", "extra field 0x7075 appears twice",
              central={"extra": z.extra_field(0x7075, path) * 2})
 
 
 def places(form, role):
     """Z11, Z09: where the directory says that entries lie."""
     for disk in (1, 255, 0xFFFF):
-        form.lie(f"Z09/central-disk-{disk}", role, "zip_directory_malformed", f"on disk {disk}", central={"disk": disk})
-    form.lie("Z06/central-offset-marked", role, "zip64_malformed", "its zip64 extra field has 0 bytes, 8",
+        form.lie(f"Z09/central-disk-{disk}", role, "zip_directory_malformed", f"wrong disk number: found {disk}",
+                 central={"disk": disk})
+    form.lie("Z06/central-offset-marked", role, "zip64_malformed", "wrong size of its zip64 extra field: found 0",
              central={"offset": 0xFFFFFFFF})
     for word, lie in {"plus-one": lambda n: n + 1, "minus-one": lambda n: n - 1, "high-bit": lambda n: n | 1 << 31,
                       "most": 0xFFFFFFFE}.items():
         if role == "pickle" and word != "minus-one":
-            says = ("zip_directory_malformed", "the first zip entry begins at byte")
+            says = ("zip_directory_malformed", "data before the first zip entry: found it at byte")
         elif word == "minus-one" and role != "pickle" and not form.item(b"", b"x").described:
-            says = ("zip_overlap", "reach into what begins at byte")
+            says = ("zip_overlap", "overlap what begins at byte")
         elif word in ("plus-one", "minus-one") and role != "pickle":
             says = ("zip_local_mismatch", "no local header at byte")
         elif role == "pickle":
@@ -268,12 +275,12 @@ def lengths(form, role):
     for word, lie in {"plus-one": lambda n: n + 1, "minus-one": lambda n: n - 1}.items():
         folder = role == "storage" and word == "minus-one"  # the name is "model/data/" then
         form.lie(f"Z04/central-name_nbytes-{word}", role, "zip_directory_malformed",
-                 "a folder with" if folder else f"entry {ROLES[role] + 1}: another signature",
+                 "wrong size of a folder" if folder else f"entry {ROLES[role] + 1}: wrong signature",
                  central={"name_nbytes": lie})
     form.lie("Z04/central-comment_nbytes-plus-one", role, "zip_directory_malformed",
-             f"entry {ROLES[role] + 1}: another signature", central={"comment_nbytes": lambda n: n + 1})
+             f"entry {ROLES[role] + 1}: wrong signature", central={"comment_nbytes": lambda n: n + 1})
     form.lie("Z04/central-extra_nbytes-plus-one", role, "zip_directory_malformed",
-             "the extra fields do not fit their length", central={"extra_nbytes": lambda n: n + 1})
+             "the extra fields do not fill their length", central={"extra_nbytes": lambda n: n + 1})
 
 
 LIES = [lengths, signatures, names, local_sizes, local_zip64, central_sizes, crcs, places, flags, methods,

@@ -67,7 +67,7 @@ class Corpus:
         self.add({"id": name, "class": name.split("/")[0], "expect": expect, "says": list(says), "twin": twin}, data)
 
     def add(self, entry, data):
-        assert entry["id"] not in self.data, f"{entry['id']} is there twice"
+        assert entry["id"] not in self.data, f"{entry['id']} appears twice"
         self.data[entry["id"]] = data
         self.entries.append(entry)
         self.by_id[entry["id"]] = entry

@@ -65,7 +65,7 @@ def fixed(data, end=True, match=None):
 
 
 def dynamic(lengths, hlit=0, hdist=0, rest=()):
-    """The head of a dynamic block: {symbol of the code length code: its length}, and (value, width) behind it."""
+    """The head of a dynamic block: {symbol of the code length code: its length}, and (value, width) after it."""
     out = Bits().number(1, 1).number(2, 2).number(hlit, 5).number(hdist, 5).number(len(ORDER) - 4, 4)
     for symbol in ORDER:
         out.number(lengths.get(symbol, 0), 3)

@@ -220,7 +220,7 @@ def main():
             print(f"survivors.json: {' | '.join(each)}: is not there")
         sys.exit(1 if gone(checks) or len(checks) < 300 else 0)
     if not arguments.build_dir:
-        sys.exit("--build-dir is wanted")
+        sys.exit("--build-dir is required")
     folder = os.path.abspath(arguments.build_dir)
     mutate.write_tree(os.path.join(folder, "tree"), checks, texts, is_copied)
     program = build(os.path.join(folder, "tree"), os.path.join(folder, "build"), arguments.jobs, arguments.cmake)

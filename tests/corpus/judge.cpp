@@ -85,7 +85,7 @@ std::string compare(const WantedTensor& wanted, const TensorInfo& tensor,
                     const std::vector<std::byte>& bytes) {
   const std::vector<std::uint64_t> shape(tensor.shape.begin(), tensor.shape.end());
   if (wanted.dtype != name(tensor.dtype) || wanted.shape != shape)
-    return str_cat("tensor ", wanted.name, " is ", name(tensor.dtype), ", wanted ", wanted.dtype,
+    return str_cat("tensor ", wanted.name, " is ", name(tensor.dtype), ", expected ", wanted.dtype,
                    ", or of another shape");
   if (const std::string hex = hex_of(bytes); hex != wanted.hex)
     return str_cat("tensor ", wanted.name, " has ", hex);
@@ -97,7 +97,7 @@ Result<std::string> read_file(const Case& one, const std::string& path) {
   FLATBED_ASSIGN(const Checkpoint checkpoint, Checkpoint::open(path));
   FLATBED_ASSIGN(const Value tree, checkpoint.tree());
   if (!one.tree.empty() && pth::show(tree) != one.tree)
-    return str_cat("holds ", pth::show(tree), ", wanted ", one.tree);
+    return str_cat("holds ", pth::show(tree), ", expected ", one.tree);
   std::string wrong;
   std::map<std::string, const WantedTensor*> wanted;
   for (const WantedTensor& tensor : one.tensors) wanted[tensor.name] = &tensor;
@@ -110,7 +110,7 @@ Result<std::string> read_file(const Case& one, const std::string& path) {
     if (!wrong.empty()) return wrong;
   }
   if (one.has_tensors && checkpoint.tensors().size() != wanted.size())
-    return str_cat(checkpoint.tensors().size(), " tensors, wanted ", wanted.size());
+    return str_cat(checkpoint.tensors().size(), " tensors, expected ", wanted.size());
   FLATBED_TRY(verify(checkpoint, {.threads = 1}));
   return wrong;
 }
@@ -135,11 +135,11 @@ std::string judge(const Case& one, const std::string& folder) {
   const Result<std::string> found = read_file(one, str_cat(folder, "/", one.file));
   if (found) {
     if (one.expect == "ok") return *found;
-    return str_cat("is accepted, wanted ", one.expect);
+    return str_cat("is accepted, expected ", one.expect);
   }
   const Error& error = found.error();
   const std::string_view code = name(error.code);
-  if (code != one.expect) return str_cat(code, ", wanted ", one.expect, ": ", error.message);
+  if (code != one.expect) return str_cat(code, ", expected ", one.expect, ": ", error.message);
   for (const std::string& part : one.says) {
     if (error.message.find(part) == std::string::npos)
       return str_cat("does not say '", part, "': ", error.message);

@@ -1,4 +1,4 @@
-// Case: a line of the corpus' manifest; judge(): what is wrong with what flatbed makes of its file.
+// Case is a line of the corpus' manifest. judge() compares flatbed's result for its file with it.
 // Pure but for the file that is read.
 #pragma once
 
@@ -18,8 +18,8 @@ struct Case {
   std::string id, file;
   std::uint64_t nbytes = 0;
   std::string expect;             // "ok", or the name of an error code
-  std::vector<std::string> says;  // what the message must have in it
-  std::string tree;               // of a valid file: what show() makes of its object
+  std::vector<std::string> says;  // parts that the message must contain
+  std::string tree;               // for a valid file: what show() makes of its object
   bool has_tensors = false;
   std::vector<WantedTensor> tensors;  // of a valid file, by name
 };
@@ -27,7 +27,7 @@ struct Case {
 // False: the manifest is not there or not one; it has been said on standard output.
 [[nodiscard]] bool read_manifest(const std::string& path, std::vector<Case>& cases);
 
-// Empty when the file gives what its line says.
+// Empty if the result is as the line says.
 [[nodiscard]] std::string judge(const Case& one, const std::string& folder);
 
 }  // namespace flatbed::corpus

@@ -38,7 +38,7 @@ def main():
         group.add(corpus)
     hostile = collections.Counter(entry["class"] for entry in corpus.entries if "twin" in entry)
     if sum(hostile.values()) < LEAST_HOSTILE:
-        sys.exit(f"{sum(hostile.values())} hostile files, wanted at least {LEAST_HOSTILE}")
+        sys.exit(f"{sum(hostile.values())} hostile files, expected at least {LEAST_HOSTILE}")
     if "--count" in sys.argv:
         print("\n".join(f"{name} {count}" for name, count in sorted(hostile.items())))
     folders = [argument for argument in sys.argv[1:] if not argument.startswith("-")]

@@ -76,8 +76,8 @@ std::string check_case(const Case& one, const std::string& folder) {
   const std::uint64_t peak = peak_bytes() - held;
   const std::uint64_t most = kFreeBytes + kBytesPerByte * one.nbytes;
   if (wrong.empty() && peak > most)
-    wrong = "took " + std::to_string(peak) + " bytes of memory, at most " + std::to_string(most) +
-            " are wanted";
+    wrong = "took " + std::to_string(peak) + " bytes of memory, expected at most " +
+            std::to_string(most);
   if (wrong.empty() && open_descriptors() != before) wrong = "left a descriptor open";
   return wrong;
 }

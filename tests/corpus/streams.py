@@ -1,4 +1,4 @@
-"""torch's legacy streams (0.1.10 to 1.5): pickles one behind the other, then the storages. Each part can lie."""
+"""torch's legacy streams (0.1.10 to 1.5): pickles one after the other, then the storages. Each part can lie."""
 
 import assembler as asm
 

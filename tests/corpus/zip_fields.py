@@ -47,7 +47,7 @@ class Item:
     needed: int = 0              # torch's
     stored: bytes = None         # as it lies in the file, when it is neither `data` nor that deflated
     zeros: bool = True           # local crc and sizes are 0, as torch writes them
-    described: bool = True       # a data descriptor behind the data
+    described: bool = True       # a data descriptor after the data
     described64: bool = False    # with sizes of 8 bytes
     padded: bool = True          # an extra field "FB" that takes the data to a multiple of 64
     listed: bool = True          # in the central directory
@@ -106,7 +106,7 @@ def data_descriptor(item):
 
 @dataclasses.dataclass
 class Ending:
-    """What stands behind the last item. The byte strings are put in where their names say."""
+    """The bytes after the last item. The byte strings go where their names say."""
     zip64: bool = True
     end: dict = dataclasses.field(default_factory=dict)
     end64: dict = dataclasses.field(default_factory=dict)

@@ -28,13 +28,13 @@ struct Rig {
       : fake(runtime), nbytes(size) {
     device = cuda::make_cuda_device(FakeCuda::api(), 0, {.stream = stream}, limits).value();
     from = device->stage(nbytes).value();
-    to = static_cast<std::byte*>(device->allocate(nbytes).value());
+    to = device->memory()->allocate(nbytes).value();
     for (std::size_t i = 0; i < nbytes; ++i) from[i] = static_cast<std::byte>(i % 251);
   }
   Rig(const Rig&) = delete;
   Rig& operator=(const Rig&) = delete;
   ~Rig() {
-    device->release(to, nbytes);
+    device->memory()->release(to, nbytes);
     device->unstage(from, nbytes);
   }
 
@@ -225,7 +225,7 @@ TEST(CudaDeviceCopy, OfRowsIsCutBetweenThemWhereSegmentsMeet) {
   EXPECT_THAT(fake.ledger(), IsEmpty());
 }
 
-// The row [1,000,000, 1,100,000) crosses: it is copied in two parts, what lies beside it in rows.
+// The row [1,000,000, 1,100,000) crosses: it is copied in two parts, its neighbours in rows.
 TEST(CudaDeviceCopy, OfRowsCutsARowWhereSegmentsMeet) {
   FakeCuda fake;
   {
@@ -330,7 +330,7 @@ TEST(CudaDeviceTickets, HaveAnEventThatStreamsOfTheEngineCanWaitFor) {
     const cudaStream_t stream = fake.engine_stream(0);
     const Ticket ticket = rig.copy(0, kMiB).value();
     fake.engine_wait(stream, static_cast<cudaEvent_t>(rig.device->native_event(ticket)));
-    // The event goes to a later copy; who waits already, waits for the earlier one.
+    // The event is reused for a later copy; earlier waiters still wait for the earlier copy.
     rig.device->forget(ticket);
     fake.engine_read(stream, rig.to, kMiB);
     EXPECT_TRUE(fake.engine_finish(stream));
@@ -352,7 +352,7 @@ TEST(CudaDeviceTickets, NotReadyIsNoErrorAndLeavesNone) {
   EXPECT_THAT(fake.ledger(), IsEmpty());
 }
 
-// Each fills its slot anew as soon as its ticket is done; the fake sees any byte that is written
+// Each refills its slot as soon as its ticket is done; the fake sees any byte that is written
 // too early, and under the thread sanitizer any order that only the schedule made.
 TEST(CudaDeviceTickets, KeepThreadsApartThatCopyAtOnce) {
   constexpr std::size_t kSlot = 10'000;
@@ -427,7 +427,7 @@ TEST(CudaDeviceCopy, WhoseRecordFailedGivesNoTicket) {
     fake.run_all();
     EXPECT_TRUE(rig.device->done(fence).value());
   }
-  EXPECT_EQ(fake.calls("EventCreateWithFlags"), 1U);  // recorded anew, it says the truth
+  EXPECT_EQ(fake.calls("EventCreateWithFlags"), 1U);  // after a new record it is right again
   EXPECT_THAT(fake.ledger(), IsEmpty());
 }
 
@@ -492,7 +492,7 @@ TEST(CudaDeviceStream, OfTheEngineIsUsedAndLeftAlone) {
   {
     Rig rig(fake, kMiB, stream);
     rig.device->forget(rig.copy(0, kMiB).value());
-    // In the stream, and so behind the copy.
+    // In the stream, and so after the copy.
     fake.engine_read(stream, rig.to, kMiB);
     rig.finish();
   }

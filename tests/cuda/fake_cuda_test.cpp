@@ -1,4 +1,4 @@
-// FakeCuda does what CUDA does where CUDA says, and says where code relies on more.
+// FakeCuda behaves as CUDA's documentation says, and reports code that relies on more.
 #include "support/fake_cuda.hpp"
 
 #include <fcntl.h>

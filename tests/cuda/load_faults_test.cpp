@@ -64,13 +64,13 @@ struct Outcome {
   std::optional<Error> error;
   std::set<std::uint32_t> groups;  // that were ready
   bool had_events = true;          // for each GPU of each of them
-  bool groups_arrived = true;      // they had what they should, once all copies had run
+  bool groups_arrived = true;      // they had the right contents once all copies had run
   bool all_arrived = true;
   std::vector<std::string> misuse;
   std::vector<std::string> leaks;
 };
 
-// On a thread that is not the caller's: nothing is looked at that a GPU may still write.
+// Runs on another thread than the caller's. Memory that a GPU may still write is not examined.
 void wait_for_all(const Gpus& gpus) {
   std::thread([&gpus] {
     for (const auto& gpu : gpus) {
@@ -103,12 +103,15 @@ Outcome run(const Model& model, const Kind& kind) {
     scene.add(*model.checkpoint, {&tensors[2], {}, -1, 0, {1}});
     scene.add(*model.checkpoint, {&tensors[3], {0, 10, 2000}, 1, 0, {2}});
     scene.add(*model.checkpoint, {&tensors[3], {0, 5000, kChunk}, 0, 0, {2}});
-    LoadOptions options{
-        .threads = 2, .ring_nbytes = 1 << 20, .slot_nbytes = 512 << 10, .device_timeout = kTimeout};
-    options.ready = [&](const GroupReady& ready) {
+    LoadOptions options{.threads = 2,
+                        .staging_nbytes = 1 << 20,
+                        .slot_nbytes = 512 << 10,
+                        .device_timeout = kTimeout};
+    options.ready = [&](const GroupReady& ready) -> Result<void> {
       outcome.groups.insert(ready.group);
       for (const GroupReady::Event& each : ready.events)
         outcome.had_events &= each.event != nullptr;
+      return {};
     };
     HastyClock clock;
     const CallersThread caller(fake);
@@ -138,7 +141,7 @@ void expect_first_error(const Injection& injection, const Error& error) {
     EXPECT_THAT(error.message, HasSubstr("copies were not complete after 200 ms"));
     return;
   }
-  // What is queued behind a group cannot be waited for.
+  // Work queued after a group cannot be waited for.
   if (error.message.ends_with("there is no event that streams could wait for")) {
     EXPECT_EQ(error.code, ErrorCode::device_error);
     EXPECT_TRUE(injection.call.starts_with("Event")) << injection.call;
@@ -264,8 +267,8 @@ TEST(LoadFault, OfEventsLeaveTheStreamsToAsk) {
   EXPECT_GT(kind.injection.nth, 4U);
 }
 
-// A pool that a device has spoilt: what is left of it serves later loads, and nothing hangs when
-// nothing is left.
+// A pool with slots lost to a failed device: the rest serves later loads, and nothing hangs when
+// none are left.
 TEST(LoadFault, MayUseUpAPool) {
   const Model model;
   FakeCuda fake;

@@ -1,4 +1,4 @@
-// Loads that a seed makes up, thousands of them where the thread sanitizer watches. The environment
+// Random loads from a seed, thousands of them where the thread sanitizer watches. The environment
 // may say how many (FLATBED_STRESS_SEEDS), and with which seed they begin (FLATBED_STRESS_FIRST).
 #include "support/load_stress.hpp"
 

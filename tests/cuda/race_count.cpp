@@ -33,7 +33,7 @@ ExpectRaces::~ExpectRaces() { g_expected += count(); }
 
 #ifdef FLATBED_FAKE_CUDA_TSAN
 extern "C" {
-// Equal reports count, too; what they mean is decided here and not by the exit status.
+// Equal reports count too. Their meaning is decided here and not by the exit status.
 const char* __tsan_default_options();
 const char* __tsan_default_options() {
   return "exitcode=0:handle_segv=0:history_size=4:"

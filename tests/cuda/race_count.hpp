@@ -14,7 +14,7 @@ inline constexpr bool kSeesRaces = false;
 
 [[nodiscard]] int race_count();
 
-// While it lives, races are what the test is about.
+// While it exists, races are expected: the test is about them.
 class ExpectRaces {
  public:
   ExpectRaces();

@@ -16,14 +16,14 @@
 
 namespace flatbed::fuzz {
 
-// Ends the process where `holds` is false: libFuzzer then keeps the input.
+// Ends the process if `holds` is false, so that libFuzzer keeps the input.
 inline void require(bool holds, const char* what) {
   if (holds) return;
   std::fprintf(stderr, "violated: %s\n", what);
   std::abort();
 }
 
-// An error has a code and says something.
+// Every error has a code and a message.
 inline void check_error(const Error& error) {
   require(error.code != ErrorCode::internal_error, "no input is our own mistake");
   require(!error.message.empty(), "an error says what is wrong");

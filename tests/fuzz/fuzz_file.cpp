@@ -1,4 +1,4 @@
-// Any bytes as a file: what every command does with it.
+// Any bytes as a file, through every command.
 #include "flatbed/save_plan.hpp"
 #include "flatbed/verify.hpp"
 #include "fuzz/check.hpp"

@@ -15,7 +15,7 @@ namespace {
 
 constexpr std::size_t kMostJson = 1 << 20;
 
-// The tensors by their names, and nothing else of them.
+// Compares the tensors by name only.
 std::vector<TensorInfo> named_tensors(const pth::TorchFile& file, const TensorNames& names) {
   std::vector<TensorInfo> tensors(names.names.size());
   for (std::uint32_t i = 0; i < tensors.size(); ++i) {

@@ -1,4 +1,4 @@
-// The JSON of flatbed.tree: what is read can be written and read again.
+// The JSON of flatbed.tree: a tree that was read can be written and read again.
 #include <array>
 #include <string>
 

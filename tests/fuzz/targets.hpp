@@ -3,7 +3,7 @@
 // header promises. Each stands in fuzz_<name>.cpp, runs under libFuzzer (libfuzzer.cpp, preset
 // `fuzz`) and over kept inputs in every build (replay_test.cpp).
 //
-// Targets keep state between inputs where making it anew would be slow. For one thread.
+// Targets keep state between inputs if making it again would be slow. Not thread-safe.
 #pragma once
 
 #include <array>
@@ -22,9 +22,9 @@ void tar(std::string_view bytes);        // a tar of torch <= 0.1.9
 void file(std::string_view bytes);       // any file: open, list, read, select, verify
 void scan(std::string_view bytes);       // any file: what its pickles would call
 void script(std::string_view bytes);     // the code of a TorchScript archive
-void header(std::string_view bytes);     // the JSON of a safetensors header, data behind it
+void header(std::string_view bytes);     // the JSON of a safetensors header, with data after it
 void tree(std::string_view bytes);       // the JSON of flatbed.tree
-void index(std::string_view bytes);      // the index of a sharded set beside two shards
+void index(std::string_view bytes);      // the index of a sharded set next to two shards
 
 struct Target {
   std::string_view name;

@@ -158,7 +158,7 @@ TEST_F(LoadFileTest, IsReadThroughThePageCacheWhereThatIsWanted) {
   EXPECT_EQ(file.bytes_read(), 3 * 8192u);
 }
 
-// Blocks, what is before them, and what is behind.
+// Blocks, and what is before and after them.
 TEST_F(LoadFileTest, EndsWithTheErrorOfEachOfItsReads) {
   const Place place{5000, 50'000};
   for (const bool within : {false, true}) {

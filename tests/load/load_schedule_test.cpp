@@ -26,7 +26,7 @@ using test::TempDir;
 using test::write_model;
 
 // A sealed model, and a plan of it that is never carried out: its destinations are addresses of
-// nothing, each behind the one before.
+// nothing, each after the previous one.
 struct Example {
   TempDir dir;
   std::vector<ModelTensor> tensors;

@@ -43,7 +43,7 @@ import tidy  # noqa: E402
 
 WANTED = 0.95
 # The tests that are copied and run: of loading and of its parts. Others would be built for nothing.
-TESTS = re.compile(r"^tests/(?:load\w*_test|staging\w*_test|host_device\w*_test|io/direct\w+_test|cuda/\w+)\.[ch]pp$")
+TESTS = re.compile(r"^tests/(?:load/\w+_test|io/direct\w+_test|cuda/\w+)\.[ch]pp$")
 # Tests of the tests' own fakes, which none of the mutants is in.
 NOT_RUN = re.compile(r"flatbed_fake_cuda_tests")
 FOLDERS = ("include", "src", "cuda", "tests")
@@ -84,7 +84,7 @@ def is_copied(name):
 
 
 def write_tree(tree, mutants, texts, copied=is_copied):
-    """The project as far as it is built, its sources instrumented. What has not changed is not touched."""
+    """The built part of the project with instrumented sources. Unchanged files are not touched."""
     of_file = collections.defaultdict(list)
     for mutant in mutants:
         of_file[mutant.file].append(mutant)
@@ -197,7 +197,7 @@ def list_tests(program):
 
 
 class Suite:
-    """The tests, what each takes, and which mutants it comes to."""
+    """The tests, the time of each, and the mutants that it reaches."""
 
     def __init__(self, programs, jobs):
         self.tests = [(program, test) for program in programs for test in list_tests(program)]

@@ -14,7 +14,7 @@ import statements
 SOURCES = ["src/load/*.[ch]pp", "src/io/direct_file.[ch]pp", "cuda/*.[ch]pp"]
 
 # A statement counts when one of these matches it, without comments and literals. Of `if` this is the
-# condition, and the statement behind it where that is one; of a loop it is all of it.
+# condition, and the statement after it, if there is one; for a loop, all of it.
 WORDS = [
     ("wait", r"wait|sleep|pause\(|\bdone\b|is_complete|Query\(|timeout|deadline|limit\b|hung_|join"
              r"|timed_out|\bcomplete\b",
@@ -34,7 +34,7 @@ WORDS = [
      "counts towards, or announces, that something is ready"),
     ("stop", r"stop|fail|error|cancel|refused|direct|consume|LastError|status|queued|recorded|\bread\b|unsupported"
              r"|arrived|slot\b|started|thread",
-     "notices an error or a wish to stop, passes it on, falls back, or cleans up behind it"),
+     "notices an error or a wish to stop, passes it on, falls back, or cleans up after it"),
 ]
 
 # And everything that is in functions of these names, which do nothing else.
@@ -67,7 +67,7 @@ class Mutant:
     statement: str       # in one line
     mutation: str
     word: str            # by which it counts
-    edits: list = None   # (offset, opens, text with {0} for the number): `opens` stands before, else behind
+    edits: list = None   # (offset, opens, text with {0} for the number): `opens` goes before, otherwise after
     number: int = 0
 
     def key(self):
@@ -215,16 +215,16 @@ class Finder:
     break_range = break_while
 
 
-# (file, function, what is broken, edits: (a text that stands once in the function, "before" or "behind" it, what is
+# (file, function, what is broken, edits: (a text that stands once in the function, "before" or "after" it, what is
 # put there)). For what no rule makes: another order, another argument.
 BY_HAND = [
     ("src/load/load_job.cpp", "JobRunner::run_staged", "what its digest does not fit is queued all the same",
      [("return read;", "before", "if (IS) static_cast<void>(deliver(job, *slot, at)); ")]),
     ("src/load/load_job.cpp", "JobRunner::deliver", "the group's job is done before its bytes are queued",
-     [("collect_pieces(job, at);", "behind", " if (IS) FLATBED_TRY(work_.groups.job_done(job, job.nbytes)); "),
+     [("collect_pieces(job, at);", "after", " if (IS) FLATBED_TRY(work_.groups.job_done(job, job.nbytes)); "),
       ("return work_.groups.job_done(job, job.nbytes);", "before", "if (IS) return {}; ")]),
     ("src/load/load_progress.cpp", "LoadGroups::complete", "ready before its fences are queued",
-     [("State& group = groups_[number];\n", "behind",
+     [("State& group = groups_[number];\n", "after",
        "if (IS) { const std::lock_guard early(mutex_); group.complete = true; changed_.notify_one(); } ")]),
     ("src/load/load_slots.cpp", "LoadSlots::settle", "only the first device is drained",
      [("all_drained &= drain(device);", "before", "if (IS && device > 1) break; ")]),
@@ -235,11 +235,11 @@ BY_HAND = [
      [("handles_->tickets.end(ticket, complete ?", "before",
        "if (IS) handles_->tickets.end(ticket, TicketTable::Reuse::yes); ")]),
     ("cuda/cuda_device.cpp", "CudaDevice::open_stream", "a stream that waits for the legacy stream",
-     [("StreamCreateWithFlags(&stream_, ", "behind", "IS ? 0U : ")]),
+     [("StreamCreateWithFlags(&stream_, ", "after", "IS ? 0U : ")]),
     ("cuda/pinned_memory.cpp", "PinnedMemory::register_segments", "page-locked for one device alone",
-     [("api_.HostRegister(memory.data() + locked, nbytes, ", "behind", "IS ? 0U : ")]),
+     [("api_.HostRegister(memory.data() + locked, nbytes, ", "after", "IS ? 0U : ")]),
     ("cuda/pinned_memory.cpp", "PinnedMemory::allocate", "page-locked for one device alone",
-     [("api_.HostAlloc(&allocated, room, ", "behind", "IS ? 0U : ")]),
+     [("api_.HostAlloc(&allocated, room, ", "after", "IS ? 0U : ")]),
 ]
 
 
@@ -254,7 +254,7 @@ def by_hand(path, text):
             if text.count(anchor, begin, end) != 1:
                 raise SystemExit(f"{path}: {text.count(anchor, begin, end)} places of {function} are {anchor!r}, "
                                  f"wanted 1: adapt BY_HAND in rules.py ({mutation})")
-            at = text.index(anchor, begin) + (len(anchor) if side == "behind" else 0)
+            at = text.index(anchor, begin) + (len(anchor) if side == "after" else 0)
             inserted = inserted.replace("{", "{{").replace("}", "}}").replace("IS", IS)
             edits.append((at, True, inserted))
         line = text.count("\n", 0, edits[0][0]) + 1

@@ -18,7 +18,7 @@ CLOSING = {"(": ")", "[": "]", "{": "}"}
 class Statement:
     kind: str            # block, if, while, for, range, do, switch, return, simple, empty
     begin: int
-    end: int             # behind it
+    end: int             # after it
     function: str        # the name of the function that it is in
     returns: str         # what that returns, as written; "" in a lambda that does not say so
     head: tuple = None   # of if and loops: the offsets between the parentheses
@@ -66,7 +66,7 @@ class Parser:
         return Statement(kind, begin, begin, self.function, self.returns, **more)
 
     def block(self, at):
-        """The statements between the brace at `at` and its closing one, and the offset behind that."""
+        """The statements between the brace at `at` and its closing one, and the offset after it."""
         statements = []
         at = self.skip_blanks(at + 1)
         while self.code[at] != "}":

@@ -139,7 +139,7 @@ def geometry(tensor):
 
 
 class Same:
-    """Compares two object graphs: types, values, bits of tensors, and who is who."""
+    """Compares two object graphs: types, values, bits of tensors, and object identity."""
 
     def __init__(self):
         self.partners = {}     # id in one graph -> id in the other

@@ -1,4 +1,4 @@
-// The literals of pickles: what they stand for, and what only looks like one.
+// The literals of pickles: their values, and texts that only look like literals.
 #include "pickle/pickle_literal.hpp"
 
 #include <gtest/gtest.h>
@@ -11,7 +11,7 @@
 namespace flatbed::pth {
 namespace {
 
-// The value where it fits 64 bits, else its hex digits.
+// The value if it fits in 64 bits, otherwise its hex digits.
 std::string shown(const PickleInteger& integer) {
   return integer.big.empty() ? std::to_string(integer.value) : integer.big;
 }

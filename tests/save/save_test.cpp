@@ -206,7 +206,7 @@ TEST(Save, RefusesBytesThatDoNotFitTheShape) {
   EXPECT_OK(save_as(Dtype::f4, {16}));
   const Result<SaveReport> wrong = save_as(Dtype::f32, {2, 2});
   EXPECT_ERROR(wrong, shape_mismatch);
-  EXPECT_EQ(wrong.error().message, "tensor 'w': 8 bytes are given, F32 [2,2] needs 16");
+  EXPECT_EQ(wrong.error().message, "tensor 'w': wrong size: found 8 bytes, F32 [2,2] needs 16");
   EXPECT_ERROR(save_as(Dtype::f4, {15}), shape_mismatch);
   EXPECT_ERROR(save_as(Dtype::u8, {0}), shape_mismatch);
   constexpr std::uint64_t kBig = std::uint64_t{1} << 40;
@@ -315,12 +315,30 @@ TEST(Save, CanBeCancelledFromItsProgress) {
   const pthread_t caller = pthread_self();
   SaveOptions options;
   options.cancel = &cancel;
-  options.progress = [&](const Progress& progress) {
+  options.progress = [&](const Progress& progress) -> Result<void> {
     EXPECT_TRUE(pthread_equal(caller, pthread_self()));
     cancel = progress.bytes_done == progress.bytes_total;
+    return {};
   };
   EXPECT_ERROR(save(dir / "out", mixed.plan(), options), cancelled);
   EXPECT_TRUE(dir.names().empty());
+}
+
+// The last call comes when every byte of data is written.
+TEST(Save, ReturnsTheErrorOfItsProgressAndWritesNothing) {
+  const TempDir dir;
+  const Mixed mixed;
+  write_file(dir / "out", "old");
+  SaveOptions options;
+  options.progress = [&](const Progress& progress) -> Result<void> {
+    if (progress.bytes_done != progress.bytes_total) return {};
+    return make_error(ErrorCode::device_error, "the engine gave up");
+  };
+  const Result<SaveReport> saved = save(dir / "out", mixed.plan(), options);
+  EXPECT_ERROR(saved, device_error);
+  EXPECT_EQ(saved.error().message, "the engine gave up");
+  EXPECT_TRUE(read_file(dir / "out") == "old");
+  EXPECT_EQ(dir.names(), Names{"out"});
 }
 
 TEST(Save, ReplacesOnlyWhenItMay) {

@@ -198,7 +198,7 @@ TEST(SaveTorch, LongBytesAndWhatIsLeftOut) {
   const Result<SaveTorchReport> report = save_torch(dir / "a.pth", plan);
   ASSERT_OK(report);
   EXPECT_EQ(report->notes,
-            std::vector<std::string>{"1 tensor is not in the structure and left out: 'lost'"});
+            std::vector<std::string>{"left out 1 tensor not in the structure: 'lost'"});
   EXPECT_EQ(report->tensors, 1u);
   EXPECT_EQ(report->tensor_nbytes, bytes.size());
   const Result<Checkpoint> back = Checkpoint::open(dir / "a.pth");

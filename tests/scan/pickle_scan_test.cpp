@@ -1,4 +1,4 @@
-// PickleScan: what pickles would import and call, also in forms that no pickler writes.
+// PickleScan: what pickles would import and call, including forms that no pickler writes.
 #include <gtest/gtest.h>
 
 #include <string>
@@ -248,7 +248,7 @@ TEST(PickleScan, CountsWhatComesBeforeABrokenTail) {
     EXPECT_EQ(report.verdict, kDangerous);
     EXPECT_NE(find(report, ScanKind::unseen), nullptr) << show(report);
   }
-  // No mark, and broken in the bytes that tell what a file is.
+  // No mark, and invalid in the bytes that identify a file.
   EXPECT_EQ(verdict_of("cos\nsystem\n(S'id'\ntR\xff\xff\xff"), kDangerous);
   EXPECT_EQ(verdict_of("\x80\x02" + ordered_dict() + "\xff"), kUnknown);
 }
@@ -264,7 +264,7 @@ TEST(PickleScan, SeesEveryPickleOfAFile) {
 }
 
 TEST(PickleScan, ReadsFramesBothWays) {
-  // The frame ends inside BINBYTES; what it holds from there on are opcodes to a reader by frames.
+  // The frame ends inside BINBYTES. Readers by frames see opcodes in what follows.
   const string hidden = kSystem + ".";
   const string bytes = "B" + le(hidden.size() + 2, 4) + "ab" + hidden;
   const ScanReport report = scan_bytes("\x80\x04\x95" + le(7, 8) + bytes + ".");
@@ -283,7 +283,7 @@ TEST(PickleScan, TakesAFrameThatEndsInsideANameForDangerous) {
   };
   EXPECT_EQ(verdict_of(framed(name.size() - 2)), kDangerous);
   EXPECT_EQ(verdict_of(framed(name.size() + 1)), kUnknown);
-  // A frame that begins inside another and ends behind it drops what is between.
+  // A frame that begins inside another and ends after it drops what is between.
   const string inner = "\x95" + le(6, 8);
   EXPECT_EQ(verdict_of("\x80\x04\x95" + le(11, 8) + inner + "NNNNN."), kDangerous);
   EXPECT_EQ(verdict_of("\x80\x04\x95" + le(15, 8) + inner + "NNNNN."), kUnknown);
@@ -328,7 +328,7 @@ TEST(PickleScan, TakesPersistentIdsOfOthersForUnknown) {
   EXPECT_EQ(verdict_of(finish(storage())), kPlain);
   EXPECT_EQ(verdict_of(finish(text("0") + "Q")), kUnknown);
   EXPECT_EQ(verdict_of("P0\n."), kUnknown);
-  // The class of a 'module' is what is called.
+  // The class of a 'module' is what gets called.
   const string module = tuple({text("module"), global("os", "system"), text(""), text("")}) + "Q";
   expect_called(finish(call(module, tuple({text("id")}))), "os.system");
 }

@@ -51,7 +51,7 @@ string hostile(const std::function<void(ZipItem&)>& change) {
   return build_zip(items);
 }
 
-// The payload is seen, and so is what hides it from others.
+// The scan sees the payload and what hides it from other readers.
 void expect_seen(const string& bytes, std::string_view words) {
   const ScanReport report = scan_bytes(bytes);
   EXPECT_EQ(report.verdict, kDangerous) << words << "\n" << show(report);
@@ -90,7 +90,7 @@ TEST(ScanZip, SeesPastAnotherNameInEitherHeader) {
 }
 
 TEST(ScanZip, JudgesTheSameBytesByEachOfTheirNames) {
-  // Nothing in the first bytes says that it is a pickle; the name in the local header does.
+  // The first bytes do not look like a pickle; the name in the local header does.
   const string late = string(5000, '(') + "cos\nsystem\n(S'id'\ntR.";
   std::vector<ZipItem> items = torch_items();
   items.push_back({.name = "archive/notes.txt", .data = late});
@@ -162,7 +162,7 @@ TEST(ScanZip, LooksIntoDeflatedRecords) {
   const ScanReport report = scan_bytes(build_zip(items));
   EXPECT_EQ(report.verdict, kDangerous);
   EXPECT_EQ(find(report, ScanKind::container), nullptr) << show(report);
-  // A wrong size is seen only at the end, behind the payload.
+  // A wrong size is detected only at the end, after the payload.
   items[0].nbytes = kPayload.size() + 1;
   EXPECT_EQ(verdict_of(build_zip(items)), kDangerous);
   items[0].nbytes = 0x02000000;  // more than any stream of its size gives
@@ -201,7 +201,7 @@ TEST(ScanZip, SeesWhatStandsAroundTheZip) {
 }
 
 TEST(ScanZip, SeesEachOfSeveralEndRecords) {
-  // Two zips one behind the other: readers from the end see the second alone, its offsets as they
+  // Two zips in sequence: readers from the end see the second alone, its offsets as they
   // stand are the first's.
   const string both = torch_zip() + torch_zip({.pickle = kPayload});
   const ScanReport report = scan_bytes(both);
@@ -209,13 +209,13 @@ TEST(ScanZip, SeesEachOfSeveralEndRecords) {
   EXPECT_NE(find(report, ScanKind::container), nullptr);
   const ScanReport other = scan_bytes(torch_zip({.pickle = kPayload}) + torch_zip());
   EXPECT_EQ(other.verdict, kDangerous) << show(other);
-  // A zip64 record that leads elsewhere than the end record.
+  // A zip64 record that points elsewhere than the end record.
   const ScanReport lead =
       scan_bytes(build_zip(torch_items(), {.directory_nbytes64 = 46, .directory_offset64 = 0}));
   EXPECT_EQ(lead.verdict, kUnknown) << show(lead);
 }
 
-// Readers of streams find the end of the data by the descriptor behind it.
+// Stream readers find the end of the data by the descriptor after it.
 TEST(ScanZip, HoldsDescriptorsAgainstTheDirectory) {
   const string data = torch_items()[0].data;
   const auto with = [](const string& descriptor) {
@@ -338,11 +338,11 @@ TEST(ScanTar, ReadsNumbersAsPythonDoes) {
 }
 
 TEST(ScanTar, FollowsHeadersWherePythonFindsThem) {
-  // A folder has no bytes, whatever its size says: what follows its header is the next one.
+  // A folder has no bytes, whatever its size field says. The next header follows its own.
   string tar = build_tar({{.name = "folder/", .kind = '5', .size = test::octal(1024, 11)},
                           {.name = "pickle", .data = "(S'id'\nios\nsystem\n."}});
   EXPECT_EQ(verdict_of(tar), kDangerous);
-  // A size in pax records moves the next header; pickles are looked for everywhere then.
+  // A size in pax records moves the next header, so pickles are searched for everywhere.
   tar = build_tar({{.name = "pax", .data = "13 size=4096\n", .kind = 'x'},
                    {.name = "notes", .data = string(1500, 'x') + kPayload}});
   EXPECT_EQ(verdict_of(tar), kDangerous);
@@ -366,7 +366,7 @@ TEST(ScanFile, SeesFilesThatAreTwoThings) {
   const ScanReport behind = scan_bytes(legacy_stream() + torch_zip({.pickle = kPayload}));
   EXPECT_EQ(behind.verdict, kDangerous) << show(behind);
   EXPECT_TRUE(says(behind, ScanKind::container, "ends like a zip")) << show(behind);
-  // A tar header in the name of which a pickle stands.
+  // A tar header with a pickle in its name.
   string tar = build_tar({{.name = "cos\nsystem\n(S'id'\ntR.", .data = "x"}});
   EXPECT_EQ(verdict_of(tar), kDangerous);
 }

@@ -76,7 +76,7 @@ def specification():
 
 
 def code_block_after(text, words):
-    """The first indented or fenced block of code behind these words."""
+    """The first indented or fenced block of code after these words."""
     return re.search(r"```\n(.*?)```", text[text.index(words) :], re.DOTALL)[1]
 
 

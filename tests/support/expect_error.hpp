@@ -1,4 +1,4 @@
-// EXPECT_ERROR and ASSERT_OK: what tests say about a Result.
+// EXPECT_ERROR and ASSERT_OK: assertions about a Result.
 #pragma once
 
 #include <gtest/gtest.h>

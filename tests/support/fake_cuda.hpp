@@ -43,7 +43,7 @@ struct FakeCudaOptions {
   std::size_t piece_nbytes = 1 << 20;   // copies run in pieces of so many bytes
   bool last_first = false;              // the last piece, and of it the last byte, is copied first
   unsigned not_ready_queries = 0;       // so many queries of a record or stream say NotReady first
-  bool host_register_supported = true;  // false: HostRegister says NotSupported
+  bool host_register_supported = true;  // false: HostRegister reports NotSupported
   bool pageable_is_error = true;        // false: pageable sources are read late, and still noted
   bool guard_sources = true;            // hash sources when submitted, run and seen complete
   bool protect_sources = false;         // whole pages of sources in flight cannot be written
@@ -100,7 +100,7 @@ class FakeCuda {
   [[nodiscard]] bool injection_fired() const;  // any of them
   void heal();                                 // no injections and no sticky error any more
 
-  // Calls so far; the empty name stands for all that can fail.
+  // The number of calls so far; an empty name means all calls that can fail.
   [[nodiscard]] std::uint64_t calls(std::string_view call = {}) const;
   [[nodiscard]] cudaError_t last_error_of_this_thread() const;
   void set_last_error_of_this_thread(cudaError_t error);
@@ -127,7 +127,7 @@ class FakeCuda {
   };
   [[nodiscard]] Writes writes(const void* from, std::size_t nbytes) const;
 
-  // What the engine does beside the code under test: never counted, failed or called a leak.
+  // For what the engine does besides the code under test: never counted, failed or called a leak.
   enum class Memory { device, managed };
   [[nodiscard]] void* engine_allocate(int device, std::size_t nbytes,
                                       Memory memory = Memory::device);
@@ -142,7 +142,7 @@ class FakeCuda {
   // Runs the stream to its end and waits for it; false if it cannot end.
   bool engine_finish(cudaStream_t stream);
 
-  static constexpr std::byte kCanary{0xCB};  // what fresh device memory holds
+  static constexpr std::byte kCanary{0xCB};  // contents of fresh device memory
 
  private:
   std::unique_ptr<fake_cuda::State> state_;

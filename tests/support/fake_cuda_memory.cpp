@@ -218,7 +218,7 @@ void State::count_writes(const std::byte* to, std::size_t nbytes) {
   }
 }
 
-// Whole pages within each row: what lies beside the source stays writable.
+// Whole pages within each row, so that neighbours of the source stay writable.
 void State::protect(const Op& op, bool on) {
   if (!options.protect_sources || !op.from_host) return;
   for (std::size_t row = 0; row < op.rows.height; ++row) {
@@ -238,7 +238,7 @@ void State::protect(const Op& op, bool on) {
 void State::forget_memory(Op& op) {
   protect(op, false);
   op.from_host = false;
-  op.failed = true;  // what has not run by now cannot
+  op.failed = true;  // operations that have not run by now cannot run
 }
 
 void State::unmap_all() {

@@ -70,7 +70,7 @@ Op& State::enqueue(Stream& stream, Op op) {
   stream.not_ready_left = options.not_ready_queries;
   auto queued = std::make_shared<Op>(std::move(op));
   {
-    const Loud loud;  // what the caller did so far happens before the operation
+    const Loud loud;  // the caller's earlier actions happen before the operation
     release_edge(&queued->edge);
   }
   stream.queue.push_back(queued);

@@ -57,7 +57,7 @@ struct Quiet {
   ~Quiet() { end_quiet(); }
 };
 
-// Within Quiet: what is seen after all.
+// Makes accesses visible within Quiet.
 struct Loud {
   Loud() { end_quiet(); }
   Loud(const Loud&) = delete;

@@ -34,7 +34,7 @@ struct LegacyStream {
   std::string machine = pickle::finish(pickle::dict({pickle::text("little_endian"), "\x88"}));
   std::string object = pickle::finish(legacy_tensor());
   std::vector<LegacyStorage> storages = {{}};
-  std::optional<std::string> keys = {};  // the list, where it is not that of the storages
+  std::optional<std::string> keys = {};  // the list, if it differs from that of the storages
 };
 
 inline std::string legacy_stream(const LegacyStream& stream = {}) {

@@ -1,4 +1,4 @@
-// Scanning bytes that a test builds, and asking what was found.
+// Scans bytes that a test builds, and queries the findings.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -12,7 +12,7 @@
 
 namespace flatbed::test {
 
-// What scan() says of a file with these bytes.
+// The result of scan() for a file with these bytes.
 inline ScanReport scan_bytes(std::string_view bytes) {
   const TempDir folder;
   write_file(folder / "model.pth", bytes);
@@ -23,7 +23,7 @@ inline ScanReport scan_bytes(std::string_view bytes) {
 
 inline ScanVerdict verdict_of(std::string_view bytes) { return scan_bytes(bytes).verdict; }
 
-// The first finding of a kind, about "module.name" where that is given; null: there is none.
+// The first finding of a kind, about "module.name" if that is given; null if there is none.
 inline const ScanFinding* find(const ScanReport& report, ScanKind kind,
                                std::string_view name = "") {
   const auto found = std::ranges::find_if(report.findings, [&](const ScanFinding& finding) {
@@ -33,7 +33,7 @@ inline const ScanFinding* find(const ScanReport& report, ScanKind kind,
   return found == report.findings.end() ? nullptr : &*found;
 }
 
-// Whether a finding of the kind says these words.
+// Whether a finding of the kind contains these words.
 inline bool says(const ScanReport& report, ScanKind kind, std::string_view words) {
   return std::ranges::any_of(report.findings, [&](const ScanFinding& finding) {
     return finding.kind == kind && finding.text.find(words) != std::string::npos;

@@ -21,7 +21,7 @@ namespace flatbed::test {
 
 class VirtualClock {
  public:
-  // Time stands still until so many threads have entered.
+  // Time does not advance until this many threads have entered.
   explicit VirtualClock(unsigned threads) : missing_(threads) {}
 
   [[nodiscard]] std::uint64_t now_ns() const {

@@ -14,7 +14,7 @@
 
 namespace flatbed::test {
 
-// What one of an entry's two headers says instead of the truth.
+// The wrong fields of one of an entry's two headers.
 struct ZipHeader {
   std::optional<std::string> name = {};
   std::optional<std::uint16_t> flags = {}, method = {}, disk = {};
@@ -25,7 +25,7 @@ struct ZipHeader {
 
 struct ZipItem {
   std::string name = {};
-  std::string data = {};  // as it is stored
+  std::string data = {};  // as stored
   std::uint16_t flags = 0x0808;
   std::uint16_t method = 0;
   std::optional<std::uint64_t> nbytes = {};  // when inflated

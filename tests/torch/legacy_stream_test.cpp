@@ -127,7 +127,7 @@ TEST(LegacyStream, KeepsTheClassOfAModuleAndDropsItsSource) {
   const auto file = read_object(module(net, "class Net: ...") + ")\x81}b", {});
   ASSERT_OK(file);
   EXPECT_EQ(show(file->tree.root()), "copyreg.__newobj__(net.Net)|{}");
-  EXPECT_EQ(file->notes, std::vector<string>{"the Python source of 1 module classes is dropped"});
+  EXPECT_EQ(file->notes, std::vector<string>{"dropped the Python source of 1 module class"});
   const auto without = read_object(module(net, ""), {});
   ASSERT_OK(without);
   EXPECT_TRUE(without->notes.empty());
@@ -199,18 +199,17 @@ TEST(LegacyStream, BeginsWithProtocolAndMachine) {
 TEST(LegacyStream, BytesAfterTheEndAreReported) {
   const auto file = read_bytes(legacy_stream() + "xyz");
   ASSERT_OK(file);
-  EXPECT_EQ(file->notes,
-            std::vector<string>{"3 bytes after the end of the last storage are ignored"});
+  EXPECT_EQ(file->notes, std::vector<string>{"ignored 3 bytes after the end of the last storage"});
 }
 
 TEST(LegacyStream, MessagesNameThePlace) {
   const auto object = read_object("]K\1K\2s", {});
   ASSERT_FALSE(object);
   EXPECT_EQ(object.error().message,
-            "the pickle from byte 46: byte 7: SETITEM: the target is a list, wanted a dict");
+            "the pickle from byte 46: byte 7: SETITEM: the target is a list, expected a dict");
   const auto count = read_object(legacy_tensor(), {{.count = 5}});
   ASSERT_FALSE(count);
-  EXPECT_EQ(count.error().message, "storage '0': it has 5 elements, the object says 6");
+  EXPECT_EQ(count.error().message, "storage '0': wrong number of elements: found 5, expected 6");
 }
 
 // A pickle's end is looked for in windows of the file.
@@ -231,7 +230,7 @@ TEST(LegacyStream, NoPrefixAndNoFlippedBitDoesHarm) {
   ASSERT_OK(read_bytes(good));
   for (std::size_t size = 0; size < good.size(); ++size) {
     const auto file = read_bytes(good.substr(0, size));
-    // Cut behind the magic, it is a pickle of one number.
+    // Cut after the magic number, it is a pickle of one number.
     const bool number = size >= LegacyStream().magic.size() && file.has_value();
     EXPECT_TRUE(!file || number) << size;
     EXPECT_TRUE(!file || file->tensors.empty()) << size;

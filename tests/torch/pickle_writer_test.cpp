@@ -26,7 +26,7 @@ string bytes(const char (&text)[size]) {
   return string(text, size - 1);
 }
 
-// A tree under construction, and what becomes of it.
+// A tree under construction, and the pickle that it becomes.
 struct Pickled {
   ValueTree tree;
   std::vector<std::vector<std::uint64_t>> shapes;
@@ -295,7 +295,7 @@ TEST(PickleWriter, RefusesTensorsThatTorchHasNot) {
   EXPECT_ERROR(p.write(p.tree.add_tensor(p.add_stored(Dtype::i8, {0, 1ULL << 40, 1ULL << 40}), {})),
                not_in_torch);
   EXPECT_ERROR(p.write(p.tree.add_global("torch", "a\nb")), not_in_torch);
-  // Names that no pickle may hold, whoever wrote the tree.
+  // Names that no pickle may hold.
   EXPECT_ERROR(p.write(p.tree.add_global("torch", string("a\0b", 3))), not_in_torch);
   EXPECT_ERROR(p.write(p.tree.add_global("os\rsystem", "a")), not_in_torch);
   EXPECT_ERROR(p.write(p.tree.add_global("torch", ".a")), not_in_torch);
@@ -340,7 +340,7 @@ TEST(PickleWriter, WritesRangesOfDimensionsWithAnyState) {
   EXPECT_ERROR(p.write(by_call), weights_only_refused);
 }
 
-// One object of each kind that weights_only refuses, and what convert makes of it.
+// One object of each kind that weights_only refuses, and its conversion.
 struct Refused {
   Pickled p;
   NodeId text(std::string_view value) { return p.tree.add_string(value); }
@@ -410,7 +410,7 @@ TEST(PickleWriter, ConvertsModulesToTheirStateDicts) {
   EXPECT_EQ(model.body(root), plain.body(test::named_dict(plain.tree, {{"a", dict}, {"b", dict}})));
   EXPECT_EQ(model.write(root)->conversions,
             std::vector<string>{"whole model m.Net became its state dict: at 'a'"});
-  EXPECT_TRUE(model.tree.value(module).state());  // the caller's tree is as it was
+  EXPECT_TRUE(model.tree.value(module).state());  // the caller's tree is unchanged
 }
 
 TEST(PickleWriter, RefusesAModuleThatContainsItself) {

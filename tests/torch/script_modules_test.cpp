@@ -128,9 +128,8 @@ TEST(ScriptModules, AnObjectWithoutDeclarationStaysAsItIs) {
             "'_buffers': collections.OrderedDict(), '_modules': collections.OrderedDict(), "
             "'sub': copyreg.__newobj__(__torch__.Lost)|{'w': T0}}");
   EXPECT_EQ(notes(script),
-            std::vector<string>{"1 TorchScript objects have no declaration in code/ that says what "
-                                "their attributes are, and stay as they are; the first is of "
-                                "'__torch__.Lost'"});
+            std::vector<string>{"kept as they are: 1 TorchScript object with no declaration in "
+                                "code/ of their attributes; the first is of '__torch__.Lost'"});
 }
 
 TEST(ScriptModules, UnreadableCodeDeclaresNothing) {
@@ -167,8 +166,8 @@ TEST(ScriptModules, AStateThatCodeMadeIsNotTakenApart) {
   const Script script{.pickle = pickle, .code = {{"__torch__.py", made}}};
   EXPECT_EQ(shown_script(script), "copyreg.__newobj__(__torch__.Net)|{'w': T0}");
   EXPECT_EQ(notes(script),
-            std::vector<string>{"1 TorchScript objects have a state that their own code makes, and "
-                                "stay as they are; the first is of '__torch__.Net'"});
+            std::vector<string>{"kept as they are: 1 TorchScript object with a state made by their "
+                                "own code; the first is of '__torch__.Net'"});
   EXPECT_EQ(shown_script({.pickle = object("Net", tuple({small_tensor("0")})),
                           .code = {{"__torch__.py", kNet}}}),
             "copyreg.__newobj__(__torch__.Net)|(T0)");
@@ -283,8 +282,7 @@ TEST(ScriptConstants, AreAnAttributeOfTheWhole) {
   ASSERT_EQ(file->storages.size(), 2u);
   EXPECT_EQ(bytes.substr(file->storages[0].stored_offset, 4), "abcd");
   EXPECT_EQ(bytes.substr(file->storages[1].stored_offset, 4), "efgh");
-  EXPECT_EQ(file->notes,
-            std::vector<string>{"the TorchScript code is left out: 1 records in code/"});
+  EXPECT_EQ(file->notes, std::vector<string>{"left out the TorchScript code: 1 record in code/"});
 }
 
 TEST(ScriptConstants, WithoutAPlaceAreLeftOut) {
@@ -293,7 +291,7 @@ TEST(ScriptConstants, WithoutAPlaceAreLeftOut) {
        {string("N"), object("Net", tuple({})), object("Net", dict({text("CONSTANTS"), "N"}))}) {
     const Script script{
         .pickle = pickle, .code = {{"__torch__.py", kNet}}, .constants = constants, .storages = {}};
-    EXPECT_EQ(notes(script).back(), "1 constants of the TorchScript code are left out");
+    EXPECT_EQ(notes(script).back(), "left out 1 constant of the TorchScript code");
   }
 }
 
@@ -309,7 +307,7 @@ TEST(ScriptConstants, AreAPickleThatIsChecked) {
       << bad.error().message;
   const auto trailing = read_constants(finish(")") + "x");
   ASSERT_OK(trailing);
-  EXPECT_EQ(trailing->notes.back(), "1 bytes after the end of constants.pkl's pickle are ignored");
+  EXPECT_EQ(trailing->notes.back(), "ignored 1 byte after the end of constants.pkl's pickle");
 }
 
 TEST(ScriptArchive, WhatIsLeftOutIsNoted) {
@@ -320,8 +318,8 @@ TEST(ScriptArchive, WhatIsLeftOutIsNoted) {
   const auto file = read_zip(build_zip(items));
   ASSERT_OK(file);
   EXPECT_EQ(file->notes,
-            (std::vector<string>{"the TorchScript code is left out: 1 records in code/",
-                                 "2 records in extra/ are left out: 8 bytes that torch does not "
+            (std::vector<string>{"left out the TorchScript code: 1 record in code/",
+                                 "left out 2 records in extra/: 8 bytes that torch does not "
                                  "read by itself"}));
 }
 

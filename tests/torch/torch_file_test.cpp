@@ -108,7 +108,7 @@ TEST(TorchZip, AllRecordsAreInOneFolder) {
   const auto file = read_zip(build_zip(items));
   ASSERT_OK(file);
   ASSERT_EQ(file->notes.size(), 1u);
-  EXPECT_EQ(file->notes[0], "1 zip entries in __MACOSX are ignored");
+  EXPECT_EQ(file->notes[0], "ignored 1 zip entry in __MACOSX");
 
   items.back().name = "other/data.pkl";
   EXPECT_ERROR(read_zip(build_zip(items)), zip_prefix_refused);
@@ -147,18 +147,18 @@ TEST(TorchZip, OtherZipsAreNamed) {
 TEST(TorchZip, BytesAfterAnEndAreReported) {
   const auto after_zip = read_zip(build_zip(torch_items(), {.after = "xx"}));
   ASSERT_OK(after_zip);
-  EXPECT_EQ(after_zip->notes, std::vector<string>{"2 bytes after the end of the zip are ignored"});
+  EXPECT_EQ(after_zip->notes, std::vector<string>{"ignored 2 bytes after the end of the zip"});
   const auto after_stop = read_zip(torch_zip({.pickle = finish(tensor()) + finish("N")}));
   ASSERT_OK(after_stop);
   EXPECT_EQ(after_stop->notes,
-            std::vector<string>{"4 bytes after the end of data.pkl's pickle are ignored"});
+            std::vector<string>{"ignored 4 bytes after the end of data.pkl's pickle"});
 }
 
 TEST(TorchZip, MessagesNameTheRecord) {
   const auto result = read_zip(torch_zip({.pickle = "\x80\x02]K\1K\2s."}));
   ASSERT_FALSE(result);
   EXPECT_EQ(result.error().message,
-            "'archive/data.pkl': byte 7: SETITEM: the target is a list, wanted a dict");
+            "'archive/data.pkl': byte 7: SETITEM: the target is a list, expected a dict");
 }
 
 TEST(TorchZip, NoPrefixAndNoFlippedBitDoesHarm) {
@@ -174,7 +174,7 @@ TEST(TorchZip, NoPrefixAndNoFlippedBitDoesHarm) {
   }
 }
 
-// Files of other projects and of torch itself, where they lie beside the checkout.
+// Files of other projects and of torch itself, if they exist next to the checkout.
 TEST(TorchZip, ReadsRealFiles) {
   const std::filesystem::path shared = FLATBED_SHARED_DIR;
   if (shared.empty() || !std::filesystem::exists(shared / "fixtures"))

@@ -40,7 +40,7 @@ string on_device(const DeviceTensor& t = {}) {
               pickle::tuple({t.data, global("torch", t.dtype), t.device, t.requires_grad}));
 }
 
-// "F32 [2] on xla:1" of the tensor at the root, with its bytes where they are held; or the value.
+// "F32 [2] on xla:1" for the tensor at the root, with its bytes if they are held; or the value.
 string made(const string& body) {
   const auto file = unpickle(finish(body));
   if (!file) return string(name(file.error().code));
@@ -115,7 +115,7 @@ TEST(DeviceTensors, StayCallsWhereTorchWouldConvert) {
             "torch._utils._rebuild_device_tensor_from_numpy()");
 }
 
-// One array that many calls make bfloat16 of, as hostile pickles may: what each takes counts.
+// Many calls make bfloat16 of one array, as hostile pickles may. Each call counts.
 TEST(DeviceTensors, OfOneArrayAreMadeWithinLimits) {
   string contents;
   for (int i = 0; i < 10'000; ++i) contents += "\0\0\x80\x3f"s;

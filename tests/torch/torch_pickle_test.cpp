@@ -40,7 +40,7 @@ TEST(PlainPickle, OpensWithoutTensors) {
 TEST(PlainPickle, ReportsBytesAfterItsEnd) {
   const auto file = read_bytes(finish("N") + finish("N"));
   ASSERT_OK(file);
-  EXPECT_EQ(file->notes, std::vector<string>{"4 bytes after the end of the pickle are ignored"});
+  EXPECT_EQ(file->notes, std::vector<string>{"ignored 4 bytes after the end of the pickle"});
 }
 
 TEST(PlainPickle, HasNoPersistentIds) {
@@ -82,7 +82,7 @@ string as_latin1(const string& bytes) {
   return call(global("_codecs", "encode"), tuple({text(utf8), text("latin1")}));
 }
 
-// Protocols up to 2 spell bytes as text: what it stands for is in no place of the file.
+// Protocols up to 2 spell bytes as text, so the bytes themselves are nowhere in the file.
 TEST(PlainPickle, HoldsStoragesThatAreSpelledAsText) {
   for (const std::size_t count : {6u, 1000u}) {
     const string data(count * 4, '\xE9');
@@ -111,7 +111,7 @@ TEST(PlainPickle, LongBytesAreTensorsInPlace) {
   EXPECT_EQ(contents(bytes, 0), data);
 }
 
-// _reconstruct of an array of bytes, [2, 600], of which the pickle has more than it copies.
+// _reconstruct of an array of bytes, [2, 600]. The pickle holds more than the array copies.
 string byte_array(const string& data, const char* fortran) {
   const string type = call(global("numpy", "dtype"), tuple({text("u1"), "\x89", "\x88"})) +
                       tuple({integer(3), text("|"), "NNN", integer(-1), integer(-1), integer(0)}) +

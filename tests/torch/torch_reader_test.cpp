@@ -1,5 +1,5 @@
-// TorchReader, behind Checkpoint: of zips of big-endian machines, what is read, viewed, loaded and
-// converted has the order of this machine. Strides are tested by gather_test.
+// TorchReader, through Checkpoint: what is read, viewed, loaded and converted of zips of big-endian
+// machines has the order of this machine. Strides are tested by gather_test.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -154,7 +154,7 @@ TEST(BigEndian, IsConvertedAndLoaded) {
   EXPECT_EQ(target.bytes(), little(24));
 }
 
-// torch swaps such a file by the dtype of the storage, of which _rebuild_tensor_v3 knows none.
+// torch swaps such a file by the dtype of the storage, which _rebuild_tensor_v3 does not have.
 TEST(BigEndian, AnUntypedStorageIsRefusedWhereItsOrderMatters) {
   const TempDir dir;
   const auto untyped = [&](const char* dtype, std::int64_t nbytes) {

@@ -76,7 +76,7 @@ TEST(TorchTar, ClassesOfModulesAreKept) {
       with_object(tuple({global("net", "Net"), text("net.py"), text("class Net: ...")}) + "Q)\x81");
   ASSERT_OK(file);
   EXPECT_EQ(show(file->tree.root()), "copyreg.__newobj__(net.Net)");
-  EXPECT_EQ(file->notes, std::vector<string>{"the Python source of 1 module classes is dropped"});
+  EXPECT_EQ(file->notes, std::vector<string>{"dropped the Python source of 1 module class"});
 }
 
 TEST(TorchTar, TensorsMayBeMadeInThePickle) {
@@ -178,7 +178,7 @@ TEST(TorchTar, OtherTarsAreNamed) {
                                       {.name = "README", .data = "hello"}};
   const auto more = read_bytes(build_tar(items));
   ASSERT_OK(more);
-  EXPECT_EQ(more->notes, std::vector<string>{"1 other members are ignored"});
+  EXPECT_EQ(more->notes, std::vector<string>{"ignored 1 other member"});
   EXPECT_ERROR(read_bytes(build_tar({items.begin(), items.begin() + 3})), unsupported_layout);
 }
 

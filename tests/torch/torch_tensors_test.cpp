@@ -1,4 +1,4 @@
-// Storages and tensors: what pickles say about them, right and wrong.
+// Storages and tensors: what pickles state about them, right and wrong.
 #include "torch/torch_tensors.hpp"
 
 #include <gtest/gtest.h>
@@ -243,7 +243,7 @@ TEST(TorchTensors, ViewsStayInTheirStorage) {
       {{0, 1LL << 62, 4}, {1, 1, 1}, 0, "size_overflow"},  // a 0 hides no overflow
       {{1LL << 62, 0, 4}, {1, 1, 1}, 0, "size_overflow"},
       {{0}, {1}, kBig, "T0"},                 // nothing is read
-      {{1LL << 40}, {0}, 0, "T0 stride[0]"},  // legal in torch; whoever writes it out has a limit
+      {{1LL << 40}, {0}, 0, "T0 stride[0]"},  // legal in torch; writing it out meets a limit
   };
   for (const Row& row : rows)
     EXPECT_EQ(shown(tensor({.offset = integer(row.offset),
@@ -528,7 +528,7 @@ TEST(TorchTensors, DroppedHooksAreReported) {
   const auto file = unpickle(finish(tensor({.hooks = dict({"K\1", global("my", "hook")})})));
   ASSERT_OK(file);
   ASSERT_EQ(file->notes.size(), 1u);
-  EXPECT_EQ(file->notes[0], "backward hooks of 1 tensors are dropped: they are code");
+  EXPECT_EQ(file->notes[0], "dropped the backward hooks of 1 tensor, because hooks are code");
 }
 
 TEST(TorchTensors, BigEndianStoragesAreSwappedByTheirDtype) {

@@ -73,7 +73,7 @@ TEST(Unpickler, KeepsSurrogatesAndPython2Bytes) {
   EXPECT_EQ(shown(text("\xed\xa0\x80")), "'\\xed\\xa0\\x80'");
   EXPECT_EQ(shown(text("\xff")), "pickle_not_utf8");
   EXPECT_EQ(shown(text("\xc0\x80")), "pickle_not_utf8");
-  EXPECT_EQ(shown("U\x01\xe9"), "b'\\xe9'") << "a Python 2 str that is no text";
+  EXPECT_EQ(shown("U\x01\xe9"), "b'\\xe9'") << "a Python 2 str that is not a text";
 }
 
 TEST(Unpickler, ReadsContainers) {
@@ -240,7 +240,7 @@ TEST(Unpickler, AnyOpcodeOnAnEmptyStackHasAVerdict) {
   for (int byte = 0; byte < 256; ++byte) {
     for (const char* head : {"", "(", "N", "(N", "]", "}("}) {
       const auto result = unpickle(string("\x80\x02") + head + static_cast<char>(byte));
-      EXPECT_FALSE(result && byte != '.') << byte;  // without STOP nothing is complete
+      EXPECT_FALSE(result && byte != '.') << byte;  // nothing is complete without STOP
     }
   }
 }
@@ -258,9 +258,9 @@ TEST(Unpickler, EveryPrefixIsTruncated) {
 TEST(Unpickler, MessagesNameByteAndOpcode) {
   const auto result = unpickle("\x80\x02]K\1K\2s.");
   ASSERT_FALSE(result);
-  EXPECT_EQ(result.error().message, "byte 7: SETITEM: the target is a list, wanted a dict");
+  EXPECT_EQ(result.error().message, "byte 7: SETITEM: the target is a list, expected a dict");
   EXPECT_EQ(unpickle("\x80\x02\xfe").error().message,
-            "byte 2: opcode 0xfe: no opcode of protocols 0 to 5");
+            "byte 2: opcode 0xfe: not an opcode of protocols 0 to 5");
 }
 
 TEST(Unpickler, TakesNoMoreThanIsOnTheStack) {
@@ -535,7 +535,7 @@ TEST(Unpickler, DeepNestingNeedsNoStack) {
 }
 
 TEST(Unpickler, BombsStayLinear) {
-  string memo_bomb = "]q\1";  // each step doubles what printing would have to write
+  string memo_bomb = "]q\1";  // each step doubles the size of a printed form
   for (int i = 0; i < 60; ++i) memo_bomb += "h\1h\1\x86q\1";
   const auto laughs = unpickle(finish(memo_bomb));
   ASSERT_OK(laughs);

@@ -287,7 +287,7 @@ TEST(TensorNames, OfAGraphWithManyPathsAreLinear) {
 }
 
 // An arguments tuple is written with each of its calls, and so walked with each: 16 million
-// children here, of which none is kept.
+// children here, none of which is kept.
 TEST(TensorNames, SharedArgumentsNeedNoMemory) {
   ValueTree tree;
   Ids lists(4000);

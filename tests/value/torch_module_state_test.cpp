@@ -181,7 +181,7 @@ TEST(StateDict, SaysWhatItLeavesOut) {
                     .children = {{"hooked", hooked}, {"other", named_dict(tree, {})}}});
   const std::vector<std::string> notes = state_of(tree, root)->notes;
   ASSERT_EQ(notes.size(), 3u);
-  EXPECT_NE(notes[0].find("'odd' is no tensor"), std::string::npos) << notes[0];
+  EXPECT_NE(notes[0].find("'odd' is not a tensor"), std::string::npos) << notes[0];
   EXPECT_NE(notes[1].find("'hooked' has _state_dict_hooks"), std::string::npos) << notes[1];
   EXPECT_NE(notes[2].find("'other' is no module"), std::string::npos) << notes[2];
 }
@@ -253,7 +253,7 @@ TEST(StateDict, AddedToItsTreeIsAnOrderedDictOfPlainTensors) {
   EXPECT_TRUE(tree.value(weight).attributes().parameter);
 }
 
-// Parameter(sparse tensor) is an object around what state_dict() returns.
+// Parameter(sparse tensor) is an object around the tensor that state_dict() returns.
 TEST(StateDict, TakesATensorThatIsNotDenseOutOfItsParameter) {
   ValueTree tree;
   const NodeId sparse = tree.add_object(tree.add_global("torch._utils", "_rebuild_sparse_tensor"),

@@ -209,7 +209,7 @@ TEST(TreeDecode, ReadsTheDeepestTreeAndNoDeeperOne) {
   EXPECT_ERROR(decode(nested(100'000, "1")), tree_too_deep);
 }
 
-// An array or object counts as a level wherever it stands, an empty one too.
+// An array or object counts as a level wherever it is, even if it is empty.
 TEST(TreeDecode, CountsEveryArrayAndObjectAsALevel) {
   const std::pair<std::string, std::size_t> nodes[] = {
       {R"(["float","7ff8000000000000"])", 1},

@@ -1,4 +1,4 @@
-// Whether what a tree says of a tensor fits what is stored: the tables of spec T6.
+// Whether a tree's statements about a tensor fit the stored tensor: the tables of spec T6.
 #include "value/tree_fit.hpp"
 
 #include <gtest/gtest.h>

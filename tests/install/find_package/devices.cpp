@@ -1,4 +1,4 @@
-// A user of the component flatbed::cuda: says what is there.
+// A user of the component flatbed::cuda: lists the devices.
 #include <iostream>
 
 #include "flatbed/cuda.hpp"

@@ -7,7 +7,7 @@
 namespace flatbed::fake_cuda {
 namespace {
 
-// The part before the separator; `rest` keeps what is after it.
+// The part before the separator; `rest` keeps the part after it.
 std::string_view take(std::string_view& rest, char separator) {
   const std::size_t end = rest.find(separator);
   const std::string_view part = rest.substr(0, end);
