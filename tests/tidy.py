@@ -29,7 +29,8 @@ UNTESTABLE = {"device_error", "internal_error"}
 # Public headers that the rooms below checkpoint may use: the vocabulary, nothing that opens files.
 VOCABULARY = {f"flatbed/{unit}.hpp"
               for unit in ("byte_source", "dtype", "error", "export", "file_info", "page_lock", "result",
-                           "scan_finding", "seal_state", "tensor", "torch_module", "unsafe_objects", "value", "version")}
+                           "scan_finding", "seal_state", "tensor", "torch_module", "unsafe_objects", "value",
+                           "version")}
 
 # The rooms of src/, lowest first. A room includes itself and the rows below its own; rooms in one
 # row do not know each other. No source lies outside a room.
