@@ -11,6 +11,7 @@
 //
 // StagingPool: the bounded memory that bytes pass through on their way to a device. One pool may
 // serve many loads, also at once: together they use no more than it has.
+// DeviceMemory: what allocates memory of a device, where it offers that.
 // DeviceBuffer: memory of a device, owned.
 #pragma once
 
