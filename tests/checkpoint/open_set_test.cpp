@@ -129,7 +129,7 @@ TEST(OpenSet, RefusesADirectoryWithTwoOrNone) {
   save_shard(dir / "b.safetensors", {"x"});
   const auto two = Checkpoint::open(dir.path());
   EXPECT_ERROR(two, index_ambiguous);
-  EXPECT_NE(two.error().message.find("holds 2"), std::string::npos);
+  EXPECT_NE(two.error().message.find("found 2 indexes"), std::string::npos);
 }
 
 TEST(OpenSet, NotesTensorsThatTheIndexDoesNotList) {

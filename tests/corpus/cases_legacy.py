@@ -38,7 +38,7 @@ def heads(files):
                       t.FLOAT_TENSOR)
     bad = {"unknown-opcode": (b"\x80\2\xff.", "pickle_opcode_unknown", "opcode 0xff"),
            "underflow": (b"\x80\2\x85.", "pickle_stack_underflow", "TUPLE1: 1 values"),
-           "persistent": (b"\x80\2NQ.", "persistent_id_malformed", "a persistent id, which only torch.save writes"),
+           "persistent": (b"\x80\2NQ.", "persistent_id_malformed", "a persistent id in a plain pickle"),
            "extension": (b"\x80\2\x82\1.", "pickle_opcode_refused", "EXT1"),
            "literal": (b"\x80\2I1x\n.", "pickle_literal", "INT: '1x' is not an integer")}
     for word, (pickle, expect, says) in bad.items():
@@ -93,8 +93,8 @@ def key_lists(files):
         files.bad(f"key-{word}-second", MALFORMED, "a key of the list of storages is not a text", keys=["0", key],
                   stored=streams.contents(6, FLOATS) * 2)
     for word, key in {"other": "1", "empty": "", "00": "00", "blank": "0 ", "nul": "0\0", "long": "0" * 300}.items():
-        files.bad(f"key-{word}", MALFORMED, "is listed, but the object does not mention it", keys=[key])
-        files.bad(f"key-{word}-second", MALFORMED, "is listed, but the object does not mention it", keys=["0", key],
+        files.bad(f"key-{word}", MALFORMED, "is listed, but the object does not use it", keys=[key])
+        files.bad(f"key-{word}-second", MALFORMED, "is listed, but the object does not use it", keys=["0", key],
                   stored=streams.contents(6, FLOATS) * 2)
     files.bad("keys-twice", MALFORMED, "storage '0' is listed twice", keys=["0", "0"],
               stored=streams.contents(6, FLOATS) * 2)

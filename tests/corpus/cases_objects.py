@@ -52,32 +52,34 @@ def arrays(carried):
         for word, shape, size in (("larger", (2, 4), 32), ("smaller", (5,), 20), ("scalar", (), 4),
                                   ("nothing", (0,), 0),
                                   ("much-larger", (2**40,), 2**42)):
-            bad(f"{name}-{word}", make, f"{place}24 bytes of what has {size}", shape=shape)
+            bad(f"{name}-{word}", make, f"{place}wrong number of bytes: found 24, expected {size}", shape=shape)
         for word, shape in {"wraps-to-0": (2**32, 2**32), "wraps": (2**62, 2), "2-to-63": (2**61,),
                             "nothing": (2**62, 8, 0),
                             "nothing-first": (0, 2**62, 8)}.items():
             bad(f"{name}-overflow-{word}", make, f"{place}an array ", "size_overflow", shape=shape)
-        bad(f"{name}-long-larger", make, f"{place}1200 bytes of an array that has 1204",
+        bad(f"{name}-long-larger", make, f"{place}wrong size of the array's bytes: found 1200, expected 1204",
             good=dict(data=LONG, shape=(300,)),
             data=LONG, shape=(301,))
         big = dtype("f4", ">")
-        bad(f"{name}-swapped-larger", make, f"{place}1200 bytes of what has 1204",
+        bad(f"{name}-swapped-larger", make, f"{place}wrong number of bytes: found 1200, expected 1204",
             good=dict(data=LONG, shape=(300,), kind=big),
             data=LONG, shape=(301,), kind=big)
         wide = dtype("f8")
-        bad(f"{name}-wider", make, f"{place}24 bytes of what has 48", kind=wide)
+        bad(f"{name}-wider", make, f"{place}wrong number of bytes: found 24, expected 48", kind=wide)
     for word, order in {"A": "A", "K": "K", "empty": "", "lower": "c", "none": None, "int": 0, "CF": "CF"}.items():
         bad(f"frombuffer-order-{word}", from_buffer, "the order is neither 'C' nor 'F'", order=order)
     for data in (b"", b"abc", b"abcde", b"abcdefgh"):
         make = (lambda data=b"abcd": scalar(dtype(), data))
-        bad(f"scalar-of-{len(data)}", make, f"numpy._core.multiarray.scalar: {len(data)} bytes of what has 4",
+        bad(f"scalar-of-{len(data)}", make,
+            f"numpy._core.multiarray.scalar: wrong number of bytes: found {len(data)}, expected 4",
             data=data)
     for name, size in (("f8", 8), ("i2", 2), ("c16", 16), ("S5", 5), ("U3", 12), ("M8", 8)):
         order = "|" if name == "S5" else "<"
         for wrong in (size - 1, size + 1):
             kind = dtype(name, order)
             make = (lambda data=bytes(size), kind=kind: scalar(kind, data))
-            bad(f"scalar-{name}-of-{wrong}", make, f"{wrong} bytes of what has {size}", data=bytes(wrong))
+            bad(f"scalar-{name}-of-{wrong}", make, f"wrong number of bytes: found {wrong}, expected {size}",
+                data=bytes(wrong))
 
 
 def inert_arrays(carried):
@@ -223,11 +225,12 @@ def nested(carried):
         carriers=("zip",))
     for word, data, expect, says in (
             ("empty", b"", "pickle_truncated", " of 1 byte"), ("stop", b"\x80\2N.", "legacy_malformed",
-                                                                       "do not begin as"),
+                                                                       "do not begin like"),
             ("protocol", stream(protocol=1002), "torch_version_unsupported", "protocol 1002"),
-            ("storage-size", stream(stored=streams.contents(5, FLOATS)), "storage_size_mismatch", "it has 5 elements"),
+            ("storage-size", stream(stored=streams.contents(5, FLOATS)), "storage_size_mismatch",
+             "wrong number of elements: found 5"),
             ("cut", stream()[:-1], "legacy_truncated", "cut off: found 23 of 24 bytes"),
-            ("keys", stream(keys=("1",)), "legacy_malformed", "is listed, but the object does not mention it"),
+            ("keys", stream(keys=("1",)), "legacy_malformed", "is listed, but the object does not use it"),
             ("outside", stream(pickle={"w": asm.tensor(streams.storage(), 1)}), "tensor_out_of_storage",
              "reaches element 6"),
             ("opcode", stream(pickle=b"\x80\2\xff."), "pickle_opcode_unknown", "opcode 0xff")):

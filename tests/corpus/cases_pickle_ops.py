@@ -169,7 +169,7 @@ def frames(carried):
     for word, length in {"one-more": len(body) + 2, "2-to-31": 2**31, "2-to-63": 2**63, "most": 2**64 - 1,
                          "page": 4096}.items():
         carried.bad(f"P12/frame-{word}", HEAD + frame(length) + body + b".", good,
-                    ("pickle_truncated", f"byte 2: FRAME:  of {length} byte"), carriers=("zip",))
+                    ("pickle_truncated", "byte 2: FRAME: cut off: found ", f" of {length} byte"), carriers=("zip",))
     for length in range(1, len(body)):
         carried.bad(f"P12/frame-ends-in-text-at-{length}", HEAD + frame(length) + body + b".", good,
                     ("pickle_truncated", "byte 11: BINUNICODE: its frame ends inside it, at byte"))

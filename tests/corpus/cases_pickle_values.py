@@ -102,7 +102,8 @@ def keys(carried):
                        "SETITEMS-of-object": OBJECT + b"(NNNu"}.items():
         count = code[code.index(b"("):].count(b"N") if word != "SETITEMS-of-object" else 3
         carried.bad(f"P14/odd-{word}", HEAD + code + b".", HEAD + b"}(NNu.",
-                    ("pickle_type", f"byte {len(HEAD + code) - 1}: {word.split('-')[0]}: {count} values do not pair"))
+                    ("pickle_type",
+                     f"byte {len(HEAD + code) - 1}: {word.split('-')[0]}: {count} values do not form pairs"))
 
 
 # Keys that are equal in Python, in pairs.
@@ -223,12 +224,13 @@ def literals(carried):
                                                 "1e400",
                                                 "-1e400", "infinity", "INF", "NaN", "nan(1)", "inf ", "1.5f", "1\0",
                                                 "1e1e1", "--1", "1.5.5"]),
-        "STRING": (b"S", b"'ab'", "is no quoted string", ["", "'", "ab", "'ab", "ab'", "'ab\"", "\"ab'", "'a'b'",
+        "STRING": (b"S", b"'ab'", "is not a quoted string", ["", "'", "ab", "'ab", "ab'", "'ab\"", "\"ab'", "'a'b'",
                                                           "'a\\'",
                                                           "'\\q'", "'\\x'", "'\\x1'", "'\\xgg'", "'\\8'", " 'a'",
                                                           "'a' ",
                                                           "\"a\"b\"", "'\\", "\"\\x1\""]),
-        "UNICODE": (b"V", b"ab", "is no unicode string", ["\\u", "\\u12", "\\u123", "\\ug000", "\\U0001", "\\U00110000",
+        "UNICODE": (b"V", b"ab", "is not a unicode string",
+                    ["\\u", "\\u12", "\\u123", "\\ug000", "\\U0001", "\\U00110000",
                                                          "\\Uffffffff", "\\u-123", "\\u 123", "ab\\u00",
                                                          "\\U0000000g"])}
     for name, (opcode, good, says, texts) in rows.items():
@@ -243,7 +245,8 @@ def literals(carried):
         for digits in (4301, 100_000):
             for sign in (b"", b"-"):
                 carried.bad(f"P08/{name}-{sign.decode()}{digits}-digits", HEAD + opcode + sign + b"1" * digits + end +
-                            b"\n.", good, ("pickle_limit", f"byte 2: {name}: an integer of {digits} decimal digits"))
+                            b"\n.", good, ("pickle_limit",
+                                           f"byte 2: {name}: the integer is too long: found {digits} decimal digits"))
     good = HEAD + b"\x8b" + struct.pack("<i", 1 << 20) + b"\1" * (1 << 20) + b"."
     for nbytes in ((1 << 20) + 1, 4 << 20):
         carried.bad(f"P08/LONG4-{nbytes}-bytes", HEAD + b"\x8b" + struct.pack("<i", nbytes) + b"\1" * nbytes + b".",
@@ -266,7 +269,7 @@ def without_quotes(carried):
     """P08: texts whose ends are alike, and no quotes."""
     for number, text in enumerate((b"aba", b"11", b"\\a\\", b"  ", b"`a`")):
         carried.bad(f"P08/STRING-without-quotes-{number}", HEAD + b"S" + text + b"\n.", HEAD + b"S'ab'\n.",
-                    ("pickle_literal", "byte 2: STRING: '", "is no quoted string"))
+                    ("pickle_literal", "byte 2: STRING: '", "is not a quoted string"))
 
 
 def texts(carried):

@@ -47,7 +47,7 @@ def headers(files):
             files.bad_header(f"size-{word}", number, bad, place, "its size is not a number", size=size)
         for word, size in {"2-to-33": b"77777777777", "base-256": b"\x80" + (2**40).to_bytes(11, "big"),
                            "most": b"\x80" + (2**62).to_bytes(11, "big")}.items():
-            files.bad_header(f"size-{word}", number, bad, place, "bytes, ", "are left in the file", size=size)
+            files.bad_header(f"size-{word}", number, bad, place, "is cut off: found ", size=size)
         for word, kind in {"hard-link": b"1", "link": b"2", "device": b"3", "block-device": b"4", "fifo": b"6",
                            "reserved": b"7",
                            "gnu-long-name": b"L", "gnu-long-link": b"K", "gnu-sparse": b"S", "solaris": b"X",
@@ -94,13 +94,13 @@ def archives(files):
         files.corpus.hostile(f"T/{text}-a-folder", tar.archive(again), other, f"it has no '{text}'", twin=files.twin)
     for word, end in {"nothing": b"", "half": bytes(256), "511": bytes(511), "text": b"x" * 511}.items():
         files.corpus.hostile(f"T/ends-in-{word}", tar.archive(members, end=end), bad,
-                             f"tar header at byte {len(whole) - 1024}: the file ends before the block of zeros",
+                             f"tar header at byte {len(whole) - 1024}: the file ends before the archive's final",
                              twin=files.twin)
     for word, end in {"text": b"x" * 512, "number": bytes(511) + b"\1"}.items():
         files.corpus.hostile(f"T/ends-in-block-of-{word}", tar.archive(members, end=end), bad,
                              "it lacks the mark 'ustar'",
                              twin=files.twin)
-    files.corpus.hostile("T/last-padding-cut", whole[:-1024 - 100], bad, "are left in the file", twin=files.twin)
+    files.corpus.hostile("T/last-padding-cut", whole[:-1024 - 100], bad, "is cut off: found ", twin=files.twin)
     files.corpus.twin("T/one-block-of-zeros", tar.archive(members, end=bytes(512)), t.FLOAT_TENSOR)
     files.corpus.twin("T/another-member", tar.archive([*members, (b"readme", b"text")]), t.FLOAT_TENSOR)
     for count in (61, 100):

@@ -104,12 +104,14 @@ def storage_sizes(corpus):
             if len(other) == len(data):
                 continue
             corpus.hostile(f"P17/{kind}-record-{word}", t.torch_zip(pickle, {"0": other}), "storage_size_mismatch",
-                           f"record 'model/data/0' has {len(other)} bytes, the pickle says {4 * width}", twin=twin)
+                           f"record 'model/data/0': wrong size: found {len(other)} bytes, expected {4 * width}",
+                           twin=twin)
         for count in (0, 3, 5, 2**31, 2**32 + 4, 2**60):
             size = count * width
             view = asm.pickled({"x": asm.tensor(asm.storage(kind, count=count), 0, (0,), (1,))})
             corpus.hostile(f"P17/{kind}-of-{count}", t.torch_zip(view, {"0": data}),
-                           *(("storage_size_mismatch", f"has {len(data)} bytes, the pickle says {size}") if size < 2**64
+                           *(("storage_size_mismatch",
+                              f"wrong size: found {len(data)} bytes, expected {size}") if size < 2**64
                              else ("size_overflow", "storage '0'")), twin=twin)
     data = bytes(16)
     for module, name in (("torch.storage", "UntypedStorage"), ("torch.storage", "_UntypedStorage"),

@@ -109,7 +109,7 @@ def folders(corpus):
     for form, item, zip64 in (("torch", t.torch_item, True), ("plain", t.plain_item, False)):
         unlisted = [dataclasses.replace(entry, listed=False) for entry in t.items(item=item)]
         corpus.hostile(f"Z15/nothing-listed@{form}", z.build(unlisted, z.Ending(zip64=zip64)), "unsupported_layout",
-                       "an empty zip file", twin=f"Z00/{form}")
+                       "the zip file is empty", twin=f"Z00/{form}")
     corpus.twin("Z05/macosx", with_entry(t.torch_item(b"__MACOSX/model/x", b"more")), t.MODEL_TENSORS)
 
 

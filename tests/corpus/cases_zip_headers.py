@@ -91,11 +91,12 @@ def methods(form, role):
                  f"unsupported compression method: found {method}, expected 0",
                  local={"method": method}, central={"method": method})
     other = 0 if form.name == "deflated" else 8
-    form.lie("Z03/local-other", role, "zip_local_mismatch", f"has method {other}", local={"method": other})
+    form.lie("Z03/local-other", role, "zip_local_mismatch", f"wrong method in the local header: found {other}",
+             local={"method": other})
     if form.name == "deflated":
         says = ("zip_directory_malformed", "wrong size of a stored entry")
     else:
-        says = ("zip_local_mismatch", "has method 0, the directory 8")
+        says = ("zip_local_mismatch", "wrong method in the local header: found 0, expected 8")
     form.lie("Z03/central-other", role, *says, central={"method": other})
     if form.name != "deflated":
         form.lie("Z03/both-other", role, "zip_deflate_malformed", "deflated record", local={"method": 8},

@@ -202,7 +202,7 @@ TEST(PickleScan, TakesAComputedImportForDangerous) {
   const ScanReport report = scan_bytes(protocol(4, joined + word("system") + "\x93)R"));
   EXPECT_EQ(report.verdict, kDangerous);
   EXPECT_TRUE(says(report, ScanKind::computed, "imports what the pickle computes"));
-  EXPECT_TRUE(says(report, ScanKind::computed, "calls what cannot be told"));
+  EXPECT_TRUE(says(report, ScanKind::computed, "calls something that the file does not determine"));
 }
 
 TEST(PickleScan, TakesTheExtensionRegistryForUnknown) {
@@ -321,7 +321,7 @@ TEST(PickleScan, LooksIntoBytesOfBytesSoDeepAndSaysWhereItStops) {
   pickle = finish(test::load_from_bytes(pickle));
   const ScanReport report = scan_bytes(pickle);
   EXPECT_EQ(report.verdict, kUnknown);
-  EXPECT_TRUE(says(report, ScanKind::unseen, "so deep")) << show(report);
+  EXPECT_TRUE(says(report, ScanKind::unseen, "nested this deeply")) << show(report);
 }
 
 TEST(PickleScan, TakesPersistentIdsOfOthersForUnknown) {

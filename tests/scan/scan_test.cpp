@@ -126,9 +126,9 @@ TEST(ScanZip, SeesPastSizesAndMethodsThatDisagree) {
 TEST(ScanZip, SeesTwoEntriesOfOneName) {
   std::vector<ZipItem> items = torch_items();
   items.push_back({.name = "archive/data.pkl", .data = kPayload});
-  expect_seen(build_zip(items), "another entry of this name");
+  expect_seen(build_zip(items), "another entry has the same name");
   items.back().name = "archive/DATA.pkl";
-  expect_seen(build_zip(items), "another entry of this name");
+  expect_seen(build_zip(items), "another entry has the same name");
   items.back().name = "other/data.pkl";
   expect_seen(build_zip(items), "2 records are called data.pkl");
 }
@@ -235,8 +235,7 @@ TEST(ScanZip, HoldsDescriptorsAgainstTheDirectory) {
         le(0, 4) + size + size, crc + wide + le(data.size() + 1, 8), string(16, '\0')}) {
     const ScanReport report = scan_bytes(with(form));
     EXPECT_EQ(report.verdict, kUnknown) << show(report);
-    EXPECT_TRUE(says(report, ScanKind::container, "its descriptor says something else"))
-        << show(report);
+    EXPECT_TRUE(says(report, ScanKind::container, "its descriptor disagrees")) << show(report);
   }
   EXPECT_TRUE(says(scan_bytes(with("")), ScanKind::container, "no descriptor follows"));
   const ScanReport more = scan_bytes(with(signature + crc + size + size + "12345"));
@@ -257,7 +256,7 @@ TEST(ScanZip, SeesEntriesOutsideTheFolder) {
   items.back().name = "__MACOSX/notes.txt";
   EXPECT_EQ(verdict_of(build_zip(items)), kPlain);
   items.back().name = "archive/../notes.txt";
-  EXPECT_TRUE(says(scan_bytes(build_zip(items)), ScanKind::container, "what its name means"));
+  EXPECT_TRUE(says(scan_bytes(build_zip(items)), ScanKind::container, "the meaning of its name"));
 }
 
 TEST(ScanZip, ScansWhatIsLeftOfADamagedZip) {

@@ -75,7 +75,7 @@ TEST(StateDict, SaysSoOfACompiledObjectThatIsNoModule) {
   const StateDict weights = state_of(tree, id).value();
   EXPECT_TRUE(weights.entries.empty());
   ASSERT_EQ(weights.notes.size(), 1u);
-  EXPECT_NE(weights.notes[0].find("'_orig_mod' is no module"), std::string::npos)
+  EXPECT_NE(weights.notes[0].find("'_orig_mod' is not a readable module"), std::string::npos)
       << weights.notes[0];
 }
 
@@ -183,7 +183,7 @@ TEST(StateDict, SaysWhatItLeavesOut) {
   ASSERT_EQ(notes.size(), 3u);
   EXPECT_NE(notes[0].find("'odd' is not a tensor"), std::string::npos) << notes[0];
   EXPECT_NE(notes[1].find("'hooked' has _state_dict_hooks"), std::string::npos) << notes[1];
-  EXPECT_NE(notes[2].find("'other' is no module"), std::string::npos) << notes[2];
+  EXPECT_NE(notes[2].find("'other' is not a readable module"), std::string::npos) << notes[2];
 }
 
 TEST(StateDict, SaysSoOfQuantizedModulesButNotEndlessly) {
