@@ -68,8 +68,8 @@ TEST(SafetensorsContainer, RequiresASealWhereThatIsDemanded) {
   const TempDir dir;
   write(dir / "sealed", true);
   write(dir / "bare", false);
-  EXPECT_OK(open(dir / "sealed", {.check_seal = CheckSeal::required}));
-  EXPECT_ERROR(open(dir / "bare", {.check_seal = CheckSeal::required}), not_sealed);
+  EXPECT_OK(open(dir / "sealed", {.check_seal = CheckSeal::required, .path = {}}));
+  EXPECT_ERROR(open(dir / "bare", {.check_seal = CheckSeal::required, .path = {}}), not_sealed);
 }
 
 TEST(SafetensorsContainer, KeepsTheBytesThatASidecarVouchesFor) {
