@@ -1,7 +1,7 @@
 // Loads a file once, to measure a fresh process: all of it, or one of N equal slices of every
 // tensor that has the dimension. The tensors are placed apart from each other, unlike in the file.
 //
-//   bench_load_once FILE auto|buffered|direct RING_BYTES verified|unverified [DIM RANK N]
+//   bench_load_once FILE auto|buffered|direct STAGING_BYTES verified|unverified [DIM RANK N]
 //
 // Prints: bytes requested, bytes that the plan reads, bytes read according to the load's report,
 // bytes read according to the kernel (rchar, without opening), peak memory in KiB, peak staging
@@ -29,13 +29,13 @@ struct Arguments {
 
 Arguments parse(int argc, char** argv) {
   if (argc != 5 && argc != 8)
-    bench::fail("usage: bench_load_once FILE IO RING VERIFIED [DIM RANK N]");
+    bench::fail("usage: bench_load_once FILE IO STAGING VERIFIED [DIM RANK N]");
   Arguments arguments{.path = argv[1], .options = {}, .cut = {}};
   const std::string_view io = argv[2];
   arguments.options.io = io == "direct"     ? flatbed::IoMode::direct
                          : io == "buffered" ? flatbed::IoMode::buffered
                                             : flatbed::IoMode::automatic;
-  arguments.options.ring_nbytes = std::strtoull(argv[3], nullptr, 10);
+  arguments.options.staging_nbytes = std::strtoull(argv[3], nullptr, 10);
   arguments.options.verify =
       std::string_view(argv[4]) == "verified" ? flatbed::Verify::yes : flatbed::Verify::no;
   if (argc == 8) {
@@ -46,44 +46,43 @@ Arguments parse(int argc, char** argv) {
   return arguments;
 }
 
-// The requested part of a tensor and its bytes; nothing for a tensor without the dimension.
+// The requested part of a tensor; nothing for a tensor without the dimension.
+std::optional<flatbed::Slice> find_part(const flatbed::TensorInfo& tensor,
+                                        const std::optional<Cut>& cut) {
+  if (!cut) return flatbed::Slice{};
+  if (cut->dim >= tensor.shape.size() || tensor.shape[cut->dim] == 0) return std::nullopt;
+  return bench::take(flatbed::shard_slice(tensor, cut->dim, cut->rank, cut->count));
+}
+
 struct Part {
+  std::string_view name;
   flatbed::Slice slice;
+  std::uint64_t offset = 0;
   std::uint64_t nbytes = 0;
 };
-
-std::optional<Part> find_part(const flatbed::TensorInfo& tensor, const std::optional<Cut>& cut) {
-  if (!cut) return Part{.slice = {}, .nbytes = tensor.nbytes};
-  if (cut->dim >= tensor.shape.size() || tensor.shape[cut->dim] == 0) return std::nullopt;
-  const flatbed::Slice slice =
-      bench::take(flatbed::shard_slice(tensor, cut->dim, cut->rank, cut->count));
-  const std::uint64_t rows = slice.end - slice.begin;
-  return Part{.slice = slice, .nbytes = tensor.nbytes / tensor.shape[cut->dim] * rows};
-}
 
 void load_once(const Arguments& arguments) {
   const auto model = bench::take(flatbed::Checkpoint::open(arguments.path));
   const bool verified = arguments.options.verify == flatbed::Verify::yes;
   if (verified && model.seal() != flatbed::SealState::sealed) bench::fail("the file is not sealed");
-  std::uint64_t nbytes = 0;
+  flatbed::MemoryLayout layout(bench::kApartAlignment);
+  std::vector<Part> parts;
   for (const flatbed::TensorInfo& tensor : model.tensors()) {
-    const std::optional<Part> part = find_part(tensor, arguments.cut);
-    if (part) nbytes = bench::place_apart(nbytes, part->nbytes);
+    const std::optional<flatbed::Slice> slice = find_part(tensor, arguments.cut);
+    if (!slice) continue;
+    const std::uint64_t nbytes = bench::take(flatbed::slice_nbytes(tensor, *slice));
+    parts.push_back({tensor.name, *slice, bench::take(layout.place(nbytes)), nbytes});
   }
-  const bench::OwnedMemory memory(nbytes);
+  const bench::OwnedMemory memory(layout.nbytes() + bench::kApart);
 
   flatbed::LoadPlan plan;
-  std::uint64_t at = 0;
-  for (const flatbed::TensorInfo& tensor : model.tensors()) {
-    const std::optional<Part> part = find_part(tensor, arguments.cut);
-    if (!part) continue;
+  for (const Part& part : parts) {
+    std::byte* const at = memory.data() + bench::kApart + part.offset;
     const flatbed::Result<void> added =
-        plan.add(model, tensor.name, {.data = memory.data() + at, .capacity = part->nbytes},
-                 {.slice = part->slice});
+        plan.add(model, part.name, {.data = at, .capacity = part.nbytes}, {.slice = part.slice});
     if (!added) bench::fail(added.error().message);
-    at = bench::place_apart(at, part->nbytes);
   }
-  const flatbed::PlanReport planned = bench::take(plan.check(arguments.options));
+  const flatbed::LoadPlanReport planned = bench::take(plan.check(arguments.options));
   const std::uint64_t before = bench::bytes_read();
   const flatbed::LoadReport report = bench::take(flatbed::load(plan, arguments.options));
   const std::uint64_t counted = bench::bytes_read() - before;

@@ -62,7 +62,7 @@ def compare_load_cold(bench):
         "load CPU s/GB": [x / gigabytes for x in verified_cpu],
         "bare CPU s/GB": [x / gigabytes for x in bare_cpu],
         "apart CPU s/GB": [x / gigabytes for x in apart_cpu]})
-    report.say("apart: each tensor at a multiple of 64 of its own, where no block of the file fits")
+    report.say("apart: each tensor 64 bytes after a multiple of 128, where no block of the file fits")
     report.ratio("load, cold, verified: rate / of a bare O_DIRECT loop", measure.median_ratio(bare, verified),
                  0.85, at_least=True)
 
@@ -74,22 +74,22 @@ def load_once(bench, path, *arguments):
 
 
 def compare_load_memory(bench):
-    """Memory held by a fresh process that loads 0.1 and 1.1 GiB with rings of 16, 64, 256 MiB."""
+    """Memory held by a fresh process that loads 0.1 and 1.1 GiB with budgets of 16, 64, 256 MiB of staging."""
     report = bench.report
-    rings = (16, 64, 256)
-    beside = {ring: [] for ring in rings}
+    budgets = (16, 64, 256)
+    beside = {budget: [] for budget in budgets}
     report.say("\n== memory of a fresh process that loads, verified, every tensor apart from the others; MiB")
-    report.say(f"{'io':10}{'ring':>6}{'wanted':>10}{'staging':>10}{'peak':>10}{'peak - wanted - ring':>22}")
+    report.say(f"{'io':10}{'budget':>8}{'wanted':>10}{'staging':>10}{'peak':>10}{'peak - wanted - budget':>24}")
     for name in ("sparse_100_mib.safetensors", "model.pth"):
         with sealed(bench, name) as path:
-            for io, ring in itertools.product(("buffered", "direct"), rings):
-                sample = load_once(bench, path, io, ring * MIB, "verified")
+            for io, budget in itertools.product(("buffered", "direct"), budgets):
+                sample = load_once(bench, path, io, budget * MIB, "verified")
                 peak, wanted = sample["peak_kib"] / 1024, sample["wanted"] / MIB
-                beside[ring].append(peak - wanted - ring)
-                report.say(f"{io:10}{ring:6}{wanted:10.1f}{sample['staging'] / MIB:10.1f}{peak:10.1f}"
-                           f"{beside[ring][-1]:22.1f}")
-    for ring in rings:
-        report.row(f"load, ring of {ring} MiB: memory beside wanted bytes and ring", max(beside[ring]), "MiB", 48)
+                beside[budget].append(peak - wanted - budget)
+                report.say(f"{io:10}{budget:8}{wanted:10.1f}{sample['staging'] / MIB:10.1f}{peak:10.1f}"
+                           f"{beside[budget][-1]:24.1f}")
+    for budget in budgets:
+        report.row(f"load, {budget} MiB of staging: memory beside wanted bytes and it", max(beside[budget]), "MiB", 48)
 
 
 def compare_load_slices(bench):

@@ -19,7 +19,6 @@
 #include <vector>
 
 #include "flatbed/flatbed.hpp"
-#include "flatbed/load.hpp"
 
 namespace bench {
 
@@ -94,33 +93,32 @@ inline DataRange find_data(const flatbed::Checkpoint& model) {
   return data;
 }
 
-// Whole tensors. `as_in_file`: in one block laid out like the file. `apart`: each at the next
-// multiple of 64, as an engine's allocator would place it, so that file blocks do not line up.
+// Whole tensors. `as_in_file`: in one block laid out like the file. `apart`: each 64 bytes after a
+// multiple of 128, as an engine's allocator might place it, so that file blocks do not line up.
 enum class Placement { as_in_file, apart };
-
-inline std::uint64_t place_apart(std::uint64_t at, std::uint64_t nbytes) {
-  return (at + nbytes + 64) / 64 * 64;
-}
+constexpr std::uint64_t kApart = 64;
+constexpr std::uint64_t kApartAlignment = 128;
 
 // The memory that a plan made with `placement` fills.
 inline std::uint64_t count_memory(const flatbed::Checkpoint& model, Placement placement) {
-  std::uint64_t at = 0;
-  for (const flatbed::TensorInfo& tensor : model.tensors()) at = place_apart(at, tensor.nbytes);
-  return (placement == Placement::apart ? at : find_data(model).nbytes()) + kHugePage;
+  if (placement == Placement::as_in_file) return find_data(model).nbytes() + kHugePage;
+  flatbed::MemoryLayout apart(kApartAlignment);
+  for (const flatbed::TensorInfo& tensor : model.tensors()) take(apart.place(tensor.nbytes));
+  return apart.nbytes() + kApart;
 }
 
 inline flatbed::LoadPlan make_plan(const flatbed::Checkpoint& model, const OwnedMemory& memory,
                                    Placement placement) {
   flatbed::LoadPlan plan;
   const DataRange data = find_data(model);
-  std::uint64_t apart = 0;
+  flatbed::MemoryLayout apart(kApartAlignment);
   for (const flatbed::TensorInfo& tensor : model.tensors()) {
-    const std::uint64_t at =
-        placement == Placement::apart ? apart : tensor.where.offset - data.begin;
+    const std::uint64_t at = placement == Placement::apart
+                                 ? take(apart.place(tensor.nbytes)) + kApart
+                                 : tensor.where.offset - data.begin;
     const flatbed::Result<void> added =
         plan.add(model, tensor.name, {.data = memory.data() + at, .capacity = tensor.nbytes});
     if (!added) fail(added.error().message);
-    apart = place_apart(apart, tensor.nbytes);
   }
   return plan;
 }

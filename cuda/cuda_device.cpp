@@ -111,7 +111,7 @@ Result<void> CudaDevice::open_stream(const CudaDeviceOptions& options) {
 
 // ---- memory ---------------------------------------------------------------------------------
 
-Result<void> CudaDevice::check(const void* data, std::uint64_t nbytes) {
+Result<void> CudaDevice::check(const std::byte* data, std::uint64_t nbytes) {
   if (nbytes == 0) return {};
   const auto begin = reinterpret_cast<std::uintptr_t>(data);
   if (nbytes - 1 > std::numeric_limits<std::uintptr_t>::max() - begin) {
@@ -137,22 +137,22 @@ Result<void> CudaDevice::check_byte(std::uintptr_t address, std::string_view whi
                    memory_text(found) + ", expected memory of " + name_};
 }
 
-Result<std::byte*> CudaDevice::stage(std::size_t nbytes) {
+Result<std::byte*> CudaDevice::stage(std::uint64_t nbytes) {
   return result_of_own_thread([&]() -> Result<std::byte*> {
     FLATBED_TRY(make_current());
-    return pinned_.stage(nbytes);
+    return pinned_.stage(static_cast<std::size_t>(nbytes));
   });
 }
 
-void CudaDevice::unstage(std::byte* memory, std::size_t nbytes) noexcept {
+void CudaDevice::unstage(std::byte* memory, std::uint64_t nbytes) noexcept {
   // If no thread can be started, the memory stays staged.
   static_cast<void>(on_own_thread([&] {
-    if (make_current()) pinned_.unstage(memory, nbytes);
+    if (make_current()) pinned_.unstage(memory, static_cast<std::size_t>(nbytes));
   }));
 }
 
-Result<void*> CudaDevice::allocate(std::uint64_t nbytes) {
-  return result_of_own_thread([&]() -> Result<void*> {
+Result<std::byte*> CudaDevice::allocate(std::uint64_t nbytes) {
+  return result_of_own_thread([&]() -> Result<std::byte*> {
     FLATBED_TRY(make_current());
     void* memory = nullptr;
     // Zero bytes still need an address of their own.
@@ -160,11 +160,11 @@ Result<void*> CudaDevice::allocate(std::uint64_t nbytes) {
         status != cudaSuccess) {
       return error(status, "cudaMalloc of " + bytes_text(nbytes));
     }
-    return memory;
+    return static_cast<std::byte*>(memory);
   });
 }
 
-void CudaDevice::release(void* memory, std::uint64_t /*nbytes*/) noexcept {
+void CudaDevice::release(std::byte* memory, std::uint64_t /*nbytes*/) noexcept {
   static_cast<void>(on_own_thread([&] {
     if (make_current()) consume(api_, api_.Free(memory));
   }));
@@ -308,13 +308,13 @@ void* CudaDevice::native_event(Ticket ticket) noexcept {
 
 // ---- reading back ---------------------------------------------------------------------------
 
-Result<void> CudaDevice::read_back(const void* from, std::span<std::byte> out) {
+Result<void> CudaDevice::read_back(const std::byte* from, std::span<std::byte> out) {
   if (out.empty()) return {};
   return result_of_own_thread([&]() -> Result<void> {
     FLATBED_TRY(make_current());
     const std::size_t nbytes = std::min(out.size(), limits_.bounce_nbytes);
     FLATBED_ASSIGN(std::byte* const bounce, pinned_.stage(nbytes));
-    Result<void> read = read_chunks(static_cast<const std::byte*>(from), out, {bounce, nbytes});
+    Result<void> read = read_chunks(from, out, {bounce, nbytes});
     // After an error, a copy may still write to the memory. If it does not finish, the memory is
     // leaked.
     const bool timed_out = !read && read.error().code == ErrorCode::device_timeout;

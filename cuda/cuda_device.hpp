@@ -1,8 +1,10 @@
 // CudaDevice: a GPU as a Device, over a table of CUDA calls.
+//
 // Functions that a load calls often, on its own reading threads (check, copy, fence, done), call
 // CUDA directly after they make the GPU current on the thread. Functions that may be called from
-// any thread (creation, destruction, stage, unstage, allocate, release, read_back) work on a thread
-// of their own. forget and native_event make no calls. No call is made under a lock.
+// any thread (creation, destruction, stage, unstage, all of DeviceMemory) work on a thread of their
+// own. forget and native_event make no calls. No call is made under a lock.
+//
 // Owns its events and, unless the engine gave one, its stream. Thread-safe.
 #pragma once
 
@@ -37,7 +39,7 @@ struct CudaDeviceLimits {
                                                                const CudaDeviceLimits& limits = {});
 [[nodiscard]] Result<std::vector<CudaDeviceInfo>> make_cuda_devices(const CudaApi& api);
 
-class CudaDevice final : public Device {
+class CudaDevice final : public Device, public DeviceMemory {
  public:
   // Makes no CUDA call: make_cuda_device() does.
   CudaDevice(const CudaApi& api, int ordinal, const CudaDeviceLimits& limits);
@@ -45,17 +47,18 @@ class CudaDevice final : public Device {
 
   [[nodiscard]] std::string_view name() const noexcept override { return name_; }
   [[nodiscard]] bool is_host() const noexcept override { return false; }
-  [[nodiscard]] Result<void> check(const void* data, std::uint64_t nbytes) override;
-  [[nodiscard]] Result<std::byte*> stage(std::size_t nbytes) override;
-  void unstage(std::byte* memory, std::size_t nbytes) noexcept override;
+  [[nodiscard]] Result<void> check(const std::byte* data, std::uint64_t nbytes) override;
+  [[nodiscard]] Result<std::byte*> stage(std::uint64_t nbytes) override;
+  void unstage(std::byte* memory, std::uint64_t nbytes) noexcept override;
   [[nodiscard]] Result<Ticket> copy(std::span<const CopyPiece> pieces) override;
   [[nodiscard]] Result<Ticket> fence() override;
   [[nodiscard]] Result<bool> done(Ticket ticket) override;
   void forget(Ticket ticket) noexcept override;
   [[nodiscard]] void* native_event(Ticket ticket) noexcept override;
-  [[nodiscard]] Result<void*> allocate(std::uint64_t nbytes) override;
-  void release(void* memory, std::uint64_t nbytes) noexcept override;
-  [[nodiscard]] Result<void> read_back(const void* from, std::span<std::byte> out) override;
+  [[nodiscard]] DeviceMemory* memory() noexcept override { return this; }
+  [[nodiscard]] Result<std::byte*> allocate(std::uint64_t nbytes) override;
+  void release(std::byte* memory, std::uint64_t nbytes) noexcept override;
+  [[nodiscard]] Result<void> read_back(const std::byte* from, std::span<std::byte> out) override;
 
  private:
   friend Result<std::unique_ptr<Device>> make_cuda_device(const CudaApi&, int,

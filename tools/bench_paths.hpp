@@ -47,7 +47,6 @@ class BenchSubject {
 
   [[nodiscard]] const Checkpoint& checkpoint() const { return sources_[0].checkpoint; }
   [[nodiscard]] std::uint64_t nbytes() const { return layout_.nbytes(); }
-  [[nodiscard]] const std::vector<unsigned>& thread_counts() const { return thread_counts_; }
 
  private:
   BenchSubject() = default;

@@ -2,11 +2,13 @@
 
 #include <fmt/format.h>
 
+#include <memory>
 #include <sstream>
 #include <string>
 
 #include "commands.hpp"
 #include "flatbed/version.hpp"
+#include "help_text.hpp"
 #include "load_command_line.hpp"
 
 namespace flatbed::tool {
@@ -33,10 +35,12 @@ void add_ls(CLI::App& app, CommandLine::Parsed& parsed) {
   CLI::Option* tree = ls->add_flag(
       "--tree", options.tree,
       "Show the nested structure around the tensors, and what --select can pick; -> #1 refers "
-      "to #1");
-  CLI::Option* json = ls->add_flag("--json", options.json, "Print one JSON object");
+      "to #1; not with --json or --hex");
+  CLI::Option* json =
+      ls->add_flag("--json", options.json, "Print one JSON object; not with --tree or --hex");
   CLI::Option* hex = ls->add_flag(
-      "--hex", options.hex, "Show the bytes of the header and the first bytes of each tensor");
+      "--hex", options.hex,
+      "Show the bytes of the header and the first bytes of each tensor; not with --tree or --json");
   ls->add_flag("--all", options.all, "With --tree: every entry, nothing folded")->needs(tree);
   ls->add_option("--select", options.select,
                  "Only the part of the tree at this dotted path; of a whole model its state dict")
@@ -62,9 +66,12 @@ void add_verify(CLI::App& app, CommandLine::Parsed& parsed) {
   verify->add_option("FILE", options.paths, "Files to check")->required()->type_name("");
   verify->add_flag("--json", parsed.as_json, "Print one JSON object");
   verify->add_flag("--quiet", options.quiet, "Print only what is not sealed and whole");
-  verify->add_option("--threads", options.threads, "Threads that read and check")
-      ->check(CLI::Range(1U, kMaxJobs))
-      ->capture_default_str();
+  verify
+      ->add_option("--threads", options.threads,
+                   fmt::format("Threads that read and check (1 to {}, default {})", kMaxJobs,
+                               options.threads))
+      ->check(CLI::Range(1U, kMaxJobs).description(""))
+      ->type_name("N");
   verify->footer(
       "Exit codes: 0 sealed and every byte matches; 1 damaged, broken, or cannot be opened;\n"
       "3 every byte matches but the header was changed after sealing (annotated); 4 no seal that\n"
@@ -140,22 +147,25 @@ void add_cat(CLI::App& app, CommandLine::Parsed& parsed) {
 void add_convert_choices(CLI::App& convert, CommandLine::Parsed& parsed) {
   ConvertOptions& options = parsed.convert;
   convert
-      .add_option("--select", options.select,
-                  "Keep the part of the tree at this dotted path; it leaves the names")
+      .add_option(
+          "--select", options.select,
+          "Keep the part of the tree at this dotted path; the path is removed from the names")
       ->type_name("PATH");
   convert.add_flag("--whole", options.whole,
                    "Keep a whole model as the object that was pickled, not as its state dict");
   convert.add_option("--include", options.include, "Keep only tensors that match; repeatable")
       ->allow_extra_args(false)
       ->type_name("GLOB");
-  convert.add_option("--exclude", options.exclude, "Drop tensors that match; repeatable, wins")
+  convert
+      .add_option("--exclude", options.exclude,
+                  "Drop tensors that match; repeatable; overrides --include")
       ->allow_extra_args(false)
       ->type_name("GLOB");
   convert.add_flag("--no-seal", parsed.no_seal, "Write no checksums");
   convert.add_flag("--expand-aliases", options.expand_aliases,
                    "Store a tensor with several names once for each of them");
   convert.add_flag("--allow-expansion", options.allow_expansion,
-                   "Permit more than 1 GiB that is over 16 times what the input stores");
+                   "Allow an output over 1 GiB that is more than 16 times the stored size");
   convert.add_flag("--allow-large-header", options.allow_large_header,
                    "Permit a header above 25,000,000 bytes, which some readers refuse");
 }
@@ -166,10 +176,11 @@ void add_convert_to_torch(CLI::App& convert, CommandLine::Parsed& parsed) {
       "--allow-conversion", options.allow_conversion,
       "To a PyTorch file: replace what weights_only=True refuses (models by state dicts, numpy "
       "arrays by tensors, numpy scalars and paths by Python's, namespaces and the like by dict) "
-      "and say so");
+      "and say so; not with --unsafe-objects");
   convert
       .add_flag("--unsafe-objects", options.unsafe_objects,
-                "To a PyTorch file: keep such objects; it loads with weights_only=False only")
+                "To a PyTorch file: keep such objects; it loads with weights_only=False only; not "
+                "with --allow-conversion")
       ->excludes(conversion);
   convert.add_flag("--keep-device", options.keep_device,
                    "To a PyTorch file: tensors load where they were when saved, not on the cpu");
@@ -182,9 +193,12 @@ void add_convert(CLI::App& app, CommandLine::Parsed& parsed) {
   convert->add_option("IN", options.paths, "IN... or IN OUT, see below")->required()->type_name("");
   convert->add_option("--out-dir", options.out_dir, "Write there; made when it does not exist")
       ->type_name("DIR");
-  convert->add_option("--jobs", options.jobs, "Files that are converted at the same time")
-      ->check(CLI::Range(1U, kMaxJobs))
-      ->capture_default_str();
+  convert
+      ->add_option("-j,--jobs", options.jobs,
+                   fmt::format("Files that are converted at the same time (1 to {}, default {})",
+                               kMaxJobs, options.jobs))
+      ->check(CLI::Range(1U, kMaxJobs).description(""))
+      ->type_name("N");
   add_convert_choices(*convert, parsed);
   add_convert_to_torch(*convert, parsed);
   convert->add_flag("--strict-crc", options.strict_crc,
@@ -233,8 +247,12 @@ void add_convert(CLI::App& app, CommandLine::Parsed& parsed) {
 
 CommandLine::CommandLine()
     : app_("flatbed: model checkpoints as safetensors files that can be checked", "flatbed") {
-  app_.set_version_flag("--version", fmt::format("flatbed {}.{}.{}", FLATBED_VERSION_MAJOR,
-                                                 FLATBED_VERSION_MINOR, FLATBED_VERSION_PATCH));
+  app_.set_help_flag("-h,--help", "Print this help and exit");
+  app_.set_version_flag("--version",
+                        fmt::format("flatbed {}.{}.{}", FLATBED_VERSION_MAJOR,
+                                    FLATBED_VERSION_MINOR, FLATBED_VERSION_PATCH),
+                        "Print the version and exit");
+  app_.formatter(std::make_shared<HelpText>());  // before the commands, which inherit it
   app_.footer(exit_code_text());
   app_.require_subcommand(1);
   add_ls(app_, parsed_);

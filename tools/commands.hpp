@@ -85,7 +85,7 @@ struct LoadCommandOptions {
   std::vector<std::string> exclude;
   std::optional<SliceChoice> slice;
   IoMode io = IoMode::automatic;
-  std::uint64_t ring_nbytes = LoadOptions{}.ring_nbytes;
+  std::uint64_t staging_nbytes = LoadOptions{}.staging_nbytes;
   std::uint64_t slot_nbytes = 0;  // 0: the library chooses; likewise for threads
   unsigned threads = 0;
   Verify verify = Verify::yes;

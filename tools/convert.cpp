@@ -58,7 +58,7 @@ class ConvertRun {
         announced_[i] = outcome.notes.size();
         announce(plan_.jobs[i], outcome);
       };
-      watch.progress = [this, i](const Progress& done) { progress_.update(i, done); };
+      watch.progress = progress_.callback(i);
       outcomes_[i] = convert_one(plan_.jobs[i], options_, plan_.batch, watch);
       progress_.finish(i);
       finished(i);

@@ -10,7 +10,7 @@
 #include "crc_text.hpp"
 #include "describe.hpp"
 #include "flatbed/checkpoint.hpp"
-#include "flatbed/convert.hpp"
+#include "flatbed/save_plan.hpp"
 #include "flatbed/save_torch.hpp"
 #include "format_text.hpp"
 #include "interrupt.hpp"

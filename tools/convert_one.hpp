@@ -40,7 +40,7 @@ struct Outcome {
 struct ConvertWatch {
   // Called before anything is written, with the parts of the outcome known by then.
   std::function<void(const Outcome&)> announce;
-  std::function<void(const Progress&)> progress;
+  ProgressCallback progress;
 };
 
 // Runs the job on the calling thread and `threads` more for the data. Throws only if memory runs

@@ -38,9 +38,9 @@ LoadOptions load_options(const LoadCommandOptions& options, ProgressLine& progre
   load_options.verify = options.verify;
   load_options.io = options.io;
   load_options.threads = options.threads;
-  load_options.ring_nbytes = options.ring_nbytes;
+  load_options.staging_nbytes = options.staging_nbytes;
   load_options.slot_nbytes = options.slot_nbytes;
-  load_options.progress = [&progress](const Progress& done) { progress.update(0, done); };
+  load_options.progress = progress.callback(0);
   load_options.cancel = &interrupted();
   return load_options;
 }

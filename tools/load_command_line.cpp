@@ -1,5 +1,7 @@
 #include "load_command_line.hpp"
 
+#include <fmt/format.h>
+
 #include <functional>
 #include <string>
 #include <vector>
@@ -42,13 +44,15 @@ void add_choices(CLI::App& load, LoadCommandOptions& options) {
                           [&options](DeviceMapping mapping) { options.map.push_back(mapping); })
       ->description("What was saved on FROM goes to TO, as cuda:1=cuda:0; repeatable")
       ->type_name("FROM=TO");
-  load.add_option("--select", options.select,
-                  "Only the part of the tree at this dotted path; it leaves the names")
+  load.add_option(
+          "--select", options.select,
+          "Only the part of the tree at this dotted path; the path is removed from the names")
       ->type_name("PATH");
   load.add_option("--include", options.include, "Only tensors that match; repeatable")
       ->allow_extra_args(false)
       ->type_name("GLOB");
-  load.add_option("--exclude", options.exclude, "No tensors that match; repeatable, wins")
+  load.add_option("--exclude", options.exclude,
+                  "No tensors that match; repeatable; overrides --include")
       ->allow_extra_args(false)
       ->type_name("GLOB");
   add_word<SliceChoice>(load, "--slice", parse_slice,
@@ -64,18 +68,21 @@ void add_ways(CLI::App& load, LoadCommandOptions& options) {
       ->expected(1)
       ->description("As it fits, through the page cache, or past it [auto]")
       ->type_name("auto|pread|direct");
-  add_word<std::uint64_t>(load, "--ring", parse_nbytes,
-                          [&options](std::uint64_t nbytes) { options.ring_nbytes = nbytes; })
+  add_word<std::uint64_t>(load, "--staging", parse_nbytes,
+                          [&options](std::uint64_t nbytes) { options.staging_nbytes = nbytes; })
       ->expected(1)
       ->description("Staging memory of the load; K, M and G are units [64M]")
       ->type_name("BYTES");
   add_word<std::uint64_t>(load, "--slot", parse_nbytes,
                           [&options](std::uint64_t nbytes) { options.slot_nbytes = nbytes; })
       ->expected(1)
-      ->description("One piece of it [a fitting part of the ring]")
+      ->description("One piece of it [a fitting part]")
       ->type_name("BYTES");
-  load.add_option("--threads", options.threads, "Threads that read and check [as many as cores]")
-      ->check(CLI::Range(1U, kMaxThreads));
+  load.add_option(
+          "--threads", options.threads,
+          fmt::format("Threads that read and check (1 to {}) [as many as cores]", kMaxThreads))
+      ->check(CLI::Range(1U, kMaxThreads).description(""))
+      ->type_name("N");
 }
 
 }  // namespace
@@ -113,13 +120,16 @@ void add_load(CLI::App& app, CommandLine::Parsed& parsed) {
 
 void add_bench(CLI::App& app, CommandLine::Parsed& parsed) {
   BenchOptions& options = parsed.bench;
-  CLI::App* bench = app.add_subcommand(
-      "bench", "Compare the ways from a file to memory, on this file and this machine");
+  CLI::App* bench =
+      app.add_subcommand("bench", "Benchmark the ways to load a file on this machine");
   bench->add_option("FILE", options.path, "A checkpoint, as for ls")->required()->type_name("");
   add_device(*bench, options.device);
-  bench->add_option("--runs", options.runs, "Rounds after the first")
-      ->check(CLI::Range(1U, kMaxRuns))
-      ->capture_default_str();
+  bench
+      ->add_option(
+          "--runs", options.runs,
+          fmt::format("Rounds after the first (1 to {}, default {})", kMaxRuns, options.runs))
+      ->check(CLI::Range(1U, kMaxRuns).description(""))
+      ->type_name("N");
   add_word<std::vector<unsigned>>(
       *bench, "--threads", parse_threads,
       [&options](std::vector<unsigned> threads) { options.threads = threads; })

@@ -39,7 +39,7 @@ Result<std::uint64_t> digest_on_device(Device& device, const std::byte* data,
     if (device.is_host()) {
       XXH3_64bits_update(state.get(), data + offset, size);
     } else {
-      FLATBED_TRY(device.read_back(data + offset, std::span(piece).first(size)));
+      FLATBED_TRY(device.memory()->read_back(data + offset, std::span(piece).first(size)));
       XXH3_64bits_update(state.get(), piece.data(), size);
     }
     offset += size;

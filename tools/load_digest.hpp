@@ -10,7 +10,8 @@
 
 namespace flatbed::tool {
 
-// Errors: those of Device::read_back(); cancelled after Ctrl-C; resource_exhausted.
+// The device has memory(), as those of LoadDevices do. Errors: those of DeviceMemory::read_back();
+// cancelled after Ctrl-C; resource_exhausted.
 [[nodiscard]] Result<std::uint64_t> digest_on_device(Device& device, const std::byte* data,
                                                      std::uint64_t nbytes);
 

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <future>
-#include <limits>
 #include <thread>
 
 #include "format_text.hpp"
@@ -13,11 +12,7 @@
 namespace flatbed::tool {
 namespace {
 
-constexpr std::uint64_t kAlignment = 256;
-// Large tensors begin on a page, so that reads past the page cache can go straight into place.
 constexpr std::uint64_t kPageNbytes = 4096;
-constexpr std::uint64_t kLargeNbytes = std::uint64_t{1} << 20;
-constexpr std::uint64_t kMaxNbytes = std::numeric_limits<std::uint64_t>::max() / 4;
 
 // Where tensor `index` of a source goes.
 DeviceName choose_device(const LoadSource& source, std::size_t index,
@@ -39,48 +34,21 @@ std::size_t find_share(DeviceName name, std::vector<DeviceShare>& shares) {
   return shares.size() - 1;
 }
 
-// The bytes of `rows` of the rows of one dimension. Elements may be less than a byte; the library
-// refuses slices that end within one.
-std::uint64_t slice_nbytes(const TensorInfo& tensor, std::uint64_t rows, std::uint64_t all_rows) {
-  const std::uint64_t element_bits = bits(tensor.dtype);
-  const std::uint64_t elements =
-      tensor.nbytes / element_bits * 8 + tensor.nbytes % element_bits * 8 / element_bits;
-  const std::uint64_t wanted = elements / all_rows * rows;
-  return wanted / 8 * element_bits + (wanted % 8 * element_bits + 7) / 8;
-}
-
 // Cuts tensors that have the dimension and at least as many rows as there are parts. The others,
 // norms for example, are what tensor parallelism has on every device.
 Result<void> cut(const TensorInfo& tensor, const SliceChoice& choice, Placement& place,
                  LoadLayout& layout) {
   if (choice.dim >= tensor.shape.size() || tensor.shape[choice.dim] < choice.count) return {};
   FLATBED_ASSIGN(place.slice, shard_slice(tensor, choice.dim, choice.rank, choice.count));
-  const std::uint64_t all_rows = tensor.shape[choice.dim];
-  const std::uint64_t end = std::min(place.slice.end, all_rows);
-  place.nbytes = slice_nbytes(tensor, end - place.slice.begin, all_rows);
+  FLATBED_ASSIGN(place.nbytes, slice_nbytes(tensor, place.slice));
   ++layout.sliced;
-  return {};
-}
-
-Result<void> put(Placement& place, DeviceShare& share) {
-  const std::uint64_t alignment = place.nbytes >= kLargeNbytes ? kPageNbytes : kAlignment;
-  if (place.nbytes > kMaxNbytes || share.allocated_nbytes > kMaxNbytes) {
-    return Error{ErrorCode::size_overflow,
-                 fmt::format("{}: the sizes of the tensors add up to more than {}",
-                             device_text(share.name), size_text(kMaxNbytes))};
-  }
-  ++share.tensors;
-  if (place.nbytes == 0) return {};  // at the beginning, which is memory of the device in any case
-  place.offset = (share.allocated_nbytes + alignment - 1) / alignment * alignment;
-  share.allocated_nbytes = place.offset + place.nbytes;
-  share.nbytes += place.nbytes;
   return {};
 }
 
 Result<void> check_available(const LoadLayout& layout) {
   std::uint64_t wanted = 0;
   for (const DeviceShare& share : layout.shares) {
-    if (share.name.is_host()) wanted += share.allocated_nbytes;
+    if (share.name.is_host()) wanted += share.places.nbytes();
   }
   const std::optional<std::uint64_t> available = available_memory();
   if (!available || wanted <= *available) return {};
@@ -122,12 +90,6 @@ std::uint64_t LoadLayout::nbytes() const {
   return sum;
 }
 
-std::uint64_t LoadLayout::allocated_nbytes() const {
-  std::uint64_t sum = 0;
-  for (const DeviceShare& share : shares) sum += share.allocated_nbytes;
-  return sum;
-}
-
 Result<LoadLayout> lay_out(std::span<const LoadSource> sources, const LoadCommandOptions& options) {
   LoadLayout layout;
   for (std::size_t s = 0; s < sources.size(); ++s) {
@@ -139,7 +101,10 @@ Result<LoadLayout> lay_out(std::span<const LoadSource> sources, const LoadComman
         if (!done) return about(sources[s].path, done.error());
       }
       place.share = find_share(choose_device(sources[s], t, options, layout), layout.shares);
-      FLATBED_TRY(put(place, layout.shares[place.share]));
+      DeviceShare& share = layout.shares[place.share];
+      FLATBED_ASSIGN(place.offset, share.places.place(place.nbytes));
+      ++share.tensors;
+      share.nbytes += place.nbytes;
       layout.placements.push_back(place);
     }
   }
@@ -153,7 +118,7 @@ Result<void> allocate(LoadLayout& layout, LoadDevices& devices) {
   FLATBED_TRY(check_available(layout));
   for (DeviceShare& share : layout.shares) {
     // A device that gets only empty tensors has an address for them too.
-    const std::uint64_t nbytes = std::max(share.allocated_nbytes, kAlignment);
+    const std::uint64_t nbytes = std::max(share.places.nbytes(), MemoryLayout::kUsualAlignment);
     FLATBED_ASSIGN(share.memory, DeviceBuffer::allocate(*share.device, nbytes));
     if (share.device->is_host()) touch_in_parallel({share.memory->data(), nbytes});
     if (interrupted()) return Error{ErrorCode::cancelled, "interrupted before anything was read"};

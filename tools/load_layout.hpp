@@ -1,7 +1,9 @@
 // LoadLayout: which tensor, or part of it, goes to which place of which device. Each device has one
 // allocation, so that 100,000 tensors are not 100,000 calls of a driver.
 //
-//   device:  | tensor | gap | tensor | gap | tensor ...      places are multiples of 256 bytes
+//   device:  | tensor | gap | tensor | gap | tensor ...      places are those of MemoryLayout
+//
+// It is what load_all() does for one checkpoint and one device.
 //
 // Borrows the sources and the devices, which must outlive it; owns the memory. For one thread.
 #pragma once
@@ -14,6 +16,7 @@
 #include "commands.hpp"
 #include "flatbed/device.hpp"
 #include "flatbed/load.hpp"
+#include "flatbed/load_all.hpp"
 #include "flatbed/result.hpp"
 #include "load_devices.hpp"
 #include "load_sources.hpp"
@@ -33,10 +36,10 @@ struct Placement {
 struct DeviceShare {
   DeviceName name;
   Device* device = nullptr;
+  MemoryLayout places;
   std::optional<DeviceBuffer> memory;
   std::uint64_t tensors = 0;
-  std::uint64_t nbytes = 0;            // of the tensors
-  std::uint64_t allocated_nbytes = 0;  // with the gaps between them
+  std::uint64_t nbytes = 0;  // of the tensors, without the gaps between them
 };
 
 struct LoadLayout {
@@ -49,7 +52,6 @@ struct LoadLayout {
     return shares[place.share].memory->data() + place.offset;
   }
   [[nodiscard]] std::uint64_t nbytes() const;
-  [[nodiscard]] std::uint64_t allocated_nbytes() const;
 };
 
 // Allocates nothing. Errors: slice_invalid, size_overflow.

@@ -84,7 +84,7 @@ std::string slice_text(const SliceChoice& slice) {
   return fmt::format("{}:{}/{}", slice.dim, slice.rank, slice.count);
 }
 
-void write_plan(const PlanReport& plan, JsonWriter& json) {
+void write_plan(const LoadPlanReport& plan, JsonWriter& json) {
   json.begin_object();
   json.key("bytes_wanted").number(plan.bytes_wanted);
   json.key("bytes_to_read").number(plan.bytes_to_read);
@@ -200,7 +200,7 @@ void write_intent(const LoadOutcome& outcome, const LoadCommandOptions& options,
                              count_text(share.tensors, "tensor"), size_text(share.nbytes),
                              size_text(share.memory->nbytes())));
   }
-  const PlanReport& plan = *outcome.plan;
+  const LoadPlanReport& plan = *outcome.plan;
   output.write(fmt::format(
       "plan: {} to load, {} to read in {} from {}, at most {} of staging memory\n",
       size_text(plan.bytes_wanted), size_text(plan.bytes_to_read), count_text(plan.reads, "piece"),

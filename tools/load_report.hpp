@@ -22,8 +22,8 @@ struct LoadOutcome {
   LoadLayout layout;
 
   std::vector<std::string> notes;
-  double allocate_seconds = 0;     // includes touching host memory
-  std::optional<PlanReport> plan;  // set once the plan was made
+  double allocate_seconds = 0;         // includes touching host memory
+  std::optional<LoadPlanReport> plan;  // set once the plan was made
   std::optional<LoadReport> report;
   std::uint64_t peak_memory_nbytes = 0;  // of the process, before digests are computed
   std::vector<std::uint64_t> digests;    // one for each placement; empty unless requested

@@ -44,10 +44,10 @@ std::size_t rank(std::string_view name) {
 bool is_state_dict(Value value, std::string_view name) {
   if (!holds_pairs(value) || value.size() == 0) return false;
   bool like_weights = rank(name) != kNames.size();
-  for (std::size_t i = 0; i < value.size(); ++i) {
-    if (value.item(i).kind() != Kind::tensor || value.key(i).kind() != Kind::string) return false;
-    const std::string_view key = value.key(i).text();
-    like_weights = like_weights || key.find('.') != std::string_view::npos || key == "weight";
+  for (const auto [key, item] : value.pairs()) {
+    if (item.kind() != Kind::tensor || key.kind() != Kind::string) return false;
+    const std::string_view text = key.text();
+    like_weights = like_weights || text.find('.') != std::string_view::npos || text == "weight";
   }
   return like_weights;
 }
@@ -69,8 +69,8 @@ std::vector<Place> children(const Place& place) {
     out.push_back({value, path, place.level + 1});
   };
   const auto add_pairs = [&](Value dict) {
-    for (std::size_t i = 0; i < dict.size(); ++i) {
-      if (dict.key(i).kind() == Kind::string) add(dict.item(i), dict.key(i).text());
+    for (const auto [key, item] : dict.pairs()) {
+      if (key.kind() == Kind::string) add(item, key.text());
     }
   };
   if (place.value.kind() == Kind::list) {

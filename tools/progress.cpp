@@ -33,6 +33,13 @@ void ProgressLine::update(std::size_t job, const flatbed::Progress& progress) {
   draw();
 }
 
+ProgressCallback ProgressLine::callback(std::size_t job) {
+  return [this, job](const flatbed::Progress& progress) -> Result<void> {
+    update(job, progress);
+    return {};
+  };
+}
+
 void ProgressLine::finish(std::size_t job) {
   if (!enabled_) return;
   const std::lock_guard lock(mutex_);

@@ -10,7 +10,7 @@
 #include <string_view>
 #include <vector>
 
-#include "flatbed/save.hpp"
+#include "flatbed/progress.hpp"
 
 namespace flatbed::tool {
 
@@ -23,6 +23,8 @@ class ProgressLine {
   ProgressLine& operator=(const ProgressLine&) = delete;
 
   void update(std::size_t job, const flatbed::Progress& progress);
+  // update() of this job as a callback, which borrows the line and never fails.
+  [[nodiscard]] ProgressCallback callback(std::size_t job);
   void finish(std::size_t job);
 
   // Removes the line so that other text can be printed. The next update draws it again.

@@ -23,15 +23,11 @@ bool is_call_of(Value object, std::string_view module, std::string_view name) {
          callable.qualname() == name;
 }
 
-bool is_bare(Value object) {
-  return object.size() == 0 && object.appended_size() == 0 && !object.state();
-}
-
 // PosixPath('/', 'a', 'b') is the path /a/b; newer Pythons write it as one part.
 std::optional<std::string> path_object_text(Value object) {
   const Value callable = object.callable();
   if (callable.kind() != Kind::global || !callable.text().starts_with("pathlib") ||
-      !is_bare(object))
+      !object.is_bare_call())
     return std::nullopt;
   std::string path;
   const Value parts = object.arguments();
@@ -60,8 +56,9 @@ std::optional<std::string> dtype_object_text(Value object) {
 // getattr(torch, 'channels_last') is how pickle names some constants and enum members.
 std::optional<std::string> attribute_text(Value object) {
   const Value arguments = object.arguments();
-  if (!is_call_of(object, "builtins", "getattr") || arguments.size() != 2 || !is_bare(object) ||
-      arguments.item(0).kind() != Kind::global || arguments.item(1).kind() != Kind::string)
+  if (!is_call_of(object, "builtins", "getattr") || arguments.size() != 2 ||
+      !object.is_bare_call() || arguments.item(0).kind() != Kind::global ||
+      arguments.item(1).kind() != Kind::string)
     return std::nullopt;
   const std::string owner = short_name(arguments.item(0));
   return fmt::format("{}.{}", owner == "torch._utils.torch" ? "torch" : owner,

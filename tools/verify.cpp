@@ -70,7 +70,7 @@ Finding examine(const std::filesystem::path& path, const VerifyCommandOptions& o
   VerifyOptions verify_options;
   verify_options.threads = options.threads;
   verify_options.cancel = &interrupted();
-  verify_options.progress = [&](const Progress& done) { progress.update(job, done); };
+  verify_options.progress = progress.callback(job);
   Result<VerifyReport> report = verify(*opened, verify_options);
   finding.checkpoint = *std::move(opened);
   if (report) {

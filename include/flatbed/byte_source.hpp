@@ -2,9 +2,13 @@
 // store, an engine's own archive), and pass it to Checkpoint::open() or scan().
 //
 //   class Blob final : public flatbed::ByteSource {
+//    public:
 //     std::string_view label() const noexcept override { return "s3://models/a.safetensors"; }
 //     std::uint64_t size() const noexcept override { return nbytes_; }
 //     Result<void> read_at(std::uint64_t offset, std::span<std::byte> out) const override;
+//
+//    private:
+//     std::uint64_t nbytes_ = 0;
 //   };
 //
 // Const members must not throw and may be called from several threads at once. The checkpoint

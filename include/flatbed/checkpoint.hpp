@@ -37,6 +37,7 @@
 #include "flatbed/byte_source.hpp"
 #include "flatbed/export.hpp"
 #include "flatbed/file_info.hpp"
+#include "flatbed/page_lock.hpp"
 #include "flatbed/result.hpp"
 #include "flatbed/seal_state.hpp"
 #include "flatbed/tensor.hpp"
@@ -126,6 +127,25 @@ class FLATBED_EXPORT Checkpoint {
   // (other tensors, and sources without memory or a descriptor), those of mapping.
   [[nodiscard]] Result<TensorView> view(const TensorInfo& tensor) const&;
   Result<TensorView> view(const TensorInfo&) const&& = delete;
+
+  // The memory behind bytes [offset, offset + nbytes) of what view() serves, for engines that use
+  // views in place. Errors: those of view(), and buffer_too_small where the tensor has no such
+  // range.
+  //
+  // Reads the bytes into memory, and returns when they are there; before Linux 5.14 the kernel is
+  // only asked to. A file that was truncated or changed is an error here (file_changed, io_error),
+  // where touching the view would be SIGBUS.
+  [[nodiscard]] Result<void> prefetch(const TensorInfo& tensor, std::uint64_t offset,
+                                      std::uint64_t nbytes) const;
+  // Gives the memory of the pages wholly inside the range back. Views stay valid: the next access
+  // reads from the page cache or the file again. Does nothing where the bytes are no mapping of a
+  // file. Locked pages are invalid_argument.
+  [[nodiscard]] Result<void> release(const TensorInfo& tensor, std::uint64_t offset,
+                                     std::uint64_t nbytes) const;
+  // prefetch(), and keeps the bytes in memory until the lock ends, which keeps the checkpoint's
+  // files open as well. Errors: those of prefetch(), resource_exhausted (RLIMIT_MEMLOCK).
+  [[nodiscard]] Result<PageLock> lock(const TensorInfo& tensor, std::uint64_t offset,
+                                      std::uint64_t nbytes) const;
 
   // Reads bytes [offset, offset + out.size()) of the tensor's contiguous little-endian contents,
   // however they are stored. With Verify::yes every chunk touched is checked against its digest. A

@@ -7,15 +7,18 @@
 #if __cplusplus >= 202002L
 #include "flatbed/byte_source.hpp"   // IWYU pragma: export
 #include "flatbed/checkpoint.hpp"    // IWYU pragma: export
-#include "flatbed/convert.hpp"       // IWYU pragma: export
 #include "flatbed/crc.hpp"           // IWYU pragma: export
 #include "flatbed/device.hpp"        // IWYU pragma: export
 #include "flatbed/dtype.hpp"         // IWYU pragma: export
 #include "flatbed/error.hpp"         // IWYU pragma: export
 #include "flatbed/file_info.hpp"     // IWYU pragma: export
 #include "flatbed/load.hpp"          // IWYU pragma: export
+#include "flatbed/load_all.hpp"      // IWYU pragma: export
+#include "flatbed/page_lock.hpp"     // IWYU pragma: export
+#include "flatbed/progress.hpp"      // IWYU pragma: export
 #include "flatbed/result.hpp"        // IWYU pragma: export
 #include "flatbed/save.hpp"          // IWYU pragma: export
+#include "flatbed/save_plan.hpp"     // IWYU pragma: export
 #include "flatbed/save_torch.hpp"    // IWYU pragma: export
 #include "flatbed/scan.hpp"          // IWYU pragma: export
 #include "flatbed/seal_state.hpp"    // IWYU pragma: export

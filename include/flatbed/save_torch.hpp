@@ -16,16 +16,9 @@
 
 #include "flatbed/export.hpp"
 #include "flatbed/save.hpp"
+#include "flatbed/unsafe_objects.hpp"
 
 namespace flatbed {
-
-// What becomes of objects that torch.load(weights_only=True) refuses.
-enum class UnsafeObjects : std::uint8_t {
-  refuse,   // an error that names the object and its place
-  convert,  // numpy arrays become tensors, numpy scalars Python's, paths str, namespaces and
-            // subclasses of dict dict, frozenset set, deque list; other objects are refused
-  keep,     // written as they are: the file then loads with weights_only=False only
-};
 
 struct SaveTorchOptions {
   SaveOptions file;  // seal and allow_large_header say nothing here

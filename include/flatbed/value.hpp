@@ -1,10 +1,10 @@
 // ValueTree: the nested Python structure around the tensors (optimizer state, epoch, scores), as
 // data.
 //
-// One arena per tree holds all nodes; a Value is {tree, index}: it borrows the tree and is freely
+// One arena per tree holds all nodes. A Value is {tree, index}: it borrows the tree and is freely
 // copied. Containers refer to nodes by number, so that sharing and cycles are kept: equal ids are
-// the same Python object, and nothing here recurses. A tree may be a graph with cycles: bound
-// whatever you expand.
+// the same Python object, and nothing here recurses. A tree may be a graph with cycles, so bound
+// any expansion of it.
 //
 //   ValueTree tree;                                        // {"epoch": 3, "weight": <tensor 0>}
 //   const NodeId root = tree.add_dict();
@@ -12,14 +12,16 @@
 //   tree.set_item(root, tree.add_string("weight"), tree.add_tensor(0, {}));
 //   tree.set_root(root);
 //
-// Building is for one thread; a finished tree is read from any number of threads. Node numbers are
-// 32 bits: a tree holds at most 2^32 - 2 nodes (whoever reads files has bounded that before).
+// A tree is built on one thread; a finished tree may be read from any number of threads. Node
+// numbers have 32 bits: a tree holds at most 2^32 - 2 nodes (callers that read files must enforce
+// this limit).
+//
+// Reading is checked in every build: what a value of its kind does not have is None, 0 or empty.
 #pragma once
 
-#include <array>
-#include <cassert>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -27,7 +29,6 @@
 #include <vector>
 
 #include "flatbed/export.hpp"
-#include "flatbed/large_allocator.hpp"
 #include "flatbed/result.hpp"
 
 namespace flatbed {
@@ -53,7 +54,7 @@ enum class Kind : std::uint8_t {
   scalar,  // numpy scalar: text() is dtype.str, raw() its bytes
 };
 
-// What a tensor node says beyond the tensor's own bytes (spec T5). Absent fields are the defaults.
+// A tensor node's facts beyond the tensor's own bytes (spec T5). Absent fields have the defaults.
 struct TensorAttributes {
   bool requires_grad = false;
   bool parameter = false;  // nn.Parameter
@@ -66,7 +67,13 @@ struct TensorAttributes {
   bool operator==(const TensorAttributes&) const = default;
 };
 
+class Value;
 class ValueTree;
+template <typename Element>
+class ValueRange;
+
+// A pair of a dict or an object: for (const auto [key, item] : value.pairs()).
+struct ValuePair;
 
 class FLATBED_EXPORT Value {
  public:
@@ -77,22 +84,27 @@ class FLATBED_EXPORT Value {
 
   // list, tuple: items; dict: pairs; object: its pairs; everything else: 0.
   [[nodiscard]] inline std::size_t size() const;
-  [[nodiscard]] inline Value key(std::size_t index) const;  // dict, object
-  [[nodiscard]] inline Value item(
-      std::size_t index) const;  // list, tuple; dict, object: the value of pair `index`
+  // The key of pair `index` of a dict or an object; None where there is none.
+  [[nodiscard]] inline Value key(std::size_t index) const;
+  // Item `index` of a list or a tuple, the value of pair `index` of a dict or an object; None where
+  // there is none.
+  [[nodiscard]] inline Value item(std::size_t index) const;
+  // The same as ranges, empty for other kinds. Valid while the tree does not change.
+  [[nodiscard]] inline ValueRange<Value> items() const;
+  [[nodiscard]] inline ValueRange<ValuePair> pairs() const;
 
-  // The same by number, for loops over many: of list and tuple the items; of dict and object keys
+  // The same by number, for loops over many: for list and tuple the items; for dict and object keys
   // and values, which alternate. Valid while the tree does not change.
   [[nodiscard]] inline std::span<const NodeId> children() const;
 
-  // object only. F, A, I, S of the spec: callable(*arguments); then appended; then pairs; then
-  // state (if any).
+  // object only; None, 0 or nothing for other kinds. F, A, I, S of the spec: callable(*arguments);
+  // then appended; then pairs; then state (if any).
   [[nodiscard]] inline Value callable() const;
   [[nodiscard]] inline Value arguments() const;  // a tuple
-  [[nodiscard]] inline std::size_t appended_size() const;
-  [[nodiscard]] inline Value appended(std::size_t index) const;
-  [[nodiscard]] inline std::optional<Value> state() const;
-  // Whether this is an object that is a call and nothing more: no items, pairs or state.
+  [[nodiscard]] std::size_t appended_size() const;
+  [[nodiscard]] Value appended(std::size_t index) const;
+  [[nodiscard]] std::optional<Value> state() const;
+  // Whether this is an object that is only a call, without items, pairs or state.
   [[nodiscard]] inline bool is_bare_call() const;
 
   [[nodiscard]] std::optional<bool> as_bool() const;
@@ -101,36 +113,93 @@ class FLATBED_EXPORT Value {
   [[nodiscard]] inline std::string_view text() const;  // see Kind; empty for the others
   [[nodiscard]] std::string_view qualname() const;     // global
   [[nodiscard]] std::string_view raw() const;          // scalar: the bytes of the value
-  [[nodiscard]] inline std::optional<std::uint32_t> tensor()
-      const;  // index into the tensors the tree belongs to
-  // Of a tensor; of any other value the defaults.
-  [[nodiscard]] inline const TensorAttributes& attributes() const;
+  // tensor, array, bytes: index into the tensors the tree belongs to.
+  [[nodiscard]] inline std::optional<std::uint32_t> tensor() const;
+  [[nodiscard]] inline const TensorAttributes& attributes()
+      const;  // tensor; default ones for the rest
 
   // Another node of the same tree, such as attributes().state.
   [[nodiscard]] Value node(NodeId id) const { return {tree_, id}; }
 
-  // The value at a dotted path: dict keys (the longest key that matches first; ints and
-  // True/False/None by their text), indices of lists and tuples, and for objects their pairs,
-  // appended items or the dict of their state; of a torch module (torch_module.hpp) also its
+  // The value at a dotted path. A path names dict keys (the longest key that matches first; ints
+  // and True/False/None by their text), indices of lists and tuples, and for objects their pairs,
+  // appended items or the dict of their state; for a torch module (torch_module.hpp) also its
   // parameters, buffers and children by name: "model.conv1.weight". "" is this value. Errors:
-  // path_not_found, naming the part that is missing and what is there.
+  // path_not_found, which names the missing part and what exists instead.
   [[nodiscard]] Result<Value> at(std::string_view path) const;
 
  private:
+  [[nodiscard]] bool has_pairs() const { return kind() == Kind::dict || kind() == Kind::object; }
+  [[nodiscard]] std::span<const NodeId> object_pairs() const;
   [[nodiscard]] std::string_view other_text() const;
 
   const ValueTree* tree_;
   NodeId id_;
 };
 
+struct ValuePair {
+  Value key;
+  Value item;
+};
+
+// The items or the pairs of a value, for range-for and std::ranges. Borrows the tree.
+template <typename Element>
+class ValueRange {
+ public:
+  class Iterator {
+   public:
+    using value_type = Element;
+    using difference_type = std::ptrdiff_t;
+
+    Iterator() = default;
+    Iterator(const ValueTree* tree, const NodeId* at, std::size_t step)
+        : tree_(tree), at_(at), step_(step) {}
+
+    [[nodiscard]] Element operator*() const;
+    Iterator& operator++() { return at_ += step_, *this; }
+    Iterator operator++(int) {
+      const Iterator before = *this;
+      return ++*this, before;
+    }
+    [[nodiscard]] bool operator==(const Iterator& other) const { return at_ == other.at_; }
+
+   private:
+    const ValueTree* tree_ = nullptr;
+    const NodeId* at_ = nullptr;
+    std::size_t step_ = 1;  // numbers per element: 2 where keys and values alternate
+  };
+
+  ValueRange(const ValueTree* tree, std::span<const NodeId> ids, std::size_t step)
+      : tree_(tree), ids_(ids), step_(step) {}
+
+  [[nodiscard]] Iterator begin() const { return {tree_, ids_.data(), step_}; }
+  [[nodiscard]] Iterator end() const { return {tree_, ids_.data() + ids_.size(), step_}; }
+  [[nodiscard]] std::size_t size() const noexcept { return ids_.size() / step_; }
+  [[nodiscard]] bool empty() const noexcept { return ids_.empty(); }
+
+ private:
+  const ValueTree* tree_;
+  std::span<const NodeId> ids_;
+  std::size_t step_;
+};
+
+// Movable and copyable, which copies all nodes. After a move a tree may be assigned to or
+// destroyed, nothing else.
 class FLATBED_EXPORT ValueTree {
  public:
+  ValueTree();
+  ValueTree(const ValueTree& other);
+  ValueTree(ValueTree&& other) noexcept;
+  ValueTree& operator=(const ValueTree& other);
+  ValueTree& operator=(ValueTree&& other) noexcept;
+  ~ValueTree();
+
   [[nodiscard]] Value root() const { return {this, root_}; }  // None until set_root
   void set_root(NodeId id) { root_ = id; }
-  [[nodiscard]] std::size_t size() const noexcept { return nodes_.size(); }  // nodes
+  [[nodiscard]] std::size_t size() const noexcept;  // nodes
   [[nodiscard]] Value value(NodeId id) const { return {this, id}; }
 
-  // Room for about this many nodes, so that building need not move what is there.
+  // Reserves room for about this many nodes, so that building does not move existing ones.
   void reserve(std::size_t nodes);
 
   NodeId add_none();
@@ -152,74 +221,52 @@ class FLATBED_EXPORT ValueTree {
 
   void append(NodeId list_or_object, NodeId item);
   void append_all(NodeId list_or_object, std::span<const NodeId> items);
-  void set_item(NodeId dict_or_object, NodeId key,
-                NodeId value);  // adds a pair; equal keys are the caller's business
+  // Adds a pair; equal keys are the caller's business.
+  void set_item(NodeId dict_or_object, NodeId key, NodeId value);
   void set_items(NodeId dict_or_object, std::span<const NodeId> keys_and_values);
   void set_state(NodeId object, NodeId state);
-  void set_tuple(NodeId tuple,
-                 std::span<const NodeId> items);  // fills a tuple added empty (for cycles)
+  void set_tuple(NodeId tuple, std::span<const NodeId> items);  // one added empty (for cycles)
   void set_tensor(NodeId tensor_or_array_or_bytes, std::uint32_t tensor);
-  // Every node that holds tensor t now holds numbers[t].
+  // Renumbers tensors: every node that holds tensor t holds numbers[t] afterwards.
   void renumber_tensors(std::span<const std::uint32_t> numbers);
   TensorAttributes& edit_attributes(NodeId tensor);  // valid until the next add
-  // Makes an object or bytes node what another node is, which may not be used again. A pickle
-  // refers to some tensors before it says what is in them.
+  // Gives an object or bytes node the contents of another node, which must not be used again. A
+  // pickle refers to some tensors before it states their contents.
   void become(NodeId object, NodeId other);
 
  private:
   friend class Value;
 
-  // Where a growable run of child ids begins in children_, and in its upper 8 bits how much room it
-  // has: 0 as much as it holds, else 2^n. A full run moves to the end with room for the next power
-  // of two, so that memory stays within a small factor of what was added.
-  using Place = std::uint64_t;
+  // Opening a large checkpoint walks its tree several times, with these calls and little else: what
+  // they need is here, so that they are inline. All else is behind arena_.
   struct Node {
     Kind kind = Kind::none;
-    // boolean; length of text; tensor index; list, tuple, dict: children; object: index into more_
+    // boolean; length of text; tensor index; list, tuple, dict: number of children; object: what it
+    // has beside its call, 0 for nothing
     std::uint32_t small = 0;
-    // integer; bits of real; offset of text; index into attributes_; list, tuple, dict: a Place;
-    // object: callable, and in the upper half arguments
+    // integer; bits of real; offset of text; list, tuple, dict: place of the children; tensor: row
+    // of attributes; object: callable, and in the upper half arguments
     std::uint64_t large = 0;
   };
-  // Texts of globals and scalars are string nodes before them, that of an array is node `large`.
-  static constexpr std::uint64_t kInTensor =
-      ~std::uint64_t{0};  // bytes: their contents are a tensor
-  static constexpr std::uint64_t kNoAttributes =
-      0;  // tensor: the defaults, which stand first in attributes_
-  // tensor, beside the index: no other tensor has these attributes. Those that were added with the
-  // same share a row.
-  static constexpr std::uint64_t kOwnAttributes = std::uint64_t{1} << 63;
-  // What an object has beside its call. Most have nothing: more_[0].
-  struct More {
-    NodeId state = kNoNode;
-    std::uint32_t appended_size = 0, pairs_size = 0;
-    Place appended = 0, pairs = 0;
-  };
+  static constexpr std::uint64_t kPlaceMask = ~std::uint64_t{0} >> 8;  // of a place in children_
+  static constexpr std::uint64_t kRowMask = ~std::uint64_t{0} >> 1;    // of a row of attributes_
+  static constexpr std::uint64_t kInTensor = ~std::uint64_t{0};  // bytes: the contents of a tensor
+  struct Arena;
 
   FLATBED_HIDDEN NodeId add(Kind kind, std::uint32_t small, std::uint64_t large);
   FLATBED_HIDDEN NodeId add_text(Kind kind, std::string_view text);
-  FLATBED_HIDDEN More& more_of(Node& object);  // its own, made where it had none
-  FLATBED_HIDDEN void extend(std::uint32_t& size, Place& place, std::span<const NodeId> ids);
-  [[nodiscard]] const NodeId* at(Place place) const {
-    return children_.data() + (place & ~Place{0} >> 8);
-  }
-  [[nodiscard]] inline std::string_view text_at(NodeId id) const;
-  [[nodiscard]] inline const More& more(NodeId object) const;
+  FLATBED_HIDDEN void extend(std::uint32_t& size, std::uint64_t& place,
+                             std::span<const NodeId> ids);
+  FLATBED_HIDDEN void update_pointers() noexcept;  // after the arena has grown
 
   NodeId root_ = kNoNode;
-  LargeVector<Node> nodes_;
-  LargeVector<NodeId> children_;
-  LargeVector<More> more_ = LargeVector<More>(1);
-  LargeVector<TensorAttributes> attributes_ = LargeVector<TensorAttributes>(1);
-  std::array<std::uint32_t, 4> recent_attributes_{};  // rows that tensors may share
-  LargeVector<char> texts_;
+  // Into the arena.
+  const Node* nodes_ = nullptr;
+  const NodeId* children_ = nullptr;
+  const char* texts_ = nullptr;
+  const TensorAttributes* attributes_ = nullptr;  // the defaults, then those of tensors
+  std::unique_ptr<Arena> arena_;
 };
-
-// Walking a tree is these calls and little else: hence inline.
-inline const ValueTree::More& ValueTree::more(NodeId id) const {
-  assert(nodes_[id].kind == Kind::object);
-  return more_[nodes_[id].small];
-}
 
 inline Kind Value::kind() const { return id_ == kNoNode ? Kind::none : tree_->nodes_[id_].kind; }
 
@@ -227,54 +274,55 @@ inline std::span<const NodeId> Value::children() const {
   if (id_ == kNoNode) return {};
   const ValueTree::Node& node = tree_->nodes_[id_];
   if (node.kind >= Kind::list && node.kind <= Kind::dict)
-    return {tree_->at(node.large), node.small};
-  if (node.kind != Kind::object) return {};
-  const ValueTree::More& more = tree_->more_[node.small];
-  return {tree_->at(more.pairs), more.pairs_size};
+    return {tree_->children_ + (node.large & ValueTree::kPlaceMask), node.small};
+  if (node.kind != Kind::object || node.small == 0) return {};
+  return object_pairs();
 }
 
 inline std::size_t Value::size() const {
-  const bool sequence = kind() == Kind::list || kind() == Kind::tuple;
-  return sequence ? children().size() : children().size() / 2;
+  return has_pairs() ? children().size() / 2 : children().size();
 }
 
 inline Value Value::key(std::size_t index) const {
-  assert(kind() == Kind::dict || kind() == Kind::object);
-  return {tree_, children()[index * 2]};
+  const std::span<const NodeId> ids = children();
+  const bool there = index < ids.size() / 2 && tree_->nodes_[id_].kind >= Kind::dict;
+  return {tree_, there ? ids[index * 2] : kNoNode};
 }
 
 inline Value Value::item(std::size_t index) const {
-  const bool sequence = kind() == Kind::list || kind() == Kind::tuple;
-  return {tree_, children()[sequence ? index : index * 2 + 1]};
+  const std::span<const NodeId> ids = children();
+  if (index >= ids.size()) return {tree_, kNoNode};
+  // What has children is a list, a tuple, or something with pairs.
+  if (tree_->nodes_[id_].kind < Kind::dict) return {tree_, ids[index]};
+  return {tree_, index < ids.size() / 2 ? ids[index * 2 + 1] : kNoNode};
 }
 
-inline std::string_view ValueTree::text_at(NodeId id) const {
-  return {texts_.data() + nodes_[id].large, nodes_[id].small};
+template <>
+inline Value ValueRange<Value>::Iterator::operator*() const {
+  return {tree_, at_[step_ - 1]};
+}
+
+template <>
+inline ValuePair ValueRange<ValuePair>::Iterator::operator*() const {
+  return {{tree_, at_[0]}, {tree_, at_[1]}};
+}
+
+inline ValueRange<Value> Value::items() const {
+  return {tree_, children(), has_pairs() ? std::size_t{2} : std::size_t{1}};
+}
+
+inline ValueRange<ValuePair> Value::pairs() const {
+  return {tree_, has_pairs() ? children() : std::span<const NodeId>(), 2};
 }
 
 inline Value Value::callable() const {
-  assert(kind() == Kind::object);
+  if (kind() != Kind::object) return {tree_, kNoNode};
   return {tree_, static_cast<NodeId>(tree_->nodes_[id_].large)};
 }
 
 inline Value Value::arguments() const {
-  assert(kind() == Kind::object);
+  if (kind() != Kind::object) return {tree_, kNoNode};
   return {tree_, static_cast<NodeId>(tree_->nodes_[id_].large >> 32)};
-}
-
-inline std::size_t Value::appended_size() const {
-  return kind() == Kind::object ? tree_->more(id_).appended_size : 0;
-}
-
-inline Value Value::appended(std::size_t index) const {
-  assert(index < appended_size());
-  return {tree_, tree_->at(tree_->more(id_).appended)[index]};
-}
-
-inline std::optional<Value> Value::state() const {
-  if (kind() != Kind::object) return std::nullopt;
-  const NodeId state = tree_->more(id_).state;
-  return state == kNoNode ? std::nullopt : std::optional(Value(tree_, state));
 }
 
 inline bool Value::is_bare_call() const {
@@ -295,13 +343,14 @@ inline std::optional<std::uint32_t> Value::tensor() const {
 }
 
 inline const TensorAttributes& Value::attributes() const {
-  const bool has_some = kind() == Kind::tensor;
-  const std::uint64_t row = has_some ? tree_->nodes_[id_].large : ValueTree::kNoAttributes;
-  return tree_->attributes_[row & ~ValueTree::kOwnAttributes];
+  const std::uint64_t row = kind() == Kind::tensor ? tree_->nodes_[id_].large : 0;
+  return tree_->attributes_[row & ValueTree::kRowMask];
 }
 
 inline std::string_view Value::text() const {
-  return kind() == Kind::string ? tree_->text_at(id_) : other_text();
+  if (kind() != Kind::string) return other_text();
+  const ValueTree::Node& node = tree_->nodes_[id_];
+  return {tree_->texts_ + node.large, node.small};
 }
 
 }  // namespace flatbed

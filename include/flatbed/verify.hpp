@@ -4,21 +4,21 @@
 
 #include <atomic>
 #include <cstdint>
-#include <functional>
 #include <string>
 #include <vector>
 
 #include "flatbed/checkpoint.hpp"
 #include "flatbed/crc.hpp"
 #include "flatbed/export.hpp"
+#include "flatbed/progress.hpp"
 #include "flatbed/result.hpp"
-#include "flatbed/save.hpp"
 
 namespace flatbed {
 
 struct VerifyOptions {
   unsigned threads = 2;
-  std::function<void(const Progress&)> progress = {};  // called from the calling thread
+  // Called from the calling thread. An error stops verify(), which returns it.
+  ProgressCallback progress = {};
   const std::atomic<bool>* cancel = nullptr;
 };
 

@@ -26,12 +26,6 @@ class DimsPool {
     return dims;
   }
 
-  [[nodiscard]] std::span<const std::uint64_t> add_copy(std::span<const std::uint64_t> dims) {
-    const std::span<std::uint64_t> copy = add(dims.size());
-    std::copy(dims.begin(), dims.end(), copy.begin());
-    return copy;
-  }
-
  private:
   static constexpr std::size_t kBlock = 16384;
   std::vector<std::unique_ptr<std::uint64_t[]>> blocks_;

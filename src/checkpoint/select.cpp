@@ -5,11 +5,11 @@
 #include <utility>
 
 #include "base/str_cat.hpp"
-#include "base/text_list.hpp"
 #include "checkpoint/checkpoint_state.hpp"
 #include "checkpoint/glob.hpp"
 #include "flatbed/checkpoint.hpp"
 #include "flatbed/torch_module.hpp"
+#include "io/text_list.hpp"
 #include "value/tensor_names.hpp"
 
 namespace flatbed {

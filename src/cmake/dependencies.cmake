@@ -6,7 +6,8 @@
 # Sets flatbed_simdjson, flatbed_xxhash, flatbed_zlib and flatbed_libdeflate, and for the tool
 # flatbed_fmt and flatbed_cli11, to what a program links. The library calls
 # flatbed_link_dependencies() instead, since the package that it is installed as must not name
-# targets of this build. flatbed_internals is the library for who needs more than its public API.
+# targets of this build. flatbed_internals is the library for tests, which need more than its public
+# API, and flatbed_dependency_objects are the objects that were compiled into it.
 set(FLATBED_DEPS system CACHE STRING
     "Where simdjson, xxHash, zlib, libdeflate, fmt and CLI11 come from: system or fetch")
 set_property(CACHE FLATBED_DEPS PROPERTY STRINGS system fetch)
@@ -15,6 +16,7 @@ if(NOT FLATBED_DEPS MATCHES "^(system|fetch)$")
 endif()
 find_package(Threads REQUIRED)
 set(flatbed_internals flatbed)
+set(flatbed_dependency_objects "")
 
 if(FLATBED_DEPS STREQUAL "system")
   find_package(simdjson REQUIRED)
@@ -116,6 +118,9 @@ if(FLATBED_TOOLS)
     INCLUDES include TERMS LICENSE)
 endif()
 set(flatbed_pc_modules "")
+foreach(name simdjson xxhash zlib libdeflate)
+  list(APPEND flatbed_dependency_objects $<TARGET_OBJECTS:flatbed_${name}>)
+endforeach()
 if(NOT BUILD_SHARED_LIBS)
   set(flatbed_internals flatbed_unsealed)
 endif()
@@ -143,15 +148,17 @@ function(flatbed_seal)
     COMMAND "${CMAKE_COMMAND}" -E rm "${object}"
     COMMENT "Sealing the static library" VERBATIM)
 
-  add_library(flatbed_unsealed STATIC EXCLUDE_FROM_ALL $<TARGET_OBJECTS:flatbed>)
+  add_library(flatbed_unsealed STATIC EXCLUDE_FROM_ALL $<TARGET_OBJECTS:flatbed>
+                               ${flatbed_dependency_objects})
+  set_target_properties(flatbed_unsealed PROPERTIES LINKER_LANGUAGE CXX)
   target_link_libraries(flatbed_unsealed PUBLIC Threads::Threads)
   target_include_directories(flatbed_unsealed PUBLIC "${PROJECT_SOURCE_DIR}/include")
   target_compile_features(flatbed_unsealed PUBLIC cxx_std_20)
 endfunction()
 
 function(flatbed_link_dependencies)
+  target_sources(flatbed PRIVATE ${flatbed_dependency_objects})
   foreach(name simdjson xxhash zlib libdeflate)
-    target_sources(flatbed PRIVATE $<TARGET_OBJECTS:flatbed_${name}>)
     target_include_directories(flatbed SYSTEM PRIVATE
       $<TARGET_PROPERTY:flatbed_${name},INTERFACE_INCLUDE_DIRECTORIES>)
   endforeach()

@@ -9,7 +9,8 @@ function(flatbed_library target name)
   set_target_properties(${target} PROPERTIES
     VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR}
     POSITION_INDEPENDENT_CODE ON CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON
-    INSTALL_RPATH "$ORIGIN" LINK_DEPENDS "${flatbed_exports}")
+    INSTALL_RPATH "$ORIGIN" LINK_DEPENDS "${flatbed_exports}"
+    DEFINE_SYMBOL "")  # the objects of a shared library are those of a static one
   # Calls of public functions from inside the library may be inlined, although they stay visible.
   target_compile_options(${target} PRIVATE -fno-semantic-interposition)
   get_target_property(kind ${target} TYPE)

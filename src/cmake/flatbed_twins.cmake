@@ -5,6 +5,9 @@
 function(flatbed_add_twin target kind)
   set(twin ${target}_twin)
   add_library(${twin} ${kind} $<TARGET_OBJECTS:${target}>)
+  if(target STREQUAL "flatbed")  # whose TARGET_OBJECTS are those of its own sources
+    target_sources(${twin} PRIVATE ${flatbed_dependency_objects})
+  endif()
   flatbed_library(${twin} ${target})
   set_target_properties(${twin} PROPERTIES
     LINKER_LANGUAGE CXX OUTPUT_NAME ${target}
@@ -30,8 +33,7 @@ else()
   set(flatbed_twin_kind SHARED)
   set(flatbed_shared flatbed_twin)
   set(flatbed_cuda_shared flatbed_cuda_twin)
-  set(flatbed_internals flatbed)
-  set(flatbed_cuda_internals flatbed_cuda)
+  set(flatbed_cuda_internals flatbed_cuda)  # flatbed_internals: dependencies.cmake
 endif()
 flatbed_add_twin(flatbed ${flatbed_twin_kind})
 if(TARGET flatbed_cuda)

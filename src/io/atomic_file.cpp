@@ -181,7 +181,6 @@ Result<CommitReport> AtomicFile::commit() {
   if (options_.sync && ::fsync(directory_) != 0) {
     report.note = system_error(errno, "cannot sync the directory").message;
   }
-  if (!report.note.empty()) report.state = CommitState::durability_unknown;
   return report;
 }
 

@@ -24,17 +24,16 @@
 
 namespace flatbed {
 
-enum class CommitState : std::uint8_t { committed, durability_unknown };
-
+// What is committed is complete and visible. It is durable too where there is no note.
 struct CommitReport {
-  CommitState state = CommitState::committed;
-  std::string note;  // why durability is unknown
+  std::string note;  // why durability is unknown; empty: it is known
+  [[nodiscard]] bool durable() const noexcept { return note.empty(); }
 };
 
 struct AtomicFileOptions {
   bool replace = true;  // false: an existing target is file_exists (checked at create() and, by the
                         // kernel, at commit())
-  bool sync = true;     // false: no fsync; commit() then reports durability_unknown
+  bool sync = true;     // false: no fsync; what commit() reports is then not durable
 };
 
 class AtomicFile {

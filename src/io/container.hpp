@@ -17,9 +17,9 @@
 
 #include "flatbed/byte_source.hpp"
 #include "flatbed/file_info.hpp"
-#include "flatbed/large_allocator.hpp"
 #include "flatbed/tensor.hpp"
 #include "flatbed/value.hpp"
+#include "io/large_allocator.hpp"
 #include "io/mapped_file.hpp"
 #include "io/name_index.hpp"
 

@@ -1,6 +1,5 @@
-// host_device(): memory of this process as a Device. Its copies are done when copy() returns. Keeps
-// no state; thread-safe. With the destructor of Device its vtable and type information stand here:
-// this file is compiled with RTTI always (src/CMakeLists.txt).
+// host_device(): this process's memory as a Device. Its copies are done when copy() returns.
+// Stateless, thread-safe.
 #include <cstring>
 #include <memory>
 
@@ -14,26 +13,25 @@ namespace {
 
 constexpr std::size_t kPage = 4096;
 
-class HostDevice final : public Device {
+class HostDevice final : public Device, public DeviceMemory {
  public:
   [[nodiscard]] std::string_view name() const noexcept override { return "host"; }
   [[nodiscard]] bool is_host() const noexcept override { return true; }
 
-  // Which memory may be written is known to the one who owns it.
-  Result<void> check(const void* data, std::uint64_t nbytes) override {
+  // Only the owner of memory knows whether it may be written, so nothing more is checked.
+  Result<void> check(const std::byte* data, std::uint64_t nbytes) override {
     if (data != nullptr || nbytes == 0) return {};
     return make_error(ErrorCode::destination_invalid, "host: ", nbytes, " bytes at null");
   }
 
-  Result<std::byte*> stage(std::size_t nbytes) override {
-    LargeBlock block = try_allocate_large(nbytes);
-    if (!block) {
-      return make_error(ErrorCode::resource_exhausted, "host: no memory for ", nbytes, " bytes");
-    }
-    for (std::size_t at = 0; at < nbytes; at += kPage) block.get()[at] = std::byte{0};
-    return block.release();
+  Result<std::byte*> stage(std::uint64_t nbytes) override {
+    FLATBED_ASSIGN(std::byte* const memory, allocate(nbytes));
+    for (std::uint64_t at = 0; at < nbytes; at += kPage) memory[at] = std::byte{0};
+    return memory;
   }
-  void unstage(std::byte* memory, std::size_t /*nbytes*/) noexcept override { free_large(memory); }
+  void unstage(std::byte* memory, std::uint64_t /*nbytes*/) noexcept override {
+    free_large(memory);
+  }
 
   Result<Ticket> copy(std::span<const CopyPiece> pieces) override {
     for (const CopyPiece& piece : pieces) {
@@ -49,14 +47,17 @@ class HostDevice final : public Device {
   void forget(Ticket /*ticket*/) noexcept override {}
   [[nodiscard]] void* native_event(Ticket /*ticket*/) noexcept override { return nullptr; }
 
-  Result<void*> allocate(std::uint64_t nbytes) override {
+  [[nodiscard]] DeviceMemory* memory() noexcept override { return this; }
+  Result<std::byte*> allocate(std::uint64_t nbytes) override {
     LargeBlock block = try_allocate_large(static_cast<std::size_t>(nbytes));
-    if (block) return static_cast<void*>(block.release());
+    if (block) return block.release();
     return make_error(ErrorCode::resource_exhausted, "host: no memory for ", nbytes, " bytes");
   }
-  void release(void* memory, std::uint64_t /*nbytes*/) noexcept override { free_large(memory); }
+  void release(std::byte* memory, std::uint64_t /*nbytes*/) noexcept override {
+    free_large(memory);
+  }
 
-  Result<void> read_back(const void* from, std::span<std::byte> out) override {
+  Result<void> read_back(const std::byte* from, std::span<std::byte> out) override {
     if (!out.empty()) std::memcpy(out.data(), from, out.size());
     return {};
   }
@@ -69,8 +70,13 @@ Device::~Device() = default;
 std::unique_ptr<Device> host_device() { return std::make_unique<HostDevice>(); }
 
 Result<DeviceBuffer> DeviceBuffer::allocate(Device& device, std::uint64_t nbytes) {
-  FLATBED_ASSIGN(void* const data, device.allocate(nbytes));
-  return DeviceBuffer(device, data, nbytes);
+  DeviceMemory* const memory = device.memory();
+  if (memory == nullptr) {
+    return make_error(ErrorCode::invalid_argument, device.name(),
+                      ": the device allocates no memory; load into memory of the engine's own");
+  }
+  FLATBED_ASSIGN(std::byte* const data, memory->allocate(nbytes));
+  return DeviceBuffer(*memory, data, nbytes);
 }
 
 }  // namespace flatbed

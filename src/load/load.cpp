@@ -26,11 +26,12 @@ namespace {
 
 constexpr unsigned kMinThreads = 2;
 constexpr unsigned kUsualThreads = 8;
-constexpr std::chrono::milliseconds kReportInterval{20};  // between two looks at the progress
+constexpr std::chrono::milliseconds kReportInterval{20};  // between two checks of the progress
 constexpr std::chrono::milliseconds kIdle{1000};
-constexpr std::uint64_t kReportNbytes = 8 << 20;  // between two calls of the caller's progress
+// Between two calls of the caller's progress callback.
+constexpr std::uint64_t kReportNbytes = 8 << 20;
 
-// Threads that read past the page cache wait for the disk: more of them than cores keep it busy.
+// Threads that read with O_DIRECT wait for the disk, so more of them than cores keep it busy.
 unsigned thread_count(const LoadOptions& options, const Schedule& schedule) {
   if (options.threads != 0) return std::min(options.threads, kMaxThreads);
   if (std::ranges::any_of(schedule.files, &ScheduledFile::direct)) return kUsualThreads;
@@ -42,19 +43,19 @@ StagingOptions staging_options(const LoadOptions& options) {
   const unsigned threads = options.threads != 0 ? options.threads : kUsualThreads;
   const std::uint64_t slot = options.slot_nbytes != 0
                                  ? options.slot_nbytes
-                                 : fitting_slot_nbytes(options.ring_nbytes, threads);
-  return {options.ring_nbytes, slot};
+                                 : fitting_slot_nbytes(options.staging_nbytes, threads);
+  return {options.staging_nbytes, slot};
 }
 
-// What the load would make for itself: no more slots than there are jobs for them.
+// The pool that the load would create: no more slots than there are jobs for them.
 StagingOptions own_staging(const LoadOptions& options, const Schedule& schedule) {
   const StagingOptions most = staging_options(options);
   const std::uint64_t slots =
-      std::clamp<std::uint64_t>(schedule.slot_jobs, 2, most.ring_nbytes / most.slot_nbytes);
+      std::clamp<std::uint64_t>(schedule.slot_jobs, 2, most.staging_nbytes / most.slot_nbytes);
   return {slots * most.slot_nbytes, most.slot_nbytes};
 }
 
-// The schedule of a plan that was checked.
+// The schedule of a checked plan.
 Result<Schedule> checked_schedule(const LoadPlanState& plan, const LoadOptions& options) {
   const StagingOptions staging = staging_options(options);
   FLATBED_TRY(check_staging(staging));
@@ -68,8 +69,8 @@ Result<Schedule> checked_schedule(const LoadPlanState& plan, const LoadOptions& 
   return schedule;
 }
 
-// One load. Made by the thread that called load(), which waits and calls back; the reading threads
-// do the rest.
+// One load. The thread that called load() creates it, waits and makes the callbacks; the reading
+// threads do the rest.
 class Load {
  public:
   Load(const LoadPlanState& plan, const LoadOptions& options, const LoadHooks& hooks)
@@ -85,6 +86,7 @@ class Load {
   void add_up(JobRunner& runner);
   void call_back();
   void report_progress();
+  void stop_on_error(Result<void> result);
   [[nodiscard]] Result<void> judge();
   [[nodiscard]] LoadReport make_report() const;
 
@@ -97,13 +99,13 @@ class Load {
   std::unique_ptr<Device> host_ = host_device();
   std::unique_ptr<StagingPool> own_pool_;
   StagingPool* pool_ = nullptr;         // own_pool_, the caller's, or none
-  std::uint64_t abandoned_before_ = 0;  // of the pool, by earlier loads
+  std::uint64_t abandoned_before_ = 0;  // bytes of the pool abandoned by earlier loads
   std::shared_ptr<DirectPool> direct_files_ = std::make_shared<DirectPool>(kMaxDirectFiles);
   std::deque<LoadFile> files_;
   std::optional<LoadGroups> groups_;
   std::optional<LoadSlots> slots_;
   std::atomic<std::size_t> next_job_ = 0;
-  std::atomic<unsigned> readers_ = 0;  // that have not ended
+  std::atomic<unsigned> readers_ = 0;  // readers that have not ended
   unsigned threads_ = 0;
   std::uint64_t reported_ = 0;
   std::mutex mutex_;  // guards report_ and times_
@@ -120,12 +122,12 @@ Result<LoadReport> Load::run() {
         std::clamp<std::size_t>(schedule_.jobs.size(), 1, thread_count(options_, schedule_)));
     readers_ = wanted;
     threads_ = crew.start(wanted, 0, [this](unsigned number) { read(number); });
-    // Who was not started has ended.
+    // Threads that were not started count as ended.
     if (threads_ == 0) {
       return make_error(ErrorCode::resource_exhausted, "no thread could be started");
     }
     if (threads_ < wanted && (readers_ -= wanted - threads_) == 0) {
-      StageTimes times = {};  // those that ran have ended, none of them as the last
+      StageTimes times = {};  // the readers that ran have ended, none of them as the last
       if (slots_) slots_->settle(times);
       groups_->readers_done();
     }
@@ -151,7 +153,7 @@ Result<void> Load::prepare() {
   return {};
 }
 
-// Of the first device that is not the host: what it can copy from, all others of its kind can.
+// The first device that is not the host. All others of its kind can copy from its staging memory.
 Result<void> Load::make_pool() {
   pool_ = options_.pool;
   if (pool_ != nullptr) {
@@ -195,13 +197,13 @@ void Load::add_up(JobRunner& runner) {
   report_.peak_staging_nbytes += runner.scratch_nbytes();
 }
 
-// Until the readers have ended: progress, and groups in their order.
+// Runs until the readers have ended: reports progress, and groups in their order.
 void Load::call_back() {
   const auto patience = options_.progress ? kReportInterval : kIdle;
   while (!groups_->finished()) {
     groups_->wait(patience);
     if (const std::optional<GroupReady> ready = groups_->ready_group()) {
-      if (options_.ready && !stop_.stopped()) options_.ready(*ready);
+      if (options_.ready && !stop_.stopped()) stop_on_error(options_.ready(*ready));
       groups_->next_group();
     }
     if (!stop_.stopped()) report_progress();
@@ -213,10 +215,15 @@ void Load::report_progress() {
   const bool all = done == schedule_.bytes_to_read;
   if (!options_.progress || done == reported_ || (!all && done - reported_ < kReportNbytes)) return;
   reported_ = done;
-  options_.progress({done, schedule_.bytes_to_read});
+  stop_on_error(options_.progress({done, schedule_.bytes_to_read}));
 }
 
-// What came of it, once nothing is under way.
+// Of a callback.
+void Load::stop_on_error(Result<void> result) {
+  if (!result) stop_.fail(std::move(result).error());
+}
+
+// The result, once nothing is under way.
 Result<void> Load::judge() {
   Result<void> result = stop_.result(groups_->bytes_done(), schedule_.bytes_to_read);
   for (std::size_t i = 0; i < schedule_.files.size() && result; ++i) {
@@ -253,7 +260,7 @@ LoadReport Load::make_report() const {
   return report;
 }
 
-// The real world.
+// The default hooks: real time and real files.
 LoadHooks system_hooks() {
   LoadHooks hooks;
   hooks.now_ns = [] {
@@ -276,15 +283,15 @@ std::string_view name(Stage stage) noexcept {
   return kNames[static_cast<std::size_t>(stage)];
 }
 
-Result<PlanReport> LoadPlan::check(const LoadOptions& options) const {
+Result<LoadPlanReport> LoadPlan::check(const LoadOptions& options) const {
   FLATBED_ASSIGN(const Schedule schedule, checked_schedule(*state_, options));
-  PlanReport report;
+  LoadPlanReport report;
   report.bytes_wanted = schedule.bytes_wanted;
   report.bytes_to_read = schedule.bytes_to_read;
   report.reads = schedule.jobs.size();
   report.groups = static_cast<std::uint32_t>(schedule.groups.size());
   if (schedule.slot_jobs != 0) {
-    report.peak_staging_nbytes = own_staging(options, schedule).ring_nbytes;
+    report.peak_staging_nbytes = own_staging(options, schedule).staging_nbytes;
   }
   for (const ScheduledFile& file : schedule.files) report.files.push_back(file.file->label());
   return report;

@@ -166,6 +166,14 @@ Result<Slice> shard_slice(const TensorInfo& tensor, std::size_t dim, std::uint64
   return Slice{dim, border(rank), border(rank + 1)};
 }
 
+Result<std::uint64_t> slice_nbytes(const TensorInfo& tensor, const Slice& slice) {
+  FLATBED_ASSIGN(const Cut cut, resolve(tensor, slice));
+  Transfer transfer;
+  transfer.tensor = &tensor;
+  FLATBED_TRY(set_runs(transfer, cut));
+  return transfer.nbytes();
+}
+
 std::byte* Transfer::place_together(std::uint64_t begin, std::uint64_t end) const noexcept {
   if (begin < source || end > source_end()) return nullptr;
   if (runs == 1 && packed()) return to + (begin - source);  // the usual case

@@ -12,13 +12,14 @@ namespace flatbed {
 
 namespace {
 
-constexpr std::uint64_t kMinSlot = 512 << 10;  // two chunks: one begins anywhere in the slot
+// Two chunks, because one may begin anywhere in the slot.
+constexpr std::uint64_t kMinSlot = 512 << 10;
 constexpr std::uint64_t kMaxSlot = 1 << 30;
 constexpr std::uint64_t kUsualSlot = 8 << 20;
 constexpr std::uint64_t kHugePage = 2 << 20;
 constexpr std::uint64_t kSlotUnit = 4096;
 constexpr std::uint64_t kMinSlots = 2;
-constexpr std::uint64_t kMaxRing = std::uint64_t{1} << 46;  // more than any machine's memory
+constexpr std::uint64_t kMaxNbytes = std::uint64_t{1} << 46;  // more than any machine's memory
 
 }  // namespace
 
@@ -26,7 +27,7 @@ struct StagingPool::State {
   State(Device& owner, const StagingOptions& options)
       : device(owner),
         slot_nbytes(options.slot_nbytes),
-        slots(static_cast<std::uint32_t>(options.ring_nbytes / options.slot_nbytes)) {}
+        slots(static_cast<std::uint32_t>(options.staging_nbytes / options.slot_nbytes)) {}
 
   [[nodiscard]] std::size_t nbytes() const { return static_cast<std::size_t>(slot_nbytes) * slots; }
 
@@ -36,7 +37,7 @@ struct StagingPool::State {
   std::byte* memory = nullptr;
 
   mutable std::mutex mutex;         // guards what follows
-  std::vector<std::uint32_t> idle;  // the last one given back is the first one taken
+  std::vector<std::uint32_t> idle;  // the last one returned is the first one taken
   std::uint32_t taken = 0;
   std::uint32_t peak = 0;
   std::uint32_t abandoned = 0;
@@ -49,20 +50,20 @@ Result<void> check_staging(const StagingOptions& options) {
                       " bytes; a multiple of ", kSlotUnit, " from ", kMinSlot, " to ", kMaxSlot,
                       " is wanted");
   }
-  if (options.ring_nbytes / options.slot_nbytes < kMinSlots) {
-    return make_error(ErrorCode::budget_too_small, "staging memory of ", options.ring_nbytes,
+  if (options.staging_nbytes / options.slot_nbytes < kMinSlots) {
+    return make_error(ErrorCode::budget_too_small, "staging memory of ", options.staging_nbytes,
                       " bytes; ", kMinSlots, " slots of ", options.slot_nbytes,
                       " bytes are the least");
   }
-  if (options.ring_nbytes > kMaxRing) {
-    return make_error(ErrorCode::invalid_argument, "staging memory of ", options.ring_nbytes,
-                      " bytes; at most ", kMaxRing, " are possible");
+  if (options.staging_nbytes > kMaxNbytes) {
+    return make_error(ErrorCode::invalid_argument, "staging memory of ", options.staging_nbytes,
+                      " bytes; at most ", kMaxNbytes, " are possible");
   }
   return {};
 }
 
-std::uint64_t fitting_slot_nbytes(std::uint64_t ring_nbytes, unsigned threads) noexcept {
-  const std::uint64_t share = ring_nbytes / (2 * std::uint64_t{std::max(threads, 1U)});
+std::uint64_t fitting_slot_nbytes(std::uint64_t staging_nbytes, unsigned threads) noexcept {
+  const std::uint64_t share = staging_nbytes / (2 * std::uint64_t{std::max(threads, 1U)});
   const std::uint64_t unit = share >= kHugePage ? kHugePage : kSlotUnit;
   return std::clamp(share - share % unit, kMinSlot, kUsualSlot);
 }
@@ -82,7 +83,7 @@ Result<std::unique_ptr<StagingPool>> StagingPool::create(Device& device,
 StagingPool::StagingPool(std::unique_ptr<State> state) : state_(std::move(state)) {}
 
 StagingPool::~StagingPool() {
-  // What was abandoned a device may still be reading: it is left where it is.
+  // A device may still be reading abandoned slots, so they are leaked.
   if (state_->memory == nullptr || abandoned_nbytes() != 0) return;
   state_->device.unstage(state_->memory, state_->nbytes());
 }

@@ -4,6 +4,13 @@
 #include <charconv>
 #include <optional>
 #include <vector>
+#if !defined(__cpp_lib_to_chars)
+#include <locale.h>
+#include <stdlib.h>
+
+#include <cerrno>
+#include <cmath>
+#endif
 
 #include "base/str_cat.hpp"
 
@@ -83,6 +90,28 @@ std::size_t unescape(std::string_view text, std::string& out) {
   return size;
 }
 
+// All of `text` as a number, of the characters that parse_float() admits.
+std::optional<double> read_double(std::string_view text) {
+  double value = 0;
+#if defined(__cpp_lib_to_chars)
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc{} || end != text.data() + text.size()) return std::nullopt;
+#else
+  // libc++ before 20 has no from_chars() for floats. strtod() goes by the process's locale, hence
+  // strtod_l(); it also takes a plus sign, and of what does not fit it gives the nearest number.
+  const std::string terminated(text);
+  locale_t const plain = newlocale(LC_ALL_MASK, "C", nullptr);  // of glibc static, cannot fail
+  char* end = nullptr;
+  errno = 0;
+  value = strtod_l(terminated.c_str(), &end, plain);
+  const bool fits = errno != ERANGE || (value != 0 && !std::isinf(value));
+  freelocale(plain);
+  const bool whole = end == terminated.c_str() + terminated.size();
+  if (text.empty() || text.front() == '+' || !whole || !fits) return std::nullopt;
+#endif
+  return value;
+}
+
 }  // namespace
 
 Result<PickleInteger> parse_decimal(std::string_view text) {
@@ -132,10 +161,8 @@ Result<double> parse_float(std::string_view text) {
   const bool finite = text.find_first_not_of(kFiniteDigits) == std::string_view::npos;
   if (!finite && text != "inf" && text != "-inf" && text != "nan" && text != "-nan")
     return malformed("a float", text);
-  double value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc{} || end != text.data() + text.size()) return malformed("a float", text);
-  return value;
+  if (const std::optional<double> value = read_double(text)) return *value;
+  return malformed("a float", text);
 }
 
 Result<std::string> parse_quoted(std::string_view text) {

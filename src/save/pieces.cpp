@@ -56,7 +56,7 @@ Result<void> PieceRunner::run(PieceQueue& queue, unsigned threads, const Work& w
     if (!result) failed_ = true;
     return result;
   }));
-  report(true);
+  FLATBED_TRY(report(true));
   return check_cancelled();
 }
 
@@ -71,7 +71,7 @@ Result<void> PieceRunner::take_pieces(PieceQueue& queue, const Work& work, bool 
     if (!piece) break;
     FLATBED_TRY(work(*piece, {buffer.get(), nbytes}));
     bytes_done_ += piece->nbytes;
-    if (reports) report(false);
+    if (reports) FLATBED_TRY(report(false));
   }
   return {};
 }
@@ -82,12 +82,12 @@ Result<void> PieceRunner::check_cancelled() const {
                     size_text(options_.bytes_total));
 }
 
-void PieceRunner::report(bool last) {
+Result<void> PieceRunner::report(bool last) {
   const std::uint64_t done = bytes_done_;
-  if (!options_.progress || done == reported_) return;
-  if (!last && done - reported_ < kReportBytes) return;
+  if (!options_.progress || done == reported_) return {};
+  if (!last && done - reported_ < kReportBytes) return {};
   reported_ = done;
-  options_.progress({done, options_.bytes_total});
+  return options_.progress({done, options_.bytes_total});
 }
 
 }  // namespace flatbed

@@ -16,6 +16,7 @@
 #include <span>
 #include <vector>
 
+#include "flatbed/progress.hpp"
 #include "flatbed/result.hpp"
 #include "flatbed/save.hpp"
 #include "safetensors/seal.hpp"
@@ -103,7 +104,7 @@ Result<void> for_each_chunk(const PieceQueue& queue, const Piece& piece,
 class PieceRunner {
  public:
   struct Options {
-    const std::function<void(const Progress&)>& progress;  // called from the runner's thread
+    const ProgressCallback& progress;  // called from the runner's thread
     const std::atomic<bool>* cancel = nullptr;
     std::uint64_t bytes_total = 0;  // of all queues, for the progress
   };
@@ -112,14 +113,14 @@ class PieceRunner {
 
   explicit PieceRunner(const Options& options) : options_(options) {}
 
-  // Returns when every piece is done, or after the first error. Errors: those of `work`, cancelled
-  // (also by the last call of `progress`).
+  // Returns when every piece is done, or after the first error. Errors: those of `work` and of
+  // `progress`, cancelled (also by the last call of `progress`).
   [[nodiscard]] Result<void> run(PieceQueue& queue, unsigned threads, const Work& work);
 
  private:
   Result<void> take_pieces(PieceQueue& queue, const Work& work, bool reports);
   [[nodiscard]] Result<void> check_cancelled() const;
-  void report(bool last);
+  [[nodiscard]] Result<void> report(bool last);
 
   Options options_;
   std::atomic<bool> failed_ = false;

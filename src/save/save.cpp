@@ -6,11 +6,11 @@
 
 #include "base/bytes.hpp"
 #include "base/str_cat.hpp"
-#include "io/atomic_file.hpp"
 #include "io/name_index.hpp"
 #include "safetensors/header_write.hpp"
 #include "save/save_data.hpp"
 #include "save/save_source.hpp"
+#include "save/write_file.hpp"
 #include "value/tree_json.hpp"
 
 namespace flatbed {
@@ -109,15 +109,12 @@ Result<SaveReport> save(const std::filesystem::path& path, const SavePlan& plan,
   report.header_nbytes = header.bytes.size();
   if (options.dry_run) return report;
 
-  FLATBED_ASSIGN(AtomicFile file,
-                 AtomicFile::create(path, header.file_nbytes, {options.replace, options.sync}));
-  FLATBED_ASSIGN(report.crc, write_data(plan, options, header, file));
-  if (options.seal) report.content = seal_header(header, tensors, metadata);
-  // Written last, so that what a killed process leaves never looks like a whole file.
-  FLATBED_TRY(file.write_at(0, as_bytes(header.bytes)));
-  FLATBED_ASSIGN(CommitReport commit, file.commit());
-  if (commit.state != CommitState::committed) report.durability = Durability::durability_unknown;
-  report.durability_note = std::move(commit.note);
+  FLATBED_TRY(write_file(path, options, report, [&](AtomicFile& file) -> Result<void> {
+    FLATBED_ASSIGN(report.crc, write_data(plan, options, header, file));
+    if (options.seal) report.content = seal_header(header, tensors, metadata);
+    // Written last, so that what a killed process leaves never looks like a whole file.
+    return file.write_at(0, as_bytes(header.bytes));
+  }));
   return report;
 }
 

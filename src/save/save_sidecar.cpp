@@ -9,9 +9,9 @@
 #include "base/str_cat.hpp"
 #include "checkpoint/checkpoint_access.hpp"
 #include "flatbed/save.hpp"
-#include "io/atomic_file.hpp"
 #include "io/digest.hpp"
 #include "save/pieces.hpp"
+#include "save/write_file.hpp"
 
 namespace flatbed {
 
@@ -97,14 +97,11 @@ Result<SaveReport> save_sidecar(const std::filesystem::path& path, const SaveOpt
   FLATBED_ASSIGN(const std::string text, make_sidecar(checkpoint, options, report.content));
   std::filesystem::path sidecar = path;
   sidecar += safetensors::kSidecarSuffix;
-  FLATBED_ASSIGN(AtomicFile file,
-                 AtomicFile::create(sidecar, text.size(), {options.replace, options.sync}));
-  FLATBED_TRY(file.write_at(0, as_bytes(text)));
-  FLATBED_TRY(CheckpointAccess::source(checkpoint, 0).check_unchanged());
-  FLATBED_ASSIGN(CommitReport commit, file.commit());
   report.nbytes = text.size();
-  if (commit.state != CommitState::committed) report.durability = Durability::durability_unknown;
-  report.durability_note = std::move(commit.note);
+  FLATBED_TRY(write_file(sidecar, options, report, [&](AtomicFile& file) -> Result<void> {
+    FLATBED_TRY(file.write_at(0, as_bytes(text)));
+    return CheckpointAccess::source(checkpoint, 0).check_unchanged();
+  }));
   return report;
 }
 

@@ -8,11 +8,11 @@
 #include "base/bytes.hpp"
 #include "base/checked.hpp"
 #include "base/str_cat.hpp"
-#include "io/atomic_file.hpp"
 #include "io/digest.hpp"
 #include "io/name_index.hpp"
 #include "save/save_source.hpp"
 #include "save/source_records.hpp"
+#include "save/write_file.hpp"
 #include "torch/pickle_writer.hpp"
 
 namespace flatbed {
@@ -73,17 +73,11 @@ Result<ValueTree> dict_of_names(const SavePlan& plan) {
   return tree;
 }
 
-pth::UnsafeObjects rule_for(UnsafeObjects objects) {
-  return objects == UnsafeObjects::refuse    ? pth::UnsafeObjects::refuse
-         : objects == UnsafeObjects::convert ? pth::UnsafeObjects::convert
-                                             : pth::UnsafeObjects::keep;
-}
-
 // `written` gets a mark for each item whose contents the pickle holds.
 Result<pth::TorchPickle> make_pickle(const SavePlan& plan, const SaveTorchOptions& options,
                                      std::vector<bool>& written) {
   FLATBED_ASSIGN(const std::vector<pth::StoredTensor> tensors, describe_items(plan));
-  const pth::PickleOptions pickling{rule_for(options.unsafe_objects), options.keep_device,
+  const pth::PickleOptions pickling{options.unsafe_objects, options.keep_device,
                                     [&](std::uint32_t item) {
                                       written[item] = true;
                                       return item_contents(plan.items[item], tensors[item].nbytes);
@@ -302,13 +296,10 @@ Result<SaveTorchReport> save_torch(const std::filesystem::path& path, const Save
   report.file.nbytes = layout.file_nbytes();
   if (options.file.dry_run) return report;
 
-  FLATBED_ASSIGN(AtomicFile file, AtomicFile::create(path, layout.file_nbytes(),
-                                                     {options.file.replace, options.file.sync}));
-  FLATBED_ASSIGN(report.file.crc, RecordWriter(plan, pickle, layout, file).run(options.file));
-  FLATBED_ASSIGN(CommitReport commit, file.commit());
-  if (commit.state != CommitState::committed)
-    report.file.durability = Durability::durability_unknown;
-  report.file.durability_note = std::move(commit.note);
+  FLATBED_TRY(write_file(path, options.file, report.file, [&](AtomicFile& file) -> Result<void> {
+    FLATBED_ASSIGN(report.file.crc, RecordWriter(plan, pickle, layout, file).run(options.file));
+    return {};
+  }));
   return report;
 }
 

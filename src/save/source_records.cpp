@@ -93,7 +93,7 @@ void SourceRecords::choose_rest(const Container& container, const Zip& zip, bool
 }
 
 Result<CrcReport> SourceRecords::finish(const SaveOptions& options) {
-  const std::function<void(const Progress&)> silent;
+  const ProgressCallback silent;
   PieceRunner runner({silent, options.cancel, nbytes_of(sums_, rest_)});
   FLATBED_TRY(read_records(sums_, rest_, runner, std::clamp(options.threads, 1U, kMaxSaveThreads)));
   sums_.check(report_);

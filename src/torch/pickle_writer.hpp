@@ -12,13 +12,11 @@
 #include <vector>
 
 #include "flatbed/result.hpp"
+#include "flatbed/unsafe_objects.hpp"
 #include "flatbed/value.hpp"
 #include "torch/torch_form.hpp"
 
 namespace flatbed::pth {
-
-// How to treat objects that weights_only refuses.
-enum class UnsafeObjects : std::uint8_t { refuse, convert, keep };
 
 struct PickleOptions {
   UnsafeObjects unsafe_objects = UnsafeObjects::refuse;

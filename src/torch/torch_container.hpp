@@ -5,8 +5,8 @@
 #include <memory>
 #include <vector>
 
-#include "base/text_list.hpp"
 #include "io/container.hpp"
+#include "io/text_list.hpp"
 #include "torch/torch_file.hpp"
 #include "torch/torch_reader.hpp"
 

@@ -19,6 +19,7 @@
 #include "flatbed/dtype.hpp"
 #include "flatbed/result.hpp"
 #include "flatbed/value.hpp"
+#include "io/large_allocator.hpp"
 #include "pickle/pickle_stream.hpp"
 
 namespace flatbed::pth {

@@ -20,6 +20,7 @@
 
 #include "flatbed/result.hpp"
 #include "flatbed/value.hpp"
+#include "io/large_allocator.hpp"
 #include "io/name_index.hpp"
 #include "torch/torch_file.hpp"
 #include "torch/torch_globals.hpp"

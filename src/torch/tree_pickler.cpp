@@ -371,12 +371,4 @@ void TreePickler::push_object(Value value) {
   push({{.what = Do::value, .node = by_class ? arguments.item(0).id() : callable.id()}});
 }
 
-Result<TorchPickle> write_pickle(const ValueTree& tree, std::span<const StoredTensor> tensors,
-                                 const PickleOptions& options) {
-  if (options.unsafe_objects != UnsafeObjects::convert)
-    return TreePickler(tree, tensors, options).run();
-  ValueTree editable = tree;
-  return TreePickler(editable, tensors, options, &editable).run();
-}
-
 }  // namespace flatbed::pth

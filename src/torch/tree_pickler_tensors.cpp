@@ -15,11 +15,6 @@ bool is_quantized(const TorchForm& form) { return is_quantized(kTorchDtypes[form
 // torch's dtypes without a storage class are stored as bytes and need the third function.
 bool is_typed(const TorchForm& form) { return !kTorchDtypes[form.dtype].storage.empty(); }
 
-// Whether a value is a call without items, pairs or state.
-bool is_bare(Value object) {
-  return object.size() == 0 && object.appended_size() == 0 && !object.state();
-}
-
 std::string_view rebuild_function(const TorchForm& form) {
   return is_quantized(form) ? "_rebuild_qtensor"
          : is_typed(form)   ? "_rebuild_tensor_v2"
@@ -124,7 +119,7 @@ Result<bool> TreePickler::subclass(Value value) {
   const Value callable = value.callable();
   const Value arguments = value.arguments();
   const bool from_type = callable.kind() == Kind::global && callable.text() == "torch._tensor" &&
-                         callable.qualname() == "_rebuild_from_type_v2" && is_bare(value) &&
+                         callable.qualname() == "_rebuild_from_type_v2" && value.is_bare_call() &&
                          arguments.size() == 4;
   if (!from_type || arguments.item(2).kind() != Kind::tuple || arguments.item(2).size() != 1 ||
       arguments.item(2).item(0).kind() != Kind::tensor)
@@ -164,7 +159,7 @@ Result<bool> TreePickler::storage_value(Value value) {
       callable.text() == "torch.storage" && callable.qualname() == "UntypedStorage";
   if (callable.kind() != Kind::global || (type == kNoTorchDtype && !untyped)) return false;
   const bool of_tensor =
-      is_bare(value) && arguments.size() == 1 && arguments.item(0).kind() == Kind::tensor;
+      value.is_bare_call() && arguments.size() == 1 && arguments.item(0).kind() == Kind::tensor;
   if (!of_tensor) {
     return fail(ErrorCode::not_in_torch, "a ", full_name(callable),
                 " of something other than one tensor cannot be written");

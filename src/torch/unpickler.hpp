@@ -15,9 +15,9 @@
 #include <string_view>
 #include <vector>
 
-#include "flatbed/large_allocator.hpp"
 #include "flatbed/result.hpp"
 #include "flatbed/value.hpp"
+#include "io/large_allocator.hpp"
 #include "pickle/pickle_literal.hpp"
 #include "pickle/pickle_reader.hpp"
 #include "torch/torch_objects.hpp"

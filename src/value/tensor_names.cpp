@@ -4,6 +4,7 @@
 
 #include <iterator>
 #include <optional>
+#include <span>
 #include <unordered_map>
 
 #include "base/str_cat.hpp"
@@ -32,11 +33,11 @@ Child indexed(Value value, std::size_t index) {
   return {value, {Component::Kind::index, static_cast<std::uint32_t>(index), kNoNode}};
 }
 
-// Child `i` of a dict or of an object's pairs: keys and values alternate.
-Child paired(Value of, std::size_t i) {
+// Child `i` of a dict or of an object's pairs, `pairs`: keys and values alternate.
+Child paired(Value of, std::span<const NodeId> pairs, std::size_t i) {
   const auto pair = static_cast<std::uint32_t>(i / 2);
-  if (i % 2 == 0) return {of.key(pair), {Component::Kind::inside_key, pair, kNoNode}};
-  return {of.item(pair), {Component::Kind::key, pair, of.key(pair).id()}};
+  if (i % 2 == 0) return {of.node(pairs[i]), {Component::Kind::inside_key, pair, kNoNode}};
+  return {of.node(pairs[i]), {Component::Kind::key, pair, pairs[i - 1]}};
 }
 
 // Child `i` of a node in the order of the text (spec N1), or nullopt after the last one.
@@ -52,7 +53,7 @@ std::optional<Child> child_of(const ValueTree& tree, Value value, std::size_t i)
   }
   const bool pairs = value.kind() == Kind::dict || value.kind() == Kind::object;
   const std::size_t size = pairs ? value.size() * 2 : value.size();
-  if (i < size) return pairs ? paired(value, i) : indexed(value.item(i), i);
+  if (i < size) return pairs ? paired(value, value.children(), i) : indexed(value.item(i), i);
   i -= size;
   const std::optional<Value> state = value.state();
   const NodeId rest[] = {state ? state->id() : kNoNode, value.attributes().quantizer,
@@ -161,7 +162,8 @@ class Walker {
       const std::size_t i = open.next++;
       if (value.kind() == Kind::object && wrappers_[open.node])
         return i == 0 ? std::optional(wrapped_in(value)) : std::nullopt;
-      return i < value.size() ? std::optional(paired(value, i * 2 + 1)) : std::nullopt;
+      return i < value.size() ? std::optional(paired(value, value.children(), i * 2 + 1))
+                              : std::nullopt;
     }
     if (value.kind() == Kind::dict) return next_in_dict(open, value);
     for (;;) {
@@ -186,7 +188,7 @@ class Walker {
         ++edges_;
         continue;
       }
-      Child child = paired(dict, i);
+      Child child = paired(dict, pairs, i);
       if (i % 2 == 1 && attributes_[open.node] && is_module_part(dict.key(i / 2)))
         child.component = {};
       return child;

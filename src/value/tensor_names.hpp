@@ -6,11 +6,11 @@
 #include <cstdint>
 #include <vector>
 
-#include "base/text_list.hpp"
 #include "flatbed/result.hpp"
 #include "flatbed/tensor.hpp"
 #include "flatbed/value.hpp"
 #include "io/name_index.hpp"
+#include "io/text_list.hpp"
 
 namespace flatbed {
 

@@ -2,10 +2,116 @@
 #include "flatbed/value.hpp"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cassert>
+#include <utility>
+
+#include "io/large_allocator.hpp"
 
 namespace flatbed {
+
+namespace {
+
+// Where a growable run of child ids begins in Arena::children, and in its upper 8 bits how much
+// room it has: 0 as much as it holds, else 2^n. A full run moves to the end with room for the next
+// power of two, so that memory stays within a small factor of what was added.
+using Place = std::uint64_t;
+
+// What an object has beside its call. Most have nothing: the first row.
+struct More {
+  NodeId state = kNoNode;
+  std::uint32_t appended_size = 0, pairs_size = 0;
+  Place appended = 0, pairs = 0;
+};
+
+// tensor: the defaults, which stand first among the attributes.
+constexpr std::uint64_t kNoAttributes = 0;
+// tensor, beside the row: no other tensor has these attributes. Those that were added with the same
+// share a row.
+constexpr std::uint64_t kOwnAttributes = std::uint64_t{1} << 63;
+
+}  // namespace
+
+// Texts of globals and scalars are string nodes before them, that of an array is node `large`.
+struct ValueTree::Arena {
+  NodeId add(Kind kind, std::uint32_t small, std::uint64_t large) {
+    nodes.push_back({kind, small, large});
+    return static_cast<NodeId>(nodes.size() - 1);
+  }
+  More& more_of(Node& object);  // its own, made where it had none
+  void extend(std::uint32_t& size, Place& place, std::span<const NodeId> ids);
+  [[nodiscard]] std::span<const NodeId> run(Place place, std::uint32_t size) const {
+    return {children.data() + (place & kPlaceMask), size};
+  }
+  [[nodiscard]] std::string_view text(NodeId id) const {
+    return {texts.data() + nodes[id].large, nodes[id].small};
+  }
+  // Of an object; nothing for other kinds.
+  [[nodiscard]] const More& more_at(NodeId id) const {
+    return more[id != kNoNode && nodes[id].kind == Kind::object ? nodes[id].small : 0];
+  }
+
+  LargeVector<Node> nodes;
+  LargeVector<NodeId> children;
+  LargeVector<More> more = LargeVector<More>(1);
+  LargeVector<TensorAttributes> attributes = LargeVector<TensorAttributes>(1);
+  std::array<std::uint32_t, 4> recent_attributes{};  // rows that tensors may share
+  LargeVector<char> texts;
+};
+
+ValueTree::ValueTree() : arena_(std::make_unique<Arena>()) { update_pointers(); }
+
+ValueTree::ValueTree(const ValueTree& other)
+    : root_(other.root_), arena_(std::make_unique<Arena>(*other.arena_)) {
+  update_pointers();
+}
+
+ValueTree::ValueTree(ValueTree&& other) noexcept
+    : root_(std::exchange(other.root_, kNoNode)),
+      nodes_(other.nodes_),
+      children_(other.children_),
+      texts_(other.texts_),
+      attributes_(other.attributes_),
+      arena_(std::move(other.arena_)) {}
+
+ValueTree& ValueTree::operator=(const ValueTree& other) { return *this = ValueTree(other); }
+
+ValueTree& ValueTree::operator=(ValueTree&& other) noexcept {
+  root_ = std::exchange(other.root_, kNoNode);
+  arena_ = std::move(other.arena_);
+  if (arena_) update_pointers();
+  return *this;
+}
+
+ValueTree::~ValueTree() = default;
+
+void ValueTree::update_pointers() noexcept {
+  nodes_ = arena_->nodes.data();
+  children_ = arena_->children.data();
+  texts_ = arena_->texts.data();
+  attributes_ = arena_->attributes.data();
+}
+
+std::size_t ValueTree::size() const noexcept { return arena_->nodes.size(); }
+
+std::span<const NodeId> Value::object_pairs() const {
+  const More& more = tree_->arena_->more_at(id_);
+  return tree_->arena_->run(more.pairs, more.pairs_size);
+}
+
+std::size_t Value::appended_size() const { return tree_->arena_->more_at(id_).appended_size; }
+
+Value Value::appended(std::size_t index) const {
+  const More& more = tree_->arena_->more_at(id_);
+  if (index >= more.appended_size) return {tree_, kNoNode};
+  return {tree_, tree_->arena_->run(more.appended, more.appended_size)[index]};
+}
+
+std::optional<Value> Value::state() const {
+  const NodeId state = tree_->arena_->more_at(id_).state;
+  return state == kNoNode ? std::nullopt : std::optional(Value(tree_, state));
+}
 
 std::optional<bool> Value::as_bool() const {
   if (kind() != Kind::boolean) return std::nullopt;
@@ -21,36 +127,38 @@ std::optional<double> Value::as_real() const {
 std::string_view Value::other_text() const {
   switch (kind()) {
     case Kind::big_integer:
-      return tree_->text_at(id_);
+      return tree_->arena_->text(id_);
     case Kind::bytes:
-      return tensor() ? std::string_view() : tree_->text_at(id_);
+      return tensor() ? std::string_view() : tree_->arena_->text(id_);
     case Kind::global:
     case Kind::scalar:
-      return tree_->text_at(id_ - 2);
+      return tree_->arena_->text(id_ - 2);
     case Kind::array:
-      return tree_->text_at(static_cast<NodeId>(tree_->nodes_[id_].large));
+      return tree_->arena_->text(static_cast<NodeId>(tree_->nodes_[id_].large));
     default:
       return {};
   }
 }
 
 std::string_view Value::qualname() const {
-  return kind() == Kind::global ? tree_->text_at(id_ - 1) : std::string_view();
+  return kind() == Kind::global ? tree_->arena_->text(id_ - 1) : std::string_view();
 }
 
 std::string_view Value::raw() const {
-  return kind() == Kind::scalar ? tree_->text_at(id_ - 1) : std::string_view();
+  return kind() == Kind::scalar ? tree_->arena_->text(id_ - 1) : std::string_view();
 }
 
 NodeId ValueTree::add(Kind kind, std::uint32_t small, std::uint64_t large) {
-  nodes_.push_back({kind, small, large});
-  return static_cast<NodeId>(nodes_.size() - 1);
+  arena_->nodes.push_back({kind, small, large});
+  nodes_ = arena_->nodes.data();
+  return static_cast<NodeId>(arena_->nodes.size() - 1);
 }
 
 NodeId ValueTree::add_text(Kind kind, std::string_view text) {
   assert(text.size() < 0xFFFFFFFF);
-  const std::size_t offset = texts_.size();
-  texts_.insert(texts_.end(), text.begin(), text.end());
+  const std::size_t offset = arena_->texts.size();
+  arena_->texts.insert(arena_->texts.end(), text.begin(), text.end());
+  texts_ = arena_->texts.data();
   return add(kind, static_cast<std::uint32_t>(text.size()), offset);
 }
 
@@ -72,7 +180,7 @@ NodeId ValueTree::add_list() { return add(Kind::list, 0, 0); }
 
 NodeId ValueTree::add_tuple(std::span<const NodeId> items) {
   const NodeId tuple = add(Kind::tuple, 0, 0);
-  extend(nodes_[tuple].small, nodes_[tuple].large, items);
+  set_tuple(tuple, items);
   return tuple;
 }
 
@@ -91,12 +199,14 @@ NodeId ValueTree::add_object(NodeId callable, NodeId arguments) {
 NodeId ValueTree::add_tensor(std::uint32_t tensor, const TensorAttributes& attributes) {
   // Most tensors have the default attributes or those of a recent tensor.
   if (attributes == attributes_[kNoAttributes]) return add(Kind::tensor, tensor, kNoAttributes);
-  for (const std::uint32_t row : recent_attributes_) {
+  auto& recent = arena_->recent_attributes;
+  for (const std::uint32_t row : recent) {
     if (attributes_[row] == attributes) return add(Kind::tensor, tensor, row);
   }
-  const std::size_t row = attributes_.size();
-  recent_attributes_[row % recent_attributes_.size()] = static_cast<std::uint32_t>(row);
-  attributes_.push_back(attributes);
+  const std::size_t row = arena_->attributes.size();
+  recent[row % recent.size()] = static_cast<std::uint32_t>(row);
+  arena_->attributes.push_back(attributes);
+  attributes_ = arena_->attributes.data();
   return add(Kind::tensor, tensor, row);
 }
 
@@ -116,11 +226,11 @@ void ValueTree::append(NodeId list_or_object, NodeId item) {
 }
 
 void ValueTree::append_all(NodeId list_or_object, std::span<const NodeId> items) {
-  Node& node = nodes_[list_or_object];
+  Node& node = arena_->nodes[list_or_object];
   assert(node.kind == Kind::list || node.kind == Kind::object);
   if (items.empty()) return;
   if (node.kind == Kind::list) return extend(node.small, node.large, items);
-  More& more = more_of(node);
+  More& more = arena_->more_of(node);
   extend(more.appended_size, more.appended, items);
 }
 
@@ -130,45 +240,46 @@ void ValueTree::set_item(NodeId dict_or_object, NodeId key, NodeId value) {
 }
 
 void ValueTree::set_items(NodeId dict_or_object, std::span<const NodeId> keys_and_values) {
-  Node& node = nodes_[dict_or_object];
+  Node& node = arena_->nodes[dict_or_object];
   assert(node.kind == Kind::dict || node.kind == Kind::object);
   if (keys_and_values.empty()) return;
   if (node.kind == Kind::dict) return extend(node.small, node.large, keys_and_values);
-  More& more = more_of(node);
+  More& more = arena_->more_of(node);
   extend(more.pairs_size, more.pairs, keys_and_values);
 }
 
 void ValueTree::set_state(NodeId object, NodeId state) {
   assert(nodes_[object].kind == Kind::object);
-  more_of(nodes_[object]).state = state;
+  arena_->more_of(arena_->nodes[object]).state = state;
 }
 
-ValueTree::More& ValueTree::more_of(Node& object) {
+More& ValueTree::Arena::more_of(Node& object) {
   if (object.small == 0) {
-    object.small = static_cast<std::uint32_t>(more_.size());
-    more_.emplace_back();
+    object.small = static_cast<std::uint32_t>(more.size());
+    more.emplace_back();
   }
-  return more_[object.small];
+  return more[object.small];
 }
 
 void ValueTree::set_tuple(NodeId tuple, std::span<const NodeId> items) {
-  Node& node = nodes_[tuple];
+  Node& node = arena_->nodes[tuple];
   assert(node.kind == Kind::tuple && node.small == 0);
   extend(node.small, node.large, items);
 }
 
 void ValueTree::set_tensor(NodeId tensor_or_array_or_bytes, std::uint32_t tensor) {
-  nodes_[tensor_or_array_or_bytes].small = tensor;
+  arena_->nodes[tensor_or_array_or_bytes].small = tensor;
 }
 
 void ValueTree::reserve(std::size_t nodes) {
   // Typical proportions of a state dict's pickle.
-  nodes_.reserve(nodes);
-  children_.reserve(nodes * 2);
+  arena_->nodes.reserve(nodes);
+  arena_->children.reserve(nodes * 2);
+  update_pointers();
 }
 
 void ValueTree::renumber_tensors(std::span<const std::uint32_t> numbers) {
-  for (Node& node : nodes_) {
+  for (Node& node : arena_->nodes) {
     const bool in_tensor = node.kind == Kind::bytes && node.large == kInTensor;
     const bool refers = node.kind == Kind::tensor || node.kind == Kind::array || in_tensor;
     // Nodes that the root does not reach may hold any number.
@@ -180,38 +291,44 @@ void ValueTree::become(NodeId object_or_bytes, NodeId other) {
   assert(nodes_[object_or_bytes].kind == Kind::object ||
          nodes_[object_or_bytes].kind == Kind::bytes);
   assert(nodes_[other].kind != Kind::global && nodes_[other].kind != Kind::scalar);
-  nodes_[object_or_bytes] = nodes_[other];
+  arena_->nodes[object_or_bytes] = nodes_[other];
 }
 
 TensorAttributes& ValueTree::edit_attributes(NodeId tensor) {
-  Node& node = nodes_[tensor];
+  Node& node = arena_->nodes[tensor];
   assert(node.kind == Kind::tensor);
   if ((node.large & kOwnAttributes) == 0) {
-    attributes_.push_back(TensorAttributes(attributes_[node.large]));
-    node.large = (attributes_.size() - 1) | kOwnAttributes;
+    arena_->attributes.push_back(TensorAttributes(attributes_[node.large]));
+    attributes_ = arena_->attributes.data();
+    node.large = (arena_->attributes.size() - 1) | kOwnAttributes;
   }
-  return attributes_[node.large & ~kOwnAttributes];
+  return arena_->attributes[node.large & kRowMask];
 }
 
-void ValueTree::extend(std::uint32_t& size, Place& place, std::span<const NodeId> ids) {
+void ValueTree::extend(std::uint32_t& size, std::uint64_t& place, std::span<const NodeId> ids) {
+  arena_->extend(size, place, ids);
+  children_ = arena_->children.data();
+}
+
+void ValueTree::Arena::extend(std::uint32_t& size, Place& place, std::span<const NodeId> ids) {
   if (ids.empty()) return;
-  std::size_t begin = place & ~Place{0} >> 8;
+  std::size_t begin = place & kPlaceMask;
   const std::size_t exponent = place >> 56;
   const std::size_t capacity = exponent == 0 ? size : std::size_t{1} << exponent;
   const std::size_t wanted = size + ids.size();
-  if (size == 0) begin = children_.size();
+  if (size == 0) begin = children.size();
   if (wanted > capacity) {
     // The first fill is exact, because most containers are filled once. A run at the end grows in
     // place.
     const std::size_t room = size == 0 ? wanted : std::bit_ceil(wanted);
-    const bool last = begin + capacity == children_.size();
+    const bool last = begin + capacity == children.size();
     const std::size_t from = begin;
-    if (!last) begin = children_.size();
-    children_.resize(begin + room);
-    if (!last) std::copy_n(children_.data() + from, size, children_.data() + begin);
+    if (!last) begin = children.size();
+    children.resize(begin + room);
+    if (!last) std::copy_n(children.data() + from, size, children.data() + begin);
     place = begin | (size == 0 ? 0 : Place(std::countr_zero(room)) << 56);
   }
-  std::copy(ids.begin(), ids.end(), children_.data() + begin + size);
+  std::copy(ids.begin(), ids.end(), children.data() + begin + size);
   size = static_cast<std::uint32_t>(wanted);
 }
 

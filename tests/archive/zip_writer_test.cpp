@@ -73,12 +73,5 @@ TEST(ZipLayout, IsReadBack) {
   EXPECT_EQ(archive->find("a/c")->nbytes, 0u);
 }
 
-TEST(Crc32, IsJoinedFromParts) {
-  const std::uint32_t whole = crc32_of(as_bytes("hello, world"));
-  EXPECT_EQ(crc32_joined(crc32_of(as_bytes("hello,")), crc32_of(as_bytes(" world")), 6), whole);
-  EXPECT_EQ(crc32_joined(whole, 0, 0), whole);
-  EXPECT_EQ(crc32_of({}), 0u);
-}
-
 }  // namespace
 }  // namespace flatbed::pth

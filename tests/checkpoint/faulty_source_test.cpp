@@ -11,9 +11,9 @@
 
 #include "base/bytes.hpp"
 #include "base/str_cat.hpp"
-#include "flatbed/convert.hpp"
 #include "flatbed/load.hpp"
 #include "flatbed/save.hpp"
+#include "flatbed/save_plan.hpp"
 #include "flatbed/scan.hpp"
 #include "flatbed/verify.hpp"
 #include "support/expect_error.hpp"

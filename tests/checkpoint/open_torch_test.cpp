@@ -7,9 +7,9 @@
 
 #include "base/bytes.hpp"
 #include "flatbed/checkpoint.hpp"
-#include "flatbed/convert.hpp"
 #include "flatbed/load.hpp"
 #include "flatbed/save.hpp"
+#include "flatbed/save_plan.hpp"
 #include "flatbed/verify.hpp"
 #include "support/expect_error.hpp"
 #include "support/fake_device.hpp"

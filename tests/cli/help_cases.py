@@ -18,6 +18,55 @@ class HelpTest(ToolTest):
             text = self.run_tool(command, "--help").stdout
             self.assertIn("Exit codes:", text, command)
 
+    def test_the_layout_of_help_is_the_tools_own(self):
+        self.assertEqual(
+            self.run_tool("cat", "--help").stdout,
+            """\
+Write the bytes of one tensor, contiguous and little-endian, to standard output
+Usage: flatbed cat [OPTIONS] FILE NAME
+
+Positionals:
+  FILE                      A checkpoint, as for ls
+  NAME                      The tensor's name, or an alias
+
+Options:
+  -h, --help                Print this help and exit
+  --select PATH             Look for NAME below this dotted path, as ls does
+  --no-verify               Do not check the bytes against the seal
+  --force                   Write to a terminal too
+
+Bytes are checked before they are written; those of a bad chunk are never written.
+
+Exit codes: 0 done, 1 failed.
+""",
+        )
+
+    def test_help_states_ranges_and_defaults_and_where_several_files_may_stand(self):
+        text = self.run_tool("convert", "--help").stdout
+        self.assertIn("\nUsage: flatbed convert [OPTIONS] IN...\n", text)
+        self.assertIn("\n  -j, --jobs N              Files that are converted at the same time (1 to 64, default", text)
+
+    def test_help_of_the_tool_lists_its_options_and_commands(self):
+        text = self.run_tool("--help").stdout
+        begin = """\
+flatbed: model checkpoints as safetensors files that can be checked
+Usage: flatbed [OPTIONS] SUBCOMMAND
+
+Options:
+  -h, --help                Print this help and exit
+  --version                 Print the version and exit
+
+Subcommands:
+  ls                        List the tensors of a checkpoint: names, dtypes, shapes, sizes, and its
+                            seal
+"""
+        self.assertEqual(text[: len(begin)], begin)
+
+    def test_no_line_of_help_is_longer_than_100_columns(self):
+        for command in ("", "ls", "verify", "scan", "cat", "convert", "load", "bench"):
+            for line in self.run_tool(*command.split(), "--help").stdout.splitlines():
+                self.assertLessEqual(len(line), 100, line)
+
     def test_version_is_the_librarys(self):
         header = (ROOT / "include/flatbed/version.hpp").read_text()
         version = ".".join(re.findall(r"define FLATBED_VERSION_\w+ (\d+)", header))
@@ -37,6 +86,7 @@ class HelpTest(ToolTest):
             ["load"],
             ["bench"],
             ["convert", "a.pth", "--jobs", "0"],
+            ["convert", "a.pth", "-j", "65"],
         ):
             result = self.run_tool(*arguments, expect=USAGE)
             self.assert_error(result, "invalid_argument", "--help")

@@ -112,7 +112,7 @@ class WhatArrivesTest(LoadTest):
             ["--threads", "5"],
             ["--io", "pread"],
             ["--io", "direct"],
-            ["--io", "direct", "--ring", "2M", "--slot", "512K"],
+            ["--io", "direct", "--staging", "2M", "--slot", "512K"],
             ["--device", "host"],
         )
         for path in (self.sealed(), self.unsealed()):
@@ -338,9 +338,10 @@ class FailureTest(LoadTest):
     def test_words_that_mean_nothing(self):
         for option, word in (
             ("--slice", "1"), ("--slice", "0:1"), ("--slice", "0:2/2"), ("--slice", "0:0/0"), ("--slice", "-1:0/2"),
-            ("--slice", "0:1/2x"), ("--ring", "0"), ("--ring", "64X"), ("--ring", "-1"), ("--ring", "9999999999G"),
-            ("--slot", "many"), ("--device", "gpu"), ("--device", "cuda"), ("--device", "cuda:"),
-            ("--device", "cuda:-1"), ("--device", "cuda:x"), ("--io", "mmap"), ("--threads", "0"),
+            ("--slice", "0:1/2x"), ("--staging", "0"), ("--staging", "64X"), ("--staging", "-1"),
+            ("--staging", "9999999999G"), ("--slot", "many"), ("--device", "gpu"), ("--device", "cuda"),
+            ("--device", "cuda:"), ("--device", "cuda:-1"), ("--device", "cuda:x"), ("--io", "mmap"),
+            ("--threads", "0"),
             ("--threads", "65"), ("--map", "cuda:1"), ("--map", "=host"), ("--map", "cuda:1=gpu"),
         ):
             result = self.run_tool("load", "a.safetensors", f"{option}={word}", expect=USAGE)
@@ -349,8 +350,8 @@ class FailureTest(LoadTest):
         result = self.run_tool("load", "a", "--device", "host", "--device", "host", expect=USAGE)
         self.assert_error(result, "invalid_argument", "--device")
 
-    def test_a_ring_that_is_too_small(self):
-        result = self.run_tool("load", self.sealed(), "--io", "direct", "--ring", "4K", expect=FAILURE)
+    def test_staging_memory_that_is_too_small(self):
+        result = self.run_tool("load", self.sealed(), "--io", "direct", "--staging", "4K", expect=FAILURE)
         self.assert_error(result, "budget_too_small")
 
     def test_more_than_there_is_memory_is_refused_before_it_is_allocated(self):
@@ -419,7 +420,7 @@ class FakeCudaTest(LoadTest):
     def test_what_arrives_is_what_the_host_gets(self):
         self.sealed()
         for schedule in ("lazy", "eager", "random"):
-            for way in ([], ["--io", "direct"], ["--ring", "2M", "--slot", "512K"], ["--slice", "1:1/3"],
+            for way in ([], ["--io", "direct"], ["--staging", "2M", "--slot", "512K"], ["--slice", "1:1/3"],
                         ["--slice", "0:3/8"], ["--no-verify"]):
                 got = self.fake_digests("s.safetensors", "--device", "cuda:0", *way,
                                         fake=f"devices=2,schedule={schedule}")
@@ -443,7 +444,7 @@ class FakeCudaTest(LoadTest):
 
     def run_failing(self, call, nth):
         """A load whose n-th such call fails, once; None when there were fewer and nothing failed."""
-        arguments = ["s.safetensors", "--device", "cuda:0", "--ring", "2M", "--slot", "512K", "--digests"]
+        arguments = ["s.safetensors", "--device", "cuda:0", "--staging", "2M", "--slot", "512K", "--digests"]
         try:
             return self.run_fake(*arguments, fake=f"devices=1,schedule=lazy,fail={call}:{nth}:once", expect=FAILURE)
         except AssertionError:

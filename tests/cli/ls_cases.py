@@ -75,6 +75,14 @@ class LsTest(ToolTest):
         self.assertIn("l.ckpt: PyTorch file, Lightning checkpoint, epoch 12\n", text)
         self.assertRegex(text, r"(?m)^  optimizer_states\.0\.state\.0\.exp_avg +F32 +\[2, 3\] +24 B$")
 
+    def test_shows_a_file_whose_root_is_a_tuple(self):
+        weights = {"fc.weight": inputs.Tensor([2], [1, 2])}
+        inputs.write_torch(self.path("t.pth"), (weights, 7, "text"))
+        text = self.run_tool("ls", "--tree", "t.pth").stdout
+        self.assertIn("fc.weight", text)
+        self.assertIn("7", text)
+        self.assertEqual(self.run_json("ls", "t.pth")["tensor_count"], 1)
+
     def test_describes_other_checkpoints(self):
         weight = inputs.Tensor([1], [1])
         cases = {

@@ -28,13 +28,13 @@ struct Rig {
       : fake(runtime), nbytes(size) {
     device = cuda::make_cuda_device(FakeCuda::api(), 0, {.stream = stream}, limits).value();
     from = device->stage(nbytes).value();
-    to = static_cast<std::byte*>(device->allocate(nbytes).value());
+    to = device->memory()->allocate(nbytes).value();
     for (std::size_t i = 0; i < nbytes; ++i) from[i] = static_cast<std::byte>(i % 251);
   }
   Rig(const Rig&) = delete;
   Rig& operator=(const Rig&) = delete;
   ~Rig() {
-    device->release(to, nbytes);
+    device->memory()->release(to, nbytes);
     device->unstage(from, nbytes);
   }
 

@@ -109,14 +109,14 @@ TEST(CudaDeviceThreads, AreItsOwnForWhatMayBeCalledFromAnywhere) {
   expect_others("create");
   std::byte* const staged = device->stage(4096).value();
   expect_others("stage");
-  void* const memory = device->allocate(4096).value();
+  std::byte* const memory = device->memory()->allocate(4096).value();
   expect_others("allocate");
   std::vector<std::byte> out(4096);
-  EXPECT_OK(device->read_back(memory, out));
+  EXPECT_OK(device->memory()->read_back(memory, out));
   expect_others("read_back");
   device->unstage(staged, 4096);
   expect_others("unstage");
-  device->release(memory, 4096);
+  device->memory()->release(memory, 4096);
   expect_others("release");
   device.reset();
   expect_others("destroy");
@@ -171,7 +171,7 @@ TEST(CudaDeviceThreads, AreMadeToUseTheirGpu) {
   {
     const auto first = cuda::make_cuda_device(FakeCuda::api(), 0, {}).value();
     const auto second = cuda::make_cuda_device(FakeCuda::api(), 1, {}).value();
-    const void* const memory = fake.engine_allocate(1, 100);
+    const auto* const memory = static_cast<std::byte*>(fake.engine_allocate(1, 100));
     std::thread reader([&] {
       for (int i = 0; i < 2; ++i) {
         EXPECT_OK(second->check(memory, 100));
@@ -208,7 +208,7 @@ Result<void> use_copies(FakeCuda& fake, Device& device, std::byte* staged, std::
   }
   EXPECT_FALSE(fake.in_flight(staged, 2 * kMiB)) << "done() was told too early";
   std::vector<std::byte> out(1300);
-  FLATBED_TRY(device.read_back(memory, out));
+  FLATBED_TRY(device.memory()->read_back(memory, out));
   EXPECT_EQ(out, std::vector<std::byte>(1300, std::byte{0x33}));
   return {};
 }
@@ -368,7 +368,7 @@ TEST(CudaDeviceFaults, LeaveTheCallersLastErrorAsItWas) {
   EXPECT_ERROR(device->stage(4096), resource_exhausted);
   expect_left();
   fake.fail({.call = "Malloc", .code = cudaErrorMemoryAllocation});
-  EXPECT_ERROR(device->allocate(4096), resource_exhausted);
+  EXPECT_ERROR(device->memory()->allocate(4096), resource_exhausted);
   expect_left();
   fake.fail({.call = "GetDeviceCount", .code = cudaErrorUnknown});
   EXPECT_ERROR(cuda::make_cuda_devices(FakeCuda::api()), device_error);
@@ -409,8 +409,8 @@ TEST(CudaDeviceThreads, AreWantedByWhatCanSaySo) {
     EXPECT_ERROR(cuda::make_cuda_device(FakeCuda::api(), 0, {}), resource_exhausted);
     EXPECT_ERROR(cuda::make_cuda_devices(FakeCuda::api()), resource_exhausted);
     EXPECT_ERROR(device->stage(4096), resource_exhausted);
-    EXPECT_ERROR(device->allocate(4096), resource_exhausted);
-    EXPECT_ERROR(device->read_back(&fake, out), resource_exhausted);
+    EXPECT_ERROR(device->memory()->allocate(4096), resource_exhausted);
+    EXPECT_ERROR(device->memory()->read_back(out.data(), out), resource_exhausted);
   }
   EXPECT_THAT(fake.ledger(), IsEmpty());
 }
@@ -420,12 +420,12 @@ TEST(CudaDeviceThreads, AreNotReplacedByTheCallers) {
   FakeCuda fake;
   auto device = cuda::make_cuda_device(noting_api(), 0, {}).value();
   std::byte* const staged = device->stage(4096).value();
-  void* const memory = device->allocate(4096).value();
+  std::byte* const memory = device->memory()->allocate(4096).value();
   static_cast<void>(take_callers());
   {
     const WithoutThreads none;
     device->unstage(staged, 4096);
-    device->release(memory, 4096);
+    device->memory()->release(memory, 4096);
     device.reset();
   }
   const Callers callers = take_callers();
@@ -438,11 +438,11 @@ TEST(CudaDeviceAtExit, KeepsEverythingWhileCudaUnloads) {
   FakeCuda fake;
   auto device = cuda::make_cuda_device(FakeCuda::api(), 0, {}).value();
   std::byte* const staged = device->stage(4096).value();
-  void* const memory = device->allocate(4096).value();
+  std::byte* const memory = device->memory()->allocate(4096).value();
   fake.unload();
   EXPECT_ERROR(device->fence(), device_error);
   device->unstage(staged, 4096);
-  device->release(memory, 4096);
+  device->memory()->release(memory, 4096);
   device.reset();
   std::memset(staged, 1, 4096);
   EXPECT_EQ(fake.calls("HostUnregister") + fake.calls("Free") + fake.calls("StreamDestroy"), 0U);

@@ -205,14 +205,14 @@ TEST(CudaDeviceMemory, RunsOut) {
   FakeCuda fake({.device_limit_nbytes = kMiB});
   {
     const auto device = make(0);
-    const auto memory = device->allocate(kMiB + 1);
+    const auto memory = device->memory()->allocate(kMiB + 1);
     ASSERT_FALSE(memory);
     EXPECT_EQ(memory.error().code, ErrorCode::resource_exhausted);
     EXPECT_THAT(memory.error().message, HasSubstr("cuda:0: cudaMalloc of 1048577 bytes: "));
-    void* const nothing = device->allocate(0).value();
+    std::byte* const nothing = device->memory()->allocate(0).value();
     EXPECT_NE(nothing, nullptr);
-    device->release(nothing, 0);
-    device->release(nullptr, 0);
+    device->memory()->release(nothing, 0);
+    device->memory()->release(nullptr, 0);
   }
   EXPECT_THAT(fake.ledger(), IsEmpty());
 }
@@ -223,7 +223,8 @@ TEST(CudaDeviceCheck, TakesMemoryOfItsGpu) {
   FakeCuda fake({.devices = 2});
   const auto device = make(1);
   const auto* const memory = static_cast<std::byte*>(fake.engine_allocate(1, 1000));
-  const void* const managed = fake.engine_allocate(1, 1000, FakeCuda::Memory::managed);
+  const auto* const managed =
+      static_cast<std::byte*>(fake.engine_allocate(1, 1000, FakeCuda::Memory::managed));
   EXPECT_OK(device->check(memory, 1000));
   EXPECT_OK(device->check(memory + 999, 1));
   EXPECT_OK(device->check(managed, 1000));
@@ -234,7 +235,7 @@ TEST(CudaDeviceCheck, SaysWhatItFoundInstead) {
   FakeCuda fake({.devices = 2});
   const auto device = make(1);
   const auto refuse = [&](const void* data, std::uint64_t nbytes) -> std::string {
-    const auto checked = device->check(data, nbytes);
+    const auto checked = device->check(static_cast<const std::byte*>(data), nbytes);
     EXPECT_ERROR(checked, destination_invalid);
     return checked ? "" : checked.error().message;
   };
@@ -258,7 +259,7 @@ TEST(CudaDeviceCheck, SaysWhatItFoundInstead) {
 TEST(CudaDeviceCheck, ThatFailsSaysSo) {
   FakeCuda fake;
   const auto device = make(0);
-  const void* const memory = fake.engine_allocate(0, 1000);
+  const auto* const memory = static_cast<std::byte*>(fake.engine_allocate(0, 1000));
   for (std::uint64_t nth = 1; nth <= 2; ++nth) {
     fake.fail({.call = "PointerGetAttributes", .nth = nth, .code = cudaErrorIllegalAddress});
     EXPECT_ERROR(device->check(memory, 1000), device_error);
@@ -278,10 +279,10 @@ TEST(CudaDeviceReadBack, ComesAfterTheCopiesInPiecesOfTheBounce) {
     const CopyPiece piece{.from = from, .to = buffer.data(), .nbytes = 10'000};
     device->forget(device->copy({&piece, 1}).value());
     std::vector<std::byte> out(10'000);
-    EXPECT_OK(device->read_back(buffer.data(), out));
+    EXPECT_OK(device->memory()->read_back(buffer.data(), out));
     EXPECT_EQ(fake.calls("MemcpyAsync"), 4U);
     EXPECT_EQ(std::memcmp(out.data(), from, out.size()), 0);
-    EXPECT_OK(device->read_back(nullptr, {}));
+    EXPECT_OK(device->memory()->read_back(nullptr, {}));
     device->unstage(from, 10'000);
   }
   EXPECT_THAT(fake.ledger(), IsEmpty());
@@ -293,7 +294,7 @@ TEST(CudaDeviceReadBack, DoesNotCrossSegments) {
     const auto device = make(0, {.segment_nbytes = 4096, .bounce_nbytes = 8192});
     const DeviceBuffer buffer = DeviceBuffer::allocate(*device, 10'000).value();
     std::vector<std::byte> out(10'000);
-    EXPECT_OK(device->read_back(buffer.data(), out));
+    EXPECT_OK(device->memory()->read_back(buffer.data(), out));
     EXPECT_EQ(fake.calls("MemcpyAsync"), 3U);
     EXPECT_EQ(out, std::vector<std::byte>(10'000, FakeCuda::kCanary));
   }
@@ -307,7 +308,7 @@ TEST(CudaDeviceReadBack, GivesUpAndKeepsTheMemoryWhereTheGpuNeverEnds) {
   const DeviceBuffer buffer = DeviceBuffer::allocate(*device, 1000).value();
   fake.fail({.fault = Injection::Fault::not_ready, .call = "MemcpyAsync"});
   std::vector<std::byte> out(1000);
-  const auto read = device->read_back(buffer.data(), out);
+  const auto read = device->memory()->read_back(buffer.data(), out);
   EXPECT_ERROR(read, device_timeout);
   EXPECT_EQ(fake.calls("HostUnregister"), 0U);
   fake.heal();
@@ -325,7 +326,7 @@ TEST(CudaDeviceReadBack, ThatFailedGivesItsMemoryBackWhenTheStreamIsEmpty) {
       const DeviceBuffer buffer = DeviceBuffer::allocate(*device, 1000).value();
       std::vector<std::byte> out(1000);
       fake.fail({.call = call, .code = cudaErrorIllegalAddress});
-      EXPECT_ERROR(device->read_back(buffer.data(), out), device_error);
+      EXPECT_ERROR(device->memory()->read_back(buffer.data(), out), device_error);
       EXPECT_EQ(fake.calls("HostUnregister"), fake.calls("HostRegister"));
     }
     EXPECT_THAT(fake.ledger(), IsEmpty());

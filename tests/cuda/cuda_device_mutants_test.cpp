@@ -111,15 +111,15 @@ TEST(CudaDeviceCurrent, CannotBeMadeCurrentAndSaysSo) {
   std::vector<std::byte> out(4096);
   fake.fail({.call = "SetDevice", .forever = true});
   EXPECT_ERROR(cuda::make_cuda_device(FakeCuda::api(), 1, {}), device_error);
-  EXPECT_ERROR(device->allocate(4096), device_error);
+  EXPECT_ERROR(device->memory()->allocate(4096), device_error);
   EXPECT_ERROR(device->stage(4096), device_error);
   EXPECT_ERROR(device->check(memory.data(), 4096), device_error);
   EXPECT_ERROR(device->copy({&piece, 1}), device_error);
   EXPECT_ERROR(device->fence(), device_error);
   EXPECT_ERROR(device->done(ticket), device_error);
-  EXPECT_ERROR(device->read_back(memory.data(), out), device_error);
+  EXPECT_ERROR(device->memory()->read_back(memory.data(), out), device_error);
   fake.heal();
-  EXPECT_OK(device->read_back(memory.data(), out));
+  EXPECT_OK(device->memory()->read_back(memory.data(), out));
   device->unstage(staged, 4096);
   EXPECT_THAT(fake.misuse(), IsEmpty());
 }
@@ -134,7 +134,7 @@ TEST(CudaDeviceReadBackTime, IsOverOnce) {
   const DeviceBuffer memory = DeviceBuffer::allocate(*device, 4096).value();
   std::vector<std::byte> out(4096);
   fake.fail({.fault = Injection::Fault::not_ready, .call = "EventRecord", .forever = true});
-  EXPECT_ERROR(device->read_back(memory.data(), out), device_timeout);
+  EXPECT_ERROR(device->memory()->read_back(memory.data(), out), device_timeout);
   EXPECT_EQ(fake.calls("EventRecord"), 1U);
 }
 

@@ -65,7 +65,7 @@ struct World {
   double hash = 12;    // of one processor
   unsigned cores = 8;  // that hash
   unsigned threads = 8;
-  std::uint64_t ring_nbytes = 128 << 20;
+  std::uint64_t staging_nbytes = 128 << 20;
   Stage slowest = Stage::read;
   friend void PrintTo(const World& world, std::ostream* out) { *out << world.description; }
 };
@@ -110,14 +110,14 @@ Seconds run(const World& world) {
   const Result<LoadReport> report = load_with_hooks(plan,
                                                     {.io = IoMode::direct,
                                                      .threads = world.threads,
-                                                     .ring_nbytes = world.ring_nbytes,
+                                                     .staging_nbytes = world.staging_nbytes,
                                                      .slot_nbytes = kSlot},
                                                     hooks);
   EXPECT_OK(report);
   if (!report) return {};
   EXPECT_EQ(report->threads, world.threads);
   EXPECT_EQ(report->bytes_verified, kTensors * kSlot);
-  EXPECT_LE(report->peak_staging_nbytes, world.ring_nbytes);
+  EXPECT_LE(report->peak_staging_nbytes, world.staging_nbytes);
   EXPECT_TRUE(fake.misuse().empty());
   const auto nbytes = static_cast<double>(kTensors * kSlot);
   const double of_thread = nbytes / world.disk + nbytes / world.hash +
@@ -141,7 +141,7 @@ TEST_P(LoadClock, TakesAsLongAsItsSlowestStage) {
       "%u threads, ring %3.0f MiB: disk %6.2f, hash %6.2f, link %6.2f, threads "
       "%6.2f, total %6.2f ms = %.4f x the slowest; waited most for: %s\n",
       world.description, world.disk, world.link, world.hash, std::min(world.cores, world.threads),
-      world.threads, static_cast<double>(world.ring_nbytes) / kMiB, seconds.read * 1e3,
+      world.threads, static_cast<double>(world.staging_nbytes) / kMiB, seconds.read * 1e3,
       seconds.hash * 1e3, seconds.link * 1e3, seconds.threads * 1e3, seconds.total * 1e3,
       seconds.total / slowest, std::string(name(seconds.bottleneck)).c_str());
   EXPECT_LE(seconds.total, 1.03 * slowest);
@@ -152,7 +152,7 @@ TEST_P(LoadClock, TakesAsLongAsItsSlowestStage) {
 // The model sees it when stages do not overlap.
 TEST(LoadClockModel, TellsOfTooFewSlots) {
   const Seconds seconds =
-      run({.description = "TwoSlots", .disk = 40, .link = 25, .ring_nbytes = 2 * kSlot});
+      run({.description = "TwoSlots", .disk = 40, .link = 25, .staging_nbytes = 2 * kSlot});
   EXPECT_GT(seconds.total, 1.5 * seconds.link);
   EXPECT_EQ(name(seconds.bottleneck), "slots");
 }
@@ -162,14 +162,14 @@ constexpr World kWorlds[] = {
     {.description = "DiskFarBehind", .disk = 7, .link = 55},
     {.description = "LinkBound", .disk = 40, .link = 25, .slowest = Stage::link},
     {.description = "AllFast", .disk = 40, .link = 55},
-    {.description = "DiskBoundSmallRing", .disk = 7, .link = 25, .ring_nbytes = 64 << 20},
-    {.description = "DiskFarBehindSmallRing", .disk = 7, .link = 55, .ring_nbytes = 64 << 20},
+    {.description = "DiskBoundSmallRing", .disk = 7, .link = 25, .staging_nbytes = 64 << 20},
+    {.description = "DiskFarBehindSmallRing", .disk = 7, .link = 55, .staging_nbytes = 64 << 20},
     {.description = "LinkBoundSmallRing",
      .disk = 40,
      .link = 25,
-     .ring_nbytes = 64 << 20,
+     .staging_nbytes = 64 << 20,
      .slowest = Stage::link},
-    {.description = "AllFastSmallRing", .disk = 40, .link = 55, .ring_nbytes = 64 << 20},
+    {.description = "AllFastSmallRing", .disk = 40, .link = 55, .staging_nbytes = 64 << 20},
     {.description = "FewThreads", .disk = 40, .link = 55, .threads = 2, .slowest = Stage::hash},
     {.description = "FewProcessors", .disk = 40, .link = 55, .cores = 2, .slowest = Stage::hash},
 };

@@ -47,7 +47,7 @@ std::vector<ModelTensor> example() {
 
 // Slots of which there are too few, so that they are used again.
 LoadOptions tight(unsigned threads = 3) {
-  return {.threads = threads, .ring_nbytes = 1 << 20, .slot_nbytes = 512 << 10};
+  return {.threads = threads, .staging_nbytes = 1 << 20, .slot_nbytes = 512 << 10};
 }
 
 // ---- what arrives -------------------------------------------------------------------------------
@@ -137,8 +137,8 @@ GroupsSeen load_groups(FakeCuda& fake, bool wait) {
   const std::vector<cudaStream_t> streams{fake.engine_stream(0), fake.engine_stream(1)};
   GroupsSeen seen;
   std::atomic<std::size_t> called = 0;
-  LoadOptions options{.threads = 2, .ring_nbytes = 8 << 20, .slot_nbytes = 512 << 10};
-  options.ready = [&](const GroupReady& ready) {
+  LoadOptions options{.threads = 2, .staging_nbytes = 8 << 20, .slot_nbytes = 512 << 10};
+  options.ready = [&](const GroupReady& ready) -> Result<void> {
     seen.order.push_back(ready.group);
     seen.events[ready.group] = ready.events.size();
     for (const GroupReady::Event& event : ready.events) {
@@ -148,6 +148,7 @@ GroupsSeen load_groups(FakeCuda& fake, bool wait) {
       scene.engine_reads(stream, gpu, ready.group);
     }
     ++called;
+    return {};
   };
   HastyClock clock;
   LoadHooks hooks = clock.hooks();
@@ -297,7 +298,10 @@ TEST(LoadToGpu, QueuesNothingThatIsNotVerified) {
       scene.add(checkpoint, {&tensors[1], {}, 0, 0, {2}});
       std::vector<std::uint32_t> groups;
       LoadOptions options = tight(2);
-      options.ready = [&](const GroupReady& ready) { groups.push_back(ready.group); };
+      options.ready = [&](const GroupReady& ready) -> Result<void> {
+        groups.push_back(ready.group);
+        return {};
+      };
       const CallersThread caller(fake);
       EXPECT_ERROR(load(scene.plan, options), chunk_corrupt);
       caller.expect_untouched();
@@ -401,9 +405,10 @@ TEST(LoadToGpu, StopsAndDrainsWhenCancelled) {
     int groups = 0;
     LoadOptions options = tight(2);
     options.cancel = &cancel;
-    options.ready = [&](const GroupReady&) {
+    options.ready = [&](const GroupReady&) -> Result<void> {
       ++groups;
       cancel = true;
+      return {};
     };
     HastyClock clock;
     LoadHooks hooks = clock.hooks();

@@ -103,12 +103,15 @@ Outcome run(const Model& model, const Kind& kind) {
     scene.add(*model.checkpoint, {&tensors[2], {}, -1, 0, {1}});
     scene.add(*model.checkpoint, {&tensors[3], {0, 10, 2000}, 1, 0, {2}});
     scene.add(*model.checkpoint, {&tensors[3], {0, 5000, kChunk}, 0, 0, {2}});
-    LoadOptions options{
-        .threads = 2, .ring_nbytes = 1 << 20, .slot_nbytes = 512 << 10, .device_timeout = kTimeout};
-    options.ready = [&](const GroupReady& ready) {
+    LoadOptions options{.threads = 2,
+                        .staging_nbytes = 1 << 20,
+                        .slot_nbytes = 512 << 10,
+                        .device_timeout = kTimeout};
+    options.ready = [&](const GroupReady& ready) -> Result<void> {
       outcome.groups.insert(ready.group);
       for (const GroupReady::Event& each : ready.events)
         outcome.had_events &= each.event != nullptr;
+      return {};
     };
     HastyClock clock;
     const CallersThread caller(fake);

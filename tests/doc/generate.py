@@ -13,15 +13,14 @@ import examples
 
 # What an example of a document may be given, by name. The files are those that run_examples.py makes.
 GIVEN = {
-    "path": 'const std::filesystem::path path = "model.safetensors";',
     "model": 'FLATBED_ASSIGN(const flatbed::Checkpoint model, flatbed::Checkpoint::open("model.safetensors"));',
     "checkpoint": 'FLATBED_ASSIGN(const flatbed::Checkpoint checkpoint, flatbed::Checkpoint::open("checkpoint.pth"));',
     "device": "const std::unique_ptr<flatbed::Device> device = flatbed::host_device();",
     "weight": 'FLATBED_ASSIGN(const flatbed::TensorInfo weight, model.tensor("0.weight"));',
     "values": "const std::vector<float> values{1, 2, 3, 4};",
-    "stream": "void* const stream = nullptr;",
-    "memory": "alignas(64) std::array<std::byte, 4096> storage{};\n  std::byte* const memory = storage.data();",
-    "plan": "flatbed::LoadPlan plan;",
+    "bytes": 'std::ifstream file("model.safetensors", std::ios::binary);  '
+             "std::vector<char> text(std::istreambuf_iterator<char>(file), {});  "
+             "const std::span<const std::byte> bytes = std::as_bytes(std::span(text));",
 }
 
 # What the examples in headers may use, in the namespace that they are compiled in.
@@ -36,6 +35,11 @@ extern std::byte* memory;
 extern void* pointer;
 extern std::uint64_t nbytes;
 extern const std::vector<float> values;
+extern SaveOptions options;
+struct Bar {
+  void set(std::uint64_t done, std::uint64_t total);
+};
+extern Bar bar;
 Error fail(const Error& error);
 template <typename... T>
 void use(const T&... values);
@@ -46,10 +50,15 @@ HEAD = """// Written by tests/doc/generate.py: the examples of {what}.
 #include <flatbed/flatbed.hpp>
 
 #include <array>
+#include <atomic>
 #include <cstdint>
+#include <cstring>
 #include <filesystem>
+#include <fstream>
 #include <iostream>
+#include <iterator>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>

@@ -8,6 +8,7 @@ In what a document shows, a line `...` stands for any lines, and times and rates
 """
 
 import io
+import itertools
 import os
 import re
 import shutil
@@ -108,9 +109,10 @@ def run_console(example, folder, tool):
         blank = [""] if shown and not shown[-1] else []
         if "..." in shown:
             printed = printed[:shown.index("...")] + ["..."]
-        if matches(shown, printed + blank):
-            printed, blank = shown, []
-        written += [f"$ {command}", *printed, *blank]
+        # A line that says the same with other times stays as it is.
+        kept = [old if comparable(old) == comparable(new) else new
+                for old, new in itertools.zip_longest(shown[:len(printed)], printed, fillvalue="")]
+        written += [f"$ {command}", *kept, *blank]
     return wrong, "\n".join(written) + "\n"
 
 

@@ -1,5 +1,5 @@
 // Any bytes as a file, through every command.
-#include "flatbed/convert.hpp"
+#include "flatbed/save_plan.hpp"
 #include "flatbed/verify.hpp"
 #include "fuzz/check.hpp"
 #include "fuzz/targets.hpp"

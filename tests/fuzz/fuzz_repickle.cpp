@@ -29,7 +29,7 @@ Result<pth::TorchPickle> write(const pth::TorchFile& file) {
                        tensor.nbytes});
   }
   pth::PickleOptions options;
-  options.unsafe_objects = pth::UnsafeObjects::keep;
+  options.unsafe_objects = UnsafeObjects::keep;
   options.keep_device = true;
   options.contents = [&](std::uint32_t number) -> Result<std::string> {
     const std::uint64_t nbytes = file.tensors[number].nbytes;

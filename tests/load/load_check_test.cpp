@@ -1,4 +1,4 @@
-// LoadPlan::check(): overlaps, devices, budgets, and the figures of PlanReport.
+// LoadPlan::check(): overlaps, devices, budgets, and the figures of LoadPlanReport.
 #include <gtest/gtest.h>
 
 #include <array>
@@ -56,7 +56,7 @@ TEST(LoadCheck, RefusesDestinationsThatShareOneByte) {
   a.add("x", 160);
   EXPECT_OK(a.plan.check());
   a.add("big", 319);
-  const Result<PlanReport> report = a.plan.check();
+  const Result<LoadPlanReport> report = a.plan.check();
   EXPECT_ERROR(report, destination_overlap);
   EXPECT_NE(
       report.error().message.find(
@@ -161,7 +161,7 @@ TEST(LoadCheck, AsksTheDevicesForTheirMemory) {
   a.add("w", 0, {}, &a.device);
   a.add("x", 160, {}, &a.device);
   a.device.faults.check = 2;
-  const Result<PlanReport> report = a.plan.check();
+  const Result<LoadPlanReport> report = a.plan.check();
   EXPECT_ERROR(report, destination_invalid);
   EXPECT_NE(report.error().message.find("a.safetensors: tensor 'x': fake"), std::string::npos)
       << report.error().message;
@@ -173,12 +173,12 @@ TEST(LoadCheck, AsksTheDevicesForTheirMemory) {
 TEST(LoadCheck, RefusesFewerThanTwoSlots) {
   Example a;
   a.add("w", 0, {}, &a.device);
-  EXPECT_OK(a.plan.check({.ring_nbytes = 1 << 20}));
-  EXPECT_ERROR(a.plan.check({.ring_nbytes = (1 << 20) - 1}), budget_too_small);
-  EXPECT_OK(a.plan.check({.ring_nbytes = 4 << 20, .slot_nbytes = 2 << 20}));
-  EXPECT_ERROR(a.plan.check({.ring_nbytes = (4 << 20) - 1, .slot_nbytes = 2 << 20}),
+  EXPECT_OK(a.plan.check({.staging_nbytes = 1 << 20}));
+  EXPECT_ERROR(a.plan.check({.staging_nbytes = (1 << 20) - 1}), budget_too_small);
+  EXPECT_OK(a.plan.check({.staging_nbytes = 4 << 20, .slot_nbytes = 2 << 20}));
+  EXPECT_ERROR(a.plan.check({.staging_nbytes = (4 << 20) - 1, .slot_nbytes = 2 << 20}),
                budget_too_small);
-  EXPECT_ERROR(load(a.plan, {.ring_nbytes = 0}), budget_too_small);
+  EXPECT_ERROR(load(a.plan, {.staging_nbytes = 0}), budget_too_small);
 }
 
 TEST(LoadCheck, RefusesSlotsOfOddSizes) {
@@ -187,18 +187,19 @@ TEST(LoadCheck, RefusesSlotsOfOddSizes) {
   EXPECT_OK(a.plan.check({.slot_nbytes = 512 << 10}));
   EXPECT_ERROR(a.plan.check({.slot_nbytes = (512 << 10) - 4096}), invalid_argument);
   EXPECT_ERROR(a.plan.check({.slot_nbytes = (1 << 20) + 512}), invalid_argument);
-  EXPECT_OK(a.plan.check({.ring_nbytes = 2ULL << 30, .slot_nbytes = 1 << 30}));
-  EXPECT_ERROR(a.plan.check({.ring_nbytes = 8ULL << 30, .slot_nbytes = (1ULL << 30) + 4096}),
+  EXPECT_OK(a.plan.check({.staging_nbytes = 2ULL << 30, .slot_nbytes = 1 << 30}));
+  EXPECT_ERROR(a.plan.check({.staging_nbytes = 8ULL << 30, .slot_nbytes = (1ULL << 30) + 4096}),
                invalid_argument);
-  EXPECT_ERROR(a.plan.check({.ring_nbytes = ~std::uint64_t{0}}), invalid_argument);
+  EXPECT_ERROR(a.plan.check({.staging_nbytes = ~std::uint64_t{0}}), invalid_argument);
 }
 
 TEST(LoadCheck, RefusesAPoolOfTheHostForADevice) {
   Example a;
   const std::unique_ptr<Device> host = host_device();
-  const auto of_host = StagingPool::create(*host, {.ring_nbytes = 1 << 20, .slot_nbytes = 1 << 19});
+  const auto of_host =
+      StagingPool::create(*host, {.staging_nbytes = 1 << 20, .slot_nbytes = 1 << 19});
   const auto of_device =
-      StagingPool::create(a.device, {.ring_nbytes = 1 << 20, .slot_nbytes = 1 << 19});
+      StagingPool::create(a.device, {.staging_nbytes = 1 << 20, .slot_nbytes = 1 << 19});
   ASSERT_OK(of_host);
   ASSERT_OK(of_device);
   a.add("w", 0);
@@ -212,7 +213,7 @@ TEST(LoadCheck, SaysWhatASliceOfASealedTensorCosts) {
   Example a;
   // Bytes [chunk 0's last, chunk 2's first]: all of three chunks are read.
   a.add("big", 0, {.slice = {0, kChunk - 1, 2 * kChunk + 1}});
-  const Result<PlanReport> report = a.plan.check();
+  const Result<LoadPlanReport> report = a.plan.check();
   ASSERT_OK(report);
   EXPECT_EQ(report->bytes_wanted, kChunk + 2);
   EXPECT_EQ(report->bytes_to_read, 3 * kChunk);
@@ -229,7 +230,7 @@ TEST(LoadCheck, SaysWhatASliceOfAnUnsealedTensorCosts) {
   EXPECT_EQ(a.plan.check().value().bytes_to_read, kChunk + 2);
   Example b(false);  // columns: what lies between them is read, but nothing before or after
   b.add("w", 0, {.slice = {1, 4, 8}});
-  const PlanReport report = b.plan.check().value();
+  const LoadPlanReport report = b.plan.check().value();
   EXPECT_EQ(report.bytes_wanted, 40u);
   EXPECT_EQ(report.bytes_to_read, 9u * 16 + 4);
   EXPECT_EQ(report.reads, 1u);
@@ -239,7 +240,7 @@ TEST(LoadCheck, CountsTwiceWhatArrivesTwice) {
   Example a;
   a.add("big", 0);
   a.add("big", 1 << 20);
-  const PlanReport report = a.plan.check().value();
+  const LoadPlanReport report = a.plan.check().value();
   EXPECT_EQ(report.bytes_wanted, 2 * kBig);
   EXPECT_EQ(report.bytes_to_read, kBig);
 }
@@ -268,7 +269,7 @@ TEST(LoadCheck, ListsFilesInTheOrderOfTheirFirstUse) {
   add("first", 0, 3);
   add("second", 100, 1);
   add("third", 200, 2);
-  const PlanReport report = plan.check().value();
+  const LoadPlanReport report = plan.check().value();
   ASSERT_EQ(report.files.size(), 3u);
   EXPECT_EQ(report.files[0].filename(), "second");
   EXPECT_EQ(report.files[1].filename(), "third");
@@ -283,7 +284,7 @@ TEST(LoadCheck, NeedsStagingMemoryForDevicesAlone) {
   a.add("x", 160, {}, &a.device);
   // Rounded down to whole slots.
   EXPECT_EQ(
-      a.plan.check({.ring_nbytes = 5 << 20, .slot_nbytes = 2 << 20}).value().peak_staging_nbytes,
+      a.plan.check({.staging_nbytes = 5 << 20, .slot_nbytes = 2 << 20}).value().peak_staging_nbytes,
       4u << 20);
 }
 

@@ -23,7 +23,7 @@ using test::write_model;
 constexpr std::uint64_t kParts = 8;
 
 // One rank's rows of every tensor. The destinations are addresses of nothing: none is written.
-PlanReport report_of(const Checkpoint& checkpoint, std::uint64_t rank, Verify verify) {
+LoadPlanReport report_of(const Checkpoint& checkpoint, std::uint64_t rank, Verify verify) {
   LoadPlan plan;
   std::uintptr_t to = std::uintptr_t{1} << 40;
   for (const TensorInfo& tensor : checkpoint.tensors()) {
@@ -38,7 +38,7 @@ PlanReport report_of(const Checkpoint& checkpoint, std::uint64_t rank, Verify ve
 double worst_cost(const Checkpoint& checkpoint, Verify verify) {
   double worst = 0;
   for (std::uint64_t rank = 0; rank < kParts; ++rank) {
-    const PlanReport report = report_of(checkpoint, rank, verify);
+    const LoadPlanReport report = report_of(checkpoint, rank, verify);
     worst = std::max(worst, static_cast<double>(report.bytes_to_read) /
                                 static_cast<double>(report.bytes_wanted));
   }

@@ -78,7 +78,7 @@ TEST_P(LoadPitched, RowsArriveAndTheGapsStayAsTheyWere) {
       LoadPlan plan;
       ASSERT_OK(
           plan.add(a.checkpoint, "cube", to, {.slice = {wanted.dim, wanted.begin, wanted.end}}));
-      ASSERT_OK(load(plan, {.verify = way.verify, .io = way.io, .ring_nbytes = 1 << 20}));
+      ASSERT_OK(load(plan, {.verify = way.verify, .io = way.io, .staging_nbytes = 1 << 20}));
       EXPECT_TRUE(target.bytes() == bytes) << wanted.dim << " " << wanted.begin << " " << pitch;
       EXPECT_TRUE(target.border_is_whole());
     }
@@ -106,7 +106,7 @@ TEST(LoadDestinations, InterleavesColumnsOfOneMatrix) {
                           600'000 - 500 * (1 - half), 1000},
                          {.slice = {2, 250 * half, 250 * half + 250}}));
     }
-    ASSERT_OK(load(plan, {.ring_nbytes = 1 << 20}));
+    ASSERT_OK(load(plan, {.staging_nbytes = 1 << 20}));
     std::string wanted;
     for (std::size_t row = 0; row < cube.bytes.size(); row += 1000)
       wanted += cube.bytes.substr(row + 500, 500) + cube.bytes.substr(row, 500);
@@ -134,7 +134,7 @@ TEST(LoadDestinations, BringsOneTensorToSeveralPlacesAndDevices) {
   }
   add(nullptr, {0, 0, flat.size()});
   for (const IoMode io : {IoMode::buffered, IoMode::direct}) {
-    const Result<LoadReport> report = load(plan, {.io = io, .ring_nbytes = 1 << 20});
+    const Result<LoadReport> report = load(plan, {.io = io, .staging_nbytes = 1 << 20});
     ASSERT_OK(report);
     for (std::size_t i = 0; i < targets.size(); ++i) {
       EXPECT_TRUE(targets[i].bytes() == wanted[i]) << i;
@@ -176,7 +176,7 @@ TEST(LoadDestinations, FillsMemoryThatADeviceAllocated) {
     ASSERT_OK(plan.add(a.checkpoint, "flat", {device, buffer->data(), buffer->nbytes(), 0}));
     ASSERT_OK(load(plan));
     std::string out(700'000, '\0');
-    ASSERT_OK(device->read_back(buffer->data(), std::as_writable_bytes(std::span(out))));
+    ASSERT_OK(device->memory()->read_back(buffer->data(), std::as_writable_bytes(std::span(out))));
     EXPECT_TRUE(out == a.tensors[1].bytes);
   }
 }

@@ -29,7 +29,7 @@ using test::TempDir;
 using test::write_model;
 
 constexpr std::uint64_t kNbytes = 700'000;
-constexpr StagingOptions kTwoSlots{.ring_nbytes = 1 << 20, .slot_nbytes = 512 << 10};
+constexpr StagingOptions kTwoSlots{.staging_nbytes = 1 << 20, .slot_nbytes = 512 << 10};
 
 // Three tensors, each of which is a group.
 struct Model {
@@ -60,14 +60,15 @@ struct Attempt {
   }
   Result<LoadReport> run(LoadOptions options = {}) {
     options.threads = 2;
-    options.ring_nbytes = kTwoSlots.ring_nbytes;
+    options.staging_nbytes = kTwoSlots.staging_nbytes;
     options.slot_nbytes = kTwoSlots.slot_nbytes;
     options.pool = pool.get();
-    options.ready = [this](const GroupReady& group) {
+    options.ready = [this](const GroupReady& group) -> Result<void> {
       ready.push_back(group.group);
-      if (device.faults.never_done) return;
+      if (device.faults.never_done) return {};
       for (const GroupReady::Event& event : group.events) device.wait_for(event.event);
       EXPECT_TRUE(targets[group.group].bytes() == model.tensors[group.group].bytes);
+      return {};
     };
     return load(plan, options);
   }
@@ -174,7 +175,7 @@ TEST(LoadHungDevice, IsGivenUpAfterItsTime) {
             std::string::npos)
       << result.error().message;
   EXPECT_GT(attempt.device.pending(), 0u);
-  EXPECT_EQ(attempt.device.staged_nbytes(), kTwoSlots.ring_nbytes);
+  EXPECT_EQ(attempt.device.staged_nbytes(), kTwoSlots.staging_nbytes);
   attempt.expect_clean(result);
 }
 
@@ -191,7 +192,8 @@ TEST(LoadHungDevice, IsWaitedForOnceAlthoughManyCopiesAreQueued) {
   const Model model;
   Attempt attempt(model);
   attempt.pool =
-      StagingPool::create(attempt.device, {.ring_nbytes = 8 << 20, .slot_nbytes = 1 << 19}).value();
+      StagingPool::create(attempt.device, {.staging_nbytes = 8 << 20, .slot_nbytes = 1 << 19})
+          .value();
   attempt.device.faults.never_done = true;
   const auto begin = std::chrono::steady_clock::now();
   EXPECT_ERROR(attempt.run({.device_timeout = 200ms}), device_timeout);
@@ -249,7 +251,7 @@ TEST(LoadHungDevice, LeavesNoSlotsForTheNextLoadWhichSaysSo) {
   with_watch(cancel, [&] {
     for (int i = 0; i < 2; ++i)  // the second for what the first may have left
       EXPECT_FALSE(attempt.run({.device_timeout = 5ms, .cancel = &cancel}));
-    ASSERT_EQ(attempt.pool->abandoned_nbytes(), kTwoSlots.ring_nbytes);
+    ASSERT_EQ(attempt.pool->abandoned_nbytes(), kTwoSlots.staging_nbytes);
     attempt.device.faults = {};
     const Result<LoadReport> result = attempt.run({.cancel = &cancel});
     EXPECT_ERROR(result, budget_too_small);

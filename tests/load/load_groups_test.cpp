@@ -52,9 +52,9 @@ struct Example {
     EXPECT_OK(plan.add(checkpoint, tensors[i].name, targets[i].destination(to), {.group = group}));
   }
   [[nodiscard]] bool has_arrived(std::size_t i) { return targets[i].bytes() == tensors[i].bytes; }
-  LoadOptions options(std::function<void(const GroupReady&)> ready = {}) {
+  LoadOptions options(std::function<Result<void>(const GroupReady&)> ready = {}) {
     return {
-        .threads = 3, .ring_nbytes = 4 << 20, .slot_nbytes = 1 << 20, .ready = std::move(ready)};
+        .threads = 3, .staging_nbytes = 4 << 20, .slot_nbytes = 1 << 20, .ready = std::move(ready)};
   }
 };
 
@@ -77,10 +77,11 @@ TEST(LoadGroups, AreReadyInOrderOfPriorityOnceTheirBytesAreThere) {
   constexpr std::int32_t kPriorities[] = {7, -2, 7, -5};
   for (std::uint32_t i = 0; i < kCount; ++i) a.add(i, {i % 4, kPriorities[i % 4]});
   std::vector<std::uint32_t> ready;
-  ASSERT_OK(load(a.plan, a.options([&](const GroupReady& group) {
+  ASSERT_OK(load(a.plan, a.options([&](const GroupReady& group) -> Result<void> {
     ready.push_back(group.group);
     EXPECT_TRUE(group.events.empty());
     for (std::size_t i = group.group; i < kCount; i += 4) EXPECT_TRUE(a.has_arrived(i)) << i;
+    return {};
   })));
   EXPECT_EQ(ready, (std::vector<std::uint32_t>{3, 1, 0, 2}));
 }
@@ -97,14 +98,15 @@ TEST(LoadGroups, ComeWithAnEventOfEachOfTheirDevices) {
                        : nullptr);
   }
   std::vector<std::size_t> events;
-  ASSERT_OK(load(a.plan, a.options([&](const GroupReady& group) {
+  ASSERT_OK(load(a.plan, a.options([&](const GroupReady& group) -> Result<void> {
     events.push_back(group.events.size());
     for (const GroupReady::Event& event : group.events) {
-      ASSERT_NE(event.event, nullptr);
+      EXPECT_NE(event.event, nullptr);
       static_cast<FakeDevice*>(event.device)->wait_for(event.event);
     }
     for (std::size_t i = group.group * 4; i < group.group * 4 + 4; ++i)
       EXPECT_TRUE(a.has_arrived(i)) << i;
+    return {};
   })));
   EXPECT_EQ(events, (std::vector<std::size_t>{2, 1, 0}));
   EXPECT_EQ(a.device.open_tickets(), 0u);
@@ -123,9 +125,10 @@ TEST(LoadGroups, AreReadyToTheirTurnWhenNothingArrives) {
   add_empty({5, -1});
   add_empty({6, 1});
   std::vector<std::uint32_t> ready;
-  const auto note = [&](const GroupReady& group) {
+  const auto note = [&](const GroupReady& group) -> Result<void> {
     ready.push_back(group.group);
     EXPECT_TRUE(group.events.empty());
+    return {};
   };
   ASSERT_OK(load(a.plan, a.options(note)));
   EXPECT_EQ(ready, (std::vector<std::uint32_t>{5, 1, 6, 8}));
@@ -136,9 +139,10 @@ TEST(LoadProgress, RisesToTheTotal) {
   for (std::uint32_t i = 0; i < kCount; ++i) a.add(i, {i, 0}, i % 2 == 0 ? &a.device : nullptr);
   std::vector<std::uint64_t> done;
   LoadOptions options = a.options();
-  options.progress = [&](const Progress& progress) {
+  options.progress = [&](const Progress& progress) -> Result<void> {
     EXPECT_EQ(progress.bytes_total, kCount * kNbytes);
     done.push_back(progress.bytes_done);
+    return {};
   };
   ASSERT_OK(load(a.plan, options));
   ASSERT_FALSE(done.empty());
@@ -158,10 +162,11 @@ TEST(LoadProgress, IsNotReportedAfterAnError) {
   int calls = 0;
   // The first call lasts until a later chunk has turned out to be wrong, and the reader has said
   // so.
-  options.progress = [&](const Progress&) {
+  options.progress = [&](const Progress&) -> Result<void> {
     ++calls;
     in_progress = true;
     while (!reader_has_ended) std::this_thread::yield();
+    return {};
   };
   world.hash = [&](std::span<const std::byte> bytes) {
     if (++hashed < 100) return xxh3(bytes);
@@ -171,6 +176,61 @@ TEST(LoadProgress, IsNotReportedAfterAnError) {
   world.leave = [&] { reader_has_ended = true; };
   EXPECT_ERROR(load_with_hooks(a.plan, options, world), chunk_corrupt);
   EXPECT_EQ(calls, 1);
+}
+
+// ---- errors of the callbacks --------------------------------------------------------------------
+
+// Whatever is under way has ended, and neither callback is called again.
+TEST(LoadCallbacks, StopTheLoadWithTheirErrors) {
+  for (const bool from_ready : {true, false}) {
+    for (const IoMode io : {IoMode::buffered, IoMode::direct}) {
+      Example a;
+      for (std::uint32_t i = 0; i < kCount; ++i) a.add(i, {i, 0}, i % 2 == 0 ? &a.device : nullptr);
+      int errors = 0;
+      const auto call = [&](bool fails) -> Result<void> {
+        EXPECT_EQ(errors, 0);
+        if (!fails) return {};
+        ++errors;
+        return make_error(ErrorCode::permission_denied, "the engine gave up");
+      };
+      LoadOptions options = a.options([&](const GroupReady&) { return call(from_ready); });
+      options.progress = [&](const Progress&) { return call(!from_ready); };
+      options.io = io;
+      const Result<LoadReport> report = load(a.plan, options);
+      EXPECT_ERROR(report, permission_denied);
+      EXPECT_EQ(report.error().message, "the engine gave up");
+      EXPECT_EQ(errors, 1);
+      EXPECT_EQ(a.device.pending(), 0u);
+      EXPECT_EQ(a.device.open_tickets(), 0u);
+      EXPECT_EQ(a.device.staged_nbytes(), 0u);
+      EXPECT_FALSE(a.device.freed_under_copy());
+    }
+  }
+}
+
+// The last group is ready when every byte has arrived: its error is the load's all the same.
+TEST(LoadCallbacks, StopTheLoadAtTheLastGroupToo) {
+  Example a;
+  a.add(0, {1, 0});
+  a.add(1, {2, 0});
+  const auto ready = [](const GroupReady& group) -> Result<void> {
+    if (group.group == 1) return {};
+    return make_error(ErrorCode::permission_denied, "group 2");
+  };
+  EXPECT_ERROR(load(a.plan, a.options(ready)), permission_denied);
+}
+
+// Of an error and a wish to cancel the error says more.
+TEST(LoadCallbacks, SayTheirErrorWhereTheyCancelToo) {
+  Example a;
+  a.add(0, {1, 0});
+  std::atomic<bool> cancel = false;
+  LoadOptions options = a.options([&](const GroupReady&) -> Result<void> {
+    cancel = true;
+    return make_error(ErrorCode::permission_denied, "no");
+  });
+  options.cancel = &cancel;
+  EXPECT_ERROR(load(a.plan, options), permission_denied);
 }
 
 // ---- cancelling ---------------------------------------------------------------------------------
@@ -215,9 +275,10 @@ TEST(LoadCancel, FromTheReadyCallbackWhichIsNotCalledAgain) {
   for (std::uint32_t i = 0; i < kCount; ++i) a.add(i, {i, 0}, i % 2 == 0 ? &a.device : nullptr);
   int calls = 0;
   expect_cancelled(a, [&](LoadOptions& options, std::atomic<bool>& cancel) {
-    options.ready = [&](const GroupReady&) {
+    options.ready = [&](const GroupReady&) -> Result<void> {
       ++calls;
       cancel = true;
+      return {};
     };
   });
   EXPECT_EQ(calls, 2);  // once in each mode
@@ -228,9 +289,10 @@ TEST(LoadCancel, FromTheProgressCallback) {
   for (std::uint32_t i = 0; i < kCount; ++i) a.add(i, {i, 0}, i % 2 == 0 ? &a.device : nullptr);
   int calls = 0;
   expect_cancelled(a, [&](LoadOptions& options, std::atomic<bool>& cancel) {
-    options.progress = [&](const Progress&) {
+    options.progress = [&](const Progress&) -> Result<void> {
       ++calls;
       cancel = true;
+      return {};
     };
   });
   EXPECT_EQ(calls, 2);
@@ -267,9 +329,15 @@ TEST(LoadCancel, DoesNotCountWhatWasNotDelivered) {
     cancel = true;
     return xxh3(bytes);
   };
-  LoadOptions options = a.options([](const GroupReady&) { ADD_FAILURE(); });
+  LoadOptions options = a.options([](const GroupReady&) -> Result<void> {
+    ADD_FAILURE();
+    return {};
+  });
   options.cancel = &cancel;
-  options.progress = [](const Progress&) { ADD_FAILURE(); };
+  options.progress = [](const Progress&) -> Result<void> {
+    ADD_FAILURE();
+    return {};
+  };
   const Result<LoadReport> result = load_with_hooks(a.plan, options, world);
   EXPECT_ERROR(result, cancelled);
   EXPECT_EQ(result.error().message, "interrupted at 0 B of 256.0 KiB");

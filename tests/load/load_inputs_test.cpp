@@ -66,7 +66,7 @@ struct Everything {
     for (const IoMode io : {IoMode::buffered, IoMode::direct}) {
       for (Target& target : targets) std::ranges::fill(target.span(), std::byte{0x33});
       const Result<LoadReport> report =
-          load(plan, {.io = io, .threads = 3, .ring_nbytes = 1 << 20});
+          load(plan, {.io = io, .threads = 3, .staging_nbytes = 1 << 20});
       ASSERT_OK(report);
       for (std::size_t i = 0; i < wanted.size(); ++i) {
         ASSERT_TRUE(targets[i].bytes() == wanted[i]) << i;
@@ -104,7 +104,7 @@ TEST(LoadInputs, ViewsOfTheirStorages) {
   ASSERT_EQ(transposed->stored, Stored::strided);
   Everything all;
   all.add(*checkpoint, *transposed, true);
-  const PlanReport report = all.plan.check().value();
+  const LoadPlanReport report = all.plan.check().value();
   EXPECT_EQ(report.files.size(), 1u);
   EXPECT_GE(report.bytes_to_read, transposed->nbytes);
   all.expect_arrives();
@@ -122,7 +122,7 @@ TEST(LoadInputs, SeveralCheckpointsAndASetInOnePlan) {
   ASSERT_EQ(set->files().size(), 2u);
   Everything all;
   for (const Checkpoint* checkpoint : {&one, &two, &*set}) all.add_all(*checkpoint);
-  const PlanReport report = all.plan.check().value();
+  const LoadPlanReport report = all.plan.check().value();
   EXPECT_EQ(report.files.size(), 4u);
   all.expect_arrives();
 }

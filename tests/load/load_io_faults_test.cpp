@@ -60,7 +60,7 @@ struct Example {
   Result<LoadReport> run() {
     for (Target& target : targets) std::fill_n(target.data(), 1'500'000, std::byte{0});
     Result<LoadReport> result =
-        load(plan, {.io = io, .threads = 1, .ring_nbytes = 1 << 20, .slot_nbytes = 512 << 10});
+        load(plan, {.io = io, .threads = 1, .staging_nbytes = 1 << 20, .slot_nbytes = 512 << 10});
     EXPECT_EQ(device.pending(), 0u);
     EXPECT_EQ(device.staged_nbytes(), 0u);
     return result;

@@ -44,7 +44,7 @@ using test::Target;
 using test::TempDir;
 using test::write_model;
 
-constexpr StagingOptions kTwoSlots{.ring_nbytes = 1 << 20, .slot_nbytes = 512 << 10};
+constexpr StagingOptions kTwoSlots{.staging_nbytes = 1 << 20, .slot_nbytes = 512 << 10};
 
 // A file of tensors of bytes.
 struct Model {
@@ -116,7 +116,7 @@ TEST(HostMemory, ThatIsNotThereIsAnError) {
   GTEST_SKIP() << "a sanitizer ends the process where so much is asked for";
 #endif
   const std::unique_ptr<Device> host = host_device();
-  EXPECT_ERROR(host->allocate(std::uint64_t{1} << 60), resource_exhausted);
+  EXPECT_ERROR(host->memory()->allocate(std::uint64_t{1} << 60), resource_exhausted);
   EXPECT_ERROR(host->stage(std::size_t{1} << 60), resource_exhausted);
 }
 
@@ -131,7 +131,7 @@ TEST(LoadVerifyShared, AChunkThatTwoSlicesNeedIsHashedOnce) {
     LoadPlan plan;
     ASSERT_OK(plan.add(model.checkpoint, "t0", a.destination(to), {.slice = {0, 0, 1000}}));
     ASSERT_OK(plan.add(model.checkpoint, "t0", b.destination(to), {.slice = {0, 5000, 6000}}));
-    const Result<LoadReport> report = load(plan, {.ring_nbytes = 1 << 20});
+    const Result<LoadReport> report = load(plan, {.staging_nbytes = 1 << 20});
     ASSERT_OK(report);
     EXPECT_EQ(report->chunks_verified, 1u);
     EXPECT_EQ(report->bytes_verified, kChunk);
@@ -148,7 +148,7 @@ TEST(LoadStaged, FillsLargeSlotsStepByStep) {
   LoadPlan plan;
   ASSERT_OK(plan.add(model.checkpoint, "t0", target.destination(&device)));
   const Result<LoadReport> report =
-      load(plan, {.io = IoMode::buffered, .ring_nbytes = 16 << 20, .slot_nbytes = 8 << 20});
+      load(plan, {.io = IoMode::buffered, .staging_nbytes = 16 << 20, .slot_nbytes = 8 << 20});
   ASSERT_OK(report);
   EXPECT_TRUE(target.bytes() == model.tensors[0].bytes);
   EXPECT_EQ(report->chunks_verified, 20u);
@@ -163,7 +163,7 @@ TEST(LoadStaged, AStepThatFailsIsTheLastOne) {
   FaultIo faults("a.safetensors");
   faults.fail(IoCall::read, nth(2), EIO);
   EXPECT_ERROR(
-      load(plan, {.io = IoMode::buffered, .ring_nbytes = 16 << 20, .slot_nbytes = 8 << 20}),
+      load(plan, {.io = IoMode::buffered, .staging_nbytes = 16 << 20, .slot_nbytes = 8 << 20}),
       io_error);
   EXPECT_EQ(faults.count(IoCall::read), 2u);
   EXPECT_EQ(device.copies(), 0);
@@ -208,7 +208,7 @@ TEST(LoadStaged, SaysNothingOfWhatWasAbandonedBefore) {
   const Model model({3 << 20});
   FakeDevice device;
   const std::unique_ptr<StagingPool> pool =
-      StagingPool::create(device, {.ring_nbytes = 3 << 19, .slot_nbytes = 1 << 19}).value();
+      StagingPool::create(device, {.staging_nbytes = 3 << 19, .slot_nbytes = 1 << 19}).value();
   const StagingSlots slots(*pool);
   slots.abandon(slots.try_take().value());
   Target target(3 << 20);
@@ -300,7 +300,11 @@ TEST(LoadGroupOfTwoKinds, FailsWithTheFenceThatItsLastJobCannotQueue) {
   ASSERT_OK(plan.add(second.checkpoint, "t0", targets[1].destination()));
   device.faults.fence = 1;
   int ready = 0;
-  EXPECT_ERROR(load(plan, {.threads = 1, .ready = [&](const GroupReady&) { ++ready; }}),
+  EXPECT_ERROR(load(plan, {.threads = 1,
+                           .ready = [&](const GroupReady&) -> Result<void> {
+                             ++ready;
+                             return {};
+                           }}),
                device_error);
   EXPECT_EQ(ready, 0);
 }
@@ -318,7 +322,10 @@ TEST(LoadGroupOfManyDevices, GivesUpTheEventsOfTheOthersWhenOneHasNone) {
     }
     devices[failing]->faults.fence = 1;
     int ready = 0;
-    const Result<LoadReport> report = load(plan, {.ready = [&](const GroupReady&) { ++ready; }});
+    const Result<LoadReport> report = load(plan, {.ready = [&](const GroupReady&) -> Result<void> {
+                                             ++ready;
+                                             return {};
+                                           }});
     EXPECT_ERROR(report, device_error);
     EXPECT_NE(report.error().message.find("group 7"), std::string::npos) << report.error().message;
     EXPECT_EQ(ready, 0);
@@ -333,7 +340,11 @@ TEST(LoadGroupOfManyDevices, FailsWithoutAnEventAndGivesItsTicketUp) {
   LoadPlan plan;
   ASSERT_OK(plan.add(model.checkpoint, "t0", target.destination(&device)));
   device.faults.no_events = true;
-  EXPECT_ERROR(load(plan, {.ready = [](const GroupReady&) { ADD_FAILURE(); }}), device_error);
+  EXPECT_ERROR(load(plan, {.ready = [](const GroupReady&) -> Result<void> {
+                      ADD_FAILURE();
+                      return {};
+                    }}),
+               device_error);
   EXPECT_EQ(device.open_tickets(), 0u);
 }
 
@@ -457,7 +468,8 @@ TEST(LoadReports, CountTheMemoryThatWasUsedOnTheWay) {
   Target target(10'000);
   LoadPlan plan;
   ASSERT_OK(plan.add(model.checkpoint, "t0", target.destination(&device)));
-  const Result<LoadReport> staged = load(plan, {.ring_nbytes = 1 << 20, .slot_nbytes = 512 << 10});
+  const Result<LoadReport> staged =
+      load(plan, {.staging_nbytes = 1 << 20, .slot_nbytes = 512 << 10});
   ASSERT_OK(staged);
   EXPECT_EQ(staged->peak_staging_nbytes, 512u << 10);
 
@@ -480,10 +492,11 @@ TEST(LoadReports, ThatAnyOfTheFilesChanged) {
     LoadPlan plan;
     for (std::size_t i = 0; i < 2; ++i)
       ASSERT_OK(plan.add(models[i].checkpoint, "t0", targets[i].destination()));
-    const auto ready = [&](const GroupReady&) {
+    const auto ready = [&](const GroupReady&) -> Result<void> {
       const std::filesystem::path path = models[changed].dir / "a.safetensors";
       std::filesystem::last_write_time(
           path, std::filesystem::last_write_time(path) + std::chrono::seconds(5));
+      return {};
     };
     EXPECT_ERROR(load(plan, {.ready = ready}), file_changed) << changed;
   }
@@ -501,7 +514,10 @@ TEST(LoadReports, ProgressInLargeSteps) {
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
     return xxh3(bytes);
   };
-  const auto progress = [&](const Progress& at) { done.push_back(at.bytes_done); };
+  const auto progress = [&](const Progress& at) -> Result<void> {
+    done.push_back(at.bytes_done);
+    return {};
+  };
   ASSERT_OK(load_with_hooks(plan, {.threads = 1, .progress = progress}, world));
   EXPECT_EQ(done.back(), 20u << 20);
   for (std::size_t i = 1; i + 1 < done.size(); ++i) EXPECT_GE(done[i] - done[i - 1], 8u << 20);
@@ -532,8 +548,14 @@ TEST_P(LoadContents, AreReadyOnceTheyHaveArrivedAndTheirErrorsEndTheLoad) {
       int ready = 0;
       std::uint64_t done = 0;
       const LoadOptions options{.pool = pool.get(),
-                                .progress = [&](const Progress& at) { done = at.bytes_done; },
-                                .ready = [&](const GroupReady&) { ++ready; }};
+                                .progress = [&](const Progress& at) -> Result<void> {
+                                  done = at.bytes_done;
+                                  return {};
+                                },
+                                .ready = [&](const GroupReady&) -> Result<void> {
+                                  ++ready;
+                                  return {};
+                                }};
       const Result<LoadReport> report = load(plan, options);
       ASSERT_OK(report);
       EXPECT_EQ(ready, 1);
@@ -565,7 +587,9 @@ TEST_P(LoadContents, FailWithTheFenceThatTheirGroupsLastJobCannotQueue) {
     ASSERT_OK(plan.add(checkpoint_, tensor.name, targets[0].destination(&device)));
     ASSERT_OK(plan.add(checkpoint_, tensor.name, targets[1].destination()));
     device.faults.fence = 1;
-    EXPECT_ERROR(load(plan, {.threads = 1, .ready = [](const GroupReady&) {}}), device_error);
+    EXPECT_ERROR(
+        load(plan, {.threads = 1, .ready = [](const GroupReady&) -> Result<void> { return {}; }}),
+        device_error);
   }
 }
 

@@ -74,7 +74,7 @@ TEST_P(LoadEveryWay, TensorsAndSlicesArrive) {
   const LoadOptions options{.verify = way.verify,
                             .io = way.io,
                             .threads = 3,
-                            .ring_nbytes = 2 << 20,
+                            .staging_nbytes = 2 << 20,
                             .slot_nbytes = 512 << 10};
   const Result<LoadReport> report = load(plan, options);
   ASSERT_OK(report);

@@ -51,7 +51,7 @@ using test::TempDir;
 using test::write_model;
 
 constexpr std::uint64_t kNbytes = 8 << 20;
-constexpr StagingOptions kTwoSlots{.ring_nbytes = 1 << 20, .slot_nbytes = 512 << 10};
+constexpr StagingOptions kTwoSlots{.staging_nbytes = 1 << 20, .slot_nbytes = 512 << 10};
 
 class FewThreads {
  public:
@@ -86,7 +86,10 @@ struct Example {
     return {.io = IoMode::buffered,
             .threads = threads,
             .pool = pool.get(),
-            .ready = [this](const GroupReady&) { ++ready; }};
+            .ready = [this](const GroupReady&) -> Result<void> {
+              ++ready;
+              return {};
+            }};
   }
   [[nodiscard]] std::size_t free_slots() const {
     const StagingSlots slots(*pool);

@@ -72,7 +72,7 @@ TEST(LoadVerify, PassesTheChunksBesideADamagedOne) {
   FakeDevice fake;
   for (const IoMode io : {IoMode::buffered, IoMode::direct}) {
     for (Device* device : {static_cast<Device*>(nullptr), static_cast<Device*>(&fake)}) {
-      const LoadOptions options{.io = io, .ring_nbytes = 1 << 20};
+      const LoadOptions options{.io = io, .staging_nbytes = 1 << 20};
       EXPECT_OK(load_big(a, 0, kBad * kChunk, options, device));
       EXPECT_OK(load_big(a, kBad * kChunk - 1, kBad * kChunk, options, device));
       EXPECT_OK(load_big(a, (kBad + 1) * kChunk, kBig, options, device));
@@ -124,8 +124,11 @@ TEST(LoadVerify, DeliversNothingOfADamagedChunk) {
   ASSERT_OK(
       plan.add(a.checkpoint, "big", {&device, target.data() + 1000, kBig, 0}, {.group = {1, 1}}));
   std::vector<std::uint32_t> ready;
-  const auto note = [&](const GroupReady& group) { ready.push_back(group.group); };
-  EXPECT_ERROR(load(plan, {.threads = 1, .ring_nbytes = 1 << 20, .ready = note}), chunk_corrupt);
+  const auto note = [&](const GroupReady& group) -> Result<void> {
+    ready.push_back(group.group);
+    return {};
+  };
+  EXPECT_ERROR(load(plan, {.threads = 1, .staging_nbytes = 1 << 20, .ready = note}), chunk_corrupt);
   EXPECT_TRUE(target.bytes().substr(0, 1000) == a.tensors[0].bytes || ready.empty());
   const std::string_view arrived = target.bytes().substr(1000 + kBad * kChunk, kChunk);
   EXPECT_EQ(arrived.find_first_not_of('\x5c'), arrived.npos);

@@ -27,13 +27,13 @@ using test::Target;
 using test::TempDir;
 using test::write_model;
 
-constexpr StagingOptions kTwoSlots{.ring_nbytes = 1 << 20, .slot_nbytes = 512 << 10};
+constexpr StagingOptions kTwoSlots{.staging_nbytes = 1 << 20, .slot_nbytes = 512 << 10};
 
 TEST(StagingPool, IsCutIntoWholeSlots) {
   FakeDevice device;
   {
     const auto pool =
-        StagingPool::create(device, {.ring_nbytes = (2 << 20) - 1, .slot_nbytes = 512 << 10});
+        StagingPool::create(device, {.staging_nbytes = (2 << 20) - 1, .slot_nbytes = 512 << 10});
     ASSERT_OK(pool);
     EXPECT_EQ((*pool)->nbytes(), 3u << 19);
     EXPECT_EQ((*pool)->slot_nbytes(), 1u << 19);
@@ -52,7 +52,8 @@ TEST(StagingPool, IsCutIntoWholeSlots) {
 
 TEST(StagingPool, RemembersItsPeak) {
   FakeDevice device;
-  const auto pool = StagingPool::create(device, {.ring_nbytes = 2 << 20, .slot_nbytes = 512 << 10});
+  const auto pool =
+      StagingPool::create(device, {.staging_nbytes = 2 << 20, .slot_nbytes = 512 << 10});
   ASSERT_OK(pool);
   const StagingSlots slots(**pool);
   EXPECT_EQ((*pool)->peak_nbytes(), 0u);
@@ -83,7 +84,7 @@ TEST(StagingPool, LeavesAbandonedMemoryWhereItIs) {
 TEST(StagingPool, RefusesSizes) {
   FakeDevice device;
   const auto create = [&](std::uint64_t ring, std::uint64_t slot) {
-    return StagingPool::create(device, {.ring_nbytes = ring, .slot_nbytes = slot});
+    return StagingPool::create(device, {.staging_nbytes = ring, .slot_nbytes = slot});
   };
   EXPECT_OK(create(1 << 20, 512 << 10));
   EXPECT_ERROR(create((1 << 20) - 1, 512 << 10), budget_too_small);
@@ -168,7 +169,7 @@ TEST(SharedPool, IsAllThatALoadOfAnyNumberOfThreadsUses) {
   for (unsigned threads = 1; threads <= 16; ++threads) {
     std::fill_n(target.data(), 6'000'000, std::byte{0});
     const Result<LoadReport> report =
-        load(plan, {.threads = threads, .ring_nbytes = 1 << 20, .slot_nbytes = 512 << 10});
+        load(plan, {.threads = threads, .staging_nbytes = 1 << 20, .slot_nbytes = 512 << 10});
     ASSERT_OK(report);
     EXPECT_TRUE(target.bytes() == model.tensors[0].bytes) << threads;
     EXPECT_LE(report->peak_staging_nbytes, 1u << 20);

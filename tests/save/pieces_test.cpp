@@ -89,7 +89,7 @@ TEST(ForEachChunk, VisitsTheChunksOfEachTensor) {
   EXPECT_EQ(seen, (std::vector<Cut>{{5, 4, kChunkBytes}, {5, 5, 3}, {6, 0, 4}}));
 }
 
-const std::function<void(const Progress&)> kNoProgress;
+const ProgressCallback kNoProgress;
 
 TEST(PieceRunner, WorksThroughEveryByteOnce) {
   for (const unsigned threads : {1U, 4U}) {
@@ -133,11 +133,31 @@ TEST(PieceRunner, StopsWhenItIsCancelled) {
   EXPECT_EQ(calls, 3);
 }
 
+TEST(PieceRunner, StopsAtAnErrorOfTheProgress) {
+  PieceQueue queue({{0, 0, 0, 1000 * kMost}}, kMost);
+  int calls = 0;
+  const ProgressCallback progress = [&](const Progress&) -> Result<void> {
+    ++calls;
+    return make_error(ErrorCode::no_space, "enough");
+  };
+  PieceRunner runner({progress, nullptr, queue.nbytes()});
+  int pieces = 0;
+  EXPECT_ERROR(runner.run(queue, 1,
+                          [&](const Piece&, std::span<std::byte>) -> Result<void> {
+                            ++pieces;
+                            return {};
+                          }),
+               no_space);
+  EXPECT_EQ(calls, 1);
+  EXPECT_LT(pieces, 1000);
+}
+
 TEST(PieceRunner, ReportsProgressOverSeveralQueues) {
   std::vector<std::uint64_t> done;
-  const std::function<void(const Progress&)> progress = [&](const Progress& now) {
+  const ProgressCallback progress = [&](const Progress& now) -> Result<void> {
     EXPECT_EQ(now.bytes_total, 40 * kMost + 1);
     done.push_back(now.bytes_done);
+    return {};
   };
   PieceQueue first({{0, 0, 0, 40 * kMost}}, kMost);
   PieceQueue second({{1, 0, 0, 1}}, kMost);

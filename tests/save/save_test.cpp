@@ -17,7 +17,7 @@
 
 #include "base/bytes.hpp"
 #include "base/str_cat.hpp"
-#include "flatbed/convert.hpp"
+#include "flatbed/save_plan.hpp"
 #include "io/digest.hpp"
 #include "support/expect_error.hpp"
 #include "support/temp_dir.hpp"
@@ -315,12 +315,30 @@ TEST(Save, CanBeCancelledFromItsProgress) {
   const pthread_t caller = pthread_self();
   SaveOptions options;
   options.cancel = &cancel;
-  options.progress = [&](const Progress& progress) {
+  options.progress = [&](const Progress& progress) -> Result<void> {
     EXPECT_TRUE(pthread_equal(caller, pthread_self()));
     cancel = progress.bytes_done == progress.bytes_total;
+    return {};
   };
   EXPECT_ERROR(save(dir / "out", mixed.plan(), options), cancelled);
   EXPECT_TRUE(dir.names().empty());
+}
+
+// The last call comes when every byte of data is written.
+TEST(Save, ReturnsTheErrorOfItsProgressAndWritesNothing) {
+  const TempDir dir;
+  const Mixed mixed;
+  write_file(dir / "out", "old");
+  SaveOptions options;
+  options.progress = [&](const Progress& progress) -> Result<void> {
+    if (progress.bytes_done != progress.bytes_total) return {};
+    return make_error(ErrorCode::device_error, "the engine gave up");
+  };
+  const Result<SaveReport> saved = save(dir / "out", mixed.plan(), options);
+  EXPECT_ERROR(saved, device_error);
+  EXPECT_EQ(saved.error().message, "the engine gave up");
+  EXPECT_TRUE(read_file(dir / "out") == "old");
+  EXPECT_EQ(dir.names(), Names{"out"});
 }
 
 TEST(Save, ReplacesOnlyWhenItMay) {

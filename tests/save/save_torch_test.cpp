@@ -12,7 +12,7 @@
 
 #include "base/bytes.hpp"
 #include "base/str_cat.hpp"
-#include "flatbed/convert.hpp"
+#include "flatbed/save_plan.hpp"
 #include "support/expect_error.hpp"
 #include "support/show.hpp"
 #include "support/temp_dir.hpp"

@@ -193,12 +193,25 @@ TEST(Verify, CanBeCancelled) {
   EXPECT_OK(verify(checkpoint, {.cancel = &cancel}));
 }
 
+TEST(Verify, ReturnsTheErrorOfItsProgress) {
+  const TempDir dir;
+  write_example(dir / "a");
+  VerifyOptions options;
+  options.progress = [](const Progress&) -> Result<void> {
+    return make_error(ErrorCode::device_error, "enough");
+  };
+  EXPECT_ERROR(verify(Checkpoint::open(dir / "a").value(), options), device_error);
+}
+
 TEST(Verify, NeverMapsTheFile) {
   const TempDir dir;
   write_example(dir / "a");
   std::string maps;
   VerifyOptions options;
-  options.progress = [&](const Progress&) { maps += read_file("/proc/self/maps"); };
+  options.progress = [&](const Progress&) -> Result<void> {
+    maps += read_file("/proc/self/maps");
+    return {};
+  };
   ASSERT_OK(verify(Checkpoint::open(dir / "a").value(), options));
   EXPECT_NE(maps, "");
   EXPECT_EQ(maps.find((dir / "a").native()), std::string::npos);

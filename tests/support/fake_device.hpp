@@ -21,7 +21,7 @@
 
 namespace flatbed::test {
 
-class FakeDevice final : public Device {
+class FakeDevice final : public Device, public DeviceMemory {
  public:
   struct Faults {
     // The n-th call (from 1) of each kind fails; 0: none does.
@@ -30,10 +30,12 @@ class FakeDevice final : public Device {
     int copy = 0;
     int fence = 0;
     int done = 0;
+    int allocate = 0;
     bool for_ever = false;   // and all later calls of that kind
     bool half_copy = false;  // a failing copy() has queued its first piece
     bool never_done = false;
     bool no_events = false;  // tickets have no events
+    bool no_memory = false;  // memory() is null
   };
 
   explicit FakeDevice(std::string name = "fake") : name_(std::move(name)) {}
@@ -53,6 +55,9 @@ class FakeDevice final : public Device {
         std::ranges::count_if(queue_, [](const Queued& queued) { return !queued.pieces.empty(); }));
   }
   [[nodiscard]] std::size_t staged_nbytes() const { return staged_; }
+  // Allocated and not released.
+  [[nodiscard]] std::size_t allocated_nbytes() const { return allocated_; }
+  [[nodiscard]] int allocations() const { return calls_allocate_; }
   // Whether memory was given back that a queued copy had yet to read.
   [[nodiscard]] bool freed_under_copy() const { return freed_under_copy_; }
   [[nodiscard]] std::size_t open_tickets() {
@@ -71,14 +76,14 @@ class FakeDevice final : public Device {
   [[nodiscard]] std::string_view name() const noexcept override { return name_; }
   [[nodiscard]] bool is_host() const noexcept override { return false; }
 
-  Result<void> check(const void* /*data*/, std::uint64_t /*nbytes*/) override {
+  Result<void> check(const std::byte* /*data*/, std::uint64_t /*nbytes*/) override {
     if (fails(faults.check, calls_check_)) {
       return make_error(ErrorCode::destination_invalid, name_, ": not this device's memory");
     }
     return {};
   }
 
-  Result<std::byte*> stage(std::size_t nbytes) override {
+  Result<std::byte*> stage(std::uint64_t nbytes) override {
     if (fails(faults.stage, calls_stage_)) {
       return make_error(ErrorCode::resource_exhausted, name_, ": no memory");
     }
@@ -89,7 +94,7 @@ class FakeDevice final : public Device {
     staging_.push_back({memory, nbytes});
     return memory;
   }
-  void unstage(std::byte* memory, std::size_t nbytes) noexcept override {
+  void unstage(std::byte* memory, std::uint64_t nbytes) noexcept override {
     staged_ -= nbytes;
     const std::lock_guard lock(mutex_);
     for (const Queued& queued : queue_) {
@@ -140,11 +145,21 @@ class FakeDevice final : public Device {
     return reinterpret_cast<void*>(static_cast<std::uintptr_t>(ticket));
   }
 
-  Result<void*> allocate(std::uint64_t nbytes) override { return ::operator new(nbytes); }
-  void release(void* memory, std::uint64_t /*nbytes*/) noexcept override {
+  [[nodiscard]] DeviceMemory* memory() noexcept override {
+    return faults.no_memory ? nullptr : this;
+  }
+  Result<std::byte*> allocate(std::uint64_t nbytes) override {
+    if (fails(faults.allocate, calls_allocate_)) {
+      return make_error(ErrorCode::resource_exhausted, name_, ": no memory");
+    }
+    allocated_ += nbytes;
+    return static_cast<std::byte*>(::operator new(nbytes));
+  }
+  void release(std::byte* memory, std::uint64_t nbytes) noexcept override {
+    allocated_ -= nbytes;
     ::operator delete(memory);
   }
-  Result<void> read_back(const void* from, std::span<std::byte> out) override {
+  Result<void> read_back(const std::byte* from, std::span<std::byte> out) override {
     std::memcpy(out.data(), from, out.size());
     return {};
   }
@@ -195,8 +210,9 @@ class FakeDevice final : public Device {
   Ticket next_ticket_ = 1;
   int asked_ = 0;
   std::atomic<std::size_t> staged_ = 0;
+  std::atomic<std::size_t> allocated_ = 0;
   std::atomic<int> calls_check_ = 0, calls_stage_ = 0, calls_copy_ = 0, calls_fence_ = 0,
-                   calls_done_ = 0;
+                   calls_done_ = 0, calls_allocate_ = 0;
 };
 
 }  // namespace flatbed::test

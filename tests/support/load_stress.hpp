@@ -148,16 +148,17 @@ class StressRun {
     options.io = static_cast<IoMode>(up_to(3));
     options.threads = static_cast<unsigned>(1 + up_to(4));
     options.pool = pool;
-    options.ring_nbytes = kSlot * (2 + up_to(3));
+    options.staging_nbytes = kSlot * (2 + up_to(3));
     options.slot_nbytes = kSlot;
     if (fault_) options.device_timeout = std::chrono::milliseconds(100);
     if (one_in(6)) load.cancel_at = 1 + up_to(60);
     load.cancel = false;
     options.cancel = &load.cancel;
-    if (one_in(3)) options.progress = [](const Progress&) {};
+    if (one_in(3)) options.progress = [](const Progress&) -> Result<void> { return {}; };
     if (!one_in(4))
-      options.ready = [this, &load, &fake](const GroupReady& ready) {
+      options.ready = [this, &load, &fake](const GroupReady& ready) -> Result<void> {
         if (!fault_) see_group(load, fake, ready);
+        return {};
       };
   }
 

@@ -1,10 +1,14 @@
-// ValueTree and Value: values read back as they were added, and at() finds them by path.
+// ValueTree and Value: what is added is what is read, and what a value does not have is None.
 #include "flatbed/value.hpp"
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdint>
+#include <iterator>
+#include <ranges>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "support/expect_error.hpp"
@@ -114,6 +118,114 @@ TEST(ValueTree, KeepsTheFivePartsOfAnObject) {
   EXPECT_EQ(value.state()->kind(), Kind::none);
 }
 
+TEST(Value, IsNoneWhereItsKindHasNoSuchPart) {
+  ValueTree tree;
+  const Value number = tree.value(tree.add_integer(1));
+  const Value tuple = tree.value(tree.add_tuple(Ids{number.id()}));
+  const NodeId dict_id = tree.add_dict();
+  tree.set_item(dict_id, number.id(), tuple.id());
+  const Value dict = tree.value(dict_id);
+  for (const Value value : {number, tuple, dict, tree.root()}) {
+    EXPECT_EQ(value.callable().kind(), Kind::none);
+    EXPECT_EQ(value.arguments().kind(), Kind::none);
+    EXPECT_EQ(value.appended(0).kind(), Kind::none);
+  }
+  EXPECT_EQ(tuple.key(0).kind(), Kind::none);
+  EXPECT_EQ(number.key(0).kind(), Kind::none);
+  EXPECT_EQ(number.item(0).kind(), Kind::none);
+  EXPECT_EQ(tree.root().item(0).kind(), Kind::none);
+}
+
+TEST(Value, IsNoneBeyondTheLastPart) {
+  ValueTree tree;
+  const NodeId one = tree.add_integer(1);
+  const Value tuple = tree.value(tree.add_tuple(Ids{one}));
+  const NodeId dict = tree.add_dict();
+  tree.set_item(dict, one, one);
+  const NodeId object = tree.add_object(tree.add_global("m", "f"), tree.add_tuple({}));
+  tree.append(object, one);
+  EXPECT_EQ(tuple.item(1).kind(), Kind::none);
+  EXPECT_EQ(tuple.item(~std::size_t{0}).kind(), Kind::none);
+  EXPECT_EQ(tree.value(dict).key(1).kind(), Kind::none);
+  EXPECT_EQ(tree.value(dict).item(~std::size_t{0} / 2 + 1).kind(), Kind::none);
+  EXPECT_EQ(tree.value(object).key(0).kind(), Kind::none);
+  EXPECT_EQ(tree.value(object).appended(1).kind(), Kind::none);
+}
+
+TEST(Value, ItemsAreARange) {
+  ValueTree tree;
+  const NodeId list = tree.add_list();
+  for (const std::int64_t number : {3, 4, 5}) tree.append(list, tree.add_integer(number));
+  std::int64_t sum = 0;
+  for (const Value item : tree.value(list).items()) sum = sum * 10 + *item.as_int();
+  EXPECT_EQ(sum, 345);
+  EXPECT_EQ(tree.value(list).items().size(), 3u);
+  EXPECT_TRUE(tree.value(list).pairs().empty());
+  EXPECT_TRUE(tree.value(tree.add_none()).items().empty());
+}
+
+TEST(Value, PairsAreARange) {
+  ValueTree tree;
+  const NodeId dict = tree.add_dict();
+  const NodeId object = tree.add_object(tree.add_global("m", "f"), tree.add_tuple({}));
+  for (const NodeId owner : {dict, object}) {
+    tree.set_item(owner, tree.add_string("a"), tree.add_integer(1));
+    tree.set_item(owner, tree.add_string("b"), tree.add_integer(2));
+    std::string keys;
+    std::int64_t items = 0;
+    for (const auto [key, item] : tree.value(owner).pairs()) {
+      keys += key.text();
+      items = items * 10 + *item.as_int();
+    }
+    EXPECT_EQ(keys, "ab");
+    EXPECT_EQ(items, 12);
+    // Items are the values of the pairs.
+    std::int64_t values = 0;
+    for (const Value item : tree.value(owner).items()) values = values * 10 + *item.as_int();
+    EXPECT_EQ(values, 12);
+  }
+}
+
+TEST(Value, RangesServeStandardAlgorithms) {
+  static_assert(std::forward_iterator<ValueRange<Value>::Iterator>);
+  static_assert(std::ranges::forward_range<ValueRange<ValuePair>>);
+  ValueTree tree;
+  const NodeId list = tree.add_list();
+  for (const std::int64_t number : {3, 4}) tree.append(list, tree.add_integer(number));
+  const auto is_four = [](Value item) { return item.as_int() == 4; };
+  EXPECT_EQ(std::ranges::count_if(tree.value(list).items(), is_four), 1);
+}
+
+TEST(ValueTree, CopiesAreIndependent) {
+  ValueTree tree;
+  const NodeId list = tree.add_list();
+  tree.append(list, tree.add_string("one"));
+  tree.set_root(list);
+  ValueTree copy = tree;
+  copy.append(list, copy.add_string("two"));
+  EXPECT_EQ(tree.root().size(), 1u);
+  ASSERT_EQ(copy.root().size(), 2u);
+  EXPECT_EQ(copy.root().item(0).text(), "one");
+  EXPECT_EQ(copy.root().item(1).text(), "two");
+  copy = tree;
+  EXPECT_EQ(copy.root().size(), 1u);
+}
+
+TEST(ValueTree, MovesWithAllItsNodes) {
+  ValueTree tree;
+  const NodeId list = tree.add_list();
+  TensorAttributes attributes;
+  attributes.device = "cuda:0";
+  tree.append(list, tree.add_tensor(3, attributes));
+  tree.set_root(list);
+  ValueTree moved = std::move(tree);
+  EXPECT_EQ(moved.root().item(0).attributes().device, "cuda:0");
+  moved.append(list, moved.add_string("more"));
+  tree = std::move(moved);
+  EXPECT_EQ(tree.root().size(), 2u);
+  EXPECT_EQ(tree.root().item(1).text(), "more");
+}
+
 TEST(ValueTree, FillsATupleLater) {
   ValueTree tree;
   const NodeId tuple = tree.add_tuple({});
@@ -189,100 +301,6 @@ TEST(ValueTree, RenumbersEveryKindOfTensor) {
   EXPECT_EQ(bytes.text(), "");
   EXPECT_EQ(plain.tensor(), std::nullopt);
   EXPECT_EQ(plain.text(), "abc");
-}
-
-// {"a": {"b": [10, (20,)]}, "a.b": 30, 7: 40, True: 50, None: 60, "": {"": 70}, "x": 80}
-ValueTree example() {
-  ValueTree tree;
-  const auto dict = [&](const Ids& pairs) {
-    const NodeId id = tree.add_dict();
-    tree.set_items(id, pairs);
-    return id;
-  };
-  const auto text = [&](std::string_view value) { return tree.add_string(value); };
-  const auto number = [&](std::int64_t value) { return tree.add_integer(value); };
-  const NodeId list = tree.add_list();
-  tree.append_all(list, Ids{number(10), tree.add_tuple(Ids{number(20)})});
-  tree.set_root(dict({text("a"), dict({text("b"), list}), text("a.b"), number(30), number(7),
-                      number(40), tree.add_boolean(true), number(50), tree.add_none(), number(60),
-                      text(""), dict({text(""), number(70)}), text("x"), number(80)}));
-  return tree;
-}
-
-TEST(ValueAt, FindsKeysAndIndices) {
-  const ValueTree tree = example();
-  EXPECT_EQ(tree.root().at("x")->as_int(), 80);
-  EXPECT_EQ(tree.root().at("7")->as_int(), 40);
-  EXPECT_EQ(tree.root().at("True")->as_int(), 50);
-  EXPECT_EQ(tree.root().at("None")->as_int(), 60);
-  EXPECT_EQ(tree.root().at("a")->at("b.0")->as_int(), 10);
-  EXPECT_EQ(tree.root().at("a")->at("b.1.0")->as_int(), 20);
-}
-
-TEST(ValueAt, OfNothingIsTheValueItself) {
-  const ValueTree tree = example();
-  EXPECT_EQ(tree.root().at("")->id(), tree.root().id());
-}
-
-TEST(ValueAt, PrefersTheLongestKey) {
-  const ValueTree tree = example();
-  EXPECT_EQ(tree.root().at("a.b")->as_int(), 30);
-  EXPECT_ERROR(tree.root().at("a.b.0"), path_not_found);
-}
-
-TEST(ValueAt, FindsEmptyKeys) {
-  const ValueTree tree = example();
-  EXPECT_EQ(tree.root().at(".")->as_int(), 70);
-  EXPECT_ERROR(tree.root().at("a."), path_not_found);
-  EXPECT_ERROR(tree.root().at("x."), path_not_found);
-}
-
-TEST(ValueAt, SaysWhatIsMissingAndWhatIsThere) {
-  const ValueTree tree = example();
-  const auto missing = tree.root().at("a.c.d");
-  EXPECT_ERROR(missing, path_not_found);
-  EXPECT_EQ(missing.error().message, "nothing at 'c' of 'a', which has keys 'b'");
-  const auto items = tree.root().at("a")->at("b.2");
-  EXPECT_ERROR(items, path_not_found);
-  EXPECT_EQ(items.error().message, "nothing at '2' of 'b', which has 2 items");
-  EXPECT_EQ(tree.root().at("x.y").error().message,
-            "nothing at 'y' of 'x', which has nothing below it");
-  EXPECT_EQ(tree.root().at("z").error().message,
-            "nothing at 'z' of the root, which has keys 'a', 'a.b', '7', 'True', 'None', '', 'x'");
-}
-
-TEST(ValueAt, RefusesWhatIsNoIndex) {
-  const ValueTree tree = example();
-  const Value list = *tree.root().at("a")->at("b");
-  for (const std::string_view path : {"-1", "2", "0x", "1 ", "99999999999999999999999", "one"}) {
-    EXPECT_ERROR(list.at(path), path_not_found) << path;
-  }
-}
-
-TEST(ValueAt, SearchesPairsItemsAndStateOfAnObject) {
-  ValueTree tree;
-  const NodeId object = tree.add_object(tree.add_global("m", "C"), tree.add_tuple({}));
-  tree.append(object, tree.add_integer(1));
-  tree.set_item(object, tree.add_string("pair"), tree.add_integer(2));
-  const NodeId state = tree.add_dict();
-  tree.set_item(state, tree.add_string("lr"), tree.add_integer(3));
-  tree.set_item(state, tree.add_string("pair"), tree.add_integer(4));
-  tree.set_state(object, state);
-  const Value value = tree.value(object);
-  EXPECT_EQ(value.at("0")->as_int(), 1);
-  EXPECT_EQ(value.at("pair")->as_int(), 2);
-  EXPECT_EQ(value.at("lr")->as_int(), 3);
-  EXPECT_ERROR(value.at("1"), path_not_found);
-}
-
-TEST(ValueAt, FollowsACycleAsFarAsThePathGoes) {
-  ValueTree tree;
-  const NodeId dict = tree.add_dict();
-  tree.set_item(dict, tree.add_string("me"), dict);
-  std::string path = "me";
-  for (int i = 0; i < 1000; ++i) path += ".me";
-  EXPECT_EQ(tree.value(dict).at(path)->id(), dict);
-  EXPECT_ERROR(tree.value(dict).at(path + ".you"), path_not_found);
 }
 
 TEST(ValueTree, AnObjectBecomesWhatAnotherNodeIs) {

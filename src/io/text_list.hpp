@@ -6,7 +6,7 @@
 #include <cstddef>
 #include <string_view>
 
-#include "flatbed/large_allocator.hpp"
+#include "io/large_allocator.hpp"
 
 namespace flatbed {
 

@@ -1,5 +1,5 @@
 // make_plan(): turns a checkpoint into the plan of a file of its own.
-#include "flatbed/convert.hpp"
+#include "flatbed/save_plan.hpp"
 
 #include <algorithm>
 
@@ -39,7 +39,7 @@ SaveItem item_of(const Checkpoint& checkpoint, const TensorInfo& tensor, std::st
 
 }  // namespace
 
-Result<SavePlan> make_plan(const Checkpoint& checkpoint, const PlanOptions& options) {
+Result<SavePlan> make_plan(const Checkpoint& checkpoint, const SavePlanOptions& options) {
   if (!options.allow_expansion) FLATBED_TRY(check_expansion(checkpoint));
   SavePlan plan;
   plan.items.reserve(checkpoint.tensors().size());

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "flatbed/convert.hpp"
+#include "flatbed/save_plan.hpp"
 #include "flatbed/save_torch.hpp"
 #include "flatbed/verify.hpp"
 #include "support/expect_error.hpp"

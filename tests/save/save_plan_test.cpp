@@ -1,5 +1,5 @@
 // make_plan(): what of a checkpoint goes into its own file, and what is refused.
-#include "flatbed/convert.hpp"
+#include "flatbed/save_plan.hpp"
 
 #include <gtest/gtest.h>
 
@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "flatbed/checkpoint.hpp"
+#include "flatbed/save.hpp"
 #include "support/expect_error.hpp"
 #include "support/temp_dir.hpp"
 #include "support/zip_builder.hpp"

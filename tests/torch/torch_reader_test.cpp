@@ -1,5 +1,5 @@
-// Zips of big-endian machines through Checkpoint: what is read, viewed, loaded and converted has
-// the order of this machine.
+// TorchReader, through Checkpoint: what is read, viewed, loaded and converted of zips of big-endian
+// machines has the order of this machine. Strides are tested by gather_test.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -7,9 +7,9 @@
 
 #include "base/bytes.hpp"
 #include "flatbed/checkpoint.hpp"
-#include "flatbed/convert.hpp"
 #include "flatbed/load.hpp"
 #include "flatbed/save.hpp"
+#include "flatbed/save_plan.hpp"
 #include "support/expect_error.hpp"
 #include "support/load_model.hpp"
 #include "support/temp_dir.hpp"

@@ -1,0 +1,18 @@
+#include "save/write_file.hpp"
+
+#include <utility>
+
+namespace flatbed {
+
+Result<void> write_file(const std::filesystem::path& path, const SaveOptions& options,
+                        SaveReport& report, const std::function<Result<void>(AtomicFile&)>& write) {
+  FLATBED_ASSIGN(AtomicFile file,
+                 AtomicFile::create(path, report.nbytes, {options.replace, options.sync}));
+  FLATBED_TRY(write(file));
+  FLATBED_ASSIGN(CommitReport commit, file.commit());
+  if (!commit.durable()) report.durability = Durability::durability_unknown;
+  report.durability_note = std::move(commit.note);
+  return {};
+}
+
+}  // namespace flatbed

@@ -1,0 +1,79 @@
+// prefetch_pages() and release_pages() over mappings: which pages are there afterwards.
+#include "io/pages.hpp"
+
+#include <gtest/gtest.h>
+#include <sys/mman.h>
+
+#include <filesystem>
+#include <string>
+
+#include "io/mapped_file.hpp"
+#include "support/expect_error.hpp"
+#include "support/page_map.hpp"
+#include "support/temp_dir.hpp"
+
+namespace flatbed {
+namespace {
+
+using test::page_nbytes;
+using test::present_pages;
+
+constexpr std::size_t kPages = 64;
+
+class Pages : public testing::Test {
+ protected:
+  Pages() { test::write_file(dir_ / "f", std::string(kPages * page_nbytes(), 'x')); }
+  MappedFile map() { return MappedFile::map(File::open(dir_ / "f").value()).value(); }
+
+  test::TempDir dir_;
+};
+
+TEST_F(Pages, ArePrefetchedUpToTheEndsOfTheRange) {
+  const MappedFile mapped = map();
+  const std::size_t page = page_nbytes();
+  EXPECT_OK(prefetch_pages(mapped.bytes().subspan(page + 1, 2 * page), "f"));
+  if (present_pages(mapped.bytes()) == 0) GTEST_SKIP() << "no MADV_POPULATE_READ";
+  // Three pages, two of them in part. The kernel may map neighbours that are in the page cache.
+  EXPECT_EQ(present_pages(mapped.bytes().subspan(page, 3 * page)), 3u);
+  EXPECT_OK(prefetch_pages(mapped.bytes(), "f"));
+  EXPECT_EQ(present_pages(mapped.bytes()), kPages);
+}
+
+TEST_F(Pages, AreReleasedOnlyWhereTheRangeHoldsAllOfThem) {
+  const MappedFile mapped = map();
+  const std::size_t page = page_nbytes();
+  EXPECT_OK(prefetch_pages(mapped.bytes(), "f"));
+  if (present_pages(mapped.bytes()) != kPages) GTEST_SKIP() << "no MADV_POPULATE_READ";
+  EXPECT_OK(release_pages(mapped.bytes().subspan(page + 1, 3 * page), "f"));
+  EXPECT_EQ(present_pages(mapped.bytes()), kPages - 2);
+  EXPECT_EQ(present_pages(mapped.bytes().subspan(2 * page, 2 * page)), 0u);
+  EXPECT_EQ(mapped.bytes()[2 * page], std::byte{'x'}) << "comes back from the file";
+}
+
+TEST_F(Pages, OfSmallAndEmptyRangesNeedNothing) {
+  const MappedFile mapped = map();
+  EXPECT_OK(prefetch_pages({}, "f"));
+  EXPECT_OK(release_pages({}, "f"));
+  EXPECT_OK(release_pages(mapped.bytes().first(page_nbytes() - 1), "f"));
+  EXPECT_OK(release_pages(mapped.bytes().subspan(1, page_nbytes()), "f"));
+}
+
+TEST_F(Pages, BehindTheEndOfATruncatedFileAreAnError) {
+  const MappedFile mapped = map();
+  std::filesystem::resize_file(dir_ / "f", page_nbytes());
+  const Result<void> read = prefetch_pages(mapped.bytes(), "f");
+  if (read) GTEST_SKIP() << "no MADV_POPULATE_READ";
+  EXPECT_ERROR(read, io_error);
+  EXPECT_EQ(read.error().message, "f: pages of the mapping cannot be read");
+}
+
+TEST_F(Pages, ThatAreLockedAreNotReleased) {
+  const MappedFile mapped = map();
+  if (::mlock(mapped.bytes().data(), page_nbytes()) != 0) GTEST_SKIP() << "no memory to lock";
+  EXPECT_ERROR(release_pages(mapped.bytes(), "f"), invalid_argument);
+  ::munlock(mapped.bytes().data(), page_nbytes());
+  EXPECT_OK(release_pages(mapped.bytes(), "f"));
+}
+
+}  // namespace
+}  // namespace flatbed
