@@ -46,18 +46,18 @@ struct StagingPool::State {
 Result<void> check_staging(const StagingOptions& options) {
   if (options.slot_nbytes % kSlotUnit != 0 || options.slot_nbytes < kMinSlot ||
       options.slot_nbytes > kMaxSlot) {
-    return make_error(ErrorCode::invalid_argument, "slots of ", options.slot_nbytes,
-                      " bytes; a multiple of ", kSlotUnit, " from ", kMinSlot, " to ", kMaxSlot,
-                      " is wanted");
+    return make_error(ErrorCode::invalid_argument, "wrong slot size: found ", options.slot_nbytes,
+                      " bytes, expected a multiple of ", kSlotUnit, " from ", kMinSlot, " to ",
+                      kMaxSlot);
   }
   if (options.staging_nbytes / options.slot_nbytes < kMinSlots) {
-    return make_error(ErrorCode::budget_too_small, "staging memory of ", options.staging_nbytes,
-                      " bytes; ", kMinSlots, " slots of ", options.slot_nbytes,
-                      " bytes are the least");
+    return make_error(ErrorCode::budget_too_small, "the staging memory is too small: found ",
+                      options.staging_nbytes, " bytes, expected at least ", kMinSlots, " slots of ",
+                      options.slot_nbytes, " bytes");
   }
   if (options.staging_nbytes > kMaxNbytes) {
-    return make_error(ErrorCode::invalid_argument, "staging memory of ", options.staging_nbytes,
-                      " bytes; at most ", kMaxNbytes, " are possible");
+    return make_error(ErrorCode::invalid_argument, "the staging memory is too large: found ",
+                      options.staging_nbytes, " bytes, the limit is ", kMaxNbytes);
   }
   return {};
 }
