@@ -1,18 +1,18 @@
-// Device: where a load delivers, the one seam that engines and tests may implement. host_device()
-// is the host's memory; cuda_device() (cuda.hpp) is a GPU's.
+// Device: the destination of a load. Engines and tests may implement it. host_device() is the
+// host's memory; cuda_device() (cuda.hpp) is a GPU's.
 //
-// A device does four things for a load: it says whether memory is its own (check), it gives memory
-// to copy from (stage), it queues copies out of that memory (copy, fence), and it says when they
-// are done (done). Copies are in order: a ticket is done when its own copies and all earlier ones
+// A device does four things for a load: it tells whether memory is its own (check), provides memory
+// to copy from (stage), queues copies out of that memory (copy, fence), and tells when they are
+// done (done). Copies complete in order: a ticket is done when its own copies and all earlier ones
 // of this device are.
 //
-// Every member may be called from any thread at once. A device must outlive the plans, pools and
-// buffers that name it.
+// Every member may be called from several threads at once. A device must outlive the plans, pools
+// and buffers that refer to it.
 //
-// StagingPool: the bounded memory that bytes pass through on their way to a device. One pool may
-// serve many loads, also at once: together they use no more than it has.
-// DeviceMemory: what allocates memory of a device, where it offers that.
-// DeviceBuffer: memory of a device, owned.
+// StagingPool: the bounded memory through which bytes pass on their way to a device. One pool may
+// serve several loads at once; together they never use more than it has.
+// DeviceMemory: allocates memory of a device, if the device offers that.
+// DeviceBuffer: owned memory of a device.
 #pragma once
 
 #include <cstddef>
@@ -27,8 +27,8 @@
 
 namespace flatbed {
 
-// `rows` rows of `nbytes` each, from staging memory to the device's. The pitches are the bytes
-// between the beginnings of two rows, not looked at when there is one row.
+// `rows` rows of `nbytes` each, from staging memory to the device's. A pitch is the distance in
+// bytes between the starts of two rows; it is ignored if there is only one row.
 struct CopyPiece {
   const std::byte* from = nullptr;
   std::byte* to = nullptr;
@@ -38,7 +38,7 @@ struct CopyPiece {
   std::uint64_t to_pitch = 0;
 };
 
-// Names queued copies. A ticket ends when done() has returned true or an error for it.
+// Identifies queued copies. A ticket ends when done() has returned true or an error for it.
 using Ticket = std::uint64_t;
 
 // What loads do not need of a device: memory for callers without an allocator of their own, and the
@@ -49,7 +49,8 @@ class FLATBED_EXPORT DeviceMemory {
   DeviceMemory(const DeviceMemory&) = delete;
   DeviceMemory& operator=(const DeviceMemory&) = delete;
 
-  // Memory of the device, at least 256-byte aligned. Errors: resource_exhausted, device_error.
+  // Allocates memory of the device, aligned to at least 256 bytes, for callers without an allocator
+  // of their own. Errors: resource_exhausted, device_error.
   [[nodiscard]] virtual Result<std::byte*> allocate(std::uint64_t nbytes) = 0;
   virtual void release(std::byte* memory, std::uint64_t nbytes) noexcept = 0;
   // Copies memory of the device to the host, after everything queued so far; waits. Errors:
@@ -65,39 +66,38 @@ class FLATBED_EXPORT Device {
   Device() = default;
   Device(const Device&) = delete;
   Device& operator=(const Device&) = delete;
-  // Stands in the library, compiled with RTTI always: there is one type of this name, and a
-  // dynamic_cast works across shared objects, whatever the rest of the library was compiled with.
+  // Compiled into the library, always with RTTI, so that the type is unique and a dynamic_cast
+  // works across shared objects, whatever flags the rest of the library was compiled with.
   virtual ~Device();
 
   [[nodiscard]] virtual std::string_view name() const noexcept = 0;  // "host", "cuda:1"
 
-  // True: the processor can write the device's memory, so that a load may read files straight into
-  // it. Its copies are then done when copy() returns.
+  // True if the processor can write the device's memory, so that a load may read files straight
+  // into it. Its copies are then done when copy() returns.
   [[nodiscard]] virtual bool is_host() const noexcept = 0;
 
-  // Whether [data, data + nbytes) is memory that copies may write to. Errors: destination_invalid,
-  // device_error.
+  // Whether copies may write to [data, data + nbytes). Errors: destination_invalid, device_error.
   [[nodiscard]] virtual Result<void> check(const std::byte* data, std::uint64_t nbytes) = 0;
 
-  // Memory for the processor to fill and for copies to read, aligned to 4096 bytes or more, touched
-  // and (for a GPU) page-locked. unstage() gives it back, when no copy from it is under way.
+  // Allocates memory that the processor fills and copies read: aligned to at least 4096 bytes,
+  // touched and (for a GPU) page-locked. unstage() frees it; no copy from it may be under way.
   // Errors: resource_exhausted, device_error.
   [[nodiscard]] virtual Result<std::byte*> stage(std::uint64_t nbytes) = 0;
   virtual void unstage(std::byte* memory, std::uint64_t nbytes) noexcept = 0;
 
   // Queues all pieces, in order. The sources must not change until the ticket is done. After an
-  // error some pieces may have been queued: their sources are in use until a later fence() is done.
+  // error some pieces may have been queued; their sources are in use until a later fence() is done.
   [[nodiscard]] virtual Result<Ticket> copy(std::span<const CopyPiece> pieces) = 0;
-  // A ticket for everything queued so far.
+  // Returns a ticket for everything queued so far.
   [[nodiscard]] virtual Result<Ticket> fence() = 0;
   // Whether the ticket's copies are complete; does not wait. Ends the ticket, unless it returns
-  // false. An error says nothing about the sources: they may still be in use.
+  // false. After an error the sources may still be in use.
   [[nodiscard]] virtual Result<bool> done(Ticket ticket) = 0;
-  // Gives up a ticket that was not waited for.
+  // Ends a ticket that was not waited for.
   virtual void forget(Ticket ticket) noexcept = 0;
-  // The device's own event behind a ticket that has not ended (a cudaEvent_t), for streams of the
-  // engine to wait on; null where there is none. A device without events cannot tell groups ready
-  // (LoadOptions::ready).
+  // The device's own event for a ticket that has not ended (a cudaEvent_t), so that the engine's
+  // streams can wait for it; null if there is none. A device without events cannot report ready
+  // groups (LoadOptions::ready).
   [[nodiscard]] virtual void* native_event(Ticket ticket) noexcept = 0;
 
   // What allocates the device's memory for DeviceBuffer; null, the default, where only the engine's
@@ -108,7 +108,7 @@ class FLATBED_EXPORT Device {
 // The host's memory. A destination may be any memory of this process.
 [[nodiscard]] FLATBED_EXPORT std::unique_ptr<Device> host_device();
 
-// Memory of a device, given back by the destructor. Move-only; borrows the device.
+// Memory of a device, freed by the destructor. Move-only; borrows the device.
 class FLATBED_EXPORT DeviceBuffer {
  public:
   // Errors: those of DeviceMemory::allocate(); invalid_argument where the device has no memory().
@@ -127,7 +127,7 @@ class FLATBED_EXPORT DeviceBuffer {
     if (data_ != nullptr) memory_->release(data_, nbytes_);
   }
 
-  // On the device: only of the host's can the bytes be looked at.
+  // The address on the device. The processor can access it only if the device is the host.
   [[nodiscard]] std::byte* data() const noexcept { return data_; }
   [[nodiscard]] std::uint64_t nbytes() const noexcept { return nbytes_; }
 
@@ -144,8 +144,8 @@ struct StagingOptions {
   std::uint64_t slot_nbytes = 8 << 20;      // of one slot: a multiple of 4096, at least 512 KiB
 };
 
-// Memory of Device::stage(), cut into slots. For several GPUs take a pool of any one of them: CUDA
-// memory is page-locked for all. Thread-safe. Destroy it after the loads that use it.
+// Memory of Device::stage(), cut into slots. For several GPUs, use a pool of any one of them: CUDA
+// memory is page-locked for all. Thread-safe. Must outlive the loads that use it.
 class FLATBED_EXPORT StagingPool {
  public:
   // Errors: budget_too_small (fewer than two slots), invalid_argument, those of Device::stage().
@@ -158,10 +158,10 @@ class FLATBED_EXPORT StagingPool {
   [[nodiscard]] Device& device() const noexcept;
   [[nodiscard]] std::uint64_t nbytes() const noexcept;
   [[nodiscard]] std::uint64_t slot_nbytes() const noexcept;
-  // The most that was in use at once, so far.
+  // The peak use so far, in bytes.
   [[nodiscard]] std::uint64_t peak_nbytes() const noexcept;
-  // What a device failed to finish copying from. Such memory is never written again, and never
-  // given back: a device may still be reading it.
+  // Bytes from which a device failed to finish copying. Such memory is never written or freed
+  // again, because a device may still be reading it.
   [[nodiscard]] std::uint64_t abandoned_nbytes() const noexcept;
 
  private:

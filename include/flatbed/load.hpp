@@ -1,22 +1,21 @@
-// load(): tensors, or slices of them, into the caller's own memory, host or GPU, every byte checked
-// against its digest on the way.
+// load(): loads tensors, or slices of them, into the caller's host or GPU memory, and verifies
+// every byte against its digest on the way.
 //
 //   LoadPlan plan;
 //   FLATBED_TRY(plan.add(model, "w", {.data = memory, .capacity = nbytes}));
 //   FLATBED_ASSIGN(const LoadReport report, load(plan));
 //
-// A plan says which bytes go where. It is checked completely, names, shapes, dtypes, capacities,
-// overlaps and budgets, before the first byte is read. Then files are read in order by several
-// threads, each chunk is hashed while it is in the processor's cache, and only then copied on:
-// what is queued to a device has been verified.
+// A plan states which bytes go where. It is checked completely (names, shapes, dtypes, capacities,
+// overlaps and budgets) before the first byte is read. Then several threads read the files in
+// order. Each chunk is hashed while it is in the processor's cache, and copied on only after that:
+// bytes that are queued to a device have been verified.
 //
-// When load() returns, whether with a report or an error, nothing is under way any more: no thread,
-// no copy, no staging memory in use. After an error the contents of the destinations are
-// unspecified.
+// When load() returns, with a report or an error, nothing is under way any more: no thread, no
+// copy, no staging memory in use. After an error the contents of the destinations are unspecified.
 //
-// A LoadPlan is for one thread at a time; a plan that no longer changes may be loaded from several
-// threads at once, where the destinations allow it. It shares the checkpoints that it names, and
-// borrows the devices.
+// A LoadPlan is not thread-safe while it changes. Afterwards it may be loaded from several threads
+// at once, if the destinations allow it. It shares the checkpoints that it names, and borrows the
+// devices.
 #pragma once
 
 #include <atomic>
@@ -40,7 +39,7 @@
 
 namespace flatbed {
 
-// Elements [begin, end) of one dimension, and everything of the others. The default is the whole
+// Elements [begin, end) of one dimension, and all elements of the others. The default is the whole
 // tensor.
 struct Slice {
   static constexpr std::uint64_t kEnd = ~std::uint64_t{0};
@@ -49,7 +48,7 @@ struct Slice {
   std::uint64_t end = kEnd;  // kEnd: to the last
 };
 
-// Part `rank` of `count` about equal parts of a dimension, as tensor parallelism cuts it: the sizes
+// Part `rank` of `count` nearly equal parts of a dimension, as in tensor parallelism: the sizes
 // differ by at most one. Errors: slice_invalid.
 [[nodiscard]] FLATBED_EXPORT Result<Slice> shard_slice(const TensorInfo& tensor, std::size_t dim,
                                                        std::uint64_t rank, std::uint64_t count);
@@ -58,19 +57,19 @@ struct Slice {
 [[nodiscard]] FLATBED_EXPORT Result<std::uint64_t> slice_nbytes(const TensorInfo& tensor,
                                                                 const Slice& slice);
 
-// Where a tensor goes. Memory of the host must be writable: that is not checked beforehand. (A read
-// straight into memory that is not says destination_invalid; a copy into it ends the process.)
-// The bytes arrive in C order, little endian, packed or, with a pitch, each
-// row of the last dimension `row_pitch` bytes behind the one before.
+// The destination of a tensor. Host memory must be writable, which is not checked in advance. (A
+// read straight into memory that is not writable fails with destination_invalid; a copy into it
+// ends the process.) The bytes arrive in C order and little endian, either packed or, with a pitch,
+// with each row of the last dimension `row_pitch` bytes after the previous one.
 struct Destination {
   Device* device = nullptr;     // null: the host's memory
   void* data = nullptr;         // of any type; its address a multiple of the element's size
-  std::uint64_t capacity = 0;   // bytes from `data` on that the load may use
+  std::uint64_t capacity = 0;   // size in bytes that the load may use
   std::uint64_t row_pitch = 0;  // 0: packed; else a multiple of the element's size
 };
 
-// Tensors that become ready together. Groups of a lower `priority` come first, and those of one
-// priority in the order of their ids.
+// Tensors that become ready together. Groups with a lower `priority` come first; groups of the same
+// priority are in the order of their ids.
 struct Group {
   std::uint32_t id = 0;
   std::int32_t priority = 0;
@@ -79,24 +78,24 @@ struct Group {
 struct LoadItem {
   Slice slice = {};
   Group group = {};
-  // What the caller believes; a mistake is an error of add().
+  // The caller's expectation. If it is wrong, add() returns an error.
   std::optional<Dtype> dtype = {};
-  std::optional<ShapeView> shape = {};  // of what arrives: after slicing
+  std::optional<ShapeView> shape = {};  // of the loaded tensor, after slicing
 };
 
-// How files are read: through the page cache, or past it (O_DIRECT). `automatic` asks for each file
-// whether it is in the page cache. Where a file system has no O_DIRECT, its files are read through
-// the page cache.
+// How files are read: through the page cache, or with O_DIRECT. `automatic` decides for each file
+// by whether it is in the page cache. If a file system does not support O_DIRECT, its files are
+// read through the page cache.
 enum class IoMode : std::uint8_t { automatic, buffered, direct };
 
-// A group's tensors are verified, and in host memory, or queued to their device. Valid during the
-// callback that is given it.
+// Announces that a group's tensors are verified, and in host memory or queued to their device.
+// Valid during the callback that receives it.
 struct GroupReady {
   std::uint32_t group = 0;
   struct Event {
     Device* device = nullptr;
-    // CUDA: a cudaEvent_t that completes when the group has arrived. Let streams wait for it
-    // (cudaStreamWaitEvent) before the callback returns; it is not valid any longer.
+    // For CUDA: a cudaEvent_t that completes when the group has arrived. Let streams wait for it
+    // (cudaStreamWaitEvent) before the callback returns; it is invalid afterwards.
     void* event = nullptr;
   };
   std::span<const Event> events;  // one for each device of the group that is not the host
@@ -105,31 +104,30 @@ struct GroupReady {
 struct LoadOptions {
   Verify verify = Verify::yes;
   IoMode io = IoMode::automatic;
-  // That read and hash. 0: 8 where a file is read past the page cache, else as many as cores, at
-  // least 2, at most 8.
+  // Number of threads that read and hash. 0 chooses: 8 if a file is read with O_DIRECT, otherwise
+  // one per core, but at least 2 and at most 8.
   unsigned threads = 0;
   // Staging memory: `pool`, or else a pool of the load's own, of staging_nbytes, which is made only
   // where one is needed.
   StagingPool* pool = nullptr;
   std::uint64_t staging_nbytes = 64 << 20;
   std::uint64_t slot_nbytes = 0;  // 0: a fitting part of staging_nbytes, at most 8 MiB
-  // How long a device may take for what was queued to it before the load is given up
-  // (device_timeout).
+  // How long a device may take for queued work before the load fails (device_timeout).
   std::chrono::milliseconds device_timeout{60'000};
-  // Both are called from the thread that called load(), with no lock held, and may set `cancel`. An
-  // error stops the load, which waits for what is under way and returns that error; neither is
-  // called again. They must not throw. `ready` is called once for each group, in order of priority.
+  // Both are called on the thread that called load(), with no lock held, and may set `cancel`. They
+  // must not throw. `ready` is called once for each group, in order of priority.
   ProgressCallback progress = {};
   std::function<Result<void>(const GroupReady&)> ready = {};
-  // Set from anywhere: load() stops, waits for what is under way, says cancelled.
+  // May be set from any thread: load() stops, waits for work under way, and returns cancelled.
   const std::atomic<bool>* cancel = nullptr;
 };
 
-// What a plan will do.
+// The work that a plan will do.
 struct LoadPlanReport {
-  std::uint64_t bytes_wanted = 0;   // that arrive
-  std::uint64_t bytes_to_read = 0;  // of files; more where a slice cuts chunks that are verified
-  std::uint64_t reads = 0;          // pieces of files, each read by one thread
+  std::uint64_t bytes_wanted = 0;  // that arrive
+  // More than bytes_wanted if a slice cuts chunks that are verified.
+  std::uint64_t bytes_to_read = 0;
+  std::uint64_t reads = 0;  // pieces of files; each is read by one thread
   // Staging memory, at most; 0: all is read straight into place. Beside it each reading thread may
   // hold 1 MiB for what does not stay together.
   std::uint64_t peak_staging_nbytes = 0;
@@ -148,8 +146,8 @@ struct LoadReport {
   std::uint64_t bytes_verified = 0;  // hashed, and equal to their digests
   std::uint64_t chunks_verified = 0;
   std::uint64_t peak_staging_nbytes = 0;
-  std::uint32_t files_direct = 0;    // read past the page cache
-  std::uint32_t files_buffered = 0;  // read through it
+  std::uint32_t files_direct = 0;    // read with O_DIRECT
+  std::uint32_t files_buffered = 0;  // read through the page cache
   unsigned threads = 0;              // that read
   double seconds = 0;                // of the whole load
   // Seconds of all reading threads together, by what they did or waited for.
@@ -168,14 +166,14 @@ class FLATBED_EXPORT LoadPlan {
   LoadPlan& operator=(LoadPlan&& other) noexcept;
   ~LoadPlan();
 
-  // Adds a tensor, or a slice of it. One tensor may be added more than once. Errors (the plan stays
-  // as it was): tensor_not_found, slice_invalid, load_mismatch (another dtype or shape),
+  // Adds a tensor or a slice of it. One tensor may be added more than once. Errors, after which the
+  // plan is unchanged: tensor_not_found, slice_invalid, load_mismatch (another dtype or shape),
   // destination_invalid (null, misaligned), buffer_too_small, invalid_argument.
   [[nodiscard]] Result<void> add(const Checkpoint& checkpoint, std::string_view name,
                                  const Destination& to, const LoadItem& item = {});
   [[nodiscard]] std::size_t size() const noexcept;
 
-  // Everything that can be refused before a byte is read. Errors: destination_overlap,
+  // Checks everything that can be checked before a byte is read. Errors: destination_overlap,
   // destination_invalid (not memory of its device), budget_too_small, invalid_argument.
   [[nodiscard]] Result<LoadPlanReport> check(const LoadOptions& options = {}) const;
 

@@ -48,16 +48,16 @@ struct SavePlan {
 };
 
 struct SavePlanOptions {
-  // Every alias becomes a tensor of its own, for readers that know no aliases.
+  // Make every alias a tensor of its own, for readers that do not know aliases. Default: false.
   bool expand_aliases = false;
-  // Permits more than 1 GiB that is more than 16 times the stored bytes.
+  // Allow an output over 1 GiB that is more than 16 times the stored size. Default: false.
   bool allow_expansion = false;
 };
 
-// All tensors of the checkpoint in source order, with its tree, aliases and metadata. The plan
-// holds copies of the checkpoint handle. Metadata is copied when the tensors are those of the file,
-// unselected; otherwise only "format" (spec L9). Errors: tree_* when the file's tree is malformed,
-// expansion_refused.
+// Plans all tensors of the checkpoint in source order, with its tree, aliases and metadata. The
+// plan holds copies of the checkpoint handle. If the tensors are those of the file, unselected,
+// metadata is copied; otherwise only "format" (spec L9). Errors: tree_* if the file's tree is
+// malformed, expansion_refused.
 [[nodiscard]] FLATBED_EXPORT Result<SavePlan> make_plan(const Checkpoint& checkpoint,
                                                         const SavePlanOptions& options = {});
 

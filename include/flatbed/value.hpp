@@ -1,10 +1,10 @@
 // ValueTree: the nested Python structure around the tensors (optimizer state, epoch, scores), as
 // data.
 //
-// One arena per tree holds all nodes; a Value is {tree, index}: it borrows the tree and is freely
+// One arena per tree holds all nodes. A Value is {tree, index}: it borrows the tree and is freely
 // copied. Containers refer to nodes by number, so that sharing and cycles are kept: equal ids are
-// the same Python object, and nothing here recurses. A tree may be a graph with cycles: bound
-// whatever you expand.
+// the same Python object, and nothing here recurses. A tree may be a graph with cycles, so bound
+// any expansion of it.
 //
 //   ValueTree tree;                                        // {"epoch": 3, "weight": <tensor 0>}
 //   const NodeId root = tree.add_dict();
@@ -12,8 +12,9 @@
 //   tree.set_item(root, tree.add_string("weight"), tree.add_tensor(0, {}));
 //   tree.set_root(root);
 //
-// Building is for one thread; a finished tree is read from any number of threads. Node numbers are
-// 32 bits: a tree holds at most 2^32 - 2 nodes (whoever reads files has bounded that before).
+// A tree is built on one thread; a finished tree may be read from any number of threads. Node
+// numbers have 32 bits: a tree holds at most 2^32 - 2 nodes (callers that read files must enforce
+// this limit).
 //
 // Reading is checked in every build: what a value of its kind does not have is None, 0 or empty.
 #pragma once
@@ -53,7 +54,7 @@ enum class Kind : std::uint8_t {
   scalar,  // numpy scalar: text() is dtype.str, raw() its bytes
 };
 
-// What a tensor node says beyond the tensor's own bytes (spec T5). Absent fields are the defaults.
+// A tensor node's facts beyond the tensor's own bytes (spec T5). Absent fields have the defaults.
 struct TensorAttributes {
   bool requires_grad = false;
   bool parameter = false;  // nn.Parameter
@@ -92,7 +93,7 @@ class FLATBED_EXPORT Value {
   [[nodiscard]] inline ValueRange<Value> items() const;
   [[nodiscard]] inline ValueRange<ValuePair> pairs() const;
 
-  // The same by number, for loops over many: of list and tuple the items; of dict and object keys
+  // The same by number, for loops over many: for list and tuple the items; for dict and object keys
   // and values, which alternate. Valid while the tree does not change.
   [[nodiscard]] inline std::span<const NodeId> children() const;
 
@@ -103,7 +104,7 @@ class FLATBED_EXPORT Value {
   [[nodiscard]] std::size_t appended_size() const;
   [[nodiscard]] Value appended(std::size_t index) const;
   [[nodiscard]] std::optional<Value> state() const;
-  // Whether this is an object that is a call and nothing more: no items, pairs or state.
+  // Whether this is an object that is only a call, without items, pairs or state.
   [[nodiscard]] inline bool is_bare_call() const;
 
   [[nodiscard]] std::optional<bool> as_bool() const;
@@ -120,11 +121,11 @@ class FLATBED_EXPORT Value {
   // Another node of the same tree, such as attributes().state.
   [[nodiscard]] Value node(NodeId id) const { return {tree_, id}; }
 
-  // The value at a dotted path: dict keys (the longest key that matches first; ints and
-  // True/False/None by their text), indices of lists and tuples, and for objects their pairs,
-  // appended items or the dict of their state; of a torch module (torch_module.hpp) also its
+  // The value at a dotted path. A path names dict keys (the longest key that matches first; ints
+  // and True/False/None by their text), indices of lists and tuples, and for objects their pairs,
+  // appended items or the dict of their state; for a torch module (torch_module.hpp) also its
   // parameters, buffers and children by name: "model.conv1.weight". "" is this value. Errors:
-  // path_not_found, naming the part that is missing and what is there.
+  // path_not_found, which names the missing part and what exists instead.
   [[nodiscard]] Result<Value> at(std::string_view path) const;
 
  private:
@@ -198,7 +199,7 @@ class FLATBED_EXPORT ValueTree {
   [[nodiscard]] std::size_t size() const noexcept;  // nodes
   [[nodiscard]] Value value(NodeId id) const { return {this, id}; }
 
-  // Room for about this many nodes, so that building need not move what is there.
+  // Reserves room for about this many nodes, so that building does not move existing ones.
   void reserve(std::size_t nodes);
 
   NodeId add_none();
@@ -226,11 +227,11 @@ class FLATBED_EXPORT ValueTree {
   void set_state(NodeId object, NodeId state);
   void set_tuple(NodeId tuple, std::span<const NodeId> items);  // one added empty (for cycles)
   void set_tensor(NodeId tensor_or_array_or_bytes, std::uint32_t tensor);
-  // Every node that holds tensor t now holds numbers[t].
+  // Renumbers tensors: every node that holds tensor t holds numbers[t] afterwards.
   void renumber_tensors(std::span<const std::uint32_t> numbers);
   TensorAttributes& edit_attributes(NodeId tensor);  // valid until the next add
-  // Makes an object or bytes node what another node is, which may not be used again. A pickle
-  // refers to some tensors before it says what is in them.
+  // Gives an object or bytes node the contents of another node, which must not be used again. A
+  // pickle refers to some tensors before it states their contents.
   void become(NodeId object, NodeId other);
 
  private:

@@ -1,6 +1,5 @@
-// host_device(): memory of this process as a Device. Its copies are done when copy() returns. Keeps
-// no state; thread-safe. With the destructor of Device its vtable and type information stand here:
-// this file is compiled with RTTI always (src/CMakeLists.txt).
+// host_device(): this process's memory as a Device. Its copies are done when copy() returns.
+// Stateless, thread-safe.
 #include <cstring>
 #include <memory>
 
@@ -19,7 +18,7 @@ class HostDevice final : public Device, public DeviceMemory {
   [[nodiscard]] std::string_view name() const noexcept override { return "host"; }
   [[nodiscard]] bool is_host() const noexcept override { return true; }
 
-  // Which memory may be written is known to the one who owns it.
+  // Only the owner of memory knows whether it may be written, so nothing more is checked.
   Result<void> check(const std::byte* data, std::uint64_t nbytes) override {
     if (data != nullptr || nbytes == 0) return {};
     return make_error(ErrorCode::destination_invalid, "host: ", nbytes, " bytes at null");

@@ -26,11 +26,12 @@ namespace {
 
 constexpr unsigned kMinThreads = 2;
 constexpr unsigned kUsualThreads = 8;
-constexpr std::chrono::milliseconds kReportInterval{20};  // between two looks at the progress
+constexpr std::chrono::milliseconds kReportInterval{20};  // between two checks of the progress
 constexpr std::chrono::milliseconds kIdle{1000};
-constexpr std::uint64_t kReportNbytes = 8 << 20;  // between two calls of the caller's progress
+// Between two calls of the caller's progress callback.
+constexpr std::uint64_t kReportNbytes = 8 << 20;
 
-// Threads that read past the page cache wait for the disk: more of them than cores keep it busy.
+// Threads that read with O_DIRECT wait for the disk, so more of them than cores keep it busy.
 unsigned thread_count(const LoadOptions& options, const Schedule& schedule) {
   if (options.threads != 0) return std::min(options.threads, kMaxThreads);
   if (std::ranges::any_of(schedule.files, &ScheduledFile::direct)) return kUsualThreads;
@@ -46,7 +47,7 @@ StagingOptions staging_options(const LoadOptions& options) {
   return {options.staging_nbytes, slot};
 }
 
-// What the load would make for itself: no more slots than there are jobs for them.
+// The pool that the load would create: no more slots than there are jobs for them.
 StagingOptions own_staging(const LoadOptions& options, const Schedule& schedule) {
   const StagingOptions most = staging_options(options);
   const std::uint64_t slots =
@@ -54,7 +55,7 @@ StagingOptions own_staging(const LoadOptions& options, const Schedule& schedule)
   return {slots * most.slot_nbytes, most.slot_nbytes};
 }
 
-// The schedule of a plan that was checked.
+// The schedule of a checked plan.
 Result<Schedule> checked_schedule(const LoadPlanState& plan, const LoadOptions& options) {
   const StagingOptions staging = staging_options(options);
   FLATBED_TRY(check_staging(staging));
@@ -68,8 +69,8 @@ Result<Schedule> checked_schedule(const LoadPlanState& plan, const LoadOptions& 
   return schedule;
 }
 
-// One load. Made by the thread that called load(), which waits and calls back; the reading threads
-// do the rest.
+// One load. The thread that called load() creates it, waits and makes the callbacks; the reading
+// threads do the rest.
 class Load {
  public:
   Load(const LoadPlanState& plan, const LoadOptions& options, const LoadHooks& hooks)
@@ -98,13 +99,13 @@ class Load {
   std::unique_ptr<Device> host_ = host_device();
   std::unique_ptr<StagingPool> own_pool_;
   StagingPool* pool_ = nullptr;         // own_pool_, the caller's, or none
-  std::uint64_t abandoned_before_ = 0;  // of the pool, by earlier loads
+  std::uint64_t abandoned_before_ = 0;  // bytes of the pool abandoned by earlier loads
   std::shared_ptr<DirectPool> direct_files_ = std::make_shared<DirectPool>(kMaxDirectFiles);
   std::deque<LoadFile> files_;
   std::optional<LoadGroups> groups_;
   std::optional<LoadSlots> slots_;
   std::atomic<std::size_t> next_job_ = 0;
-  std::atomic<unsigned> readers_ = 0;  // that have not ended
+  std::atomic<unsigned> readers_ = 0;  // readers that have not ended
   unsigned threads_ = 0;
   std::uint64_t reported_ = 0;
   std::mutex mutex_;  // guards report_ and times_
@@ -121,12 +122,12 @@ Result<LoadReport> Load::run() {
         std::clamp<std::size_t>(schedule_.jobs.size(), 1, thread_count(options_, schedule_)));
     readers_ = wanted;
     threads_ = crew.start(wanted, 0, [this](unsigned number) { read(number); });
-    // Who was not started has ended.
+    // Threads that were not started count as ended.
     if (threads_ == 0) {
       return make_error(ErrorCode::resource_exhausted, "no thread could be started");
     }
     if (threads_ < wanted && (readers_ -= wanted - threads_) == 0) {
-      StageTimes times = {};  // those that ran have ended, none of them as the last
+      StageTimes times = {};  // the readers that ran have ended, none of them as the last
       if (slots_) slots_->settle(times);
       groups_->readers_done();
     }
@@ -152,7 +153,7 @@ Result<void> Load::prepare() {
   return {};
 }
 
-// Of the first device that is not the host: what it can copy from, all others of its kind can.
+// The first device that is not the host. All others of its kind can copy from its staging memory.
 Result<void> Load::make_pool() {
   pool_ = options_.pool;
   if (pool_ != nullptr) {
@@ -196,7 +197,7 @@ void Load::add_up(JobRunner& runner) {
   report_.peak_staging_nbytes += runner.scratch_nbytes();
 }
 
-// Until the readers have ended: progress, and groups in their order.
+// Runs until the readers have ended: reports progress, and groups in their order.
 void Load::call_back() {
   const auto patience = options_.progress ? kReportInterval : kIdle;
   while (!groups_->finished()) {
@@ -222,7 +223,7 @@ void Load::stop_on_error(Result<void> result) {
   if (!result) stop_.fail(std::move(result).error());
 }
 
-// What came of it, once nothing is under way.
+// The result, once nothing is under way.
 Result<void> Load::judge() {
   Result<void> result = stop_.result(groups_->bytes_done(), schedule_.bytes_to_read);
   for (std::size_t i = 0; i < schedule_.files.size() && result; ++i) {
@@ -259,7 +260,7 @@ LoadReport Load::make_report() const {
   return report;
 }
 
-// The real world.
+// The default hooks: real time and real files.
 LoadHooks system_hooks() {
   LoadHooks hooks;
   hooks.now_ns = [] {

@@ -12,7 +12,8 @@ namespace flatbed {
 
 namespace {
 
-constexpr std::uint64_t kMinSlot = 512 << 10;  // two chunks: one begins anywhere in the slot
+// Two chunks, because one may begin anywhere in the slot.
+constexpr std::uint64_t kMinSlot = 512 << 10;
 constexpr std::uint64_t kMaxSlot = 1 << 30;
 constexpr std::uint64_t kUsualSlot = 8 << 20;
 constexpr std::uint64_t kHugePage = 2 << 20;
@@ -36,7 +37,7 @@ struct StagingPool::State {
   std::byte* memory = nullptr;
 
   mutable std::mutex mutex;         // guards what follows
-  std::vector<std::uint32_t> idle;  // the last one given back is the first one taken
+  std::vector<std::uint32_t> idle;  // the last one returned is the first one taken
   std::uint32_t taken = 0;
   std::uint32_t peak = 0;
   std::uint32_t abandoned = 0;
@@ -45,18 +46,18 @@ struct StagingPool::State {
 Result<void> check_staging(const StagingOptions& options) {
   if (options.slot_nbytes % kSlotUnit != 0 || options.slot_nbytes < kMinSlot ||
       options.slot_nbytes > kMaxSlot) {
-    return make_error(ErrorCode::invalid_argument, "slots of ", options.slot_nbytes,
-                      " bytes; a multiple of ", kSlotUnit, " from ", kMinSlot, " to ", kMaxSlot,
-                      " is wanted");
+    return make_error(ErrorCode::invalid_argument, "wrong slot size: found ", options.slot_nbytes,
+                      " bytes, expected a multiple of ", kSlotUnit, " from ", kMinSlot, " to ",
+                      kMaxSlot);
   }
   if (options.staging_nbytes / options.slot_nbytes < kMinSlots) {
-    return make_error(ErrorCode::budget_too_small, "staging memory of ", options.staging_nbytes,
-                      " bytes; ", kMinSlots, " slots of ", options.slot_nbytes,
-                      " bytes are the least");
+    return make_error(ErrorCode::budget_too_small, "the staging memory is too small: found ",
+                      options.staging_nbytes, " bytes, expected at least ", kMinSlots, " slots of ",
+                      options.slot_nbytes, " bytes");
   }
   if (options.staging_nbytes > kMaxNbytes) {
-    return make_error(ErrorCode::invalid_argument, "staging memory of ", options.staging_nbytes,
-                      " bytes; at most ", kMaxNbytes, " are possible");
+    return make_error(ErrorCode::invalid_argument, "the staging memory is too large: found ",
+                      options.staging_nbytes, " bytes, the limit is ", kMaxNbytes);
   }
   return {};
 }
@@ -82,7 +83,7 @@ Result<std::unique_ptr<StagingPool>> StagingPool::create(Device& device,
 StagingPool::StagingPool(std::unique_ptr<State> state) : state_(std::move(state)) {}
 
 StagingPool::~StagingPool() {
-  // What was abandoned a device may still be reading: it is left where it is.
+  // A device may still be reading abandoned slots, so they are leaked.
   if (state_->memory == nullptr || abandoned_nbytes() != 0) return;
   state_->device.unstage(state_->memory, state_->nbytes());
 }
