@@ -67,7 +67,7 @@ struct TensorRecord {
 // What is demanded of a file, and what lies beside it.
 struct ContainerOptions {
   CheckSeal check_seal = CheckSeal::if_sealed;
-  std::filesystem::path path;  // where a sidecar would be found; empty: nothing lies beside it
+  std::filesystem::path path = {};  // where a sidecar would be found; empty: nothing lies beside it
 };
 
 class Container {
