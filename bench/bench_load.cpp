@@ -171,7 +171,7 @@ int main(int argc, char** argv) {
   } else if (what == "cold") {
     print_cold(argv[2], rounds, threads);
   } else {
-    fail("usage: bench_load warm\");
+    fail("usage: bench_load warm|cold FILE ROUNDS [THREADS]");
   }
   return 0;
 }

@@ -186,7 +186,7 @@ int main(int argc, char** argv) {
   } else if (what == "runai" && argc > 3) {
     serve_runai(argv[2], argv[3]);
   } else {
-    bench::fail("usage: bench_load_serve flatbed\");
+    bench::fail("usage: bench_load_serve flatbed|runai FILE ...");
   }
   return 0;
 }

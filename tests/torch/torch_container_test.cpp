@@ -65,7 +65,7 @@ TEST(TorchContainer, TellsItsLayout) {
 
 TEST(TorchContainer, HasNoSeal) {
   EXPECT_ERROR(TorchContainer::open_zip(std::make_shared<BytesSource>(test::torch_zip()),
-                                        {.check_seal = CheckSeal::required}),
+                                        {.check_seal = CheckSeal::required, .path = {}}),
                not_sealed);
 }
 
