@@ -244,6 +244,16 @@ def check_lines(file):
         yield len(file.lines), "the file does not end with one line break"
 
 
+def check_comments_of_declarations(file):
+    """clang-format splits a line that is too long with its comment: the comment then belongs above it."""
+    if not file.path.startswith(("include/", "src/", "cuda/", "tools/")):
+        return
+    for number, (line, after) in enumerate(zip(file.lines, file.lines[1:]), 2):
+        begins = line.strip() and not re.search(r"[;{}:,]\s*(//.*)?$|^\s*(//|#)|\\$|>$", line)
+        if begins and re.search(r"[;)}]  // (?!NOLINT)", after):
+            yield number, "a line was split to keep the comment at its end: put the comment above"
+
+
 # Written in two parts, so that this file does not find itself.
 MARKS = re.compile(r"\b(?:TO" + r"DO|FIX" + r"ME|HA" + r"CK)\b")
 MACHINE_PATHS = re.compile(r"(?<![\w.}])/(?:wo" + r"rk|ro" + r"ot|ho" + r"me|Us" + r"ers)/\w")
@@ -343,7 +353,7 @@ def main():
     for file in files:
         rules = [check_head, check_lines, check_text, check_function_sizes]
         if file.is_cpp:
-            rules += [check_includes, check_words]
+            rules += [check_includes, check_words, check_comments_of_declarations]
         for rule in rules:
             findings += [(file.path, number, message) for number, message in rule(file)]
     for path, number, message in findings:

@@ -10,8 +10,9 @@
 // and buffers that refer to it.
 //
 // StagingPool: the bounded memory through which bytes pass on their way to a device. One pool may
-// serve several loads at once; together they never use more than it has. DeviceBuffer: owned memory
-// of a device.
+// serve several loads at once; together they never use more than it has.
+// DeviceMemory: allocates memory of a device, if the device offers that.
+// DeviceBuffer: owned memory of a device.
 #pragma once
 
 #include <cstddef>

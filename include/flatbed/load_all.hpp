@@ -9,10 +9,9 @@
 //
 //   LoadAllOptions options;
 //   options.group = group_by_layer;
-//   options.slice = [](const TensorInfo& tensor) -> Result<std::optional<Slice>> {
+//   options.slice = [](const TensorInfo& tensor) -> Result<Slice> {
 //     if (tensor.shape.size() < 2) return Slice{};  // a bias: all of it
-//     FLATBED_ASSIGN(const Slice half, shard_slice(tensor, 0, 1, 2));
-//     return half;
+//     return shard_slice(tensor, 0, 1, 2);          // the second half of a weight's rows
 //   };
 //   FLATBED_ASSIGN(const LoadedTensors second_half, load_all(model, device, options));
 //
@@ -27,7 +26,6 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <optional>
 #include <span>
 #include <string_view>
 
@@ -102,21 +100,23 @@ struct LoadAllOptions {
   LoadOptions load = {};
   // Of each tensor in the device's memory, see MemoryLayout.
   std::uint64_t alignment = MemoryLayout::kUsualAlignment;
-  // The part of a tensor to load; nothing leaves the tensor out. Unset: every tensor, whole. Called
-  // once for each tensor, in order, on the calling thread. Its first error is load_all()'s.
-  std::function<Result<std::optional<Slice>>(const TensorInfo&)> slice = {};
-  // The group of a tensor that is loaded. Unset: all are in group 0.
+  // All callbacks are called on the calling thread and must not throw; an error of one ends
+  // load_all(), which returns it. The first three are asked about each tensor in turn: whether it
+  // is loaded (unset: every one is), which part of it (unset: all of it), and in which group
+  // (unset: 0).
+  std::function<bool(const TensorInfo&)> include = {};
+  std::function<Result<Slice>(const TensorInfo&)> slice = {};
   std::function<Group(const TensorInfo&)> group = {};
-  // Called when every tensor has its place and before anything is read, with what load_all() will
-  // return, but for the report: `load.ready` can then know where a group's tensors are. Tensors and
-  // pointers taken from it stay valid as long as the result, or until load_all() returns an error.
-  // An error ends load_all() and is what it returns.
+  // Called after every tensor has its place and before anything is read, with what load_all() will
+  // return, except for the report: `load.ready` can then know where a group's tensors are. Tensors
+  // and pointers taken from it stay valid as long as the result, or until load_all() returns an
+  // error.
   std::function<Result<void>(const LoadedTensors&)> placed = {};
 };
 
-// One allocation, unless nothing has bytes. Blocking; the device is as it was after an error, and
-// its memory given back. Errors: those of DeviceBuffer::allocate(), MemoryLayout::place(),
-// LoadPlan::add() and load(), and those of the callbacks.
+// Makes one allocation, or none if nothing has bytes. Blocking; an error gives the memory back.
+// Errors: those of DeviceBuffer::allocate(), MemoryLayout::place(), LoadPlan::add() and load(), and
+// those of the callbacks.
 [[nodiscard]] FLATBED_EXPORT Result<LoadedTensors> load_all(const Checkpoint& checkpoint,
                                                             Device& device,
                                                             const LoadAllOptions& options = {});

@@ -115,8 +115,8 @@ class FLATBED_EXPORT Value {
   [[nodiscard]] std::string_view raw() const;          // scalar: the bytes of the value
   // tensor, array, bytes: index into the tensors the tree belongs to.
   [[nodiscard]] inline std::optional<std::uint32_t> tensor() const;
-  [[nodiscard]] inline const TensorAttributes& attributes()
-      const;  // tensor; default ones for the rest
+  // Of a tensor; default ones for the rest.
+  [[nodiscard]] inline const TensorAttributes& attributes() const;
 
   // Another node of the same tree, such as attributes().state.
   [[nodiscard]] Value node(NodeId id) const { return {tree_, id}; }

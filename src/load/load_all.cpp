@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <charconv>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -15,7 +16,6 @@ namespace {
 constexpr std::uint64_t kPage = 4096;
 constexpr std::uint64_t kLarge = 1 << 20;
 constexpr std::uint64_t kMaxAlignment = 2 << 20;
-constexpr std::uint64_t kDeviceAlignment = 256;  // that DeviceMemory::allocate() promises
 constexpr std::uint64_t kMaxNbytes = std::uint64_t{1} << 62;
 constexpr std::uint32_t kNotLoaded = ~std::uint32_t{0};
 
@@ -62,7 +62,6 @@ struct LoadedTensors::State {
 // The steps of one load_all().
 struct LoadAll {
   struct Part {
-    const TensorInfo* tensor = nullptr;
     LoadItem item;
     std::uint64_t offset = 0;
   };
@@ -96,15 +95,13 @@ Result<LoadedTensors> LoadAll::run() {
   return loaded;
 }
 
-// Gives the tensor a place, unless it is left out.
+// Gives the tensor a place, if it is to be loaded.
 Result<void> LoadAll::choose(const TensorInfo& tensor) {
-  std::optional<Slice> slice = Slice{};
+  if (options.include && !options.include(tensor)) return {};
+  Part part;
   if (options.slice) {
-    FLATBED_ASSIGN(slice, options.slice(tensor));
+    FLATBED_ASSIGN(part.item.slice, options.slice(tensor));
   }
-  if (!slice) return {};
-  Part part{&tensor, {}, 0};
-  part.item.slice = *slice;
   if (options.group) part.item.group = options.group(tensor);
   LoadedTensor loaded{.name = tensor.name,
                       .shape = {},
@@ -113,9 +110,9 @@ Result<void> LoadAll::choose(const TensorInfo& tensor) {
                       .index = tensor.index,
                       .group = part.item.group.id,
                       .dtype = tensor.dtype};
-  FLATBED_ASSIGN(loaded.nbytes, slice_nbytes(tensor, *slice));
+  FLATBED_ASSIGN(loaded.nbytes, slice_nbytes(tensor, part.item.slice));
   FLATBED_ASSIGN(part.offset, layout.place(loaded.nbytes));
-  loaded.shape = shape_of(tensor, *slice);
+  loaded.shape = shape_of(tensor, part.item.slice);
   state->position[tensor.index] = static_cast<std::uint32_t>(state->tensors.size());
   state->tensors.push_back(loaded);
   parts.push_back(part);
@@ -133,12 +130,12 @@ ShapeView LoadAll::shape_of(const TensorInfo& tensor, const Slice& slice) {
   return state->shapes.emplace_back(std::move(shape));  // whose elements stay where they are
 }
 
-// The device's memory may begin at less than the layout's alignment.
+// The device's memory may begin at less than the layout's alignment, and an engine's own device may
+// promise too much: there is room for the largest gap.
 Result<void> LoadAll::allocate() {
   if (layout.nbytes() == 0) return {};
   const std::uint64_t alignment = layout.alignment();
-  const std::uint64_t spare = alignment > kDeviceAlignment ? alignment - kDeviceAlignment : 0;
-  FLATBED_ASSIGN(state->memory, DeviceBuffer::allocate(device, layout.nbytes() + spare));
+  FLATBED_ASSIGN(state->memory, DeviceBuffer::allocate(device, layout.nbytes() + alignment - 1));
   std::byte* begin = state->memory->data();
   const std::uint64_t beyond = reinterpret_cast<std::uintptr_t>(begin) % alignment;
   if (beyond != 0) begin += alignment - beyond;

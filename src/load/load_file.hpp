@@ -20,7 +20,7 @@
 namespace flatbed {
 
 using DirectPool = LruPool<DirectFile>;
-inline constexpr std::size_t kMaxDirectFiles = 64;  // of one load
+inline constexpr std::size_t kMaxDirectFiles = 32;  // of one load
 
 class LoadFile {
  public:

@@ -155,8 +155,8 @@ void SafetensorsContainer::take_sealed_texts() {
 // alias.
 void SafetensorsContainer::read_unsealed_aliases() {
   for (const MetadataPair& pair : header_->metadata) {
-    if (pair.first == "tensor_names")
-      return;  // torchao uses tensor names as keys for something else
+    // torchao uses tensor names as keys for something else.
+    if (pair.first == "tensor_names") return;
   }
   for (const auto& [key, value] : header_->metadata) {
     if (key == "format" || find_tensor(key) != nullptr || find_tensor(value) == nullptr) continue;

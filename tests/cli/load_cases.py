@@ -337,12 +337,12 @@ class FailureTest(LoadTest):
 
     def test_words_that_mean_nothing(self):
         for option, word in (
-            ("--slice", "1"), ("--slice", "0:1"), ("--slice", "0:2/2"), ("--slice", "0:0/0"), ("--slice", "-1:0/2"),
-            ("--slice", "0:1/2x"), ("--staging", "0"), ("--staging", "64X"), ("--staging", "-1"),
-            ("--staging", "9999999999G"), ("--slot", "many"), ("--device", "gpu"), ("--device", "cuda"),
-            ("--device", "cuda:"), ("--device", "cuda:-1"), ("--device", "cuda:x"), ("--io", "mmap"),
-            ("--threads", "0"),
-            ("--threads", "65"), ("--map", "cuda:1"), ("--map", "=host"), ("--map", "cuda:1=gpu"),
+            ("--slice", "1"), ("--slice", "0:1"), ("--slice", "0:2/2"), ("--slice", "0:0/0"),
+            ("--slice", "-1:0/2"), ("--slice", "0:1/2x"), ("--staging", "0"), ("--staging", "64X"),
+            ("--staging", "-1"), ("--staging", "9999999999G"), ("--slot", "many"), ("--device", "gpu"),
+            ("--device", "cuda"), ("--device", "cuda:"), ("--device", "cuda:-1"), ("--device", "cuda:x"),
+            ("--io", "mmap"), ("--threads", "0"), ("--threads", "65"), ("--map", "cuda:1"), ("--map", "=host"),
+            ("--map", "cuda:1=gpu"),
         ):
             result = self.run_tool("load", "a.safetensors", f"{option}={word}", expect=USAGE)
             self.assert_error(result, "invalid_argument", option, "--help")

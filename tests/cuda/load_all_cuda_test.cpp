@@ -19,7 +19,6 @@ namespace flatbed {
 namespace {
 
 using test::CallersThread;
-using test::FakeCuda;
 using test::fill;
 using test::Gpus;
 using test::make_gpus;

@@ -17,6 +17,7 @@
 #include <utility>
 
 #include "base/bytes.hpp"
+#include "io/file.hpp"
 #include "io/large_allocator.hpp"
 #include "support/expect_error.hpp"
 #include "support/temp_dir.hpp"

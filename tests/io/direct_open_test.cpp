@@ -20,6 +20,7 @@
 #include "base/bytes.hpp"
 #include "base/str_cat.hpp"
 #include "io/direct_file.hpp"
+#include "io/file.hpp"
 #include "io/large_allocator.hpp"
 #include "support/expect_error.hpp"
 #include "support/fault_io.hpp"

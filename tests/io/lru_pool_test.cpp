@@ -6,6 +6,7 @@
 #include <memory>
 #include <set>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "support/expect_error.hpp"
@@ -21,7 +22,11 @@ class Resource {
   }
   Resource(Resource&& other) noexcept
       : number_(other.number_), open_(std::exchange(other.open_, nullptr)) {}
-  Resource& operator=(Resource&&) = delete;
+  Resource& operator=(Resource&& other) noexcept {
+    std::swap(number_, other.number_);
+    std::swap(open_, other.open_);
+    return *this;
+  }
   ~Resource() {
     if (open_ != nullptr) open_->erase(open_->find(number_));
   }

@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "io/direct_file.hpp"
+#include "io/file.hpp"
 #include "io/large_allocator.hpp"
 #include "support/expect_error.hpp"
 #include "support/temp_dir.hpp"

@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <string>
 
+#include "io/file.hpp"
 #include "io/mapped_file.hpp"
 #include "support/expect_error.hpp"
 #include "support/page_map.hpp"

@@ -6,7 +6,6 @@
 
 #include <cstdint>
 #include <memory>
-#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -108,12 +107,14 @@ TEST(LoadAll, BeginsTensorsAtTheAlignmentAndLargeOnesOnAPage) {
 
 TEST(LoadAll, LoadsTheSlicesThatItIsGivenAndLeavesTensorsOut) {
   Example a;
-  const auto slice = [](const TensorInfo& tensor) -> Result<std::optional<Slice>> {
-    if (tensor.name == "large") return std::optional<Slice>();
+  const auto include = [](const TensorInfo& tensor) { return tensor.name != "large"; };
+  const auto slice = [](const TensorInfo& tensor) -> Result<Slice> {
+    EXPECT_NE(tensor.name, "large");
     if (tensor.shape.size() < 2 || tensor.shape[1] != 6) return Slice{};
     return Slice{1, 2, 5};
   };
-  const LoadedTensors loaded = load_all(a.checkpoint, a.device, {.slice = slice}).value();
+  const LoadedTensors loaded =
+      load_all(a.checkpoint, a.device, {.include = include, .slice = slice}).value();
   EXPECT_EQ(loaded.tensors().size(), 5u);
   EXPECT_EQ(loaded.find("large"), nullptr);
   EXPECT_EQ(loaded.report().bytes_wanted, 1000u + 24 + 24 + 4);
@@ -137,17 +138,13 @@ TEST(LoadAll, LoadsASelection) {
 
 TEST(LoadAll, AllocatesNothingWhereNothingHasBytes) {
   Example a;
-  const auto nothing = [](const TensorInfo&) -> Result<std::optional<Slice>> {
-    return std::optional<Slice>();
-  };
-  const auto empty = [](const TensorInfo& tensor) -> Result<std::optional<Slice>> {
-    return tensor.name == "none" ? std::optional<Slice>(Slice{}) : std::nullopt;
-  };
-  const LoadedTensors none = load_all(a.checkpoint, a.device, {.slice = nothing}).value();
+  const auto nothing = [](const TensorInfo&) { return false; };
+  const auto empty = [](const TensorInfo& tensor) { return tensor.name == "none"; };
+  const LoadedTensors none = load_all(a.checkpoint, a.device, {.include = nothing}).value();
   EXPECT_TRUE(none.tensors().empty());
   EXPECT_EQ(none.nbytes(), 0u);
   EXPECT_EQ(none.report().bytes_wanted, 0u);
-  const LoadedTensors one = load_all(a.checkpoint, a.device, {.slice = empty}).value();
+  const LoadedTensors one = load_all(a.checkpoint, a.device, {.include = empty}).value();
   EXPECT_EQ(one.tensors().size(), 1u);
   EXPECT_EQ(a.device.allocations(), 0);
 }
@@ -206,9 +203,7 @@ TEST(LoadAll, ReturnsTheErrorsOfItsCallbacksAndKeepsNoMemory) {
 
 TEST(LoadAll, ReturnsTheErrorsOfItsStepsAndKeepsNoMemory) {
   Example a;
-  const auto too_long = [](const TensorInfo&) -> Result<std::optional<Slice>> {
-    return Slice{0, 0, 1u << 30};
-  };
+  const auto too_long = [](const TensorInfo&) { return Slice{0, 0, 1u << 30}; };
   EXPECT_ERROR(load_all(a.checkpoint, a.device, {.slice = too_long}), slice_invalid);
   EXPECT_ERROR(load_all(a.checkpoint, a.device, {.load = {.staging_nbytes = 1}}), budget_too_small);
   a.device.faults.copy = 1;

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "base/str_cat.hpp"
+#include "io/file.hpp"
 #include "load/load_schedule.hpp"
 #include "support/expect_error.hpp"
 #include "support/fault_io.hpp"

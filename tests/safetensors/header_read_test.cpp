@@ -13,6 +13,7 @@
 
 #include "base/bytes.hpp"
 #include "base/str_cat.hpp"
+#include "io/file.hpp"
 #include "safetensors/header.hpp"
 #include "support/expect_error.hpp"
 #include "support/pickle_asm.hpp"

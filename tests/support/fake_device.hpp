@@ -153,11 +153,11 @@ class FakeDevice final : public Device, public DeviceMemory {
       return make_error(ErrorCode::resource_exhausted, name_, ": no memory");
     }
     allocated_ += nbytes;
-    return static_cast<std::byte*>(::operator new(nbytes));
+    return static_cast<std::byte*>(::operator new (nbytes, std::align_val_t{256}));
   }
   void release(std::byte* memory, std::uint64_t nbytes) noexcept override {
     allocated_ -= nbytes;
-    ::operator delete(memory);
+    ::operator delete (memory, std::align_val_t{256});
   }
   Result<void> read_back(const std::byte* from, std::span<std::byte> out) override {
     std::memcpy(out.data(), from, out.size());

@@ -63,7 +63,7 @@ struct Example {
     std::vector<std::span<std::byte>> parts;
     for (std::span<std::byte> rest = out(); !rest.empty(); rest = rest.subspan(parts.back().size()))
       parts.push_back(rest.first(std::min(rest.size(), parts.size() * 1000)));
-    return file->read_at(0, parts);
+    return file->read_parts(0, parts);
   }
   [[nodiscard]] Result<std::size_t> read_direct(const DirectFile& direct) {
     return direct.read_at(0, memory);
@@ -213,7 +213,7 @@ TEST(FaultIo, ShowsThatNoCallIsForMoreThanOneGibibyte) {
   faults.pretend(kEveryCall);
   EXPECT_OK(file->read_at(0, out));
   EXPECT_EQ(faults.count(IoCall::read), 3u);
-  EXPECT_OK(file->read_at(0, std::array{out.first(1000), out.subspan(1000)}));
+  EXPECT_OK(file->read_parts(0, std::array{out.first(1000), out.subspan(1000)}));
   EXPECT_EQ(faults.count(IoCall::read), 6u);
   if (direct) {
     EXPECT_EQ(direct->read_at(0, out).value(), kSize);

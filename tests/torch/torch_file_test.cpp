@@ -7,6 +7,7 @@
 #include <string>
 
 #include "base/checked.hpp"
+#include "io/file.hpp"
 #include "support/expect_error.hpp"
 #include "support/show.hpp"
 #include "support/temp_dir.hpp"
