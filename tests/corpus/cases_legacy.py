@@ -37,7 +37,7 @@ def heads(files):
     files.corpus.twin("P20/machine-big-endian", streams.stream(model(), machine={"little_endian": False}),
                       t.FLOAT_TENSOR)
     bad = {"unknown-opcode": (b"\x80\2\xff.", "pickle_opcode_unknown", "opcode 0xff"),
-           "underflow": (b"\x80\2\x85.", "pickle_stack_underflow", "TUPLE1: 1 values"),
+           "underflow": (b"\x80\2\x85.", "pickle_stack_underflow", "TUPLE1: the stack is too short"),
            "persistent": (b"\x80\2NQ.", "persistent_id_malformed", "a persistent id in a plain pickle"),
            "extension": (b"\x80\2\x82\1.", "pickle_opcode_refused", "EXT1"),
            "literal": (b"\x80\2I1x\n.", "pickle_literal", "INT: '1x' is not an integer")}

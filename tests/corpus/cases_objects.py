@@ -226,7 +226,7 @@ def nested(carried):
     for word, data, expect, says in (
             ("empty", b"", "pickle_truncated", " of 1 byte"), ("stop", b"\x80\2N.", "legacy_malformed",
                                                                        "do not begin like"),
-            ("protocol", stream(protocol=1002), "torch_version_unsupported", "protocol 1002"),
+            ("protocol", stream(protocol=1002), "torch_version_unsupported", "unsupported protocol: found 1002"),
             ("storage-size", stream(stored=streams.contents(5, FLOATS)), "storage_size_mismatch",
              "wrong number of elements: found 5"),
             ("cut", stream()[:-1], "legacy_truncated", "cut off: found 23 of 24 bytes"),

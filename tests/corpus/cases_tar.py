@@ -232,7 +232,8 @@ def views(files):
         bad(word, "tensor_out_of_storage", "leaves storage '0', which has 6", views_of=[(9, 0, *part)])
     for word, part in {"first-negative": (-1, 4), "count-negative": (2, -1), "first-none": (None, 4),
                        "count-str": (2, "4")}.items():
-        bad(word, "persistent_id_malformed", "its view is not a tuple of a text and two ints", views_of=[(9, 0, *part)])
+        bad(word, "persistent_id_malformed", "its view is not a tuple of a text and two non-negative ints",
+            views_of=[(9, 0, *part)])
     bad("twice", "storage_conflict", "9", views_of=[view, (9, 0, 0, 4)])
     bad("twice-the-same", "storage_conflict", "storage 9 appears twice", views_of=[view, view])
     bad("key-of-its-storage", "storage_conflict", "0", views_of=[view, (0, 0, 2, 4)])
@@ -253,7 +254,7 @@ def tensors(files):
     files.bad("tensor-rank-3-of-2", "legacy_truncated", "'tensors': ", " of 8 byte",
               tensors=[tar.tensor_row(rank=3)])
     for cut in range(1, 48, 6):
-        files.bad(f"tensor-cut-by-{cut}", "legacy_truncated", "'tensors':  of 8 byte",
+        files.bad(f"tensor-cut-by-{cut}", "legacy_truncated", "'tensors': cut off: found ",
                   tensors=asm.pickled(1) + tar.tensor_row()[:-cut])
     rows = {"offset-1": dict(offset=1), "offset-most": dict(offset=2**63 - 1), "row-more": dict(sizes=(3, 3)),
             "stride-4": dict(strides=(4, 1)), "scalar-behind": dict(sizes=(), strides=(), offset=6)}

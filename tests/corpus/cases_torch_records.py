@@ -57,7 +57,7 @@ def small_records(corpus):
     twin = corpus.twin("Z15/version-in-data", z.build(items), t.MODEL_TENSORS)
     items[-1] = t.torch_item(b"model/.data/version", b"77\n")
     corpus.hostile("Z15/version-in-data-77", z.build(items), "torch_version_unsupported",
-                   "'model/.data/version' says '77",
+                   "'model/.data/version': found '77",
                    twin=twin)
     both = t.items(version=b"77\n") + [t.torch_item(b"model/.data/version", b"3\n")]
     corpus.twin("Z15/version-in-data-goes-first", z.build(both), t.MODEL_TENSORS)

@@ -248,7 +248,7 @@ def metadata(place):
     for word, dtype, expect, says in (
             ("str", "float32", CALL, "the dtype is not a global"), ("none", None, CALL, "the dtype is not a global"),
             ("int", 6, CALL, "the dtype is not a global"), ("object", asm.call(asm.name("torch", "float32")), CALL,
-                                                         "no global"),
+                                                         "not a global"),
             ("storage-class", asm.name("torch", "FloatStorage"), "torch_unsupported", "dtype 'torch.FloatStorage'"),
             ("unknown", asm.name("torch", "float33"), "torch_unsupported", "dtype 'torch.float33'"),
             ("numpy", asm.name("numpy", "float32"), "torch_unsupported", "dtype 'numpy.float32'"),
