@@ -37,7 +37,7 @@ TEST(WriteFile, SaysWhyDurabilityIsUnknown) {
   report.nbytes = 3;
   EXPECT_OK(flatbed::write_file(dir / "out", {.sync = false}, report, write_new));
   EXPECT_EQ(report.durability, Durability::durability_unknown);
-  EXPECT_EQ(report.durability_note, "not synced, as asked");
+  EXPECT_EQ(report.durability_note, "not synced, as requested");
 }
 
 TEST(WriteFile, LeavesTheTargetAsItWasAfterAnErrorOfTheWriter) {

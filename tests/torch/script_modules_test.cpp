@@ -59,7 +59,7 @@ std::vector<string> notes(const Script& script) {
   const auto file = read(script);
   std::vector<string> out;
   for (const string& note : file.value().notes) {
-    if (!note.starts_with("the TorchScript code")) out.push_back(note);
+    if (!note.starts_with("left out the TorchScript code")) out.push_back(note);
   }
   return out;
 }

@@ -1,6 +1,7 @@
 // The shared object beside libflatbed.
 #include "plugin.hpp"
 
+#include "flatbed/byte_source.hpp"
 #include "flatbed/device.hpp"
 
 Plugin::~Plugin() = default;
@@ -11,11 +12,11 @@ class DevicePlugin final : public Plugin, public flatbed::Device {
  public:
   [[nodiscard]] std::string_view name() const noexcept override { return "plugin"; }
   [[nodiscard]] bool is_host() const noexcept override { return true; }
-  flatbed::Result<void> check(const void* /*data*/, std::uint64_t /*nbytes*/) override {
+  flatbed::Result<void> check(const std::byte* /*data*/, std::uint64_t /*nbytes*/) override {
     return {};
   }
-  flatbed::Result<std::byte*> stage(std::size_t /*nbytes*/) override { return nullptr; }
-  void unstage(std::byte* /*memory*/, std::size_t /*nbytes*/) noexcept override {}
+  flatbed::Result<std::byte*> stage(std::uint64_t /*nbytes*/) override { return nullptr; }
+  void unstage(std::byte* /*memory*/, std::uint64_t /*nbytes*/) noexcept override {}
   flatbed::Result<flatbed::Ticket> copy(std::span<const flatbed::CopyPiece> /*pieces*/) override {
     return flatbed::Ticket{0};
   }
@@ -23,9 +24,14 @@ class DevicePlugin final : public Plugin, public flatbed::Device {
   flatbed::Result<bool> done(flatbed::Ticket /*ticket*/) override { return true; }
   void forget(flatbed::Ticket /*ticket*/) noexcept override {}
   [[nodiscard]] void* native_event(flatbed::Ticket /*ticket*/) noexcept override { return nullptr; }
-  flatbed::Result<void*> allocate(std::uint64_t /*nbytes*/) override { return nullptr; }
-  void release(void* /*memory*/, std::uint64_t /*nbytes*/) noexcept override {}
-  flatbed::Result<void> read_back(const void* /*from*/, std::span<std::byte> /*out*/) override {
+};
+
+class SourcePlugin final : public Plugin, public flatbed::ByteSource {
+ public:
+  [[nodiscard]] std::string_view label() const noexcept override { return "plugin"; }
+  [[nodiscard]] std::uint64_t size() const noexcept override { return 0; }
+  flatbed::Result<void> read_at(std::uint64_t /*offset*/,
+                                std::span<std::byte> /*out*/) const override {
     return {};
   }
 };
@@ -36,6 +42,11 @@ class OtherPlugin final : public Plugin {};
 
 Plugin& device_plugin() {
   static DevicePlugin plugin;
+  return plugin;
+}
+
+Plugin& source_plugin() {
+  static SourcePlugin plugin;
   return plugin;
 }
 

@@ -8,7 +8,9 @@ class __attribute__((visibility("default"))) Plugin {
 
 // A Plugin that is also a flatbed::Device.
 __attribute__((visibility("default"))) Plugin& device_plugin();
-// A Plugin that is no Device.
+// A Plugin that is also a flatbed::ByteSource.
+__attribute__((visibility("default"))) Plugin& source_plugin();
+// A Plugin that is neither.
 __attribute__((visibility("default"))) Plugin& other_plugin();
 // Has libflatbed throw a flatbed::Exception.
 __attribute__((visibility("default"))) void fail_in_flatbed();

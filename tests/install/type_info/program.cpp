@@ -3,6 +3,7 @@
 #include <exception>
 #include <iostream>
 
+#include "flatbed/byte_source.hpp"
 #include "flatbed/device.hpp"
 #include "plugin.hpp"
 
@@ -51,7 +52,11 @@ int main() {
   expect(is_flatbeds(&fail_in_flatbed), "a std::exception from the plugin is a flatbed::Exception");
   expect(dynamic_cast<flatbed::Device*>(&device_plugin()) != nullptr,
          "the plugin's object is a Device");
+  expect(dynamic_cast<flatbed::ByteSource*>(&source_plugin()) != nullptr,
+         "the plugin's object is a ByteSource");
+  expect(dynamic_cast<flatbed::Device*>(&source_plugin()) == nullptr,
+         "a ByteSource is not a Device");
   expect(dynamic_cast<flatbed::Device*>(&other_plugin()) == nullptr,
-         "the plugin's other object is no Device");
+         "the plugin's other object is not a Device");
   return failures;
 }
