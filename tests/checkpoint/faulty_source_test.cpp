@@ -56,17 +56,25 @@ std::string pickled_file() {
       {pickle::text("w"), pickle::tensor({.storage = test::load_from_bytes(stream)})}));
 }
 
+using Files = std::vector<std::string>;
+
 struct Case {
   const char* name;
-  std::vector<std::string> files;
+  Files (*make_files)();  // when the test runs: every process of this program lists all cases
 };
 
-std::vector<Case> cases() {
-  return {{"safetensors", {sealed_file("w")}}, {"set", {sealed_file("v"), sealed_file("w")}},
-          {"zip", {test::torch_zip()}},        {"deflated", {deflated_zip()}},
-          {"legacy", {test::legacy_stream()}}, {"tar", {test::torch_tar()}},
-          {"pickle", {pickled_file()}}};
-}
+constexpr Case kCases[] = {
+    {"safetensors", [] { return Files{sealed_file("w")}; }},
+    {"set",
+     [] {
+       return Files{sealed_file("v"), sealed_file("w")};
+     }},
+    {"zip", [] { return Files{test::torch_zip()}; }},
+    {"deflated", [] { return Files{deflated_zip()}; }},
+    {"legacy", [] { return Files{test::legacy_stream()}; }},
+    {"tar", [] { return Files{test::torch_tar()}; }},
+    {"pickle", [] { return Files{pickled_file()}; }},
+};
 
 using Sources = std::vector<std::shared_ptr<const ByteSource>>;
 
@@ -143,18 +151,16 @@ constexpr std::pair<const char*, Work> kWorks[] = {{"list", list},       {"read"
 
 class FaultyLayout : public testing::TestWithParam<Case> {
  protected:
-  static Sources make(const std::shared_ptr<Faults>& faults) {
+  [[nodiscard]] Sources make(const std::shared_ptr<Faults>& faults) const {
     Sources sources;
-    for (std::size_t i = 0; i < GetParam().files.size(); ++i) {
-      sources.push_back(
-          std::make_shared<FaultySource>(GetParam().files[i], str_cat(kLabel, i), faults));
-    }
+    for (std::size_t i = 0; i < files_.size(); ++i)
+      sources.push_back(std::make_shared<FaultySource>(files_[i], str_cat(kLabel, i), faults));
     return sources;
   }
 
   // Whatever the work comes to under these faults is right, or an error that names the source.
-  static void expect_honest(Work work, const std::string& right,
-                            const std::shared_ptr<Faults>& faults) {
+  void expect_honest(Work work, const std::string& right,
+                     const std::shared_ptr<Faults>& faults) const {
     const Result<std::string> found = work(make(faults));
     if (found) {
       EXPECT_TRUE(*found == right || *found == kNotPlain);
@@ -167,6 +173,9 @@ class FaultyLayout : public testing::TestWithParam<Case> {
         << name(error.code) << " " << error.message;
     EXPECT_NE(error.message.find(kLabel), std::string::npos) << error.message;
   }
+
+ private:
+  const Files files_ = GetParam().make_files();
 };
 
 TEST_P(FaultyLayout, EveryReadMayFail) {
@@ -217,7 +226,7 @@ TEST_P(FaultyLayout, SlowSourcesAreWaitedFor) {
   EXPECT_EQ(load_all(make(faults)).value(), load_all(make(std::make_shared<Faults>())).value());
 }
 
-INSTANTIATE_TEST_SUITE_P(Layouts, FaultyLayout, testing::ValuesIn(cases()),
+INSTANTIATE_TEST_SUITE_P(Layouts, FaultyLayout, testing::ValuesIn(kCases),
                          [](const auto& layout) { return std::string(layout.param.name); });
 
 }  // namespace

@@ -8,10 +8,11 @@
 #include <cstddef>
 #include <filesystem>
 #include <fstream>
-#include <iterator>
+#include <sstream>
 #include <string>
 #include <string_view>
 #include <system_error>
+#include <utility>
 #include <vector>
 
 namespace flatbed::test {
@@ -55,7 +56,9 @@ inline void write_file(const std::filesystem::path& path, std::string_view bytes
 
 inline std::string read_file(const std::filesystem::path& path) {
   std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
+  std::ostringstream bytes;  // also of files in /proc, which have no size
+  bytes << file.rdbuf();
+  return std::move(bytes).str();
 }
 
 }  // namespace flatbed::test
