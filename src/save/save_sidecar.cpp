@@ -98,10 +98,11 @@ Result<SaveReport> save_sidecar(const std::filesystem::path& path, const SaveOpt
   std::filesystem::path sidecar = path;
   sidecar += safetensors::kSidecarSuffix;
   report.nbytes = text.size();
-  FLATBED_TRY(write_file(sidecar, options, report, [&](AtomicFile& file) -> Result<void> {
+  const auto write = [&](AtomicFile& file) -> Result<void> {
     FLATBED_TRY(file.write_at(0, as_bytes(text)));
     return CheckpointAccess::source(checkpoint, 0).check_unchanged();
-  }));
+  };
+  FLATBED_TRY(write_file(sidecar, options, report, write));
   return report;
 }
 
