@@ -5,6 +5,7 @@
 #include "checkpoint/open_set.hpp"
 
 #include <algorithm>
+#include <deque>
 #include <map>
 #include <string>
 #include <system_error>
@@ -137,6 +138,7 @@ class SetState final : public CheckpointAccess::State {
 
   std::vector<std::unique_ptr<Container>> containers;  // per file
   std::vector<std::uint32_t> number_in_file;           // per tensor
+  std::deque<std::string> renamed;  // names of tensors that have another one in their file
 };
 
 // One file of a set, before it is opened.
@@ -272,7 +274,7 @@ class SetBuilder {
     std::size_t ignored = 0;
     for (TensorInfo tensor : contents_.tensors) {
       if (const auto rename = renames.find(tensor.name); rename != renames.end())
-        tensor.name = rename->second;
+        tensor.name = state_->renamed.emplace_back(rename->second);
       const auto number = wanted.find(tensor.name, listed_name);
       if (!number) {
         ++ignored;

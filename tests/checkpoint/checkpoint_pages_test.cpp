@@ -79,6 +79,7 @@ TEST(CheckpointPages, OfATruncatedFileAreAnErrorAndNoSignal) {
 }
 
 TEST(CheckpointPages, StayInMemoryWhileTheyAreLocked) {
+  if (!test::kPagesCanBeLocked) GTEST_SKIP() << "mlock() does nothing here";
   const TempDir dir;
   std::optional<Checkpoint> checkpoint = example(dir);
   const TensorInfo w = *checkpoint->find("w");

@@ -35,6 +35,7 @@ bool without_locked_memory(Check check) {
 }
 
 TEST(PageLock, HoldsWhileItLives) {
+  if (!test::kPagesCanBeLocked) GTEST_SKIP() << "mlock() does nothing here";
   const std::vector<std::byte> bytes(4 * page_nbytes());
   const std::size_t before = locked_nbytes();
   {
@@ -47,6 +48,7 @@ TEST(PageLock, HoldsWhileItLives) {
 }
 
 TEST(PageLock, MovesToItsNewOwner) {
+  if (!test::kPagesCanBeLocked) GTEST_SKIP() << "mlock() does nothing here";
   const std::vector<std::byte> bytes(4 * page_nbytes());
   const std::size_t before = locked_nbytes();
   PageLock kept;
@@ -78,6 +80,7 @@ TEST(PageLock, KeepsTheOwnerOfTheMemoryAlive) {
 }
 
 TEST(PageLock, NamesTheLimitThatStandsAgainstIt) {
+  if (!test::kPagesCanBeLocked) GTEST_SKIP() << "mlock() does nothing here";
   EXPECT_TRUE(without_locked_memory([] {
     const std::vector<std::byte> bytes(4096);
     const Result<PageLock> lock = PageLock::lock(bytes);

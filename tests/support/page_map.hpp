@@ -39,4 +39,11 @@ inline std::size_t locked_nbytes() {
   return 0;
 }
 
+// The sanitizers replace mlock() by nothing.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+inline constexpr bool kPagesCanBeLocked = false;
+#else
+inline constexpr bool kPagesCanBeLocked = true;
+#endif
+
 }  // namespace flatbed::test
