@@ -14,18 +14,26 @@ import sys
 SPELLINGS = [(r"std::__cxx11::", "std::"), (r"std::__1::", "std::"), (r"std::__fs::", "std::"),
              (r"filesystem::__cxx11::", "filesystem::"), (r"\[abi:\w+\]", "")]
 
+# Instantiations of the standard library, with or without their return type, and the types of functions, which the
+# sanitizers of clang record.
+NOT_OURS = [r"((vtable|typeinfo|typeinfo name|guard variable) for )?std::", r"[\w:*&]+ std::",
+            r"typeinfo (name )?for .*\)$"]
+
 
 def exported_names(nm, library):
     """The demangled names, each once: constructors and destructors come in several symbols."""
-    listing = subprocess.run([nm, "-D", "--defined-only", "--demangle", library],
-                             check=True, capture_output=True, text=True).stdout
+    listing = subprocess.run([nm, "-D", "--defined-only", library], check=True, capture_output=True, text=True).stdout
+    symbols = []
     for line in listing.splitlines():
-        kind, name = re.match(r"[0-9a-f]* +(\w) (.*?)(?:@@?[\w.]+)?$", line).groups()
-        if kind == "A" and name.startswith("FLATBED_"):
-            continue  # the version itself
+        kind, symbol = re.match(r"[0-9a-f]* +(\w) ([^@ ]+)(?:@.*)?$", line).groups()
+        if kind != "A":  # else the version itself
+            symbols.append(symbol)
+    # LLVM's nm leaves names with a version as they are.
+    names = subprocess.run(["c++filt"], input="\n".join(symbols), check=True, capture_output=True, text=True).stdout
+    for name in names.splitlines():
         for pattern, replacement in SPELLINGS:
             name = re.sub(pattern, replacement, name)
-        if not re.match(r"((vtable|typeinfo|typeinfo name|guard variable) for )?std::", name):
+        if not any(re.match(pattern, name) for pattern in NOT_OURS):
             yield name
 
 
