@@ -13,8 +13,8 @@ namespace {
 
 // Versions of simdjson that were compared with check_json(), which holds the rules: of the texts
 // that they accept, only those with a byte order mark need a check of our own. A version that is
-// newer is not trusted: its texts are checked in full, at a third more time for opening a file. To
-// raise the number, read what changed in simdjson, and run tools/test_on where that version is.
+// newer is not trusted: its texts are checked in full, so opening a file takes longer. To raise the
+// number, read what changed in simdjson, and run tools/test_on where that version is.
 constexpr bool kParserIsKnown =
     simdjson::SIMDJSON_VERSION_MAJOR < 4 ||
     (simdjson::SIMDJSON_VERSION_MAJOR == 4 && simdjson::SIMDJSON_VERSION_MINOR <= 6);

@@ -2,7 +2,7 @@
 // parser because parsers change: simdjson 4 accepts a byte order mark that simdjson 3 refused, and
 // reports other errors for the same text. What a file may hold, and which error it gets, must not
 // depend on that, so the first fault of a text that the parser refused is found here. It reads a
-// byte at a time, about ten times slower than the parser. A pure function, thread-safe.
+// byte at a time, and so is slower than the parser. A pure function, thread-safe.
 #pragma once
 
 #include <functional>
