@@ -185,13 +185,7 @@ class ConvertTest(ToolTest):
 
     def test_progress_with_rate_and_time_on_a_terminal(self):
         inputs.write_sparse_safetensors(self.path("big.safetensors"), 64 << 20)
-        primary, secondary = os.openpty()
-        process = self.start("convert", "big.safetensors", "out.safetensors", stderr=secondary)
-        os.close(secondary)
-        process.communicate(timeout=60)
-        drawn = os.read(primary, 1_000_000).decode()
-        os.close(primary)
-        self.assertEqual(process.returncode, OK)
+        drawn = self.run_on_terminal("convert", "big.safetensors", "out.safetensors", stream="stderr").stderr
         self.assertRegex(drawn, r"converting \d[^,]* of 64\.0 MiB, [^,]*/s")
 
     def test_json_reports_what_was_done(self):

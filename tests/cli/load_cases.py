@@ -260,13 +260,7 @@ class WhatIsSaidTest(LoadTest):
     def test_progress_is_drawn_on_a_terminal_only(self):
         inputs.write_sparse_safetensors(self.path("big.safetensors"), 512 << 20)
         self.assertEqual(self.run_tool("load", "big.safetensors").stderr, "")
-        primary, secondary = os.openpty()
-        process = self.start("load", "big.safetensors", stderr=secondary)
-        os.close(secondary)
-        process.communicate(timeout=TIME_LIMIT)
-        self.assertEqual(process.returncode, OK)
-        drawn = os.read(primary, 100_000).decode()
-        os.close(primary)
+        drawn = self.run_on_terminal("load", "big.safetensors", stream="stderr").stderr
         self.assertRegex(drawn, r"loading \d[^,]* of 512\.0 MiB, [^,]*/s")
         self.assertTrue(drawn.endswith("\r\x1b[K"), drawn)
 

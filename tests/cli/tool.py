@@ -1,5 +1,6 @@
 """ToolTest: a test case with a folder of its own that runs the tool and reads what it says."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -72,6 +73,25 @@ class ToolTest(unittest.TestCase):
         result.stdout = result.stdout.decode() if result.stdout is not None else ""
         result.stderr = result.stderr.decode() if result.stderr is not None else ""
         return result
+
+    def run_on_terminal(self, *arguments, stream, expect=OK):
+        """run_tool with a terminal as its `stream`, "stdout" or "stderr"."""
+        primary, secondary = os.openpty()
+        try:
+            process = self.start(*arguments, **{stream: secondary})
+        finally:
+            os.close(secondary)
+        written = b""
+        with open(primary, "rb", buffering=0) as terminal:
+            # A read returns what the kernel has passed on so far, and fails after the last writer has closed.
+            with contextlib.suppress(OSError):
+                while True:
+                    written += terminal.read(65536)
+        streams = dict(zip(("stdout", "stderr"), process.communicate(timeout=TIME_LIMIT), strict=True))
+        streams[stream] = written
+        self.assertEqual(process.returncode, expect, f"flatbed {arguments}: {streams}")
+        texts = {name: data.decode() for name, data in streams.items()}
+        return subprocess.CompletedProcess(arguments, process.returncode, **texts)
 
     def run_json(self, *arguments, expect=OK):
         return json.loads(self.run_tool(*arguments, "--json", expect=expect).stdout)

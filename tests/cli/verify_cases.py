@@ -174,13 +174,7 @@ class VerifyTest(ToolTest):
     def test_progress_is_drawn_on_a_terminal_only(self):
         path = self.sealed(nbytes=64 * CHUNK)
         self.assertEqual(self.run_tool("verify", path).stderr, "")
-        primary, secondary = os.openpty()
-        process = self.start("verify", path, stderr=secondary)
-        os.close(secondary)
-        process.communicate(timeout=60)
-        self.assertEqual(process.returncode, OK)
-        drawn = os.read(primary, 100_000).decode()
-        os.close(primary)
+        drawn = self.run_on_terminal("verify", path, stream="stderr").stderr
         self.assertRegex(drawn, r"verifying \d[^,]* of 16\.0 MiB, [^,]*/s")
         self.assertTrue(drawn.endswith("\r\x1b[K"), drawn)
 
