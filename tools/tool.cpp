@@ -1,0 +1,40 @@
+#include "tool.hpp"
+
+#include <exception>
+#include <new>
+
+#include "command_line.hpp"
+#include "interrupt.hpp"
+#include "output.hpp"
+
+namespace flatbed::tool {
+namespace {
+
+ExitCode run(int argc, char** argv, Output& output) {
+  CommandLine line;
+  try {
+    return line.run(argc, argv, output);
+  } catch (const CLI::ParseError& error) {
+    return line.answer(error, output);
+  } catch (const std::bad_alloc&) {
+    print_error({ErrorCode::resource_exhausted, "out of memory"});
+  } catch (const std::exception& error) {
+    print_error({ErrorCode::internal_error, error.what()});
+  }
+  return ExitCode::failure;
+}
+
+}  // namespace
+
+ExitCode run_tool(int argc, char** argv) {
+  ignore_write_signals();
+  Output output;
+  ExitCode code = run(argc, argv, output);
+  if (const Result<void> flushed = output.flush(); !flushed) {
+    print_error(flushed.error());
+    if (code == ExitCode::ok) code = ExitCode::failure;
+  }
+  return code;
+}
+
+}  // namespace flatbed::tool
