@@ -15,6 +15,7 @@
 #include "flatbed/verify.hpp"
 #include "support/expect_error.hpp"
 #include "support/legacy_builder.hpp"
+#include "support/read_checkpoint.hpp"
 #include "support/temp_dir.hpp"
 #include "support/zip_builder.hpp"
 
@@ -23,6 +24,8 @@ namespace {
 
 namespace fs = std::filesystem;
 namespace pickle = test::pickle;
+using test::bytes_of;
+using test::names_of;
 using test::TempDir;
 using test::write_file;
 using Names = std::vector<std::string>;
@@ -54,19 +57,6 @@ void write_set(const TempDir& dir) {
   write_file(dir / kIndex, index_of({"a", kSecond, "b", kFirst, "c", kFirst}));
 }
 
-Names names_of(const Checkpoint& checkpoint) {
-  Names out;
-  for (const TensorInfo& tensor : checkpoint.tensors()) out.emplace_back(tensor.name);
-  return out;
-}
-
-std::string read(const Checkpoint& checkpoint, std::string_view name) {
-  const TensorInfo tensor = checkpoint.tensor(name).value();
-  std::string out(tensor.nbytes, '\0');
-  static_cast<void>(checkpoint.read(tensor, 0, std::as_writable_bytes(std::span(out))).value());
-  return out;
-}
-
 TEST(OpenSet, HasTheTensorsOfItsFilesInOrder) {
   const TempDir dir;
   write_set(dir);
@@ -78,7 +68,7 @@ TEST(OpenSet, HasTheTensorsOfItsFilesInOrder) {
   EXPECT_EQ(set->find("a")->where.file, 1u);
   EXPECT_EQ(set->seal(), SealState::sealed);
   EXPECT_EQ(set->layout(), Layout::safetensors);
-  for (const std::string name : {"a", "b", "c"}) EXPECT_EQ(read(*set, name), name);
+  for (const std::string name : {"a", "b", "c"}) EXPECT_EQ(bytes_of(*set, name), name);
 }
 
 TEST(OpenSet, ViewsAndVerifiesEveryFile) {
@@ -139,7 +129,7 @@ TEST(OpenSet, NotesTensorsThatTheIndexDoesNotList) {
   const auto set = Checkpoint::open(dir / kIndex);
   ASSERT_OK(set);
   EXPECT_EQ(names_of(*set), (Names{"c", "a"}));
-  EXPECT_EQ(read(*set, "c"), "c");
+  EXPECT_EQ(bytes_of(*set, "c"), "c");
   ASSERT_EQ(set->notes().size(), 1u);
   EXPECT_EQ(set->notes()[0],
             str_cat("'", kFirst, "': ignored 1 tensor that the index does not list"));
@@ -163,7 +153,7 @@ TEST(OpenSet, FollowsLinksUnlessItMayNot) {
   fs::create_symlink("blobs/0a1b", dir / kSecond);
   const auto followed = Checkpoint::open(dir / kIndex);
   ASSERT_OK(followed);
-  EXPECT_EQ(read(*followed, "a"), "a");
+  EXPECT_EQ(bytes_of(*followed, "a"), "a");
   const auto refused = Checkpoint::open(dir / kIndex, {.follow_links = false});
   EXPECT_ERROR(refused, shard_link_refused);
   EXPECT_NE(refused.error().message.find(kSecond), std::string::npos);
@@ -260,8 +250,8 @@ TEST(OpenSet, CanBeSelectedFrom) {
   const auto selected = set->select({.path = {}, .include = {"[ac]"}, .exclude = {}});
   ASSERT_OK(selected);
   EXPECT_EQ(names_of(*selected), (Names{"c", "a"}));
-  EXPECT_EQ(read(*selected, "a"), "a");
-  EXPECT_EQ(read(*selected, "c"), "c");
+  EXPECT_EQ(bytes_of(*selected, "a"), "a");
+  EXPECT_EQ(bytes_of(*selected, "c"), "c");
 }
 
 TEST(OpenSet, FindsManyTensorsOfManyFiles) {
@@ -278,7 +268,7 @@ TEST(OpenSet, FindsManyTensorsOfManyFiles) {
   const auto set = Checkpoint::open(dir / kIndex);
   ASSERT_OK(set);
   EXPECT_EQ(set->tensors().size(), 600u);
-  EXPECT_EQ(read(*set, "t19.29"), "t19.29");
+  EXPECT_EQ(bytes_of(*set, "t19.29"), "t19.29");
 }
 
 // A dict of these names, each FloatStorage "0" as a whole: the later ones are the first one again.
@@ -304,8 +294,8 @@ TEST(OpenSetOfTorchFiles, ReadsTensorsAndAliases) {
   EXPECT_EQ(set->layout(), Layout::torch_zip);
   EXPECT_EQ(names_of(*set), (Names{"embed", "norm"}));
   EXPECT_EQ(set->find("head"), set->find("embed"));
-  EXPECT_EQ(read(*set, "head"), std::string(24, 'x'));
-  EXPECT_EQ(read(*set, "norm"), std::string(24, 'y'));
+  EXPECT_EQ(bytes_of(*set, "head"), std::string(24, 'x'));
+  EXPECT_EQ(bytes_of(*set, "norm"), std::string(24, 'y'));
   EXPECT_NE(set->find("embed")->storage, set->find("norm")->storage);
 }
 
@@ -328,10 +318,10 @@ TEST(OpenSetOfTorchFiles, ReadsShardsOfEveryLayout) {
   ASSERT_OK(set);
   EXPECT_EQ(set->layout(), Layout::torch_legacy);
   EXPECT_EQ(names_of(*set), (Names{"a", "b", "tensor", "d"}));
-  EXPECT_EQ(read(*set, "a"), std::string(24, '\1'));
-  EXPECT_EQ(read(*set, "b"), std::string(24, 'y'));
-  EXPECT_EQ(read(*set, "tensor"), std::string(24, '\1'));
-  EXPECT_EQ(read(*set, "d"), std::string(24, 'z'));
+  EXPECT_EQ(bytes_of(*set, "a"), std::string(24, '\1'));
+  EXPECT_EQ(bytes_of(*set, "b"), std::string(24, 'y'));
+  EXPECT_EQ(bytes_of(*set, "tensor"), std::string(24, '\1'));
+  EXPECT_EQ(bytes_of(*set, "d"), std::string(24, 'z'));
 }
 
 TEST(OpenSetOfTorchFiles, NeverOpensPicklesFromASafetensorsIndex) {
@@ -371,7 +361,7 @@ TEST(OpenSetOfTorchFiles, ReadsATensorThatIsListedByItsAliasesAlone) {
   EXPECT_EQ(names_of(*set), Names{"head"});
   EXPECT_EQ(set->find("tail"), set->find("head"));
   EXPECT_EQ(set->find("embed"), nullptr);
-  EXPECT_EQ(read(*set, "tail"), std::string(24, 'x'));
+  EXPECT_EQ(bytes_of(*set, "tail"), std::string(24, 'x'));
 }
 
 // Cut anywhere, an index is no index.

@@ -20,6 +20,7 @@
 #include "support/bytes_source.hpp"
 #include "support/expect_error.hpp"
 #include "support/faulty_source.hpp"
+#include "support/read_checkpoint.hpp"
 #include "support/temp_dir.hpp"
 #include "support/zip_builder.hpp"
 
@@ -27,9 +28,11 @@ namespace flatbed {
 namespace {
 
 namespace fs = std::filesystem;
+using test::bytes_of;
 using test::BytesSource;
 using test::Faults;
 using test::FaultySource;
+using test::names_of;
 using test::TempDir;
 using test::write_file;
 using Names = std::vector<std::string>;
@@ -49,19 +52,6 @@ std::shared_ptr<const ByteSource> source_of(std::string bytes, const std::string
   return std::make_shared<BytesSource>(std::move(bytes), label);
 }
 
-Names names_of(const Checkpoint& checkpoint) {
-  Names out;
-  for (const TensorInfo& tensor : checkpoint.tensors()) out.emplace_back(tensor.name);
-  return out;
-}
-
-std::string read(const Checkpoint& checkpoint, std::string_view name) {
-  const TensorInfo tensor = checkpoint.tensor(name).value();
-  std::string out(tensor.nbytes, '\0');
-  static_cast<void>(checkpoint.read(tensor, 0, std::as_writable_bytes(std::span(out))).value());
-  return out;
-}
-
 TEST(OpenMemory, ViewsInPlace) {
   const std::string bytes = file_of({"a", "bb"});
   const auto checkpoint = Checkpoint::open_memory(as_bytes(bytes), "the blob");
@@ -74,7 +64,7 @@ TEST(OpenMemory, ViewsInPlace) {
   const auto view = checkpoint->view(tensor);
   ASSERT_OK(view);
   EXPECT_EQ(view->bytes.data(), as_bytes(bytes).data() + tensor.where.offset);
-  EXPECT_EQ(read(*checkpoint, "bb"), "bb");
+  EXPECT_EQ(bytes_of(*checkpoint, "bb"), "bb");
 }
 
 TEST(OpenMemory, NamesTheLabelInErrors) {
@@ -91,7 +81,7 @@ TEST(OpenDescriptor, LeavesTheDescriptorToTheCaller) {
   ASSERT_OK(checkpoint);
   EXPECT_EQ(::close(descriptor), 0);
   fs::remove(dir / "a");
-  EXPECT_EQ(read(*checkpoint, "bb"), "bb");
+  EXPECT_EQ(bytes_of(*checkpoint, "bb"), "bb");
   EXPECT_EQ(as_text(checkpoint->view(*checkpoint->find("a"))->bytes), "a");
   EXPECT_EQ(checkpoint->files()[0].path, "the model");
   EXPECT_OK(verify(*checkpoint));
@@ -110,7 +100,7 @@ TEST(OpenSource, HasNoViewsWithoutMemoryOrDescriptor) {
   const auto view = checkpoint->view(*checkpoint->find("a"));
   EXPECT_ERROR(view, not_viewable);
   EXPECT_NE(view.error().message.find("s3://a"), std::string::npos);
-  EXPECT_EQ(read(*checkpoint, "bb"), "bb");
+  EXPECT_EQ(bytes_of(*checkpoint, "bb"), "bb");
 }
 
 TEST(OpenSource, KeepsItsSourceUntilTheLastCopyIsGone) {
@@ -119,7 +109,7 @@ TEST(OpenSource, KeepsItsSourceUntilTheLastCopyIsGone) {
   {
     const Checkpoint checkpoint = Checkpoint::open(std::move(source)).value();
     EXPECT_FALSE(watched.expired());
-    EXPECT_EQ(read(checkpoint.select({.include = {"a"}}).value(), "a"), "a");
+    EXPECT_EQ(bytes_of(checkpoint.select({.include = {"a"}}).value(), "a"), "a");
   }
   EXPECT_TRUE(watched.expired());
 }
@@ -179,7 +169,7 @@ TEST(OpenShards, TakesEveryTensorOfFilesInTheOrderGiven) {
   EXPECT_EQ(names_of(*set), (Names{"b", "c", "a"}));
   EXPECT_EQ(set->files()[0].path, dir / "2");
   EXPECT_EQ(set->seal(), SealState::sealed);
-  for (const std::string name : {"a", "b", "c"}) EXPECT_EQ(read(*set, name), name);
+  for (const std::string name : {"a", "b", "c"}) EXPECT_EQ(bytes_of(*set, name), name);
   EXPECT_EQ(as_text(set->view(*set->find("a"))->bytes), "a");
   EXPECT_EQ(verify(*set)->chunks_checked, 3u);
   EXPECT_NE(set->find("a")->storage, set->find("b")->storage);
@@ -191,7 +181,7 @@ TEST(OpenShards, TakesSources) {
   ASSERT_OK(set);
   EXPECT_EQ(names_of(*set), (Names{"a", "b"}));
   EXPECT_EQ(set->files()[1].path, "s3://2");
-  EXPECT_EQ(read(*set, "b"), "b");
+  EXPECT_EQ(bytes_of(*set, "b"), "b");
 }
 
 TEST(OpenShards, TakesTensorsAndAliasesOfPyTorchFiles) {
@@ -283,7 +273,7 @@ TEST_F(ManyShards, AreOpenedReadVerifiedLoadedAndScannedWithFewDescriptors) {
   ASSERT_OK(set);
   ASSERT_EQ(set->files().size(), std::size_t{kCount});
   for (const std::string name : {"t0", "t150", "t299"}) {
-    EXPECT_EQ(read(*set, name), name);
+    EXPECT_EQ(bytes_of(*set, name), name);
     EXPECT_EQ(as_text(set->view(*set->find(name))->bytes), name);
   }
   EXPECT_EQ(verify(*set)->chunks_checked, std::uint64_t{kCount});
@@ -310,7 +300,7 @@ TEST_F(ManyShards, AreNotReadOnAfterOneWasReplaced) {
   const auto done = set->read(*set->find("t0"), 0, std::as_writable_bytes(std::span(out)));
   EXPECT_ERROR(done, file_changed);
   EXPECT_NE(done.error().message.find("t0.safetensors"), std::string::npos);
-  EXPECT_EQ(read(*set, "t150"), "t150");
+  EXPECT_EQ(bytes_of(*set, "t150"), "t150");
 }
 
 }  // namespace

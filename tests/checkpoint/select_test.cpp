@@ -13,11 +13,14 @@
 #include "flatbed/save.hpp"
 #include "support/expect_error.hpp"
 #include "support/module_builder.hpp"
+#include "support/read_checkpoint.hpp"
 #include "support/temp_dir.hpp"
 
 namespace flatbed {
 namespace {
 
+using test::bytes_of;
+using test::names_of;
 using test::TempDir;
 using Names = std::vector<std::string>;
 using Aliased = std::vector<std::pair<std::string, std::string>>;
@@ -84,22 +87,9 @@ Checkpoint with_model(const TempDir& dir, bool alone = false) {
   return saved(dir, plan);
 }
 
-Names names_of(const Checkpoint& checkpoint) {
-  Names out;
-  for (const TensorInfo& tensor : checkpoint.tensors()) out.emplace_back(tensor.name);
-  return out;
-}
-
 Aliased aliases_of(const Checkpoint& checkpoint) {
   Aliased out;
   for (const Alias& alias : checkpoint.aliases()) out.emplace_back(alias.name, alias.target);
-  return out;
-}
-
-std::string read(const Checkpoint& checkpoint, std::string_view name) {
-  const TensorInfo tensor = checkpoint.tensor(name).value();
-  std::string out(tensor.nbytes, '\0');
-  static_cast<void>(checkpoint.read(tensor, 0, std::as_writable_bytes(std::span(out))).value());
   return out;
 }
 
@@ -118,9 +108,9 @@ TEST(Select, ASubtreeNamesItsTensorsAnew) {
   ASSERT_OK(selected);
   EXPECT_EQ(names_of(*selected), (Names{"a", "b"}));
   EXPECT_EQ(aliases_of(*selected), (Aliased{{"tied", "a"}}));
-  EXPECT_EQ(read(*selected, "a"), "model.a");
-  EXPECT_EQ(read(*selected, "tied"), "model.a");
-  EXPECT_EQ(read(*selected, "b"), "model.b");
+  EXPECT_EQ(bytes_of(*selected, "a"), "model.a");
+  EXPECT_EQ(bytes_of(*selected, "tied"), "model.a");
+  EXPECT_EQ(bytes_of(*selected, "b"), "model.b");
   EXPECT_EQ(selected->find("model.a"), nullptr);
 }
 
@@ -150,7 +140,7 @@ TEST(Select, ASingleTensorIsCalledTensor) {
   const auto selected = with_tree(dir).select({.path = "model.b", .include = {}, .exclude = {}});
   ASSERT_OK(selected);
   EXPECT_EQ(names_of(*selected), Names{"tensor"});
-  EXPECT_EQ(read(*selected, "tensor"), "model.b");
+  EXPECT_EQ(bytes_of(*selected, "tensor"), "model.b");
 }
 
 TEST(Select, SaysThatAPathIsNotThere) {
@@ -175,7 +165,7 @@ TEST(Select, APathIsAPrefixWhereNoStructureIs) {
   ASSERT_OK(selected);
   EXPECT_EQ(names_of(*selected), (Names{"a", "b"}));
   EXPECT_EQ(aliases_of(*selected), (Aliased{{"tied", "a"}}));
-  EXPECT_EQ(read(*selected, "tied"), "model.a");
+  EXPECT_EQ(bytes_of(*selected, "tied"), "model.a");
   EXPECT_FALSE(selected->has_tree());
   EXPECT_EQ(selected->tree()->size(), 3u);
 }
@@ -195,12 +185,12 @@ TEST(Select, KeepsATensorThatIsOnlySelectedByItsAliases) {
   ASSERT_OK(prefix);
   EXPECT_EQ(names_of(*prefix), Names{"x"});
   EXPECT_EQ(aliases_of(*prefix), (Aliased{{"y", "x"}}));
-  EXPECT_EQ(read(*prefix, "y"), "model.a");
+  EXPECT_EQ(bytes_of(*prefix, "y"), "model.a");
   const auto globs = whole.select({.path = {}, .include = {"*.tied", "opt.*"}, .exclude = {}});
   ASSERT_OK(globs);
   EXPECT_EQ(names_of(*globs), (Names{"opt.0", "model.tied"}));
   EXPECT_TRUE(globs->aliases().empty());
-  EXPECT_EQ(read(*globs, "model.tied"), "model.a");
+  EXPECT_EQ(bytes_of(*globs, "model.tied"), "model.a");
 }
 
 TEST(Select, GlobsGiveAFlatResult) {
@@ -229,7 +219,7 @@ TEST(Select, GlobsApplyToTheNamesBelowAPath) {
       with_tree(dir).select({.path = "model", .include = {"[ab]"}, .exclude = {"a"}});
   ASSERT_OK(selected);
   EXPECT_EQ(names_of(*selected), Names{"b"});
-  EXPECT_EQ(read(*selected, "b"), "model.b");
+  EXPECT_EQ(bytes_of(*selected, "b"), "model.b");
 }
 
 TEST(Select, CanBeRepeated) {
@@ -239,11 +229,11 @@ TEST(Select, CanBeRepeated) {
   const auto second = first->select({.path = {}, .include = {"b", "tied"}, .exclude = {}});
   ASSERT_OK(second);
   EXPECT_EQ(names_of(*second), (Names{"b", "tied"}));
-  EXPECT_EQ(read(*second, "b"), "model.b");
-  EXPECT_EQ(read(*second, "tied"), "model.a");
+  EXPECT_EQ(bytes_of(*second, "b"), "model.b");
+  EXPECT_EQ(bytes_of(*second, "tied"), "model.a");
   const auto third = second->select({.path = {}, .include = {"t*"}, .exclude = {}});
   ASSERT_OK(third);
-  EXPECT_EQ(read(*third, "tied"), "model.a");
+  EXPECT_EQ(bytes_of(*third, "tied"), "model.a");
 }
 
 TEST(Select, AModuleByItsStateDict) {
@@ -252,7 +242,7 @@ TEST(Select, AModuleByItsStateDict) {
   ASSERT_OK(selected);
   EXPECT_EQ(names_of(*selected), (Names{"fc.w", "fc.b"}));
   EXPECT_EQ(aliases_of(*selected), (Aliased{{"again.w", "fc.w"}, {"again.b", "fc.b"}}));
-  EXPECT_EQ(read(*selected, "again.b"), "b");
+  EXPECT_EQ(bytes_of(*selected, "again.b"), "b");
   const Value root = selected->tree().value();
   EXPECT_EQ(root.callable().qualname(), "OrderedDict");
   ASSERT_EQ(root.size(), 4u);

@@ -6,7 +6,6 @@
 //   flatbed_corpus FOLDER [--only TEXT] [--times]
 //
 // Exit status 1 when a file gives something else.
-#include <dirent.h>
 #include <pthread.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -22,6 +21,7 @@
 
 #include "corpus/counted_memory.hpp"
 #include "corpus/judge.hpp"
+#include "support/descriptors.hpp"
 
 namespace flatbed::corpus {
 namespace {
@@ -60,16 +60,8 @@ struct Work {
   std::size_t judged = 0;
 };
 
-std::size_t open_descriptors() {
-  std::size_t count = 0;
-  DIR* const folder = ::opendir("/proc/self/fd");
-  while (folder != nullptr && ::readdir(folder) != nullptr) ++count;
-  if (folder != nullptr) ::closedir(folder);
-  return count;
-}
-
 std::string check_case(const Case& one, const std::string& folder) {
-  const std::size_t before = open_descriptors();
+  const std::size_t before = test::open_descriptors();
   reset_peak();
   const std::uint64_t held = live_bytes();
   std::string wrong = judge(one, folder);
@@ -78,7 +70,7 @@ std::string check_case(const Case& one, const std::string& folder) {
   if (wrong.empty() && peak > most)
     wrong = "took " + std::to_string(peak) + " bytes of memory, expected at most " +
             std::to_string(most);
-  if (wrong.empty() && open_descriptors() != before) wrong = "left a descriptor open";
+  if (wrong.empty() && test::open_descriptors() != before) wrong = "left a descriptor open";
   return wrong;
 }
 

@@ -7,7 +7,6 @@
 //   flatbed_corpus_tool roots COUNT [FIRST_SEED]
 //
 // Exit status 1 when one does, with the file and the command line.
-#include <dirent.h>
 #include <fcntl.h>
 #include <simdjson.h>
 #include <sys/mman.h>
@@ -26,6 +25,7 @@
 #include "../tools/exit_code.hpp"
 #include "../tools/tool.hpp"
 #include "corpus/random_root.hpp"
+#include "support/descriptors.hpp"
 #include "support/temp_dir.hpp"
 
 namespace flatbed::corpus {
@@ -33,14 +33,6 @@ namespace {
 
 using tool::ExitCode;
 using Words = std::vector<std::string>;
-
-std::size_t open_descriptors() {
-  std::size_t count = 0;
-  DIR* const folder = ::opendir("/proc/self/fd");
-  while (folder != nullptr && ::readdir(folder) != nullptr) ++count;
-  if (folder != nullptr) ::closedir(folder);
-  return count;
-}
 
 // The tool's standard output goes into memory and its standard error nowhere. What this program
 // says itself goes to where its standard output went.
@@ -160,11 +152,11 @@ class Runner {
     std::vector<char*> argv;
     for (std::string& word : words) argv.push_back(word.data());
     argv.push_back(nullptr);
-    const std::size_t before = open_descriptors();
+    const std::size_t before = test::open_descriptors();
     const ExitCode code = tool::run_tool(static_cast<int>(words.size()), argv.data());
     std::fflush(stdout);
     const std::string printed = streams_.take();
-    if (open_descriptors() != before) return "left a descriptor open";
+    if (test::open_descriptors() != before) return "left a descriptor open";
     if (!is_listed(code) || code == ExitCode::usage)
       return "exit code " + std::to_string(static_cast<int>(code));
     if (command.prints_json && !printed.empty() && !is_json(printed)) return "printed no JSON";

@@ -22,6 +22,7 @@
 #include "io/direct_file.hpp"
 #include "io/file.hpp"
 #include "io/large_allocator.hpp"
+#include "support/descriptors.hpp"
 #include "support/expect_error.hpp"
 #include "support/fault_io.hpp"
 #include "support/temp_dir.hpp"
@@ -43,15 +44,11 @@ namespace {
 using test::FaultIo;
 using test::IoCall;
 using test::nth;
+using test::open_descriptors;
 using test::TempDir;
 using test::write_file;
 
 constexpr std::size_t kNbytes = 256 << 10;
-
-std::size_t open_descriptors() {
-  return static_cast<std::size_t>(
-      std::distance(std::filesystem::directory_iterator("/proc/self/fd"), {}));
-}
 
 class DirectOpen : public testing::Test {
  protected:

@@ -2,10 +2,12 @@
 // attributes as its state.
 #pragma once
 
+#include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
+#include "flatbed/torch_module.hpp"
 #include "flatbed/value.hpp"
 
 namespace flatbed::test {
@@ -73,5 +75,26 @@ inline NodeId compiled(ValueTree& tree, NodeId inside) {
 }
 
 inline NodeId tensor(ValueTree& tree, std::uint32_t number) { return tree.add_tensor(number, {}); }
+
+// The attributes of a module but for one, and with `more`.
+inline NodeId attributes_without(ValueTree& tree, std::string_view left_out,
+                                 const Named& more = {}) {
+  Named all = more;
+  for (const std::string_view name : {"_parameters", "_buffers", "_modules"}) {
+    if (name != left_out) all.emplace_back(name, tree.add_dict());
+  }
+  return named_dict(tree, all);
+}
+
+// Of an object that is a module.
+inline Result<StateDict> state_of(const ValueTree& tree, NodeId id) {
+  return state_dict(TorchModule::of(tree.value(id)).value());
+}
+
+inline std::vector<std::string> names_of(const StateDict& weights) {
+  std::vector<std::string> out;
+  for (const StateEntry& entry : weights.entries) out.push_back(entry.name);
+  return out;
+}
 
 }  // namespace flatbed::test

@@ -13,35 +13,16 @@
 namespace flatbed {
 namespace {
 
+using test::attributes_without;
 using test::compiled;
 using test::instance;
 using test::module;
 using test::module_attributes;
-using test::ModuleParts;
 using test::Named;
-using test::named_dict;
-using test::named_ordered;
+using test::names_of;
+using test::state_of;
 using test::tensor;
 using Names = std::vector<std::string>;
-
-Names names_of(const StateDict& weights) {
-  Names out;
-  for (const StateEntry& entry : weights.entries) out.push_back(entry.name);
-  return out;
-}
-
-Result<StateDict> state_of(const ValueTree& tree, NodeId id) {
-  return state_dict(TorchModule::of(tree.value(id)).value());
-}
-
-// The attributes of a module but for one, and with one more.
-NodeId attributes_without(ValueTree& tree, std::string_view left_out, const Named& more = {}) {
-  Named all = more;
-  for (const std::string_view name : {"_parameters", "_buffers", "_modules"}) {
-    if (name != left_out) all.emplace_back(name, tree.add_dict());
-  }
-  return named_dict(tree, all);
-}
 
 TEST(TorchModule, IsAnObjectWithThreeDicts) {
   ValueTree tree;
