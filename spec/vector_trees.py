@@ -4,7 +4,7 @@ import struct
 from collections import OrderedDict
 
 import writer
-from restore import Array, Global, Object, Scalar, Tensor
+from reader import Array, Global, Object, Scalar, Tensor
 from vector_containers import Vector
 from vector_seals import SMALL, unpadded, with_strings
 

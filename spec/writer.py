@@ -17,9 +17,23 @@ import struct
 from collections import OrderedDict
 
 import reader
-from reader import CHUNK, SEAL_PREFIX, TensorInfo, content_input, digest, in_name_order, is_ours
-from restore import Array, Global, Object, Scalar, Tensor
-from tree import ARRAY_DTYPES, check_tree
+from reader import (
+    ARRAY_DTYPES,
+    CHUNK,
+    SEAL_PREFIX,
+    Array,
+    Global,
+    Object,
+    Scalar,
+    Tensor,
+    TensorInfo,
+    TorchBackend,
+    check_tree,
+    content_input,
+    digest,
+    in_name_order,
+    is_ours,
+)
 
 BLOCK = 4096  # L1, L4
 MAX_HEX_BYTES = 1024  # T2: longer bytes become a tensor
@@ -127,7 +141,7 @@ def quote(text):
 def encode(value):
     """(tree, tensors, aliases) of a Python object: what write() takes.
 
-    Knows Python's own types, tensors and arrays of torch and numpy, and the classes of restore.py; every other object
+    Knows Python's own types, tensors and arrays of torch and numpy, and the classes of reader.py; every other object
     is written in its reduce form.
     """
     encoder = Encoder()
@@ -409,7 +423,6 @@ def is_dense_torch(value):
 def describe_torch(value):
     """(plain Tensor, where its storage lies) of a dense torch tensor."""
     import torch
-    from restore import TorchBackend
 
     dtype, attributes = str(value.dtype).split(".")[-1], {}
     if value.requires_grad:
