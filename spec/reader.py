@@ -569,7 +569,7 @@ def parse_sidecar(raw):
 def read_sidecar(path):
     """The bytes of the sidecar beside `path`, or None (C1, C2). What is no regular file has no bytes."""
     name = os.fspath(path) + ".flatbed.json"
-    if not os.path.lexists(name):
+    if not os.path.exists(name):
         return None
     if not os.path.isfile(name):
         return b""
@@ -626,7 +626,11 @@ def check_tree(text, tensors):
 
 HEX_BYTES = re.compile(r"(?:[0-9a-f]{2})*")
 HEX_INT = re.compile(r"-?[1-9a-f][0-9a-f]*")
-TYPESTR = re.compile(r"[<>|]([biufcSUVMm])([1-9][0-9]{0,8})(\[[0-9]*[A-Za-z]+\])?")
+# What numpy's dtype.str can be (T6): an order of bytes exactly where it matters, a kind, the size of an item, a unit.
+TYPESTR = re.compile(
+    r"\|(?:[biu]1|[SV][1-9][0-9]{0,8})|[<>](?:[iu][248]|f(?:2|4|8|12|16)|c(?:8|16|24|32)|U[1-9][0-9]{0,8}"
+    r"|[Mm]8(?:\[(?:[2-9]|[1-9][0-9]{1,8})?(?:Y|M|W|D|h|m|s|ms|us|ns|ps|fs|as)\])?)"
+)
 SHAREABLE = ("list", "tuple", "dict", "object", "tensor", "array")
 SELF_REFERRING = ("list", "dict", "object")  # an open id of these may be referred to (a cycle)
 NOT_KEYS = ("list", "dict", "array")
@@ -643,7 +647,28 @@ STORED_AS = {
     **{f"int{n}": "I8" for n in range(1, 8)}, **{f"uint{n}": "U8" for n in range(1, 8)},
 }  # fmt: skip
 COMPLEX = ("complex128", "complex32", "bcomplex32")
-PACKED = ("quint4x2", "quint2x4")
+PACKED = {"quint4x2": 2, "quint2x4": 4}  # elements in a byte
+# Stored dtype -> torch's name of it. The attribute `dtype` never says what the stored dtype says.
+TORCH_NAMES = {
+    "BOOL": "bool", "U8": "uint8", "I8": "int8", "I16": "int16", "I32": "int32", "I64": "int64",
+    "U16": "uint16", "U32": "uint32", "U64": "uint64", "F16": "float16", "BF16": "bfloat16", "F32": "float32",
+    "F64": "float64", "C64": "complex64", "F4": "float4_e2m1fn_x2", "F8_E4M3": "float8_e4m3fn",
+    "F8_E5M2": "float8_e5m2", "F8_E8M0": "float8_e8m0fnu", "F8_E4M3FNUZ": "float8_e4m3fnuz",
+    "F8_E5M2FNUZ": "float8_e5m2fnuz",
+}  # fmt: skip
+
+
+def kind_and_size(typestr):
+    """("f", 8) of the numpy type "<f8". The size of a "U" counts characters."""
+    return typestr[1], int(re.match("[0-9]+", typestr[2:])[0])
+
+
+def packed_nbytes(shape, together):
+    """The bytes of a tensor whose elements share bytes within a row: each row is padded to whole bytes."""
+    rows = 1
+    for size in shape[:-1]:
+        rows *= size
+    return rows * -(-shape[-1] // together) if shape else 1
 
 
 def is_size_list(value):
@@ -770,13 +795,17 @@ class TreeCheck:
         """T6: dtype, shape and stride must fit what is stored."""
         dtype, rank = attributes.get("dtype"), len(info.shape)
         fits = STORED_AS.get(dtype, info.dtype) == info.dtype
+        fits = fits and (dtype in STORED_AS or dtype not in TORCH_NAMES.values())
         if dtype in COMPLEX:
             fits = fits and info.shape[-1:] == (2,)
             rank -= 1
         if dtype in PACKED:
             fits = fits and rank == 1 and "shape" in attributes
+            fits = fits and info.shape[0] == packed_nbytes(attributes["shape"], PACKED[dtype])
         elif dtype is None or dtype in STORED_AS:
             fits = fits and "shape" not in attributes
+        if dtype == "float4_e2m1fn_x2":
+            fits = fits and rank == 0
         rank = len(attributes.get("shape", range(rank)))
         fits = fits and len(attributes.get("stride", range(rank))) == rank
         self.need(fits, f"{info.name!r}: dtype, shape or stride do not fit", "tree_unknown_attribute")
@@ -801,9 +830,8 @@ class TreeCheck:
 
     def typestr(self, text):
         """(kind, bytes of an item)"""
-        match = TYPESTR.fullmatch(text) if isinstance(text, str) else None
-        self.need(match and (match[3] is None or match[1] in "mM"), f"{text!r} is no numpy type")
-        kind, size = match[1], int(match[2])
+        self.need(isinstance(text, str) and TYPESTR.fullmatch(text), f"{text!r} is no numpy type")
+        kind, size = kind_and_size(text)
         return kind, 4 * size if kind == "U" else size
 
     def check_id(self, values, barred, own):
@@ -833,12 +861,12 @@ class TreeCheck:
         "object": check_object, "tensor": check_tensor, "array": check_array, "scalar": check_scalar,
         "id": check_id, "ref": check_ref,
     }  # fmt: skip
-    ATTRIBUTES = {
+    ATTRIBUTES = {  # in the order in which writers write them
         "grad": lambda value: value is True,
         "param": lambda value: value is True,
         "device": lambda value: isinstance(value, str),
-        "dtype": lambda value: isinstance(value, str),
         "stride": is_size_list,
+        "dtype": lambda value: isinstance(value, str),
         "shape": is_size_list,
         "quant": lambda value: True,
         "state": lambda value: True,
@@ -970,8 +998,9 @@ class ShardedSet(Source):
             if unlisted:
                 self.notes.append(f"tensors that the index does not list are ignored: {unlisted}")
             self._opened = opened.pop_all()
-        # The tree and the aliases of the first shard speak for the whole set (H3).
-        self.strings = next(iter(self.files.values())).strings if self.files else {}
+        # The tree, the aliases and the metadata of the first shard speak for the whole set (H3).
+        first = next(iter(self.files.values()))
+        self.strings, self.metadata = first.strings, first.metadata
 
     def __enter__(self):
         return self
@@ -1048,9 +1077,18 @@ def open_path(path, verify="if_sealed", follow_links=True):
     """A File, or a ShardedSet for an index. A directory stands for what find_in_directory finds."""
     if os.path.isdir(path):
         path = os.path.join(path, find_in_directory(path))
-    if os.fspath(path).endswith(".index.json"):
+    if is_index(path):
         return ShardedSet(path, verify, follow_links)
     return File(path, verify)
+
+
+def is_index(path):
+    """Whether a file is an index: its first bytes say so, not its name (H5)."""
+    with open_regular(path) as stream:
+        head = stream.read(512)
+    if 0 in head[:8]:
+        return False  # the length field of a container
+    return head.removeprefix(b"\xef\xbb\xbf").lstrip(b" \t\n\r")[:1] in (b"{", b"[")
 
 
 def find_in_directory(path):
@@ -1095,10 +1133,14 @@ class Global(namedtuple("Global", "module qualname")):
 
 
 class Object:
-    """The result of a call that is not made: function(*args), then items appended, pairs set, a state given."""
+    """The result of a call that is not made: function(*args), then items appended, pairs set, a state given.
+
+    has_state: whether a state is given that is None; another one is always given.
+    """
 
     def __init__(self, function, args):
         self.function, self.args, self.items, self.pairs, self.state = function, args, [], [], None
+        self.has_state = False
 
     def __repr__(self):
         return f"Object({self.function!r}, {self.args!r})"
@@ -1205,7 +1247,7 @@ class NumpyBackend(PlainBackend):
         return self._view(storage.raw, self.TYPES[info.dtype], info.shape)
 
     def array(self, info, storage, typestr):
-        kind = "".join(TYPESTR.fullmatch(typestr).group(1, 2))
+        kind = "{}{}".format(*kind_and_size(typestr))
         if kind not in ARRAY_DTYPES:
             return self._view(storage.raw, typestr, info.shape[:-1])
         shape = info.shape[:-1] if kind == "c16" else info.shape
@@ -1225,13 +1267,6 @@ class NumpyBackend(PlainBackend):
 class TorchBackend(PlainBackend):
     """Tensors, dtypes, layouts, sizes and devices of torch. Every tensor is on the CPU, wherever it was."""
 
-    NAMES = {
-        "BOOL": "bool", "U8": "uint8", "I8": "int8", "I16": "int16", "I32": "int32", "I64": "int64",
-        "U16": "uint16", "U32": "uint32", "U64": "uint64", "F16": "float16", "BF16": "bfloat16", "F32": "float32",
-        "F64": "float64", "C64": "complex64", "F4": "float4_e2m1fn_x2", "F8_E4M3": "float8_e4m3fn",
-        "F8_E5M2": "float8_e5m2", "F8_E8M0": "float8_e8m0fnu", "F8_E4M3FNUZ": "float8_e4m3fnuz",
-        "F8_E5M2FNUZ": "float8_e5m2fnuz",
-    }  # fmt: skip
     QUANTIZED = {"qint8": "int8", "quint8": "uint8", "qint32": "int32"}
     STORAGES = {
         "Double": "float64", "Float": "float32", "Half": "float16", "BFloat16": "bfloat16", "Long": "int64",
@@ -1276,7 +1311,7 @@ class TorchBackend(PlainBackend):
         return value if isinstance(value, kinds) else None
 
     def tensor(self, info, storage, attributes):
-        name = attributes.get("dtype") or self.NAMES.get(info.dtype, "")
+        name = attributes.get("dtype") or TORCH_NAMES.get(info.dtype, "")
         dtype = getattr(self.torch, self.QUANTIZED.get(name, name), None)
         quantizer = attributes.get("quant", ())
         if name in PACKED and len(quantizer) == 4 and isinstance(dtype, self.torch.dtype):
@@ -1448,7 +1483,7 @@ class Builder:
             result.items = self.nodes(parts[2])
             result.pairs = [tuple(self.nodes(parts[3][i : i + 2])) for i in range(0, len(parts[3]), 2)]
         if len(parts) > 4:
-            result.state = self.node(parts[4])
+            result.state, result.has_state = self.node(parts[4]), True
         return result
 
     def build_tensor(self, parts, own):
