@@ -6,8 +6,8 @@ from collections import namedtuple
 
 from reader import DTYPE_BITS
 
-# One line of the manifest. files: path -> bytes of what belongs to it; README.md in vectors/ explains the rest.
-Vector = namedtuple("Vector", "path kind expect rule twin cause where files")
+# One line of the manifest. files: path -> bytes of what belongs to it, or Made; README.md in vectors/ explains the rest.
+Vector = namedtuple("Vector", "path kind expect rule twin cause where files options", defaults=("-",))
 
 # The codes of R1, R2, ...: one each.
 CODES = (
@@ -21,6 +21,10 @@ F32X4 = '{"dtype":"F32","shape":[4],"data_offsets":[0,16]}'
 FOUR_FLOATS = struct.pack("<4f", 1, 2, 3, 4)
 HEADER = '{"a":' + F32X4 + "}"
 MAX63 = (1 << 63) - 1
+
+
+# A file that is not committed: how it is made, of what, and how long it becomes. README.md in vectors/ explains it.
+Made = namedtuple("Made", "how source size", defaults=("-", "-"))
 
 
 def vectors():
@@ -46,6 +50,10 @@ def vectors():
             yield Vector(
                 path, "container", CODES[number - 1], rule, f"valid/{twin}.safetensors", "-", "-", {path: raw}
             )
+    for name, codes, raw in several_rules():
+        path = f"invalid/E1-{name}.safetensors"
+        yield Vector(path, "container", "|".join(codes), "E1", "valid/plain.safetensors", "-", "-", {path: raw})
+    yield from opened_otherwise()
 
 
 # Building blocks.
@@ -108,6 +116,9 @@ def valid_names_and_fields():
     yield "name-noncharacter", "R4", container('{"\uffff\u007f":' + F32X4 + "}")
     yield "names-alike", "R10", beside_a('"A":' + entry("F32", [], 16, 20), FOUR_FLOATS + bytes(4))
     yield "field-unknown", "R11", with_field('"xxh3":"00","more":{"x":[1,-2.5e3,null,true]}')
+    yield "field-64-bits", "J4", with_field('"x":[-9223372036854775808,18446744073709551615]')
+    yield "field-minus-zero", "J5", with_field('"x":[-0,-0.0,0e5]')
+    yield "field-tiny-real", "J4", with_field('"x":[1e-999,1.7976931348623158e308]')
     yield "field-unknown-twice", "R12", with_field('"x":1,"x":2')
     yield "field-order", "R11", one('{"data_offsets":[0,16],"shape":[4],"dtype":"F32"}')
     yield "field-escaped", "R11", one(r'{"\u0064type":"F\u00332","shape":[4],"data_offsets":[0,16]}')
@@ -354,3 +365,34 @@ def ends():
     yield 22, "spaces", plain + b"    ", "plain"
     yield 22, "after-no-tensors", container("{}", b"\0"), "no-tensors"
     yield 22, "two-files", plain + plain, "plain"
+
+
+# Files that break several rules: (name, the errors of which any is right, bytes).
+
+
+def several_rules():
+    yield "utf8-and-json", ("header_not_utf8", "header_not_json"), container(b'{"\x80', b"")
+    yield "depth-and-json", ("header_too_deep", "header_not_json"), container("[" * 128, b"")
+    yield "fields", ("unknown_dtype", "shape_invalid", "offsets_invalid"), one(
+        '{"dtype":"F31","shape":[-4],"data_offsets":[16,0]}'
+    )
+    yield "name-and-entry", ("duplicate_name", "entry_invalid", "trailing_data"), beside_a('"a":{}')
+    yield "metadata-and-entry", ("metadata_invalid", "entry_invalid"), container('{"a":[],"__metadata__":[]}')
+    yield "gap-and-sizes", ("offsets_gap", "size_mismatch", "data_truncated"), one(entry("F32", [5], 8, 24))
+    yield "overlap-and-sizes", ("offsets_overlap", "size_mismatch"), beside_a('"b":' + entry("F32", [5], 8, 16))
+    yield "sizes", ("size_overflow", "partial_byte", "data_truncated"), container(
+        f'{{"a":{entry("F32", [MAX63, 4], 0, 20)},"b":{entry("F4", [3], 20, 22)}}}'
+    )
+
+
+def opened_otherwise():
+    """H5: what a path leads to."""
+    plain = "valid/plain.safetensors"
+    for name, expect, how, source in (
+        ("link", "ok", "link", "../" + plain),
+        ("link-to-nothing", "file_not_found", "link", "nothing"),
+        ("fifo", "not_a_regular_file", "fifo", "-"),
+    ):
+        path = f"made/{name}.safetensors"
+        twin = "-" if expect == "ok" else plain
+        yield Vector(path, "container", expect, "H5", twin, "-", "-", {path: Made(how, source)})

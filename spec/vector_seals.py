@@ -7,7 +7,7 @@ import struct
 import reader
 import writer
 from reader import CHUNK
-from vector_containers import F32X4, FOUR_FLOATS, Vector, container, entry, one
+from vector_containers import F32X4, FOUR_FLOATS, Made, Vector, container, entry, one
 
 SMALL = [("h", "F32", [4], FOUR_FLOATS), ("w", "U8", [3], b"abc")]
 SMALL_TREE = '["dict","h",["tensor","h"],"w",["tensor","w"]]'
@@ -28,6 +28,9 @@ def vectors():
             twin = "-" if state == "unsealed" else "valid/sealed-two-chunks" if len(raw) > CHUNK else "valid/small"
             twin += ".safetensors" if twin != "-" else ""
             yield Vector(path, "seal", state, f"S6.{row}", twin, cause, where, {path: raw})
+    for kind in ("tree", "aliases"):  # S8: these strings of a newer version are not interpreted
+        path = f"seal/row4-its-{kind}.safetensors"
+        yield Vector(path, kind, "absent", "S8", "valid/small.safetensors", "-", "-", {path: newer_strings()})
     yield from sidecar_vectors()
 
 
@@ -158,13 +161,39 @@ def rows_4_and_5():
     yield 4, "version-2", version_2, "newer"
     yield 4, "version-9999", with_value(ZEROS + "/9999/"), "newer"
     yield 4, "rest-like-ours", with_value(ZEROS + "/2/" + ZEROS), "newer"
-    strings = {"flatbed": ZEROS + "/2/x", "flatbed.tree": "not for us", "flatbed.aliases": "[", "format": "pt"}
-    other = resealed(writer.pad_header(strings, SMALL) + FOUR_FLOATS + b"abc")
-    yield 4, "other-strings", other, "newer"
+    yield 4, "other-strings", newer_strings(), "newer"
     yield 5, "digest-damaged", flipped_hex(version_2, VALUE_AT), "broken", "seal_header_mismatch"
     yield 5, "name-changed", replaced(version_2, '"w":', '"x":'), "broken", "seal_header_mismatch"
+    yield 5, "envelope-shifted", in_shifted_envelope(version_2), "broken", "seal_header_mismatch"
     yield 5, "rewritten", rewritten(version_2), "broken", "seal_header_mismatch"
     yield 5, "version-damaged", replaced(small(), "/1/", "/3/"), "broken", "seal_header_mismatch"
+
+
+def newer_strings():
+    strings = {"flatbed": ZEROS + "/2/x", "flatbed.tree": "not for us", "flatbed.aliases": "[", "format": "pt"}
+    return resealed(writer.pad_header(strings, SMALL) + FOUR_FLOATS + b"abc")
+
+
+def in_shifted_envelope(raw):
+    """raw with a space before its header, whose digest is right for the place where it now stands: not bytes 36..51."""
+    head, data = split(raw)
+    text = b" " + head[8:-1]
+    zeroed = head[:8] + text[:29] + b"0" * 16 + text[45:]
+    return zeroed[:37] + reader.digest(zeroed).encode() + zeroed[53:] + data
+
+
+def in_half_an_envelope(raw):
+    """The same, with the digest of the head with bytes 36..51 taken as zeros, as if the envelope were right."""
+    head, data = split(raw)
+    for spaces in range(1, 1000):  # the digest's last digit stands at 52 and is hashed: one of sixteen texts is right
+        text = b" " + head[8:-1]
+        text = text[: -2 * spaces] + b" \n" * spaces
+        for digit in b"0123456789abcdef":
+            zeroed = head[:8] + text[:28] + b"0" * 16 + bytes([digit]) + text[45:]
+            stated = reader.digest(zeroed[:36] + b"0" * 16 + zeroed[52:]).encode()
+            if stated[15] == digit:
+                return zeroed[:36] + b'"' + stated + zeroed[53:] + data
+    raise AssertionError("no text found")
 
 
 def row_6():
@@ -195,6 +224,8 @@ def row_6():
 def row_6_digests():
     digests = writer.chunk_digests(SMALL)
     yield 6, "digests-missing", with_strings({}), "broken", "seal_digests_malformed"
+    both = flipped_hex(with_strings({}), CONTENT_AT)
+    yield 6, "content-and-digests", both, "broken", "seal_content_mismatch"
     for name, text in (
         ("empty", ""),
         ("short", digests[:-1]),
@@ -213,6 +244,8 @@ def rows_7_and_8():
     yield 7, "value-changed", replaced(raw, '"author":"me"', '"author":"us"'), "annotated"
     yield 7, "header-digest-damaged", flipped_hex(raw, VALUE_AT), "annotated"
     yield 7, "white-space", raw.replace(b'"h":{', b'"h": {', 1).replace(b"}  ", b"} ", 1), "annotated"
+    yield 7, "envelope-shifted", in_shifted_envelope(raw), "annotated"
+    yield 7, "envelope-shifted-by-half", in_half_an_envelope(raw), "annotated"
     yield 7, "white-space-first", container(b" " + raw[8:4095], raw[4096:]), "annotated"
     yield 7, "chunk-changed", flipped(rewritten(raw), -1), "annotated", "chunk_rewritten", "h:0-16"
     yield 8, "chunk-changed", flipped(raw, -1), "sealed", "chunk_corrupt", "w:0-3"
@@ -236,6 +269,7 @@ def sidecar_vectors():
         text = text if isinstance(text, bytes) else text.encode("utf-8")
         files = {path: raw, path + ".flatbed.json": text}
         yield Vector(path, "sidecar", state, "C3", twin, cause, where, files)
+    yield from other_sidecars()
 
 
 def usable_sidecars(right):
@@ -263,6 +297,8 @@ def broken_sidecars(right):
         ("no-digests", right[: right.index(",")] + "}"),
         ("version-2", right.replace("/1/", "/2/")),
         ("no-value", right.replace("/1/", "-1-")),
+        ("depth-9", '{"flatbed":' + "[" * 8 + "]" * 8 + ',"flatbed.digests":""}'),
+        ("depth-100000", '{"flatbed":' + "[" * 99_999 + "]" * 99_999 + ',"flatbed.digests":""}'),
     ):
         yield 3, name, text, PLAIN, "broken", "sidecar_malformed"
     yield 6, "long-content", right.replace('","', '0","', 1), PLAIN, "broken", "seal_malformed"
@@ -271,3 +307,23 @@ def broken_sidecars(right):
     content = reader.digest(reader.content_input({"a": ("F32", [4]), "b": ("U8", [3])}, pairs))
     short = json.dumps({"flatbed": f"{ZEROS}/1/{content}", **pairs})
     yield 6, "digests-short", short, PLAIN, "broken", "seal_digests_malformed"
+
+
+def other_sidecars():
+    """C2: what stands at the sidecar's name."""
+    good = "sidecar/row8-right.safetensors"
+    beside, malformed = good + ".flatbed.json", ("broken", "sidecar_malformed")
+    path = "sidecar/row3-folder.safetensors"
+    files = {path: PLAIN, path + ".flatbed.json/file": b""}
+    yield Vector(path, "sidecar", malformed[0], "C2", good, malformed[1], "-", files)
+    for row, name, made, state, cause in (
+        (8, "at-the-limit", Made("fill", beside, "100000000"), "sealed", "-"),
+        (3, "too-large", Made("fill", beside, "100000001"), *malformed),
+        (3, "fifo", Made("fifo"), *malformed),
+        (8, "link", Made("link", "../" + beside), "sealed", "-"),
+        (2, "link-to-nothing", Made("link", "nothing"), "unsealed", "-"),
+    ):
+        path = f"made/sidecar-row{row}-{name}.safetensors"
+        twin = "-" if state == "unsealed" else good
+        files = {path: Made("copy", good), path + ".flatbed.json": made}
+        yield Vector(path, "sidecar", state, "C2", twin, cause, "-", files)

@@ -5,8 +5,8 @@ import json
 
 import reader
 import writer
-from vector_containers import FOUR_FLOATS, Vector, container, entry
-from vector_seals import SMALL_TREE, replaced, resealed, rewritten, unpadded
+from vector_containers import FOUR_FLOATS, Made, Vector, container, entry
+from vector_seals import SMALL_TREE, newer_strings, replaced, resealed, rewritten, unpadded
 
 NAMES = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
 WEIGHTS = {"h": NAMES[0], "w": NAMES[1]}
@@ -27,7 +27,12 @@ def vectors():
     for code, name, rule, index, shards in (*malformed_indexes(), *wrong_shards(), *mixed_sets()):
         path, files = f"shards/{name}/{INDEX}", folder(name, index, shards)
         yield Vector(path, "shards", code, rule, TWIN, "-", "-", files)
+    for expect, name, rule, index, shards in trees_of_sets():
+        path, files = f"shards/{name}/{INDEX}", folder(name, index, shards)
+        yield Vector(path, "shards", expect, rule, "-" if expect == "ok" else TWIN, "-", "-", files)
     yield from directories()
+    yield from opened_otherwise()
+    yield from links()
 
 
 def folder(name, index, shards):
@@ -65,6 +70,8 @@ def valid_sets():
     yield "annotated-shard", "H4", stated("1/" + CONTENTS), shards(FIRST, rewritten(SECOND))
     yield "other-version", "H4", stated("2/anything"), shards()
     yield "no-version", "H4", stated(CONTENTS), shards()
+    yield "depth-127", "H1", {"weight_map": WEIGHTS, "x": nested(126)}, shards()
+    yield "byte-order", "H4", *in_byte_order("B.safetensors", "a.safetensors")
     yield "huge-total-size", "H2", index(total_size=9223372036854775807), shards()
     sidecar = writer.sidecar(UNSEALED)
     second = json.loads(sidecar)["flatbed"].split("/")[2]
@@ -72,8 +79,29 @@ def valid_sets():
     yield "sidecar-shard", "H4", stated("1/" + content(FIRST) + second), with_sidecar
 
 
+def nested(levels):
+    value = []
+    for _ in range(levels - 1):
+        value = [value]
+    return value
+
+
+def deep(levels):
+    """An index of this depth."""
+    return json.dumps({"weight_map": WEIGHTS})[:-1] + ',"x":' + "[" * (levels - 1) + "]" * (levels - 1) + "}"
+
+
+def in_byte_order(first, second):
+    """(index, shards) of a set whose files have these names, in the order of H4."""
+    index = {"metadata": {"flatbed.shards": "1/" + CONTENTS}, "weight_map": {"h": first, "w": second}}
+    return index, {first: FIRST, second: SECOND}
+
+
 def malformed_indexes():
     for name, text in (
+        ("depth-128", deep(128)),
+        ("depth-128-in-metadata", json.dumps(index(x=nested(126)))),
+        ("depth-100001", deep(100_001)),
         ("not-json", "{"),
         ("two-values", json.dumps(index()) + "{}"),
         ("byte-order-mark", "\ufeff" + json.dumps(index())),
@@ -123,6 +151,26 @@ def wrong_shards():
     yield "seal_content_mismatch", "shard-broken", "H1", index(), shards(FIRST, broken)
 
 
+def trees_of_sets():
+    """H3: (expect, name, rule, index, shards)."""
+
+    def first(**strings):
+        return unpadded(writer.build([("h", "F32", [4], FOUR_FLOATS)], **strings))
+
+    def second(**strings):
+        return unpadded(writer.build([("w", "U8", [3], b"abc"), ("stale", "U8", [1], b"x")], **strings))
+
+    wrong = {"tree": '["odict"]', "aliases": {"x": "nope"}}
+    yield "ok", "tree-of-another-shard", "H3", index(), shards(first(), second(**wrong))
+    yield "ok", "tree-across-shards", "H3", index(), shards(first(tree=SMALL_TREE, aliases={"tied": "w"}), second())
+    yield "ok", "tree-of-a-newer-shard", "S8", index(), shards(newer_strings(), SECOND)
+    unlisted = '["dict","h",["tensor","h"],"s",["tensor","stale"]]'
+    yield "tree_unknown_tensor", "tree-of-an-unlisted-tensor", "H3", index(), shards(first(tree=unlisted), second())
+    yield "tree_unknown_tag", "tree-malformed", "H3", index(), shards(first(tree='["odict"]'), second())
+    stale = {"x": "stale"}
+    yield "aliases_malformed", "aliases-of-an-unlisted-tensor", "H3", index(), shards(first(aliases=stale), second())
+
+
 def mixed_sets():
     for name, value in (
         ("swapped", "1/" + content(SECOND) + content(FIRST)),
@@ -147,3 +195,40 @@ def directories():
         files = {f"shards/{name}/{base}.safetensors.index.json": text for base in found}
         files.update({f"shards/{name}/{file}": raw for file, raw in shards().items()})
         yield Vector(f"shards/{name}", "shards", "index_ambiguous", "H1", TWIN, "-", "-", files)
+
+
+def opened_otherwise():
+    """H5: an index is told by its content, and a shard is a regular file."""
+    text, both = json.dumps(index()).encode(), shards()
+    for name, file in (("name-of-an-index", "list.txt"), ("name-of-a-container", "x.safetensors")):
+        files = {f"shards/{name}/{file}": b" \n" + text, **{f"shards/{name}/{shard}": raw for shard, raw in both.items()}}
+        yield Vector(f"shards/{name}/{file}", "shards", "ok", "H5", "-", "-", "-", files)
+    path = "shards/container-named-index/" + INDEX
+    yield Vector(path, "shards", "ok", "H5", "-", "-", "-", {path: UNSEALED})
+    path = "shards/index-of-two-bytes/" + INDEX
+    yield Vector(path, "shards", "index_malformed", "H5", TWIN, "-", "-", {path: b"{}"})
+    files = folder("shard-is-a-folder", index(), {NAMES[0]: FIRST, NAMES[1] + "/file": b""})
+    yield Vector("shards/shard-is-a-folder/" + INDEX, "shards", "not_a_regular_file", "H5", TWIN, "-", "-", files)
+
+
+def links():
+    """H2: sets whose shards are links, as in the cache of a hub; and names that Windows or macOS might change."""
+    whole = [Made("link", f"../../shards/sealed/{name}") for name in NAMES]
+    for name, expect, options, second in (
+        ("links", "ok", "-", whole[1]),
+        ("links-forbidden", "shard_link_refused", "links=forbid", whole[1]),
+        ("link-to-nothing", "shard_missing", "-", Made("link", "nothing")),
+        ("link-to-a-folder", "not_a_regular_file", "-", Made("link", "../../shards/sealed")),
+    ):
+        files = {INDEX: Made("copy", TWIN), NAMES[0]: whole[0], NAMES[1]: second}
+        files = {f"made/{name}/{file}": made for file, made in files.items()}
+        twin = "-" if expect == "ok" else TWIN
+        yield Vector(f"made/{name}/{INDEX}", "shards", expect, "H2", twin, "-", "-", files, options)
+    low, high = "\uff5e.safetensors", "\U0001f600.safetensors"
+    order, _ = in_byte_order(low, high)
+    stored = "shards/byte-order-of-utf8.index.json"
+    files = {INDEX: Made("copy", stored)}
+    files.update({name: Made("copy", f"shards/sealed/{NAMES[i]}") for i, name in enumerate((low, high))})
+    files = {f"made/byte-order/{file}": made for file, made in files.items()}
+    files[stored] = json.dumps(order).encode()
+    yield Vector(f"made/byte-order/{INDEX}", "shards", "ok", "H4", "-", "-", "-", files)

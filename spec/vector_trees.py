@@ -1,10 +1,11 @@
 """Test vectors of the tree and the aliases: T1 to T7, N1 to N4, A1 and A2 of FORMAT.md."""
 
+import json
 import struct
 from collections import OrderedDict
 
 import writer
-from restore import Array, Global, Object, Scalar, Tensor
+from reader import COMPLEX, STORED_AS, Array, Global, Object, Scalar, Tensor, kind_and_size
 from vector_containers import Vector
 from vector_seals import SMALL, unpadded, with_strings
 
@@ -137,6 +138,13 @@ def more_values():
     ]
 
 
+def doubling(levels):
+    """A tree that would have 2^levels lists if each ref were copied (T8)."""
+    parts = ['["id",0,["list"]]']
+    parts += [f'["id",{i},["list",["ref",{i - 1}],["ref",{i - 1}]]]' for i in range(1, levels)]
+    return '["list",' + ",".join(parts) + "]"
+
+
 # A tree by its text: what an encoder would not write, and the valid neighbours of malformed ones.
 TREE_TENSORS = [
     ("a.b", "F32", [2, 2], bytes(floats(1, 2, 3, 4))), ("z", "F64", [2, 2], bytes(32)), ("r", "I32", [3], bytes(12)),
@@ -167,6 +175,11 @@ VALID_TEXTS = {
     "scalar": '["scalar","<f8","000000000000e03f"]',
     "shared": '["list",["id",0,["tuple",1]],["ref",0],["id",1,["tensor","u"]],["ref",1]]',
     "cycle": '["id",0,["list",["tuple",["ref",0]],["id",1,["dict","up",["ref",0],"me",["ref",1]]]]]',
+    "array-shared": '["list",["id",0,["array","r",">i4"]],["ref",0],["id",1,["object",["global","m","f"],["tuple"]]]]',
+    "surrogates": r'["dict",["str","eda080edb080"],1,"\ud800\udc00",2]',
+    "int-minus-2-to-63": '["list",["int","-8000000000000000"],["int","ffffffffffffffff"]]',
+    "refs-that-double": doubling(100),
+    "attributes-of-one-storage": '["list",["tensor","u"],["tensor","u",{"param":true}]]',
     "list-open-in-arguments": '["id",0,["list",["object",["global","m","f"],["tuple",["ref",0]]]]]',
     "depth-512": '["list",' * 511 + '["list"]' + "]" * 511,
 }
@@ -213,9 +226,15 @@ INVALID_TEXTS = (
     ("tree_malformed_node", "float-two", '["float","7ff8000000000000","7ff8000000000000"]', "float"),
     ("tree_malformed_number", "str-odd", '["str","61eda08"]', "str"),
     ("tree_malformed_number", "str-capitals", '["str","61EDA080"]', "str"),
+    ("tree_malformed_number", "str-overlong", '["str","c081"]', "surrogates"),
+    ("tree_malformed_number", "str-above-unicode", '["str","f4908080"]', "surrogates"),
+    ("tree_malformed_number", "str-half-surrogate", '["str","eda0"]', "surrogates"),
     ("tree_malformed_number", "str-not-utf8", '["str","ff"]', "str"),
     ("tree_malformed_number", "bytes-odd", '["bytes","0"]', "bytes"),
     ("tree_malformed_number", "bytes-capitals", '["bytes","FF"]', "bytes"),
+    ("tree_malformed_node", "bytes-attributes", '["bytes",["tensor","u",{}]]', "bytes"),
+    ("tree_malformed_node", "bytes-array", '["bytes",["array","u","|u1"]]', "bytes"),
+    ("tree_malformed_node", "bytes-number", '["bytes",0]', "bytes"),
     ("tree_malformed_node", "bytes-list", '["bytes",["list"]]', "bytes"),
     ("tree_malformed_node", "bytes-dtype", '["bytes",["tensor","r"]]', "bytes"),
     ("tree_malformed_node", "bytes-rank", '["bytes",["tensor","u2"]]', "bytes"),
@@ -248,6 +267,9 @@ INVALID_TEXTS = (
     ("tree_malformed_number", "minus-zero", '["list",-0]', "float"),
     ("tree_malformed_number", "two-to-53", '["list",9007199254740992]', "int"),
     ("tree_malformed_number", "minus-two-to-53", '["list",-9007199254740992]', "int"),
+    ("tree_malformed_number", "minus-two-to-63", '["list",-9223372036854775808]', "int-minus-2-to-63"),
+    ("tree_malformed_number", "two-to-64-less-1", '["list",18446744073709551615]', "int-minus-2-to-63"),
+    ("tree_malformed_number", "minus-two-to-63-less-1", '["list",-9223372036854775809]', "int-minus-2-to-63"),
     ("tree_malformed_number", "int-prefix", '["int","0x1f"]', "int"),
     ("tree_malformed_number", "int-fits", '["int","1f"]', "int"),
     ("tree_malformed_number", "int-fits-just", '["int","1fffffffffffff"]', "int"),
@@ -270,6 +292,9 @@ INVALID_TEXTS = (
     ("tree_malformed_id", "number", '["tuple",["id",0,3]]', "shared"),
     ("tree_malformed_id", "string", '["id",0,"x"]', "shared"),
     ("tree_malformed_id", "global", '["id",0,["global","m","f"]]', "shared"),
+    ("tree_malformed_id", "bytes", '["id",0,["bytes","00"]]', "array-shared"),
+    ("tree_malformed_id", "scalar", '["id",0,["scalar","|b1","00"]]', "array-shared"),
+    ("tree_malformed_id", "int", '["id",0,["int","20000000000000"]]', "array-shared"),
     ("tree_malformed_id", "of-id", '["id",0,["id",1,["list"]]]', "shared"),
     ("tree_malformed_id", "of-ref", '["list",["id",0,["list"]],["id",1,["ref",0]]]', "shared"),
     ("tree_malformed_ref", "none", '["ref",0]', "shared"),
@@ -295,9 +320,126 @@ INVALID_TEXTS = (
     ("tree_duplicate_key", "str-by-hex", '["dict","a",1,["str","61"],2]', "dict-keys"),
     ("tree_duplicate_key", "int", '["dict",1,1,1,2]', "dict-keys"),
     ("tree_duplicate_key", "large-int", '["dict",["int","20000000000000"],1,["int","20000000000000"],2]', "dict-keys"),
+    ("tree_duplicate_key", "str-beyond-the-bmp", r'["dict","\ud800\udc00",1,["str","f0908080"],2]', "surrogates"),
+    ("tree_duplicate_key", "surrogate-pairs", '["dict",["str","eda080edb080"],1,["str","eda080edb080"],2]', "surrogates"),
     ("tree_duplicate_key", "surrogates", '["dict",["str","eda080"],1,["str","eda080"],2]', "dict-keys"),
     ("tree_duplicate_key", "pairs", '["object",["global","m","f"],["tuple"],[],["k",1,"k",2]]', "object-items-pairs"),
 )  # fmt: skip
+# Each type of T6: torch's name, what it is stored as; then attributes beside `dtype`.
+STORED = (
+    *((name, "F64", [3, 2], "") for name in ("complex128",)),
+    ("complex32", "F16", [3, 2], ""), ("bcomplex32", "BF16", [3, 2], ""),
+    *((name, "I8", [3], "") for name in ("qint8", *(f"int{n}" for n in range(1, 8)))),
+    *((name, "U8", [3], "") for name in ("quint8", *(f"uint{n}" for n in range(1, 8)))),
+    *((name, "U8", [3], "") for name in ("bits8", "bits1x8", "bits2x4", "bits4x2")),
+    ("qint32", "I32", [3], ""), ("bits16", "U16", [3], ""),
+    ("quint4x2", "U8", [9], ',"shape":[3,5]'), ("quint2x4", "U8", [6], ',"shape":[3,5]'),
+    ("float4_e2m1fn_x2", "U8", [], ""),
+)  # fmt: skip
+PACKED_SHAPES = (
+    # dtype, shape, bytes that it takes
+    ("quint4x2", [], 1), ("quint4x2", [1], 1), ("quint4x2", [4], 2), ("quint4x2", [5, 1], 5), ("quint4x2", [0, 3], 0),
+    ("quint2x4", [], 1), ("quint2x4", [4], 1), ("quint2x4", [5], 2), ("quint2x4", [2, 2, 2], 4),
+    ("quint4x2", [4503599627370496, 4503599627370496, 0], 0),
+)  # fmt: skip
+# Each row of numpy's types: TYPE, the stored tensor.
+ARRAYS = (
+    ("|b1", "BOOL", [3]), ("|i1", "I8", [3]), ("|u1", "U8", [3]),
+    *((f"{order}i{n}", f"I{8 * n}", [3]) for order in "<>" for n in (2, 4, 8)),
+    *((f"{order}u{n}", f"U{8 * n}", [3]) for order in "<>" for n in (2, 4, 8)),
+    *((f"{order}f{n}", f"F{8 * n}", [3]) for order in "<>" for n in (2, 4, 8)),
+    *((f"{order}c8", "C64", [3]) for order in "<>"), *((f"{order}c16", "F64", [3, 2]) for order in "<>"),
+    *((f"<{kind}", "U8", [3, int(kind[1:])]) for kind in ("f12", "f16", "c24", "c32")),
+    ("|S5", "U8", [3, 5]), (">U5", "U8", [3, 20]), ("|V5", "U8", [3, 5]),
+    *((f"<M8{unit}", "U8", [3, 8]) for unit in ("", "[Y]", "[M]", "[W]", "[D]", "[h]", "[m]", "[s]", "[ms]", "[us]")),
+    *((f">m8{unit}", "U8", [3, 8]) for unit in ("[ns]", "[ps]", "[fs]", "[as]", "[25s]", "[999999999as]")),
+)  # fmt: skip
+# TYPE that is none, of a scalar with as many bytes as could be meant.
+NOT_TYPES = (
+    ("size-3", "<i3", 3), ("order-equal", "=f8", 8), ("order-none", "f8", 8), ("order-pipe", "|f8", 8),
+    ("order-of-a-byte", "<i1", 1), ("order-of-bytes", "<S3", 3), ("order-of-raw", ">V3", 3), ("order-of-text", "|U1", 4),
+    ("bool-of-2", "|b2", 2), ("float-of-1", "<f1", 1), ("float-of-10", "<f10", 10), ("complex-of-4", "<c4", 4),
+    ("date-of-4", "<M4[s]", 4), ("ten-digits", "|S1000000000", 1), ("size-sign", "|S+1", 1), ("size-empty", "|S", 0),
+    ("unit-of-a-float", "<f8[ns]", 8), ("unit-0", "<M8[0s]", 8), ("unit-1", "<M8[1s]", 8), ("unit-01", "<M8[02s]", 8),
+    ("unit-ten-digits", "<M8[1000000000s]", 8), ("unit-unknown", "<M8[B]", 8), ("unit-word", "<M8[days]", 8),
+    ("unit-empty", "<M8[]", 8), ("unit-open", "<M8[s", 8), ("unit-twice", "<M8[s][s]", 8), ("unit-generic", "<M8[generic]", 8),
+    ("object", "|O8", 8), ("kind-unknown", "<x8", 8), ("capital", "<F8", 8), ("space", "<f8 ", 8), ("fullwidth", "<f\uff18", 8),
+)  # fmt: skip
+SIZE = {"BOOL": 1, "F8_E8M0": 1, "BF16": 2}
+
+
+def stored(*types):
+    """Tensors t0, t1, ... of these (dtype, shape), all zeros."""
+    for i, (dtype, shape) in enumerate(types):
+        count = SIZE.get(dtype) or int(dtype[1:]) // 8
+        for size in shape:
+            count *= size
+        yield f"t{i}", dtype, shape, bytes(count)
+
+
+def with_dtype(number, name, more=""):
+    return f'["tensor","t{number}",{{"dtype":"{name}"{more}}}]'
+
+
+def valid_types():
+    """(name, tree, tensors): each row of T6 once."""
+    nodes = [with_dtype(i, name, more) for i, (name, _, _, more) in enumerate(STORED)]
+    yield "dtypes", ["list", *nodes], [row[1:3] for row in STORED]
+    nodes = [with_dtype(i, name, f',"shape":{json.dumps(shape)}') for i, (name, shape, _) in enumerate(PACKED_SHAPES)]
+    yield "packed-shapes", ["list", *nodes], [("U8", [nbytes]) for _, _, nbytes in PACKED_SHAPES]
+    nodes = [f'["array","t{i}","{typestr}"]' for i, (typestr, _, _) in enumerate(ARRAYS)]
+    yield "array-types", ["list", *nodes], [row[1:] for row in ARRAYS]
+    nodes = [f'["scalar","{typestr}","{"00" * scalar_size(typestr)}"]' for typestr, _, _ in ARRAYS]
+    yield "scalar-types", ["list", *nodes], []
+    yield "stride-2-to-53-less-1", ["list", '["tensor","t0",{"stride":[9007199254740991]}]'], [("U8", [1])]
+
+
+def scalar_size(typestr):
+    kind, size = kind_and_size(typestr)
+    return 4 * size if kind == "U" else size
+
+
+def invalid_types():
+    """(code, name, tree, tensors, valid twin)."""
+    wrong = "tree_unknown_attribute"
+    for name, dtype, shape, more in STORED:
+        other = "I8" if dtype == "U8" else "U8"
+        yield wrong, f"{name}-in-{other.lower()}", with_dtype(0, name, more), [(other, shape)], "dtypes"
+    for name in COMPLEX:
+        dtype = STORED_AS[name]
+        yield wrong, f"{name}-of-3", with_dtype(0, name), [(dtype, [2, 3])], "dtypes"
+        yield wrong, f"{name}-rank-0", with_dtype(0, name), [(dtype, [])], "dtypes"
+        stride = ',"stride":[2,1]'
+        yield wrong, f"{name}-stride-of-the-stored", with_dtype(0, name, stride), [(dtype, [3, 2])], "dtypes"
+    for name, shape, nbytes in PACKED_SHAPES[:-1]:
+        own = f',"shape":{json.dumps(shape)}'
+        short = f"{name}-shape-{'x'.join(map(str, shape)) or 'none'}-of-{nbytes + 1}"
+        yield wrong, short, with_dtype(0, name, own), [("U8", [nbytes + 1])], "packed-shapes"
+    yield wrong, "packed-rank-2", with_dtype(0, "quint4x2", ',"shape":[3,5]'), [("U8", [9, 1])], "packed-shapes"
+    yield wrong, "packed-shape-2-to-53", with_dtype(0, "quint4x2", ',"shape":[0,9007199254740992]'), [("U8", [0])], "packed-shapes"
+    yield wrong, "shape-of-a-known-type", with_dtype(0, "qint8", ',"shape":[3]'), [("I8", [3])], "dtypes"
+    yield wrong, "float4-of-rank-1", with_dtype(0, "float4_e2m1fn_x2"), [("U8", [3])], "dtypes"
+    for name, dtype in (("float32", "F32"), ("float32", "I32"), ("float8_e8m0fnu", "F8_E8M0"), ("uint8", "U8")):
+        yield wrong, f"implied-{name}-of-{dtype.lower()}", with_dtype(0, name), [(dtype, [3])], "dtypes"
+    yield wrong, "stride-2-to-53", '["tensor","t0",{"stride":[9007199254740992]}]', [("U8", [1])], "stride-2-to-53-less-1"
+    wrong = "tree_malformed_node"
+    for typestr, dtype, shape in ARRAYS:
+        # The same bytes as another dtype, or as items of another size.
+        other = {"BOOL": "U8", "I8": "BOOL", "F64": "I64", "C64": "F64"}.get(dtype, "F" + dtype[1:] if dtype[0] in "IU" else "I" + dtype[1:])
+        raw = dtype == "U8" and typestr != "|u1"
+        tensors = [("U8", [3, shape[-1] + 1]) if raw else ("I8" if typestr == "|u1" else other, shape)]
+        yield wrong, "array-" + spelled(typestr), f'["array","t0","{typestr}"]', tensors, "array-types"
+    yield wrong, "array-c16-of-3", '["array","t0","<c16"]', [("F64", [2, 3])], "array-types"
+    yield wrong, "array-raw-of-rank-0", '["array","t0","|S1"]', [("U8", [])], "array-types"
+    for name, typestr, nbytes in NOT_TYPES:
+        yield wrong, "type-" + name, f'["scalar","{typestr}","{"00" * nbytes}"]', [], "scalar-types"
+
+
+def spelled(typestr):
+    """A TYPE as part of a file's name."""
+    return typestr.translate(str.maketrans({"<": "little-", ">": "big-", "|": "", "[": "-", "]": ""}))
+
+
 # The rule that each code belongs to.
 RULES = {
     "tree_not_json": "T1", "tree_malformed_number": "T2", "tree_malformed_node": "T2", "tree_unknown_tag": "T2",
@@ -307,9 +449,9 @@ RULES = {
 }  # fmt: skip
 
 
-def tree_file(text):
+def tree_file(text, tensors=TREE_TENSORS):
     """A sealed file around a tree of this text."""
-    return unpadded(writer.build(TREE_TENSORS, tree=text))
+    return unpadded(writer.build(tensors, tree=text))
 
 
 def vectors():
@@ -323,6 +465,15 @@ def vectors():
         path = f"invalid/{rule}-{short}-{name}.safetensors"
         twin = f"valid/tree-text-{twin}.safetensors"
         yield Vector(path, "tree", code, rule, twin, "-", "-", {path: tree_file(text)})
+    for name, parts, types in valid_types():
+        text = '["' + parts[0] + '",' + ",".join(parts[1:]) + "]"
+        yield valid("text-" + name, "tree", "T6", tree_file(text, list(stored(*types))))
+    for code, name, text, types, twin in invalid_types():
+        path, twin = f"invalid/T6-{name}.safetensors", f"valid/tree-text-{twin}.safetensors"
+        yield Vector(path, "tree", code, "T6", twin, "-", "-", {path: tree_file(text, list(stored(*types)))})
+    for name, codes, text in SEVERAL_RULES:
+        path, twin = f"invalid/E1-tree-{name}.safetensors", "valid/tree-text-list.safetensors"
+        yield Vector(path, "tree", "|".join(codes), "E1", twin, "-", "-", {path: tree_file(text)})
     for name, text in VALID_ALIASES.items():
         path = f"valid/aliases-{name}.safetensors"
         yield Vector(path, "aliases", "ok", "A1", "-", "-", "-", {path: aliases_file(text)})
@@ -336,10 +487,21 @@ def valid(name, kind, rule, raw):
     return Vector(path, kind, "ok", rule, "-", "-", "-", {path: raw})
 
 
+# Texts that break several rules: any of these errors is right.
+SEVERAL_RULES = (
+    ("tag-and-tensor", ("tree_unknown_tag", "tree_unknown_tensor"), '["list",["odict"],["tensor","nope"]]'),
+    ("tag-and-json", ("tree_unknown_tag", "tree_not_json"), '["list",["odict"],01]'),
+    ("depth-and-json", ("tree_too_deep", "tree_not_json"), "[" * 1000),
+    ("pairs", ("tree_malformed_node", "tree_duplicate_key", "tree_malformed_key"), '["dict",1,2,1,3,["list"]]'),
+    ("attributes", ("tree_unknown_attribute", "tree_duplicate_member"), '["tensor","u",{"x":1,"grad":true,"grad":true}]'),
+)
+
 # Aliases of the tensors h and w.
 VALID_ALIASES = {"two": '{"x":"h","y":"h"}', "none": "{}", "odd-names": r'{"":"w","__metadata__":"h","\u0000":"h"}'}
 INVALID_ALIASES = {
     "not-json": "{",
+    "depth-9": '{"x":' + "[" * 8 + "]" * 8 + "}",
+    "depth-100000": '{"x":' + "[" * 99_999 + "]" * 99_999 + "}",
     "byte-order-mark": '\ufeff{"x":"h","y":"h"}',
     "array": '["x","h"]',
     "key-twice": '{"x":"h","x":"h"}',

@@ -17,9 +17,26 @@ import struct
 from collections import OrderedDict
 
 import reader
-from reader import CHUNK, SEAL_PREFIX, TensorInfo, content_input, digest, in_name_order, is_ours
-from restore import Array, Global, Object, Scalar, Tensor
-from tree import ARRAY_DTYPES, check_tree
+from reader import (
+    ARRAY_DTYPES,
+    CHUNK,
+    SEAL_PREFIX,
+    TORCH_NAMES,
+    Array,
+    Builder,
+    Global,
+    Object,
+    PlainBackend,
+    Scalar,
+    Tensor,
+    TensorInfo,
+    TreeCheck,
+    check_tree,
+    content_input,
+    digest,
+    in_name_order,
+    is_ours,
+)
 
 BLOCK = 4096  # L1, L4
 MAX_HEX_BYTES = 1024  # T2: longer bytes become a tensor
@@ -120,6 +137,39 @@ def quote(text):
     return compact(text)
 
 
+def rewrite(source, only=None):
+    """The bytes of one file that holds what a File or a ShardedSet holds, under the same names.
+
+    only: the name of the one tensor to keep, without tree, aliases and metadata (L9).
+    """
+    tensors = [(i.name, i.dtype, i.shape, bytes(source.read(i.name))) for i in in_source_order(source)]
+    if only is not None:
+        return build([tensor for tensor in tensors if tensor[0] == only], None, format_of(source.metadata))
+    metadata = {key: text for key, text in source.metadata.items() if not is_ours(key)}
+    tree = source.tree()
+    return build(tensors, None if tree is None else rewrite_tree(source, tree), metadata, source.aliases())
+
+
+def in_source_order(source):
+    """L5, of what was read from safetensors files."""
+    for file in source.files.values() if isinstance(source, reader.ShardedSet) else (source,):
+        for info in sorted(file.tensors.values(), key=lambda i: (i.begin, i.end, i.name.encode("utf-8"))):
+            if source.tensors.get(info.name) is info:
+                yield info
+
+
+def format_of(metadata):
+    return {key: text for key, text in metadata.items() if key == "format"}
+
+
+def rewrite_tree(source, tree):
+    """The text that a writer gives a tree, whose tensors keep their names."""
+    builder = Builder(source, PlainBackend(), {})
+    value = builder.build(tree)
+    encoder = Encoder({id(storage.raw): name for name, storage in builder.storages.items()})
+    return compact(encoder.render(encoder.node(value, ())))
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # The tree.
 
@@ -127,7 +177,7 @@ def quote(text):
 def encode(value):
     """(tree, tensors, aliases) of a Python object: what write() takes.
 
-    Knows Python's own types, tensors and arrays of torch and numpy, and the classes of restore.py; every other object
+    Knows Python's own types, tensors and arrays of torch and numpy, and the classes of reader.py; every other object
     is written in its reduce form.
     """
     encoder = Encoder()
@@ -151,7 +201,8 @@ class Node:
 class Encoder:
     """Turns objects into nodes in text order, which is the order that names and aliases are given in (N1, A1)."""
 
-    def __init__(self):
+    def __init__(self, names=None):
+        self.names = names  # id of the bytes of a tensor -> its name, where names are kept and not given by N1 to N5
         self.tensors, self.aliases = [], {}
         self.taken = {"__metadata__"}  # N3
         self.nodes = {}  # id(object) -> Node
@@ -210,7 +261,7 @@ class Encoder:
             return known
         if known is not None:
             known.uses += 1
-            if known.tensor is not None:
+            if known.tensor is not None and self.names is None:
                 self.aliases[self.name(path)] = known.tensor
             return known
         node = self.nodes[id(value)] = Node()
@@ -274,7 +325,9 @@ class Encoder:
         node.parts += ["tensor", name]
         if plain.attributes:
             nodes = ("quant", "state")
-            node.parts.append({key: self.node(x, path) if key in nodes else x for key, x in plain.attributes.items()})
+            order = list(TreeCheck.ATTRIBUTES)  # T5
+            attributes = sorted(plain.attributes.items(), key=lambda item: order.index(item[0]))
+            node.parts.append({key: self.node(x, path) if key in nodes else x for key, x in attributes})
 
     def fill_items(self, parts, values, path, first="0"):
         for i, item in enumerate(values):
@@ -293,11 +346,12 @@ class Encoder:
         arguments = ["tuple"]
         parts += ["object", self.node(function, path), arguments]
         self.fill_items(arguments, args, path, "0" if wrapped_module(function, args, state) is None else "_orig_mod")
-        if items or pairs or state is not None:
+        has_state = state is not None or getattr(value, "has_state", False)
+        if items or pairs or has_state:
             parts += [[], []]
             self.fill_items(parts[3], items, path)
             self.fill_pairs(parts[4], pairs, path)
-        if state is not None:
+        if has_state:
             parts.append(self.node(state, path))
 
     def name_state(self, value, form, path):
@@ -334,6 +388,8 @@ class Encoder:
         return node.tensor
 
     def store(self, identity, path, dtype, shape, raw):
+        if self.names is not None:
+            return self.names[identity[0]]
         name = self.name(path)
         if raw and identity in self.stored:
             self.aliases[name] = self.stored[identity]
@@ -409,7 +465,6 @@ def is_dense_torch(value):
 def describe_torch(value):
     """(plain Tensor, where its storage lies) of a dense torch tensor."""
     import torch
-    from restore import TorchBackend
 
     dtype, attributes = str(value.dtype).split(".")[-1], {}
     if value.requires_grad:
@@ -427,7 +482,7 @@ def describe_torch(value):
     if vars(value):
         attributes["state"] = dict(vars(value))
     raw = dense.reshape(-1).view(torch.uint8).numpy().tobytes() if dense.numel() else b""
-    names = {torch_name: name for name, torch_name in TorchBackend.NAMES.items()}
+    names = {torch_name: name for name, torch_name in TORCH_NAMES.items()}
     stored = TORCH_STORED_AS[dtype][0] if dtype in TORCH_STORED_AS else names[dtype]
     return Tensor(stored, shape, raw, attributes), value.data_ptr()
 

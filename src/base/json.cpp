@@ -116,7 +116,11 @@ Result<JsonDocument> JsonDocument::parse_copy(std::string_view text, const JsonR
   const auto copy = std::make_unique_for_overwrite<std::byte[]>(text.size() + kPadding);
   std::memcpy(copy.get(), text.data(), text.size());
   std::memset(copy.get() + text.size(), 0, kPadding);
-  return parse({copy.get(), text.size() + kPadding}, rules);
+  Result<JsonDocument> document = parse({copy.get(), text.size() + kPadding}, rules);
+  // simdjson lets an empty array or object pass one level deeper.
+  if (document && document->root().depth() > rules.max_depth)
+    return make_error(rules.too_deep, "the JSON text nests more than ", rules.max_depth, " levels");
+  return document;
 }
 
 std::vector<std::size_t> find_negative_zeros(std::string_view json) {

@@ -110,7 +110,7 @@ struct JsonRules {
   ErrorCode not_json;
   ErrorCode number_range;  // an integer outside [-2^63, 2^64) or a number beyond binary64
   ErrorCode too_deep;
-  // An empty array or object one level below may pass: see JsonValue::depth().
+  // parse() lets an empty array or object pass one level below; parse_copy() does not.
   std::size_t max_depth;
 };
 
@@ -128,7 +128,7 @@ class JsonDocument {
   [[nodiscard]] static Result<JsonDocument> parse(std::span<const std::byte> padded,
                                                   const JsonRules& rules,
                                                   MemoryAdvice advise = nullptr);
-  // The same for a text without padding, which is copied.
+  // The same for a text without padding, which is copied; its depth is checked exactly.
   [[nodiscard]] static Result<JsonDocument> parse_copy(std::string_view text,
                                                        const JsonRules& rules);
 

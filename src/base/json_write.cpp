@@ -1,5 +1,8 @@
 #include "base/json_write.hpp"
 
+#include <charconv>
+#include <cmath>
+
 namespace flatbed {
 
 namespace {
@@ -23,6 +26,28 @@ void append_escaped(std::string& out, char c) {
   out += kHex[c & 15];
 }
 
+constexpr int kMaxPlainPoint = 16;  // from 1e16 on the exponent is written
+constexpr int kMinPlainPoint = -4;  // and below 1e-4
+
+// Appends `digits` with a point after the first `point` of them: "0.001", "12.5", "1000.0".
+void append_plain(std::string& out, std::string_view digits, int point) {
+  if (point <= 0) {
+    out += "0.";
+    out.append(static_cast<std::size_t>(-point), '0');
+    out += digits;
+    return;
+  }
+  const auto before = static_cast<std::size_t>(point);
+  out += digits.substr(0, before);
+  if (before < digits.size()) {
+    out += '.';
+    out += digits.substr(before);
+    return;
+  }
+  out.append(before - digits.size(), '0');
+  out += ".0";
+}
+
 }  // namespace
 
 void append_json_string(std::string& out, std::string_view utf8) {
@@ -37,6 +62,28 @@ void append_json_string(std::string& out, std::string_view utf8) {
   }
   out.append(utf8, plain);
   out += '"';
+}
+
+void append_json_real(std::string& out, double finite) {
+  if (std::signbit(finite)) out += '-';
+  // "d.ddde-05": the shortest digits. Only where the point stands differs from Python's repr.
+  char buffer[32];
+  const auto end =
+      std::to_chars(buffer, buffer + sizeof buffer, std::abs(finite), std::chars_format::scientific)
+          .ptr;
+  const std::string_view text(buffer, static_cast<std::size_t>(end - buffer));
+  const std::size_t mark = text.find('e');
+  int exponent = 0;
+  const char* const digits_of_exponent = buffer + mark + 1 + (text[mark + 1] == '+' ? 1 : 0);
+  std::from_chars(digits_of_exponent, end, exponent);
+  const int point = exponent + 1;
+  if (point <= kMinPlainPoint || point > kMaxPlainPoint) {
+    out += text;
+    return;
+  }
+  std::string digits(text.substr(0, 1));
+  if (mark > 2) digits += text.substr(2, mark - 2);
+  append_plain(out, digits, point);
 }
 
 }  // namespace flatbed

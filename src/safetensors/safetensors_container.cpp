@@ -49,6 +49,8 @@ Result<std::optional<std::string>> read_sidecar(const std::filesystem::path& pat
   sidecar += kSidecarSuffix;
   Result<File> file = File::open(sidecar);
   if (!file && file.error().code == ErrorCode::file_not_found) return std::optional<std::string>();
+  if (!file && file.error().code == ErrorCode::not_a_regular_file)
+    return make_error(ErrorCode::sidecar_malformed, file.error().message);
   if (!file) return std::move(file).error();
   if (file->size() > kMaxSidecarBytes) {
     return make_error(ErrorCode::sidecar_malformed, "the sidecar has ", file->size(),

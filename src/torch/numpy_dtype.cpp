@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "base/str_cat.hpp"
+#include "value/tree_fit.hpp"
 
 namespace flatbed::pth {
 
@@ -117,6 +118,7 @@ std::optional<NumpyDtype> read_numpy_dtype(Value arguments, Value state) {
       has_more ? read_unit(state.item(8)) : std::optional(std::string());
   if (!unit) return std::nullopt;
   type->typestr = str_cat(orderless ? "|" : order, name, *unit);
+  if (!parse_numpy_type(type->typestr)) return std::nullopt;
   type->big_endian = !orderless && order == ">";
   return type;
 }

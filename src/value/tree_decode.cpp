@@ -446,11 +446,6 @@ class Decoder {
 
 Result<ValueTree> decode_tree(std::string_view json, const TensorByName& tensor_by_name) {
   FLATBED_ASSIGN(const JsonDocument document, JsonDocument::parse_copy(json, kTreeRules));
-  // The parser lets empty arrays and objects pass one level deeper.
-  if (document.root().depth() > kMaxDepth) {
-    return make_error(ErrorCode::tree_too_deep, "flatbed.tree: nests more than ", kMaxDepth,
-                      " levels");
-  }
   // simdjson reads -0 as 0, so it is looked for separately.
   if (const auto zeros = find_negative_zeros(json); !zeros.empty()) {
     return with_context("flatbed.tree",

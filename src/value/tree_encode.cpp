@@ -5,7 +5,6 @@
 // on the text bounds the cost.
 #include <array>
 #include <bit>
-#include <charconv>
 #include <cmath>
 
 #include "base/json_write.hpp"
@@ -97,12 +96,7 @@ void append_real(std::string& out, double value) {
     out += str_cat("[\"float\",\"", hex16(std::bit_cast<std::uint64_t>(value)), "\"]");
     return;
   }
-  char buffer[32];
-  const auto end = std::to_chars(buffer, buffer + sizeof buffer, value).ptr;
-  const std::string_view text(buffer, static_cast<std::size_t>(end - buffer));
-  out += text;
-  // The grammar tells floats from ints by a decimal point or an exponent.
-  if (text.find_first_of(".e") == text.npos) out += ".0";
+  append_json_real(out, value);
 }
 
 void append_integers(std::string& out, std::span<const std::uint64_t> numbers) {

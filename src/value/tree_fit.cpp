@@ -4,6 +4,8 @@
 #include <array>
 #include <charconv>
 
+#include "base/checked.hpp"
+
 namespace flatbed {
 
 namespace {
@@ -13,18 +15,20 @@ enum class Form : std::uint8_t {
   same,    // the stored shape is the tensor's own
   pairs,   // the stored shape ends in 2: real and imaginary part
   packed,  // the stored shape is [bytes]; the tensor's own shape is an attribute
+  scalar,  // the same, and only for rank 0
 };
 struct StoredAs {
   std::string_view torch;
   Dtype dtype;
   Form form = Form::same;
+  std::uint64_t together = 1;  // elements in a byte, if packed
 };
 constexpr std::array kStoredAs{
     StoredAs{"complex128", Dtype::f64, Form::pairs},
     StoredAs{"complex32", Dtype::f16, Form::pairs},
     StoredAs{"bcomplex32", Dtype::bf16, Form::pairs},
-    StoredAs{"quint4x2", Dtype::u8, Form::packed},
-    StoredAs{"quint2x4", Dtype::u8, Form::packed},
+    StoredAs{"quint4x2", Dtype::u8, Form::packed, 2},
+    StoredAs{"quint2x4", Dtype::u8, Form::packed, 4},
     StoredAs{"qint8", Dtype::i8},
     StoredAs{"quint8", Dtype::u8},
     StoredAs{"qint32", Dtype::i32},
@@ -33,7 +37,7 @@ constexpr std::array kStoredAs{
     StoredAs{"bits2x4", Dtype::u8},
     StoredAs{"bits4x2", Dtype::u8},
     StoredAs{"bits16", Dtype::u16},
-    StoredAs{"float4_e2m1fn_x2", Dtype::u8},
+    StoredAs{"float4_e2m1fn_x2", Dtype::u8, Form::scalar},
     StoredAs{"int1", Dtype::i8},
     StoredAs{"int2", Dtype::i8},
     StoredAs{"int3", Dtype::i8},
@@ -49,6 +53,13 @@ constexpr std::array kStoredAs{
     StoredAs{"uint6", Dtype::u8},
     StoredAs{"uint7", Dtype::u8},
 };
+
+// torch's names of the dtypes that are stored under their own. The attribute never states them.
+constexpr std::array<std::string_view, 19> kImplied{
+    "bool",        "uint8",          "uint16",          "uint32",         "uint64",
+    "int8",        "int16",          "int32",           "int64",          "float16",
+    "bfloat16",    "float32",        "float64",         "complex64",      "float8_e4m3fn",
+    "float8_e5m2", "float8_e8m0fnu", "float8_e4m3fnuz", "float8_e5m2fnuz"};
 
 struct ArrayType {
   char kind;
@@ -67,13 +78,57 @@ constexpr std::array kArrayTypes{
 
 bool ends_in(ShapeView shape, std::uint64_t size) { return !shape.empty() && shape.back() == size; }
 
-// The "[ns]" of dates and durations: digits, then letters, in brackets.
+// Elements of a packed type share bytes within a row, which is padded to whole bytes.
+bool is_packed_size(const std::vector<std::uint64_t>& shape, std::uint64_t together,
+                    std::uint64_t stored_nbytes) {
+  if (std::ranges::find(shape, 0U) != shape.end()) return stored_nbytes == 0;
+  std::optional<std::uint64_t> nbytes = 1;
+  for (std::size_t i = 0; i < shape.size() && nbytes; ++i) {
+    const bool row = i + 1 == shape.size();
+    nbytes = checked_mul(*nbytes,
+                         row ? shape[i] / together + (shape[i] % together != 0 ? 1 : 0) : shape[i]);
+  }
+  return nbytes == stored_nbytes;
+}
+
+// The decimal number at the start of `text`, without leading zeros, which is taken off; 0 if there
+// is none, or a longer one.
+std::uint64_t take_number(std::string_view& text, std::size_t max_digits) {
+  const std::size_t digits = std::min(text.find_first_not_of("0123456789"), text.size());
+  if (digits == 0 || digits > max_digits || text[0] == '0') return 0;
+  std::uint64_t number = 0;
+  std::from_chars(text.data(), text.data() + digits, number);
+  text.remove_prefix(digits);
+  return number;
+}
+
+// The "[ns]" or "[25s]" of dates and durations: a count from 2 on, a unit, in brackets.
 bool is_unit(std::string_view text) {
+  constexpr std::array<std::string_view, 13> kUnits{"Y",  "M",  "W",  "D",  "h",  "m", "s",
+                                                    "ms", "us", "ns", "ps", "fs", "as"};
+  constexpr std::size_t kMaxDigits = 9;
   if (!text.starts_with('[') || !text.ends_with(']')) return false;
   text = text.substr(1, text.size() - 2);
-  text.remove_prefix(std::min(text.find_first_not_of("0123456789"), text.size()));
-  const auto letter = [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); };
-  return !text.empty() && std::all_of(text.begin(), text.end(), letter);
+  const bool counted = !text.empty() && text[0] >= '0' && text[0] <= '9';
+  if (counted && take_number(text, kMaxDigits) < 2) return false;
+  return std::ranges::find(kUnits, text) != kUnits.end();
+}
+
+// The sizes that numpy has for a kind, and '|' exactly where the order of bytes means nothing.
+bool exists(char order, char kind, std::uint64_t size) {
+  constexpr std::uint32_t kIntegers = 1U << 1 | 1U << 2 | 1U << 4 | 1U << 8;
+  constexpr std::uint32_t kFloats = 1U << 2 | 1U << 4 | 1U << 8 | 1U << 12 | 1U << 16;
+  constexpr std::uint32_t kComplex = 1U << 8 | 1U << 16 | 1U << 24;
+  const bool any_size = kind == 'S' || kind == 'U' || kind == 'V';
+  const std::uint32_t sizes = kind == 'b'                  ? 1U << 1
+                              : kind == 'i' || kind == 'u' ? kIntegers
+                              : kind == 'f'                ? kFloats
+                              : kind == 'c'                ? kComplex
+                                                           : 1U << 8;
+  const bool wide_complex = kind == 'c' && size == 32;
+  if (!any_size && !wide_complex && (size >= 32 || (sizes >> size & 1) == 0)) return false;
+  const bool orderless = kind == 'S' || kind == 'V' || (!any_size && size == 1);
+  return (order == '|') == orderless;
 }
 
 }  // namespace
@@ -82,6 +137,7 @@ bool attributes_fit(const TensorAttributes& attributes, const TensorInfo& stored
   const auto row = std::find_if(kStoredAs.begin(), kStoredAs.end(), [&](const StoredAs& candidate) {
     return candidate.torch == attributes.dtype;
   });
+  if (std::ranges::find(kImplied, attributes.dtype) != kImplied.end()) return false;
   std::size_t rank = stored.shape.size();
   Form form = Form::same;
   if (row != kStoredAs.end()) {
@@ -92,7 +148,12 @@ bool attributes_fit(const TensorAttributes& attributes, const TensorInfo& stored
     if (!ends_in(stored.shape, 2)) return false;
     rank -= 1;
   }
-  if (form == Form::packed && (rank != 1 || !attributes.shape)) return false;
+  if (form == Form::scalar && rank != 0) return false;
+  if (form == Form::packed &&
+      (rank != 1 || !attributes.shape ||
+       !is_packed_size(*attributes.shape, row->together, stored.shape[0]))) {
+    return false;
+  }
   // A dtype that is not in the table comes from a later torch; its form is unknown.
   const bool known = attributes.dtype.empty() || row != kStoredAs.end();
   if (known && form != Form::packed && attributes.shape) return false;
@@ -106,12 +167,10 @@ std::optional<NumpyType> parse_numpy_type(std::string_view typestr) {
     return std::nullopt;
   NumpyType type{typestr[1], 0};
   if (std::string_view("biufcSUVMm").find(type.kind) == typestr.npos) return std::nullopt;
-  const std::string_view rest = typestr.substr(2);
-  const std::size_t digits = std::min(rest.find_first_not_of("0123456789"), rest.size());
-  if (digits == 0 || digits > kMaxDigits || rest[0] == '0') return std::nullopt;
-  std::from_chars(rest.data(), rest.data() + digits, type.nbytes);
+  std::string_view unit = typestr.substr(2);  // once the size is taken off
+  type.nbytes = take_number(unit, kMaxDigits);
+  if (type.nbytes == 0 || !exists(typestr[0], type.kind, type.nbytes)) return std::nullopt;
   if (type.kind == 'U') type.nbytes *= 4;  // the size counts characters
-  const std::string_view unit = rest.substr(digits);
   const bool dated = type.kind == 'M' || type.kind == 'm';
   return unit.empty() || (dated && is_unit(unit)) ? std::optional(type) : std::nullopt;
 }

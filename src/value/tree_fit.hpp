@@ -14,7 +14,7 @@ namespace flatbed {
 // T6: whether dtype, shape and stride fit the stored dtype and shape.
 [[nodiscard]] bool attributes_fit(const TensorAttributes& attributes, const TensorInfo& stored);
 
-// A numpy dtype.str such as "<f8": byte order, kind, size.
+// A numpy dtype.str such as "<f8": byte order, kind, size. Only what numpy itself writes (spec T6).
 struct NumpyType {
   char kind = 0;             // one of b i u f c S U V M m
   std::uint64_t nbytes = 0;  // of an item

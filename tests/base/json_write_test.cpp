@@ -27,6 +27,41 @@ TEST(JsonWrite, EscapesNothingElse) {
   EXPECT_EQ(json_string(""), "\"\"");
 }
 
+// Pairs of a float and what Python 3's repr() prints.
+TEST(JsonWrite, WritesFloatsAsPythonDoes) {
+  const std::pair<double, std::string_view> cases[] = {
+      {0.0, "0.0"},
+      {-0.0, "-0.0"},
+      {1.0, "1.0"},
+      {-12.5, "-12.5"},
+      {0.1, "0.1"},
+      {0.001, "0.001"},
+      {1e-4, "0.0001"},
+      {0.00012345, "0.00012345"},
+      {9.999e-5, "9.999e-05"},
+      {1e-5, "1e-05"},
+      {1.5e-7, "1.5e-07"},
+      {100000.0, "100000.0"},
+      {123456789012345.6, "123456789012345.6"},
+      {1e15, "1000000000000000.0"},
+      {9999999999999998.0, "9999999999999998.0"},
+      {1e16, "1e+16"},
+      {12345678901234567890.0, "1.2345678901234567e+19"},
+      {1e22, "1e+22"},
+      {1e100, "1e+100"},
+      {5e-324, "5e-324"},
+      {2.2250738585072014e-308, "2.2250738585072014e-308"},
+      {1.7976931348623157e308, "1.7976931348623157e+308"},
+      {9007199254740993.0, "9007199254740992.0"},
+      {2e-44, "2e-44"},
+  };
+  for (const auto& [number, text] : cases) {
+    std::string out;
+    append_json_real(out, number);
+    EXPECT_EQ(out, text);
+  }
+}
+
 TEST(JsonWrite, AppendsToWhatIsThere) {
   std::string out = "[";
   append_json_string(out, "a");

@@ -11,7 +11,7 @@ import unittest
 import inputs
 import writer
 from reader import digest
-from restore import Tensor
+from reader import Tensor
 from tool import FAILURE, INTERRUPTED, OK, ROOT, TIME_LIMIT, USAGE, ToolTest, wait_until_caught
 
 CHUNK = inputs.CHUNK

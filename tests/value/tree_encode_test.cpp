@@ -83,14 +83,16 @@ TEST(TreeEncode, WritesIntsAsNumbersBelowTwoToThe53) {
             R"(["int","-123456789abcdef01"])");
 }
 
-TEST(TreeEncode, WritesFloatsInTheirShortestForm) {
+TEST(TreeEncode, WritesFloatsAsPythonDoes) {
   ValueTree tree;
   const std::pair<double, std::string_view> cases[] = {
       {0.1, "0.1"},
       {1.0, "1.0"},
       {-0.0, "-0.0"},
       {1e22, "1e+22"},
-      {100000.0, "1e+05"},
+      {100000.0, "100000.0"},
+      {1e-4, "0.0001"},
+      {1e-5, "1e-05"},
       {1234567.0, "1234567.0"},
       {1.5e-7, "1.5e-07"},
       {5e-324, "5e-324"},

@@ -52,7 +52,35 @@ TEST(AttributesFit, QuantizedAndNarrowIntegersAreStoredAsTheirBytes) {
   }
   EXPECT_TRUE(fits("qint32", Dtype::i32, {}));
   EXPECT_TRUE(fits("bits16", Dtype::u16, {1}));
+}
+
+TEST(AttributesFit, PairsOfFourBitFloatsAreBytesOnlyInAScalar) {
   EXPECT_TRUE(fits("float4_e2m1fn_x2", Dtype::u8, {}));
+  EXPECT_FALSE(fits("float4_e2m1fn_x2", Dtype::u8, {4}));
+  EXPECT_FALSE(fits("float4_e2m1fn_x2", Dtype::f4, {4}));
+}
+
+TEST(AttributesFit, ATypeThatTheStoredOneImpliesIsNotStated) {
+  EXPECT_FALSE(fits("float32", Dtype::f32, {3}));
+  EXPECT_FALSE(fits("float32", Dtype::i32, {3}));
+  EXPECT_FALSE(fits("float8_e8m0fnu", Dtype::f8_e8m0, {3}));
+}
+
+bool packed_fits(std::string_view torch_dtype, const Dims& shape, std::uint64_t stored_nbytes) {
+  TensorAttributes attributes;
+  attributes.dtype = torch_dtype;
+  attributes.shape = shape;
+  return attributes_fit(attributes, stored(Dtype::u8, {stored_nbytes}));
+}
+
+TEST(AttributesFit, RowsOfPackedTypesFillWholeBytes) {
+  EXPECT_TRUE(packed_fits("quint4x2", {3, 5}, 9));
+  EXPECT_FALSE(packed_fits("quint4x2", {3, 5}, 8));
+  EXPECT_TRUE(packed_fits("quint2x4", {3, 5}, 6));
+  EXPECT_FALSE(packed_fits("quint2x4", {3, 5}, 9));
+  EXPECT_TRUE(packed_fits("quint2x4", {}, 1));
+  EXPECT_TRUE(packed_fits("quint4x2", {std::uint64_t{1} << 52, std::uint64_t{1} << 52, 0}, 0));
+  EXPECT_FALSE(packed_fits("quint4x2", {std::uint64_t{1} << 52, std::uint64_t{1} << 52}, 0));
 }
 
 TEST(AttributesFit, PackedTypesNeedTheirOwnShape) {
@@ -111,11 +139,17 @@ TEST(NumpyType, OfDatesMayHaveAUnit) {
   EXPECT_FALSE(parse_numpy_type("<M8[n s]"));
   EXPECT_FALSE(parse_numpy_type("<M8[ns"));
   EXPECT_FALSE(parse_numpy_type("<f8[ns]"));
+  for (const std::string_view text : {"<M8[0s]", "<M8[1s]", "<M8[02s]", "<M8[1234567890s]",
+                                      "<M8[days]", "<M8[B]", "<M8[2]", "<M4[s]", "|M8[s]"}) {
+    EXPECT_FALSE(parse_numpy_type(text)) << text;
+  }
 }
 
 TEST(NumpyType, OfAnotherFormIsNone) {
-  for (const std::string_view text : {"", "<", "<f", "f8", "=f8", "<x8", "<f8 ", "<f-8", "<f8x",
-                                      "<O8", "<f1234567890", "< 8", "<f08", "|S0"}) {
+  for (const std::string_view text :
+       {"",    "<",    "<f",  "f8",  "=f8", "<x8", "<f8 ", "<f-8", "<f8x", "<O8",  "<f1234567890",
+        "< 8", "<f08", "|S0", "<i3", "|b2", "<b1", "<i1",  "|i4",  "<f1",  "<f10", "<f32",
+        "<c4", "<c20", "<S3", "|U3", "<V8"}) {
     EXPECT_FALSE(parse_numpy_type(text)) << text;
   }
 }
