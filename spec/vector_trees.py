@@ -1,4 +1,4 @@
-"""Test vectors of the tree and the aliases: T1 to T7, N1 to N4, A1 and A2 of FORMAT.md."""
+"""Test vectors of the tree and the aliases: T1 to T7, N1 to N6, A1 and A2 of FORMAT.md."""
 
 import json
 import struct
@@ -100,6 +100,70 @@ def compiled_model():
     }
 
 
+def named_by_keys():
+    """Keys of every kind, which no pair's index can stand for (N2)."""
+    return {
+        Scalar("<i8", struct.pack("<q", 2)): square(),
+        Scalar("<i8", struct.pack("<q", 0)): square(5),
+        1: square(9),
+        Scalar("<U2", "é".encode("utf-32-le") + bytes(4)): square(13),
+        Scalar(">u2", b"\x01\x00"): square(17),
+        Scalar("<f4", struct.pack("<f", 0.1)): square(21),
+        Scalar("|S3", b"ab\0"): square(25),
+        Scalar("|b1", b"\1"): square(29),
+        Scalar("<M8[D]", bytes(8)): square(33),
+        0.5: square(37),
+        -2.0: square(41),
+        float("inf"): square(45),
+        b"bytes": square(49),
+        b"\xff": square(53),
+        (1, "x"): square(57),
+        frozenset([1]): square(61),
+        Global("torch", "float32"): square(65),
+    }
+
+
+def named_by_slots():
+    """Objects with slots: the tuple of attributes and slots adds nothing; other tuples do (N2)."""
+
+    def made(state):
+        value = Object(Global("copyreg", "__newobj__"), (Global("m", "Point"),))
+        value.state = state
+        return value
+
+    seen = (None, {"w": square(21)})
+    return {
+        "slots": made((None, {"w": square()})),
+        "both": made(({"a": square(5)}, {"b": square(9)})),
+        "pair": made((1, {"w": square(13)})),
+        "triple": made((None, None, {"w": square(17)})),
+        "plain": seen,
+        "again": made(seen),
+    }
+
+
+def named_by_wrappers():
+    """Subclasses of tensors, Parameters of them, and what only looks like one (N6)."""
+    from_type, of_class = Global("torch._tensor", "_rebuild_from_type_v2"), Global("m", "Tensor")
+    v2, inner = Global("torch._utils", "_rebuild_tensor_v2"), Global("torch._utils", "_rebuild_wrapper_subclass")
+
+    def subclass(arguments, state, function=from_type):
+        return Object(function, (v2 if len(arguments) == 1 else inner, of_class, arguments, state))
+
+    local = {"_local_tensor": square(13), "_spec": {"mesh": square(17)}}
+    return {
+        "plain": subclass((square(),), {"extra": square(5)}),
+        "old": subclass((square(9),), None, Global("torch.tensor", "_rebuild_from_type")),
+        "distributed": subclass((of_class, 1), local),
+        "quantized": subclass((of_class, 2), {"qdata": square(21), "scale": square(25)}),
+        "slots": subclass((of_class, 3), (None, {"a": square(29)})),
+        "shards": subclass((of_class, 4), ([square(33), square(37)], None, None)),
+        "parameter": Object(Global("torch._utils", "_rebuild_parameter"), (subclass((square(41),), None), True, {})),
+        "other": Object(Global("m", "_rebuild_parameter"), (square(45), True, {})),
+        "short": Object(from_type, (v2, of_class, (square(49),))),
+    }
+
+
 def more_values():
     """name -> Python value, beyond the examples."""
     yield "module", whole_model()
@@ -110,6 +174,9 @@ def more_values():
     yield "long-bytes", {"b": bytes(range(256)) * 5, "s": bytes(4)}
     yield "object-cycle", parent
     yield "tensor-in-a-key", {(1, square()): "x", "0": {"key": {"1": square(5)}}}
+    yield "names-of-keys", named_by_keys()
+    yield "names-of-slots", named_by_slots()
+    yield "names-of-wrappers", named_by_wrappers()
     yield "name-collisions", {
         "a": [square(), square(5)],
         "a.0": square(9),

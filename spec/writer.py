@@ -8,6 +8,7 @@ A whole file is built in memory and the target is overwritten: for vectors and s
 Section marks such as (L4) or (N3) are the numbered rules of FORMAT.md.
 """
 
+import contextlib
 import io
 import itertools
 import json
@@ -212,6 +213,8 @@ class Encoder:
         self.stated = set()  # ids of modules whose state is named (N5)
         self.attributes = set()  # ids of dicts that are the attributes of modules
         self.early = set()  # ids of dicts that N5 walked before their turn in the text
+        self.silent = set()  # ids of tuples whose indices are no components (N2, N6)
+        self.local = set()  # ids of dicts that are the state of a tensor's subclass (N6)
 
     # Text: what is reached twice becomes id and ref (T3), numbered in text order.
 
@@ -243,11 +246,10 @@ class Encoder:
 
     def component(self, key, index):
         """N2."""
+        key = key_value(key)
         if isinstance(key, str):
             return re.sub("[\ud800-\udfff]", "\ufffd", key)
-        if key is None or type(key) in (bool, int):
-            return str(key)
-        return str(index)
+        return repr(key) if key is None or type(key) in (bool, int, float) else str(index)
 
     # Nodes.
 
@@ -302,10 +304,12 @@ class Encoder:
         kind, parts = type(value), node.parts
         if kind in (list, tuple):
             parts.append(kind.__name__)
-            self.fill_items(parts, value, path)
+            self.fill_items(parts, value, path, silent=id(value) in self.silent)
         elif kind is dict:
             parts.append("dict")
-            self.fill_pairs(parts, value.items(), path, MODULE_PARTS if id(value) in self.attributes else ())
+            silent = MODULE_PARTS if id(value) in self.attributes else ()
+            silent = (*silent, "_local_tensor") if id(value) in self.local else silent
+            self.fill_pairs(parts, value.items(), path, silent)
         elif isinstance(value, Tensor):
             self.fill_tensor(node, value, path, id(value.data.obj))
         elif kind.__module__ == "numpy" and kind.__name__ == "ndarray":
@@ -329,10 +333,11 @@ class Encoder:
             attributes = sorted(plain.attributes.items(), key=lambda item: order.index(item[0]))
             node.parts.append({key: self.node(x, path) if key in nodes else x for key, x in attributes})
 
-    def fill_items(self, parts, values, path, first="0"):
+    def fill_items(self, parts, values, path, first="0", silent=False):
         for i, item in enumerate(values):
             component = str(i) if i else first
-            parts.append(self.node(item, path if id(item) in self.attributes else (*path, component)))
+            adds_none = silent or id(item) in self.attributes
+            parts.append(self.node(item, path if adds_none else (*path, component)))
 
     def fill_pairs(self, parts, pairs, path, silent=()):
         for i, (key, value) in enumerate(pairs):
@@ -345,14 +350,34 @@ class Encoder:
         self.name_state(value, (function, args, state), path)
         arguments = ["tuple"]
         parts += ["object", self.node(function, path), arguments]
-        self.fill_items(arguments, args, path, "0" if wrapped_module(function, args, state) is None else "_orig_mod")
+        wrapper = wrapper_of(function, args)
+        if wrapper is not None:
+            self.mark_wrapper(wrapper, args)
+        first = "0" if wrapped_module(function, args, state) is None else "_orig_mod"
+        self.fill_items(arguments, args, path, first, wrapper is not None)
         has_state = state is not None or getattr(value, "has_state", False)
         if items or pairs or has_state:
             parts += [[], []]
             self.fill_items(parts[3], items, path)
             self.fill_pairs(parts[4], pairs, path)
         if has_state:
+            self.mark_state(state)
             parts.append(self.node(state, path))
+
+    def mark_state(self, state):
+        """N2: the indices of a tuple of attributes and slots add nothing. What was walked before keeps its names."""
+        slots = type(state) is tuple and len(state) == 2 and all(x is None or type(x) is dict for x in state)
+        if slots and id(state) not in self.nodes:
+            self.silent.add(id(state))
+
+    def mark_wrapper(self, wrapper, args):
+        """N6."""
+        if len(args) == 4:
+            self.mark_state(args[3])
+            if type(args[3]) is dict and id(args[3]) not in self.nodes:
+                self.local.add(id(args[3]))
+        if wrapper == "subclass" and type(args[2]) is tuple and len(args[2]) == 1 and id(args[2]) not in self.nodes:
+            self.silent.add(id(args[2]))
 
     def name_state(self, value, form, path):
         """N5, of what may be a module."""
@@ -400,6 +425,40 @@ class Encoder:
 
 
 MODULE_PARTS = ("_parameters", "_buffers", "_modules")
+SUBCLASS = [Global(f"torch.{m}", f) for m in ("_tensor", "tensor") for f in ("_rebuild_from_type_v2", "_rebuild_from_type")]
+PARAMETER = {3: Global("torch._utils", "_rebuild_parameter"), 4: Global("torch._utils", "_rebuild_parameter_with_state")}
+
+
+# numpy's type of a scalar -> that of struct, where Python has the value.
+SCALAR_CODES = {
+    "b1": "?", "i1": "b", "i2": "h", "i4": "i", "i8": "q", "u1": "B", "u2": "H", "u4": "I", "u8": "Q",
+    "f2": "e", "f4": "f", "f8": "d",
+}  # fmt: skip
+
+
+def wrapper_of(function, args):
+    """What N6 says of such an object: "subclass", "parameter" or None."""
+    if len(args) == 4 and function in SUBCLASS:
+        return "subclass"
+    return "parameter" if len(args) in PARAMETER and function == PARAMETER[len(args)] else None
+
+
+def key_value(key):
+    """The Python value that a key equals, where its name shows it (N2)."""
+    if isinstance(key, Scalar):
+        order, kind, code = key.typestr[0], key.typestr[1], SCALAR_CODES.get(key.typestr[1:])
+        if kind == "U":
+            key = key.raw.decode("utf-32-be" if order == ">" else "utf-32-le", "surrogatepass").rstrip("\0")
+        elif kind == "S":
+            key = key.raw.rstrip(b"\0")
+        elif code is not None:
+            key = struct.unpack(order.replace("|", "=") + code, key.raw)[0]
+    elif type(key).__module__ == "numpy" and hasattr(key, "item"):
+        key = key.item()
+    if isinstance(key, bytes) and len(key) <= MAX_HEX_BYTES:
+        with contextlib.suppress(UnicodeDecodeError):
+            return key.decode()
+    return key
 
 
 def mapping(value):

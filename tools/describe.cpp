@@ -58,7 +58,7 @@ bool has_all_keys(Value dict, const KindRow& row) {
 
 bool all_tensors(Value dict) {
   for (std::size_t i = 0; i < dict.size(); ++i) {
-    if (dict.item(i).kind() != Kind::tensor) return false;
+    if (!is_tensor(dict.item(i))) return false;
   }
   return dict.size() > 0;
 }

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <set>
 #include <string_view>
 
 #include "flatbed/torch_module.hpp"
@@ -45,7 +46,7 @@ bool is_state_dict(Value value, std::string_view name) {
   if (!holds_pairs(value) || value.size() == 0) return false;
   bool like_weights = rank(name) != kNames.size();
   for (const auto [key, item] : value.pairs()) {
-    if (item.kind() != Kind::tensor || key.kind() != Kind::string) return false;
+    if (!is_tensor(item) || key.kind() != Kind::string) return false;
     const std::string_view text = key.text();
     like_weights = like_weights || text.find('.') != std::string_view::npos || text == "weight";
   }
@@ -60,12 +61,15 @@ bool leads_to_weights(std::string_view name) {
 
 std::vector<Place> children(const Place& place) {
   std::vector<Place> out;
+  std::set<std::string> seen;
   const auto add = [&](Value value, std::string_view name) {
     const Kind kind = value.kind();
     if (kind != Kind::dict && kind != Kind::object && kind != Kind::list) return;
     if (!leads_to_weights(name)) return;
     const std::string path =
         place.level == 0 ? std::string(name) : fmt::format("{}.{}", place.path, name);
+    // A dict with attributes, such as an EasyDict, has its entries twice.
+    if (!seen.insert(path).second) return;
     out.push_back({value, path, place.level + 1});
   };
   const auto add_pairs = [&](Value dict) {

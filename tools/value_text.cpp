@@ -317,4 +317,11 @@ std::string class_name(Value value) {
   return class_name(reconstructed ? arguments.item(0) : callable);
 }
 
+bool is_tensor(Value value) {
+  if (value.kind() == Kind::tensor) return true;
+  const Value function = value.callable();
+  const bool torch = function.text() == "torch._tensor" || function.text() == "torch.tensor";
+  return torch && function.qualname().starts_with("_rebuild_from_type");
+}
+
 }  // namespace flatbed::tool

@@ -42,4 +42,7 @@ struct TextContext {
 // global, its own name.
 [[nodiscard]] std::string class_name(Value object_or_global);
 
+// Whether a value is a tensor, or a tensor of a subclass, which the tree keeps as a call.
+[[nodiscard]] bool is_tensor(Value value);
+
 }  // namespace flatbed::tool

@@ -56,6 +56,12 @@ constexpr std::array kNames{
     NameRow{"numpy._core.multiarray", "scalar", Meaning::numpy_scalar},
 };
 
+// The function with which a device's plug-in makes its tensors: _rebuild_npu_tensor of torch_npu.
+bool rebuilds_plugin_tensor(std::string_view module, std::string_view qualname) noexcept {
+  return qualname.starts_with("_rebuild_") && qualname.ends_with("_tensor") &&
+         module.starts_with("torch_");
+}
+
 }  // namespace
 
 TorchGlobal find_torch_global(std::string_view module, std::string_view qualname) noexcept {
@@ -72,6 +78,7 @@ TorchGlobal find_torch_global(std::string_view module, std::string_view qualname
     const std::uint8_t dtype = torch_dtype_named(qualname);
     if (dtype != kNoTorchDtype) return {Meaning::dtype, dtype};
   }
+  if (rebuilds_plugin_tensor(module, qualname)) return {Meaning::rebuild_plugin_tensor};
   return {};
 }
 

@@ -29,6 +29,7 @@ enum class Meaning : std::uint8_t {
   rebuild_parameter_with_state,
   rebuild_from_type,
   rebuild_device_tensor,  // for devices whose tensors have no storage, such as XLA's
+  rebuild_plugin_tensor,  // a plug-in's _rebuild_npu_tensor and similar: like rebuild_tensor_v2
   tensor_class,
   parameter_class,
   variable_class,      // torch.autograd.variable.Variable: a tensor, up to 0.3

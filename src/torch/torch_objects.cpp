@@ -47,7 +47,8 @@ bool is_module_id(Value id) {
 
 bool makes_dense(Meaning meaning) {
   return rebuilds_tensor(meaning) || parameter_arguments(meaning) != 0 ||
-         meaning == Meaning::rebuild_qtensor || meaning == Meaning::rebuild_device_tensor;
+         meaning == Meaning::rebuild_qtensor || meaning == Meaning::rebuild_device_tensor ||
+         meaning == Meaning::rebuild_plugin_tensor;
 }
 
 Result<void> check_call(Value function, Value arguments) {
@@ -296,6 +297,9 @@ Result<std::optional<NodeId>> TorchObjects::dense(NodeId function, Value argumen
     made = quantized(function, arguments);
   } else if (meaning == Meaning::rebuild_device_tensor) {
     const std::optional<NodeId> tensor = device_tensor(arguments);
+    made = tensor ? *tensor : tree_.add_object(function, arguments.id());
+  } else if (meaning == Meaning::rebuild_plugin_tensor) {
+    const std::optional<NodeId> tensor = plugin_tensor(arguments);
     made = tensor ? *tensor : tree_.add_object(function, arguments.id());
   } else {
     return std::optional<NodeId>();

@@ -107,7 +107,9 @@ class TorchObjects {
   [[nodiscard]] Result<NodeId> quantized(NodeId callable, Value arguments);
   [[nodiscard]] Result<NodeId> parameter(NodeId callable, Value arguments, std::size_t count);
   [[nodiscard]] Result<std::optional<NodeId>> dense(NodeId function, Value arguments);
-  std::optional<NodeId> device_tensor(Value arguments);  // device_tensors.cpp
+  // torch_objects_device.cpp
+  std::optional<NodeId> device_tensor(Value arguments);
+  std::optional<NodeId> plugin_tensor(Value arguments);
   [[nodiscard]] Result<NodeId> from_type(NodeId callable, Value arguments);
   [[nodiscard]] Result<NodeId> module_class(Value id, std::size_t first);
   [[nodiscard]] Result<NodeId> tar_object(Value id);

@@ -2,6 +2,9 @@
 //
 //   _rebuild_device_tensor_from_numpy         (array, dtype, device, requires_grad)   XLA, HPU, ORT
 //   _rebuild_device_tensor_from_cpu_tensor    (tensor, dtype, device, requires_grad)  since 2.5
+//   _rebuild_npu_tensor of torch_npu          those of _rebuild_tensor_v2, then how the device lays
+//                                             it out
+#include <array>
 #include <string>
 
 #include "base/bytes.hpp"
@@ -71,6 +74,17 @@ std::optional<NodeId> TorchObjects::device_tensor(Value arguments) {
   attributes.device = device.text() == "cpu" ? std::string() : std::string(device.text());
   attributes.requires_grad = *requires_grad;
   return tree_.add_tensor(number, attributes);
+}
+
+// What follows the arguments of _rebuild_tensor_v2 is for the device alone. nullopt if they are
+// something else; then it stays a call.
+std::optional<NodeId> TorchObjects::plugin_tensor(Value arguments) {
+  std::array<NodeId, 6> first{};
+  if (arguments.size() < first.size()) return std::nullopt;
+  for (std::size_t i = 0; i < first.size(); ++i) first[i] = arguments.item(i).id();
+  const Value of_v2 = tree_.value(tree_.add_tuple(first));
+  const Result<NodeId> made = tensors_.rebuild(Meaning::rebuild_tensor_v2, of_v2);
+  return made ? std::optional(*made) : std::nullopt;
 }
 
 }  // namespace flatbed::pth

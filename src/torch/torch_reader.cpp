@@ -59,14 +59,51 @@ void swap_units(std::span<std::byte> bytes, std::uint32_t unit) {
 // Size in bytes of one real number: the element itself, or each of its two parts.
 std::size_t component_nbytes(Dtype dtype) { return dtype == Dtype::c64 ? 4 : bits(dtype) / 8; }
 
-// Flips the sign bits that torch leaves to the reader: of every number, of imaginary parts, or of
-// both.
+bool is_integer(Dtype dtype) {
+  switch (dtype) {
+    case Dtype::u8:
+    case Dtype::i8:
+    case Dtype::i16:
+    case Dtype::u16:
+    case Dtype::i32:
+    case Dtype::u32:
+    case Dtype::i64:
+    case Dtype::u64:
+      return true;
+    default:
+      return false;
+  }
+}
+
+// Without a negative zero, whose bits are those of the only NaN.
+bool is_fnuz(Dtype dtype) { return dtype == Dtype::f8_e4m3fnuz || dtype == Dtype::f8_e5m2fnuz; }
+
+// In two's complement: inverted, plus one.
+void negate_integer(std::span<std::byte> number) {
+  bool carry = true;
+  for (std::byte& byte : number) {
+    byte = ~byte;
+    if (!carry) continue;
+    byte = static_cast<std::byte>(std::to_integer<unsigned>(byte) + 1U);
+    carry = byte == std::byte{0};
+  }
+}
+
+void negate(Dtype dtype, std::span<std::byte> number) {
+  if (is_integer(dtype)) return negate_integer(number);
+  std::byte& top = number.back();
+  if (is_fnuz(dtype) && (top & std::byte{0x7F}) == std::byte{0}) return;
+  top ^= std::byte{0x80};
+}
+
+// Negates what torch leaves to the reader: every number, imaginary parts, or both.
 void apply_signs(const TorchTensor& tensor, std::span<std::byte> bytes) {
   const std::size_t component = component_nbytes(tensor.dtype);
   std::size_t number = 0;
-  for (std::size_t at = component - 1; at < bytes.size(); at += component, ++number) {
+  for (std::size_t at = 0; at + component <= bytes.size(); at += component, ++number) {
     const bool imaginary = number % 2 == 1;
-    if (tensor.negate != (tensor.conjugate && imaginary)) bytes[at] ^= std::byte{0x80};
+    if (tensor.negate != (tensor.conjugate && imaginary))
+      negate(tensor.dtype, bytes.subspan(at, component));
   }
 }
 

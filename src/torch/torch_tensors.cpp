@@ -72,8 +72,7 @@ Result<void> check_quantizer(Value quantizer, std::size_t rank) {
 
 bool can_be_negated(const TorchDtype& dtype) {
   return dtype.complex || (!dtype.named && dtype.dtype != Dtype::boolean &&
-                           !(dtype.dtype >= Dtype::f8_e5m2 && dtype.dtype <= Dtype::f8_e5m2fnuz) &&
-                           dtype.dtype != Dtype::f4);
+                           dtype.dtype != Dtype::f8_e8m0 && dtype.dtype != Dtype::f4);
 }
 
 // Whether torch sees it as contiguous: strides of dimensions of size 1 do not matter.
@@ -458,7 +457,8 @@ std::uint32_t TorchTensors::add_view(const View& view) {
           (view.conjugate ? 2U : 0U) | (view.negate ? 1U : 0U);
   *at++ = view.offset;
   at = std::copy_n(view.sizes.data(), view.rank, at);
-  at = std::copy_n(view.strides.data(), view.rank, at);
+  // A stride of a dimension of size 1 is never used: views that differ only in one are equal.
+  for (std::size_t i = 0; i < view.rank; ++i) *at++ = view.sizes[i] == 1 ? 1 : view.strides[i];
   at = std::copy_n(view.sizes.data(), view.rank, at);
   if (doubled) at[-1] *= 2;
   if (pair) *at = 2;

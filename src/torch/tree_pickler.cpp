@@ -256,6 +256,7 @@ Result<void> TreePickler::container(Value value) {
       push({{.what = Do::items, .node = value.id()}});
       return {};
     case Kind::dict:
+      FLATBED_TRY(check_keys(value));
       out_.op(Op::empty_dict);
       remember(value.id());
       push({{.what = Do::pairs, .node = value.id()}});
@@ -348,6 +349,7 @@ Result<void> TreePickler::object(Value value) {
   if (is_storage) return {};
   FLATBED_ASSIGN(const bool is_subclass, subclass(value));
   if (is_subclass) return {};
+  FLATBED_TRY(check_keys(is_set(value) ? value.arguments().item(0) : value));
   if (options_.unsafe_objects == UnsafeObjects::keep || allows_object(value)) {
     push_object(value);
     return {};

@@ -1,6 +1,7 @@
-// TreePickler: writes a value tree into a PickleOutput for write_pickle(). It has three sources:
+// TreePickler: writes a value tree into a PickleOutput for write_pickle(). It has four sources:
 // the walk, containers and objects (tree_pickler.cpp); tensors and numpy values
-// (tree_pickler_tensors.cpp); objects that are converted (tree_pickler_convert.cpp).
+// (tree_pickler_tensors.cpp); objects that are converted (tree_pickler_convert.cpp); the check of
+// keys (tree_pickler_keys.cpp).
 //
 // The walk is a stack of steps. A step writes something, or pushes further steps. The steps that
 // stand for places in containers form the path to the current node.
@@ -11,6 +12,7 @@
 #include <cstdint>
 #include <initializer_list>
 #include <map>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -108,8 +110,19 @@ class TreePickler {
   [[nodiscard]] bool convert_namespace(Value value);
   [[nodiscard]] bool convert_path(Value value);
   [[nodiscard]] bool convert_deque(Value value);
-  [[nodiscard]] bool convert_mapping(Value value);
+  [[nodiscard]] Result<bool> convert_mapping(Value value);
+  [[nodiscard]] static std::optional<std::string> path_text(Value value);
+  [[nodiscard]] bool holds_tensors(Value value) const;
   void report(std::string_view from, std::string_view to);
+
+  // ---- tree_pickler_keys.cpp
+  [[nodiscard]] Result<void> check_keys(Value container) const;
+  [[nodiscard]] Result<void> append_key(std::string& out, Value key, std::size_t depth) const;
+  [[nodiscard]] Result<void> append_object_key(std::string& out, Value key,
+                                               std::size_t depth) const;
+  [[nodiscard]] Error unhashable(std::string_view what) const;
+  [[nodiscard]] static std::string key_name(Value key);
+  [[nodiscard]] static bool is_set(Value object);
 
   const ValueTree& tree_;
   ValueTree* editable_;

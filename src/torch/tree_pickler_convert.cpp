@@ -38,10 +38,13 @@ Result<void> TreePickler::convert(Value value) {
     if (editable_ != nullptr) return convert_module(*module);
     return refused(str_cat("whole model ", object_name(value), " (not its state dict)"));
   }
-  if (options_.unsafe_objects == UnsafeObjects::convert &&
-      (convert_set(value) || convert_namespace(value) || convert_path(value) ||
-       convert_deque(value) || convert_mapping(value)))
-    return {};
+  if (options_.unsafe_objects == UnsafeObjects::convert) {
+    if (convert_set(value) || convert_namespace(value) || convert_path(value) ||
+        convert_deque(value))
+      return {};
+    FLATBED_ASSIGN(const bool mapping, convert_mapping(value));
+    if (mapping) return {};
+  }
   return refused(object_name(value));
 }
 
@@ -83,24 +86,30 @@ bool TreePickler::convert_namespace(Value value) {
   return true;
 }
 
-// The parts of a path, joined.
-bool TreePickler::convert_path(Value value) {
+// The parts of a path, joined; nullopt for any other object.
+std::optional<std::string> TreePickler::path_text(Value value) {
   const Value made = class_of(value);
   const bool path = made.kind() == Kind::global &&
                     (made.text() == "pathlib" || made.text() == "pathlib._local") &&
                     made.qualname().ends_with("Path");
-  if (!path) return false;
+  if (!path) return std::nullopt;
   const char separator = made.qualname().find("Windows") != std::string_view::npos ? '\\' : '/';
   std::string text;
   for (std::size_t i = 0; i < value.arguments().size(); ++i) {
     const Value part = value.arguments().item(i);
-    if (part.kind() != Kind::string) return false;
+    if (part.kind() != Kind::string) return std::nullopt;
     // The first part of an absolute path ends in a separator of its own.
     if (!text.empty() && text.back() != separator) text += separator;
     text += part.text();
   }
+  return text.empty() ? "." : text;
+}
+
+bool TreePickler::convert_path(Value value) {
+  const std::optional<std::string> text = path_text(value);
+  if (!text) return false;
   report(object_name(value), "str");
-  out_.text(text.empty() ? "." : text);
+  out_.text(*text);
   remember(value.id());
   return true;
 }
@@ -117,12 +126,30 @@ bool TreePickler::convert_deque(Value value) {
   return true;
 }
 
+// Whether a tensor, or bytes or an array that are stored as one, can be reached.
+bool TreePickler::holds_tensors(Value value) const {
+  std::vector<bool> seen(tree_.size());
+  std::vector<NodeId> pending{value.id()};
+  while (!pending.empty()) {
+    const NodeId id = pending.back();
+    pending.pop_back();
+    if (id == kNoNode || seen[id]) continue;
+    seen[id] = true;
+    if (tree_.value(id).tensor()) return true;
+    count_children(tree_.value(id), pending);
+  }
+  return false;
+}
+
 // defaultdict, and subclasses of dict and OrderedDict: becomes their pairs.
-bool TreePickler::convert_mapping(Value value) {
+Result<bool> TreePickler::convert_mapping(Value value) {
   const bool known = is_class(value, "collections", "defaultdict") ||
                      is_class(value, "collections", "OrderedDict");
   if (value.appended_size() != 0 || (!known && value.size() == 0)) return false;
-  report(object_name(value), value.state() ? "dict, without its attributes" : "dict");
+  const std::optional<Value> state = value.state();
+  if (state && holds_tensors(*state))
+    return refused(str_cat(object_name(value), ", whose attributes hold tensors"));
+  report(object_name(value), state ? "dict, without its attributes" : "dict");
   out_.op(Op::empty_dict);
   remember(value.id());
   push({{.what = Do::pairs, .node = value.id()}});

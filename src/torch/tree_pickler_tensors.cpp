@@ -3,8 +3,8 @@
 #include <system_error>
 
 #include "base/str_cat.hpp"
-#include "torch/numpy_scalar.hpp"
 #include "torch/tree_pickler.hpp"
+#include "value/numpy_scalar.hpp"
 
 namespace flatbed::pth {
 

@@ -11,6 +11,7 @@
 #include "flatbed/torch_module.hpp"
 #include "io/name_index.hpp"
 #include "value/tensor_path.hpp"
+#include "value/tensor_wrapper.hpp"
 
 namespace flatbed {
 
@@ -24,9 +25,18 @@ constexpr std::uint32_t kAlias = 0x80000000;
 
 using Component = PathComponent;
 
+// The place of a child, where it adds less to a path than others do.
+enum class As : std::uint8_t {
+  value,
+  state,          // of an object
+  arguments,      // of the function that makes the tensor of a subclass
+  subclass_state  // of such a tensor
+};
+
 struct Child {
   Value value;
   Component component;
+  As as = As::value;
 };
 
 Child indexed(Value value, std::size_t index) {
@@ -40,13 +50,24 @@ Child paired(Value of, std::span<const NodeId> pairs, std::size_t i) {
   return {of.node(pairs[i]), {Component::Kind::key, pair, pairs[i - 1]}};
 }
 
+// Argument `i` of a call. Those of a wrapper add nothing to a path (spec N6).
+Child argument(Value object, Value arguments, std::size_t i) {
+  Child child = indexed(arguments.item(i), i);
+  const Wrapper wrapper = wrapper_of(object);
+  if (wrapper == Wrapper::none) return child;
+  child.component = {};
+  if (wrapper == Wrapper::subclass && i == 2) child.as = As::arguments;
+  if (i == 3) child.as = As::subclass_state;
+  return child;
+}
+
 // Child `i` of a node in the order of the text (spec N1), or nullopt after the last one.
 std::optional<Child> child_of(const ValueTree& tree, Value value, std::size_t i) {
   if (value.kind() == Kind::object) {
     if (i == 0) return Child{value.callable(), {}};
     i -= 1;
     const Value arguments = value.arguments();
-    if (i < arguments.size()) return indexed(arguments.item(i), i);
+    if (i < arguments.size()) return argument(value, arguments, i);
     i -= arguments.size();
     if (i < value.appended_size()) return indexed(value.appended(i), i);
     i -= value.appended_size();
@@ -58,7 +79,8 @@ std::optional<Child> child_of(const ValueTree& tree, Value value, std::size_t i)
   const std::optional<Value> state = value.state();
   const NodeId rest[] = {state ? state->id() : kNoNode, value.attributes().quantizer,
                          value.attributes().state};
-  return i < std::size(rest) ? std::optional(Child{tree.value(rest[i]), {}}) : std::nullopt;
+  if (i >= std::size(rest)) return std::nullopt;
+  return Child{tree.value(rest[i]), {}, i == 0 ? As::state : As::value};
 }
 
 // Nearly all tensors and many containers have none, so they need not be opened.
@@ -98,6 +120,8 @@ bool is_module_part(Value key) {
          (key.text() == "_parameters" || key.text() == "_buffers" || key.text() == "_modules");
 }
 
+bool is_local_tensor(Value key) { return key.kind() == Kind::string && key.text() == kLocalTensor; }
+
 // A parameter or buffer of a lazy module, which gets its shape and values when the module runs.
 bool is_uninitialized(Value value) {
   const Value made_by = value.callable();
@@ -113,6 +137,8 @@ class Walker {
         stated_(tree.size()),
         attributes_(tree.size()),
         wrappers_(tree.size()),
+        silent_(tree.size()),
+        local_(tree.size()),
         path_(tree) {
     number_of_.reserve(expected);
     result_.names.reserve(expected);
@@ -134,6 +160,7 @@ class Walker {
         open_.pop_back();
         continue;
       }
+      mark(*child);
       FLATBED_TRY(open.what == What::state ? visit_state(child->value, child->component)
                                            : visit(child->value, child->component));
     }
@@ -170,9 +197,21 @@ class Walker {
       std::optional<Child> child = child_of(tree_, value, open.next++);
       // The callable comes before the first argument.
       if (open.next == 2 && wrappers_[open.node]) return wrapped_in(value);
+      if (child && silent_[open.node]) child->component = {};
       if (!child || may_hold_tensors(child->value)) return child;
       ++edges_;
     }
+  }
+
+  // Notes what the place of a container says about the components of its children. A container is
+  // walked only once, from its first place.
+  void mark(const Child& child) {
+    const Value value = child.value;
+    if (child.as == As::value || entered_[value.id()]) return;
+    const bool slots = child.as != As::arguments && is_slots_state(value);
+    const bool only = child.as == As::arguments && value.kind() == Kind::tuple && value.size() == 1;
+    silent_[value.id()] = slots || only;
+    local_[value.id()] = child.as == As::subclass_state && value.kind() == Kind::dict;
   }
 
   // N5: a module that torch.compile made.
@@ -189,8 +228,10 @@ class Walker {
         continue;
       }
       Child child = paired(dict, pairs, i);
-      if (i % 2 == 1 && attributes_[open.node] && is_module_part(dict.key(i / 2)))
-        child.component = {};
+      const bool adds_none =
+          i % 2 == 1 && ((attributes_[open.node] && is_module_part(dict.key(i / 2))) ||
+                         (local_[open.node] && is_local_tensor(dict.key(i / 2))));
+      if (adds_none) child.component = {};
       return child;
     }
     return std::nullopt;
@@ -301,6 +342,8 @@ class Walker {
   std::vector<bool> stated_;      // modules whose state was walked
   std::vector<bool> attributes_;  // dicts that are the attributes of a module
   std::vector<bool> wrappers_;    // modules that torch.compile made
+  std::vector<bool> silent_;      // tuples whose indices are not components
+  std::vector<bool> local_;       // dicts that are the state of a tensor's subclass
   std::vector<Open> open_;
   TensorPath path_;                       // of the open nodes that have a component
   std::vector<std::uint32_t> number_of_;  // for each tensor: its name, or kUnnamed

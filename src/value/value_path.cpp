@@ -8,26 +8,11 @@
 #include "base/str_cat.hpp"
 #include "flatbed/torch_module.hpp"
 #include "flatbed/value.hpp"
+#include "value/key_text.hpp"
 
 namespace flatbed {
 
 namespace {
-
-// The text by which a path names this key, if there is one.
-std::optional<std::string> key_text(Value key) {
-  switch (key.kind()) {
-    case Kind::string:
-      return std::string(key.text());
-    case Kind::integer:
-      return str_cat(*key.as_int());
-    case Kind::boolean:
-      return *key.as_bool() ? "True" : "False";
-    case Kind::none:
-      return "None";
-    default:
-      return std::nullopt;
-  }
-}
 
 struct Step {
   Value value;

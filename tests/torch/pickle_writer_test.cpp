@@ -12,7 +12,7 @@
 #include "support/expect_error.hpp"
 #include "support/module_builder.hpp"
 #include "support/pickle_asm.hpp"
-#include "torch/numpy_scalar.hpp"
+#include "value/numpy_scalar.hpp"
 
 namespace flatbed::pth {
 namespace {
@@ -388,6 +388,88 @@ TEST(PickleWriter, ConvertsObjectsThatWeightsOnlyRefuses) {
   const NodeId mine = r.call("mine", "Dict", {});
   tree.set_item(mine, tree.add_integer(1), tree.add_integer(2));
   r.expect(mine, "}K\1K\2s", "mine.Dict became dict");
+}
+
+// A dict with these keys, or the error of writing it.
+struct Keyed {
+  Refused r;
+  ValueTree& tree = r.p.tree;
+
+  Keyed() { r.p.unsafe = UnsafeObjects::convert; }
+  NodeId path(const char* part) { return r.call("pathlib", "PosixPath", {r.text(part)}); }
+  NodeId frozenset() { return r.call("builtins", "frozenset", {tree.add_list()}); }
+  string error(const std::vector<NodeId>& keys) {
+    const NodeId dict = tree.add_dict();
+    for (const NodeId key : keys) tree.set_item(dict, key, tree.add_none());
+    const Result<TorchPickle> pickle = r.p.write(dict);
+    return pickle ? string() : pickle.error().message;
+  }
+};
+
+TEST(PickleWriter, RefusesKeysThatBecomeEqual) {
+  Keyed k;
+  EXPECT_EQ(k.error({k.path("a"), k.path("b"), k.r.text("c")}), "");
+  EXPECT_EQ(
+      k.error({k.path("a"), k.r.text("a")}),
+      "at the root: keys 0 (pathlib.PosixPath) and 1 ('a') would become equal, and one of them "
+      "would be lost");
+  EXPECT_NE(k.error({k.path("a"), k.r.call("pathlib", "PurePosixPath", {k.r.text("a")})}), "");
+  EXPECT_NE(k.error({k.r.p.tuple({k.path("a")}), k.r.p.tuple({k.r.text("a")})}), "");
+  EXPECT_EQ(k.error({k.r.p.tuple({k.path("a")}), k.r.p.tuple({k.r.text("a"), k.r.text("b")})}), "");
+  EXPECT_NE(k.error({k.tree.add_integer(1), k.tree.add_boolean(true)}), "");
+  EXPECT_NE(k.error({k.tree.add_integer(1), k.tree.add_real(1.0)}), "");
+  EXPECT_NE(k.error({k.tree.add_scalar("|i1", "\1"), k.tree.add_integer(1)}), "");
+  EXPECT_EQ(k.error({k.tree.add_string("1"), k.tree.add_integer(1), k.tree.add_bytes("1")}), "");
+  EXPECT_NE(k.error({k.r.call("torch", "Size", {k.r.p.tuple({k.tree.add_integer(2)})}),
+                     k.r.p.tuple({k.tree.add_integer(2)})}),
+            "");
+}
+
+TEST(PickleWriter, RefusesKeysThatTorchCannotHash) {
+  Keyed k;
+  EXPECT_EQ(k.error({k.frozenset()}),
+            "at the root: builtins.frozenset as a key of a dict or an item of a set, which "
+            "torch.load(weights_only=True) cannot make");
+  EXPECT_NE(k.error({k.r.p.tuple({k.frozenset()})}), "");
+  EXPECT_NE(k.error({k.r.call("argparse", "Namespace", {})}), "");
+  EXPECT_NE(k.error({k.r.call("collections", "OrderedDict", {})}), "");
+  EXPECT_NE(k.error({k.r.p.tuple({k.tree.add_list()})}), "");
+  const NodeId mine = k.r.call("mine", "Dict", {});
+  k.tree.set_item(mine, k.tree.add_integer(1), k.tree.add_integer(2));
+  EXPECT_NE(k.error({mine}), "");
+  k.r.p.unsafe = UnsafeObjects::keep;
+  EXPECT_EQ(k.error({k.frozenset()}), "");
+}
+
+TEST(PickleWriter, ChecksTheItemsOfSetsLikeKeys) {
+  Keyed k;
+  const auto set_of = [&](const std::vector<NodeId>& items) {
+    const NodeId list = k.tree.add_list();
+    k.tree.append_all(list, items);
+    return k.r.call("builtins", "set", {list});
+  };
+  EXPECT_OK(k.r.p.write(set_of({k.path("a"), k.path("b")})));
+  EXPECT_ERROR(k.r.p.write(set_of({k.path("a"), k.r.text("a")})), weights_only_refused);
+  EXPECT_ERROR(k.r.p.write(set_of({k.frozenset()})), weights_only_refused);
+}
+
+TEST(PickleWriter, BoundsTheCostOfCheckingAKey) {
+  Keyed k;
+  NodeId shared = k.r.p.tuple({k.tree.add_integer(1)});
+  for (int i = 0; i < 60; ++i) shared = k.r.p.tuple({shared, shared});
+  const NodeId dict = k.tree.add_dict();
+  k.tree.set_item(dict, shared, k.tree.add_none());
+  EXPECT_ERROR(k.r.p.write(dict), limit_exceeded);
+}
+
+TEST(PickleWriter, RefusesToDropAttributesThatHoldTensors) {
+  Keyed k;
+  const NodeId mine = k.r.call("mine", "Dict", {});
+  k.tree.set_item(mine, k.tree.add_integer(1), k.tree.add_integer(2));
+  const NodeId state = k.tree.add_dict();
+  k.tree.set_item(state, k.r.text("w"), k.tree.add_tensor(k.r.p.add_stored(Dtype::f32, {1}), {}));
+  k.tree.set_state(mine, state);
+  EXPECT_ERROR(k.r.p.write(mine), weights_only_refused);
 }
 
 // A whole module is written as the OrderedDict that its state_dict() gives, also where it is

@@ -104,8 +104,73 @@ TEST(TensorNames, WriteKeysOfEveryKind) {
                          tree.add_none(), tree.add_big_integer("-10000000000000000"),
                          tree.add_real(1.5), tree.add_bytes("b"), tree.add_tuple({}),
                          tree.add_global("torch", "float32"), tree.add_string("a\xED\xA0\x80")}),
-      (Names{"-3", "True", "False", "None", "-18446744073709551616", "5", "6", "7", "8",
+      (Names{"-3", "True", "False", "None", "-18446744073709551616", "1.5", "b", "7", "8",
              "a\xEF\xBF\xBD"}));
+}
+
+// np.int64(2) is the key 2: as an index of its pair it would take the name of another key.
+TEST(TensorNames, WriteNumpyScalarsAsTheValuesThatTheyEqual) {
+  ValueTree tree;
+  const auto scalar = [&](const char* type, const std::string& raw) {
+    return tree.add_scalar(type, raw);
+  };
+  EXPECT_EQ(names_under(tree, {scalar("<i8", std::string("\2\0\0\0\0\0\0\0", 8)),
+                               scalar("<i8", std::string(8, '\0')), tree.add_integer(1),
+                               scalar(">u2", std::string("\1\0", 2)), scalar("|b1", "\1"),
+                               scalar("<U2", std::string("k\0\0\0\0\0\0\0", 8)),
+                               scalar("|S2", std::string("s\0", 2)),
+                               scalar("<f8", std::string("\0\0\0\0\0\0\xe0\x3f", 8))}),
+            (Names{"2", "0", "1", "256", "True", "k", "s", "0.5"}));
+}
+
+TEST(TensorNames, WriteTheIndexForKeysWithoutAText) {
+  ValueTree tree;
+  EXPECT_EQ(
+      names_under(tree, {tree.add_bytes("\xff"), tree.add_scalar("<M8[D]", std::string(8, '\0')),
+                         tree.add_tuple(Ids{tree.add_integer(7)})}),
+      (Names{"0", "1", "2"}));
+}
+
+TEST(TensorNames, LeaveOutTheTupleOfAttributesAndSlots) {
+  ValueTree tree;
+  const auto made = [&](const Ids& state) {
+    const NodeId object = tree.add_object(tree.add_global("m", "Point"), tree.add_tuple({}));
+    tree.set_state(object, tree.add_tuple(state));
+    return object;
+  };
+  const auto dict_of = [&](std::uint32_t tensor) {
+    return dict(tree, {tree.add_string("w"), tree.add_tensor(tensor, {})});
+  };
+  const NodeId slots = made({tree.add_none(), dict_of(0)});
+  const NodeId pair = made({tree.add_integer(1), dict_of(1)});
+  EXPECT_EQ(
+      names_of(tree, dict(tree, {tree.add_string("a"), slots, tree.add_string("b"), pair})).names,
+      (Names{"a.w", "b.1.w"}));
+}
+
+// torch._tensor._rebuild_from_type_v2(function, class, arguments, state)
+TEST(TensorNames, OfASubclassAreThoseOfItsPlace) {
+  ValueTree tree;
+  const auto subclass = [&](NodeId arguments, NodeId state) {
+    const Ids parts{tree.add_global("torch._utils", "f"), tree.add_global("m", "Tensor"), arguments,
+                    state};
+    return tree.add_object(tree.add_global("torch._tensor", "_rebuild_from_type_v2"),
+                           tree.add_tuple(parts));
+  };
+  const NodeId plain = subclass(tree.add_tuple(Ids{tree.add_tensor(0, {})}), tree.add_none());
+  const NodeId state = dict(tree, {tree.add_string("_local_tensor"), tree.add_tensor(1, {})});
+  const NodeId distributed = subclass(tree.add_tuple({}), state);
+  const NodeId parts = dict(tree, {tree.add_string("scale"), tree.add_tensor(2, {})});
+  const NodeId quantized = subclass(tree.add_tuple({}), parts);
+  const NodeId parameter = tree.add_object(
+      tree.add_global("torch._utils", "_rebuild_parameter"),
+      tree.add_tuple(Ids{subclass(tree.add_tuple(Ids{tree.add_tensor(3, {})}), tree.add_none()),
+                         tree.add_boolean(true), tree.add_none()}));
+  EXPECT_EQ(
+      names_of(tree, dict(tree, {tree.add_string("a"), plain, tree.add_string("b"), distributed,
+                                 tree.add_string("c"), quantized, tree.add_string("d"), parameter}))
+          .names,
+      (Names{"a", "b", "c.scale", "d"}));
 }
 
 TEST(TensorNames, WriteIntKeysOfManyDigits) {
@@ -366,7 +431,7 @@ TEST(TensorNames, OfAModuleWithSlotsAreTheSame) {
   const NodeId parts[] = {
       test::module_attributes(tree, {.parameters = {{"w", tree.add_tensor(0, {})}}}), slots};
   const NodeId model = test::instance(tree, "Net", tree.add_tuple(parts));
-  EXPECT_EQ(names_of(tree, model).names, (Names{"w", "1.s"}));
+  EXPECT_EQ(names_of(tree, model).names, (Names{"w", "s"}));
 }
 
 TEST(TensorNames, OfModulesInACycleEnd) {

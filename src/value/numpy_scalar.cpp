@@ -1,11 +1,11 @@
-#include "torch/numpy_scalar.hpp"
+#include "value/numpy_scalar.hpp"
 
 #include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <cstring>
 
-namespace flatbed::pth {
+namespace flatbed {
 
 namespace {
 
@@ -152,4 +152,4 @@ std::optional<ScalarValue> scalar_value(std::string_view typestr, std::string_vi
   }
 }
 
-}  // namespace flatbed::pth
+}  // namespace flatbed

@@ -8,7 +8,7 @@
 #include <string_view>
 #include <variant>
 
-namespace flatbed::pth {
+namespace flatbed {
 
 // A numpy dtype.str: byte order, kind, item size in bytes. Units of dates are ignored.
 struct TypeStr {
@@ -32,4 +32,4 @@ using ScalarValue = std::variant<bool, std::int64_t, std::uint64_t, double, std:
 // `raw` with the bytes of each number reversed. A complex number counts as two.
 [[nodiscard]] std::string swapped(const TypeStr& type, std::string_view raw);
 
-}  // namespace flatbed::pth
+}  // namespace flatbed
