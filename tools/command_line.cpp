@@ -186,13 +186,36 @@ void add_convert_to_torch(CLI::App& convert, CommandLine::Parsed& parsed) {
                    "To a PyTorch file: tensors load where they were when saved, not on the cpu");
 }
 
+// An empty path is what a shell makes of a variable that is not set; it must not mean "the
+// default".
+CLI::Validator not_empty() {
+  return CLI::Validator(
+      [](const std::string& path) { return std::string(path.empty() ? "the path is empty" : ""); },
+      "");
+}
+
+void add_convert_places(CLI::App& convert, CommandLine::Parsed& parsed) {
+  ConvertOptions& options = parsed.convert;
+  CLI::Option* output =
+      convert.add_option("-o,--output", options.output, "Write the only IN there; see below")
+          ->type_name("OUT")
+          ->check(not_empty());
+  convert.add_option("--out-dir", options.out_dir, "Write there; made when it does not exist")
+      ->type_name("DIR")
+      ->check(not_empty())
+      ->excludes(output);
+  convert.add_flag("--force", options.force,
+                   "Replace an existing output that differs; what is up to date is still skipped");
+  convert.add_flag("--checksum", options.checksum,
+                   "Compare every byte of an existing output, not samples of it");
+}
+
 void add_convert(CLI::App& app, CommandLine::Parsed& parsed) {
   ConvertOptions& options = parsed.convert;
   CLI::App* convert = app.add_subcommand(
       "convert", "Write checkpoints as aligned and sealed .safetensors files, or for torch.load");
   convert->add_option("IN", options.paths, "IN... or IN OUT, see below")->required()->type_name("");
-  convert->add_option("--out-dir", options.out_dir, "Write there; made when it does not exist")
-      ->type_name("DIR");
+  add_convert_places(*convert, parsed);
   convert
       ->add_option("-j,--jobs", options.jobs,
                    fmt::format("Files that are converted at the same time (1 to {}, default {})",
@@ -206,37 +229,35 @@ void add_convert(CLI::App& app, CommandLine::Parsed& parsed) {
                     "zip states, or it states none; otherwise noted");
   convert->add_flag("--sidecar", options.sidecar,
                     "Change no .safetensors file: write its seal beside it, FILE.flatbed.json");
-  convert->add_flag("--dry-run", options.dry_run, "Say what would be done, write nothing");
+  convert->add_flag("--dry-run", options.dry_run,
+                    "Say what would be done, and fail where the run would; write nothing");
   convert->add_flag("--no-sync", parsed.no_sync,
                     "Do not wait for the disk: faster, and the output"
                     " may not survive a power cut");
-  convert->add_flag(
-      "--force", options.force,
-      "Redo what is up to date; replace OUT also when IN is a .safetensors file or OUT "
-      "a PyTorch file");
   convert->add_flag("--quiet", options.quiet, "Print nothing but errors");
   convert->add_flag("--json", parsed.as_json, "Print one JSON object at the end");
   convert->footer(
       "Which file goes where:\n"
       "  convert IN                   beside IN, with the extension .safetensors\n"
-      "  convert IN OUT               two paths of which the second ends in .safetensors\n"
-      "  convert IN OUT               OUT ends in .pth .pt .bin .ckpt, and IN does not or OUT is "
-      "not\n"
-      "                               there yet: a PyTorch file, for weights_only=True and "
-      "mmap=True\n"
+      "  convert IN -o OUT            OUT ends in .safetensors, or in .pth .pt .bin .ckpt for a\n"
+      "                               PyTorch file, for weights_only=True and mmap=True\n"
+      "  convert IN OUT               the same if OUT does not exist yet and its kind differs\n"
+      "                               from that of IN: x.pth y.safetensors, x.safetensors y.pth\n"
       "  convert IN IN...             any other several paths: each beside its input\n"
       "  convert IN... --out-dir DIR  each into DIR, with the extension .safetensors\n"
-      "  convert --sidecar IN...      FILE.flatbed.json beside each FILE\n"
-      "An input is never written over. An output appears, or replaces an older one, only when it\n"
-      "is complete. With several inputs or --out-dir, outputs that are valid and newer than their\n"
-      "input are skipped, and one failure does not stop the rest; --force redoes all, as is\n"
-      "needed after a change of options.\n"
-      "An input that is a whole model, from torch.save(model), becomes its state dict, and so "
-      "does\n"
+      "  convert --sidecar IN...      FILE.flatbed.json beside each FILE\n\n"
+      "No file is replaced by accident. An output that holds what would be written is up to\n"
+      "date and stays as it is. Its header is compared, and at most 256 chunks of its data;\n"
+      "--checksum compares all. Any other file of that name is refused without --force, and so\n"
+      "is a sidecar that does not match its file, which may be damaged. An input is never\n"
+      "written over. An output appears only when it is complete. Of several inputs, one failure\n"
+      "does not stop the rest.\n"
+      "An input that is a whole model, from torch.save(model), becomes its state dict, as does\n"
       "one that --select names; --whole keeps the object.\n\n"
-      "Exit codes: 0 all done; 1 the only input failed; 2 the command line is wrong, nothing was\n"
-      "done; 5 some of several inputs failed; 130 interrupted, nothing partial is left.\n\n"
-      "The JSON object has exit_code, the counts converted, planned, skipped, failed and\n"
+      "Exit codes: 0 all done or up to date; 1 the only input failed; 2 the command line is\n"
+      "wrong, or the only output exists and differs, and nothing was done; 5 some of several\n"
+      "inputs failed; 130 interrupted, nothing partial is left.\n\n"
+      "The JSON object has exit_code, the counts converted, planned, up_to_date, failed and\n"
       "not_started, and files [{input, output, status, found, chosen, weights [{select,\n"
       "kind, tensors}] (what --select PATH would keep alone), tensors, nbytes, file_nbytes,\n"
       "content, durable, seconds, notes, crc (as that of verify), error {code, name, message}}];\n"

@@ -53,6 +53,7 @@ struct CatOptions {
 
 struct ConvertOptions {
   std::vector<std::filesystem::path> paths;  // IN... or IN OUT
+  std::filesystem::path output;              // empty: chosen by the paths; likewise for out_dir
   std::filesystem::path out_dir;
   unsigned jobs = 1;
   std::string select;
@@ -71,6 +72,7 @@ struct ConvertOptions {
   bool strict_crc = false;
   bool sync = true;
   bool force = false;
+  bool checksum = false;  // compare every byte of an existing output, not samples
   bool quiet = false;
   Form form = Form::text;
 };

@@ -1,10 +1,13 @@
 // flatbed convert: runs the conversions of one command line, several at a time, and reports them.
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
+#include <cerrno>
 #include <future>
 #include <mutex>
+#include <system_error>
 #include <vector>
 
 #include "commands.hpp"
@@ -59,7 +62,7 @@ class ConvertRun {
         announce(plan_.jobs[i], outcome);
       };
       watch.progress = progress_.callback(i);
-      outcomes_[i] = convert_one(plan_.jobs[i], options_, plan_.batch, watch);
+      outcomes_[i] = convert_one(plan_.jobs[i], options_, watch);
       progress_.finish(i);
       finished(i);
     }
@@ -106,8 +109,7 @@ class ConvertRun {
   }
 
   static std::string result_text(const ConvertJob& job, const Outcome& outcome) {
-    if (outcome.status == Status::skipped)
-      return "skipped: the output is valid and newer than the input";
+    if (outcome.status == Status::up_to_date) return "up to date";
     if (outcome.status == Status::planned) {
       return fmt::format("would be written: {}, {}", count_text(outcome.tensors, "tensor"),
                          size_text(outcome.nbytes));
@@ -133,6 +135,12 @@ class ConvertRun {
                       [&](const Outcome& outcome) { return outcome.status == status; }));
   }
 
+  static std::string words(Status status) {
+    std::string text(name(status));
+    std::ranges::replace(text, '_', ' ');
+    return text;
+  }
+
   void write_table() {
     std::size_t path_columns = 5;
     for (const ConvertJob& job : plan_.jobs) {
@@ -145,7 +153,7 @@ class ConvertRun {
       const Outcome& outcome = outcomes_[i];
       const bool counted =
           outcome.status != Status::failed && outcome.status != Status::not_started;
-      output_.write(fmt::format("{:<11}  {}  {:>9}  {:>10}  {}\n", name(outcome.status),
+      output_.write(fmt::format("{:<11}  {}  {:>9}  {:>10}  {}\n", words(outcome.status),
                                 padded(path_text(plan_.jobs[i].input), path_columns),
                                 counted ? number_text(outcome.tensors) : "-",
                                 counted ? size_text(outcome.nbytes) : "-",
@@ -153,10 +161,10 @@ class ConvertRun {
                                               : path_text(plan_.jobs[i].output)));
     }
     std::string sum;
-    for (const Status status : {Status::converted, Status::planned, Status::skipped, Status::failed,
-                                Status::not_started}) {
+    for (const Status status : {Status::converted, Status::planned, Status::up_to_date,
+                                Status::failed, Status::not_started}) {
       if (count(status) == 0) continue;
-      sum += fmt::format("{}{} {}", sum.empty() ? "" : ", ", count(status), name(status));
+      sum += fmt::format("{}{} {}", sum.empty() ? "" : ", ", count(status), words(status));
     }
     output_.write(sum + "\n");
   }
@@ -168,8 +176,8 @@ class ConvertRun {
       write_json_outcome(plan_.jobs[i], outcomes_[i], json);
     }
     json.end_array();
-    for (const Status status : {Status::converted, Status::planned, Status::skipped, Status::failed,
-                                Status::not_started}) {
+    for (const Status status : {Status::converted, Status::planned, Status::up_to_date,
+                                Status::failed, Status::not_started}) {
       json.key(name(status)).number(count(status));
     }
     json.key("exit_code").number(static_cast<std::uint64_t>(exit_code())).end_object();
@@ -199,7 +207,8 @@ class ConvertRun {
   ExitCode exit_code() const {
     if (interrupted()) return ExitCode::interrupted;
     if (count(Status::failed) == 0) return ExitCode::ok;
-    return outcomes_.size() == 1 ? ExitCode::failure : ExitCode::some_failed;
+    if (outcomes_.size() > 1) return ExitCode::some_failed;
+    return outcomes_[0].refused ? ExitCode::usage : ExitCode::failure;
   }
 
   const ConvertOptions& options_;
@@ -213,10 +222,18 @@ class ConvertRun {
   std::vector<Outcome> outcomes_;       // for each job, written by the worker that took it
 };
 
+// Makes the directory, or finds out what would prevent that.
 Result<void> make_out_dir(const ConvertOptions& options) {
-  if (options.out_dir.empty() || options.dry_run) return {};
+  if (options.out_dir.empty()) return {};
   std::error_code failed;
-  std::filesystem::create_directories(options.out_dir, failed);
+  if (!options.dry_run) {
+    std::filesystem::create_directories(options.out_dir, failed);
+  } else if (const std::filesystem::path parent = existing_parent(options.out_dir);
+             !std::filesystem::is_directory(parent, failed)) {
+    failed = std::make_error_code(std::errc::not_a_directory);
+  } else if (parent != options.out_dir && ::access(parent.c_str(), W_OK | X_OK) != 0) {
+    failed = {errno, std::generic_category()};
+  }
   if (!failed) return {};
   return Error{ErrorCode::io_error, fmt::format("{}: cannot create directory: {}",
                                                 path_text(options.out_dir), failed.message())};

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdint>
 #include <map>
 #include <string>
 
@@ -26,14 +27,21 @@ bool names_directory(const fs::path& path) {
   return fs::is_directory(path, ignored);
 }
 
-bool has_torch_name(const fs::path& path) {
-  return std::find(kTorchExtensions.begin(), kTorchExtensions.end(), path.extension().native()) !=
-         kTorchExtensions.end();
+// What a file's name says about its kind.
+enum class Kind : std::uint8_t { safetensors, torch, other };
+
+Kind kind_of(const fs::path& path) {
+  std::string extension = path.extension().native();
+  for (char& c : extension) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+  if (extension == kExtension) return Kind::safetensors;
+  return std::ranges::find(kTorchExtensions, extension) == kTorchExtensions.end() ? Kind::other
+                                                                                  : Kind::torch;
 }
 
+// A link that leads nowhere counts.
 bool is_there(const fs::path& path) {
   std::error_code ignored;
-  return fs::exists(path, ignored);
+  return fs::symlink_status(path, ignored).type() != fs::file_type::not_found;
 }
 
 // Makes two spellings of one file's path equal.
@@ -54,25 +62,29 @@ fs::path output_name(const fs::path& input) {
 Result<fs::path> output_beside(const fs::path& input) {
   const std::string shown = path_text(input);
   if (names_directory(input)) {
-    return usage(fmt::format("{} is a directory: give OUT or use --out-dir", shown));
+    return usage(fmt::format("{} is a directory: name the output with -o OUT or --out-dir", shown));
   }
-  if (input.extension() == kExtension) {
+  if (kind_of(input) == Kind::safetensors) {
     return usage(
-        fmt::format("{} would overwrite itself: give OUT, use --out-dir, or write a seal "
-                    "next to it with --sidecar",
+        fmt::format("{} would overwrite itself: name the output with -o OUT or --out-dir, or write "
+                    "a seal next to it with --sidecar",
                     shown));
   }
   return input.parent_path() / output_name(input);
 }
 
-// Whether there are two paths and the second is an output. Two PyTorch files that both exist are
-// two inputs: `convert *.pth` must not destroy the second one.
+// Whether there are two paths and the second is an output: only if its kind is another than that of
+// the first. `convert *.pth` must not destroy the second of two files.
 bool is_in_out(const ConvertOptions& options) {
-  if (options.paths.size() != 2 || !options.out_dir.empty() || options.sidecar) return false;
+  const bool elsewhere = !options.output.empty() || !options.out_dir.empty() || options.sidecar;
+  if (options.paths.size() != 2 || elsewhere) return false;
   const fs::path& in = options.paths[0];
-  const fs::path& out = options.paths[1];
-  if (out.extension() == kExtension) return true;
-  return has_torch_name(out) && (!has_torch_name(in) || !is_there(out));
+  const Kind out = kind_of(options.paths[1]);
+  return out != Kind::other && (names_directory(in) || out != kind_of(in));
+}
+
+std::string extensions_text() {
+  return fmt::format("{} or one of {}", kExtension, fmt::join(kTorchExtensions, " "));
 }
 
 // Catches mistakes that would otherwise look like a missing input.
@@ -80,12 +92,16 @@ Result<void> check_last_path(const ConvertOptions& options) {
   const fs::path& last = options.paths.back();
   const bool elsewhere = options.sidecar || !options.out_dir.empty();
   if (elsewhere || options.paths.size() == 1 || is_there(last)) return {};
+  const std::string shown = path_text(last);
   if (options.paths.size() == 2) {
-    return usage(fmt::format("{} does not exist; the name of an output must end in {} or one of {}",
-                             path_text(last), kExtension, fmt::join(kTorchExtensions, " ")));
+    if (kind_of(last) != Kind::other)
+      return usage(
+          fmt::format("{} does not exist; to write a file of this name use -o {}", shown, shown));
+    return usage(fmt::format("{} does not exist; the name of an output must end in {}", shown,
+                             extensions_text()));
   }
-  if (last.extension() != kExtension) return {};
-  return usage(fmt::format("{} does not exist; for several inputs use --out-dir", path_text(last)));
+  if (kind_of(last) != Kind::safetensors) return {};
+  return usage(fmt::format("{} does not exist; for several inputs use --out-dir", shown));
 }
 
 Result<fs::path> output_for(const fs::path& input, const ConvertOptions& options) {
@@ -109,8 +125,8 @@ Result<void> check_distinct(const std::vector<ConvertJob>& jobs) {
     if (!added) {
       return Error{
           ErrorCode::name_collision,
-          fmt::format("{} and {} would both be written to {}: convert them one by one and give "
-                      "OUT each time",
+          fmt::format("{} and {} would both be written to {}: convert them one by one, each with "
+                      "-o OUT",
                       path_text(other->second->input), path_text(job.input),
                       path_text(job.output))};
     }
@@ -118,20 +134,23 @@ Result<void> check_distinct(const std::vector<ConvertJob>& jobs) {
   return {};
 }
 
-Result<void> check_in_out(const ConvertOptions& options) {
-  const fs::path& in = options.paths[0];
-  const fs::path& out = options.paths[1];
-  if (names_directory(out)) {
-    return usage(
-        fmt::format("{} is a directory: use --out-dir {}", path_text(out), path_text(out)));
+Result<void> check_out(const fs::path& out) {
+  const std::string shown = path_text(out);
+  if (names_directory(out))
+    return usage(fmt::format("{} is a directory: use --out-dir {}", shown, shown));
+  if (kind_of(out) != Kind::other) return {};
+  return usage(fmt::format("{}: the name of an output must end in {}", shown, extensions_text()));
+}
+
+Result<void> check_output_option(const ConvertOptions& options) {
+  if (options.output.empty()) return {};
+  if (options.sidecar)
+    return usage("--sidecar and --output cannot be combined: a sidecar lies next to its file");
+  if (options.paths.size() != 1) {
+    return usage(fmt::format("--output needs a single input: found {}; for several use --out-dir",
+                             options.paths.size()));
   }
-  // `convert *.safetensors` with two files must not destroy the second.
-  const bool precious = in.extension() == kExtension || has_torch_name(out);
-  if (precious && is_there(out) && !options.force) {
-    return usage(fmt::format("{} exists: use --force to overwrite it with the contents of {}",
-                             path_text(out), path_text(in)));
-  }
-  return {};
+  return check_out(options.output);
 }
 
 // A sidecar seals a file as it is, so options that change what is written do not apply.
@@ -143,7 +162,7 @@ Result<void> check_sidecar(const ConvertOptions& options) {
   if (!options.sidecar || (!chooses && !changes)) return {};
   return usage(
       "--sidecar seals files as they are: it can only be combined with --jobs, --dry-run, "
-      "--no-sync, --force, --quiet and --json");
+      "--no-sync, --force, --checksum, --quiet and --json");
 }
 
 // Some options apply only to PyTorch outputs, and one only to the others.
@@ -162,20 +181,28 @@ Result<void> check_torch(const ConvertOptions& options, bool torch) {
 
 }  // namespace
 
+fs::path existing_parent(const fs::path& path) {
+  fs::path at = path;
+  while (!at.empty() && !is_there(at)) at = at.parent_path();
+  return at.empty() ? fs::path(".") : at;
+}
+
 Result<ConvertJobs> plan_jobs(const ConvertOptions& options) {
   FLATBED_TRY(check_sidecar(options));
+  FLATBED_TRY(check_output_option(options));
   const bool in_out = is_in_out(options);
-  const bool torch = in_out && has_torch_name(options.paths[1]);
+  const fs::path named = in_out ? options.paths[1] : options.output;
+  const bool torch = kind_of(named) == Kind::torch;
   FLATBED_TRY(check_torch(options, torch));
   ConvertJobs plan;
-  if (in_out) {
-    FLATBED_TRY(check_in_out(options));
-    plan.jobs.push_back({options.paths[0], options.paths[1], torch});
+  if (!named.empty()) {
+    FLATBED_TRY(check_out(named));
+    plan.jobs.push_back({options.paths[0], named, torch, !in_out});
   } else {
     FLATBED_TRY(check_last_path(options));
     for (const fs::path& input : options.paths) {
       FLATBED_ASSIGN(fs::path output, output_for(input, options));
-      plan.jobs.push_back({input, std::move(output), false});
+      plan.jobs.push_back({input, std::move(output), false, true});
     }
     plan.batch = plan.jobs.size() > 1 || !options.out_dir.empty();
   }

@@ -2,12 +2,12 @@
 // of the paths and reads nothing else.
 //
 //   flatbed convert a.pth                       writes a.safetensors beside it
-//   flatbed convert a.pth b.safetensors         two paths, the second ends in .safetensors: IN OUT
-//   flatbed convert a.safetensors b.pth         the second ends in .pth, .pt, .bin or .ckpt and is
-//                                               not there, or the first does not: IN OUT
-//   flatbed convert a.pth b.pth c.pth           writes one .safetensors beside each
-//   flatbed convert a.pth b.pth --out-dir DIR   writes DIR/a.safetensors, DIR/b.safetensors
-//   flatbed convert --sidecar a.safetensors     writes a.safetensors.flatbed.json
+//   flatbed convert a.pth -o b.safetensors      writes b.safetensors
+//   flatbed convert a.safetensors -o b.pth      OUT ends in .pth, .pt, .bin or .ckpt: a PyTorch
+//   file flatbed convert a.pth b.safetensors         IN OUT: two paths of different kinds flatbed
+//   convert a.pth b.pth c.pth           writes one .safetensors beside each flatbed convert a.pth
+//   b.pth --out-dir DIR   writes DIR/a.safetensors, DIR/b.safetensors flatbed convert --sidecar
+//   a.safetensors     writes a.safetensors.flatbed.json
 #pragma once
 
 #include <filesystem>
@@ -22,14 +22,20 @@ struct ConvertJob {
   std::filesystem::path input;
   std::filesystem::path output;
   bool torch = false;  // the output is a PyTorch file; otherwise a safetensors file or a sidecar
+  // Whether --force may replace the output. One that is only the second of two paths may have been
+  // meant as an input.
+  bool replaceable = true;
 };
 
 struct ConvertJobs {
   std::vector<ConvertJob> jobs;
-  bool batch = false;  // several inputs, or --out-dir; skips outputs that are up to date
+  bool batch = false;  // several inputs, or --out-dir; ends with a table
 };
 
 // Errors: invalid_argument and name_collision, both for mistakes in the command line.
 [[nodiscard]] Result<ConvertJobs> plan_jobs(const ConvertOptions& options);
+
+// The closest directory or file on the way to `path` that exists, which may be `path` itself.
+[[nodiscard]] std::filesystem::path existing_parent(const std::filesystem::path& path);
 
 }  // namespace flatbed::tool

@@ -10,6 +10,7 @@
 #include "crc_text.hpp"
 #include "describe.hpp"
 #include "flatbed/checkpoint.hpp"
+#include "flatbed/compare_output.hpp"
 #include "flatbed/save_plan.hpp"
 #include "flatbed/save_torch.hpp"
 #include "format_text.hpp"
@@ -49,25 +50,6 @@ Result<void> check_not_input(const ConvertJob& job, const Checkpoint& input) {
   return {};
 }
 
-// Whether the output opens, is newer than every file that is read, and is sealed if it should be.
-bool is_done(const ConvertJob& job, const Checkpoint& input, const ConvertOptions& options) {
-  std::error_code failed;
-  const fs::file_time_type written = fs::last_write_time(job.output, failed);
-  if (failed) return false;
-  std::vector<fs::path> sources{job.input};
-  // Writing into a directory renews its time, so a directory does not count as a source.
-  if (fs::is_directory(job.input, failed)) sources.clear();
-  for (const FileInfo& file : input.files()) sources.push_back(file.path);
-  for (const fs::path& source : sources) {
-    const fs::file_time_type time = fs::last_write_time(source, failed);
-    if (failed || time >= written) return false;
-  }
-  // A sidecar is read together with the file that it seals.
-  const Result<Checkpoint> output = Checkpoint::open(options.sidecar ? job.input : job.output);
-  const bool plain = job.torch || !options.seal;
-  return output && (plain || output->seal() == SealState::sealed);
-}
-
 // Applies --select and the globs. A whole model becomes its state dict unless --whole is given.
 Result<Checkpoint> choose(const Checkpoint& input, const ConvertOptions& options, bool whole_model,
                           Outcome& outcome) {
@@ -93,8 +75,10 @@ Result<Checkpoint> choose(const Checkpoint& input, const ConvertOptions& options
   return chosen;
 }
 
-SaveOptions save_options(const ConvertOptions& options, const ConvertWatch& watch) {
+SaveOptions save_options(const ConvertJob& job, const ConvertOptions& options,
+                         const ConvertWatch& watch) {
   SaveOptions save;
+  save.replace = options.force && job.replaceable;
   save.seal = options.seal;
   save.sync = options.sync;
   save.dry_run = options.dry_run;
@@ -107,19 +91,84 @@ SaveOptions save_options(const ConvertOptions& options, const ConvertWatch& watc
   return save;
 }
 
+CompareData compare_data(const ConvertOptions& options) {
+  return options.checksum ? CompareData::all : CompareData::sampled;
+}
+
+// Notes what the output's name holds. Returns whether it is up to date. Errors: those of the
+// comparison; file_exists if it holds something else that may not be replaced.
+Result<bool> judge_output(const ConvertJob& job, const ConvertOptions& options,
+                          const Result<OutputState>& compared, Outcome& outcome) {
+  // The input was opened before, so only the output can be a directory or a device.
+  outcome.refused = !compared && compared.error().code == ErrorCode::not_a_regular_file;
+  FLATBED_ASSIGN(const OutputState found, compared);
+  if (found.kind == OutputKind::up_to_date) {
+    outcome.report.nbytes = found.nbytes;
+    outcome.report.content = found.content;
+    outcome.status = Status::up_to_date;
+    return true;
+  }
+  if (found.kind == OutputKind::absent || (options.force && job.replaceable)) return false;
+  outcome.refused = true;
+  const std::string output = path_text(job.output);
+  const std::string_view what = options.sidecar
+                                    ? "exists and does not match its file, which may be damaged"
+                                    : "exists and is not what would be written";
+  const std::string advice =
+      job.replaceable ? std::string(options.sidecar ? "use --force to seal the file as it is"
+                                                    : "use --force to replace it")
+                      : fmt::format("to replace it use --force -o {}", output);
+  return Error{ErrorCode::file_exists,
+               fmt::format("{} {}: {}; {}", output, what, found.difference, advice)};
+}
+
+// Where a dry run looks whether the output could be written: if the directory is still to be made,
+// in the one that it would be made in.
+fs::path target_of(const ConvertJob& job, const ConvertOptions& options) {
+  std::error_code ignored;
+  if (!options.dry_run || options.out_dir.empty() || fs::exists(options.out_dir, ignored))
+    return job.output;
+  return existing_parent(options.out_dir) / job.output.filename();
+}
+
 Result<void> write_torch(const ConvertJob& job, const SavePlan& plan, const ConvertOptions& options,
                          const ConvertWatch& watch, Outcome& outcome) {
   SaveTorchOptions torch;
-  torch.file = save_options(options, watch);
+  torch.file = save_options(job, options, watch);
   torch.keep_device = options.keep_device;
   torch.unsafe_objects = options.unsafe_objects     ? UnsafeObjects::keep
                          : options.allow_conversion ? UnsafeObjects::convert
                                                     : UnsafeObjects::refuse;
+  const auto found = compare_torch_output(job.output, plan, torch, compare_data(options));
+  FLATBED_ASSIGN(const bool done, judge_output(job, options, found, outcome));
+  if (done) return {};
+  watch.announce(outcome);
   FLATBED_ASSIGN(SaveTorchReport report, save_torch(job.output, plan, torch));
   outcome.report = std::move(report.file);
   outcome.tensors = static_cast<std::size_t>(report.tensors);
   outcome.nbytes = report.tensor_nbytes;
   outcome.notes.insert(outcome.notes.end(), report.notes.begin(), report.notes.end());
+  outcome.status = options.dry_run ? Status::planned : Status::converted;
+  return {};
+}
+
+Result<void> write_safetensors(const ConvertJob& job, const SavePlan& plan,
+                               const ConvertOptions& options, const ConvertWatch& watch,
+                               Outcome& outcome) {
+  SaveOptions saving = save_options(job, options, watch);
+  const auto found = compare_output(job.output, plan, saving, compare_data(options));
+  FLATBED_ASSIGN(const bool done, judge_output(job, options, found, outcome));
+  if (done) return {};
+  // Every flatbed key belongs to a seal, so a plain file cannot hold any.
+  if (!options.seal && (plan.tree.size() != 0 || !plan.aliases.empty())) {
+    outcome.notes.push_back(
+        "without a seal the file holds only tensors: the nested structure and aliases are not "
+        "written");
+  }
+  watch.announce(outcome);
+  const fs::path target = target_of(job, options);
+  if (target != job.output) saving.replace = true;  // a file that happens to be there stays
+  FLATBED_ASSIGN(outcome.report, save(target, plan, saving));
   outcome.status = options.dry_run ? Status::planned : Status::converted;
   return {};
 }
@@ -136,31 +185,23 @@ Result<void> convert_data(const ConvertJob& job, const Checkpoint& input,
   FLATBED_ASSIGN(const SavePlan plan,
                  make_plan(chosen, {.expand_aliases = options.expand_aliases,
                                     .allow_expansion = options.allow_expansion}));
-  if (job.torch) {
-    watch.announce(outcome);
-    return write_torch(job, plan, options, watch, outcome);
-  }
-  // Every flatbed key belongs to a seal, so a plain file cannot hold any.
-  if (!options.seal && (plan.tree.size() != 0 || !plan.aliases.empty())) {
-    outcome.notes.push_back(
-        "without a seal the file holds only tensors: the nested structure and aliases are not "
-        "written");
-  }
-  watch.announce(outcome);
-  FLATBED_ASSIGN(outcome.report, save(job.output, plan, save_options(options, watch)));
-  outcome.status = options.dry_run ? Status::planned : Status::converted;
-  return {};
+  return job.torch ? write_torch(job, plan, options, watch, outcome)
+                   : write_safetensors(job, plan, options, watch, outcome);
 }
 
 Result<void> seal_beside(const ConvertJob& job, const ConvertOptions& options,
                          const ConvertWatch& watch, Outcome& outcome) {
-  watch.announce(outcome);
-  if (options.dry_run) {
-    outcome.status = Status::planned;
-    return {};
+  const SaveOptions saving = save_options(job, options, watch);
+  const auto found = compare_sidecar(job.input, saving, compare_data(options));
+  FLATBED_ASSIGN(const bool done, judge_output(job, options, found, outcome));
+  if (done) return {};
+  if (found->kind == OutputKind::different) {
+    outcome.notes.push_back(fmt::format(
+        "its sidecar did not match ({}); the new one seals the file as it is", found->difference));
   }
-  FLATBED_ASSIGN(outcome.report, save_sidecar(job.input, save_options(options, watch)));
-  outcome.status = Status::converted;
+  watch.announce(outcome);
+  FLATBED_ASSIGN(outcome.report, save_sidecar(job.input, saving));
+  outcome.status = options.dry_run ? Status::planned : Status::converted;
   return {};
 }
 
@@ -177,7 +218,7 @@ void note_report(const ConvertOptions& options, Outcome& outcome) {
   }
 }
 
-Result<void> convert(const ConvertJob& job, const ConvertOptions& options, bool skip_if_done,
+Result<void> convert(const ConvertJob& job, const ConvertOptions& options,
                      const ConvertWatch& watch, Outcome& outcome) {
   // The sidecar replaces any seal of the file, so a broken seal is no obstacle.
   FLATBED_ASSIGN(
@@ -189,10 +230,6 @@ Result<void> convert(const ConvertJob& job, const ConvertOptions& options, bool 
   outcome.notes.assign(input.notes().begin(), input.notes().end());
   outcome.tensors = input.tensors().size();
   outcome.nbytes = tensor_nbytes(input);
-  if (skip_if_done && !options.force && is_done(job, input, options)) {
-    outcome.status = Status::skipped;
-    return {};
-  }
   return options.sidecar ? seal_beside(job, options, watch, outcome)
                          : convert_data(job, input, options, watch, outcome);
 }
@@ -200,18 +237,20 @@ Result<void> convert(const ConvertJob& job, const ConvertOptions& options, bool 
 }  // namespace
 
 std::string_view name(Status status) {
-  constexpr std::array<std::string_view, 5> kNames{"not_started", "converted", "planned", "skipped",
-                                                   "failed"};
+  constexpr std::array<std::string_view, 5> kNames{"not_started", "converted", "planned",
+                                                   "up_to_date", "failed"};
   return kNames[static_cast<std::size_t>(status)];
 }
 
-Outcome convert_one(const ConvertJob& job, const ConvertOptions& options, bool skip_if_done,
+Outcome convert_one(const ConvertJob& job, const ConvertOptions& options,
                     const ConvertWatch& watch) {
   const auto start = std::chrono::steady_clock::now();
   Outcome outcome;
-  if (Result<void> done = convert(job, options, skip_if_done, watch, outcome); !done) {
+  if (Result<void> done = convert(job, options, watch, outcome); !done) {
     outcome.status = Status::failed;
     outcome.error = about(job.input, std::move(done).error());
+    // Also a file that another program put there meanwhile.
+    outcome.refused |= outcome.error->code == ErrorCode::file_exists;
     if (outcome.error->code == ErrorCode::cancelled) outcome.error->message += "; nothing written";
     if (outcome.error->code == ErrorCode::expansion_refused) {
       outcome.error->message += "; use --allow-expansion to allow it";

@@ -18,8 +18,8 @@ namespace flatbed::tool {
 enum class Status : std::uint8_t {
   not_started,  // interrupted before its turn
   converted,
-  planned,  // --dry-run
-  skipped,  // the output is valid and newer than the input
+  planned,     // --dry-run
+  up_to_date,  // the output already holds what would be written
   failed,
 };
 [[nodiscard]] std::string_view name(Status status);
@@ -34,6 +34,7 @@ struct Outcome {
   std::uint64_t nbytes = 0;  // of all tensors
   SaveReport report;         // set after a conversion
   std::optional<Error> error;
+  bool refused = false;  // failed because the output exists and differs
   double seconds = 0;
 };
 
@@ -46,6 +47,6 @@ struct ConvertWatch {
 // Runs the job on the calling thread and `threads` more for the data. Throws only if memory runs
 // out; every other failure is in the outcome.
 [[nodiscard]] Outcome convert_one(const ConvertJob& job, const ConvertOptions& options,
-                                  bool skip_if_done, const ConvertWatch& watch);
+                                  const ConvertWatch& watch);
 
 }  // namespace flatbed::tool

@@ -11,35 +11,16 @@
 #include "flatbed/save.hpp"
 #include "io/digest.hpp"
 #include "save/pieces.hpp"
+#include "save/planned_sidecar.hpp"
 #include "save/write_file.hpp"
 
 namespace flatbed {
 
 namespace {
 
-using safetensors::MetadataPair;
-using safetensors::SealTensor;
-
-// The one safetensors file at `path`, which must not have a seal of its own.
-Result<Checkpoint> open_unsealed(const std::filesystem::path& path) {
-  FLATBED_ASSIGN(Checkpoint checkpoint, Checkpoint::open(path, {.check_seal = CheckSeal::off}));
-  const std::string place = quoted(path.native());
-  if (checkpoint.layout() != Layout::safetensors || checkpoint.files()[0].path != path) {
-    return make_error(ErrorCode::invalid_argument, place,
-                      ": --sidecar needs a single .safetensors file");
-  }
-  for (const auto& [key, value] : checkpoint.metadata()) {
-    if (safetensors::is_seal_key(key)) {
-      return make_error(ErrorCode::invalid_argument, place, ": has the key ", quoted(key),
-                        ", and readers prefer a seal inside a file to a sidecar");
-    }
-  }
-  return checkpoint;
-}
-
 // The digests of all chunks, as the value of flatbed.digests.
-Result<std::string> digest_data(const Checkpoint& checkpoint, const safetensors::DigestSlots& slots,
-                                const SaveOptions& options) {
+Result<std::string> digest_data(const PlannedSidecar& planned, const SaveOptions& options) {
+  const Checkpoint& checkpoint = planned.checkpoint;
   std::vector<Run> runs;
   for (const TensorInfo& tensor : checkpoint.tensors()) {
     runs.push_back({tensor.index, 0, tensor.where.offset, tensor.nbytes});
@@ -48,7 +29,7 @@ Result<std::string> digest_data(const Checkpoint& checkpoint, const safetensors:
   PieceQueue queue(std::move(runs), kPieceBytes);
   PieceRunner runner({options.progress, options.cancel, queue.nbytes()});
 
-  std::string digests(slots.size, '0');
+  std::string digests(planned.slots.size, '0');
   const ByteSource& file = CheckpointAccess::source(checkpoint, 0);
   const auto hash_piece = [&](const Piece& piece, std::span<std::byte> buffer) -> Result<void> {
     FLATBED_TRY(file.read_at(piece.offset, buffer.first(piece.nbytes)));
@@ -56,7 +37,7 @@ Result<std::string> digest_data(const Checkpoint& checkpoint, const safetensors:
         queue, piece, buffer,
         [&](const Run& run, std::uint64_t chunk, std::span<std::byte> bytes) -> Result<void> {
           const std::string digits = hex16(xxh3(bytes));
-          const std::uint64_t at = slots.begin[run.tensor] + chunk * digits.size();
+          const std::uint64_t at = planned.slots.begin[run.tensor] + chunk * digits.size();
           std::memcpy(digests.data() + at, digits.data(), digits.size());
           return {};
         });
@@ -65,44 +46,23 @@ Result<std::string> digest_data(const Checkpoint& checkpoint, const safetensors:
   return digests;
 }
 
-// The text of the sidecar, and in `content` its content digest.
-Result<std::string> make_sidecar(const Checkpoint& checkpoint, const SaveOptions& options,
-                                 std::string& content) {
-  std::vector<SealTensor> tensors;
-  tensors.reserve(checkpoint.tensors().size());
-  for (const TensorInfo& tensor : checkpoint.tensors()) {
-    tensors.push_back({tensor.name, tensor.dtype, tensor.shape, tensor.nbytes});
-  }
-  const std::vector<std::uint32_t> order = name_order(tensors);
-  const safetensors::DigestSlots slots = digest_slots(tensors, order);
-  FLATBED_ASSIGN(const std::string digests, digest_data(checkpoint, slots, options));
-
-  const MetadataPair pair{safetensors::kDigestsKey, digests};
-  content = hex16(content_digest(tensors, order, {&pair, 1}));
-  const std::span<const std::byte> header = CheckpointAccess::container(checkpoint, 0).raw_header();
-  std::string text = str_cat("{\"flatbed\":\"", hex16(xxh3(header)), "/1/", content,
-                             "\",\"flatbed.digests\":\"", digests, "\"}");
-  if (text.size() > safetensors::kMaxSidecarBytes) {
-    return make_error(ErrorCode::limit_exceeded, "the sidecar is too large: found ", text.size(),
-                      " bytes, the limit is ", safetensors::kMaxSidecarBytes);
-  }
-  return text;
-}
-
 }  // namespace
 
 Result<SaveReport> save_sidecar(const std::filesystem::path& path, const SaveOptions& options) {
-  FLATBED_ASSIGN(const Checkpoint checkpoint, open_unsealed(path));
+  FLATBED_ASSIGN(const PlannedSidecar planned, plan_sidecar(path));
   SaveReport report;
-  FLATBED_ASSIGN(const std::string text, make_sidecar(checkpoint, options, report.content));
-  std::filesystem::path sidecar = path;
-  sidecar += safetensors::kSidecarSuffix;
-  report.nbytes = text.size();
+  report.nbytes = planned.nbytes();
+  std::string text;
+  if (!options.dry_run) {
+    FLATBED_ASSIGN(const std::string digests, digest_data(planned, options));
+    report.content = planned.content(digests);
+    text = planned.text(report.content, digests);
+  }
   const auto write = [&](AtomicFile& file) -> Result<void> {
     FLATBED_TRY(file.write_at(0, as_bytes(text)));
-    return CheckpointAccess::source(checkpoint, 0).check_unchanged();
+    return CheckpointAccess::source(planned.checkpoint, 0).check_unchanged();
   };
-  FLATBED_TRY(write_file(sidecar, options, report, write));
+  FLATBED_TRY(write_file(sidecar_path(path), options, report, write));
   return report;
 }
 

@@ -4,107 +4,20 @@
 #include <utility>
 
 #include "archive/crc32.hpp"
-#include "archive/zip_writer.hpp"
 #include "base/bytes.hpp"
-#include "base/checked.hpp"
 #include "base/str_cat.hpp"
 #include "io/digest.hpp"
-#include "io/name_index.hpp"
+#include "save/planned_zip.hpp"
 #include "save/save_source.hpp"
 #include "save/source_records.hpp"
 #include "save/write_file.hpp"
-#include "torch/pickle_writer.hpp"
 
 namespace flatbed {
 
 namespace {
 
-using safetensors::kChunkBytes;
-
-// The records before and after those of the storages.
-constexpr std::size_t kFirstData = 2;  // data.pkl, byteorder
-constexpr std::string_view kByteOrder = "little";
-constexpr std::string_view kVersion = "3\n";
 constexpr std::uint64_t kPageBytes = 4096;
 constexpr std::uint32_t kHeader = 0x80000000;  // in Run::tensor: a local header
-
-Result<std::vector<pth::StoredTensor>> describe_items(const SavePlan& plan) {
-  std::vector<pth::StoredTensor> tensors;
-  tensors.reserve(plan.items.size());
-  for (const SaveItem& item : plan.items) {
-    FLATBED_ASSIGN(const std::uint64_t nbytes, item_nbytes(item));
-    tensors.push_back({item.dtype, item.shape, nbytes});
-  }
-  return tensors;
-}
-
-// The whole of an item, checked.
-Result<std::string> item_contents(const SaveItem& item, std::uint64_t nbytes) {
-  std::string bytes(static_cast<std::size_t>(nbytes), '\0');
-  const std::span<std::byte> out = std::as_writable_bytes(std::span(bytes));
-  FLATBED_TRY(read_item(item, 0, out));
-  for (std::size_t at = 0; has_digests(item) && at < out.size(); at += kChunkBytes) {
-    const std::size_t size = std::min<std::size_t>(kChunkBytes, out.size() - at);
-    FLATBED_TRY(check_item_chunk(item, at / kChunkBytes, xxh3(out.subspan(at, size))));
-  }
-  return bytes;
-}
-
-// The structure for a plan without one.
-Result<ValueTree> dict_of_names(const SavePlan& plan) {
-  ValueTree tree;
-  const NodeId root = tree.add_dict();
-  NameIndex index(plan.items.size());
-  const auto name_of = [&](std::uint32_t n) -> std::string_view { return plan.items[n].name; };
-  for (std::uint32_t i = 0; i < plan.items.size(); ++i) {
-    if (index.insert(name_of(i), i, name_of))
-      return make_error(ErrorCode::duplicate_name, "tensor ", quoted(name_of(i)),
-                        ": the name appears twice");
-    tree.set_item(root, tree.add_string(name_of(i)), tree.add_tensor(i, {}));
-  }
-  for (const Alias& alias : plan.aliases) {
-    const std::optional<std::uint32_t> target = index.find(alias.target, name_of);
-    if (!target)
-      return make_error(ErrorCode::invalid_argument, "alias ", quoted(alias.name), ": its target ",
-                        quoted(alias.target), " is not a tensor of the plan");
-    tree.set_item(root, tree.add_string(alias.name), tree.add_tensor(*target, {}));
-  }
-  tree.set_root(root);
-  return tree;
-}
-
-// `written` gets a mark for each item whose contents the pickle holds.
-Result<pth::TorchPickle> make_pickle(const SavePlan& plan, const SaveTorchOptions& options,
-                                     std::vector<bool>& written) {
-  FLATBED_ASSIGN(const std::vector<pth::StoredTensor> tensors, describe_items(plan));
-  const pth::PickleOptions pickling{options.unsafe_objects, options.keep_device,
-                                    [&](std::uint32_t item) {
-                                      written[item] = true;
-                                      return item_contents(plan.items[item], tensors[item].nbytes);
-                                    }};
-  if (plan.tree.root().id() != kNoNode) return write_pickle(plan.tree, tensors, pickling);
-  FLATBED_ASSIGN(const ValueTree tree, dict_of_names(plan));
-  return write_pickle(tree, tensors, pickling);
-}
-
-Result<pth::ZipLayout> make_layout(const SavePlan& plan, const pth::TorchPickle& pickle) {
-  std::vector<pth::NewZipEntry> entries;
-  entries.reserve(pickle.storages.size() + kFirstData + 1);
-  entries.push_back({"archive/data.pkl", pickle.bytes.size()});
-  entries.push_back({"archive/byteorder", kByteOrder.size()});
-  std::optional<std::uint64_t> sum = 0;
-  for (std::size_t key = 0; key < pickle.storages.size(); ++key) {
-    FLATBED_ASSIGN(const std::uint64_t nbytes, item_nbytes(plan.items[pickle.storages[key]]));
-    entries.push_back({str_cat("archive/data/", key), nbytes});
-    sum = sum ? checked_add(*sum, nbytes) : sum;
-  }
-  // Headers take less than the other half.
-  if (!sum || *sum > INT64_MAX / 2)
-    return make_error(ErrorCode::limit_exceeded,
-                      "the tensors have more bytes than a file can hold");
-  entries.push_back({"archive/version", kVersion.size()});
-  return pth::ZipLayout(std::move(entries));
-}
 
 // Writes the records. Storages are read, summed and written piece by piece, many small ones at a
 // time together with their headers. The CRC of a storage that fills several pieces is known only at
@@ -118,7 +31,9 @@ class RecordWriter {
   Result<CrcReport> run(const SaveOptions& options);
 
  private:
-  [[nodiscard]] std::size_t entry_of(std::uint32_t key) const { return kFirstData + key; }
+  [[nodiscard]] std::size_t entry_of(std::uint32_t key) const {
+    return PlannedZip::kFirstData + key;
+  }
   [[nodiscard]] const SaveItem& item_of(std::uint32_t key) const {
     return plan_.items[pickle_.storages[key]];
   }
@@ -152,8 +67,8 @@ Result<CrcReport> RecordWriter::run(const SaveOptions& options) {
   FLATBED_ASSIGN(CrcReport report, records_.finish(options));
   FLATBED_TRY(check_sources(plan_));
   FLATBED_TRY(finish_headers());
-  FLATBED_TRY(write_small(1, kByteOrder));
-  FLATBED_TRY(write_small(layout_.size() - 1, kVersion));
+  FLATBED_TRY(write_small(1, PlannedZip::kByteOrder));
+  FLATBED_TRY(write_small(layout_.size() - 1, PlannedZip::kVersion));
   FLATBED_TRY(write_small(0, pickle_.bytes));
   // Written last, so that what a killed process leaves never looks like a whole file.
   FLATBED_TRY(file_.write_at(layout_.entries_nbytes(), as_bytes(layout_.directory(crcs_))));
@@ -286,16 +201,15 @@ void note_unreached(const SavePlan& plan, SaveTorchReport& report) {
 Result<SaveTorchReport> save_torch(const std::filesystem::path& path, const SavePlan& plan,
                                    const SaveTorchOptions& options) {
   std::vector<bool> written(plan.items.size());
-  FLATBED_ASSIGN(const pth::TorchPickle pickle, make_pickle(plan, options, written));
-  FLATBED_ASSIGN(const pth::ZipLayout layout, make_layout(plan, pickle));
+  FLATBED_ASSIGN(const PlannedZip planned, plan_zip(plan, options, written));
+  const pth::TorchPickle& pickle = planned.pickle;
+  const pth::ZipLayout& layout = planned.layout;
   SaveTorchReport report;
   for (const std::uint32_t item : pickle.storages) written[item] = true;
   FLATBED_TRY(count_written(plan, written, report));
   report.notes = pickle.conversions;
   note_unreached(plan, report);
   report.file.nbytes = layout.file_nbytes();
-  if (options.file.dry_run) return report;
-
   FLATBED_TRY(write_file(path, options.file, report.file, [&](AtomicFile& file) -> Result<void> {
     FLATBED_ASSIGN(report.file.crc, RecordWriter(plan, pickle, layout, file).run(options.file));
     return {};

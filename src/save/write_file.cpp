@@ -8,6 +8,8 @@ Result<void> write_file(const std::filesystem::path& path, const SaveOptions& op
                         SaveReport& report, const std::function<Result<void>(AtomicFile&)>& write) {
   FLATBED_ASSIGN(AtomicFile file,
                  AtomicFile::create(path, report.nbytes, {options.replace, options.sync}));
+  // The file has room reserved and no name yet, so a dry run ends here as the run would.
+  if (options.dry_run) return {};
   FLATBED_TRY(write(file));
   FLATBED_ASSIGN(CommitReport commit, file.commit());
   if (!commit.durable()) report.durability = Durability::durability_unknown;

@@ -11,7 +11,8 @@
 
 namespace flatbed {
 
-// A file of report.nbytes at `path`; sets the report's durability. Where `write` or anything else
+// A file of report.nbytes at `path`; sets the report's durability. A dry run only finds out whether
+// such a file could be created. Where `write` or anything else
 // fails, the target is as it was. Errors: those of AtomicFile and of `write`.
 [[nodiscard]] Result<void> write_file(const std::filesystem::path& path, const SaveOptions& options,
                                       SaveReport& report,

@@ -39,35 +39,26 @@ class BatchTest(ToolTest):
         self.run_tool("convert", "x.pth", "y.pth", "--dry-run", "--json", "--out-dir", "out", expect=SOME_FAILED)
         self.run_tool("convert", "x.pth", expect=FAILURE)
 
-    def test_outputs_that_are_valid_and_newer_are_skipped(self):
+    def test_outputs_that_are_up_to_date_are_counted(self):
         self.torch("a.pth", "b.pth")
         self.run_tool("convert", "a.pth", "b.pth")
-        before = self.path("a.safetensors").stat()
-        self.assertEqual(
-            self.statuses(self.run_json("convert", "a.pth", "b.pth")), {"a.pth": "skipped", "b.pth": "skipped"}
-        )
-        self.assertEqual(self.path("a.safetensors").stat().st_ino, before.st_ino)
-        self.assertIn("2 skipped\n", self.run_tool("convert", "a.pth", "b.pth").stdout)
+        report = self.run_json("convert", "a.pth", "b.pth")
+        self.assertEqual(self.statuses(report), {"a.pth": "up_to_date", "b.pth": "up_to_date"})
+        text = self.run_tool("convert", "a.pth", "b.pth").stdout
+        self.assertIn("2 up to date\n", text)
+        self.assertRegex(text, r"(?m)^up to date +a\.pth +1 +8 B +a\.safetensors$")
 
-    def test_force_redoes_them(self):
-        self.torch("a.pth", "b.pth")
-        self.run_tool("convert", "a.pth", "b.pth")
-        report = self.run_json("convert", "--force", "a.pth", "b.pth")
-        self.assertEqual(report["converted"], 2)
-
-    def test_outputs_that_are_older_broken_or_unsealed_are_redone(self):
-        self.torch("old.pth", "broken.pth", "plain.pth", "good.pth")
-        self.run_tool("convert", "old.pth", "broken.pth", "plain.pth", "good.pth")
-        os.utime(self.path("old.safetensors"), (999_999_999, 999_999_999))
+    def test_outputs_that_are_broken_or_unsealed_fail_and_are_redone_by_force(self):
+        names = self.torch("broken.pth", "plain.pth", "good.pth")
+        self.run_tool("convert", *names)
         raw = self.path("broken.safetensors").read_bytes()
         self.path("broken.safetensors").write_bytes(raw[:-1])
         inputs.write_safetensors(self.path("plain.safetensors"), {"w": ("F32", [2], inputs.floats(1, 2))})
-        report = self.run_json("convert", "old.pth", "broken.pth", "plain.pth", "good.pth")
-        self.assertEqual(
-            self.statuses(report),
-            {"old.pth": "converted", "broken.pth": "converted", "plain.pth": "converted", "good.pth": "skipped"},
-        )
-        for name in ("old", "broken", "plain", "good"):
+        report = self.run_json("convert", *names, expect=SOME_FAILED)
+        self.assertEqual(list(self.statuses(report).values()), ["failed", "failed", "up_to_date"])
+        report = self.run_json("convert", "--force", *names)
+        self.assertEqual(list(self.statuses(report).values()), ["converted", "converted", "up_to_date"])
+        for name in ("broken", "plain", "good"):
             self.assert_sealed(f"{name}.safetensors")
 
     def test_out_dir_collects_the_outputs(self):
@@ -93,4 +84,4 @@ class BatchTest(ToolTest):
         self.assert_sealed("a.safetensors")
         self.assert_sealed("b.safetensors")
         report = self.run_json("convert", "--sidecar", "a.safetensors", "b.safetensors", expect=OK)
-        self.assertEqual(report["skipped"], 2)
+        self.assertEqual(report["up_to_date"], 2)

@@ -73,7 +73,7 @@ class ConvertTest(ToolTest):
         self.assertEqual((listed["seal"], listed["tensor_count"]), ("unsealed", 3))
 
     def test_a_safetensors_file_is_aligned_and_sealed(self):
-        self.run_tool("convert", self.plain(), "b.safetensors")
+        self.run_tool("convert", self.plain(), "-o", "b.safetensors")
         self.assert_sealed("b.safetensors")
         offsets = [tensor["offset"] for tensor in self.run_json("ls", "b.safetensors")["tensors"]]
         self.assertEqual(min(offsets) % 4096, 0)
@@ -85,7 +85,7 @@ class ConvertTest(ToolTest):
         self.run_tool("convert", "t.pth")
         listed = self.run_json("ls", "t.safetensors")
         self.assertEqual((listed["tensor_count"], listed["aliases"]), (1, [{"name": "head", "target": "embed"}]))
-        self.run_tool("convert", "t.pth", "--expand-aliases")
+        self.run_tool("convert", "t.pth", "--expand-aliases", "--force")
         listed = self.run_json("ls", "t.safetensors")
         self.assertEqual((listed["tensor_count"], listed["aliases"]), (2, []))
         self.assertEqual(self.run_raw("cat", "t.safetensors", "head").stdout, inputs.floats(1, 2))
@@ -104,11 +104,11 @@ class ConvertTest(ToolTest):
         inputs.state_another_crc(self.path("t.pth"), "archive/data/0")
         text = self.run_tool("convert", "t.pth", "a.safetensors").stdout
         self.assertRegex(text, r"t\.pth: note: record 'archive/data/0': CRC-32 does not match: found 0x")
-        report = self.run_json("convert", "t.pth", "--force", "b.pth")["files"][0]
+        report = self.run_json("convert", "t.pth", "-o", "b.pth")["files"][0]
         self.assertEqual([row["record"] for row in report["crc"]["mismatches"]], ["archive/data/0"])
         self.assertEqual((report["crc"]["checked"], len(report["notes"])), (4, 1))
         for out in ("c.safetensors", "c.pth"):
-            result = self.run_tool("convert", "--strict-crc", "t.pth", out, expect=FAILURE)
+            result = self.run_tool("convert", "--strict-crc", "t.pth", "-o", out, expect=FAILURE)
             self.assert_error(result, "zip_crc_mismatch", "t.pth", "archive/data/0", "--strict-crc")
         self.assertEqual(self.names(), ["a.safetensors", "b.pth", "t.pth", "whole.safetensors"])
 
@@ -143,26 +143,28 @@ class ConvertTest(ToolTest):
         self.assertTrue(names and not any(name.startswith("state_dict") for name in names), names)
 
     def test_a_torch_file_is_replaced_by_force_alone(self):
-        self.run_tool("convert", self.plain(), "b.pth")
-        result = self.run_tool("convert", "a.safetensors", "b.pth", expect=USAGE)
-        self.assert_error(result, "invalid_argument", "b.pth", "--force")
-        self.run_tool("convert", "--force", "a.safetensors", "b.pth")
+        self.run_tool("convert", self.plain(), "-o", "b.pth")
+        inputs.write_safetensors(self.path("a.safetensors"), {"other": ("U8", [1], b"x")})
+        result = self.run_tool("convert", "a.safetensors", "-o", "b.pth", expect=USAGE)
+        self.assert_error(result, "file_exists", "b.pth", "--force")
+        self.run_tool("convert", "--force", "a.safetensors", "-o", "b.pth")
+        self.assertEqual(self.run_raw("cat", "b.pth", "other").stdout, b"x")
 
     def test_options_of_torch_files_need_one(self):
         for option in ("--allow-conversion", "--unsafe-objects", "--keep-device"):
-            result = self.run_tool("convert", option, self.plain(), "b.safetensors", expect=USAGE)
+            result = self.run_tool("convert", option, self.plain(), "-o", "b.safetensors", expect=USAGE)
             self.assert_error(result, "invalid_argument", option, ".pth")
         result = self.run_tool("convert", "--expand-aliases", "a.safetensors", "b.pth", expect=USAGE)
         self.assert_error(result, "invalid_argument", "--expand-aliases")
 
     def test_what_weights_only_refuses_is_named_or_converted(self):
         inputs.write_torch(self.path("n.pth"), {"w": inputs.Tensor([2], [1, 2]), "s": frozenset([3])})
-        result = self.run_tool("convert", "n.pth", "o.pth", expect=FAILURE)
+        result = self.run_tool("convert", "n.pth", "-o", "o.pth", expect=FAILURE)
         self.assert_error(result, "weights_only_refused", "'s'", "builtins.frozenset", "--allow-conversion")
         self.assertEqual(self.names(), ["n.pth"])
-        text = self.run_tool("convert", "--allow-conversion", "n.pth", "o.pth").stdout
+        text = self.run_tool("convert", "--allow-conversion", "n.pth", "-o", "o.pth").stdout
         self.assertIn("note: builtins.frozenset became set: at 's'", text)
-        self.run_tool("convert", "--unsafe-objects", "n.pth", "p.pth")
+        self.run_tool("convert", "--unsafe-objects", "n.pth", "-o", "p.pth")
 
     def test_a_sidecar_leaves_the_file_as_it_is(self):
         before = self.path(self.plain()).read_bytes()
@@ -185,11 +187,11 @@ class ConvertTest(ToolTest):
 
     def test_progress_with_rate_and_time_on_a_terminal(self):
         inputs.write_sparse_safetensors(self.path("big.safetensors"), 64 << 20)
-        drawn = self.run_on_terminal("convert", "big.safetensors", "out.safetensors", stream="stderr").stderr
+        drawn = self.run_on_terminal("convert", "big.safetensors", "-o", "out.safetensors", stream="stderr").stderr
         self.assertRegex(drawn, r"converting \d[^,]* of 64\.0 MiB, [^,]*/s")
 
     def test_json_reports_what_was_done(self):
-        report = self.run_json("convert", self.lightning(), "out.safetensors")
+        report = self.run_json("convert", self.lightning(), "-o", "out.safetensors")
         (file,) = report["files"]
         self.assertEqual((report["converted"], report["failed"], report["exit_code"]), (1, 0, 0))
         self.assertEqual((file["input"], file["output"]), ("model.ckpt", "out.safetensors"))
@@ -215,7 +217,7 @@ class ConvertTest(ToolTest):
     def test_impostors_are_named_and_leave_nothing(self):
         for name, (content, code, word) in inputs.IMPOSTORS.items():
             self.path(name).write_bytes(content)
-            result = self.run_tool("convert", name, "out.safetensors", expect=FAILURE)
+            result = self.run_tool("convert", name, "-o", "out.safetensors", expect=FAILURE)
             self.assert_error(result, code, name, word)
             self.assertFalse(self.path("out.safetensors").exists())
 
@@ -261,7 +263,7 @@ class WholeModelTest(ToolTest):
         names = sorted(tensor["name"] for tensor in listed["tensors"])
         self.assertEqual(names, ["0.mean", "0.weight", "1.tmp", "1.weight"])
         self.assertEqual(listed["aliases"], [{"name": "flat.0", "target": "0.weight"}])
-        self.run_tool("convert", "w.safetensors", "s.safetensors")
+        self.run_tool("convert", "w.safetensors", "-o", "s.safetensors")
         self.run_tool("convert", "m.pt", "t.safetensors")
         self.assertEqual(self.path("s.safetensors").read_bytes(), self.path("t.safetensors").read_bytes())
 
@@ -306,9 +308,9 @@ class WholeModelTest(ToolTest):
         self.assertEqual(self.run_json("ls", "e.safetensors")["kind"], "whole model inputs.Module")
 
     def test_a_torch_file_gets_the_state_dict_of_a_model_when_allowed(self):
-        result = self.run_tool("convert", self.checkpoint(), "o.pth", expect=FAILURE)
+        result = self.run_tool("convert", self.checkpoint(), "-o", "o.pth", expect=FAILURE)
         self.assert_error(result, "weights_only_refused", "'model'", "whole model inputs.Module", "--allow-conversion")
-        text = self.run_tool("convert", "--allow-conversion", "c.pt", "o.pth").stdout
+        text = self.run_tool("convert", "--allow-conversion", "c.pt", "-o", "o.pth").stdout
         self.assertIn("note: whole model inputs.Module became its state dict: 2 times, first at 'model'", text)
         # Two buffers of each model are not persistent; what else a model holds is no part of its state dict.
         self.assertIn("c.pt: keeping what weights_only=True allows and replacing the rest; "
@@ -317,15 +319,15 @@ class WholeModelTest(ToolTest):
         held = len(self.run_json("ls", "o.pth")["tensors"])
         self.assertLess(held, len(self.run_json("ls", "c.pt")["tensors"]))
         self.assertIn(f"o.pth: written: {held} tensors, ", text)
-        (file,) = self.run_json("convert", "--allow-conversion", "--dry-run", "c.pt", "n.pth")["files"]
+        (file,) = self.run_json("convert", "--allow-conversion", "--dry-run", "c.pt", "-o", "n.pth")["files"]
         self.assertEqual(file["tensors"], held)
         self.assertEqual(file["nbytes"], sum(tensor["nbytes"] for tensor in self.run_json("ls", "o.pth")["tensors"]))
         loaded = self.run_json("ls", "o.pth", "--select", "ema")
         self.assertEqual([tensor["name"] for tensor in loaded["tensors"]], ["0.weight", "0.mean", "1.weight"])
         self.assertEqual(loaded["kind"], "state dict")
-        self.run_tool("convert", self.model(), "s.pth")
+        self.run_tool("convert", self.model(), "-o", "s.pth")
         self.assertEqual(self.run_json("ls", "s.pth")["kind"], "state dict")
-        result = self.run_tool("convert", "--whole", "m.pt", "w.pth", expect=FAILURE)
+        result = self.run_tool("convert", "--whole", "m.pt", "-o", "w.pth", expect=FAILURE)
         self.assert_error(result, "weights_only_refused", "at the root", "whole model inputs.Module")
 
 
@@ -347,7 +349,7 @@ class GrammarTest(ToolTest):
 
     def test_a_safetensors_input_needs_a_place_for_its_output(self):
         result = self.refused(self.safetensors("a.safetensors"))
-        self.assert_error(result, "invalid_argument", "OUT", "--out-dir", "--sidecar")
+        self.assert_error(result, "invalid_argument", "-o OUT", "--out-dir", "--sidecar")
 
     def test_wrong_command_lines_are_objects_in_json(self):
         report = self.run_json("convert", self.safetensors("a.safetensors"), expect=USAGE)
@@ -361,24 +363,27 @@ class GrammarTest(ToolTest):
         result = self.refused(self.torch("a.pth"), self.torch("b.pth"), "c.safetensors")
         self.assert_error(result, "invalid_argument", "c.safetensors", "--out-dir")
 
-    def test_two_safetensors_files_never_overwrite_each_other_unasked(self):
-        result = self.refused(self.safetensors("a.safetensors"), self.safetensors("b.safetensors"))
-        self.assert_error(result, "invalid_argument", "b.safetensors", "--force")
-        self.run_tool("convert", "--force", "a.safetensors", "b.safetensors")
+    def test_two_safetensors_files_never_overwrite_each_other(self):
+        self.safetensors("a.safetensors")
+        self.safetensors("b.safetensors")
+        for force in ([], ["--force"]):
+            result = self.refused(*force, "a.safetensors", "b.safetensors")
+            self.assert_error(result, "invalid_argument", "a.safetensors", "would overwrite itself", "-o OUT")
+        self.run_tool("convert", "--force", "a.safetensors", "-o", "b.safetensors")
         self.assert_sealed("b.safetensors")
 
     def test_an_input_is_never_its_own_output(self):
         self.safetensors("a.safetensors")
         os.symlink("a.safetensors", self.path("link.safetensors"))
         for out in ("a.safetensors", "./a.safetensors", "link.safetensors"):
-            self.assert_error(self.refused("--force", "a.safetensors", out), "invalid_argument",
+            self.assert_error(self.refused("--force", "a.safetensors", "-o", out), "invalid_argument",
                               "refusing to overwrite")
         self.assert_error(self.refused("a.safetensors", "--out-dir", "."), "invalid_argument", "refusing to overwrite")
 
     def test_a_hard_link_to_the_input_is_the_input(self):
         self.safetensors("a.safetensors")
         os.link(self.path("a.safetensors"), self.path("b.safetensors"))
-        result = self.run_tool("convert", "--force", "a.safetensors", "b.safetensors", expect=FAILURE)
+        result = self.run_tool("convert", "--force", "a.safetensors", "-o", "b.safetensors", expect=FAILURE)
         self.assert_error(result, "invalid_argument", "b.safetensors", "refusing to overwrite")
 
     def test_two_inputs_with_one_output_name(self):
@@ -424,7 +429,7 @@ class SafetyTest(ToolTest):
         def small_disk():
             resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
 
-        arguments = ("convert", "--force", "big.safetensors", "out.safetensors")
+        arguments = ("convert", "--force", "big.safetensors", "-o", "out.safetensors")
         result = self.run_tool(*arguments, expect=FAILURE, preexec_fn=small_disk)
         self.assert_error(result, "no_space", "out.safetensors")
         self.assertEqual(self.names(), ["big.safetensors", "out.safetensors"])
@@ -435,7 +440,7 @@ class SafetyTest(ToolTest):
         raw = bytearray(self.path("s.safetensors").read_bytes())
         raw[-1] ^= 1
         self.path("s.safetensors").write_bytes(raw)
-        result = self.run_tool("convert", "s.safetensors", "out.safetensors", expect=FAILURE)
+        result = self.run_tool("convert", "s.safetensors", "-o", "out.safetensors", expect=FAILURE)
         self.assert_error(result, "chunk_corrupt", "'w'")
         self.assertEqual(self.names(), ["s.safetensors"])
 

@@ -39,7 +39,7 @@ class FaultTest(ToolTest):
         tensors = {f"small.{i}": ("U8", [7], b"0123456") for i in range(50)}
         tensors["large"] = ("U8", [13 * inputs.CHUNK + 1], bytes(range(256)) * (13 * inputs.CHUNK // 256) + b"x")
         inputs.write_safetensors(self.path("in.safetensors"), tensors)
-        self.run_tool("convert", "in.safetensors", "good.safetensors")
+        self.run_tool("convert", "in.safetensors", "-o", "good.safetensors")
         self.good = self.path("good.safetensors").read_bytes()
         self.path("good.safetensors").unlink()
 
@@ -48,7 +48,7 @@ class FaultTest(ToolTest):
         log = self.path("log")
         process = subprocess.run(
             ["strace", "-f", "-qq", "-o", log, *strace_options,
-             binary(), "convert", *options, "in.safetensors", "out.safetensors"],
+             binary(), "convert", *options, "in.safetensors", "-o", "out.safetensors"],
             cwd=self.folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=TIME_LIMIT,
             env={**os.environ, "ASAN_OPTIONS": "detect_leaks=0"})  # that detector traces, too
         lines = log.read_text().splitlines()

@@ -36,7 +36,7 @@ class InterruptTest(ToolTest):
 
     def test_convert_leaves_nothing_and_exits_with_130(self):
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            process = self.start("convert", "--no-sync", self.big(), "out.safetensors")
+            process = self.start("convert", "--no-sync", self.big(), "-o", "out.safetensors")
             _, err = self.interrupt_when_writing(process, number)
             self.assertEqual(process.returncode, INTERRUPTED)
             self.assertRegex(err, r"\Aflatbed: .*\[cancelled\]\n\Z")
@@ -44,7 +44,7 @@ class InterruptTest(ToolTest):
 
     def test_an_existing_output_stays(self):
         self.path("out.safetensors").write_bytes(b"the old one")
-        process = self.start("convert", "--no-sync", "--force", self.big(), "out.safetensors")
+        process = self.start("convert", "--no-sync", "--force", self.big(), "-o", "out.safetensors")
         self.interrupt_when_writing(process, signal.SIGINT)
         self.assertEqual(process.returncode, INTERRUPTED)
         self.assertEqual(self.path("out.safetensors").read_bytes(), b"the old one")
@@ -72,7 +72,7 @@ class InterruptTest(ToolTest):
         def ignore():
             signal.signal(signal.SIGINT, signal.SIG_IGN)
 
-        process = self.start("convert", "--no-sync", "big.safetensors", "out.safetensors", preexec_fn=ignore)
+        process = self.start("convert", "--no-sync", "big.safetensors", "-o", "out.safetensors", preexec_fn=ignore)
         self.interrupt_when_writing(process, signal.SIGINT)
         self.assertEqual(process.returncode, OK)
         self.assertTrue(self.path("out.safetensors").exists())
