@@ -1,8 +1,8 @@
 """Makes the test vectors of FORMAT.md with their manifests, and checks them with reader.py and writer.py.
 
-The vectors themselves are in vector_*.py, byte for byte the same on every run; vector_rules.py says which rules each one
-is about. vectors/README.md describes the folders and the columns of manifest.tsv. Every refused vector breaks one rule
-only (but those of E1), and its twin is a valid neighbour.
+The vectors themselves are in vector_*.py, byte for byte the same on every run; vector_rules.py says which other rules
+each one is about. vectors/README.md describes the folders and the columns of manifest.tsv. Every refused vector breaks
+one rule only (but those of E1), and its twin is a valid neighbour.
 """
 
 import io
@@ -27,7 +27,8 @@ COLUMNS = ("path", "kind", "expect", "rule", "twin", "cause", "where", "also", "
 MADE_COLUMNS = ("path", "how", "source", "size")
 # The level of conformance that a vector of each kind belongs to (section 1 of FORMAT.md).
 LEVELS = {
-    "container": "0", "seal": "1", "sidecar": "1", "tree": "2", "aliases": "2", "shards": "2", "writer": "W", "names": "W",
+    "container": "0", "seal": "1", "sidecar": "1", "tree": "2", "aliases": "2", "shards": "2",
+    "writer": "W", "names": "W",
 }  # fmt: skip
 
 

@@ -6,7 +6,7 @@ from collections import namedtuple
 
 from reader import DTYPE_BITS
 
-# One line of the manifest. files: path -> bytes of what belongs to it, or Made; README.md in vectors/ explains the rest.
+# One line of the manifest. files: path -> bytes of what belongs to it, or Made. vectors/README.md explains the rest.
 Vector = namedtuple("Vector", "path kind expect rule twin cause where files options", defaults=("-",))
 
 # The codes of R1, R2, ...: one each.
@@ -118,7 +118,7 @@ def valid_names_and_fields():
     yield "field-unknown", "R11", with_field('"xxh3":"00","more":{"x":[1,-2.5e3,null,true]}')
     yield "field-64-bits", "J4", with_field('"x":[-9223372036854775808,18446744073709551615]')
     yield "field-minus-zero", "J5", with_field('"x":[-0,-0.0,0e5]')
-    yield "field-tiny-real", "J4", with_field('"x":[1e-999,1.7976931348623158e308]')
+    yield "field-tiny-real", "J4", with_field('"x":[1e-999,1.7976931348623157e308]')
     yield "field-unknown-twice", "R12", with_field('"x":1,"x":2')
     yield "field-order", "R11", one('{"data_offsets":[0,16],"shape":[4],"dtype":"F32"}')
     yield "field-escaped", "R11", one(r'{"\u0064type":"F\u00332","shape":[4],"data_offsets":[0,16]}')

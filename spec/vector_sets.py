@@ -201,7 +201,7 @@ def opened_otherwise():
     """H5: an index is told by its content, and a shard is a regular file."""
     text, both = json.dumps(index()).encode(), shards()
     for name, file in (("name-of-an-index", "list.txt"), ("name-of-a-container", "x.safetensors")):
-        files = {f"shards/{name}/{file}": b" \n" + text, **{f"shards/{name}/{shard}": raw for shard, raw in both.items()}}
+        files = {f"shards/{name}/{found}": raw for found, raw in {file: b" \n" + text, **both}.items()}
         yield Vector(f"shards/{name}/{file}", "shards", "ok", "H5", "-", "-", "-", files)
     path = "shards/container-named-index/" + INDEX
     yield Vector(path, "shards", "ok", "H5", "-", "-", "-", {path: UNSEALED})

@@ -388,7 +388,8 @@ INVALID_TEXTS = (
     ("tree_duplicate_key", "int", '["dict",1,1,1,2]', "dict-keys"),
     ("tree_duplicate_key", "large-int", '["dict",["int","20000000000000"],1,["int","20000000000000"],2]', "dict-keys"),
     ("tree_duplicate_key", "str-beyond-the-bmp", r'["dict","\ud800\udc00",1,["str","f0908080"],2]', "surrogates"),
-    ("tree_duplicate_key", "surrogate-pairs", '["dict",["str","eda080edb080"],1,["str","eda080edb080"],2]', "surrogates"),
+    ("tree_duplicate_key", "surrogate-pairs", '["dict",["str","eda080edb080"],1,["str","eda080edb080"],2]',
+     "surrogates"),
     ("tree_duplicate_key", "surrogates", '["dict",["str","eda080"],1,["str","eda080"],2]', "dict-keys"),
     ("tree_duplicate_key", "pairs", '["object",["global","m","f"],["tuple"],[],["k",1,"k",2]]', "object-items-pairs"),
 )  # fmt: skip
@@ -424,13 +425,15 @@ ARRAYS = (
 # TYPE that is none, of a scalar with as many bytes as could be meant.
 NOT_TYPES = (
     ("size-3", "<i3", 3), ("order-equal", "=f8", 8), ("order-none", "f8", 8), ("order-pipe", "|f8", 8),
-    ("order-of-a-byte", "<i1", 1), ("order-of-bytes", "<S3", 3), ("order-of-raw", ">V3", 3), ("order-of-text", "|U1", 4),
+    ("order-of-a-byte", "<i1", 1), ("order-of-bytes", "<S3", 3), ("order-of-raw", ">V3", 3),
+    ("order-of-text", "|U1", 4),
     ("bool-of-2", "|b2", 2), ("float-of-1", "<f1", 1), ("float-of-10", "<f10", 10), ("complex-of-4", "<c4", 4),
     ("date-of-4", "<M4[s]", 4), ("ten-digits", "|S1000000000", 1), ("size-sign", "|S+1", 1), ("size-empty", "|S", 0),
     ("unit-of-a-float", "<f8[ns]", 8), ("unit-0", "<M8[0s]", 8), ("unit-1", "<M8[1s]", 8), ("unit-01", "<M8[02s]", 8),
     ("unit-ten-digits", "<M8[1000000000s]", 8), ("unit-unknown", "<M8[B]", 8), ("unit-word", "<M8[days]", 8),
-    ("unit-empty", "<M8[]", 8), ("unit-open", "<M8[s", 8), ("unit-twice", "<M8[s][s]", 8), ("unit-generic", "<M8[generic]", 8),
-    ("object", "|O8", 8), ("kind-unknown", "<x8", 8), ("capital", "<F8", 8), ("space", "<f8 ", 8), ("fullwidth", "<f\uff18", 8),
+    ("unit-empty", "<M8[]", 8), ("unit-open", "<M8[s", 8), ("unit-twice", "<M8[s][s]", 8),
+    ("unit-generic", "<M8[generic]", 8), ("object", "|O8", 8), ("kind-unknown", "<x8", 8), ("capital", "<F8", 8),
+    ("space", "<f8 ", 8), ("fullwidth", "<f\uff18", 8),
 )  # fmt: skip
 SIZE = {"BOOL": 1, "F8_E8M0": 1, "BF16": 2}
 
@@ -483,19 +486,22 @@ def invalid_types():
         short = f"{name}-shape-{'x'.join(map(str, shape)) or 'none'}-of-{nbytes + 1}"
         yield wrong, short, with_dtype(0, name, own), [("U8", [nbytes + 1])], "packed-shapes"
     yield wrong, "packed-rank-2", with_dtype(0, "quint4x2", ',"shape":[3,5]'), [("U8", [9, 1])], "packed-shapes"
-    yield wrong, "packed-shape-2-to-53", with_dtype(0, "quint4x2", ',"shape":[0,9007199254740992]'), [("U8", [0])], "packed-shapes"
+    large = with_dtype(0, "quint4x2", ',"shape":[0,9007199254740992]')
+    yield wrong, "packed-shape-2-to-53", large, [("U8", [0])], "packed-shapes"
     yield wrong, "shape-of-a-known-type", with_dtype(0, "qint8", ',"shape":[3]'), [("I8", [3])], "dtypes"
     yield wrong, "float4-of-rank-1", with_dtype(0, "float4_e2m1fn_x2"), [("U8", [3])], "dtypes"
     for name, dtype in (("float32", "F32"), ("float32", "I32"), ("float8_e8m0fnu", "F8_E8M0"), ("uint8", "U8")):
         yield wrong, f"implied-{name}-of-{dtype.lower()}", with_dtype(0, name), [(dtype, [3])], "dtypes"
-    yield wrong, "stride-2-to-53", '["tensor","t0",{"stride":[9007199254740992]}]', [("U8", [1])], "stride-2-to-53-less-1"
+    large = '["tensor","t0",{"stride":[9007199254740992]}]'
+    yield wrong, "stride-2-to-53", large, [("U8", [1])], "stride-2-to-53-less-1"
     wrong = "tree_malformed_node"
     for typestr, dtype, shape in ARRAYS:
-        # The same bytes as another dtype, or as items of another size.
-        other = {"BOOL": "U8", "I8": "BOOL", "F64": "I64", "C64": "F64"}.get(dtype, "F" + dtype[1:] if dtype[0] in "IU" else "I" + dtype[1:])
+        # Stored as another dtype of its size, or as items of another size.
+        other = {"BOOL": "U8", "I8": "BOOL", "U8": "I8", "C64": "F64"}.get(dtype)
+        other = other or ("F" if dtype[0] in "IU" else "I") + dtype[1:]
         raw = dtype == "U8" and typestr != "|u1"
-        tensors = [("U8", [3, shape[-1] + 1]) if raw else ("I8" if typestr == "|u1" else other, shape)]
-        yield wrong, "array-" + spelled(typestr), f'["array","t0","{typestr}"]', tensors, "array-types"
+        tensor = ("U8", [3, shape[-1] + 1]) if raw else (other, shape)
+        yield wrong, "array-" + spelled(typestr), f'["array","t0","{typestr}"]', [tensor], "array-types"
     yield wrong, "array-c16-of-3", '["array","t0","<c16"]', [("F64", [2, 3])], "array-types"
     yield wrong, "array-raw-of-rank-0", '["array","t0","|S1"]', [("U8", [])], "array-types"
     for name, typestr, nbytes in NOT_TYPES:
@@ -560,8 +566,9 @@ SEVERAL_RULES = (
     ("tag-and-json", ("tree_unknown_tag", "tree_not_json"), '["list",["odict"],01]'),
     ("depth-and-json", ("tree_too_deep", "tree_not_json"), "[" * 1000),
     ("pairs", ("tree_malformed_node", "tree_duplicate_key", "tree_malformed_key"), '["dict",1,2,1,3,["list"]]'),
-    ("attributes", ("tree_unknown_attribute", "tree_duplicate_member"), '["tensor","u",{"x":1,"grad":true,"grad":true}]'),
-)
+    ("attributes", ("tree_unknown_attribute", "tree_duplicate_member"),
+     '["tensor","u",{"x":1,"grad":true,"grad":true}]'),
+)  # fmt: skip
 
 # Aliases of the tensors h and w.
 VALID_ALIASES = {"two": '{"x":"h","y":"h"}', "none": "{}", "odd-names": r'{"":"w","__metadata__":"h","\u0000":"h"}'}

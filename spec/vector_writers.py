@@ -1,5 +1,6 @@
 """Test vectors of writers: what a file becomes when it is written again (L1 to L10, S2 to S5, T2 to T6), and the names
-that tensors get from a tree (N1 to N5). Each vector has an input, NAME.in.safetensors, and what a writer makes of it."""
+that tensors get from a tree (N1 to N5). Each has an input, NAME.in.safetensors, and what a writer makes of it.
+"""
 
 import io
 import json
@@ -61,7 +62,8 @@ def inputs():
     yield "layout", "L4", of_many_sizes()
     yield "ties", "L5", of_equal_sizes()
     yield "names-and-strings", "L6", with_odd_strings()
-    yield "format", "L7", container('{"__metadata__":{"z":"1","format":"np","\U0001f600":"2","\uff5e":"3","Z":"4"}}', b"")
+    strings = '{"z":"1","format":"np","\U0001f600":"2","\uff5e":"3","Z":"4"}'
+    yield "format", "L7", container('{"__metadata__":' + strings + "}", b"")
     yield "bool", "L8", one(entry("BOOL", [4], 0, 4), b"\0\1\2\xff")
     yield "one-of-two", "L9", small(), "h"
     yield "already-sealed", "S5", small()
@@ -106,29 +108,32 @@ def shared_tree():
 FLOATS = (
     0.0, -0.0, 1.0, -1.0, 0.1, 0.5, 1 / 3, 1e-3, 1e-4, 9.999999999999999e-05, 1e-5, 1.5e-5, 1e-7, 123456.789, 1e5, 1e6,
     1e15, 1e16, 9999999999999998.0, 12345678901234567.0, 1e17, 1e21, 1e22, 1e23, 1e100, 1e-100, 5e-324, 1.5e-323,
-    2.2250738585072014e-308, 2.225073858507201e-308, 1.7976931348623157e308, 2.0**53, 2.0**53 + 2, 2.0**63, 2.0**-1074 * 3,
-    9007199254740993.0, 4.35, 0.3, 0.1 + 0.2, 299792458.0, 6.62607015e-34, 100.0, 1e2 + 1e-13, 65504.0, 3.4028234663852886e38,
-    1.1754943508222875e-38, 2.0**-44, 2.0**-24,
+    2.2250738585072014e-308, 2.225073858507201e-308, 1.7976931348623157e308, 2.0**53, 2.0**53 + 2, 2.0**63, 3 * 5e-324,
+    9007199254740993.0, 4.35, 0.3, 0.1 + 0.2, 299792458.0, 6.62607015e-34, 100.0, 100.0 + 1e-13, 65504.0,
+    3.4028234663852886e38, 1.1754943508222875e-38, 2.0**-44, 2.0**-24,
 )  # fmt: skip
 
 
 def of_floats():
     """Each float by its bits, and some by literals that no writer writes."""
     bits = [f'["float","{struct.pack(">d", value).hex()}"]' for value in FLOATS]
-    literals = ("1E5", "1e+5", "1e-04", "100e-6", "0.10", "1.50e1", "123456789012345678901234567890.0", "1e-999", "-0e7")
+    literals = ["1E5", "1e+5", "1e-04", "100e-6", "0.10", "1.50e1", "123456789012345678901234567890.0", "1e-999"]
     more = ("7ff0000000000000", "fff0000000000000", "7ff8000000000000", "fff8000000000001", "7ff0000000000001")
     return '["list",' + ",".join((*bits, *literals, *(f'["float","{text}"]' for text in more))) + "]"
 
 
 REWRITTEN_TREES = (
     ("white-space", "L2", ' [ "list" ,\n 1 , [ "tuple" ] ] '),
-    ("str", "L6", r'["dict",["str","61"],"\u0061\/\u00e9\u001f\ud83d\ude00\u007f",["str","eda080edb080"],["str","61eda080"]]'),
+    ("str", "L6", r'["dict",["str","61"],"\u0061\/\u00e9\u001f\ud83d\ude00\u007f",["str","eda080edb080"],'
+     '["str","61eda080"]]'),
     ("ints", "T2", '["list",-0.0,9007199254740991,["int","20000000000000"],["int","-8000000000000000"]]'),
     ("unused-ids", "T3", '["list",["id",0,["list"]],["id",1,["tuple",1]],["ref",1],["id",2,["dict"]],["ref",2]]'),
     ("empty-tuples", "T3", '["list",["id",0,["tuple"]],["ref",0],["id",1,["list"]],["ref",1]]'),
     ("tensors-of-one-storage", "T3", '["list",["tensor","u"],["id",0,["tensor","u"]],["ref",0]]'),
-    ("no-items", "T2", '["list",["object",["global","m","f"],["tuple"],[],[]],["object",["global","m","f"],["tuple"],[],[],null]]'),
-    ("attributes", "T5", '["list",["tensor","u",{}],["tensor","a.b",{"state":1.0,"stride":[1,2],"device":"cuda:0","param":true,"grad":true}]]'),
+    ("no-items", "T2", '["list",["object",["global","m","f"],["tuple"],[],[]],'
+     '["object",["global","m","f"],["tuple"],[],[],null]]'),
+    ("attributes", "T5", '["list",["tensor","u",{}],'
+     '["tensor","a.b",{"state":1.0,"stride":[1,2],"device":"cuda:0","param":true,"grad":true}]]'),
 )  # fmt: skip
 
 
@@ -154,5 +159,18 @@ def named_values():
         1.5: square(13),
     }
     yield "not-metadata", {"__metadata__": square(), "__metadata__~1": square(5)}
+    yield "worked-model", worked_model()
     shared = {"w": square()}
     yield "first-occurrence", [[shared], shared, {"again": shared, "b": reader.Tensor("F32", [2], floats(1, 2))}]
+
+
+def worked_model():
+    """The model of section 9, whose parent refers to a layer before it says what it consists of."""
+    weight = square()
+    layer = vector_trees.module("Linear", {"weight": weight, "bias": None}, cache=[square(5)])
+    net = vector_trees.module("Net", {"scale": square(9)}, {"mean": square(13)}, {"layer": layer})
+    for made in (layer, net):
+        del made.state["training"]
+        made.state["_buffers"] = dict(made.state["_buffers"])
+    net.state = {"early": [layer], **net.state}
+    return {"model": net, "tied": weight}

@@ -324,10 +324,12 @@ def check_documents(files):
 
 
 def find_anchors(path):
-    """The anchors that GitHub gives to the headings of a document."""
+    """The anchors of a document: those that GitHub gives to its headings, and its own."""
     with open(path, encoding="utf-8") as file:
-        headings = re.findall(r"^#+ (.*)", file.read(), re.MULTILINE)
-    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+        text = file.read()
+    headings = re.findall(r"^#+ (.*)", text, re.MULTILINE)
+    of_headings = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    return of_headings | set(re.findall(r'<a id="([^"]+)">', text))
 
 
 def check_commits():
