@@ -10,7 +10,7 @@
 #include "crc_text.hpp"
 #include "describe.hpp"
 #include "flatbed/checkpoint.hpp"
-#include "flatbed/compare_output.hpp"
+#include "flatbed/save_compare.hpp"
 #include "flatbed/save_plan.hpp"
 #include "flatbed/save_torch.hpp"
 #include "format_text.hpp"

@@ -18,6 +18,7 @@
 #include "flatbed/progress.hpp"      // IWYU pragma: export
 #include "flatbed/result.hpp"        // IWYU pragma: export
 #include "flatbed/save.hpp"          // IWYU pragma: export
+#include "flatbed/save_compare.hpp"  // IWYU pragma: export
 #include "flatbed/save_plan.hpp"     // IWYU pragma: export
 #include "flatbed/save_torch.hpp"    // IWYU pragma: export
 #include "flatbed/scan.hpp"          // IWYU pragma: export

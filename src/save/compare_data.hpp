@@ -7,8 +7,8 @@
 #include <span>
 #include <vector>
 
-#include "flatbed/compare_output.hpp"
 #include "flatbed/result.hpp"
+#include "flatbed/save_compare.hpp"
 #include "save/output_file.hpp"
 #include "save/pieces.hpp"
 

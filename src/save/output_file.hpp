@@ -9,8 +9,8 @@
 #include <string>
 #include <vector>
 
-#include "flatbed/compare_output.hpp"
 #include "flatbed/result.hpp"
+#include "flatbed/save_compare.hpp"
 #include "io/file.hpp"
 #include "save/pieces.hpp"
 

@@ -7,7 +7,7 @@
 #include "base/bytes.hpp"
 #include "base/str_cat.hpp"
 #include "checkpoint/checkpoint_access.hpp"
-#include "flatbed/compare_output.hpp"
+#include "flatbed/save_compare.hpp"
 #include "io/digest.hpp"
 #include "save/output_file.hpp"
 #include "save/pieces.hpp"

@@ -1,4 +1,4 @@
-#include "flatbed/compare_output.hpp"
+#include "flatbed/save_compare.hpp"
 
 #include <algorithm>
 #include <utility>

@@ -2,6 +2,7 @@
 // asks first can run twice without doing the work twice, and never replaces a file of somebody
 // else.
 //
+//   FLATBED_ASSIGN(const SavePlan plan, make_plan(checkpoint));
 //   FLATBED_ASSIGN(const OutputState found, compare_output(path, plan));
 //   if (found.kind == OutputKind::up_to_date) return {};
 //   FLATBED_TRY(save(path, plan, {.replace = false}));  // file_exists if something else is there

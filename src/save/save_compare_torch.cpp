@@ -7,7 +7,7 @@
 #include "archive/crc32.hpp"
 #include "base/bytes.hpp"
 #include "base/str_cat.hpp"
-#include "flatbed/compare_output.hpp"
+#include "flatbed/save_compare.hpp"
 #include "save/compare_data.hpp"
 #include "save/output_file.hpp"
 #include "save/planned_zip.hpp"

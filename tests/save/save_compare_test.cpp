@@ -1,5 +1,5 @@
 // compare_output() and its kin: what a path holds against what a save would write there.
-#include "flatbed/compare_output.hpp"
+#include "flatbed/save_compare.hpp"
 
 #include <gtest/gtest.h>
 
