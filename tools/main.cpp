@@ -38,5 +38,6 @@ int main(int argc, char** argv) {
     flatbed::tool::print_error(flushed.error());
     if (code == ExitCode::ok) code = ExitCode::failure;
   }
+  flatbed::tool::die_if_interrupted();
   return static_cast<int>(code);
 }
