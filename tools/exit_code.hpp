@@ -36,7 +36,8 @@ inline constexpr std::array kExitCodes{
     ExitRow{ExitCode::some_failed, "convert: one or more of several inputs failed"},
     ExitRow{ExitCode::scan_unknown, "scan: something that cannot be judged, nothing dangerous"},
     ExitRow{ExitCode::scan_dangerous, "scan: something dangerous"},
-    ExitRow{ExitCode::interrupted, "interrupted; nothing partial is left"},
+    ExitRow{ExitCode::interrupted,
+            "interrupted; nothing partial is left; the process ends by the signal"},
 };
 
 }  // namespace flatbed::tool

@@ -1,4 +1,9 @@
 // flatbed: the command-line tool.
+#include "interrupt.hpp"
 #include "tool.hpp"
 
-int main(int argc, char** argv) { return static_cast<int>(flatbed::tool::run_tool(argc, argv)); }
+int main(int argc, char** argv) {
+  const flatbed::tool::ExitCode code = flatbed::tool::run_tool(argc, argv);
+  flatbed::tool::die_if_interrupted();
+  return static_cast<int>(code);
+}

@@ -1,12 +1,14 @@
-"""Ctrl-C: the tool stops soon, leaves nothing partial and says so."""
+"""Ctrl-C: the tool stops soon, leaves nothing partial, says so, and dies of the signal."""
 
+import contextlib
 import json
 import os
 import signal
+import subprocess
 import time
 
 import inputs
-from tool import INTERRUPTED, OK, ToolTest
+from tool import INTERRUPTED, OK, ToolTest, binary, wait_until_caught
 
 BIG = 3 << 30  # takes seconds to hash and write
 
@@ -18,7 +20,15 @@ class InterruptTest(ToolTest):
 
     def interrupt_when_writing(self, process, number):
         """Sends the signal once an output file takes room, or bytes were read."""
-        io = f"/proc/{process.pid}/io"
+        self.wait_until_read(process.pid)
+        process.send_signal(number)
+        sent = time.monotonic()
+        out, err = process.communicate(timeout=60)
+        self.assertLess(time.monotonic() - sent, 20)
+        return out.decode(), err.decode()
+
+    def wait_until_read(self, pid):
+        io = f"/proc/{pid}/io"
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             with open(io) as stream:
@@ -28,25 +38,20 @@ class InterruptTest(ToolTest):
             time.sleep(0.01)
         else:
             self.fail("the tool read nothing")
-        process.send_signal(number)
-        sent = time.monotonic()
-        out, err = process.communicate(timeout=60)
-        self.assertLess(time.monotonic() - sent, 20)
-        return out.decode(), err.decode()
 
-    def test_convert_leaves_nothing_and_exits_with_130(self):
+    def test_convert_leaves_nothing_and_dies_of_the_signal(self):
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             process = self.start("convert", "--no-sync", self.big(), "-o", "out.safetensors")
             _, err = self.interrupt_when_writing(process, number)
-            self.assertEqual(process.returncode, INTERRUPTED)
-            self.assertRegex(err, r"\Aflatbed: .*\[cancelled\]\n\Z")
+            self.assertEqual(process.returncode, -number)
+            self.assertRegex(err, r"\Aflatbed: .*: interrupted at .* of 3\.0 GiB; nothing written \[cancelled\]\n\Z")
             self.assertEqual(self.names(), ["big.safetensors"])
 
     def test_an_existing_output_stays(self):
         self.path("out.safetensors").write_bytes(b"the old one")
         process = self.start("convert", "--no-sync", "--force", self.big(), "-o", "out.safetensors")
         self.interrupt_when_writing(process, signal.SIGINT)
-        self.assertEqual(process.returncode, INTERRUPTED)
+        self.assertEqual(process.returncode, -signal.SIGINT)
         self.assertEqual(self.path("out.safetensors").read_bytes(), b"the old one")
         self.assertEqual(self.names(), ["big.safetensors", "out.safetensors"])
 
@@ -54,17 +59,60 @@ class InterruptTest(ToolTest):
         inputs.write_torch(self.path("z.pth"), {"w": inputs.Tensor([1], [1])})
         process = self.start("convert", "--no-sync", "--json", self.big(), "z.pth", "--out-dir", "out")
         out, _ = self.interrupt_when_writing(process, signal.SIGINT)
-        self.assertEqual(process.returncode, INTERRUPTED)
+        self.assertEqual(process.returncode, -signal.SIGINT)
         report = json.loads(out)
         self.assertEqual([file["status"] for file in report["files"]], ["failed", "not_started"])
         self.assertEqual((report["not_started"], report["exit_code"]), (1, INTERRUPTED))
         self.assertEqual(os.listdir(self.path("out")), [])
 
+    def test_the_loop_of_a_shell_stops(self):
+        self.big()
+        loop = 'for i in 1 2 3; do "$FLATBED" convert --no-sync big.safetensors out.safetensors; echo next; done'
+        shell = subprocess.Popen(["bash", "-c", loop], cwd=self.folder, stdin=subprocess.DEVNULL,
+                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+                                 env={**os.environ, "FLATBED": binary()})
+        self.wait_until_read(self.child_of(shell))
+        os.killpg(shell.pid, signal.SIGINT)  # as a terminal does
+        out, _ = shell.communicate(timeout=60)
+        self.assertNotIn(b"next", out)
+        self.assertEqual(self.names(), ["big.safetensors"])
+
+    def child_of(self, process):
+        children = f"/proc/{process.pid}/task/{process.pid}/children"
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            with open(children) as stream:
+                pids = stream.read().split()
+            if pids:
+                return int(pids[0])
+            time.sleep(0.01)
+        self.fail("the shell started nothing")
+
+    def test_a_second_signal_ends_the_tool_at_once(self):
+        inputs.write_sparse_safetensors(self.path("in.safetensors"), 1)
+        reader, writer = os.pipe()
+        self.addCleanup(os.close, reader)
+        os.set_blocking(writer, False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(writer, bytes(4096))
+        os.set_blocking(writer, True)
+        # Nobody reads, so that the tool waits for ever when it reports.
+        process = self.start("convert", "--json", "in.safetensors", "out.safetensors", stdout=writer)
+        os.close(writer)
+        wait_until_caught(process.pid, signal.SIGINT)
+        process.send_signal(signal.SIGINT)
+        wait_until_caught(process.pid, signal.SIGINT, caught=False)
+        self.assertIsNone(process.poll())
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=20)
+        self.assertEqual(process.returncode, -signal.SIGINT)
+
     def test_verify_stops(self):
         self.run_tool("convert", "--sidecar", self.big())
         process = self.start("verify", "big.safetensors")
         self.interrupt_when_writing(process, signal.SIGINT)
-        self.assertEqual(process.returncode, INTERRUPTED)
+        self.assertEqual(process.returncode, -signal.SIGINT)
 
     def test_an_ignored_interrupt_stays_ignored(self):
         inputs.write_sparse_safetensors(self.path("big.safetensors"), 256 << 20)

@@ -184,7 +184,7 @@ class ScanTest(ToolTest):
         wait_until_caught(process.pid, signal.SIGINT)
         process.send_signal(signal.SIGINT)
         out, _ = process.communicate(timeout=60)
-        self.assertEqual(process.returncode, INTERRUPTED)
+        self.assertEqual(process.returncode, -signal.SIGINT)
         report = json.loads(out)
         self.assertEqual(report["exit_code"], INTERRUPTED)
         self.assertLess(len(report["files"]), 200)

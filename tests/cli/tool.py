@@ -29,15 +29,15 @@ def binary():
     return os.path.abspath(path)
 
 
-def wait_until_caught(pid, number):
-    """Until a process handles a signal instead of dying of it."""
+def wait_until_caught(pid, number, caught=True):
+    """Until a process handles a signal instead of dying of it, or until it no longer does."""
     deadline = time.monotonic() + TIME_LIMIT
     while time.monotonic() < deadline:
-        caught = re.search(r"SigCgt:\s*(\w+)", pathlib.Path(f"/proc/{pid}/status").read_text())[1]
-        if int(caught, 16) >> (number - 1) & 1:
+        mask = re.search(r"SigCgt:\s*(\w+)", pathlib.Path(f"/proc/{pid}/status").read_text())[1]
+        if bool(int(mask, 16) >> (number - 1) & 1) == caught:
             return
         time.sleep(0.01)
-    raise AssertionError(f"signal {number} is not caught")
+    raise AssertionError(f"signal {number} is {'not ' if caught else ''}caught")
 
 
 class ToolTest(unittest.TestCase):
