@@ -108,8 +108,9 @@ std::string container_text(const Checkpoint& checkpoint) {
 }
 
 std::string describe(const Checkpoint& checkpoint) {
+  if (!checkpoint.has_tree()) return container_text(checkpoint);
   const Result<Value> tree = checkpoint.tree();
-  if (!checkpoint.has_tree() || !tree) return container_text(checkpoint);
+  if (!tree) return container_text(checkpoint);
   if (!holds_pairs(*tree) || tree->size() == 0 || module_name(*tree)) return other_kind(*tree);
   return dict_kind(*tree);
 }

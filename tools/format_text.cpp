@@ -1,7 +1,6 @@
 #include "format_text.hpp"
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <array>
@@ -67,14 +66,27 @@ CodePoint decode_utf8(std::string_view text) {
   return {};
 }
 
-std::string safe_text(std::string_view text) {
-  std::string out;
-  out.reserve(text.size());
+std::size_t printable_ascii(std::string_view text) {
+  const auto end = std::ranges::find_if(text, [](char c) { return c < 0x20 || c > 0x7E; });
+  return static_cast<std::size_t>(end - text.begin());
+}
+
+void append_safe_text(std::string& out, std::string_view text) {
   while (!text.empty()) {
+    const std::size_t plain = printable_ascii(text);
+    out.append(text.substr(0, plain));
+    text.remove_prefix(plain);
+    if (text.empty()) return;
     const CodePoint point = decode_utf8(text);
     append_safe(out, text, point);
     text.remove_prefix(point.nbytes);
   }
+}
+
+std::string safe_text(std::string_view text) {
+  std::string out;
+  out.reserve(text.size());
+  append_safe_text(out, text);
   return out;
 }
 
@@ -100,10 +112,15 @@ std::size_t columns(std::string_view text) {
   }));
 }
 
-std::string padded(std::string_view text, std::size_t width) {
-  std::string out(text);
+void append_padded(std::string& out, std::string_view text, std::size_t width) {
+  out += text;
   const std::size_t used = columns(text);
   if (used < width) out.append(width - used, ' ');
+}
+
+std::string padded(std::string_view text, std::size_t width) {
+  std::string out;
+  append_padded(out, text, width);
   return out;
 }
 
@@ -135,8 +152,18 @@ std::string time_text(double seconds) {
   return fmt::format("{}:{:02}:{:02}", whole / 3600, whole / 60 % 60, whole % 60);
 }
 
+void append_number(std::string& out, std::uint64_t number) {
+  const fmt::format_int digits(number);
+  out.append(digits.data(), digits.size());
+}
+
 std::string shape_text(ShapeView shape) {
-  return fmt::format("[{}]", fmt::join(shape.begin(), shape.end(), ", "));
+  std::string out = "[";
+  for (std::size_t i = 0; i < shape.size(); ++i) {
+    if (i != 0) out += ", ";
+    append_number(out, shape[i]);
+  }
+  return out += ']';
 }
 
 std::string count_text(std::uint64_t number, std::string_view noun) {

@@ -21,9 +21,13 @@ struct CodePoint {
 };
 [[nodiscard]] CodePoint decode_utf8(std::string_view text);
 
+// The number of printable ASCII characters at the start of `text`. They are safe as they are.
+[[nodiscard]] std::size_t printable_ascii(std::string_view text);
+
 // Escapes everything that moves a terminal's cursor or reorders its text: control characters,
 // bidirectional controls, bytes that are not UTF-8. Safe text stays unchanged.
 [[nodiscard]] std::string safe_text(std::string_view text);
+void append_safe_text(std::string& out, std::string_view text);
 [[nodiscard]] std::string path_text(const std::filesystem::path& path);
 
 // safe_text() in quotes, cut after `limit` code points.
@@ -34,9 +38,11 @@ struct CodePoint {
 
 // `text` with spaces after it up to `width` columns.
 [[nodiscard]] std::string padded(std::string_view text, std::size_t width);
+void append_padded(std::string& out, std::string_view text, std::size_t width);
 
 [[nodiscard]] std::string size_text(std::uint64_t nbytes);                          // "1.1 GiB"
 [[nodiscard]] std::string number_text(std::uint64_t number);                        // "12,345"
+void append_number(std::string& out, std::uint64_t number);                         // "12345"
 [[nodiscard]] std::string time_text(double seconds);                                // "1:02:03"
 [[nodiscard]] std::string shape_text(ShapeView shape);                              // "[64, 3]"
 [[nodiscard]] std::string count_text(std::uint64_t number, std::string_view noun);  // "2 tensors"

@@ -2,11 +2,21 @@
 
 #include <fmt/format.h>
 
-#include <string>
+#include <algorithm>
 
 #include "format_text.hpp"
 
 namespace flatbed::tool {
+namespace {
+
+// The number of characters at the start of `text` that a JSON string holds as they are.
+std::size_t plain_characters(std::string_view text) {
+  const auto end = std::ranges::find_if(
+      text, [](char c) { return c < 0x20 || c > 0x7E || c == '"' || c == '\\'; });
+  return static_cast<std::size_t>(end - text.begin());
+}
+
+}  // namespace
 
 JsonWriter& JsonWriter::key(std::string_view key) {
   separate();
@@ -24,7 +34,8 @@ JsonWriter& JsonWriter::text(std::string_view value) {
 
 JsonWriter& JsonWriter::number(std::uint64_t value) {
   separate();
-  output_.write(fmt::format("{}", value));
+  const fmt::format_int digits(value);
+  output_.write({digits.data(), digits.size()});
   return *this;
 }
 
@@ -70,22 +81,26 @@ void JsonWriter::separate() {
 }
 
 void JsonWriter::write_string(std::string_view value) {
-  std::string out = "\"";
+  output_.write("\"");
   while (!value.empty()) {
+    const std::size_t plain = plain_characters(value);
+    output_.write(value.substr(0, plain));
+    value.remove_prefix(plain);
+    if (value.empty()) break;
     const CodePoint point = decode_utf8(value);
     if (!point.valid) {
-      out += "\xEF\xBF\xBD";
+      output_.write("\xEF\xBF\xBD");
     } else if (point.value == '"' || point.value == '\\') {
-      out += '\\';
-      out += value[0];
+      output_.write("\\");
+      output_.write(value.substr(0, 1));
     } else if (point.value < 0x20) {
-      fmt::format_to(std::back_inserter(out), "\\u{:04x}", point.value);
+      output_.write(fmt::format("\\u{:04x}", point.value));
     } else {
-      out += value.substr(0, point.nbytes);
+      output_.write(value.substr(0, point.nbytes));
     }
     value.remove_prefix(point.nbytes);
   }
-  output_.write(out + "\"");
+  output_.write("\"");
 }
 
 }  // namespace flatbed::tool

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <optional>
 
 #include "commands.hpp"
 #include "describe.hpp"
@@ -17,6 +18,8 @@ namespace {
 
 constexpr std::size_t kMaxNameColumns = 64;  // a longer name shifts only its own line's columns
 constexpr std::size_t kMaxShapeColumns = 20;
+constexpr std::size_t kDtypeColumns = 11;
+constexpr std::size_t kSizeColumns = 10;
 
 std::string_view stored_text(Stored stored) {
   switch (stored) {
@@ -66,21 +69,42 @@ void write_heading(const LsOptions& options, const Checkpoint& checkpoint, Outpu
   }
 }
 
+// The columns of safe_text(name), without that text where the name is its own.
+std::size_t safe_columns(std::string_view name) {
+  return printable_ascii(name) == name.size() ? name.size() : columns(safe_text(name));
+}
+
+// The error of a tree that cannot be read. A file without a tree has none, and then no tree is
+// made of its names only to learn that.
+std::optional<Error> tree_error(const Checkpoint& checkpoint) {
+  if (!checkpoint.has_tree() && checkpoint.seal() != SealState::newer) return std::nullopt;
+  const Result<Value> tree = checkpoint.tree();
+  return tree ? std::nullopt : std::optional(tree.error());
+}
+
 void write_tensors(const Checkpoint& checkpoint, Output& output) {
   if (checkpoint.tensors().empty()) return;
   std::size_t name_columns = 4;
   std::size_t shape_columns = 5;
   for (const TensorInfo& tensor : checkpoint.tensors()) {
-    name_columns = std::max(name_columns, columns(safe_text(tensor.name)));
+    name_columns = std::max(name_columns, safe_columns(tensor.name));
     shape_columns = std::max(shape_columns, columns(shape_text(tensor.shape)));
   }
   name_columns = std::min(name_columns, kMaxNameColumns);
   shape_columns = std::min(shape_columns, kMaxShapeColumns);
 
+  std::string line;
   const auto row = [&](std::string_view name, std::string_view dtype, std::string_view shape,
                        std::string_view size) {
-    output.write(fmt::format("  {}  {:<11}  {}  {:>10}\n", padded(name, name_columns), dtype,
-                             padded(shape, shape_columns), size));
+    line = "  ";
+    append_padded(line, name, name_columns);
+    line += "  ";
+    append_padded(line, dtype, kDtypeColumns);
+    line += "  ";
+    append_padded(line, shape, shape_columns);
+    line += "  ";
+    line.append(kSizeColumns - std::min(kSizeColumns, size.size()), ' ').append(size) += '\n';
+    output.write(line);
   };
   output.write("\n");
   row("NAME", "DTYPE", "SHAPE", "SIZE");
@@ -109,8 +133,8 @@ void write_files(const Checkpoint& checkpoint, Output& output) {
 
 void write_notes(const Checkpoint& checkpoint, Output& output) {
   std::vector<std::string> notes(checkpoint.notes().begin(), checkpoint.notes().end());
-  if (const Result<Value> tree = checkpoint.tree(); !tree) {
-    notes.push_back(fmt::format("{} [{}]", tree.error().message, name(tree.error().code)));
+  if (const std::optional<Error> error = tree_error(checkpoint)) {
+    notes.push_back(fmt::format("{} [{}]", error->message, name(error->code)));
   }
   if (!notes.empty()) output.write("\nNOTES\n");
   for (const std::string& note : notes) output.write(fmt::format("  {}\n", safe_text(note)));
@@ -159,7 +183,6 @@ void write_json_metadata(const Checkpoint& checkpoint, JsonWriter& json) {
 }
 
 void write_json(const LsOptions& options, const Checkpoint& checkpoint, Output& output) {
-  const Result<Value> tree = checkpoint.tree();
   JsonWriter json(output);
   json.begin_object().key("path").text(options.path.native());
   json.key("container").text(container_text(checkpoint));
@@ -179,7 +202,8 @@ void write_json(const LsOptions& options, const Checkpoint& checkpoint, Output& 
   json.key("weights");
   write_picks(find_picks(checkpoint), json);
   json.key("has_tree").boolean(checkpoint.has_tree()).key("tree_error");
-  tree ? json.null() : json.error(tree.error());
+  const std::optional<Error> error = tree_error(checkpoint);
+  error ? json.error(*error) : json.null();
   json.key("notes").begin_array();
   for (const std::string& note : checkpoint.notes()) json.text(note);
   json.end_array().end_object();

@@ -11,14 +11,28 @@
 
 namespace flatbed::tool {
 
-void Output::write(std::string_view text) { write(std::as_bytes(std::span(text))); }
-
 void Output::write(std::span<const std::byte> bytes) {
-  if (!wanted_ || bytes.empty()) return;
-  if (std::fwrite(bytes.data(), 1, bytes.size(), stdout) != bytes.size()) stop();
+  write(std::string_view(reinterpret_cast<const char*>(bytes.data()), bytes.size()));
+}
+
+void Output::send(std::string_view text) {
+  if (!wanted_ || text.empty()) return;
+  if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size()) stop();
+}
+
+void Output::write_through(std::string_view text) {
+  send(buffer_);
+  buffer_.clear();
+  if (text.size() < kBufferNbytes) {
+    buffer_ = text;
+  } else {
+    send(text);
+  }
 }
 
 Result<void> Output::flush() {
+  send(buffer_);
+  buffer_.clear();
   if (wanted_ && std::fflush(stdout) != 0) stop();
   if (error_) return *error_;
   return {};

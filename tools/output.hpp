@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <optional>
 #include <span>
+#include <string>
 #include <string_view>
 
 #include "flatbed/error.hpp"
@@ -17,7 +18,13 @@ namespace flatbed::tool {
 class Output {
  public:
   // Buffered; does nothing once wanted() is false.
-  void write(std::string_view text);
+  void write(std::string_view text) {
+    if (text.size() < kBufferNbytes - buffer_.size()) {
+      buffer_ += text;
+    } else {
+      write_through(text);
+    }
+  }
   void write(std::span<const std::byte> bytes);
 
   // False if the reader has gone or writing failed: there is no point in producing more.
@@ -27,8 +34,13 @@ class Output {
   [[nodiscard]] Result<void> flush();
 
  private:
+  static constexpr std::size_t kBufferNbytes = 65536;
+
+  void write_through(std::string_view text);
+  void send(std::string_view text);
   void stop();
 
+  std::string buffer_;  // always shorter than kBufferNbytes
   bool wanted_ = true;
   std::optional<Error> error_;
 };
