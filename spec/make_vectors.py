@@ -142,7 +142,7 @@ def outcome(folder, row):
 def judge(path, kind, follow_links):
     """Opens and reads everything."""
     with reader.open_path(path, "if_sealed", follow_links) as source:
-        for name in source.tensors:
+        for name in (*source.tensors, *getattr(source, "missing", ())):
             source.read(name)
         if kind in ("tree", "shards"):
             source.tree()

@@ -976,24 +976,20 @@ def admit(seal, verify):
 class ShardedSet(Source):
     """An index and the files it names (H1..H4). verify and follow_links hold for every shard."""
 
-    def __init__(self, index_path, verify="if_sealed", follow_links=True):
-        self.path = index_path
-        weight_map, stated = read_index(index_path)
-        for shard in weight_map.values():
-            check_shard_name(shard)
-        folder = os.path.dirname(os.fspath(index_path))
-        self.files = {}
+    def __init__(self, path, verify="if_sealed", follow_links=True, shards=None):
+        """path: the index. Where there is none, the folder, and shards: the names of the files in it."""
+        self.path, self.missing, self.tensors, self._file_of, self.files = path, {}, {}, {}, {}
+        weight_map, stated = read_index(path) if shards is None else (None, None)
+        folder = os.path.dirname(os.fspath(path)) if shards is None else path
         with contextlib.ExitStack() as opened:
-            for shard in sorted(set(weight_map.values()), key=lambda name: name.encode("utf-8")):
+            for shard in sorted(set(shards or weight_map.values()), key=lambda name: name.encode("utf-8")):
                 self.files[shard] = opened.enter_context(open_shard(folder, shard, verify, follow_links))
-            self.tensors, self._file_of = {}, {}
-            for name, shard in weight_map.items():
-                if name not in self.files[shard].tensors:
-                    raise FormatError("shard_tensor_missing", f"{name!r} is not in {shard}")
-                self.tensors[name], self._file_of[name] = (self.files[shard].tensors[name], self.files[shard])
+            for name, shard in weight_map.items() if shards is None else self._all_tensors():
+                self._list(name, shard)
             if verify != "off":
                 check_same_set(stated, self.files)
             self.notes = [f"{shard}: {note}" for shard, file in self.files.items() for note in file.notes]
+            self.notes += [f"{shard}: {name!r} is listed and not there" for name, shard in self.missing.items()]
             unlisted = sum(len(file.tensors) for file in self.files.values()) - len(self.tensors)
             if unlisted:
                 self.notes.append(f"tensors that the index does not list are ignored: {unlisted}")
@@ -1001,6 +997,22 @@ class ShardedSet(Source):
         # The tree, the aliases and the metadata of the first shard speak for the whole set (H3).
         first = next(iter(self.files.values()))
         self.strings, self.metadata = first.strings, first.metadata
+
+    def _all_tensors(self):
+        return [(name, shard) for shard, file in self.files.items() for name in file.tensors]
+
+    def _list(self, name, shard):
+        if name in self.tensors:
+            raise FormatError("name_collision", f"{name!r} is in two shards")
+        if name not in self.files[shard].tensors:
+            self.missing[name] = shard
+            return
+        self.tensors[name], self._file_of[name] = self.files[shard].tensors[name], self.files[shard]
+
+    def find(self, name):
+        if name in self.missing:
+            raise FormatError("shard_tensor_missing", f"{name!r} is not in {self.missing[name]}")
+        return super().find(name)
 
     def __enter__(self):
         return self
@@ -1029,7 +1041,9 @@ def read_index(path):
     keys = [key for key, _ in top]
     if keys.count("weight_map") != 1 or keys.count("metadata") > 1:
         raise FormatError(code, "no single weight_map, or more than one metadata")
-    fields = {"metadata": Members(), **dict(top)}
+    fields = {"metadata": None, **dict(top)}
+    if fields["metadata"] is None:  # the same as absent
+        fields["metadata"] = Members()
     if not all(isinstance(fields[key], Members) for key in ("weight_map", "metadata")) or not fields["weight_map"]:
         raise FormatError(code, "weight_map or metadata is no object, or weight_map is empty")
     stated = [value for key, value in fields["metadata"] if key == "flatbed.shards"]
@@ -1041,20 +1055,27 @@ def read_index(path):
             raise FormatError("index_duplicate_name", f"{name!r} is mapped twice")
         if not isinstance(shard, str):
             raise FormatError(code, f"{name!r} is mapped to no string")
-        weight_map[name] = shard
+        weight_map[name] = check_shard_name(shard)
     return weight_map, stated[0] if stated else None
 
 
 def check_shard_name(name):
-    if not name.endswith(".safetensors") or name.startswith(".") or re.search(r"[/\\:\x00-\x1f\x7f]", name):
-        raise FormatError("shard_name_refused", repr(name))  # H2
+    """H2: the name without "." components."""
+    parts = [part for part in name.split("/") if part != "."]
+    refused = not parts or any(part == "" or part.startswith(".") for part in parts)
+    ending = parts and parts[-1].lower().endswith(".safetensors")
+    if refused or not ending or re.search(r"[\\:\x00-\x1f\x7f]", name):
+        raise FormatError("shard_name_refused", repr(name))
+    return "/".join(parts)
 
 
 def open_shard(folder, name, verify, follow_links):
     path = os.path.join(folder, name)
     if not os.path.lexists(path):
         raise FormatError("shard_missing", path)
-    if not follow_links and os.path.islink(path):
+    parts = name.split("/")
+    on_the_way = [os.path.join(folder, *parts[: i + 1]) for i in range(len(parts))]
+    if not follow_links and any(os.path.islink(part) for part in on_the_way):
         raise FormatError("shard_link_refused", path)
     if not os.path.exists(path):
         raise FormatError("shard_missing", f"{path} is a link to nothing")
@@ -1076,7 +1097,10 @@ def check_same_set(stated, files):
 def open_path(path, verify="if_sealed", follow_links=True):
     """A File, or a ShardedSet for an index. A directory stands for what find_in_directory finds."""
     if os.path.isdir(path):
-        path = os.path.join(path, find_in_directory(path))
+        found = find_in_directory(path)
+        if len(found) > 1:
+            return ShardedSet(path, verify, follow_links, found)
+        path = os.path.join(path, found[0])
     if is_index(path):
         return ShardedSet(path, verify, follow_links)
     return File(path, verify)
@@ -1091,14 +1115,42 @@ def is_index(path):
     return head.removeprefix(b"\xef\xbb\xbf").lstrip(b" \t\n\r")[:1] in (b"{", b"[")
 
 
+INDEX_NAME = re.compile(r"\.safetensors\.index\.([^/]*\.)?json$", re.IGNORECASE)
+SHARD_NAME = re.compile(r"(.*)-(\d+)-of-(\d+)(\.[^/]*)?\.safetensors$", re.IGNORECASE)
+VARIANT = re.compile(r"(.+)\.[^.]+\.safetensors$")
+
+
 def find_in_directory(path):
-    """The one index in a directory, or where there is none the one file (H1)."""
-    names = [name for name in os.listdir(path) if not name.startswith(".")]
-    indexes = [name for name in names if name.endswith(".safetensors.index.json")]
-    found = indexes or [name for name in names if name.endswith(".safetensors")]
+    """The names of the one file or index that a directory stands for, or of a set's shards (H1)."""
+    names = [name for name in os.listdir(path) if not name.startswith(".") and os.path.isfile(os.path.join(path, name))]
+    lower = {name.lower() for name in names}
+    indexes = [name for name in names if INDEX_NAME.search(name)]
+    files = [name for name in names if name.lower().endswith(".safetensors")]
+    shards = [name for name in files if SHARD_NAME.match(name)]
+    single = [name for name in files if name not in shards and not is_variant(name.lower(), lower)]
+    plain = [name for name in indexes if name.lower().endswith(".safetensors.index.json")]
+    found = plain or single or indexes
+    if not found and shards:
+        return complete_set(path, shards)
     if len(found) != 1:
-        raise FormatError("index_ambiguous", f"{path} holds {len(found)} indexes or files to choose from")
-    return found[0]
+        raise FormatError("index_ambiguous", f"{path} holds {len(found)} to choose from: {', '.join(sorted(found))}")
+    return found
+
+
+def is_variant(name, names):
+    """Whether NAME.VARIANT.safetensors is beside NAME.safetensors."""
+    match = VARIANT.match(name)
+    return bool(match) and match[1] + ".safetensors" in names
+
+
+def complete_set(path, shards):
+    """H1: shards without an index, all of 1..N."""
+    matches = [SHARD_NAME.match(name.lower()) for name in shards]
+    if len({(match[1], match[3], match[4]) for match in matches}) != 1:
+        raise FormatError("index_ambiguous", f"{path} holds several sets without an index")
+    if {int(match[2]) for match in matches} != set(range(1, int(matches[0][3]) + 1)):
+        raise FormatError("shard_missing", f"{path} holds {len(shards)} of {matches[0][3]} shards and no index")
+    return shards
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -1524,9 +1576,8 @@ def load(path, verify="if_sealed", backend=None, classes=None):
     """
     with open_path(path, verify) as source:
         builder = Builder(source, make_backend(backend), classes or {})
-        tree = source.tree()
-        if tree is not None:
-            return builder.build(tree)
+        if source.tree_is_recorded():
+            return builder.build(source.tree())
         flat = {name: builder.tensor(name, {}) for name in source.tensors}
         flat.update({other: flat[stored] for other, stored in source.aliases().items()})
         return flat

@@ -65,6 +65,11 @@ def valid_sets():
     yield "sealed", "H4", stated("1/" + CONTENTS), shards()
     yield "plain", "H1", index(), shards()
     yield "no-metadata", "H1", {"weight_map": WEIGHTS}, shards()
+    yield "metadata-null", "H1", {"metadata": None, "weight_map": WEIGHTS}, shards()
+    for name, second in (("name-nested", "part/b.safetensors"), ("name-in-capitals", "b.SafeTensors")):
+        yield name, "H2", index({**WEIGHTS, "w": second}), {NAMES[0]: FIRST, second: SECOND}
+    dotted = {"h": "./" + NAMES[0], "w": "././" + NAMES[1]}
+    yield "name-with-dots", "H2", stated("1/" + CONTENTS) | {"weight_map": dotted}, shards()
     yield "other-members", "H1", {"dtype": "float32", "weight_map": WEIGHTS, "version": {"a": 1}}, shards()
     yield "unsealed-shard", "H1", index(), shards(FIRST, UNSEALED)
     yield "annotated-shard", "H4", stated("1/" + CONTENTS), shards(FIRST, rewritten(SECOND))
@@ -106,7 +111,7 @@ def malformed_indexes():
         ("two-values", json.dumps(index()) + "{}"),
         ("byte-order-mark", "\ufeff" + json.dumps(index())),
         ("empty-weight-map", '{"weight_map":{}}'),
-        ("metadata-null", json.dumps({"metadata": None, "weight_map": WEIGHTS})),
+        ("metadata-array", json.dumps({"metadata": [], "weight_map": WEIGHTS})),
         ("metadata-twice", json.dumps(index())[:-1] + ',"metadata":{}}'),
         ("shards-number", json.dumps(stated(1))),
         (
@@ -127,7 +132,12 @@ def malformed_indexes():
         ("empty", ""),
         ("parent", "../model-00001-of-00002.safetensors"),
         ("absolute", "/model.safetensors"),
-        ("folder", "a/b.safetensors"),
+        ("parent-inside", "a/../b.safetensors"),
+        ("parent-after-dot", "./../b.safetensors"),
+        ("folder-empty", "a//b.safetensors"),
+        ("folder-hidden", ".a/b.safetensors"),
+        ("folder-only", "a/"),
+        ("only-dots", "./."),
         ("backslash", "a\\b.safetensors"),
         ("drive", "C:b.safetensors"),
         ("hidden", ".b.safetensors"),
@@ -136,7 +146,7 @@ def malformed_indexes():
         ("nul", "b\0.safetensors"),
         ("newline", "b\n.safetensors"),
         ("delete", "b\x7f.safetensors"),
-        ("capitals", "b.SAFETENSORS"),
+        ("capitals-elsewhere", "b.SAFETENSORS.x"),
     ):
         yield "shard_name_refused", "name-" + name, "H2", index({**WEIGHTS, "w": shard}), shards()
 
@@ -191,10 +201,23 @@ def directories():
     text = json.dumps(index()).encode()
     files = {"shards/one-file/model.safetensors": UNSEALED, "shards/one-file/.b.safetensors": b""}
     yield Vector("shards/one-file", "shards", "ok", "H1", "-", "-", "-", files)
-    for name, found in (("no-index", ()), ("two-indexes", ("a", "b"))):
-        files = {f"shards/{name}/{base}.safetensors.index.json": text for base in found}
-        files.update({f"shards/{name}/{file}": raw for file, raw in shards().items()})
-        yield Vector(f"shards/{name}", "shards", "index_ambiguous", "H1", TWIN, "-", "-", files)
+    for name, expect, found in (
+        ("no-index", "ok", shards()),
+        ("no-index-capitals", "ok", {"M-1-OF-2.SafeTensors": FIRST, "m-2-of-2.safetensors": SECOND}),
+        ("no-index-incomplete", "shard_missing", {NAMES[0]: FIRST}),
+        ("no-index-two-sets", "index_ambiguous", {**shards(), "b-1-of-1.safetensors": UNSEALED}),
+        ("no-index-collision", "name_collision", shards(SECOND, OTHER)),
+        ("variant-index", "ok", {"model.safetensors.index.fp16.json": text, **shards()}),
+        ("variant-index-and-file", "ok", {"model.safetensors.index.fp16.json": b"{", "model.safetensors": UNSEALED}),
+        ("variant-file", "ok", {"model.safetensors": UNSEALED, "model.fp16.safetensors": b""}),
+        ("two-files", "index_ambiguous", {"a.safetensors": UNSEALED, "b.safetensors": UNSEALED}),
+        ("folder-like-a-file", "ok", {"a.safetensors/b": b"", "model.safetensors": UNSEALED}),
+        ("nothing", "index_ambiguous", {"config.json": b"{}"}),
+        ("two-indexes", "index_ambiguous", {**{f"{x}.safetensors.index.json": text for x in "ab"}, **shards()}),
+    ):
+        files = {f"shards/{name}/{file}": raw for file, raw in found.items()}
+        twin = "-" if expect == "ok" else TWIN
+        yield Vector(f"shards/{name}", "shards", expect, "H1", twin, "-", "-", files)
 
 
 def opened_otherwise():

@@ -425,8 +425,15 @@ class Encoder:
 
 
 MODULE_PARTS = ("_parameters", "_buffers", "_modules")
-SUBCLASS = [Global(f"torch.{m}", f) for m in ("_tensor", "tensor") for f in ("_rebuild_from_type_v2", "_rebuild_from_type")]
-PARAMETER = {3: Global("torch._utils", "_rebuild_parameter"), 4: Global("torch._utils", "_rebuild_parameter_with_state")}
+SUBCLASS = [
+    Global(f"torch.{module}", name)
+    for module in ("_tensor", "tensor")
+    for name in ("_rebuild_from_type_v2", "_rebuild_from_type")
+]
+PARAMETER = {
+    3: Global("torch._utils", "_rebuild_parameter"),
+    4: Global("torch._utils", "_rebuild_parameter_with_state"),
+}
 
 
 # numpy's type of a scalar -> that of struct, where Python has the value.

@@ -17,7 +17,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::string_view kExtension = ".safetensors";
-constexpr std::string_view kIndexExtension = ".index.json";
 constexpr std::array<std::string_view, 4> kTorchExtensions{".pth", ".pt", ".bin", ".ckpt"};
 
 Error usage(std::string message) { return {ErrorCode::invalid_argument, std::move(message)}; }
@@ -51,11 +50,26 @@ fs::path resolved(const fs::path& path) {
   return failed ? path : out;
 }
 
+// The name of the set that an index describes, with its variant where the hubs put it:
+// "model.safetensors.index.fp16.json" becomes "model.fp16.safetensors". Empty for other names.
+std::string set_name(const std::string& index) {
+  constexpr std::string_view kIndex = ".index.";
+  constexpr std::string_view kJson = ".json";
+  const std::size_t at = index.rfind(kIndex);
+  if (at == std::string::npos || !index.ends_with(kJson)) return {};
+  const std::size_t variant = at + kIndex.size();
+  if (variant + kJson.size() > index.size()) return index.substr(0, at);  // ".index.json"
+  fs::path name = index.substr(0, at);
+  const std::string ending = name.extension().native();
+  return name.stem().native() + "." + index.substr(variant, index.size() - kJson.size() - variant) +
+         ending;
+}
+
 // "model.pth" becomes "model.safetensors"; the index of a set takes the set's name.
 fs::path output_name(const fs::path& input) {
   if (names_directory(input)) return resolved(input).filename() += kExtension;
   std::string name = input.filename().native();
-  if (name.ends_with(kIndexExtension)) name.resize(name.size() - kIndexExtension.size());
+  if (std::string set = set_name(name); !set.empty()) name = std::move(set);
   return fs::path(name).replace_extension(kExtension);
 }
 

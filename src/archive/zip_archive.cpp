@@ -45,6 +45,14 @@ Result<void> apply_extra(std::span<const std::byte> extra, ZipEntry& entry) {
   return {};
 }
 
+// Whether the backslash at `i` is the second byte of a character of GBK or Shift-JIS. torch names
+// the folder of all records after the file, in whatever encoding that name had.
+bool is_in_character(std::string_view name, std::size_t i) {
+  const std::string_view folder = name.substr(0, name.find('/'));
+  return i < folder.size() && i > 0 && static_cast<unsigned char>(name[i - 1]) >= 0x80 &&
+         !is_utf8(folder);
+}
+
 // Names are never used as paths here, but a name that another program could use as a path is
 // refused.
 Result<void> check_name(std::string_view name) {
@@ -54,7 +62,8 @@ Result<void> check_name(std::string_view name) {
   if (name.empty()) return refuse("is empty");
   std::size_t begin = 0;
   for (std::size_t i = 0; i <= name.size(); ++i) {
-    if (i < name.size() && (name[i] == '\\' || static_cast<unsigned char>(name[i]) < 0x20))
+    const bool backslash = i < name.size() && name[i] == '\\' && !is_in_character(name, i);
+    if (backslash || (i < name.size() && static_cast<unsigned char>(name[i]) < 0x20))
       return refuse("has a backslash or control character");
     if (i < name.size() && name[i] != '/') continue;
     const std::string_view part = name.substr(begin, i - begin);
@@ -78,7 +87,10 @@ Result<void> check_kind(const zip::CentralFields& fields, const ZipEntry& entry)
     return entry_error(ErrorCode::zip_flags_refused, entry.name, "unsupported flags: found 0x",
                        hex(fields.flags), (fields.flags & 0x2041) != 0 ? " (encrypted)" : "",
                        ", expected only bits of 0x", hex(allowed));
-  if ((fields.flags & zip::kFlagUtf8) != 0 && !is_utf8(entry.name))
+  // torch sets the flag whatever the encoding of its folder is.
+  const std::string_view record =
+      std::string_view(entry.name).substr(std::min(entry.name.find('/'), entry.name.size()));
+  if ((fields.flags & zip::kFlagUtf8) != 0 && !is_utf8(record))
     return entry_error(ErrorCode::zip_name_refused, entry.name,
                        "its flags say that the name is UTF-8, but it is not");
   if (fields.disk != 0)

@@ -34,6 +34,8 @@ class JsonCheck {
 
   Result<void> run() {
     if (!is_utf8(text_)) return make_error(rules_.not_utf8, "the JSON text is not valid UTF-8");
+    if (text_.starts_with("\xEF\xBB\xBF"))
+      return make_error(rules_.not_json, "the JSON text begins with a byte order mark");
     skip_space();
     if (at_ == text_.size()) return make_error(rules_.not_json, "the JSON text is empty");
     for (bool another = true; another;) {
@@ -41,7 +43,11 @@ class JsonCheck {
       if (!complete) continue;  // the first value inside it is next
       FLATBED_ASSIGN(another, read_after_value());
     }
-    return at_ == text_.size() ? Result<void>() : unexpected("nothing more");
+    if (at_ == text_.size()) return {};
+    if (text_.find_first_not_of('\0', at_) == text_.npos)
+      return make_error(rules_.not_json, "the JSON text is padded with NUL bytes from byte ", at_,
+                        " on, expected spaces");
+    return unexpected("nothing more");
   }
 
  private:

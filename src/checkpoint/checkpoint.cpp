@@ -8,6 +8,7 @@
 #include "base/checked.hpp"
 #include "base/str_cat.hpp"
 #include "checkpoint/checkpoint_state.hpp"
+#include "checkpoint/folder_model.hpp"
 #include "checkpoint/open_set.hpp"
 #include "checkpoint/sniff.hpp"
 #include "io/digest.hpp"
@@ -73,7 +74,9 @@ Result<Checkpoint> Checkpoint::open(const std::filesystem::path& path, const Ope
   std::error_code ignored;
   std::filesystem::path file = path;
   if (std::filesystem::is_directory(path, ignored)) {
-    FLATBED_ASSIGN(file, find_index(path));
+    FLATBED_ASSIGN(FolderModel model, find_model(path));
+    if (!model.shards.empty()) return open_shards(model.shards, options);
+    file = std::move(model.file);
   }
   FLATBED_ASSIGN(File content, File::open(file));
   Result<Checkpoint> opened = open_content(std::move(content), options);
@@ -119,6 +122,10 @@ const TensorInfo* Checkpoint::find(std::string_view name) const& {
 
 Result<TensorInfo> Checkpoint::tensor(std::string_view name) const& {
   if (const TensorInfo* found = find(name)) return *found;
+  if (const auto missing = state_->missing.find(name); missing != state_->missing.end()) {
+    return make_error(ErrorCode::shard_tensor_missing, "the index lists ", quoted(name), " in ",
+                      quoted(missing->second), ", which has no such tensor");
+  }
   if (state_->aliases_error) return *state_->aliases_error;
   const std::string_view near = closest(state_->tensors, name);
   return make_error(ErrorCode::tensor_not_found, "there is no tensor ", quoted(name), " among ",

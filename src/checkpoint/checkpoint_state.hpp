@@ -4,6 +4,8 @@
 // under a once_flag. Const members are thread-safe.
 #pragma once
 
+#include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -62,6 +64,8 @@ struct Checkpoint::State {
   NameIndex index;                     // names of tensors, then of aliases
   std::vector<std::pair<std::string_view, std::string_view>> metadata;
   std::vector<std::string> notes;
+  // Tensors that an index lists in files that do not have them: name, file.
+  std::map<std::string, std::string, std::less<>> missing;
   std::optional<std::string_view> tree_text;     // flatbed.tree, if a seal covers it
   std::optional<std::string_view> aliases_text;  // flatbed.aliases, likewise
   bool has_tree = false;                         // a structure is recorded

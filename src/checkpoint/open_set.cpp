@@ -1,7 +1,4 @@
-// Opens a sharded set: the index, its files, and what they state together (spec H1 to H4).
-//
-//   {"metadata": {"total_size": 123, "flatbed.shards": "1/<16 hex digits per file>"},
-//    "weight_map": {"<tensor>": "<file>", ...}}
+// Opens a sharded set: the files of an index, and what they state together (spec H1 to H4).
 #include "checkpoint/open_set.hpp"
 
 #include <algorithm>
@@ -11,121 +8,18 @@
 #include <system_error>
 #include <vector>
 
-#include "base/json.hpp"
 #include "base/str_cat.hpp"
 #include "checkpoint/checkpoint_state.hpp"
+#include "checkpoint/set_index.hpp"
 #include "checkpoint/sniff.hpp"
 #include "io/guarded_source.hpp"
-#include "torch/torch_file.hpp"
 
 namespace flatbed {
 
 namespace {
 
-constexpr std::uint64_t kMaxIndex = 250'000'000;
-constexpr std::size_t kMaxShards = 10'000;
 constexpr std::size_t kMaxSealedShards = 6'000;  // spec H4
-constexpr JsonRules kIndexRules{ErrorCode::index_malformed, ErrorCode::index_malformed,
-                                ErrorCode::index_malformed, ErrorCode::index_malformed, 127};
-constexpr std::string_view kSafetensors = ".safetensors";
 constexpr std::string_view kBin = ".bin";
-
-// The parsed index: the tensors that each file holds, with files in byte order of their names.
-struct Index {
-  JsonDocument json;  // owns the texts
-  std::map<std::string_view, std::vector<std::string_view>> shards;
-  std::optional<std::string_view> contents;  // metadata["flatbed.shards"]
-};
-
-Error malformed(std::string_view what) { return make_error(ErrorCode::index_malformed, what); }
-
-// H2, the lexical half: one component with the right ending.
-Result<void> check_shard_name(std::string_view name, std::string_view ending) {
-  const bool control = std::any_of(name.begin(), name.end(), [](char c) {
-    return static_cast<unsigned char>(c) < 0x20 || c == '\x7F' || c == '/' || c == '\\' || c == ':';
-  });
-  if (!control && !name.starts_with('.') && name.size() > ending.size() && name.ends_with(ending))
-    return {};
-  return make_error(ErrorCode::shard_name_refused, "the index names the file ", quoted(name),
-                    ": expected one name without folders that ends in ", ending);
-}
-
-// Shards of pickles are allowed only in an index of pickles: a safetensors index must not lead to
-// pickles.
-std::string_view shard_ending(const std::filesystem::path& index) {
-  return index.native().ends_with(".bin.index.json") ? kBin : kSafetensors;
-}
-
-Result<void> read_weight_map(JsonValue map, std::string_view ending, Index& index) {
-  std::vector<std::string_view> names;
-  NameIndex seen(map.size_hint());
-  for (JsonValue key = map.first(); !key.at_end();) {
-    const JsonValue file = key.member();
-    if (!file.is_string()) return malformed("a value of weight_map is not a string");
-    const auto number = static_cast<std::uint32_t>(names.size());
-    if (seen.insert(key.text(), number, [&](std::uint32_t i) { return names[i]; })) {
-      return make_error(ErrorCode::index_duplicate_name, "duplicate name: weight_map lists ",
-                        quoted(key.text()), " twice");
-    }
-    names.push_back(key.text());
-    auto& shard = index.shards[file.text()];
-    if (shard.empty()) FLATBED_TRY(check_shard_name(file.text(), ending));
-    if (index.shards.size() > kMaxShards) {
-      return make_error(ErrorCode::limit_exceeded, "the index names more than ", kMaxShards,
-                        " files");
-    }
-    shard.push_back(key.text());
-    key = file.next();
-  }
-  if (names.empty()) return malformed("weight_map is empty");
-  return {};
-}
-
-Result<void> read_index_metadata(JsonValue metadata, Index& index) {
-  if (!metadata.is_object()) return malformed("metadata is not an object");
-  for (JsonValue key = metadata.first(); !key.at_end();) {
-    const JsonValue value = key.member();
-    if (key.text() == "flatbed.shards") {
-      if (!value.is_string() || index.contents) {
-        return malformed("metadata has several flatbed.shards or one that is not a string");
-      }
-      index.contents = value.text();
-    }
-    key = value.next();
-  }
-  return {};
-}
-
-Result<Index> read_index(const File& file) {
-  if (file.size() > kMaxIndex) {
-    return make_error(ErrorCode::limit_exceeded, "the index is too large: found ", file.size(),
-                      " bytes, the limit is ", kMaxIndex);
-  }
-  std::string text(static_cast<std::size_t>(file.size()), '\0');
-  FLATBED_TRY(file.read_at(0, std::as_writable_bytes(std::span(text))));
-  FLATBED_ASSIGN(JsonDocument json, JsonDocument::parse_copy(text, kIndexRules));
-  Index index{std::move(json), {}, std::nullopt};
-  const JsonValue root = index.json.root();
-  if (!root.is_object()) return malformed("the index is not a JSON object");
-  bool mapped = false;
-  bool described = false;
-  for (JsonValue key = root.first(); !key.at_end();) {
-    const JsonValue value = key.member();
-    if (key.text() == "weight_map") {
-      if (mapped || !value.is_object())
-        return malformed("the index has no weight_map, several, or one that is not an object");
-      mapped = true;
-      FLATBED_TRY(read_weight_map(value, shard_ending(file.path()), index));
-    } else if (key.text() == "metadata") {
-      if (described) return malformed("the index has metadata twice");
-      described = true;
-      FLATBED_TRY(read_index_metadata(value, index));
-    }
-    key = value.next();
-  }
-  if (!mapped) return malformed("the JSON text is not an index of shards: it has no weight_map");
-  return index;
-}
 
 class SetState final : public CheckpointAccess::State {
  public:
@@ -151,7 +45,7 @@ struct Shard {
 // H2: a file that the index names must exist and be of the kind that its name states.
 Result<Content> sniff_shard(const Shard& shard) {
   FLATBED_ASSIGN(const Content content, sniff(*shard.source));
-  const bool bin = shard.source->label().ends_with(kBin);
+  const bool bin = has_ending(shard.source->label(), kBin);
   if (content == Content::json || is_torch(content) != bin) {
     return make_error(ErrorCode::unsupported_format,
                       "the content does not match the file's name and the index");
@@ -159,16 +53,30 @@ Result<Content> sniff_shard(const Shard& shard) {
   return content;
 }
 
-Result<Shard> open_file_of(const std::filesystem::path& path, const OpenOptions& options,
-                           const FileOptions& file_options) {
+// The folders on the way to a shard may be links only where the shard itself may.
+Result<void> check_folders(const std::filesystem::path& directory, const std::string& name,
+                           const OpenOptions& options) {
+  for (std::size_t slash = name.find('/'); !options.follow_links && slash != std::string::npos;
+       slash = name.find('/', slash + 1)) {
+    std::error_code ignored;
+    const std::filesystem::path folder = directory / name.substr(0, slash);
+    if (std::filesystem::is_symlink(folder, ignored))
+      return make_error(ErrorCode::shard_link_refused, quoted(folder.native()),
+                        ": is a symbolic link, which is not allowed here");
+  }
+  return {};
+}
+
+Result<Shard> open_file_of(const std::filesystem::path& directory, const std::string& name,
+                           const OpenOptions& options, const FileOptions& file_options) {
+  FLATBED_TRY(check_folders(directory, name, options));
+  const std::filesystem::path path = directory / name;
   Result<File> file = File::open(path, file_options);
   if (!file && file.error().code == ErrorCode::file_not_found) {
     return make_error(ErrorCode::shard_missing, "the index names this file, but it does not exist");
   }
   if (!file) return std::move(file).error();
-  return Shard{std::make_shared<const File>(*std::move(file)),
-               path.filename().native(),
-               {options.check_seal, path}};
+  return Shard{std::make_shared<const File>(*std::move(file)), name, {options.check_seal, path}};
 }
 
 Result<void> check_shard_count(std::size_t count) {
@@ -189,7 +97,7 @@ class SetBuilder {
     const Result<Content> content = sniff_shard(shard);
     if (!content) return with_context(shard.name, content.error());
     FLATBED_TRY(open(shard, *content));
-    FLATBED_TRY(take_listed(shard.name, listed));
+    take_listed(shard.name, listed);
     finish_file(shard.name);
     return {};
   }
@@ -263,7 +171,7 @@ class SetBuilder {
 
   // H1: the index is an allow-list. Listed names are tensors, or further names of a tensor in the
   // same file.
-  Result<void> take_listed(std::string_view shard, std::span<const std::string_view> listed) {
+  void take_listed(std::string_view shard, std::span<const std::string_view> listed) {
     NameIndex wanted(listed.size());
     const auto listed_name = [&](std::uint32_t i) { return listed[i]; };
     for (std::uint32_t i = 0; i < listed.size(); ++i) wanted.insert(listed[i], i, listed_name);
@@ -290,15 +198,26 @@ class SetBuilder {
       const auto rename = renames.find(alias.target);
       take(Alias{alias.name, rename == renames.end() ? alias.target : std::string(rename->second)});
     }
-    for (std::size_t i = 0; i < listed.size(); ++i) {
-      if (found[i]) continue;
-      return make_error(ErrorCode::shard_tensor_missing, "the index lists ", quoted(listed[i]),
-                        " in ", quoted(shard), ", which has no such tensor");
-    }
+    note_missing(shard, listed, found);
     if (ignored > 0)
       state_->notes.push_back(str_cat(quoted(shard), ": ignored ", counted(ignored, "tensor"),
                                       " that the index does not list"));
-    return {};
+  }
+
+  // A tensor that its file does not have is an error of asking for that tensor, not of the set.
+  void note_missing(std::string_view shard, std::span<const std::string_view> listed,
+                    const std::vector<bool>& found) {
+    std::size_t missing = 0;
+    std::string_view first;
+    for (std::size_t i = 0; i < listed.size(); ++i) {
+      if (found[i]) continue;
+      if (missing++ == 0) first = listed[i];
+      state_->missing.emplace(listed[i], shard);
+    }
+    if (missing == 0) return;
+    state_->notes.push_back(
+        str_cat("the index lists ", counted(missing, "tensor"), " in ", quoted(shard),
+                " that the file does not have: ", missing == 1 ? "" : "first ", quoted(first)));
   }
 
   using Renames = std::map<std::string_view, std::string_view>;
@@ -380,12 +299,12 @@ class SetBuilder {
 }  // namespace
 
 Result<Checkpoint> open_set(const File& file, const OpenOptions& options) {
-  FLATBED_ASSIGN(const Index index, read_index(file));
+  FLATBED_ASSIGN(const SetIndex index, read_set_index(file));
   SetBuilder builder(options);
   const std::filesystem::path directory = file.path().parent_path();
   const FileOptions file_options{options.follow_links, make_descriptor_pool()};
   for (const auto& [name, listed] : index.shards) {
-    Result<Shard> shard = open_file_of(directory / name, options, file_options);
+    Result<Shard> shard = open_file_of(directory, name, options, file_options);
     if (!shard) return with_context(name, std::move(shard).error());
     FLATBED_TRY(builder.add_listed(*shard, listed));
   }
@@ -421,42 +340,11 @@ Result<Checkpoint> Checkpoint::open_shards(
 }
 
 Result<std::vector<std::filesystem::path>> list_shards(const File& file) {
-  FLATBED_ASSIGN(const Index index, read_index(file));
+  FLATBED_ASSIGN(const SetIndex index, read_set_index(file));
   std::vector<std::filesystem::path> paths;
   for (const auto& [shard, names] : index.shards)
     paths.push_back(file.path().parent_path() / shard);
   return paths;
-}
-
-Result<std::filesystem::path> find_index(const std::filesystem::path& directory) {
-  // In order of preference. The last one is a set of one shard without an index.
-  constexpr std::string_view kEndings[] = {".safetensors.index.json", ".bin.index.json",
-                                           ".safetensors"};
-  std::vector<std::filesystem::path> found[3];
-  bool distributed = false;
-  std::error_code error;
-  for (std::filesystem::directory_iterator entry(directory, error), end; !error && entry != end;
-       entry.increment(error)) {
-    const std::string name = entry->path().filename().native();
-    distributed = distributed || name == ".metadata" || name.ends_with(".distcp");
-    for (std::size_t i = 0; i < 3; ++i) {
-      if (name.ends_with(kEndings[i]) && !name.starts_with('.')) found[i].push_back(entry->path());
-    }
-  }
-  if (error)
-    return make_error(ErrorCode::io_error, quoted(directory.native()), ": ", error.message());
-  for (const auto& paths : found) {
-    if (paths.size() == 1) return paths.front();
-    if (paths.size() > 1) {
-      return make_error(ErrorCode::index_ambiguous, quoted(directory.native()), ": found ",
-                        paths.size(), " indexes or models, expected one: name one of them");
-    }
-  }
-  if (distributed)
-    return make_error(ErrorCode::unsupported_layout, quoted(directory.native()), " is ",
-                      pth::kDistributedAdvice);
-  return make_error(ErrorCode::index_ambiguous, quoted(directory.native()),
-                    " holds no .safetensors.index.json, .bin.index.json or .safetensors file");
 }
 
 }  // namespace flatbed

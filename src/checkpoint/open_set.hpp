@@ -12,11 +12,9 @@
 
 namespace flatbed {
 
-// Opens the set that an index describes. Its files are in the same folder.
+// Opens the set that an index describes. Its files are in the same folder or below it.
 [[nodiscard]] Result<Checkpoint> open_set(const File& index, const OpenOptions& options);
 // Lists the files that an index names, without opening them.
 [[nodiscard]] Result<std::vector<std::filesystem::path>> list_shards(const File& index);
-// Finds the one index of a directory, or its only safetensors file.
-[[nodiscard]] Result<std::filesystem::path> find_index(const std::filesystem::path& directory);
 
 }  // namespace flatbed

@@ -108,6 +108,20 @@ bool is_junk(std::string_view head) {
          !is_space(head[8]);
 }
 
+bool is_zero(std::string_view bytes) { return bytes.find_first_not_of('\0') == bytes.npos; }
+
+// The first bytes are zero. Looks at the middle and the end, too.
+Result<bool> is_all_zeros(const ByteSource& file) {
+  std::array<std::byte, 512> buffer;
+  const std::uint64_t last = file.size() - std::min<std::uint64_t>(file.size(), buffer.size());
+  const auto size = static_cast<std::size_t>(file.size() - last);
+  for (const std::uint64_t offset : {last / 2, last}) {
+    FLATBED_TRY(file.read_at(offset, std::span(buffer).first(size)));
+    if (!is_zero(as_text(std::span(buffer).first(size)))) return false;
+  }
+  return true;
+}
+
 }  // namespace
 
 Result<Content> sniff(const ByteSource& file) {
@@ -116,6 +130,14 @@ Result<Content> sniff(const ByteSource& file) {
   FLATBED_TRY(file.read_at(0, std::span(buffer).first(size)));
   const std::string_view head = as_text(std::span(buffer).first(size));
   if (is_header(head)) return Content::safetensors;
+  if (head.size() > 8 && is_zero(head)) {
+    FLATBED_ASSIGN(const bool zeros, is_all_zeros(file));
+    // By its length field it would be a safetensors file with an empty header (spec R5).
+    if (zeros)
+      return make_error(ErrorCode::header_not_json,
+                        "the file is all zeros: a download that was given its size and never "
+                        "filled?");
+  }
   if (head.starts_with("PK\x03\x04"sv)) {
     // Consecutive zips of torch.save, which only the metadata can tell apart.
     if (file.label().ends_with(".distcp"))

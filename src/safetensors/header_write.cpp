@@ -20,6 +20,8 @@ constexpr unsigned kMaxAlignmentBits = 12;
 // The largest N below the reference's limit for which 8 + N is a multiple of a page.
 constexpr std::size_t kMaxHeaderBytes = 99'999'736;
 constexpr std::size_t kLargeHeaderBytes = 25'000'000;
+constexpr std::size_t kLongText = 64 * 1024;
+constexpr std::size_t kEntryNbytes = 128;  // of a tensor's entry, about
 constexpr std::string_view kMetadataName = "__metadata__";
 constexpr std::string_view kFormatKey = "format";
 constexpr std::string_view kDefaultFormat = "pt";
@@ -76,6 +78,12 @@ Error too_large(std::size_t limit, std::size_t tensors) {
                     "; split the tensors over several files (shards)");
 }
 
+// The length as a JSON string, about: control characters take more.
+std::size_t escaped_nbytes(std::string_view text) {
+  const auto escaped = std::ranges::count_if(text, [](char c) { return c == '"' || c == '\\'; });
+  return text.size() + static_cast<std::size_t>(escaped) + kEntryNbytes;
+}
+
 class Builder {
  public:
   Builder(std::span<const SealTensor> tensors, std::span<const MetadataPair> metadata,
@@ -93,9 +101,7 @@ class Builder {
   }
 
  private:
-  [[nodiscard]] std::size_t limit() const noexcept {
-    return options_.allow_large ? kMaxHeaderBytes : kLargeHeaderBytes;
-  }
+  [[nodiscard]] std::size_t limit() const noexcept { return max_header_nbytes(options_); }
   // Called before a text is appended, so that no text much longer than the limit is ever built.
   Result<void> check_room(std::uint64_t nbytes) const {
     const std::size_t most = sizeof(std::uint64_t) + limit();
@@ -134,6 +140,9 @@ Result<void> Builder::append_metadata() {
                         ": key or value is not UTF-8");
     }
     FLATBED_TRY(check_room(key.size() + value.size()));
+    // A long text is appended without moving what is there, or the header after it.
+    if (value.size() > kLongText)
+      out.reserve(out.size() + escaped_nbytes(value) + tensors_.size() * kEntryNbytes + kAlignment);
     if (!first) out += ',';
     first = false;
     append_json_string(out, key);
@@ -212,6 +221,10 @@ Result<NewHeader> build_header(std::span<const SealTensor> tensors,
                                std::span<const MetadataPair> metadata,
                                const HeaderOptions& options) {
   return Builder(tensors, metadata, options).build();
+}
+
+std::size_t max_header_nbytes(const HeaderOptions& options) noexcept {
+  return options.allow_large ? kMaxHeaderBytes : kLargeHeaderBytes;
 }
 
 void put_digest(NewHeader& header, std::uint32_t tensor, std::uint64_t chunk,

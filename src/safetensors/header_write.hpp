@@ -47,6 +47,9 @@ struct NewHeader {
                                              std::span<const MetadataPair> metadata,
                                              const HeaderOptions& options);
 
+// The longest header that these options allow, in bytes without the length field.
+[[nodiscard]] std::size_t max_header_nbytes(const HeaderOptions& options) noexcept;
+
 // Writes the digest of a tensor's chunk into its slot.
 void put_digest(NewHeader& header, std::uint32_t tensor, std::uint64_t chunk,
                 std::uint64_t digest) noexcept;

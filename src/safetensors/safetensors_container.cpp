@@ -61,6 +61,9 @@ Result<std::optional<std::string>> read_sidecar(const std::filesystem::path& pat
   return std::optional(std::move(text));
 }
 
+// "weight" of "model.0.weight".
+std::string_view last_component(std::string_view name) { return name.substr(name.rfind('.') + 1); }
+
 // Errors when more is demanded than this seal gives.
 Result<void> check_seal(const FileInfo& info, CheckSeal demanded) {
   if (demanded == CheckSeal::off) return {};
@@ -154,14 +157,16 @@ void SafetensorsContainer::take_sealed_texts() {
 }
 
 // A3: in an unsealed file, metadata[name] = tensor is the reference library's way to write an
-// alias.
+// alias. It keeps one of the tensors that share memory, and nearly always these are the same
+// parameter of two modules. Any other text that equals a tensor's name is only a text.
 void SafetensorsContainer::read_unsealed_aliases() {
   for (const MetadataPair& pair : header_->metadata) {
     // torchao uses tensor names as keys for something else.
     if (pair.first == "tensor_names") return;
   }
   for (const auto& [key, value] : header_->metadata) {
-    if (key == "format" || find_tensor(key) != nullptr || find_tensor(value) == nullptr) continue;
+    if (key == "format" || last_component(key) != last_component(value)) continue;
+    if (find_tensor(key) != nullptr || find_tensor(value) == nullptr) continue;
     contents().aliases.push_back({std::string(key), std::string(value)});
   }
 }

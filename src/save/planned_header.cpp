@@ -61,7 +61,10 @@ Result<PlannedHeader::Texts> encode_texts(const SavePlan& plan, const SaveOption
   std::vector<std::string> names;
   names.reserve(plan.items.size());
   for (const SaveItem& item : plan.items) names.push_back(item.name);
-  FLATBED_ASSIGN(texts.tree, encode_tree(plan.tree, names));
+  // The header is at least as long as the text, so a text that is too long for it is not built.
+  const std::size_t most =
+      safetensors::max_header_nbytes({options.seal, options.allow_large_header});
+  FLATBED_ASSIGN(texts.tree, encode_tree(plan.tree, names, most));
   return texts;
 }
 

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "base/str_cat.hpp"
+#include "torch/shared_views.hpp"
 #include "torch/torch_pickle.hpp"
 #include "torch/torch_tar.hpp"
 #include "value/tensor_names.hpp"
@@ -75,6 +76,7 @@ Result<void> TorchContainer::describe_all() {
   out.tree.emplace(std::move(torch_.tree));
   out.storages = static_cast<std::uint32_t>(torch_.storages.size() + torch_.held.size());
   out.notes = torch_.notes;
+  if (auto note = shared_views_note(torch_, order_, names_)) out.notes.push_back(*std::move(note));
   if (names.uninitialized_count != 0) out.notes.push_back(uninitialized_note(names));
   return {};
 }

@@ -72,24 +72,22 @@ void TreePickler::count_visits() {
   }
 }
 
+// Numbers and other atoms are not counted.
 void TreePickler::count_children(Value value, std::vector<NodeId>& pending) const {
   const Kind kind = value.kind();
-  const bool pairs = kind == Kind::dict || kind == Kind::object;
-  for (std::size_t i = 0, size = value.size(); i < size; ++i) {
-    if (pairs) pending.push_back(value.key(i).id());
-    pending.push_back(value.item(i).id());
-  }
+  const auto add = [&](Value child) {
+    if (child.id() != kNoNode && can_be_shared(child.kind())) pending.push_back(child.id());
+  };
+  for (const NodeId child : value.children()) add(value.node(child));
   if (kind == Kind::object) {
-    pending.push_back(value.callable().id());
-    for (std::size_t i = 0; i < value.arguments().size(); ++i)
-      pending.push_back(value.arguments().item(i).id());
-    for (std::size_t i = 0; i < value.appended_size(); ++i)
-      pending.push_back(value.appended(i).id());
-    if (const std::optional<Value> state = value.state()) pending.push_back(state->id());
+    add(value.callable());
+    for (const Value argument : value.arguments().items()) add(argument);
+    for (std::size_t i = 0; i < value.appended_size(); ++i) add(value.appended(i));
+    if (const std::optional<Value> state = value.state()) add(*state);
   }
   if (kind == Kind::tensor) {
-    pending.push_back(value.attributes().quantizer);
-    pending.push_back(value.attributes().state);
+    add(value.node(value.attributes().quantizer));
+    add(value.node(value.attributes().state));
   }
 }
 

@@ -1,11 +1,14 @@
 // Encodes a value tree as flatbed.tree and aliases as flatbed.aliases (spec T2 to T6, T8, A1).
-// Two passes visit the nodes in the same order. The first finds the objects that are reached more
-// than once. The second writes an id at their first place and a ref at the others. An object's
-// arguments are always written in full, because the grammar requires a tuple node there; a budget
-// on the text bounds the cost.
+// Three passes visit the nodes in the same order. The first finds the objects that are reached more
+// than once. The second measures the text, so that one that is too long is never built and no
+// memory is moved while it grows. The third writes an id at their first place and a ref at the
+// others. An object's arguments are always written in full, because the grammar requires a tuple
+// node there; the limit on the text bounds the cost.
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cmath>
+#include <unordered_map>
 
 #include "base/json_write.hpp"
 #include "base/str_cat.hpp"
@@ -47,6 +50,11 @@ Result<void> for_each_child(const ValueTree& tree, Value value, Visit visit) {
   return {};
 }
 
+Error too_long(std::size_t limit) {
+  return make_error(ErrorCode::header_over_limit, "its text would be longer than ", limit,
+                    " bytes, the most that the header may take");
+}
+
 // How often each node is reached if every node is entered once: 0, 1 or 2 for "more than once".
 Result<std::vector<std::uint8_t>> count_visits(const ValueTree& tree) {
   std::vector<std::uint8_t> visits(tree.size());
@@ -61,10 +69,9 @@ Result<std::vector<std::uint8_t>> count_visits(const ValueTree& tree) {
     FLATBED_TRY(for_each_child(tree, value, [&](Value child) -> Result<void> {
       // Every edge takes at least two bytes of the text.
       if (++edges > kMaxText / 2) {
-        return make_error(ErrorCode::header_over_limit, "the tree's text would be longer than ",
-                          kMaxText, " bytes");
+        return too_long(kMaxText);
       }
-      pending.push_back(child.id());
+      if (can_be_shared(child.kind())) pending.push_back(child.id());
       return {};
     }));
   }
@@ -118,32 +125,41 @@ Error below(std::string_view step, Error error) {
 class Encoder {
  public:
   Encoder(const ValueTree& tree, std::span<const std::string> names,
-          std::vector<std::uint8_t> visits)
-      : tree_(tree), names_(names), visits_(std::move(visits)), ids_(tree.size(), kUnopened) {}
+          std::span<const std::uint8_t> visits, std::size_t max_nbytes)
+      : tree_(tree), names_(names), visits_(visits), max_nbytes_(max_nbytes) {}
 
-  Result<std::string> run() {
+  // The length of the text.
+  Result<std::size_t> measure() {
+    measures_ = true;
+    FLATBED_TRY(node(tree_.root(), 1));
+    return measured_ + out_.size();
+  }
+
+  Result<std::string> write(std::size_t nbytes) {
+    out_.reserve(nbytes);
     FLATBED_TRY(node(tree_.root(), 1));
     return std::move(out_);
   }
 
  private:
-  static constexpr std::uint32_t kUnopened = 0xFFFFFFFF;
-
   Result<void> node(Value value, std::size_t depth) {
-    if (out_.size() > kMaxText) {
-      return make_error(ErrorCode::header_over_limit, "the tree's text would be longer than ",
-                        kMaxText, " bytes");
+    if (measured_ + out_.size() > max_nbytes_) {
+      return too_long(max_nbytes_);
+    }
+    if (measures_) {
+      measured_ += out_.size();
+      out_.clear();
     }
     const Kind kind = value.kind();
     const bool empty_tuple = kind == Kind::tuple && value.size() == 0;
     if (!can_be_shared(kind) || empty_tuple || visits_[value.id()] < 2)
       return content(value, depth);
-    if (ids_[value.id()] != kUnopened) {
+    const auto [known, is_new] = ids_.try_emplace(value.id(), next_id_);
+    if (!is_new) {
       FLATBED_TRY(check_depth(depth));
-      return reference(value);
+      return reference(value, known->second);
     }
-    ids_[value.id()] = next_id_++;
-    out_ += str_cat("[\"id\",", ids_[value.id()], ",");
+    out_ += str_cat("[\"id\",", next_id_++, ",");
     FLATBED_TRY(content(value, depth + 1));
     out_ += ']';
     return {};
@@ -151,7 +167,7 @@ class Encoder {
 
   // A list, dict or object may contain itself. A tuple, an object within its own arguments, or a
   // tensor within its attributes cannot be built.
-  Result<void> reference(Value value) {
+  Result<void> reference(Value value, std::uint32_t id) {
     for (const NodeId open : unfinished_) {
       if (open != value.id()) continue;
       const Kind kind = value.kind();
@@ -159,7 +175,7 @@ class Encoder {
                         kind == Kind::tuple ? "tuple" : (kind == Kind::tensor ? "tensor" : "call"),
                         " that contains itself");
     }
-    out_ += str_cat("[\"ref\",", ids_[value.id()], "]");
+    out_ += str_cat("[\"ref\",", id, "]");
     return {};
   }
 
@@ -379,8 +395,11 @@ class Encoder {
 
   const ValueTree& tree_;
   std::span<const std::string> names_;
-  std::vector<std::uint8_t> visits_;
-  std::vector<std::uint32_t> ids_;  // for each node: its number in the text, once opened
+  std::span<const std::uint8_t> visits_;
+  std::size_t max_nbytes_;
+  bool measures_ = false;                          // instead of keeping the text
+  std::size_t measured_ = 0;                       // bytes of the text that were dropped
+  std::unordered_map<NodeId, std::uint32_t> ids_;  // numbers in the text of nodes that have opened
   // Nodes around the current place: tuples, objects in their arguments, tensors.
   std::vector<NodeId> unfinished_;
   std::uint32_t next_id_ = 0;
@@ -389,9 +408,13 @@ class Encoder {
 
 }  // namespace
 
-Result<std::string> encode_tree(const ValueTree& tree, std::span<const std::string> names) {
-  FLATBED_ASSIGN(std::vector<std::uint8_t> visits, count_visits(tree));
-  Result<std::string> text = Encoder(tree, names, std::move(visits)).run();
+Result<std::string> encode_tree(const ValueTree& tree, std::span<const std::string> names,
+                                std::size_t max_nbytes) {
+  FLATBED_ASSIGN(const std::vector<std::uint8_t> visits, count_visits(tree));
+  const std::size_t limit = std::min(max_nbytes, kMaxText);
+  const Result<std::size_t> nbytes = Encoder(tree, names, visits, limit).measure();
+  if (!nbytes) return with_context("the tree", nbytes.error());
+  Result<std::string> text = Encoder(tree, names, visits, limit).write(*nbytes);
   if (!text) return with_context("the tree", std::move(text).error());
   return text;
 }

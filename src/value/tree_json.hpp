@@ -28,10 +28,12 @@ using TensorByName = std::function<const TensorInfo*(std::string_view)>;
                                             const TensorByName& tensor_by_name);
 
 // `names` are those of the tensors, in the numbering of the tree's nodes. Objects reached more than
-// once are written with id and ref. Errors: tree_not_representable (nesting beyond 512 levels, a
-// tuple that contains itself), header_over_limit.
+// once are written with id and ref. Needs no memory for a text that is longer than `max_nbytes`,
+// and never writes more than 100,000,000 bytes. Errors: tree_not_representable (nesting beyond 512
+// levels, a tuple that contains itself), header_over_limit.
 [[nodiscard]] Result<std::string> encode_tree(const ValueTree& tree,
-                                              std::span<const std::string> names);
+                                              std::span<const std::string> names,
+                                              std::size_t max_nbytes = SIZE_MAX);
 
 // Errors: aliases_malformed.
 [[nodiscard]] Result<std::vector<Alias>> decode_aliases(std::string_view json,

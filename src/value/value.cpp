@@ -33,31 +33,47 @@ constexpr std::uint64_t kOwnAttributes = std::uint64_t{1} << 63;
 
 }  // namespace
 
+// What a tree holds. Copies of a tree share it until one of them is changed.
+//
 // Texts of globals and scalars are string nodes before them, that of an array is node `large`.
 struct ValueTree::Arena {
-  NodeId add(Kind kind, std::uint32_t small, std::uint64_t large) {
-    nodes.push_back({kind, small, large});
-    return static_cast<NodeId>(nodes.size() - 1);
-  }
-  More& more_of(Node& object);  // its own, made where it had none
-  void extend(std::uint32_t& size, Place& place, std::span<const NodeId> ids);
-  [[nodiscard]] std::span<const NodeId> run(Place place, std::uint32_t size) const {
-    return {children.data() + (place & kPlaceMask), size};
-  }
-  [[nodiscard]] std::string_view text(NodeId id) const {
-    return {texts.data() + nodes[id].large, nodes[id].small};
-  }
-  // Of an object; nothing for other kinds.
-  [[nodiscard]] const More& more_at(NodeId id) const {
-    return more[id != kNoNode && nodes[id].kind == Kind::object ? nodes[id].small : 0];
-  }
+  struct Store {
+    NodeId add(Kind kind, std::uint32_t small, std::uint64_t large) {
+      nodes.push_back({kind, small, large});
+      return static_cast<NodeId>(nodes.size() - 1);
+    }
+    More& more_of(Node& object);  // its own, made where it had none
+    void extend(std::uint32_t& size, Place& place, std::span<const NodeId> ids);
+    [[nodiscard]] std::span<const NodeId> run(Place place, std::uint32_t size) const {
+      return {children.data() + (place & kPlaceMask), size};
+    }
+    [[nodiscard]] std::string_view text(NodeId id) const {
+      return {texts.data() + nodes[id].large, nodes[id].small};
+    }
+    // Of an object; nothing for other kinds.
+    [[nodiscard]] const More& more_at(NodeId id) const {
+      return more[id != kNoNode && nodes[id].kind == Kind::object ? nodes[id].small : 0];
+    }
 
-  LargeVector<Node> nodes;
-  LargeVector<NodeId> children;
-  LargeVector<More> more = LargeVector<More>(1);
-  LargeVector<TensorAttributes> attributes = LargeVector<TensorAttributes>(1);
-  std::array<std::uint32_t, 4> recent_attributes{};  // rows that tensors may share
-  LargeVector<char> texts;
+    LargeVector<Node> nodes;
+    LargeVector<NodeId> children;
+    LargeVector<More> more = LargeVector<More>(1);
+    LargeVector<TensorAttributes> attributes = LargeVector<TensorAttributes>(1);
+    std::array<std::uint32_t, 4> recent_attributes{};  // rows that tensors may share
+    LargeVector<char> texts;
+  };
+
+  // The store of `tree`, which is about to change: a copy of its own if others use it, too.
+  Store& own(ValueTree& tree) {
+    if (store.use_count() != 1) {
+      store = std::make_shared<Store>(*store);
+      tree.update_pointers();
+    }
+    return *store;
+  }
+  [[nodiscard]] const Store& get() const { return *store; }
+
+  std::shared_ptr<Store> store = std::make_shared<Store>();
 };
 
 ValueTree::ValueTree() : arena_(std::make_unique<Arena>()) { update_pointers(); }
@@ -87,29 +103,30 @@ ValueTree& ValueTree::operator=(ValueTree&& other) noexcept {
 ValueTree::~ValueTree() = default;
 
 void ValueTree::update_pointers() noexcept {
-  nodes_ = arena_->nodes.data();
-  children_ = arena_->children.data();
-  texts_ = arena_->texts.data();
-  attributes_ = arena_->attributes.data();
+  const Arena::Store& store = arena_->get();
+  nodes_ = store.nodes.data();
+  children_ = store.children.data();
+  texts_ = store.texts.data();
+  attributes_ = store.attributes.data();
 }
 
-std::size_t ValueTree::size() const noexcept { return arena_->nodes.size(); }
+std::size_t ValueTree::size() const noexcept { return arena_->get().nodes.size(); }
 
 std::span<const NodeId> Value::object_pairs() const {
-  const More& more = tree_->arena_->more_at(id_);
-  return tree_->arena_->run(more.pairs, more.pairs_size);
+  const More& more = tree_->arena_->get().more_at(id_);
+  return tree_->arena_->get().run(more.pairs, more.pairs_size);
 }
 
-std::size_t Value::appended_size() const { return tree_->arena_->more_at(id_).appended_size; }
+std::size_t Value::appended_size() const { return tree_->arena_->get().more_at(id_).appended_size; }
 
 Value Value::appended(std::size_t index) const {
-  const More& more = tree_->arena_->more_at(id_);
+  const More& more = tree_->arena_->get().more_at(id_);
   if (index >= more.appended_size) return {tree_, kNoNode};
-  return {tree_, tree_->arena_->run(more.appended, more.appended_size)[index]};
+  return {tree_, tree_->arena_->get().run(more.appended, more.appended_size)[index]};
 }
 
 std::optional<Value> Value::state() const {
-  const NodeId state = tree_->arena_->more_at(id_).state;
+  const NodeId state = tree_->arena_->get().more_at(id_).state;
   return state == kNoNode ? std::nullopt : std::optional(Value(tree_, state));
 }
 
@@ -127,38 +144,40 @@ std::optional<double> Value::as_real() const {
 std::string_view Value::other_text() const {
   switch (kind()) {
     case Kind::big_integer:
-      return tree_->arena_->text(id_);
+      return tree_->arena_->get().text(id_);
     case Kind::bytes:
-      return tensor() ? std::string_view() : tree_->arena_->text(id_);
+      return tensor() ? std::string_view() : tree_->arena_->get().text(id_);
     case Kind::global:
     case Kind::scalar:
-      return tree_->arena_->text(id_ - 2);
+      return tree_->arena_->get().text(id_ - 2);
     case Kind::array:
-      return tree_->arena_->text(static_cast<NodeId>(tree_->nodes_[id_].large));
+      return tree_->arena_->get().text(static_cast<NodeId>(tree_->nodes_[id_].large));
     default:
       return {};
   }
 }
 
 std::string_view Value::qualname() const {
-  return kind() == Kind::global ? tree_->arena_->text(id_ - 1) : std::string_view();
+  return kind() == Kind::global ? tree_->arena_->get().text(id_ - 1) : std::string_view();
 }
 
 std::string_view Value::raw() const {
-  return kind() == Kind::scalar ? tree_->arena_->text(id_ - 1) : std::string_view();
+  return kind() == Kind::scalar ? tree_->arena_->get().text(id_ - 1) : std::string_view();
 }
 
 NodeId ValueTree::add(Kind kind, std::uint32_t small, std::uint64_t large) {
-  arena_->nodes.push_back({kind, small, large});
-  nodes_ = arena_->nodes.data();
-  return static_cast<NodeId>(arena_->nodes.size() - 1);
+  Arena::Store& store = arena_->own(*this);
+  const NodeId id = store.add(kind, small, large);
+  nodes_ = store.nodes.data();
+  return id;
 }
 
 NodeId ValueTree::add_text(Kind kind, std::string_view text) {
   assert(text.size() < 0xFFFFFFFF);
-  const std::size_t offset = arena_->texts.size();
-  arena_->texts.insert(arena_->texts.end(), text.begin(), text.end());
-  texts_ = arena_->texts.data();
+  Arena::Store& store = arena_->own(*this);
+  const std::size_t offset = store.texts.size();
+  store.texts.insert(store.texts.end(), text.begin(), text.end());
+  texts_ = store.texts.data();
   return add(kind, static_cast<std::uint32_t>(text.size()), offset);
 }
 
@@ -199,14 +218,15 @@ NodeId ValueTree::add_object(NodeId callable, NodeId arguments) {
 NodeId ValueTree::add_tensor(std::uint32_t tensor, const TensorAttributes& attributes) {
   // Most tensors have the default attributes or those of a recent tensor.
   if (attributes == attributes_[kNoAttributes]) return add(Kind::tensor, tensor, kNoAttributes);
-  auto& recent = arena_->recent_attributes;
+  Arena::Store& store = arena_->own(*this);
+  auto& recent = store.recent_attributes;
   for (const std::uint32_t row : recent) {
     if (attributes_[row] == attributes) return add(Kind::tensor, tensor, row);
   }
-  const std::size_t row = arena_->attributes.size();
+  const std::size_t row = store.attributes.size();
   recent[row % recent.size()] = static_cast<std::uint32_t>(row);
-  arena_->attributes.push_back(attributes);
-  attributes_ = arena_->attributes.data();
+  store.attributes.push_back(attributes);
+  attributes_ = store.attributes.data();
   return add(Kind::tensor, tensor, row);
 }
 
@@ -226,11 +246,12 @@ void ValueTree::append(NodeId list_or_object, NodeId item) {
 }
 
 void ValueTree::append_all(NodeId list_or_object, std::span<const NodeId> items) {
-  Node& node = arena_->nodes[list_or_object];
+  Arena::Store& store = arena_->own(*this);
+  Node& node = store.nodes[list_or_object];
   assert(node.kind == Kind::list || node.kind == Kind::object);
   if (items.empty()) return;
   if (node.kind == Kind::list) return extend(node.small, node.large, items);
-  More& more = arena_->more_of(node);
+  More& more = store.more_of(node);
   extend(more.appended_size, more.appended, items);
 }
 
@@ -240,20 +261,22 @@ void ValueTree::set_item(NodeId dict_or_object, NodeId key, NodeId value) {
 }
 
 void ValueTree::set_items(NodeId dict_or_object, std::span<const NodeId> keys_and_values) {
-  Node& node = arena_->nodes[dict_or_object];
+  Arena::Store& store = arena_->own(*this);
+  Node& node = store.nodes[dict_or_object];
   assert(node.kind == Kind::dict || node.kind == Kind::object);
   if (keys_and_values.empty()) return;
   if (node.kind == Kind::dict) return extend(node.small, node.large, keys_and_values);
-  More& more = arena_->more_of(node);
+  More& more = store.more_of(node);
   extend(more.pairs_size, more.pairs, keys_and_values);
 }
 
 void ValueTree::set_state(NodeId object, NodeId state) {
   assert(nodes_[object].kind == Kind::object);
-  arena_->more_of(arena_->nodes[object]).state = state;
+  Arena::Store& store = arena_->own(*this);
+  store.more_of(store.nodes[object]).state = state;
 }
 
-More& ValueTree::Arena::more_of(Node& object) {
+More& ValueTree::Arena::Store::more_of(Node& object) {
   if (object.small == 0) {
     object.small = static_cast<std::uint32_t>(more.size());
     more.emplace_back();
@@ -262,24 +285,25 @@ More& ValueTree::Arena::more_of(Node& object) {
 }
 
 void ValueTree::set_tuple(NodeId tuple, std::span<const NodeId> items) {
-  Node& node = arena_->nodes[tuple];
+  Node& node = arena_->own(*this).nodes[tuple];
   assert(node.kind == Kind::tuple && node.small == 0);
   extend(node.small, node.large, items);
 }
 
 void ValueTree::set_tensor(NodeId tensor_or_array_or_bytes, std::uint32_t tensor) {
-  arena_->nodes[tensor_or_array_or_bytes].small = tensor;
+  arena_->own(*this).nodes[tensor_or_array_or_bytes].small = tensor;
 }
 
 void ValueTree::reserve(std::size_t nodes) {
   // Typical proportions of a state dict's pickle.
-  arena_->nodes.reserve(nodes);
-  arena_->children.reserve(nodes * 2);
+  Arena::Store& store = arena_->own(*this);
+  store.nodes.reserve(nodes);
+  store.children.reserve(nodes * 2);
   update_pointers();
 }
 
 void ValueTree::renumber_tensors(std::span<const std::uint32_t> numbers) {
-  for (Node& node : arena_->nodes) {
+  for (Node& node : arena_->own(*this).nodes) {
     const bool in_tensor = node.kind == Kind::bytes && node.large == kInTensor;
     const bool refers = node.kind == Kind::tensor || node.kind == Kind::array || in_tensor;
     // Nodes that the root does not reach may hold any number.
@@ -291,26 +315,30 @@ void ValueTree::become(NodeId object_or_bytes, NodeId other) {
   assert(nodes_[object_or_bytes].kind == Kind::object ||
          nodes_[object_or_bytes].kind == Kind::bytes);
   assert(nodes_[other].kind != Kind::global && nodes_[other].kind != Kind::scalar);
-  arena_->nodes[object_or_bytes] = nodes_[other];
+  Arena::Store& store = arena_->own(*this);
+  store.nodes[object_or_bytes] = store.nodes[other];
 }
 
 TensorAttributes& ValueTree::edit_attributes(NodeId tensor) {
-  Node& node = arena_->nodes[tensor];
+  Arena::Store& store = arena_->own(*this);
+  Node& node = store.nodes[tensor];
   assert(node.kind == Kind::tensor);
   if ((node.large & kOwnAttributes) == 0) {
-    arena_->attributes.push_back(TensorAttributes(attributes_[node.large]));
-    attributes_ = arena_->attributes.data();
-    node.large = (arena_->attributes.size() - 1) | kOwnAttributes;
+    store.attributes.push_back(TensorAttributes(attributes_[node.large]));
+    attributes_ = store.attributes.data();
+    node.large = (store.attributes.size() - 1) | kOwnAttributes;
   }
-  return arena_->attributes[node.large & kRowMask];
+  return store.attributes[node.large & kRowMask];
 }
 
 void ValueTree::extend(std::uint32_t& size, std::uint64_t& place, std::span<const NodeId> ids) {
-  arena_->extend(size, place, ids);
-  children_ = arena_->children.data();
+  Arena::Store& store = *arena_->store;  // the caller's, who owns it
+  store.extend(size, place, ids);
+  children_ = store.children.data();
 }
 
-void ValueTree::Arena::extend(std::uint32_t& size, Place& place, std::span<const NodeId> ids) {
+void ValueTree::Arena::Store::extend(std::uint32_t& size, Place& place,
+                                     std::span<const NodeId> ids) {
   if (ids.empty()) return;
   std::size_t begin = place & kPlaceMask;
   const std::size_t exponent = place >> 56;

@@ -47,8 +47,9 @@ TEST(JsonCheck, SaysWhereTheFaultIs) {
             "the JSON text is malformed at byte 3: found its end, expected ',' or ']'");
   EXPECT_EQ(message("1 2"),
             "the JSON text is malformed at byte 2: found '2', expected nothing more");
-  EXPECT_EQ(message("\xEF\xBB\xBF[]"),
-            "the JSON text is malformed at byte 0: found '\\xef', expected a value");
+  EXPECT_EQ(message("\xEF\xBB\xBF[]"), "the JSON text begins with a byte order mark");
+  EXPECT_EQ(message("[]\0\0"sv),
+            "the JSON text is padded with NUL bytes from byte 2 on, expected spaces");
   EXPECT_EQ(message("\"\\ud83d\\u0041\""),
             "the JSON text is malformed before byte 13: half of a surrogate pair is escaped");
 }

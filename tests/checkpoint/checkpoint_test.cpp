@@ -319,7 +319,7 @@ TEST(Checkpoint, ServesTheRecordedTree) {
 
 TEST(Checkpoint, MakesUpATreeOfNamesAndAliases) {
   const TempDir dir;
-  const std::string header = R"({"__metadata__":{"head":"w","note":"x"},)"
+  const std::string header = R"({"__metadata__":{"head.w":"w","note":"x"},)"
                              R"("v":{"dtype":"U8","shape":[],"data_offsets":[1,2]},)"
                              R"("w":{"dtype":"U8","shape":[],"data_offsets":[0,1]}})";
   write_file(dir / "a", test::le(header.size(), 8) + header + "ab");
@@ -329,7 +329,7 @@ TEST(Checkpoint, MakesUpATreeOfNamesAndAliases) {
   ASSERT_EQ(root.size(), 3u);
   EXPECT_EQ(root.key(0).text(), "w");
   EXPECT_EQ(root.key(1).text(), "v");
-  EXPECT_EQ(root.key(2).text(), "head");
+  EXPECT_EQ(root.key(2).text(), "head.w");
   EXPECT_EQ(root.item(2).tensor(), root.item(0).tensor());
 }
 

@@ -119,7 +119,64 @@ TEST(OpenSet, RefusesADirectoryWithTwoOrNone) {
   save_shard(dir / "b.safetensors", {"x"});
   const auto two = Checkpoint::open(dir.path());
   EXPECT_ERROR(two, index_ambiguous);
-  EXPECT_NE(two.error().message.find("found 2 indexes"), std::string::npos);
+  EXPECT_NE(two.error().message.find("found 2 models, expected one: 'a.safetensors', 'b.safetens"),
+            std::string::npos)
+      << two.error().message;
+}
+
+TEST(OpenSet, ReadsFilesBelowItsFolder) {
+  const TempDir dir;
+  fs::create_directories(dir / "part/two");
+  save_shard(dir / kFirst, {"b"});
+  save_shard(dir / "part/two/a.safetensors", {"a"});
+  write_file(dir / kIndex, index_of({"a", "./part/two/a.safetensors", "b", kFirst}));
+  const auto set = Checkpoint::open(dir / kIndex);
+  ASSERT_OK(set);
+  EXPECT_EQ(read(*set, "a"), "a");
+  EXPECT_EQ(set->files()[1].path, dir / "part/two/a.safetensors");
+}
+
+TEST(OpenSet, TakesTwoSpellingsOfAFileAsOne) {
+  const TempDir dir;
+  save_shard(dir / kFirst, {"a", "b"});
+  write_file(dir / kIndex, index_of({"a", kFirst, "b", str_cat("./", kFirst)}));
+  const auto set = Checkpoint::open(dir / kIndex);
+  ASSERT_OK(set);
+  EXPECT_EQ(set->files().size(), 1u);
+  EXPECT_EQ(set->tensors().size(), 2u);
+}
+
+TEST(OpenSet, RefusesLinkedFoldersWhereLinksAreForbidden) {
+  const TempDir dir;
+  fs::create_directories(dir / "real");
+  save_shard(dir / "real/a.safetensors", {"a"});
+  fs::create_directory_symlink("real", dir / "part");
+  write_file(dir / kIndex, index_of({"a", "part/a.safetensors"}));
+  EXPECT_OK(Checkpoint::open(dir / kIndex));
+  EXPECT_ERROR(Checkpoint::open(dir / kIndex, {.follow_links = false}), shard_link_refused);
+}
+
+TEST(OpenSet, WithATensorThatIsMissingOpensAndRefusesThatTensor) {
+  const TempDir dir;
+  save_shard(dir / kFirst, {"a"});
+  write_file(dir / kIndex, index_of({"a", kFirst, "x", kFirst, "y", kFirst}));
+  const auto set = Checkpoint::open(dir / kIndex);
+  ASSERT_OK(set);
+  EXPECT_EQ(read(*set, "a"), "a");
+  EXPECT_ERROR(set->tensor("x"), shard_tensor_missing);
+  EXPECT_ERROR(set->tensor("z"), tensor_not_found);
+  ASSERT_EQ(set->notes().size(), 1u);
+  EXPECT_EQ(set->notes()[0], str_cat("the index lists 2 tensors in '", kFirst,
+                                     "' that the file does not have: first 'x'"));
+}
+
+TEST(OpenSet, ReadsAnIndexOfAVariant) {
+  const TempDir dir;
+  save_shard(dir / "m.fp16-00001-of-00001.safetensors", {"a"});
+  write_file(dir / "m.safetensors.index.fp16.json",
+             index_of({"a", "m.fp16-00001-of-00001.safetensors"}, "null"));
+  EXPECT_OK(Checkpoint::open(dir / "m.safetensors.index.fp16.json"));
+  EXPECT_OK(Checkpoint::open(dir.path()));
 }
 
 TEST(OpenSet, NotesTensorsThatTheIndexDoesNotList) {

@@ -158,5 +158,15 @@ TEST(Sniff, LeavesAnEmptyDownloadWithAClearError) {
   EXPECT_NE(opened.error().message.find("is empty"), std::string::npos);
 }
 
+TEST(Sniff, NamesAFileOfZeros) {
+  for (const std::size_t nbytes : {9, 512, 5000}) {
+    const auto found = sniff_bytes(std::string(nbytes, '\0'));
+    EXPECT_ERROR(found, header_not_json);
+    EXPECT_TRUE(found.error().message.starts_with("the file is all zeros")) << nbytes;
+  }
+  EXPECT_EQ(sniff_bytes(std::string(8, '\0')).value(), Content::safetensors);
+  EXPECT_EQ(sniff_bytes(std::string(5000, '\0') + "x").value(), Content::safetensors);
+}
+
 }  // namespace
 }  // namespace flatbed

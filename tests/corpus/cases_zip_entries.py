@@ -59,14 +59,16 @@ def not_utf8(corpus):
                        "surrogate": b"model/\xed\xa0\x80",
                        "continuation": b"model/\x80", "cut": b"model/\xe2\x82", "above": b"model/\xf4\x90\x80\x80",
                        "ff": b"model/\xff", "overlong-nul": b"model/x\xc0\x80",
-                       "overlong-dots": b"model/\xc0\xae\xc0\xae/x",
-                       "folder": b"model\xff/x"}.items():
+                       "overlong-dots": b"model/\xc0\xae\xc0\xae/x"}.items():
         twin = corpus.twin(f"Z05/{word}-without-the-flag", with_entry(t.plain_item(name, b"more"), "plain"),
-                           t.MODEL_TENSORS) \
-            if word != "folder" else "Z00/plain"
+                           t.MODEL_TENSORS)
         corpus.hostile(f"Z05/{word}-called-utf-8", with_entry(t.plain_item(name, b"more", flags=0x0800), "plain"),
                        REFUSED,
                        "its flags say that the name is UTF-8, but it is not", twin=twin)
+    # torch sets the flag whatever the encoding of its folder is.
+    corpus.hostile("Z05/folder-called-utf-8",
+                   with_entry(t.plain_item(b"model\xff/x", b"more", flags=0x0800), "plain"),
+                   "zip_prefix_refused", "is outside the folder 'model'", twin="Z00/plain")
 
 
 def twice(corpus):

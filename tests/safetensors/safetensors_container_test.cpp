@@ -46,6 +46,25 @@ TEST(SafetensorsContainer, TakesAliasesAsTextFromASealAndFromMetadataWithout) {
   EXPECT_FALSE(bare.aliases_text.has_value());
 }
 
+// Only the pattern of the reference library: other texts that equal a name are texts.
+TEST(SafetensorsContainer, TakesForeignMetadataForAnAliasOnlyIfTheLastComponentIsTheSame) {
+  const TempDir dir;
+  SavePlan plan;
+  for (const char* name : {"a.weight", "b"})
+    plan.items.push_back({name, Dtype::u8, {1}, as_bytes(std::string_view("x"))});
+  plan.metadata = {{"lm_head.weight", "a.weight"},
+                   {"weight", "a.weight"},
+                   {"author", "b"},
+                   {"b.weight", "b"},
+                   {"b", "a.weight"},
+                   {"format", "pt"}};
+  static_cast<void>(save(dir / "a", plan, {.seal = false, .sync = false}).value());
+  const ContainerContents contents = open(dir / "a").value()->take_contents();
+  ASSERT_EQ(contents.aliases.size(), 2u);
+  EXPECT_EQ(contents.aliases[0].name, "lm_head.weight");
+  EXPECT_EQ(contents.aliases[1].name, "weight");
+}
+
 TEST(SafetensorsContainer, LooksForASidecarWhereItIsToldTo) {
   const TempDir dir;
   write(dir / "a", false);

@@ -25,10 +25,10 @@ using test::write_file;
 using Names = std::vector<std::string>;
 using Pairs = std::vector<std::pair<std::string, std::string>>;
 
-// An unsealed file as other programs write it: tensors "b" and "a", the alias "tied" of "a", and
+// An unsealed file as other programs write it: tensors "b" and "a", the alias "tied.a" of "a", and
 // metadata.
 Checkpoint foreign(const TempDir& dir) {
-  const std::string header = R"({"__metadata__":{"tied":"a","format":"pt","note":"x"},)"
+  const std::string header = R"({"__metadata__":{"tied.a":"a","format":"pt","note":"x"},)"
                              R"("a":{"dtype":"U8","shape":[2],"data_offsets":[1,3]},)"
                              R"("b":{"dtype":"BOOL","shape":[],"data_offsets":[0,1]}})";
   write_file(dir / "a", le(header.size(), 8) + header + "bAA");
@@ -67,7 +67,7 @@ TEST(MakePlan, RecordsNoStructureThatTheSourceDidNotRecord) {
 TEST(MakePlan, CopiesTheMetadataOfTheWholeFile) {
   const TempDir dir;
   EXPECT_EQ(make_plan(foreign(dir))->metadata,
-            (Pairs{{"tied", "a"}, {"format", "pt"}, {"note", "x"}}));
+            (Pairs{{"tied.a", "a"}, {"format", "pt"}, {"note", "x"}}));
 }
 
 TEST(MakePlan, CopiesOnlyTheFormatOfASelection) {
@@ -87,7 +87,7 @@ TEST(MakePlan, NeverCopiesASeal) {
   ASSERT_OK(plan);
   for (const auto& [key, value] : plan->metadata) EXPECT_FALSE(key.starts_with("flatbed")) << key;
   ASSERT_EQ(plan->aliases.size(), 1u);
-  EXPECT_EQ(plan->aliases[0].name, "tied");
+  EXPECT_EQ(plan->aliases[0].name, "tied.a");
 }
 
 TEST(MakePlan, KeepsAliasesAsAliases) {
@@ -95,7 +95,7 @@ TEST(MakePlan, KeepsAliasesAsAliases) {
   const auto plan = make_plan(foreign(dir));
   ASSERT_OK(plan);
   ASSERT_EQ(plan->aliases.size(), 1u);
-  EXPECT_EQ(plan->aliases[0].name, "tied");
+  EXPECT_EQ(plan->aliases[0].name, "tied.a");
   EXPECT_EQ(plan->aliases[0].target, "a");
 }
 
@@ -104,7 +104,7 @@ TEST(MakePlan, ExpandsAliasesIntoTensors) {
   const auto plan = make_plan(foreign(dir), {.expand_aliases = true});
   ASSERT_OK(plan);
   EXPECT_TRUE(plan->aliases.empty());
-  EXPECT_EQ(names_of(*plan), (Names{"b", "a", "tied"}));
+  EXPECT_EQ(names_of(*plan), (Names{"b", "a", "tied.a"}));
   EXPECT_EQ(std::get<TensorRef>(plan->items[2].from).tensor, 1u);
 }
 

@@ -337,6 +337,22 @@ class Tree(LoadCase):
             again = writer.encode(self.load(writer.build(tensors, tree=tree, aliases=aliases), backend="plain"))
             self.assertEqual(again, written, name)
 
+    def test_a_root_of_any_kind(self):
+        for text, value in (
+            ("null", None),
+            ("false", False),
+            ("7", 7),
+            ("-0.0", 0.0),
+            ('"text"', "text"),
+            ('["bytes","00ff"]', b"\0\xff"),
+            ('["int","20000000000000"]', 2**53),
+            ('["list"]', []),
+            ('["tuple",null]', (None,)),
+            ('["dict"]', {}),
+            ('["object",["global","builtins","set"],["tuple",["list",1]]]', {1}),
+        ):
+            self.assertEqual(self.load_tree(text, backend="plain"), value, text)
+
     def test_values(self):
         found = self.load_tree(vector_trees.VALID_TEXTS["float"])
         self.assertEqual(found[:2] + found[3:], [1.0, 1000.0, 5e-324, -math.inf, 1.0])

@@ -48,6 +48,27 @@ TEST(TorchContainer, KnowsWhichRecordATensorIsOrLiesIn) {
   EXPECT_FALSE(part->whole);
 }
 
+TEST(TorchContainer, NotesViewsThatAreStoredApart) {
+  const string row = tensor({.sizes = counts({3}), .strides = counts({1})});
+  const string other = tensor({.offset = "K\3", .sizes = counts({3}), .strides = counts({1})});
+  const auto notes = [&](const string& pickle) {
+    return open_zip({.pickle = finish(pickle)})->take_contents().notes;
+  };
+  EXPECT_EQ(
+      notes(dict({text("all"), tensor(), text("row"), row})),
+      std::vector<string>{"1 tensor is a view of memory that another tensor also sees, and is "
+                          "stored apart from it: 'row' of 'all'"});
+  EXPECT_TRUE(notes(dict({text("a"), row, text("b"), other})).empty());
+  EXPECT_TRUE(notes(dict({text("a"), tensor(), text("b"), tensor()})).empty());
+}
+
+TEST(TorchContainer, ViewsThatDifferOnlyInAStrideOfOneElementAreShared) {
+  const string a = tensor({.sizes = counts({1, 6}), .strides = counts({6, 1})});
+  const string b = tensor({.sizes = counts({1, 6}), .strides = counts({1, 1})});
+  const auto container = open_zip({.pickle = finish(dict({text("a"), a, text("b"), b}))});
+  EXPECT_EQ(container->take_contents().tensors.size(), 1u);
+}
+
 TEST(TorchContainer, HasNoRecordsInOtherLayouts) {
   const auto container =
       TorchContainer::open_pickle(std::make_shared<BytesSource>(test::legacy_stream()), {}).value();

@@ -61,6 +61,17 @@ TEST(TorchZip, ReadsAnyFolderName) {
     EXPECT_OK(read_zip(torch_zip({.folder = folder})));
 }
 
+// torch takes the file's name, in the encoding of its system, and calls it UTF-8.
+TEST(TorchZip, ReadsAFolderNameOfAnotherEncoding) {
+  for (const string folder : {"caf\xe9", "\xc4\xa3\xd0\xcd", "\x95\x5c"}) {
+    std::vector<ZipItem> items = torch_items({.folder = folder});
+    for (ZipItem& item : items) item.flags |= 0x0800;
+    EXPECT_OK(read_zip(build_zip(items))) << folder;
+  }
+  for (const string folder : {"a\\b", "\xe5\x90\x8d\\"})
+    EXPECT_ERROR(read_zip(torch_zip({.folder = folder})), zip_name_refused);
+}
+
 TEST(TorchZip, RecordsHaveTheStoragesSize) {
   const auto sized = [](std::size_t nbytes) {
     return read_zip(torch_zip({.storages = {{"0", string(nbytes, 'x')}}}));

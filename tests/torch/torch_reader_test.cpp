@@ -182,5 +182,35 @@ TEST(BigEndian, AnUntypedStorageIsRefusedWhereItsOrderMatters) {
   }
 }
 
+// Six bytes of this dtype with torch's negative bit, as they are read.
+string negated_bytes(const char* dtype, const string& data) {
+  const TempDir dir;
+  const pickle::Tensor tensor{
+      .storage = pickle::storage({.type = pickle::global("torch.storage", "UntypedStorage")}),
+      .metadata = pickle::global("torch", dtype) + pickle::dict({pickle::text("neg"), "\x88"}),
+      .function = pickle::global("torch._utils", "_rebuild_tensor_v3")};
+  const Result<Checkpoint> opened = open_bytes(dir, zip_of(tensor, data));
+  return opened ? read_all(*opened) : opened.error().message;
+}
+
+TEST(TorchReader, NegatesFloatsOfEightBits) {
+  const string data("\x00\x38\xb8\x7f\x01\x80", 6);
+  EXPECT_EQ(negated_bytes("float8_e4m3fn", data), "\x80\xb8\x38\xff\x81" + string(1, '\0'));
+  EXPECT_EQ(negated_bytes("float8_e5m2", data), "\x80\xb8\x38\xff\x81" + string(1, '\0'));
+  // 0x80 is NaN, and there is no negative zero.
+  EXPECT_EQ(negated_bytes("float8_e4m3fnuz", data), string(1, '\0') + "\xb8\x38\xff\x81\x80");
+}
+
+TEST(TorchReader, NegatesIntegersInTwosComplement) {
+  const TempDir dir;
+  pickle::Tensor tensor = typed("ShortStorage");
+  tensor.metadata = pickle::dict({pickle::text("neg"), "\x88"});
+  const string data("\x00\x00\x00\x01\xff\xff\x01\x00\x80\x00\x00\xff",
+                    12);  // 0 1 -1 256 -32768 255
+  const Result<Checkpoint> opened = open_bytes(dir, zip_of(tensor, data));
+  ASSERT_OK(opened);
+  EXPECT_EQ(read_all(*opened), string("\x00\x00\xff\xff\x01\x00\x00\xff\x00\x80\x01\xff", 12));
+}
+
 }  // namespace
 }  // namespace flatbed

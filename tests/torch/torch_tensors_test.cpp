@@ -306,6 +306,15 @@ TEST(TorchTensors, KeepsConjugateAndNegative) {
             "rebuild_malformed");
 }
 
+TEST(TorchTensors, TakesWhatAPluginMakesForATensor) {
+  const string npu = global("torch_npu.utils.storage", "_rebuild_npu_tensor");
+  EXPECT_EQ(shown(tensor({.metadata = integer(0), .function = npu})), "T0");
+  // Not the arguments that are known: stays a call.
+  EXPECT_NE(shown(tensor({.sizes = text("x"), .function = npu})), "T0");
+  EXPECT_NE(shown(tensor({.sizes = text("x"), .function = npu})), "rebuild_malformed");
+  EXPECT_NE(shown(tensor({.function = global("other", "_rebuild_npu_tensor")})), "T0");
+}
+
 TEST(TorchTensors, KeepsTheDevice) {
   EXPECT_EQ(shown(tensor({.storage = storage({.location = text("cuda:1")})})), "T0 cuda:1");
   EXPECT_EQ(shown(tensor({.storage = storage({.location = text("cpu")})})), "T0");

@@ -1,0 +1,26 @@
+// The model in a folder, as the tools of the hubs leave it (spec H1). Reads the folder's names
+// only.
+#pragma once
+
+#include <filesystem>
+#include <vector>
+
+#include "flatbed/result.hpp"
+
+namespace flatbed {
+
+struct FolderModel {
+  std::filesystem::path file;  // a file or an index; empty if there are `shards`
+  // A complete set without an index, in the order of its numbers.
+  std::vector<std::filesystem::path> shards;
+};
+
+// The first of these that the folder holds, in this order: an index of .safetensors files, such a
+// file, an index of a variant ("model.safetensors.index.fp16.json"), shards without an index; then
+// the same of .bin files, of which pytorch_model.bin is preferred; then a file .pth, .pt or .ckpt.
+// Names may be in letters of either case; those that begin with a dot and what is no regular file
+// do not count. Errors: index_ambiguous (several, which it names, or none), shard_missing (an
+// incomplete set), unsupported_layout (a distributed checkpoint), io_error.
+[[nodiscard]] Result<FolderModel> find_model(const std::filesystem::path& directory);
+
+}  // namespace flatbed

@@ -1,0 +1,149 @@
+#include "checkpoint/set_index.hpp"
+
+#include <algorithm>
+#include <cstdint>
+#include <filesystem>
+#include <span>
+
+#include "base/str_cat.hpp"
+#include "io/name_index.hpp"
+
+namespace flatbed {
+
+namespace {
+
+constexpr std::uint64_t kMaxIndex = 250'000'000;
+constexpr JsonRules kIndexRules{ErrorCode::index_malformed, ErrorCode::index_malformed,
+                                ErrorCode::index_malformed, ErrorCode::index_malformed, 127};
+constexpr std::string_view kSafetensors = ".safetensors";
+constexpr std::string_view kBin = ".bin";
+
+Error malformed(std::string_view what) { return make_error(ErrorCode::index_malformed, what); }
+
+char lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
+
+bool is_forbidden(char c) {
+  return static_cast<unsigned char>(c) < 0x20 || c == '\x7F' || c == '\\' || c == ':';
+}
+
+// H2, the lexical half: a relative path that stays inside, with the right ending. Returns it
+// without "." components; nullopt if it is refused.
+std::optional<std::string> normal_name(std::string_view name, std::string_view ending) {
+  if (std::ranges::any_of(name, is_forbidden) || !has_ending(name, ending)) return std::nullopt;
+  std::string out;
+  for (std::string_view rest = name;;) {
+    const std::size_t slash = rest.find('/');
+    const std::string_view component = rest.substr(0, slash);
+    if (component != "." && (component.empty() || component.starts_with('.'))) return std::nullopt;
+    if (component != ".") out += str_cat(out.empty() ? "" : "/", component);
+    if (slash == std::string_view::npos) break;
+    rest.remove_prefix(slash + 1);
+  }
+  const std::string_view last = std::string_view(out).substr(out.rfind('/') + 1);
+  return last.size() > ending.size() ? std::optional(std::move(out)) : std::nullopt;
+}
+
+Result<std::string> check_shard_name(std::string_view name, std::string_view ending) {
+  if (std::optional<std::string> normal = normal_name(name, ending)) return *std::move(normal);
+  return make_error(ErrorCode::shard_name_refused, "the index names the file ", quoted(name),
+                    ": expected a relative path inside the folder that ends in ", ending);
+}
+
+// Shards of pickles are allowed only in an index of pickles: a safetensors index must not lead to
+// pickles. The name may end in a variant: "pytorch_model.bin.index.fp16.json".
+std::string_view shard_ending(const std::filesystem::path& index) {
+  const std::string name = lower_case(index.filename().native());
+  return name.find(".bin.index.") != std::string::npos ? kBin : kSafetensors;
+}
+
+Result<void> read_weight_map(JsonValue map, std::string_view ending, SetIndex& index) {
+  std::vector<std::string_view> names;
+  NameIndex seen(map.size_hint());
+  // The shard of each spelling: most entries repeat one, which is checked only once.
+  std::map<std::string_view, std::vector<std::string_view>*> spellings;
+  for (JsonValue key = map.first(); !key.at_end();) {
+    const JsonValue file = key.member();
+    if (!file.is_string()) return malformed("a value of weight_map is not a string");
+    const auto number = static_cast<std::uint32_t>(names.size());
+    if (seen.insert(key.text(), number, [&](std::uint32_t i) { return names[i]; })) {
+      return make_error(ErrorCode::index_duplicate_name, "duplicate name: weight_map lists ",
+                        quoted(key.text()), " twice");
+    }
+    names.push_back(key.text());
+    auto& shard = spellings[file.text()];
+    if (shard == nullptr) {
+      FLATBED_ASSIGN(const std::string name, check_shard_name(file.text(), ending));
+      shard = &index.shards[name];
+    }
+    if (spellings.size() > kMaxShards) {
+      return make_error(ErrorCode::limit_exceeded, "the index names more than ", kMaxShards,
+                        " files");
+    }
+    shard->push_back(key.text());
+    key = file.next();
+  }
+  if (names.empty()) return malformed("weight_map is empty");
+  return {};
+}
+
+Result<void> read_index_metadata(JsonValue metadata, SetIndex& index) {
+  if (metadata.is_null()) return {};
+  if (!metadata.is_object()) return malformed("metadata is not an object");
+  for (JsonValue key = metadata.first(); !key.at_end();) {
+    const JsonValue value = key.member();
+    if (key.text() == "flatbed.shards") {
+      if (!value.is_string() || index.contents) {
+        return malformed("metadata has several flatbed.shards or one that is not a string");
+      }
+      index.contents = value.text();
+    }
+    key = value.next();
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<SetIndex> read_set_index(const File& file) {
+  if (file.size() > kMaxIndex) {
+    return make_error(ErrorCode::limit_exceeded, "the index is too large: found ", file.size(),
+                      " bytes, the limit is ", kMaxIndex);
+  }
+  std::string text(static_cast<std::size_t>(file.size()), '\0');
+  FLATBED_TRY(file.read_at(0, std::as_writable_bytes(std::span(text))));
+  FLATBED_ASSIGN(JsonDocument json, JsonDocument::parse_copy(text, kIndexRules));
+  SetIndex index{std::move(json), {}, std::nullopt};
+  const JsonValue root = index.json.root();
+  if (!root.is_object()) return malformed("the index is not a JSON object");
+  bool mapped = false;
+  bool described = false;
+  for (JsonValue key = root.first(); !key.at_end();) {
+    const JsonValue value = key.member();
+    if (key.text() == "weight_map") {
+      if (mapped || !value.is_object())
+        return malformed("the index has no weight_map, several, or one that is not an object");
+      mapped = true;
+      FLATBED_TRY(read_weight_map(value, shard_ending(file.path()), index));
+    } else if (key.text() == "metadata") {
+      if (described) return malformed("the index has metadata twice");
+      described = true;
+      FLATBED_TRY(read_index_metadata(value, index));
+    }
+    key = value.next();
+  }
+  if (!mapped) return malformed("the JSON text is not an index of shards: it has no weight_map");
+  return index;
+}
+
+bool has_ending(std::string_view name, std::string_view lower_case) noexcept {
+  if (name.size() < lower_case.size()) return false;
+  return std::ranges::equal(name.substr(name.size() - lower_case.size()), lower_case, {}, lower);
+}
+
+std::string lower_case(std::string_view name) {
+  std::string out(name);
+  std::ranges::transform(out, out.begin(), lower);
+  return out;
+}
+
+}  // namespace flatbed

@@ -1,0 +1,38 @@
+// The index of a sharded set, parsed (spec H1, H2). Pure but for reading the file; thread-safe.
+//
+//   {"metadata": {"total_size": 123, "flatbed.shards": "1/<16 hex digits per file>"},
+//    "weight_map": {"<tensor>": "<file>", ...}}
+#pragma once
+
+#include <cstddef>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/json.hpp"
+#include "io/file.hpp"
+
+namespace flatbed {
+
+inline constexpr std::size_t kMaxShards = 10'000;
+
+struct SetIndex {
+  JsonDocument json;  // owns the texts
+  // The tensors that each file holds. Files are relative to the index, without "." components, in
+  // byte order.
+  std::map<std::string, std::vector<std::string_view>> shards;
+  std::optional<std::string_view> contents;  // metadata["flatbed.shards"]
+};
+
+// Errors: index_malformed, index_duplicate_name, shard_name_refused, limit_exceeded.
+[[nodiscard]] Result<SetIndex> read_set_index(const File& file);
+
+// Whether a file's name ends so, in letters of either case.
+[[nodiscard]] bool has_ending(std::string_view name, std::string_view lower_case) noexcept;
+
+// The name in ASCII lower case.
+[[nodiscard]] std::string lower_case(std::string_view name);
+
+}  // namespace flatbed
