@@ -47,6 +47,7 @@ ALSO = (
     (r"names/(example-06|name-collisions|not-metadata|keys)|tree-(example-06|name-collisions)", "N3"),
     (r"valid/name-|names/keys|tree-of-|valid/sealed-name-order", "N4"),
     (r"names/module|tree-module", "N5"),
+    (r"names-of-wrappers|names/wrappers", "N6"),
     # Aliases, sidecars, sets
     (r"valid/tree-example-07|names/(example-07|first-occurrence)|valid/aliases", "A1"),
     (r"writer/(aliases|set)\.|names/example-07", "A3"),
