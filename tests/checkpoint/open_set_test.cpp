@@ -132,7 +132,7 @@ TEST(OpenSet, ReadsFilesBelowItsFolder) {
   write_file(dir / kIndex, index_of({"a", "./part/two/a.safetensors", "b", kFirst}));
   const auto set = Checkpoint::open(dir / kIndex);
   ASSERT_OK(set);
-  EXPECT_EQ(read(*set, "a"), "a");
+  EXPECT_EQ(bytes_of(*set, "a"), "a");
   EXPECT_EQ(set->files()[1].path, dir / "part/two/a.safetensors");
 }
 
@@ -162,7 +162,7 @@ TEST(OpenSet, WithATensorThatIsMissingOpensAndRefusesThatTensor) {
   write_file(dir / kIndex, index_of({"a", kFirst, "x", kFirst, "y", kFirst}));
   const auto set = Checkpoint::open(dir / kIndex);
   ASSERT_OK(set);
-  EXPECT_EQ(read(*set, "a"), "a");
+  EXPECT_EQ(bytes_of(*set, "a"), "a");
   EXPECT_ERROR(set->tensor("x"), shard_tensor_missing);
   EXPECT_ERROR(set->tensor("z"), tensor_not_found);
   ASSERT_EQ(set->notes().size(), 1u);
