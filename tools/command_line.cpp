@@ -8,8 +8,10 @@
 
 #include "commands.hpp"
 #include "flatbed/version.hpp"
+#include "format_text.hpp"
 #include "help_text.hpp"
 #include "load_command_line.hpp"
+#include "suggest.hpp"
 
 namespace flatbed::tool {
 namespace {
@@ -286,6 +288,7 @@ CommandLine::CommandLine()
 }
 
 ExitCode CommandLine::run(int argc, char** argv, Output& output) {
+  if (argc > 1) first_ = argv[1];
   app_.parse(argc, argv);
   const Form form = parsed_.as_json ? Form::json : Form::text;
   if (app_.got_subcommand("ls")) return run_ls(parsed_.ls, output);
@@ -316,15 +319,39 @@ ExitCode CommandLine::run(int argc, char** argv, Output& output) {
   return run_convert(parsed_.convert, output);
 }
 
+std::string CommandLine::complaint(const CLI::ParseError& error) const {
+  const std::vector<CLI::App*> chosen = app_.get_subcommands();
+  std::string typed;
+  std::vector<std::string> words;
+  if (chosen.empty() && !first_.empty() && first_[0] != '-') {
+    typed = first_;
+    for (const CLI::App* command : app_.get_subcommands([](const CLI::App*) { return true; }))
+      words.push_back(command->get_name());
+  } else if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::ExtrasError) &&
+             !chosen.empty()) {
+    for (const std::string& extra : app_.remaining(true)) {
+      if (typed.empty() && extra.starts_with("--")) typed = extra.substr(0, extra.find('='));
+    }
+    for (const CLI::Option* option : chosen[0]->get_options()) {
+      for (const std::string& name : option->get_lnames()) words.push_back("--" + name);
+    }
+  }
+  if (typed.empty()) return error.what();
+  const std::string similar = similar_word(typed, words);
+  return fmt::format("unknown {} {}{}", typed[0] == '-' ? "option" : "command",
+                     quoted_text(typed, 80),
+                     similar.empty() ? "" : fmt::format("; did you mean {}?", similar));
+}
+
 ExitCode CommandLine::answer(const CLI::ParseError& error, Output& output) const {
   std::ostringstream text;
-  std::ostringstream complaint;  // in CLI11's form; print_error() has ours
-  if (app_.exit(error, text, complaint) == 0) {
+  std::ostringstream ignored;  // in CLI11's form; print_error() has ours
+  if (app_.exit(error, text, ignored) == 0) {
     output.write(text.str());
     return ExitCode::ok;
   }
   print_error({ErrorCode::invalid_argument,
-               fmt::format("{}; --help shows what is possible", error.what())});
+               fmt::format("{}; --help shows what is possible", complaint(error))});
   return ExitCode::usage;
 }
 
