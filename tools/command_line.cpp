@@ -2,9 +2,11 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <memory>
 #include <sstream>
 #include <string>
+#include <vector>
 
 #include "commands.hpp"
 #include "flatbed/version.hpp"
@@ -266,6 +268,33 @@ void add_convert(CLI::App& app, CommandLine::Parsed& parsed) {
       "or, when nothing was started, exit_code and error.");
 }
 
+// After the first "--" every word is a name, also one that begins with a dash. CLI11 understands
+// that only as long as a required name is missing, so such a word gets a mark that makes it look
+// like any other name; the names lose it when they are parsed.
+constexpr char kMark = '\x1f';
+
+void mark_names(std::vector<std::string>& words) {
+  const auto dashes = std::ranges::find(words, "--");
+  if (dashes == words.end()) return;
+  for (auto word = words.erase(dashes); word != words.end(); ++word) {
+    if (word->starts_with('-')) word->insert(word->begin(), kMark);
+  }
+}
+
+void unmark_names(CLI::App& app) {
+  const CLI::Validator unmark(
+      [](std::string& name) {
+        if (name.size() > 1 && name[0] == kMark && name[1] == '-') name.erase(0, 1);
+        return std::string();
+      },
+      "");
+  for (CLI::App* command : app.get_subcommands([](CLI::App*) { return true; })) {
+    for (CLI::Option* option : command->get_options()) {
+      if (option->get_positional()) option->transform(unmark);
+    }
+  }
+}
+
 }  // namespace
 
 CommandLine::CommandLine()
@@ -285,11 +314,16 @@ CommandLine::CommandLine()
   add_convert(app_, parsed_);
   add_load(app_, parsed_);
   add_bench(app_, parsed_);
+  unmark_names(app_);
 }
 
 ExitCode CommandLine::run(int argc, char** argv, Output& output) {
   if (argc > 1) first_ = argv[1];
-  app_.parse(argc, argv);
+  std::vector<std::string> words(argv, argv + argc);
+  mark_names(words);
+  std::vector<const char*> marked;
+  for (const std::string& word : words) marked.push_back(word.c_str());
+  app_.parse(static_cast<int>(marked.size()), marked.data());
   const Form form = parsed_.as_json ? Form::json : Form::text;
   if (app_.got_subcommand("ls")) return run_ls(parsed_.ls, output);
   if (app_.got_subcommand("verify")) {

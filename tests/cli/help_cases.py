@@ -110,3 +110,7 @@ Subcommands:
 
     def test_names_that_begin_with_a_dash_follow_two_dashes(self):
         self.assert_error(self.run_tool("ls", "--", "-x", expect=1), "file_not_found", "-x")
+        for command in (["verify"], ["scan"], ["convert", "--out-dir", "d"]):
+            result = self.run_tool(*command, "x.pth", "--", "--quiet", "y.pth", expect=None)
+            self.assertIn("--quiet", result.stderr, command)
+            self.assertNotIn("invalid_argument", result.stderr, command)
