@@ -148,7 +148,7 @@ def copy_contenders(bench, name, out_name):
 
     def convert():
         prepare()
-        sample = bench.run_flatbed("convert", "--quiet", source, out)
+        sample = bench.run_flatbed("convert", "--quiet", source, "-o", out)
         return {"seconds": sample.seconds, "peak": sample.peak_kib / MIB}
 
     def convert_by_torch():
@@ -209,7 +209,7 @@ def compare_verify(bench):
     report = bench.report
     bench.make_inputs("model.pth")
     sealed = bench.path("sealed.safetensors")
-    bench.run_flatbed("convert", "--quiet", bench.path("model.pth"), sealed)
+    bench.run_flatbed("convert", "--quiet", "--force", bench.path("model.pth"), "-o", sealed)
     output = measure.run(bench.program("bench_verify"), sealed, str(bench.rounds), "2").output
     os.remove(sealed)
     head, verified, bare = read_pairs(output)

@@ -49,9 +49,9 @@ class Work:
         return self.path(name)
 
     def sealed(self, name):
-        path = self.path("sealed-" + os.path.splitext(name)[0] + ".safetensors")
+        path = self.path(os.path.join("sealed", os.path.splitext(name)[0] + ".safetensors"))
         if not os.path.exists(path):
-            self.first.tool("convert", "--quiet", self.make(name), path)
+            self.first.tool("convert", "--quiet", self.make(name), "--out-dir", os.path.dirname(path))
             os.sync()
         return path
 

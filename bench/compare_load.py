@@ -17,7 +17,7 @@ def sealed(bench, name):
     """An input as flatbed seals it, written back to the disk, removed afterwards."""
     bench.make_inputs(name)
     path = bench.path("sealed-" + os.path.splitext(name)[0] + ".safetensors")
-    bench.run_flatbed("convert", "--quiet", "--force", bench.path(name), path)
+    bench.run_flatbed("convert", "--quiet", "--force", bench.path(name), "-o", path)
     try:
         yield path
     finally:

@@ -7,6 +7,7 @@ Usage: compare_outputs.py OLD_TOOL NEW_TOOL PATH...
 """
 
 import filecmp
+import functools
 import json
 import os
 import shutil
@@ -35,12 +36,20 @@ def run(tool, arguments, folder):
     return subprocess.run([tool, *arguments, "--quiet"], cwd=folder, capture_output=True, check=False).returncode
 
 
+@functools.cache
+def output_option(tool):
+    """What stands before the name of an output. Old builds have only its position."""
+    text = subprocess.run([tool, "convert", "--help"], capture_output=True, text=True, check=True).stdout
+    return ["-o"] if "--output" in text else []
+
+
 def outputs_of(tool, source, folder):
     """Writes everything that `tool` makes of `source` into `folder`; returns the exit codes."""
     codes = {}
+    named = ["convert", source, *output_option(tool)]
     for suffix in ("safetensors", "pth"):
-        codes[suffix] = run(tool, ["convert", source, "out." + suffix], folder)
-    codes["converted"] = run(tool, ["convert", source, "loose.pth", "--allow-conversion"], folder)
+        codes[suffix] = run(tool, [*named, "out." + suffix], folder)
+    codes["converted"] = run(tool, [*named, "loose.pth", "--allow-conversion"], folder)
     if source.endswith(".safetensors"):
         shutil.copyfile(source, os.path.join(folder, "beside.safetensors"))
         codes["sidecar"] = run(tool, ["convert", "--sidecar", "beside.safetensors"], folder)

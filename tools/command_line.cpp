@@ -2,14 +2,18 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <memory>
 #include <sstream>
 #include <string>
+#include <vector>
 
 #include "commands.hpp"
 #include "flatbed/version.hpp"
+#include "format_text.hpp"
 #include "help_text.hpp"
 #include "load_command_line.hpp"
+#include "suggest.hpp"
 
 namespace flatbed::tool {
 namespace {
@@ -264,6 +268,33 @@ void add_convert(CLI::App& app, CommandLine::Parsed& parsed) {
       "or, when nothing was started, exit_code and error.");
 }
 
+// After the first "--" every word is a name, also one that begins with a dash. CLI11 understands
+// that only as long as a required name is missing, so such a word gets a mark that makes it look
+// like any other name; the names lose it when they are parsed.
+constexpr char kMark = '\x1f';
+
+void mark_names(std::vector<std::string>& words) {
+  const auto dashes = std::ranges::find(words, "--");
+  if (dashes == words.end()) return;
+  for (auto word = words.erase(dashes); word != words.end(); ++word) {
+    if (word->starts_with('-')) word->insert(word->begin(), kMark);
+  }
+}
+
+void unmark_names(CLI::App& app) {
+  const CLI::Validator unmark(
+      [](std::string& name) {
+        if (name.size() > 1 && name[0] == kMark && name[1] == '-') name.erase(0, 1);
+        return std::string();
+      },
+      "");
+  for (CLI::App* command : app.get_subcommands([](CLI::App*) { return true; })) {
+    for (CLI::Option* option : command->get_options()) {
+      if (option->get_positional()) option->transform(unmark);
+    }
+  }
+}
+
 }  // namespace
 
 CommandLine::CommandLine()
@@ -283,10 +314,16 @@ CommandLine::CommandLine()
   add_convert(app_, parsed_);
   add_load(app_, parsed_);
   add_bench(app_, parsed_);
+  unmark_names(app_);
 }
 
 ExitCode CommandLine::run(int argc, char** argv, Output& output) {
-  app_.parse(argc, argv);
+  if (argc > 1) first_ = argv[1];
+  std::vector<std::string> words(argv, argv + argc);
+  mark_names(words);
+  std::vector<const char*> marked;
+  for (const std::string& word : words) marked.push_back(word.c_str());
+  app_.parse(static_cast<int>(marked.size()), marked.data());
   const Form form = parsed_.as_json ? Form::json : Form::text;
   if (app_.got_subcommand("ls")) return run_ls(parsed_.ls, output);
   if (app_.got_subcommand("verify")) {
@@ -316,15 +353,39 @@ ExitCode CommandLine::run(int argc, char** argv, Output& output) {
   return run_convert(parsed_.convert, output);
 }
 
+std::string CommandLine::complaint(const CLI::ParseError& error) const {
+  const std::vector<CLI::App*> chosen = app_.get_subcommands();
+  std::string typed;
+  std::vector<std::string> words;
+  if (chosen.empty() && !first_.empty() && first_[0] != '-') {
+    typed = first_;
+    for (const CLI::App* command : app_.get_subcommands([](const CLI::App*) { return true; }))
+      words.push_back(command->get_name());
+  } else if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::ExtrasError) &&
+             !chosen.empty()) {
+    for (const std::string& extra : app_.remaining(true)) {
+      if (typed.empty() && extra.starts_with("--")) typed = extra.substr(0, extra.find('='));
+    }
+    for (const CLI::Option* option : chosen[0]->get_options()) {
+      for (const std::string& name : option->get_lnames()) words.push_back("--" + name);
+    }
+  }
+  if (typed.empty()) return error.what();
+  const std::string similar = similar_word(typed, words);
+  return fmt::format("unknown {} {}{}", typed[0] == '-' ? "option" : "command",
+                     quoted_text(typed, 80),
+                     similar.empty() ? "" : fmt::format("; did you mean {}?", similar));
+}
+
 ExitCode CommandLine::answer(const CLI::ParseError& error, Output& output) const {
   std::ostringstream text;
-  std::ostringstream complaint;  // in CLI11's form; print_error() has ours
-  if (app_.exit(error, text, complaint) == 0) {
+  std::ostringstream ignored;  // in CLI11's form; print_error() has ours
+  if (app_.exit(error, text, ignored) == 0) {
     output.write(text.str());
     return ExitCode::ok;
   }
   print_error({ErrorCode::invalid_argument,
-               fmt::format("{}; --help shows what is possible", error.what())});
+               fmt::format("{}; --help shows what is possible", complaint(error))});
   return ExitCode::usage;
 }
 

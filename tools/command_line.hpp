@@ -38,7 +38,11 @@ class CommandLine {
   };
 
  private:
-  Parsed parsed_;  // app_ refers to it
+  // What is wrong, and for a mistyped command or option what may have been meant.
+  [[nodiscard]] std::string complaint(const CLI::ParseError& error) const;
+
+  std::string first_;  // word of the command line
+  Parsed parsed_;      // app_ refers to it
   CLI::App app_;
 };
 

@@ -82,6 +82,20 @@ void touch_in_parallel(std::span<std::byte> memory) {
   for (std::future<void>& worker : running) worker.get();
 }
 
+// A dimension that no tensor has is a mistake: the load would do what it does without --slice.
+Result<void> check_slice(std::span<const LoadSource> sources, const SliceChoice& slice) {
+  std::size_t rank = 0;
+  for (const LoadSource& source : sources) {
+    for (const TensorInfo& tensor : source.checkpoint.tensors())
+      rank = std::max(rank, tensor.shape.size());
+  }
+  if (slice.dim < rank) return {};
+  return Error{
+      ErrorCode::invalid_argument,
+      fmt::format("--slice {}:{}/{}: no tensor has dimension {}; the most that one has: {}",
+                  slice.dim, slice.rank, slice.count, slice.dim, count_text(rank, "dimension"))};
+}
+
 }  // namespace
 
 std::uint64_t LoadLayout::nbytes() const {
@@ -92,6 +106,7 @@ std::uint64_t LoadLayout::nbytes() const {
 
 Result<LoadLayout> lay_out(std::span<const LoadSource> sources, const LoadCommandOptions& options) {
   LoadLayout layout;
+  if (options.slice) FLATBED_TRY(check_slice(sources, *options.slice));
   for (std::size_t s = 0; s < sources.size(); ++s) {
     const std::span<const TensorInfo> tensors = sources[s].checkpoint.tensors();
     for (std::size_t t = 0; t < tensors.size(); ++t) {

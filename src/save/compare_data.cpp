@@ -1,5 +1,6 @@
 #include "save/compare_data.hpp"
 
+#include <algorithm>
 #include <utility>
 
 #include "io/digest.hpp"
@@ -22,6 +23,20 @@ Result<void> compare_chunk(const DataComparison& comparison, const Sample& sampl
   return comparison.on_equal(sample.place, chunk, bytes);
 }
 
+// The bytes of a sample from byte `skip` on are read into `part` and compared.
+Result<void> compare_part(const DataComparison& comparison, const Sample& sample,
+                          std::uint64_t skip, std::span<std::byte> part) {
+  const std::uint64_t begin = sample.first_chunk * kChunkBytes + skip;
+  const std::uint32_t item = comparison.places[sample.place].tensor;
+  FLATBED_TRY(read_item(comparison.plan.items[item], begin, part));
+  for (std::size_t at = 0; at < part.size(); at += kChunkBytes) {
+    const std::size_t nbytes = std::min<std::size_t>(kChunkBytes, part.size() - at);
+    FLATBED_TRY(
+        compare_chunk(comparison, sample, (begin + at) / kChunkBytes, part.subspan(at, nbytes)));
+  }
+  return {};
+}
+
 }  // namespace
 
 Result<void> compare_data(const DataComparison& comparison, std::span<const Sample> samples,
@@ -34,20 +49,10 @@ Result<void> compare_data(const DataComparison& comparison, std::span<const Samp
   FLATBED_TRY(work_through(
       std::move(runs), options,
       [&](const PieceQueue& queue, const Piece& piece, std::span<std::byte> buffer) {
-        return for_each_part(
-            queue, piece, buffer,
-            [&](const Run& run, std::uint64_t skip, std::span<std::byte> part) -> Result<void> {
-              const Sample& sample = samples[run.tensor];
-              const std::uint64_t begin = sample.first_chunk * kChunkBytes + skip;
-              const std::uint32_t item = comparison.places[sample.place].tensor;
-              FLATBED_TRY(read_item(comparison.plan.items[item], begin, part));
-              for (std::size_t at = 0; at < part.size(); at += kChunkBytes) {
-                FLATBED_TRY(compare_chunk(
-                    comparison, sample, (begin + at) / kChunkBytes,
-                    part.subspan(at, std::min<std::size_t>(kChunkBytes, part.size() - at))));
-              }
-              return {};
-            });
+        return for_each_part(queue, piece, buffer,
+                             [&](const Run& run, std::uint64_t skip, std::span<std::byte> part) {
+                               return compare_part(comparison, samples[run.tensor], skip, part);
+                             });
       }));
   return check_sources(comparison.plan);
 }

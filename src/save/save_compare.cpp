@@ -1,8 +1,11 @@
 #include "flatbed/save_compare.hpp"
 
 #include <algorithm>
+#include <optional>
+#include <span>
 #include <utility>
 #include <variant>
+#include <vector>
 
 #include "base/bytes.hpp"
 #include "base/str_cat.hpp"

@@ -1,6 +1,6 @@
 // compare_sidecar(): whether a sidecar seals its file as it is.
-#include <algorithm>
 #include <optional>
+#include <span>
 #include <utility>
 #include <vector>
 

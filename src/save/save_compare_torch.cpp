@@ -1,7 +1,6 @@
 // compare_torch_output(): what a path holds against what save_torch() would write there.
-#include <algorithm>
 #include <optional>
-#include <utility>
+#include <span>
 #include <vector>
 
 #include "archive/crc32.hpp"

@@ -86,13 +86,20 @@ std::optional<Step> step(Value from, std::string_view path) {
   }
 }
 
+// What has the names below a value: of a module its children or parameters.
+Value named_parts(Value value) {
+  const std::optional<TorchModule> module = TorchModule::of(value);
+  if (!module) return value;
+  return module->children().size() != 0 ? module->children() : module->parameters();
+}
+
 // Describes what exists instead, for the error message: the first few keys or the number of items.
 std::string contents(Value value) {
   if (value.kind() == Kind::list || value.kind() == Kind::tuple)
     return str_cat(value.size(), " items");
   const std::optional<TorchModule> module = TorchModule::of(value);
   if (module && module->wrapped()) return str_cat("keys ", quoted(kWrappedModule));
-  if (module) value = module->children().size() != 0 ? module->children() : module->parameters();
+  value = named_parts(value);
   std::string keys;
   for (std::size_t i = 0; i < value.size() && i < 8; ++i) {
     const std::optional<std::string> key = key_text(value.key(i));
@@ -100,6 +107,32 @@ std::string contents(Value value) {
   }
   if (value.size() > 8) keys += ", ...";
   return keys.empty() ? "nothing below it" : str_cat("keys ", keys);
+}
+
+// The key that begins like `name`, for at least half of it; empty if there is none.
+std::string similar_key(Value value, std::string_view name) {
+  value = named_parts(value);
+  if (value.kind() != Kind::dict && value.kind() != Kind::object) return {};
+  std::string best;
+  std::size_t most = (name.size() + 1) / 2;
+  for (std::size_t i = 0; i < value.size(); ++i) {
+    const std::optional<std::string> key = key_text(value.key(i));
+    if (!key) continue;
+    const auto differ = std::mismatch(key->begin(), key->end(), name.begin(), name.end());
+    const auto common = static_cast<std::size_t>(differ.second - name.begin());
+    if (common < most || common == 0) continue;
+    most = common + 1;
+    best = *key;
+  }
+  return best;
+}
+
+Error nothing_at(std::string_view name, std::string_view parent, Value value) {
+  const std::string similar = similar_key(value, name);
+  return make_error(ErrorCode::path_not_found, "nothing at ", quoted(name),
+                    parent.empty() ? " of the root" : str_cat(" of ", quoted(parent)),
+                    ", which has ", contents(value),
+                    similar.empty() ? "" : str_cat("; did you mean ", quoted(similar), "?"));
 }
 
 }  // namespace
@@ -111,10 +144,8 @@ Result<Value> Value::at(std::string_view path) const {
     const std::optional<Step> next = step(here, rest);
     if (!next) {
       const std::string_view done = path.substr(0, path.size() - rest.size());
-      return make_error(
-          ErrorCode::path_not_found, "nothing at ", quoted(rest.substr(0, index_length(rest))),
-          done.empty() ? " of the root" : str_cat(" of ", quoted(done.substr(0, done.size() - 1))),
-          ", which has ", contents(here));
+      return nothing_at(rest.substr(0, index_length(rest)),
+                        done.substr(0, done.empty() ? 0 : done.size() - 1), here);
     }
     here = next->value;
     if (next->consumed > rest.size()) return here;

@@ -60,6 +60,13 @@ class ConvertTest(ToolTest):
         self.assert_error(result, "tensor_not_found", "model.ckpt")
         self.assertEqual(self.names(), ["model.ckpt"])
 
+    def test_a_mistyped_selection_is_suggested(self):
+        result = self.run_tool("convert", "--select", "state-dict", self.lightning(), expect=FAILURE)
+        self.assert_error(result, "path_not_found", "nothing at 'state-dict' of the root",
+                          "did you mean 'state_dict'?")
+        result = self.run_tool("convert", "--select", "weights", "model.ckpt", expect=FAILURE)
+        self.assertNotIn("did you mean", result.stderr)
+
     def test_include_and_exclude_choose_by_name(self):
         globs = ["--include", "*weight", "--include", "*bias", "--exclude", "*.bias"]
         self.run_tool("convert", *globs, self.lightning(), "out.safetensors")

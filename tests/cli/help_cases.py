@@ -92,6 +92,17 @@ Subcommands:
             self.assert_error(result, "invalid_argument", "--help")
             self.assertEqual(result.stdout, "", arguments)
 
+    def test_mistyped_commands_and_options_are_suggested(self):
+        for arguments, words in (
+            (["conver", "a.pth"], "unknown command 'conver'; did you mean convert?"),
+            (["verfiy"], "unknown command 'verfiy'; did you mean verify?"),
+            (["fly"], "unknown command 'fly'; --help"),
+            (["convert", "a.pth", "--forc"], "unknown option '--forc'; did you mean --force?"),
+            (["convert", "a.pth", "--outdir=x"], "unknown option '--outdir'; did you mean --out-dir?"),
+            (["ls", "a.pth", "--zzzzzzzz"], "unknown option '--zzzzzzzz'; --help"),
+        ):
+            self.assert_error(self.run_tool(*arguments, expect=USAGE), "invalid_argument", words)
+
     def test_options_that_contradict_each_other(self):
         for other in (["--no-seal"], ["--select", "x"], ["--include", "*"], ["--out-dir", "d"], ["--expand-aliases"]):
             result = self.run_tool("convert", "a.safetensors", "--sidecar", *other, expect=USAGE)
@@ -99,3 +110,7 @@ Subcommands:
 
     def test_names_that_begin_with_a_dash_follow_two_dashes(self):
         self.assert_error(self.run_tool("ls", "--", "-x", expect=1), "file_not_found", "-x")
+        for command in (["verify"], ["scan"], ["convert", "--out-dir", "d"]):
+            result = self.run_tool(*command, "x.pth", "--", "--quiet", "y.pth", expect=None)
+            self.assertIn("--quiet", result.stderr, command)
+            self.assertNotIn("invalid_argument", result.stderr, command)

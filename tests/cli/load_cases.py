@@ -149,6 +149,13 @@ class WhatArrivesTest(LoadTest):
         text = self.run_tool("load", "s.safetensors", "--slice", "1:0/8").stdout
         self.assertIn("\nslice 1:0/8: 2 tensors sliced, 3 whole\n", text)
 
+    def test_a_slice_of_a_dimension_that_no_tensor_has_is_an_error(self):
+        inputs.write_safetensors(self.path("a.safetensors"), {"w": ("U8", [2, 1], b"ab")})
+        result = self.run_tool("load", "a.safetensors", "--slice", "2:0/2", expect=FAILURE)
+        self.assert_error(result, "invalid_argument", "--slice 2:0/2: no tensor has dimension 2",
+                          "the most that one has: 2 dimensions")
+        self.run_tool("load", "a.safetensors", "--slice", "1:0/2")  # too short to cut: whole
+
     def test_a_pytorch_file(self):
         inputs.write_torch(self.path("l.pth"), inputs.lightning())
         self.assertEqual(self.digests("l.pth"), self.catted("l.pth"))

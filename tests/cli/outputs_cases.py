@@ -250,7 +250,8 @@ class PlacesTest(OutputTest):
             self.run_tool("convert", "a.pth", option, "b.pth")
         self.run_tool("convert", "-o", "c.safetensors", "a.pth")
         self.run_tool("convert", "-o", "-d.safetensors", "--", "a.pth")
-        self.assertEqual(self.names(), ["-d.safetensors", "a.pth", "b.pth", "c.safetensors"])
+        self.run_tool("convert", "a.pth", "--", "-e.safetensors")
+        self.assertEqual(self.names(), ["-d.safetensors", "-e.safetensors", "a.pth", "b.pth", "c.safetensors"])
 
     def test_output_and_what_contradicts_it(self):
         self.torch("a.pth")

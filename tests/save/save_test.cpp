@@ -18,6 +18,7 @@
 #include "base/bytes.hpp"
 #include "base/str_cat.hpp"
 #include "flatbed/save_plan.hpp"
+#include "flatbed/save_torch.hpp"
 #include "io/digest.hpp"
 #include "support/expect_error.hpp"
 #include "support/temp_dir.hpp"
@@ -364,6 +365,32 @@ TEST(Save, OnlyChecksInADryRun) {
       name_collision);
   EXPECT_EQ(read_file(dir / "out"), "old");
   EXPECT_EQ(dir.names(), Names{"out"});
+}
+
+TEST(Save, FindsInADryRunWhatTheRunWould) {
+  const TempDir dir;
+  write_file(dir / "out", "old");
+  const SavePlan plan = plan_of({u8_item("w", "abc")});
+  for (const bool dry : {true, false}) {
+    SaveTorchOptions torch;
+    torch.file = {.replace = false, .dry_run = dry};
+    EXPECT_ERROR(save(dir / "no/out", plan, torch.file), file_not_found);
+    EXPECT_ERROR(save_torch(dir / "no/out", plan, torch), file_not_found);
+    EXPECT_ERROR(save(dir / "out", plan, torch.file), file_exists);
+    EXPECT_ERROR(save_torch(dir / "out", plan, torch), file_exists);
+  }
+  EXPECT_EQ(dir.names(), Names{"out"});
+}
+
+TEST(Save, ASidecarIsNotWrittenInADryRun) {
+  const TempDir dir;
+  ASSERT_OK(save(dir / "a", plan_of({u8_item("w", "abc")}), {.seal = false}));
+  const Result<SaveReport> dry = save_sidecar(dir / "a", {.dry_run = true});
+  ASSERT_OK(dry);
+  EXPECT_EQ(dir.names(), Names{"a"});
+  const Result<SaveReport> report = save_sidecar(dir / "a");
+  ASSERT_OK(report);
+  EXPECT_EQ(dry->nbytes, report->nbytes);
 }
 
 TEST(Save, SaysWhenItDidNotSync) {

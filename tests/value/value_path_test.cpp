@@ -78,6 +78,19 @@ TEST(ValueAt, SaysWhatIsMissingAndWhatIsThere) {
             "nothing at 'z' of the root, which has keys 'a', 'a.b', '7', 'True', 'None', '', 'x'");
 }
 
+TEST(ValueAt, SuggestsAKeyThatBeginsAlike) {
+  ValueTree tree;
+  const NodeId root = tree.add_dict();
+  tree.set_item(root, tree.add_string("state_dict"), tree.add_none());
+  tree.set_item(root, tree.add_string("stages"), tree.add_none());
+  tree.set_root(root);
+  EXPECT_EQ(tree.root().at("state-dict").error().message,
+            "nothing at 'state-dict' of the root, which has keys 'state_dict', 'stages'; did you "
+            "mean 'state_dict'?");
+  EXPECT_EQ(tree.root().at("weights").error().message,
+            "nothing at 'weights' of the root, which has keys 'state_dict', 'stages'");
+}
+
 TEST(ValueAt, RefusesWhatIsNoIndex) {
   const ValueTree tree = example();
   const Value list = *tree.root().at("a")->at("b");
