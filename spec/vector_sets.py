@@ -93,7 +93,7 @@ def deep(levels):
 
 def in_byte_order(first, second):
     """(index, shards) of a set whose files have these names, in the order of H4."""
-    index = {"metadata": {"flatbed.shards": "1/" + CONTENTS}, "weight_map": {"h": first, "w": second}}
+    index = {"metadata": {"flatbed.shards": "1/" + CONTENTS}, "weight_map": {"w": second, "h": first}}
     return index, {first: FIRST, second: SECOND}
 
 

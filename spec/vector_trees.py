@@ -234,6 +234,7 @@ INVALID_TEXTS = (
     ("tree_malformed_number", "bytes-capitals", '["bytes","FF"]', "bytes"),
     ("tree_malformed_node", "bytes-attributes", '["bytes",["tensor","u",{}]]', "bytes"),
     ("tree_malformed_node", "bytes-array", '["bytes",["array","u","|u1"]]', "bytes"),
+    ("tree_malformed_node", "bytes-array-alone", '["bytes",["array","u"]]', "bytes"),
     ("tree_malformed_node", "bytes-number", '["bytes",0]', "bytes"),
     ("tree_malformed_node", "bytes-list", '["bytes",["list"]]', "bytes"),
     ("tree_malformed_node", "bytes-dtype", '["bytes",["tensor","r"]]', "bytes"),
@@ -352,6 +353,7 @@ ARRAYS = (
     *((f"{order}c8", "C64", [3]) for order in "<>"), *((f"{order}c16", "F64", [3, 2]) for order in "<>"),
     *((f"<{kind}", "U8", [3, int(kind[1:])]) for kind in ("f12", "f16", "c24", "c32")),
     ("|S5", "U8", [3, 5]), (">U5", "U8", [3, 20]), ("|V5", "U8", [3, 5]),
+    *((f"{kind}999999999", "U8", [0, 999999999 * size]) for kind, size in (("|S", 1), ("<U", 4), ("|V", 1))),
     *((f"<M8{unit}", "U8", [3, 8]) for unit in ("", "[Y]", "[M]", "[W]", "[D]", "[h]", "[m]", "[s]", "[ms]", "[us]")),
     *((f">m8{unit}", "U8", [3, 8]) for unit in ("[ns]", "[ps]", "[fs]", "[as]", "[25s]", "[999999999as]")),
 )  # fmt: skip
@@ -392,7 +394,8 @@ def valid_types():
     yield "packed-shapes", ["list", *nodes], [("U8", [nbytes]) for _, _, nbytes in PACKED_SHAPES]
     nodes = [f'["array","t{i}","{typestr}"]' for i, (typestr, _, _) in enumerate(ARRAYS)]
     yield "array-types", ["list", *nodes], [row[1:] for row in ARRAYS]
-    nodes = [f'["scalar","{typestr}","{"00" * scalar_size(typestr)}"]' for typestr, _, _ in ARRAYS]
+    small = [typestr for typestr, _, shape in ARRAYS if shape[0]]
+    nodes = [f'["scalar","{typestr}","{"00" * scalar_size(typestr)}"]' for typestr in small]
     yield "scalar-types", ["list", *nodes], []
     yield "stride-2-to-53-less-1", ["list", '["tensor","t0",{"stride":[9007199254740991]}]'], [("U8", [1])]
 
@@ -433,9 +436,12 @@ def invalid_types():
         other = {"BOOL": "U8", "I8": "BOOL", "U8": "I8", "C64": "F64"}.get(dtype)
         other = other or ("F" if dtype[0] in "IU" else "I") + dtype[1:]
         raw = dtype == "U8" and typestr != "|u1"
-        tensor = ("U8", [3, shape[-1] + 1]) if raw else (other, shape)
+        tensor = ("U8", [shape[0], shape[-1] + 1]) if raw else (other, shape)
         yield wrong, "array-" + spelled(typestr), f'["array","t0","{typestr}"]', [tensor], "array-types"
     yield wrong, "array-c16-of-3", '["array","t0","<c16"]', [("F64", [2, 3])], "array-types"
+    for kind, size in (("|S", 1), ("<U", 4), ("|V", 1)):
+        text = f'["array","t0","{kind}1000000000"]'
+        yield wrong, "array-ten-digits-" + kind[1], text, [("U8", [0, 1000000000 * size])], "array-types"
     yield wrong, "array-raw-of-rank-0", '["array","t0","|S1"]', [("U8", [])], "array-types"
     for name, typestr, nbytes in NOT_TYPES:
         yield wrong, "type-" + name, f'["scalar","{typestr}","{"00" * nbytes}"]', [], "scalar-types"
