@@ -198,7 +198,7 @@ def in_half_an_envelope(raw):
 
 
 def with_escaped_digest():
-    """A file whose HEADER begins with an escape. The nonce, found by trial, makes it right with 36..51 taken as zeros."""
+    """A file whose HEADER begins with an escape. The nonce, found by trial, makes it right if 36..51 count as zeros."""
     stated, nonce = "a5a8e7dd992c1142", "0000002c"
     strings = {"flatbed.digests": writer.chunk_digests(SMALL)}
     content = reader.digest(reader.content_input({name: (dtype, shape) for name, dtype, shape, _ in SMALL}, strings))
