@@ -203,6 +203,10 @@ def opened_otherwise():
     for name, file in (("name-of-an-index", "list.txt"), ("name-of-a-container", "x.safetensors")):
         files = {f"shards/{name}/{found}": raw for found, raw in {file: b" \n" + text, **both}.items()}
         yield Vector(f"shards/{name}/{file}", "shards", "ok", "H5", "-", "-", "-", files)
+    # The bytes 257..261 are those by which a tar is known.
+    text = '{"' + "m" * 255 + 'ustard":1,' + json.dumps(index())[1:]
+    files = folder("index-with-a-magic-number", text, shards())
+    yield Vector("shards/index-with-a-magic-number/" + INDEX, "shards", "ok", "H5", "-", "-", "-", files)
     path = "shards/container-named-index/" + INDEX
     yield Vector(path, "shards", "ok", "H5", "-", "-", "-", {path: UNSEALED})
     path = "shards/index-of-two-bytes/" + INDEX

@@ -11,6 +11,7 @@ import os
 import re
 import sys
 import unittest
+from decimal import Decimal
 from unittest import mock
 
 SPEC = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "spec")
@@ -20,6 +21,7 @@ sys.path.insert(0, SPEC)
 import make_vectors  # noqa: E402
 import reader  # noqa: E402
 import vector_rules  # noqa: E402
+import vector_writers  # noqa: E402
 
 with contextlib.suppress(ImportError):
     import jsonschema
@@ -67,6 +69,19 @@ class Format(unittest.TestCase):
         for length, digest in rows:
             data = bytes(7 * i & 0xFF for i in range(int(length)))
             self.assertEqual(f"{reader.xxh3_pure(data):016x}", digest, length)
+
+    def test_the_form_of_reals_is_that_of_python(self):
+        for value in (abs(value) for value in vector_writers.FLOATS if value):
+            decimal = Decimal(repr(value)).normalize().as_tuple()
+            digits, p = "".join(map(str, decimal.digits)), len(decimal.digits) + decimal.exponent
+            if -4 < p <= 16:
+                plain = digits.rjust(len(digits) - p, "0") if p <= 0 else digits.ljust(p, "0")
+                point = max(p, 0)
+                written = (plain[:point] or "0") + "." + (plain[point:] or "0")
+            else:
+                more = "." + digits[1:] if digits[1:] else ""
+                written = f"{digits[0]}{more}e{'-' if p < 1 else '+'}{abs(p - 1):02}"
+            self.assertEqual(written, repr(value))
 
     def test_the_worked_model_is_a_vector(self):
         block = block_after(text_of("FORMAT.md"), "A model to try it on")
