@@ -161,6 +161,7 @@ def rows_4_and_5():
     version_2 = with_value(ZEROS + "/2/what a later version says")
     yield 4, "version-2", version_2, "newer"
     yield 4, "version-9999", with_value(ZEROS + "/9999/"), "newer"
+    yield 4, "rest-of-two-lines", with_value(ZEROS + "/2/a\nb"), "newer"
     yield 4, "rest-like-ours", with_value(ZEROS + "/2/" + ZEROS), "newer"
     yield 4, "other-strings", newer_strings(), "newer"
     yield 5, "digest-damaged", flipped_hex(version_2, VALUE_AT), "broken", "seal_header_mismatch"

@@ -69,6 +69,7 @@ def valid_sets():
     yield "unsealed-shard", "H1", index(), shards(FIRST, UNSEALED)
     yield "annotated-shard", "H4", stated("1/" + CONTENTS), shards(FIRST, rewritten(SECOND))
     yield "other-version", "H4", stated("2/anything"), shards()
+    yield "other-version-10", "H4", stated("10/" + CONTENTS), shards()
     yield "no-version", "H4", stated(CONTENTS), shards()
     yield "depth-127", "H1", {"weight_map": WEIGHTS, "x": nested(126)}, shards()
     yield "byte-order", "H4", *in_byte_order("B.safetensors", "a.safetensors")
