@@ -9,7 +9,10 @@ import contextlib
 import json
 import os
 import re
+import shutil
+import subprocess
 import sys
+import tempfile
 import unittest
 from decimal import Decimal
 from unittest import mock
@@ -99,6 +102,18 @@ class Format(unittest.TestCase):
         units = re.search(r"UNIT.*?\(([^)]*)\)", block)[1]
         for unit in re.findall(r"\w+", units):
             self.assertTrue(reader.TYPESTR.fullmatch(f"<M8[{unit}]"), unit)
+
+
+class Reader(unittest.TestCase):
+    def test_it_is_one_file_that_can_be_copied(self):
+        with tempfile.TemporaryDirectory() as folder:
+            copy = shutil.copy(os.path.join(SPEC, "reader.py"), folder)
+            good = os.path.join(VECTORS, "valid", "small.safetensors")
+            done = subprocess.run([sys.executable, "-I", "-B", copy, "check", good], capture_output=True, text=True)
+            self.assertEqual((done.returncode, done.stdout, done.stderr), (0, f"{good}: sealed\n", ""))
+            load = "import sys; sys.path.insert(0, sys.argv[1]); import reader; print(len(reader.load(sys.argv[2])))"
+            done = subprocess.run([sys.executable, "-I", "-B", "-c", load, folder, good], capture_output=True, text=True)
+            self.assertEqual((done.stdout, done.stderr), ("2\n", ""))
 
 
 class Manifest(unittest.TestCase):
