@@ -112,7 +112,8 @@ class Reader(unittest.TestCase):
             done = subprocess.run([sys.executable, "-I", "-B", copy, "check", good], capture_output=True, text=True)
             self.assertEqual((done.returncode, done.stdout, done.stderr), (0, f"{good}: sealed\n", ""))
             load = "import sys; sys.path.insert(0, sys.argv[1]); import reader; print(len(reader.load(sys.argv[2])))"
-            done = subprocess.run([sys.executable, "-I", "-B", "-c", load, folder, good], capture_output=True, text=True)
+            command = [sys.executable, "-I", "-B", "-c", load, folder, good]
+            done = subprocess.run(command, capture_output=True, text=True)
             self.assertEqual((done.stdout, done.stderr), ("2\n", ""))
 
 
