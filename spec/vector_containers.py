@@ -118,6 +118,8 @@ def valid_names_and_fields():
     yield "field-unknown", "R11", with_field('"xxh3":"00","more":{"x":[1,-2.5e3,null,true]}')
     yield "field-64-bits", "J4", with_field('"x":[-9223372036854775808,18446744073709551615]')
     yield "field-minus-zero", "J5", with_field('"x":[-0,-0.0,0e5]')
+    long = f'[0.{"9" * 5000},{"9" * 300}.{"9" * 4700}]'
+    yield "field-reals-of-5000-digits", "J4", with_field('"x":' + long)
     yield "field-tiny-real", "J4", with_field('"x":[1e-999,1.7976931348623157e308]')
     yield "field-unknown-twice", "R12", with_field('"x":1,"x":2')
     yield "field-order", "R11", one('{"data_offsets":[0,16],"shape":[4],"dtype":"F32"}')
@@ -241,6 +243,7 @@ def malformed_numbers():
         ("field-above-64-bits", "18446744073709551616"),
         ("field-below-64-bits", "-9223372036854775809"),
         ("field-above-binary64", "1e999"),
+        ("field-of-5000-digits", "9" * 5000),
     ):
         yield name, HEADER.replace("]}", f'],"x":{number}}}'), "field-unknown"
 

@@ -74,6 +74,7 @@ def valid_sets():
     yield "unsealed-shard", "H1", index(), shards(FIRST, UNSEALED)
     yield "annotated-shard", "H4", stated("1/" + CONTENTS), shards(FIRST, rewritten(SECOND))
     yield "other-version", "H4", stated("2/anything"), shards()
+    yield "other-version-10", "H4", stated("10/" + CONTENTS), shards()
     yield "no-version", "H4", stated(CONTENTS), shards()
     yield "depth-127", "H1", {"weight_map": WEIGHTS, "x": nested(126)}, shards()
     yield "byte-order", "H4", *in_byte_order("B.safetensors", "a.safetensors")
@@ -98,7 +99,7 @@ def deep(levels):
 
 def in_byte_order(first, second):
     """(index, shards) of a set whose files have these names, in the order of H4."""
-    index = {"metadata": {"flatbed.shards": "1/" + CONTENTS}, "weight_map": {"h": first, "w": second}}
+    index = {"metadata": {"flatbed.shards": "1/" + CONTENTS}, "weight_map": {"w": second, "h": first}}
     return index, {first: FIRST, second: SECOND}
 
 
@@ -226,6 +227,10 @@ def opened_otherwise():
     for name, file in (("name-of-an-index", "list.txt"), ("name-of-a-container", "x.safetensors")):
         files = {f"shards/{name}/{found}": raw for found, raw in {file: b" \n" + text, **both}.items()}
         yield Vector(f"shards/{name}/{file}", "shards", "ok", "H5", "-", "-", "-", files)
+    # The bytes 257..261 are those by which a tar is known.
+    text = '{"' + "m" * 255 + 'ustard":1,' + json.dumps(index())[1:]
+    files = folder("index-with-a-magic-number", text, shards())
+    yield Vector("shards/index-with-a-magic-number/" + INDEX, "shards", "ok", "H5", "-", "-", "-", files)
     path = "shards/container-named-index/" + INDEX
     yield Vector(path, "shards", "ok", "H5", "-", "-", "-", {path: UNSEALED})
     path = "shards/index-of-two-bytes/" + INDEX

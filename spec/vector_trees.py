@@ -223,6 +223,7 @@ VALID_TEXTS = {
     "list": '["list",1]',
     "dict": '["dict","a",1,"b",["list"]]',
     "dict-keys": '["dict",1,0,1.5,0,"1",0,true,0,["int","20000000000000"],0,["str","eda080"],0,["tuple"],0]',
+    "dict-keys-alike": '["dict",true,0,true,1,1,2,1.0,3,1.0,4,null,5,null,6,"1",7,["bytes","31"],8,["bytes","31"],9]',
     "int": '["list",9007199254740991,-9007199254740991,["int","20000000000000"],["int","-20000000000000"]]',
     "float": '["list",1.0,1e3,-0.0,5e-324,["float","fff0000000000000"],["float","3ff0000000000000"]]',
     "str": r'["list","\u0000\ud83d\ude00",["str","61eda080"],["str","eda0bdedb880"],["str","61"]]',
@@ -276,6 +277,7 @@ INVALID_TEXTS = (
     ("tree_unknown_attribute", "unknown", '["tensor","a.b",{"x":1}]', "tensor-attributes"),
     ("tree_unknown_attribute", "grad-false", '["tensor","a.b",{"grad":false}]', "tensor-attributes"),
     ("tree_unknown_attribute", "param-number", '["tensor","a.b",{"param":1}]', "tensor-attributes"),
+    ("tree_unknown_attribute", "param-false", '["tensor","a.b",{"param":false}]', "tensor-attributes"),
     ("tree_unknown_attribute", "device-number", '["tensor","a.b",{"device":0}]', "tensor-attributes"),
     ("tree_unknown_attribute", "stride-rank", '["tensor","a.b",{"stride":[1]}]', "tensor-attributes"),
     ("tree_unknown_attribute", "stride-negative", '["tensor","a.b",{"stride":[1,-2]}]', "tensor-attributes"),
@@ -301,6 +303,7 @@ INVALID_TEXTS = (
     ("tree_malformed_number", "bytes-capitals", '["bytes","FF"]', "bytes"),
     ("tree_malformed_node", "bytes-attributes", '["bytes",["tensor","u",{}]]', "bytes"),
     ("tree_malformed_node", "bytes-array", '["bytes",["array","u","|u1"]]', "bytes"),
+    ("tree_malformed_node", "bytes-array-alone", '["bytes",["array","u"]]', "bytes"),
     ("tree_malformed_node", "bytes-number", '["bytes",0]', "bytes"),
     ("tree_malformed_node", "bytes-list", '["bytes",["list"]]', "bytes"),
     ("tree_malformed_node", "bytes-dtype", '["bytes",["tensor","r"]]', "bytes"),
@@ -324,6 +327,7 @@ INVALID_TEXTS = (
     ("tree_malformed_node", "array-item-size", '["array","u2","|S3"]', "array"),
     ("tree_malformed_node", "scalar-one", '["scalar","<f8"]', "scalar"),
     ("tree_malformed_node", "scalar-short", '["scalar","<f8","000000000000e0"]', "scalar"),
+    ("tree_malformed_node", "scalar-long", '["scalar","<f8","000000000000e03f00"]', "scalar"),
     ("tree_malformed_node", "scalar-size-zero", '["scalar","|S0",""]', "scalar"),
     ("tree_malformed_node", "scalar-size-zero-first", '["scalar","<f08","000000000000e03f"]', "scalar"),
     ("tree_malformed_number", "scalar-capitals", '["scalar","<f8","000000000000E03F"]', "scalar"),
@@ -419,6 +423,7 @@ ARRAYS = (
     *((f"{order}c8", "C64", [3]) for order in "<>"), *((f"{order}c16", "F64", [3, 2]) for order in "<>"),
     *((f"<{kind}", "U8", [3, int(kind[1:])]) for kind in ("f12", "f16", "c24", "c32")),
     ("|S5", "U8", [3, 5]), (">U5", "U8", [3, 20]), ("|V5", "U8", [3, 5]),
+    *((f"{kind}999999999", "U8", [0, 999999999 * size]) for kind, size in (("|S", 1), ("<U", 4), ("|V", 1))),
     *((f"<M8{unit}", "U8", [3, 8]) for unit in ("", "[Y]", "[M]", "[W]", "[D]", "[h]", "[m]", "[s]", "[ms]", "[us]")),
     *((f">m8{unit}", "U8", [3, 8]) for unit in ("[ns]", "[ps]", "[fs]", "[as]", "[25s]", "[999999999as]")),
 )  # fmt: skip
@@ -459,7 +464,8 @@ def valid_types():
     yield "packed-shapes", ["list", *nodes], [("U8", [nbytes]) for _, _, nbytes in PACKED_SHAPES]
     nodes = [f'["array","t{i}","{typestr}"]' for i, (typestr, _, _) in enumerate(ARRAYS)]
     yield "array-types", ["list", *nodes], [row[1:] for row in ARRAYS]
-    nodes = [f'["scalar","{typestr}","{"00" * scalar_size(typestr)}"]' for typestr, _, _ in ARRAYS]
+    small = [typestr for typestr, _, shape in ARRAYS if shape[0]]
+    nodes = [f'["scalar","{typestr}","{"00" * scalar_size(typestr)}"]' for typestr in small]
     yield "scalar-types", ["list", *nodes], []
     yield "stride-2-to-53-less-1", ["list", '["tensor","t0",{"stride":[9007199254740991]}]'], [("U8", [1])]
 
@@ -500,9 +506,12 @@ def invalid_types():
         other = {"BOOL": "U8", "I8": "BOOL", "U8": "I8", "C64": "F64"}.get(dtype)
         other = other or ("F" if dtype[0] in "IU" else "I") + dtype[1:]
         raw = dtype == "U8" and typestr != "|u1"
-        tensor = ("U8", [3, shape[-1] + 1]) if raw else (other, shape)
+        tensor = ("U8", [shape[0], shape[-1] + 1]) if raw else (other, shape)
         yield wrong, "array-" + spelled(typestr), f'["array","t0","{typestr}"]', [tensor], "array-types"
     yield wrong, "array-c16-of-3", '["array","t0","<c16"]', [("F64", [2, 3])], "array-types"
+    for kind, size in (("|S", 1), ("<U", 4), ("|V", 1)):
+        text = f'["array","t0","{kind}1000000000"]'
+        yield wrong, "array-ten-digits-" + kind[1], text, [("U8", [0, 1000000000 * size])], "array-types"
     yield wrong, "array-raw-of-rank-0", '["array","t0","|S1"]', [("U8", [])], "array-types"
     for name, typestr, nbytes in NOT_TYPES:
         yield wrong, "type-" + name, f'["scalar","{typestr}","{"00" * nbytes}"]', [], "scalar-types"

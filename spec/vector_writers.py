@@ -79,7 +79,7 @@ def inputs():
 
 def of_many_sizes():
     """Sizes of every alignment, in no order, with white space, and members in another order than their bytes."""
-    sizes = (3, 8192, 0, 24, 4096, 12_288, 1, 4100, 64, 6, 2048)
+    sizes = (3, 4096, 0, 24, 8192, 12_288, 1, 4100, 64, 6, 2048)
     members, data = [], b""
     for i, size in enumerate(sizes):
         members.append(f'"t{i}" : ' + entry("U8", [size], len(data), len(data) + size))
@@ -159,6 +159,13 @@ def named_values():
         1.5: square(13),
     }
     yield "not-metadata", {"__metadata__": square(), "__metadata__~1": square(5)}
+    yield "three-of-one-name", {"a": {"b.c": square()}, "a.b": {"c": square(5)}, "a.b.c": square(9)}
+    inner = {"inner": square(5)}
+    yield "tensors-in-attributes", {"w": reader.Tensor("F32", [4], floats(1, 2, 3, 4), {"state": inner})}
+    yield "bytes-of-1024-and-1025", {"t": square(), "hex": bytes(1024), "tensor": bytes(1025)}
+    slots = vector_trees.module("Slots", {"w": square()}, cache=square(5))
+    slots.state = (slots.state, {"x": square(9)})
+    yield "module-in-a-tuple", {"m": slots}
     yield "worked-model", worked_model()
     shared = {"w": square()}
     yield "first-occurrence", [[shared], shared, {"again": shared, "b": reader.Tensor("F32", [2], floats(1, 2))}]

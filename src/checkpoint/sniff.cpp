@@ -144,6 +144,9 @@ Result<Content> sniff(const ByteSource& file) {
       return make_error(kLayout, "this is ", pth::kDistributedAdvice);
     return Content::zip;
   }
+  // A text has no zero bytes. Its names may well hold a magic number: "PTMF", or the "ustar" of
+  // "mustard".
+  if (is_json(head) && head.find('\0') == head.npos) return Content::json;
   for (const Magic& magic : kMagics) {
     if (matches(magic, head)) return make_error(magic.code, "this is ", magic.what);
   }

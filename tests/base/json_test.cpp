@@ -107,6 +107,12 @@ TEST(JsonValue, MeasuresItsDepth) {
   EXPECT_EQ(json->root().first().next().depth(), 0u);
 }
 
+TEST(JsonDocument, CountsEmptyArraysAndObjectsAsLevels) {
+  for (const std::string_view text : {"[[[[]]]]", "[[[{}]]]"}) EXPECT_OK(parse(text));
+  for (const std::string_view text : {"[[[[[]]]]]", "[[[[{}]]]]", "{\"a\":[[[{}]]]}"})
+    EXPECT_ERROR(parse(text), tree_too_deep);
+}
+
 TEST(JsonDocument, OutlivesItsTextAndMoves) {
   std::string text = R"(["kept"])";
   Result<JsonDocument> parsed = parse(text);

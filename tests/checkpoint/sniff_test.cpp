@@ -66,6 +66,14 @@ TEST(Sniff, NamesPyTorchLayoutsThatAreNotRead) {
   }
 }
 
+TEST(Sniff, AnIndexMayHoldMagicNumbersInItsNames) {
+  for (const std::size_t at : {std::size_t{4}, std::size_t{257}}) {
+    std::string index = R"({"weight_map":{"w":"a.safetensors"}})";
+    index.insert(1, "\"" + std::string(at - 2, 'm') + (at == 4 ? "PTMF" : "ustard") + "\":1,");
+    EXPECT_EQ(sniff_bytes(index).value(), Content::json) << index;
+  }
+}
+
 TEST(Sniff, KnowsWhatIsRead) {
   EXPECT_EQ(sniff_bytes("PK\3\4"s + std::string(26, '\0')).value(), Content::zip);
   EXPECT_EQ(sniff_bytes("{\"weight_map\":{}}").value(), Content::json);

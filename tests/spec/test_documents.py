@@ -9,8 +9,12 @@ import contextlib
 import json
 import os
 import re
+import shutil
+import subprocess
 import sys
+import tempfile
 import unittest
+from decimal import Decimal
 from unittest import mock
 
 SPEC = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "spec")
@@ -20,6 +24,7 @@ sys.path.insert(0, SPEC)
 import make_vectors  # noqa: E402
 import reader  # noqa: E402
 import vector_rules  # noqa: E402
+import vector_writers  # noqa: E402
 
 with contextlib.suppress(ImportError):
     import jsonschema
@@ -68,6 +73,19 @@ class Format(unittest.TestCase):
             data = bytes(7 * i & 0xFF for i in range(int(length)))
             self.assertEqual(f"{reader.xxh3_pure(data):016x}", digest, length)
 
+    def test_the_form_of_reals_is_that_of_python(self):
+        for value in (abs(value) for value in vector_writers.FLOATS if value):
+            decimal = Decimal(repr(value)).normalize().as_tuple()
+            digits, p = "".join(map(str, decimal.digits)), len(decimal.digits) + decimal.exponent
+            if -4 < p <= 16:
+                plain = digits.rjust(len(digits) - p, "0") if p <= 0 else digits.ljust(p, "0")
+                point = max(p, 0)
+                written = (plain[:point] or "0") + "." + (plain[point:] or "0")
+            else:
+                more = "." + digits[1:] if digits[1:] else ""
+                written = f"{digits[0]}{more}e{'-' if p < 1 else '+'}{abs(p - 1):02}"
+            self.assertEqual(written, repr(value))
+
     def test_the_worked_model_is_a_vector(self):
         block = block_after(text_of("FORMAT.md"), "A model to try it on")
         with reader.File(os.path.join(VECTORS, "names", "worked-model.safetensors")) as file:
@@ -84,6 +102,19 @@ class Format(unittest.TestCase):
         units = re.search(r"UNIT.*?\(([^)]*)\)", block)[1]
         for unit in re.findall(r"\w+", units):
             self.assertTrue(reader.TYPESTR.fullmatch(f"<M8[{unit}]"), unit)
+
+
+class Reader(unittest.TestCase):
+    def test_it_is_one_file_that_can_be_copied(self):
+        with tempfile.TemporaryDirectory() as folder:
+            copy = shutil.copy(os.path.join(SPEC, "reader.py"), folder)
+            good = os.path.join(VECTORS, "valid", "small.safetensors")
+            done = subprocess.run([sys.executable, "-I", "-B", copy, "check", good], capture_output=True, text=True)
+            self.assertEqual((done.returncode, done.stdout, done.stderr), (0, f"{good}: sealed\n", ""))
+            load = "import sys; sys.path.insert(0, sys.argv[1]); import reader; print(len(reader.load(sys.argv[2])))"
+            command = [sys.executable, "-I", "-B", "-c", load, folder, good]
+            done = subprocess.run(command, capture_output=True, text=True)
+            self.assertEqual((done.stdout, done.stderr), ("2\n", ""))
 
 
 class Manifest(unittest.TestCase):
