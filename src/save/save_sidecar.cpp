@@ -11,6 +11,7 @@
 #include "flatbed/save.hpp"
 #include "io/digest.hpp"
 #include "save/pieces.hpp"
+#include "save/save_source.hpp"
 #include "save/write_file.hpp"
 
 namespace flatbed {
@@ -102,7 +103,9 @@ Result<SaveReport> save_sidecar(const std::filesystem::path& path, const SaveOpt
     FLATBED_TRY(file.write_at(0, as_bytes(text)));
     return CheckpointAccess::source(checkpoint, 0).check_unchanged();
   };
-  FLATBED_TRY(write_file(sidecar, options, report, write));
+  FLATBED_ASSIGN(const std::optional<FilePermissions> permissions,
+                 permissions_of(CheckpointAccess::source(checkpoint, 0)));
+  FLATBED_TRY(write_file({sidecar, permissions}, options, report, write));
   return report;
 }
 

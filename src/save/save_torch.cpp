@@ -39,11 +39,13 @@ Result<std::vector<pth::StoredTensor>> describe_items(const SavePlan& plan) {
 }
 
 // The whole of an item, checked.
-Result<std::string> item_contents(const SaveItem& item, std::uint64_t nbytes) {
+Result<std::string> item_contents(const SaveItem& item, std::uint64_t nbytes,
+                                  const SaveOptions& options) {
   std::string bytes(static_cast<std::size_t>(nbytes), '\0');
   const std::span<std::byte> out = std::as_writable_bytes(std::span(bytes));
   FLATBED_TRY(read_item(item, 0, out));
-  for (std::size_t at = 0; has_digests(item) && at < out.size(); at += kChunkBytes) {
+  const bool verified = is_verified(item, options);
+  for (std::size_t at = 0; verified && at < out.size(); at += kChunkBytes) {
     const std::size_t size = std::min<std::size_t>(kChunkBytes, out.size() - at);
     FLATBED_TRY(check_item_chunk(item, at / kChunkBytes, xxh3(out.subspan(at, size))));
   }
@@ -77,11 +79,11 @@ Result<ValueTree> dict_of_names(const SavePlan& plan) {
 Result<pth::TorchPickle> make_pickle(const SavePlan& plan, const SaveTorchOptions& options,
                                      std::vector<bool>& written) {
   FLATBED_ASSIGN(const std::vector<pth::StoredTensor> tensors, describe_items(plan));
-  const pth::PickleOptions pickling{options.unsafe_objects, options.keep_device,
-                                    [&](std::uint32_t item) {
-                                      written[item] = true;
-                                      return item_contents(plan.items[item], tensors[item].nbytes);
-                                    }};
+  const pth::PickleOptions pickling{
+      options.unsafe_objects, options.keep_device, [&](std::uint32_t item) {
+        written[item] = true;
+        return item_contents(plan.items[item], tensors[item].nbytes, options.file);
+      }};
   if (plan.tree.root().id() != kNoNode) return write_pickle(plan.tree, tensors, pickling);
   FLATBED_ASSIGN(const ValueTree tree, dict_of_names(plan));
   return write_pickle(tree, tensors, pickling);
@@ -112,10 +114,10 @@ Result<pth::ZipLayout> make_layout(const SavePlan& plan, const pth::TorchPickle&
 class RecordWriter {
  public:
   RecordWriter(const SavePlan& plan, const pth::TorchPickle& pickle, const pth::ZipLayout& layout,
-               AtomicFile& file)
-      : plan_(plan), pickle_(pickle), layout_(layout), file_(file) {}
+               const SaveOptions& options)
+      : plan_(plan), pickle_(pickle), layout_(layout), options_(options) {}
 
-  Result<CrcReport> run(const SaveOptions& options);
+  Result<CrcReport> run(AtomicFile& file);
 
  private:
   [[nodiscard]] std::size_t entry_of(std::uint32_t key) const { return kFirstData + key; }
@@ -134,29 +136,31 @@ class RecordWriter {
   const SavePlan& plan_;
   const pth::TorchPickle& pickle_;
   const pth::ZipLayout& layout_;
-  AtomicFile& file_;
+  const SaveOptions& options_;
+  AtomicFile* file_ = nullptr;  // that of run()
   SourceRecords records_;
   ChunkSums sums_;                        // for each key
   std::vector<std::uint8_t> has_header_;  // for each key: its header was written with its CRC
   std::vector<std::uint32_t> crcs_;       // for each entry; those of small ones until the end
 };
 
-Result<CrcReport> RecordWriter::run(const SaveOptions& options) {
-  FLATBED_ASSIGN(records_, SourceRecords::of(plan_, pickle_.storages, options));
+Result<CrcReport> RecordWriter::run(AtomicFile& file) {
+  file_ = &file;
+  FLATBED_ASSIGN(records_, SourceRecords::of(plan_, pickle_.storages, options_));
   crcs_.resize(layout_.size());
   FLATBED_TRY(work_through(
-      collect_runs(), options,
+      collect_runs(), options_,
       [this](const PieceQueue& queue, const Piece& piece, std::span<std::byte> buffer) {
         return write_piece(queue, piece, buffer);
       }));
-  FLATBED_ASSIGN(CrcReport report, records_.finish(options));
+  FLATBED_ASSIGN(CrcReport report, records_.finish(options_));
   FLATBED_TRY(check_sources(plan_));
   FLATBED_TRY(finish_headers());
   FLATBED_TRY(write_small(1, kByteOrder));
   FLATBED_TRY(write_small(layout_.size() - 1, kVersion));
   FLATBED_TRY(write_small(0, pickle_.bytes));
   // Written last, so that what a killed process leaves never looks like a whole file.
-  FLATBED_TRY(file_.write_at(layout_.entries_nbytes(), as_bytes(layout_.directory(crcs_))));
+  FLATBED_TRY(file_->write_at(layout_.entries_nbytes(), as_bytes(layout_.directory(crcs_))));
   return report;
 }
 
@@ -192,7 +196,7 @@ Result<void> RecordWriter::write_piece(const PieceQueue& queue, const Piece& pie
         return sum_chunk(run.tensor, chunk, bytes);
       }));
   fill_headers(queue, piece, buffer);
-  FLATBED_TRY(file_.write_at(piece.offset, buffer.first(piece.nbytes)));
+  FLATBED_TRY(file_->write_at(piece.offset, buffer.first(piece.nbytes)));
   start_whole_pages(piece);
   return {};
 }
@@ -202,13 +206,13 @@ Result<void> RecordWriter::write_piece(const PieceQueue& queue, const Piece& pie
 void RecordWriter::start_whole_pages(const Piece& piece) noexcept {
   const std::uint64_t begin = (piece.offset + kPageBytes - 1) / kPageBytes * kPageBytes;
   const std::uint64_t end = (piece.offset + piece.nbytes) / kPageBytes * kPageBytes;
-  if (begin < end) file_.start_writeback(begin, end - begin);
+  if (begin < end) file_->start_writeback(begin, end - begin);
 }
 
 Result<void> RecordWriter::sum_chunk(std::uint32_t key, std::uint64_t chunk,
                                      std::span<const std::byte> bytes) {
   const SaveItem& item = item_of(key);
-  if (has_digests(item)) FLATBED_TRY(check_item_chunk(item, chunk, xxh3(bytes)));
+  if (is_verified(item, options_)) FLATBED_TRY(check_item_chunk(item, chunk, xxh3(bytes)));
   const std::uint32_t sum = pth::crc32_of(bytes);
   sums_.put(key, chunk, sum);
   const std::uint32_t number = pickle_.storages[key];
@@ -242,7 +246,7 @@ Result<void> RecordWriter::finish_headers() {
     std::byte bytes[sizeof(std::uint32_t)];
     for (std::size_t i = 0; i < sizeof bytes; ++i)
       bytes[i] = static_cast<std::byte>(crcs_[entry] >> (8 * i));
-    FLATBED_TRY(file_.write_at(layout_.header_offset(entry) + pth::kLocalCrcOffset, bytes));
+    FLATBED_TRY(file_->write_at(layout_.header_offset(entry) + pth::kLocalCrcOffset, bytes));
   }
   return {};
 }
@@ -250,8 +254,8 @@ Result<void> RecordWriter::finish_headers() {
 Result<void> RecordWriter::write_small(std::size_t entry, std::string_view contents) {
   crcs_[entry] = pth::crc32_of(as_bytes(contents));
   const std::string header = layout_.local_header(entry, crcs_[entry]);
-  FLATBED_TRY(file_.write_at(layout_.header_offset(entry), as_bytes(header)));
-  return file_.write_at(layout_.data_offset(entry), as_bytes(contents));
+  FLATBED_TRY(file_->write_at(layout_.header_offset(entry), as_bytes(header)));
+  return file_->write_at(layout_.data_offset(entry), as_bytes(contents));
 }
 
 Result<void> count_written(const SavePlan& plan, const std::vector<bool>& written,
@@ -296,10 +300,12 @@ Result<SaveTorchReport> save_torch(const std::filesystem::path& path, const Save
   report.file.nbytes = layout.file_nbytes();
   if (options.file.dry_run) return report;
 
-  FLATBED_TRY(write_file(path, options.file, report.file, [&](AtomicFile& file) -> Result<void> {
-    FLATBED_ASSIGN(report.file.crc, RecordWriter(plan, pickle, layout, file).run(options.file));
+  FLATBED_ASSIGN(const std::optional<FilePermissions> permissions, source_permissions(plan));
+  const auto write = [&](AtomicFile& file) -> Result<void> {
+    FLATBED_ASSIGN(report.file.crc, RecordWriter(plan, pickle, layout, options.file).run(file));
     return {};
-  }));
+  };
+  FLATBED_TRY(write_file({path, permissions}, options.file, report.file, write));
   return report;
 }
 
