@@ -13,6 +13,7 @@
 #include <atomic>
 #include <cerrno>
 #include <cstddef>
+#include <cstring>
 #include <vector>
 
 namespace flatbed::test {
@@ -35,7 +36,7 @@ constexpr std::array kCalls {
       SYS_fallocate, SYS_ftruncate, SYS_pread64, SYS_preadv, SYS_pwrite64, SYS_pwritev, SYS_write,
       SYS_sync_file_range, SYS_fsync, SYS_fdatasync, SYS_linkat, SYS_renameat, SYS_renameat2,
       SYS_unlinkat, SYS_flock, SYS_fcntl, SYS_getdents64, SYS_readlinkat, SYS_faccessat,
-      SYS_mkdirat,
+      SYS_mkdirat, SYS_rt_sigprocmask,
 };
 
 constinit std::atomic<std::uint64_t> calls = 0;
@@ -64,11 +65,34 @@ void set_result(ucontext_t& context, long result) {
 }
 #endif
 
+// Threads block all signals, but a call that is sent to a blocked handler ends the process. So this
+// changes the mask for them, in which it leaves SIGSYS out. The kernel's masks have 64 bits.
+void change_mask(const Call& call, ucontext_t& context) {
+  std::uint64_t mask = 0;
+  std::memcpy(&mask, &context.uc_sigmask, sizeof mask);
+  auto* const old = reinterpret_cast<void*>(call.arguments[2]);
+  if (old != nullptr) std::memcpy(old, &mask, sizeof mask);
+  const auto* const from = reinterpret_cast<const void*>(call.arguments[1]);
+  if (from != nullptr) {
+    std::uint64_t set = 0;
+    std::memcpy(&set, from, sizeof set);
+    const auto how = static_cast<int>(call.arguments[0]);
+    mask = how == SIG_BLOCK ? mask | set : how == SIG_UNBLOCK ? mask & ~set : set;
+  }
+  mask &= ~(std::uint64_t{1} << (SIGSYS - 1));
+  std::memcpy(&context.uc_sigmask, &mask, sizeof mask);
+  set_result(context, 0);
+}
+
 extern "C" void on_call(int, siginfo_t*, void* where) {
   const int saved = errno;
   auto& context = *static_cast<ucontext_t*>(where);
-  if (calls.fetch_add(1) + 1 == last_call) ::kill(::getpid(), SIGKILL);
   const Call call = call_of(context);
+  if (call.number == SYS_rt_sigprocmask) {
+    change_mask(call, context);
+    return;
+  }
+  if (calls.fetch_add(1) + 1 == last_call) ::kill(::getpid(), SIGKILL);
   const auto& a = call.arguments;
   const long result = ::syscall(call.number, a[0], a[1], a[2], a[3], a[4], kMadeByHandler);
   set_result(context, result < 0 ? -errno : result);
