@@ -6,6 +6,7 @@
 
 #include "flatbed/verify.hpp"
 #include "interrupt.hpp"
+#include "seal_text.hpp"
 
 namespace flatbed::tool {
 namespace {
@@ -45,6 +46,8 @@ bool all_stored(const Checkpoint& checkpoint, std::initializer_list<Stored> ways
 Result<std::unique_ptr<BenchSubject>> BenchSubject::open(const BenchOptions& options) {
   std::unique_ptr<BenchSubject> subject(new BenchSubject);
   LoadCommandOptions load_options;
+  load_options.ignore_seal = options.ignore_seal;
+  if (options.ignore_seal) load_options.verify = Verify::no;
   load_options.paths = {options.path};
   load_options.device = options.device;
   FLATBED_ASSIGN(subject->sources_, open_sources(load_options));
@@ -64,8 +67,11 @@ Result<std::unique_ptr<BenchSubject>> BenchSubject::open(const BenchOptions& opt
     }
   }
   subject->thread_counts_ = options.threads.empty() ? default_threads() : options.threads;
-  subject->sealed_ = std::ranges::any_of(
-      checkpoint.tensors(), [](const TensorInfo& tensor) { return !tensor.digests.empty(); });
+  subject->ignore_seal_ = options.ignore_seal;
+  subject->sealed_ = !options.ignore_seal &&
+                     std::ranges::any_of(checkpoint.tensors(), [](const TensorInfo& tensor) {
+                       return !tensor.digests.empty();
+                     });
   return subject;
 }
 
@@ -157,7 +163,8 @@ Result<BenchRun> BenchSubject::read_all(Verify verify) const {
 // Opens the checkpoint again, because pages that another run mapped would already be in place.
 Result<BenchRun> BenchSubject::touch_views() const {
   constexpr std::size_t kCacheLine = 64;
-  FLATBED_ASSIGN(const Checkpoint fresh, Checkpoint::open(sources_[0].path));
+  FLATBED_ASSIGN(const Checkpoint fresh,
+                 Checkpoint::open(sources_[0].path, open_options(ignore_seal_)));
   std::uint64_t sum = 0;
   FLATBED_ASSIGN(const BenchRun done, timed([&]() -> Result<void> {
                    for (const TensorInfo& tensor : fresh.tensors()) {

@@ -65,7 +65,8 @@ class BenchSubject {
   LoadPlan plan_;
   std::optional<PreadLoop> pread_;  // set if memory holds the same bytes as the file
   std::vector<unsigned> thread_counts_;
-  bool sealed_ = false;  // some tensors have digests
+  bool sealed_ = false;  // some tensors have digests that count
+  bool ignore_seal_ = false;
 };
 
 }  // namespace flatbed::tool

@@ -5,6 +5,7 @@
 #include "commands.hpp"
 #include "flatbed/checkpoint.hpp"
 #include "progress.hpp"
+#include "seal_text.hpp"
 
 namespace flatbed::tool {
 namespace {
@@ -17,9 +18,9 @@ Result<void> copy_bytes(const CatOptions& options, Output& output) {
                  "refusing to write binary data to a terminal: redirect standard output or use "
                  "--force"};
   }
+  const Verify verify = options.verify && !options.ignore_seal ? Verify::yes : Verify::no;
   FLATBED_ASSIGN(Checkpoint checkpoint,
-                 Checkpoint::open(options.path, {.check_seal = options.verify ? CheckSeal::if_sealed
-                                                                              : CheckSeal::off}));
+                 Checkpoint::open(options.path, open_options(verify == Verify::no)));
   if (!options.select.empty()) {
     FLATBED_ASSIGN(checkpoint, checkpoint.select({.path = options.select, .state_dict = true}));
   }
@@ -28,7 +29,7 @@ Result<void> copy_bytes(const CatOptions& options, Output& output) {
   for (std::uint64_t offset = 0; offset < tensor.nbytes && output.wanted();) {
     const std::uint64_t nbytes = std::min(tensor.nbytes - offset, kPieceNbytes);
     const std::span<std::byte> bytes = std::span(piece).first(nbytes);
-    FLATBED_TRY(checkpoint.read(tensor, offset, bytes, options.verify ? Verify::yes : Verify::no));
+    FLATBED_TRY(checkpoint.read(tensor, offset, bytes, verify));
     output.write(std::span<const std::byte>(bytes));
     offset += nbytes;
   }
@@ -40,7 +41,7 @@ Result<void> copy_bytes(const CatOptions& options, Output& output) {
 ExitCode run_cat(const CatOptions& options, Output& output) {
   const Result<void> copied = copy_bytes(options, output);
   if (copied) return ExitCode::ok;
-  print_error(about(options.path, copied.error()));
+  print_error(about(options.path, with_way_out(copied.error())));
   return ExitCode::failure;
 }
 

@@ -83,11 +83,12 @@ void add_verify(CLI::App& app, CommandLine::Parsed& parsed) {
       "Of several files the worst counts: 1, then 4, then 3, then 0.\n"
       "Of a PyTorch zip every record is checked against the CRC that the zip states: 1 when one\n"
       "does not match, else 4, since a CRC is no seal. torch itself ignores CRCs, and can be told\n"
-      "to write none.\n\n"
+      "to write none: a storage that states 0 has none.\n\n"
       "The JSON object has exit_code and files [{path, state, exit_code, error, bytes_checked,\n"
       "chunks_checked, damaged [{file, tensor, begin, end}], damaged_complete,\n"
       "crc {checked, read_in_part, mismatched, mismatches [{file, record, stated, found}],\n"
-      "without [paths]}, files [{path, seal, content, seal_note}]}]; state is sealed, annotated,\n"
+      "unstated, without [paths]}, files [{path, seal, content, seal_note}]}]; state is sealed, "
+      "annotated,\n"
       "unsealed, newer, damaged or error.");
 }
 
@@ -142,6 +143,8 @@ void add_cat(CLI::App& app, CommandLine::Parsed& parsed) {
   cat->add_option("--select", options.select, "Look for NAME below this dotted path, as ls does")
       ->type_name("PATH");
   cat->add_flag("--no-verify", parsed.no_verify, "Do not check the bytes against the seal");
+  cat->add_flag("--ignore-seal", options.ignore_seal,
+                "Read the file as if it were not sealed, if it was changed after sealing");
   cat->add_flag("--force", options.force, "Write to a terminal too");
   cat->footer(
       "Bytes are checked before they are written; those of a bad chunk are never written.\n\n"
@@ -214,6 +217,20 @@ void add_convert_places(CLI::App& convert, CommandLine::Parsed& parsed) {
                    "Compare every byte of an existing output, not samples of it");
 }
 
+// Which faults of an input it is converted with.
+void add_convert_checks(CLI::App& convert, ConvertOptions& options) {
+  CLI::Option* strict_crc =
+      convert.add_flag("--strict-crc", options.strict_crc,
+                       "From a PyTorch zip: fail also where a record states no CRC");
+  convert
+      .add_flag("--ignore-crc", options.ignore_crc,
+                "From a PyTorch zip: convert records whose bytes do not match their CRC, and warn")
+      ->excludes(strict_crc);
+  convert.add_flag("--ignore-seal", options.ignore_seal,
+                   "Read the inputs as if they were not sealed, and seal the outputs anew: for "
+                   "files that were changed after sealing");
+}
+
 void add_convert(CLI::App& app, CommandLine::Parsed& parsed) {
   ConvertOptions& options = parsed.convert;
   CLI::App* convert = app.add_subcommand(
@@ -228,9 +245,7 @@ void add_convert(CLI::App& app, CommandLine::Parsed& parsed) {
       ->type_name("N");
   add_convert_choices(*convert, parsed);
   add_convert_to_torch(*convert, parsed);
-  convert->add_flag("--strict-crc", options.strict_crc,
-                    "From a PyTorch zip: fail where a record's bytes do not have the CRC that the "
-                    "zip states, or it states none; otherwise noted");
+  add_convert_checks(*convert, options);
   convert->add_flag("--sidecar", options.sidecar,
                     "Change no .safetensors file: write its seal beside it, FILE.flatbed.json");
   convert->add_flag("--dry-run", options.dry_run,
@@ -260,11 +275,13 @@ void add_convert(CLI::App& app, CommandLine::Parsed& parsed) {
       "one that --select names; --whole keeps the object.\n\n"
       "Exit codes: 0 all done or up to date; 1 the only input failed; 2 the command line is\n"
       "wrong, or the only output exists and differs, and nothing was done; 5 some of several\n"
-      "inputs failed; 130 interrupted, nothing partial is left.\n\n"
+      "inputs failed; 130 interrupted, nothing partial is left\n"
+      "(the process ends by the signal, so that a shell's loop stops).\n\n"
       "The JSON object has exit_code, the counts converted, planned, up_to_date, failed and\n"
       "not_started, and files [{input, output, status, found, chosen, weights [{select,\n"
       "kind, tensors}] (what --select PATH would keep alone), tensors, nbytes, file_nbytes,\n"
-      "content, durable, seconds, notes, crc (as that of verify), error {code, name, message}}];\n"
+      "content, durable, seconds, notes, warnings, crc (as that of verify), error {code, name, "
+      "message}}];\n"
       "or, when nothing was started, exit_code and error.");
 }
 
@@ -340,7 +357,8 @@ ExitCode CommandLine::run(int argc, char** argv, Output& output) {
   }
   if (app_.got_subcommand("load")) {
     parsed_.load.form = form;
-    parsed_.load.verify = parsed_.no_verify ? Verify::no : Verify::yes;
+    const bool unchecked = parsed_.no_verify || parsed_.load.ignore_seal;
+    parsed_.load.verify = unchecked ? Verify::no : Verify::yes;
     return run_load(parsed_.load, output);
   }
   if (app_.got_subcommand("bench")) {

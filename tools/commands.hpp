@@ -47,6 +47,7 @@ struct CatOptions {
   std::string name;
   std::string select;  // the part of the tree that holds the tensor; empty: everything
   bool verify = true;
+  bool ignore_seal = false;
   bool force = false;  // write binary data even to a terminal
 };
 [[nodiscard]] ExitCode run_cat(const CatOptions& options, Output& output);
@@ -70,6 +71,8 @@ struct ConvertOptions {
   bool unsafe_objects = false;
   bool keep_device = false;
   bool strict_crc = false;
+  bool ignore_crc = false;   // not with strict_crc
+  bool ignore_seal = false;  // read the inputs as if they were not sealed
   bool sync = true;
   bool force = false;
   bool checksum = false;  // compare every byte of an existing output, not samples
@@ -91,6 +94,7 @@ struct LoadCommandOptions {
   std::uint64_t slot_nbytes = 0;  // 0: the library chooses; likewise for threads
   unsigned threads = 0;
   Verify verify = Verify::yes;
+  bool ignore_seal = false;  // with it, `verify` is no
   bool digests = false;
   bool quiet = false;
   Form form = Form::text;
@@ -102,7 +106,8 @@ struct BenchOptions {
   DeviceName device;
   unsigned runs = 5;
   std::vector<unsigned> threads;  // empty: 1, 2, 4... up to the number of cores
-  bool quiet = false;             // no progress line
+  bool ignore_seal = false;
+  bool quiet = false;  // no progress line
   Form form = Form::text;
 };
 [[nodiscard]] ExitCode run_bench(const BenchOptions& options, Output& output);

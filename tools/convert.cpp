@@ -103,9 +103,17 @@ class ConvertRun {
       progress_.clear();
       print_error(*outcome.error);
     }
+    warn(job, outcome);
     if (!talks_ || outcome.status == Status::failed) return;
     print(notes_text(job, outcome, announced_[i]) +
           fmt::format("{}: {}\n", path_text(job.output), result_text(job, outcome)));
+  }
+
+  // On standard error, because results may be read by programs, or not be wanted.
+  void warn(const ConvertJob& job, const Outcome& outcome) {
+    const std::lock_guard lock(mutex_);
+    if (!outcome.warnings.empty()) progress_.clear();
+    for (const std::string& warning : outcome.warnings) print_warning(job.input, warning);
   }
 
   static std::string result_text(const ConvertJob& job, const Outcome& outcome) {
@@ -157,8 +165,7 @@ class ConvertRun {
                                 padded(path_text(plan_.jobs[i].input), path_columns),
                                 counted ? number_text(outcome.tensors) : "-",
                                 counted ? size_text(outcome.nbytes) : "-",
-                                outcome.error ? fmt::format("[{}]", name(outcome.error->code))
-                                              : path_text(plan_.jobs[i].output)));
+                                last_column(plan_.jobs[i], outcome)));
     }
     std::string sum;
     for (const Status status : {Status::converted, Status::planned, Status::up_to_date,
@@ -167,6 +174,14 @@ class ConvertRun {
       sum += fmt::format("{}{} {}", sum.empty() ? "" : ", ", count(status), words(status));
     }
     output_.write(sum + "\n");
+  }
+
+  static std::string last_column(const ConvertJob& job, const Outcome& outcome) {
+    if (outcome.error) return fmt::format("[{}]", name(outcome.error->code));
+    const std::uint64_t mismatched = outcome.report.crc.mismatched;
+    if (mismatched == 0) return path_text(job.output);
+    return fmt::format("{} (warning: CRC mismatch in {})", path_text(job.output),
+                       count_text(mismatched, "record"));
   }
 
   void write_json() {
@@ -197,6 +212,8 @@ class ConvertRun {
     json.key("durable").boolean(written && outcome.report.durability == Durability::committed);
     json.key("seconds").real(outcome.seconds).key("notes").begin_array();
     for (const std::string& note : outcome.notes) json.text(note);
+    json.end_array().key("warnings").begin_array();
+    for (const std::string& warning : outcome.warnings) json.text(warning);
     json.end_array().key("crc");
     write_crc_json(outcome.report.crc, json);
     json.key("error");

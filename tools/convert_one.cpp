@@ -15,6 +15,7 @@
 #include "flatbed/save_torch.hpp"
 #include "format_text.hpp"
 #include "interrupt.hpp"
+#include "seal_text.hpp"
 
 namespace flatbed::tool {
 namespace {
@@ -84,6 +85,8 @@ SaveOptions save_options(const ConvertJob& job, const ConvertOptions& options,
   save.dry_run = options.dry_run;
   save.allow_large_header = options.allow_large_header;
   save.strict_crc = options.strict_crc;
+  save.ignore_crc = options.ignore_crc;
+  save.verify = options.ignore_seal ? Verify::no : Verify::yes;
   save.threads = std::max(2U, std::thread::hardware_concurrency()) / std::max(1U, options.jobs);
   save.threads = std::clamp(save.threads, 1U, 8U);
   save.progress = watch.progress;
@@ -205,7 +208,32 @@ Result<void> seal_beside(const ConvertJob& job, const ConvertOptions& options,
   return {};
 }
 
+// What --ignore-seal leaves unchecked.
+void note_ignored_seal(const Checkpoint& input, Outcome& outcome) {
+  std::size_t sealed = 0;
+  std::string_view cause;
+  for (const FileInfo& file : input.files()) {
+    if (file.seal == SealState::unsealed) continue;
+    ++sealed;
+    if (cause.empty()) cause = file.seal_note;
+  }
+  if (sealed == 0) return;
+  outcome.notes.push_back(fmt::format("--ignore-seal: no byte was compared with the seal of {}{}{}",
+                                      sealed == 1 ? "the input" : fmt::format("{} files", sealed),
+                                      cause.empty() ? "" : ": ", cause));
+  const auto holds = [&](std::string_view key) {
+    return std::ranges::any_of(input.metadata(),
+                               [&](const auto& pair) { return pair.first == key; });
+  };
+  if (!input.has_tree() && holds("flatbed.tree")) {
+    outcome.notes.push_back(
+        "--ignore-seal: the nested structure is left out, because only an intact seal vouches for "
+        "it");
+  }
+}
+
 void note_report(const ConvertOptions& options, Outcome& outcome) {
+  outcome.warnings = crc_warnings(outcome.report.crc);
   for (std::string& note : crc_notes(outcome.report.crc)) outcome.notes.push_back(std::move(note));
   if (outcome.report.header_nbytes > kLargeHeader) {
     outcome.notes.push_back(
@@ -221,13 +249,12 @@ void note_report(const ConvertOptions& options, Outcome& outcome) {
 Result<void> convert(const ConvertJob& job, const ConvertOptions& options,
                      const ConvertWatch& watch, Outcome& outcome) {
   // The sidecar replaces any seal of the file, so a broken seal is no obstacle.
-  FLATBED_ASSIGN(
-      const Checkpoint input,
-      Checkpoint::open(job.input,
-                       {.check_seal = options.sidecar ? CheckSeal::off : CheckSeal::if_sealed}));
+  FLATBED_ASSIGN(const Checkpoint input,
+                 Checkpoint::open(job.input, open_options(options.sidecar || options.ignore_seal)));
   FLATBED_TRY(check_not_input(job, input));
   outcome.found = fmt::format("{}: {}", describe(input), amount_text(input));
   outcome.notes.assign(input.notes().begin(), input.notes().end());
+  if (options.ignore_seal && !options.sidecar) note_ignored_seal(input, outcome);
   outcome.tensors = input.tensors().size();
   outcome.nbytes = tensor_nbytes(input);
   return options.sidecar ? seal_beside(job, options, watch, outcome)
@@ -248,7 +275,7 @@ Outcome convert_one(const ConvertJob& job, const ConvertOptions& options,
   Outcome outcome;
   if (Result<void> done = convert(job, options, watch, outcome); !done) {
     outcome.status = Status::failed;
-    outcome.error = about(job.input, std::move(done).error());
+    outcome.error = about(job.input, with_way_out(std::move(done).error()));
     // Also a file that another program put there meanwhile.
     outcome.refused |= outcome.error->code == ErrorCode::file_exists;
     if (outcome.error->code == ErrorCode::cancelled) outcome.error->message += "; nothing written";
@@ -256,7 +283,9 @@ Outcome convert_one(const ConvertJob& job, const ConvertOptions& options,
       outcome.error->message += "; use --allow-expansion to allow it";
     }
     if (outcome.error->code == ErrorCode::zip_crc_mismatch) {
-      outcome.error->message += "; without --strict-crc this is only a note";
+      outcome.error->message += options.strict_crc
+                                    ? "; without --strict-crc, a missing CRC is only a note"
+                                    : "; use --ignore-crc to convert it anyway";
     }
     if (outcome.error->code == ErrorCode::weights_only_refused) {
       outcome.error->message +=

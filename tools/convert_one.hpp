@@ -30,6 +30,7 @@ struct Outcome {
   std::string chosen;         // "state_dict: 214 tensors, 1.1 GiB"; empty: everything
   std::vector<Pick> weights;  // parts that hold only weights, when more than those was kept
   std::vector<std::string> notes;
+  std::vector<std::string> warnings;  // what may be wrong with the output; shown under --quiet, too
   std::uint64_t tensors = 0;
   std::uint64_t nbytes = 0;  // of all tensors
   SaveReport report;         // set after a conversion

@@ -19,7 +19,7 @@ std::string mismatch_text(const CrcMismatch& mismatch) {
                      mismatch.stated);
 }
 
-std::vector<std::string> crc_notes(const CrcReport& report) {
+std::vector<std::string> crc_warnings(const CrcReport& report) {
   std::vector<std::string> notes;
   for (const CrcMismatch& mismatch : report.mismatches) {
     if (notes.size() == kMaxMismatchNotes) break;
@@ -28,6 +28,16 @@ std::vector<std::string> crc_notes(const CrcReport& report) {
   if (report.mismatched > notes.size()) {
     notes.push_back(fmt::format("CRC mismatch in {}",
                                 count_text(report.mismatched - notes.size(), "more record")));
+  }
+  return notes;
+}
+
+std::vector<std::string> crc_notes(const CrcReport& report) {
+  std::vector<std::string> notes;
+  if (report.unstated != 0) {
+    notes.push_back(fmt::format(
+        "{} 0 as CRC, which means none, and cannot be checked",
+        count_text(report.unstated, "storage") + (report.unstated == 1 ? " states" : " state")));
   }
   if (report.read_in_part != 0) {
     notes.push_back(fmt::format("no CRC checked for {}: only a small part was read",
@@ -50,7 +60,7 @@ void write_crc_json(const CrcReport& report, JsonWriter& json) {
     json.key("stated").text(fmt::format("{:08x}", mismatch.stated));
     json.key("found").text(fmt::format("{:08x}", mismatch.found)).end_object();
   }
-  json.end_array().key("without").begin_array();
+  json.end_array().key("unstated").number(report.unstated).key("without").begin_array();
   for (const std::filesystem::path& path : report.without) json.text(path.native());
   json.end_array().end_object();
 }

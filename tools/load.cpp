@@ -10,6 +10,7 @@
 #include "load_digest.hpp"
 #include "load_report.hpp"
 #include "progress.hpp"
+#include "seal_text.hpp"
 
 namespace flatbed::tool {
 namespace {
@@ -93,7 +94,7 @@ ExitCode run_load(const LoadCommandOptions& options, Output& output) {
   ExitCode code = ExitCode::ok;
   const Result<void> loaded = run(options, outcome, output);
   if (!loaded) {
-    outcome.error = loaded.error();
+    outcome.error = with_way_out(loaded.error());
     const bool stopped = loaded.error().code == ErrorCode::cancelled;
     code = stopped ? ExitCode::interrupted : ExitCode::failure;
   }

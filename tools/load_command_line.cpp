@@ -97,6 +97,8 @@ void add_load(CLI::App& app, CommandLine::Parsed& parsed) {
   add_choices(*load, options);
   add_ways(*load, options);
   load->add_flag("--no-verify", parsed.no_verify, "Do not check the bytes against the seal");
+  load->add_flag("--ignore-seal", options.ignore_seal,
+                 "Read the files as if they were not sealed, for those changed after sealing");
   load->add_flag("--digests", options.digests, "Print the XXH3-64 of what arrived, per tensor");
   load->add_flag("--quiet", options.quiet, "Print nothing but digests and errors");
   load->add_flag("--json", parsed.as_json, "Print one JSON object");
@@ -136,6 +138,8 @@ void add_bench(CLI::App& app, CommandLine::Parsed& parsed) {
       ->expected(1)
       ->description("Numbers of threads to compare, as 1,2,4 [1, 2, 4... up to the cores]")
       ->type_name("LIST");
+  bench->add_flag("--ignore-seal", options.ignore_seal,
+                  "Read the file as if it were not sealed; nothing is verified");
   bench->add_flag("--quiet", options.quiet, "Draw no progress");
   bench->add_flag("--json", parsed.as_json, "Print one JSON object");
   bench->footer(

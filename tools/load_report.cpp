@@ -46,18 +46,19 @@ Uncovered uncovered(const LoadOutcome& outcome) {
 }
 
 // Explains why some bytes were not verified.
-std::string unverified_reason(const LoadOutcome& outcome, Verify asked) {
-  if (asked == Verify::no) return "--no-verify";
+std::string unverified_reason(const LoadOutcome& outcome, const LoadCommandOptions& asked) {
+  if (asked.ignore_seal) return "--ignore-seal";
+  if (asked.verify == Verify::no) return "--no-verify";
   const Uncovered rest = uncovered(outcome);
   return std::string(name(rest.seal == SealState::newer ? rest.seal : SealState::unsealed));
 }
 
-std::string verified_text(const LoadOutcome& outcome, Verify asked) {
+std::string verified_text(const LoadOutcome& outcome, const LoadCommandOptions& asked) {
   const std::string matched =
       fmt::format("{} ({}) {}", count_text(outcome.report->chunks_verified, "chunk"),
                   size_text(outcome.report->bytes_verified),
                   verb_text(outcome.report->chunks_verified, "matches", "match"));
-  switch (verified(outcome, asked)) {
+  switch (verified(outcome, asked.verify)) {
     case Verified::all:
       return "verified: " + matched;
     case Verified::some: {
@@ -160,8 +161,8 @@ void write_json_digests(const LoadOutcome& outcome, JsonWriter& json) {
 
 constexpr std::array<std::string_view, 3> kVerifiedNames{"all", "some", "none"};
 
-void write_verified(const LoadOutcome& outcome, Verify asked, JsonWriter& json) {
-  const Verified state = verified(outcome, asked);
+void write_verified(const LoadOutcome& outcome, const LoadCommandOptions& asked, JsonWriter& json) {
+  const Verified state = verified(outcome, asked.verify);
   json.key("verified").text(kVerifiedNames[static_cast<std::size_t>(state)]);
   json.key("unverified_reason");
   state == Verified::all ? json.null() : json.text(unverified_reason(outcome, asked));
@@ -217,7 +218,7 @@ void write_result(const LoadOutcome& outcome, const LoadCommandOptions& options,
   output.write(fmt::format("read: {}, {} through the page cache, {} with O_DIRECT\n",
                            size_text(report.bytes_read), count_text(report.files_buffered, "file"),
                            number_text(report.files_direct)));
-  output.write(verified_text(outcome, options.verify) + "\n");
+  output.write(verified_text(outcome, options) + "\n");
   output.write(fmt::format("stages: {}\n", stages_text(report)));
   output.write(fmt::format("memory: process peak {}, staging peak {}; allocated in {:.3f} s\n",
                            size_text(outcome.peak_memory_nbytes),
@@ -246,7 +247,7 @@ void write_json(const LoadOutcome& outcome, const LoadCommandOptions& options, E
   json.key("report");
   if (outcome.report) {
     write_report(*outcome.report, json);
-    write_verified(outcome, options.verify, json);
+    write_verified(outcome, options, json);
     json.key("allocate_seconds").real(outcome.allocate_seconds);
     json.key("peak_memory_nbytes").number(outcome.peak_memory_nbytes);
   } else {

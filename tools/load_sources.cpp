@@ -2,6 +2,8 @@
 
 #include <optional>
 
+#include "seal_text.hpp"
+
 namespace flatbed::tool {
 namespace {
 
@@ -51,7 +53,8 @@ std::vector<std::string> tree_devices(Value root, std::size_t tensors) {
 
 Result<LoadSource> open_source(const std::filesystem::path& path,
                                const LoadCommandOptions& options) {
-  FLATBED_ASSIGN(Checkpoint chosen, Checkpoint::open(path));
+  FLATBED_ASSIGN(Checkpoint chosen,
+                 Checkpoint::open(path, open_options(options.verify == Verify::no)));
   if (!options.select.empty()) {
     FLATBED_ASSIGN(chosen, chosen.select({.path = options.select, .state_dict = true}));
   }
@@ -77,7 +80,7 @@ Result<std::vector<LoadSource>> open_sources(const LoadCommandOptions& options) 
   std::vector<LoadSource> sources;
   for (const std::filesystem::path& path : options.paths) {
     Result<LoadSource> source = open_source(path, options);
-    if (!source) return about(path, source.error());
+    if (!source) return about(path, with_way_out(source.error()));
     sources.push_back(*std::move(source));
   }
   return sources;

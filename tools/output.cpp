@@ -55,6 +55,12 @@ Error about(const std::filesystem::path& path, Error error) {
   return with_context(path_text(path), std::move(error));
 }
 
+void print_warning(const std::filesystem::path& path, std::string_view text) {
+  const std::string line =
+      fmt::format("flatbed: {}: warning: {}\n", path_text(path), safe_text(text));
+  std::fwrite(line.data(), 1, line.size(), stderr);
+}
+
 void print_error(const Error& error) {
   const std::string line =
       fmt::format("flatbed: {} [{}]\n", safe_text(error.message), name(error.code));

@@ -48,6 +48,9 @@ class Output {
 // `error` with the path before its message, unless the message already begins with it.
 [[nodiscard]] Error about(const std::filesystem::path& path, Error error);
 
+// Prints "flatbed: <path>: warning: <text>" on standard error.
+void print_warning(const std::filesystem::path& path, std::string_view text);
+
 // Prints "flatbed: <message> [<name of the code>]" on standard error.
 void print_error(const Error& error);
 

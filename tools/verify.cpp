@@ -14,6 +14,7 @@
 #include "interrupt.hpp"
 #include "json_out.hpp"
 #include "progress.hpp"
+#include "seal_text.hpp"
 
 namespace flatbed::tool {
 namespace {
@@ -65,6 +66,10 @@ Finding examine(const std::filesystem::path& path, const VerifyCommandOptions& o
   Result<Checkpoint> opened = Checkpoint::open(path);
   if (!opened) {
     finding.error = about(path, opened.error());
+    if (looks_rewritten(opened.error().code)) {
+      finding.error->message +=
+          fmt::format("; {} Then `flatbed convert --ignore-seal` seals it anew", kRewrittenHint);
+    }
     return finding;
   }
   VerifyOptions verify_options;
@@ -111,6 +116,11 @@ std::string crc_detail(const CrcReport& crc) {
   std::string text;
   if (crc.checked == 1) text = "the zip CRC matches";
   if (crc.checked > 1) text = fmt::format("all {} zip CRCs match", number_text(crc.checked));
+  if (crc.unstated != 0) {
+    text += fmt::format(
+        "{}{} no CRC", text.empty() ? "" : "; ",
+        count_text(crc.unstated, "storage") + (crc.unstated == 1 ? " states" : " state"));
+  }
   if (!crc.without.empty()) {
     text += fmt::format("{}{} no CRCs", text.empty() ? "" : "; ",
                         crc.without.size() == 1 ? "the zip states"
@@ -123,8 +133,10 @@ std::string detail_text(const Finding& finding) {
   const VerifyReport& report = finding.report;
   if (!report.damaged.empty()) {
     const std::size_t ranges = report.damaged.size();
-    return fmt::format("{}{} {} not match", report.damaged_complete ? "" : "more than ",
-                       count_text(ranges, "byte range"), verb_text(ranges, "does", "do"));
+    const bool rewritten = looks_rewritten(*finding.checkpoint, report);
+    return fmt::format("{}{} {} not match{}{}", report.damaged_complete ? "" : "more than ",
+                       count_text(ranges, "byte range"), verb_text(ranges, "does", "do"),
+                       rewritten ? "; " : "", rewritten ? kRewrittenHint : "");
   }
   if (report.crc.mismatched != 0) return crc_detail(report.crc);
   const Checkpoint& checkpoint = *finding.checkpoint;

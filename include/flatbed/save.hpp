@@ -6,8 +6,14 @@
 //   FLATBED_ASSIGN(const SaveReport report, save("out.safetensors", plan));
 //
 // The file is a valid .safetensors file, laid out, aligned and sealed as spec/FORMAT.md specifies
-// (L, S, T). It is written to a temporary file next to the target, synced and renamed, so readers
-// see the old file or the complete new one. Memory is bounded whatever the size: 64 MiB, and 1 KiB
+// (L, S, T). It is written to a file without a name, synced and then given its name, so readers see
+// the old file or the complete new one, and a killed process leaves nothing. A symbolic link at the
+// target is replaced, not followed.
+//
+// The file gets the permissions of the files that the plan reads: those that all of them give,
+// never setuid or setgid. Where their group cannot be kept, the file's group may do no more than
+// everybody. A plan of memory alone gives the permissions of the file that is replaced, or the
+// usual ones. Memory is bounded whatever the size: 64 MiB, and 1 KiB
 // per tensor.
 #pragma once
 
@@ -30,10 +36,15 @@ struct SaveOptions {
   bool replace = true;  // false: an existing target is file_exists
   bool dry_run = false;             // true: check everything and write nothing
   bool allow_large_header = false;  // over 25,000,000 bytes; the Hub and others refuse such files
-  // Whether a record of a source zip with a wrong or missing CRC is the error zip_crc_mismatch
-  // instead of a finding in the report. Records are then read whole to be checked, even if little
-  // of them is needed. A dry run only finds out whether there are CRCs. Default: false.
+  // Whether a record of a source zip that states no CRC is the error zip_crc_mismatch, too, instead
+  // of a finding in the report. Records are then read whole to be checked, even if little of them
+  // is needed. A dry run only finds out whether there are CRCs. Default: false.
   bool strict_crc = false;
+  // Whether the bytes of sealed sources are compared with their digests. Default: yes.
+  Verify verify = Verify::yes;
+  // Whether a record of a source zip that does not match its CRC is only a finding in the report.
+  // Default: false, which makes it the error zip_crc_mismatch.
+  bool ignore_crc = false;
   unsigned threads = 2;  // that read and hash; at most 16 are used
   // Called on the calling thread, at most every few MiB.
   ProgressCallback progress = {};

@@ -45,6 +45,9 @@ struct SavePlan {
   std::vector<Alias> aliases;
   // Beside flatbed's own; "format" defaults to "pt".
   std::vector<std::pair<std::string, std::string>> metadata;
+  // Checkpoints that the rest was made from, for a plan whose items do not all refer to them. Their
+  // files' permissions count for those of the new file.
+  std::vector<Checkpoint> sources = {};
 };
 
 struct SavePlanOptions {

@@ -6,8 +6,8 @@
 // torch 1.13 and later load them, with weights_only=True and mmap=True where they have it. Tensors
 // that are one, or share their bytes, do so again. The plan's tree is the object that torch.load
 // gives; without one it is a dict of all names and aliases. Metadata has no place in such files.
-// Written to a temporary file, synced and renamed, as by save(); memory is bounded in the same way,
-// by 64 MiB and 1 KiB per tensor, beside the pickle itself.
+// Written without a name, synced and then given its name, as by save(); memory is bounded in the
+// same way, by 64 MiB and 1 KiB per tensor, beside the pickle itself.
 #pragma once
 
 #include <filesystem>

@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <stdio.h>
-#include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -10,10 +9,10 @@
 #include <algorithm>
 #include <cerrno>
 #include <limits>
-#include <system_error>
 #include <utility>
 
 #include "base/str_cat.hpp"
+#include "io/leftover.hpp"
 #include "io/system_error.hpp"
 
 namespace flatbed {
@@ -21,20 +20,21 @@ namespace flatbed {
 namespace {
 
 constexpr std::size_t kMaxBytesPerCall = std::size_t{1} << 30;
-constexpr std::size_t kMaxNameInTemporary = 200;  // names have at most 255 bytes
-constexpr int kMaxLinks = 40;                     // the kernel's limit
+constexpr int kMaxNamesTried = 8;
+constexpr mode_t kPermissionBits = 0777;
 
 bool is_unsupported(int error_number) noexcept {
   return error_number == EINVAL || error_number == ENOSYS || error_number == EOPNOTSUPP;
 }
 
-// The file at `target`, after links are followed, must be a regular file or not exist.
+// The target must not exist, be a regular file, or a link that leads to one or to nothing.
 Result<void> check_target(const std::filesystem::path& target, const AtomicFileOptions& options) {
   struct stat status = {};
   // If something is wrong, create() will find it.
-  if (::stat(target.c_str(), &status) != 0) return {};
+  if (::lstat(target.c_str(), &status) != 0) return {};
   const std::string place = quoted(target.native());
-  if (!S_ISREG(status.st_mode)) {
+  const bool leads_nowhere = S_ISLNK(status.st_mode) && ::stat(target.c_str(), &status) != 0;
+  if (!leads_nowhere && !S_ISREG(status.st_mode)) {
     return make_error(ErrorCode::not_a_regular_file, place, ": is ",
                       S_ISDIR(status.st_mode) ? "a directory" : "not a regular file",
                       ", which cannot be replaced by a file");
@@ -45,17 +45,17 @@ Result<void> check_target(const std::filesystem::path& target, const AtomicFileO
   return {};
 }
 
-// The place that `target` leads to. Unlike canonical(), it also works if nothing is there yet.
-Result<std::filesystem::path> resolve_links(const std::filesystem::path& target) {
-  std::filesystem::path path = target;
-  for (int links = 0; links < kMaxLinks; ++links) {
-    std::error_code failure;
-    if (!std::filesystem::is_symlink(path, failure)) return path;
-    const std::filesystem::path link = std::filesystem::read_symlink(path, failure);
-    if (failure) return system_error(failure.value(), quoted(path.native()));
-    path = path.parent_path() / link;  // an absolute link replaces the whole path
-  }
-  return system_error(ELOOP, quoted(target.native()));
+int open_at(int directory, const char* name, int flags, mode_t mode = 0) noexcept {
+  int descriptor = -1;
+  do {
+    descriptor = ::openat(directory, name, flags | O_CLOEXEC, mode);
+  } while (descriptor < 0 && errno == EINTR);
+  return descriptor;
+}
+
+// What a group that is not the one in `permissions` may do: no more than everybody.
+mode_t bits_for_other_group(mode_t bits) noexcept {
+  return bits & (~mode_t{S_IRWXG} | (bits & S_IRWXO) << 3);
 }
 
 // fallocate() and write() past this limit would also raise SIGXFSZ, which ends the process.
@@ -69,76 +69,115 @@ Result<void> check_size_limit(std::uint64_t nbytes, std::string_view place) {
                     nbytes, " bytes, the limit is ", most);
 }
 
-std::string random_name(std::string_view name) {
-  std::uint64_t number[2] = {};
-  // Cannot fail for so few bytes. If it did, O_EXCL would still keep two writers apart.
-  static_cast<void>(::getrandom(number, sizeof number, 0));
-  return str_cat('.', name.substr(0, kMaxNameInTemporary), '.', hex16(number[0]), hex16(number[1]),
-                 ".tmp");
-}
-
 }  // namespace
 
 AtomicFile::AtomicFile(std::filesystem::path target, const AtomicFileOptions& options)
     : target_(std::move(target)), options_(options), name_(target_.filename().native()) {}
 
-AtomicFile::AtomicFile(AtomicFile&& other) noexcept
-    : target_(std::move(other.target_)),
-      options_(other.options_),
-      name_(std::move(other.name_)),
-      temporary_name_(std::exchange(other.temporary_name_, {})),
-      inode_(other.inode_),
-      directory_(std::exchange(other.directory_, -1)),
-      descriptor_(std::exchange(other.descriptor_, -1)) {}
+AtomicFile::~AtomicFile() = default;
 
-AtomicFile::~AtomicFile() {
-  if (descriptor_ >= 0) ::close(descriptor_);
-  if (!temporary_name_.empty()) ::unlinkat(directory_, temporary_name_.c_str(), 0);
-  if (directory_ >= 0) ::close(directory_);
+AtomicFile::TemporaryName& AtomicFile::TemporaryName::operator=(TemporaryName&& other) noexcept {
+  std::swap(directory_, other.directory_);
+  std::swap(name_, other.name_);
+  return *this;
+}
+
+AtomicFile::TemporaryName::~TemporaryName() {
+  if (!name_.empty()) ::unlinkat(directory_, name_.c_str(), 0);
 }
 
 Result<AtomicFile> AtomicFile::create(const std::filesystem::path& target, std::uint64_t nbytes,
                                       const AtomicFileOptions& options) {
   FLATBED_TRY(check_target(target, options));
-  FLATBED_ASSIGN(std::filesystem::path resolved, resolve_links(target));
-  AtomicFile file(std::move(resolved), options);
+  AtomicFile file(target, options);
   if (file.name_.empty()) {
     return make_error(ErrorCode::invalid_argument, quoted(target.native()),
                       ": is not the name of a file");
   }
   FLATBED_TRY(check_size_limit(nbytes, quoted(file.target_.native())));
   FLATBED_TRY(file.open_directory());
-  FLATBED_TRY(file.create_temporary());
+  FLATBED_TRY(file.look_at_old());
+  remove_leftovers(file.directory_.get());  // first, because they may fill the disk
+  FLATBED_TRY(file.create_file());
+  FLATBED_TRY(file.set_permissions());
   FLATBED_TRY(file.reserve(nbytes));
   return file;
 }
 
 Result<void> AtomicFile::open_directory() {
   const std::filesystem::path parent = target_.has_parent_path() ? target_.parent_path() : ".";
-  directory_ = ::open(parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (directory_ < 0)
+  directory_ = Descriptor(open_at(AT_FDCWD, parent.c_str(), O_RDONLY | O_DIRECTORY));
+  if (directory_.get() < 0)
     return system_error(errno, str_cat("cannot open directory ", quoted(parent.native())));
   return {};
 }
 
-Result<void> AtomicFile::create_temporary() {
-  std::string name = random_name(name_);
-  const int flags = O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC | O_NOFOLLOW;
-  descriptor_ = ::openat(directory_, name.c_str(), flags, 0666);
-  if (descriptor_ < 0) {
+Result<void> AtomicFile::look_at_old() {
+  struct stat old = {};
+  if (::fstatat(directory_.get(), name_.c_str(), &old, AT_SYMLINK_NOFOLLOW) != 0) {
+    if (errno == ENOENT) return {};
     return system_error(errno, str_cat("cannot write ", quoted(target_.native())));
   }
-  temporary_name_ = std::move(name);
+  if (S_ISREG(old.st_mode)) old_ = old;
+  return {};
+}
 
+Result<void> AtomicFile::create_file() {
+  // Until set_permissions(), nobody else may open a file that will not be open to everybody.
+  const mode_t mode = options_.permissions || old_ ? 0600 : 0666;
+  if (create_unnamed(mode)) return {};
+  const int failed = create_named(mode);
+  if (failed == 0) return {};
+  return system_error(failed, str_cat("cannot write ", quoted(target_.native())));
+}
+
+// False where the file system has no such files, or where they cannot be linked.
+bool AtomicFile::create_unnamed(mode_t mode) {
+  descriptor_ = Descriptor(open_at(directory_.get(), ".", O_TMPFILE | O_WRONLY, mode));
+  if (descriptor_.get() < 0) return false;
+  // Nothing can be linked to ".", so the attempt fails, but only after the file was accepted.
+  if (link_as(".") == EEXIST) return lock_temporary(descriptor_.get());
+  descriptor_ = Descriptor();
+  return false;
+}
+
+// Returns an errno, or 0.
+int AtomicFile::create_named(mode_t mode) {
+  for (int i = 0; i < kMaxNamesTried; ++i) {
+    std::string name = temporary_name(name_);
+    descriptor_ = Descriptor(
+        open_at(directory_.get(), name.c_str(), O_CREAT | O_EXCL | O_WRONLY | O_NOFOLLOW, mode));
+    if (descriptor_.get() < 0) return errno;
+    temporary_ = TemporaryName(directory_.get(), std::move(name));
+    // Before the lock, another process may have taken the file for a leftover.
+    struct stat status = {};
+    const bool locked = lock_temporary(descriptor_.get());
+    if (::fstat(descriptor_.get(), &status) != 0) return errno;
+    if (locked && status.st_nlink != 0) return 0;
+  }
+  return EAGAIN;
+}
+
+// Where something is refused, the file is still good, and no more open than it should be.
+Result<void> AtomicFile::set_permissions() {
   struct stat status = {};
-  if (::fstat(descriptor_, &status) != 0) return system_error(errno, quoted(target_.native()));
+  const int file = descriptor_.get();
+  if (::fstat(file, &status) != 0) return system_error(errno, quoted(target_.native()));
   inode_ = status.st_ino;
-  struct stat old = {};
-  if (::fstatat(directory_, name_.c_str(), &old, 0) != 0) return {};
-  // The owner first, because changing it clears mode bits. If either is refused, the file is still
-  // good.
-  static_cast<void>(!::fchown(descriptor_, old.st_uid, old.st_gid));
-  static_cast<void>(!::fchmod(descriptor_, old.st_mode & 07777));
+  if (!options_.permissions && !old_) return {};
+  FilePermissions wanted;
+  if (options_.permissions) {
+    wanted = *options_.permissions;
+  } else {
+    wanted = {old_->st_mode, old_->st_gid};
+    static_cast<void>(!::fchown(file, old_->st_uid, static_cast<gid_t>(-1)));
+  }
+  mode_t bits = wanted.bits & kPermissionBits;
+  const bool group_is_kept =
+      wanted.group && (*wanted.group == status.st_gid ||
+                       ::fchown(file, static_cast<uid_t>(-1), *wanted.group) == 0);
+  if (!group_is_kept) bits = bits_for_other_group(bits);
+  static_cast<void>(!::fchmod(file, bits));
   return {};
 }
 
@@ -146,7 +185,7 @@ Result<void> AtomicFile::reserve(std::uint64_t nbytes) {
   if (nbytes == 0) return {};
   int failed = 0;
   do {
-    failed = ::fallocate(descriptor_, 0, 0, static_cast<off_t>(nbytes)) == 0 ? 0 : errno;
+    failed = ::fallocate(descriptor_.get(), 0, 0, static_cast<off_t>(nbytes)) == 0 ? 0 : errno;
   } while (failed == EINTR);
   if (failed == 0 || is_unsupported(failed)) return {};  // not every file system can reserve
   return system_error(failed,
@@ -156,11 +195,13 @@ Result<void> AtomicFile::reserve(std::uint64_t nbytes) {
 Result<void> AtomicFile::write_at(std::uint64_t offset, std::span<const std::byte> bytes) {
   while (!bytes.empty()) {
     const std::size_t wanted = std::min(bytes.size(), kMaxBytesPerCall);
-    const ssize_t put = ::pwrite(descriptor_, bytes.data(), wanted, static_cast<off_t>(offset));
+    const ssize_t put =
+        ::pwrite(descriptor_.get(), bytes.data(), wanted, static_cast<off_t>(offset));
     if (put < 0 && errno == EINTR) continue;
-    if (put < 0) {
-      return system_error(errno, str_cat(quoted(target_.native()), ": cannot write ", bytes.size(),
-                                         " bytes at offset ", offset));
+    if (put <= 0) {  // 0: nothing says why, and trying again could go on for ever
+      return system_error(put == 0 ? EIO : errno,
+                          str_cat(quoted(target_.native()), ": cannot write ", bytes.size(),
+                                  " bytes at offset ", offset));
     }
     bytes = bytes.subspan(static_cast<std::size_t>(put));
     offset += static_cast<std::uint64_t>(put);
@@ -169,40 +210,44 @@ Result<void> AtomicFile::write_at(std::uint64_t offset, std::span<const std::byt
 }
 
 void AtomicFile::start_writeback(std::uint64_t offset, std::uint64_t nbytes) noexcept {
-  ::sync_file_range(descriptor_, static_cast<off_t>(offset), static_cast<off_t>(nbytes),
+  ::sync_file_range(descriptor_.get(), static_cast<off_t>(offset), static_cast<off_t>(nbytes),
                     SYNC_FILE_RANGE_WRITE);
 }
 
 Result<CommitReport> AtomicFile::commit() {
   CommitReport report;
-  FLATBED_TRY(sync_and_close(report));
-  FLATBED_TRY(rename_over_target());
-  temporary_name_.clear();
-  if (options_.sync && ::fsync(directory_) != 0) {
+  FLATBED_TRY(sync_file(report));
+  FLATBED_TRY(report_late_errors());
+  FLATBED_TRY(give_name());
+  if (options_.sync && ::fsync(directory_.get()) != 0) {
     report.note = system_error(errno, "cannot sync the directory").message;
   }
   return report;
 }
 
-Result<void> AtomicFile::sync_and_close(CommitReport& report) {
+Result<void> AtomicFile::sync_file(CommitReport& report) {
   if (!options_.sync) {
     report.note = "not synced, as requested";
-  } else if (::fsync(descriptor_) != 0) {
+  } else if (::fsync(descriptor_.get()) != 0) {
     if (!is_unsupported(errno)) {
       return system_error(errno, str_cat(quoted(target_.native()), ": cannot sync the new file"));
     }
     report.note = system_error(errno, "the file system cannot sync a file").message;
   }
-  // Network file systems report what they could not write here. EINTR means closed on Linux.
-  if (::close(std::exchange(descriptor_, -1)) != 0 && errno != EINTR) {
-    return system_error(errno, str_cat(quoted(target_.native()), ": cannot close the new file"));
-  }
   return {};
 }
 
-Result<void> AtomicFile::rename_over_target() {
-  const int failed = rename_errno();
-  // A server may have renamed the file and lost its answer.
+// Network file systems report what they could not write when a descriptor is closed. This closes a
+// second one, because the first has the lock. EINTR means closed on Linux.
+Result<void> AtomicFile::report_late_errors() {
+  const int copy = ::fcntl(descriptor_.get(), F_DUPFD_CLOEXEC, 0);
+  if (copy >= 0 && (::close(copy) == 0 || errno == EINTR)) return {};
+  return system_error(errno, str_cat(quoted(target_.native()), ": cannot close the new file"));
+}
+
+Result<void> AtomicFile::give_name() {
+  const int failed = name_errno();
+  // A server may have changed the name and lost its answer.
   if (failed == 0 || target_is_ours()) return {};
   const std::string place = quoted(target_.native());
   if (failed == EEXIST) {
@@ -211,28 +256,52 @@ Result<void> AtomicFile::rename_over_target() {
   if (failed == EISDIR || failed == ENOTEMPTY) {
     return make_error(ErrorCode::not_a_regular_file, place, ": is now a directory");
   }
-  Error error =
-      system_error(failed, str_cat(place, ": cannot rename the complete file to this name"));
+  Error error = system_error(failed, str_cat(place, ": cannot give the complete file this name"));
   if (is_unsupported(failed) || failed == EXDEV) error.code = ErrorCode::unsupported_filesystem;
   return error;
 }
 
+int AtomicFile::name_errno() {
+  if (!temporary_.empty()) return rename_errno();
+  const int failed = link_as(name_.c_str());
+  if (failed != EEXIST || !options_.replace) return failed;
+  std::string name = temporary_name(name_);
+  const int refused = link_as(name.c_str());
+  if (refused != 0) return refused;
+  temporary_ = TemporaryName(directory_.get(), std::move(name));
+  return rename_errno();
+}
+
+// The first way takes a privilege before Linux 6.10, the second takes /proc.
+int AtomicFile::link_as(const char* name) const {
+  const int file = descriptor_.get();
+  const int directory = directory_.get();
+  if (::linkat(file, "", directory, name, AT_EMPTY_PATH) == 0) return 0;
+  if (errno == EEXIST) return EEXIST;
+  const std::string link = str_cat("/proc/self/fd/", file);
+  return ::linkat(AT_FDCWD, link.c_str(), directory, name, AT_SYMLINK_FOLLOW) == 0 ? 0 : errno;
+}
+
 int AtomicFile::rename_errno() {
-  const char* from = temporary_name_.c_str();
+  const int directory = directory_.get();
+  const char* from = temporary_.get();
   const char* to = name_.c_str();
-  if (options_.replace) return ::renameat(directory_, from, directory_, to) == 0 ? 0 : errno;
-  if (::renameat2(directory_, from, directory_, to, RENAME_NOREPLACE) == 0) return 0;
-  if (!is_unsupported(errno)) return errno;
-  // The next best operation that fails if a file exists: link a second name, then remove the first.
-  if (::linkat(directory_, from, directory_, to, 0) != 0)
-    return errno == EPERM ? EOPNOTSUPP : errno;
-  ::unlinkat(directory_, from, 0);
-  return 0;
+  const bool renamed = options_.replace
+                           ? ::renameat(directory, from, directory, to) == 0
+                           : ::renameat2(directory, from, directory, to, RENAME_NOREPLACE) == 0;
+  if (renamed) {
+    temporary_.forget();
+    return 0;
+  }
+  if (options_.replace || !is_unsupported(errno)) return errno;
+  // The next best operation that fails if a file exists: a second name. The first goes at the end.
+  if (::linkat(directory, from, directory, to, 0) == 0) return 0;
+  return errno == EPERM ? EOPNOTSUPP : errno;
 }
 
 bool AtomicFile::target_is_ours() const {
   struct stat status = {};
-  return ::fstatat(directory_, name_.c_str(), &status, AT_SYMLINK_NOFOLLOW) == 0 &&
+  return ::fstatat(directory_.get(), name_.c_str(), &status, AT_SYMLINK_NOFOLLOW) == 0 &&
          status.st_ino == inode_;
 }
 

@@ -50,6 +50,7 @@ struct ContainerRecord {
   std::uint32_t crc = 0;     // as stated, of the inflated bytes
   bool deflated = false;
   bool structure = false;  // open() reads it to find the tensors
+  bool storage = false;    // it holds nothing but tensors' bytes; a sum of 0 may mean none
 };
 
 struct ContainerRecords {

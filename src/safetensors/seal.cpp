@@ -13,9 +13,8 @@ namespace flatbed::safetensors {
 namespace {
 
 constexpr std::string_view kSealPrefix = "flatbed.";
-constexpr std::string_view kHowToAccept =
-    "; the file was damaged or changed after it was sealed; to accept the change, open it without "
-    "checking the seal and save it again";
+constexpr std::string_view kWhatHappened =
+    "; the file was damaged, or changed by another program, after it was sealed";
 
 // The value of the key `flatbed`: <header>/<version>/<rest>.
 struct SealText {
@@ -137,7 +136,7 @@ SealVerdict judge_version_1(const SealText& seal, bool header_right,
     return broken(
         ErrorCode::seal_content_mismatch,
         str_cat("names, dtypes, shapes or flatbed keys do not match the seal: found digest ",
-                content, ", expected ", seal.rest, kHowToAccept));
+                content, ", expected ", seal.rest, kWhatHappened));
   }
   SealVerdict verdict;
   const MetadataPair* digests = find_pair(metadata, kDigestsKey);
@@ -232,7 +231,7 @@ SealVerdict judge_seal(std::span<const std::byte> header, std::span<const Metada
   if (seal->version == 1) return judge_version_1(*seal, header_right, metadata, tensors);
   if (!header_right) {
     return broken(ErrorCode::seal_header_mismatch,
-                  str_cat("the header does not match its digest ", seal->header, kHowToAccept));
+                  str_cat("the header does not match its digest ", seal->header, kWhatHappened));
   }
   SealVerdict verdict;
   verdict.state = SealState::newer;

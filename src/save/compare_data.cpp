@@ -16,7 +16,8 @@ Result<void> compare_chunk(const DataComparison& comparison, const Sample& sampl
                            std::uint64_t chunk, std::span<const std::byte> bytes) {
   const Run& place = comparison.places[sample.place];
   const SaveItem& item = comparison.plan.items[place.tensor];
-  if (has_digests(item)) FLATBED_TRY(check_item_chunk(item, chunk, xxh3(bytes)));
+  if (is_verified(item, comparison.options))
+    FLATBED_TRY(check_item_chunk(item, chunk, xxh3(bytes)));
   const std::uint64_t skip = chunk * kChunkBytes;
   FLATBED_ASSIGN(const bool equal, comparison.file.holds(place.offset + skip, bytes));
   if (!equal) return data_difference(item.name, skip, bytes.size());
@@ -39,15 +40,14 @@ Result<void> compare_part(const DataComparison& comparison, const Sample& sample
 
 }  // namespace
 
-Result<void> compare_data(const DataComparison& comparison, std::span<const Sample> samples,
-                          const SaveOptions& options) {
+Result<void> compare_data(const DataComparison& comparison, std::span<const Sample> samples) {
   RunsByWay runs;
   for (std::uint32_t i = 0; i < samples.size(); ++i) {
     const SaveItem& item = comparison.plan.items[comparison.places[samples[i].place].tensor];
     runs[way_of(item)].push_back({i, 0, samples[i].offset, samples[i].nbytes});
   }
   FLATBED_TRY(work_through(
-      std::move(runs), options,
+      std::move(runs), comparison.options,
       [&](const PieceQueue& queue, const Piece& piece, std::span<std::byte> buffer) {
         return for_each_part(queue, piece, buffer,
                              [&](const Run& run, std::uint64_t skip, std::span<std::byte> part) {

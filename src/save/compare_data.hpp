@@ -17,6 +17,7 @@ namespace flatbed {
 // What is compared with what, all borrowed.
 struct DataComparison {
   const SavePlan& plan;
+  const SaveOptions& options;
   const OutputFile& file;
   std::span<const Run> places;  // where each item is in the file; Run::tensor is its number
   // Called for each chunk that is equal, from several threads: the index into `places`, the chunk
@@ -26,9 +27,8 @@ struct DataComparison {
 };
 
 // Compares the samples. Returns a difference() or success. Chunks of a sealed source are checked
-// against its digests. Errors: those of reading either file, chunk_corrupt, cancelled.
+// against its digests, if options.verify says so. Errors: those of reading either file, chunk_corrupt, cancelled.
 [[nodiscard]] Result<void> compare_data(const DataComparison& comparison,
-                                        std::span<const Sample> samples,
-                                        const SaveOptions& options);
+                                        std::span<const Sample> samples);
 
 }  // namespace flatbed

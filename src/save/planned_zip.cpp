@@ -27,11 +27,13 @@ Result<std::vector<pth::StoredTensor>> describe_items(const SavePlan& plan) {
 }
 
 // The whole of an item, checked.
-Result<std::string> item_contents(const SaveItem& item, std::uint64_t nbytes) {
+Result<std::string> item_contents(const SaveItem& item, std::uint64_t nbytes,
+                                  const SaveOptions& options) {
   std::string bytes(static_cast<std::size_t>(nbytes), '\0');
   const std::span<std::byte> out = std::as_writable_bytes(std::span(bytes));
   FLATBED_TRY(read_item(item, 0, out));
-  for (std::size_t at = 0; has_digests(item) && at < out.size(); at += kChunkBytes) {
+  const bool verified = is_verified(item, options);
+  for (std::size_t at = 0; verified && at < out.size(); at += kChunkBytes) {
     const std::size_t size = std::min<std::size_t>(kChunkBytes, out.size() - at);
     FLATBED_TRY(check_item_chunk(item, at / kChunkBytes, xxh3(out.subspan(at, size))));
   }
@@ -65,11 +67,11 @@ Result<ValueTree> dict_of_names(const SavePlan& plan) {
 Result<pth::TorchPickle> make_pickle(const SavePlan& plan, const SaveTorchOptions& options,
                                      std::vector<bool>& written) {
   FLATBED_ASSIGN(const std::vector<pth::StoredTensor> tensors, describe_items(plan));
-  const pth::PickleOptions pickling{options.unsafe_objects, options.keep_device,
-                                    [&](std::uint32_t item) {
-                                      written[item] = true;
-                                      return item_contents(plan.items[item], tensors[item].nbytes);
-                                    }};
+  const pth::PickleOptions pickling{
+      options.unsafe_objects, options.keep_device, [&](std::uint32_t item) {
+        written[item] = true;
+        return item_contents(plan.items[item], tensors[item].nbytes, options.file);
+      }};
   if (plan.tree.root().id() != kNoNode) return write_pickle(plan.tree, tensors, pickling);
   FLATBED_ASSIGN(const ValueTree tree, dict_of_names(plan));
   return write_pickle(tree, tensors, pickling);

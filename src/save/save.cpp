@@ -14,12 +14,14 @@ Result<SaveReport> save(const std::filesystem::path& path, const SavePlan& plan,
   SaveReport report;
   report.nbytes = header.file_nbytes;
   report.header_nbytes = header.bytes.size();
-  FLATBED_TRY(write_file(path, options, report, [&](AtomicFile& file) -> Result<void> {
+  FLATBED_ASSIGN(const std::optional<FilePermissions> permissions, source_permissions(plan));
+  const auto write = [&](AtomicFile& file) -> Result<void> {
     FLATBED_ASSIGN(report.crc, write_data(plan, options, header, file));
     if (options.seal) report.content = seal_header(header, planned.tensors, planned.metadata);
     // Written last, so that what a killed process leaves never looks like a whole file.
     return file.write_at(0, as_bytes(header.bytes));
-  }));
+  };
+  FLATBED_TRY(write_file({path, permissions}, options, report, write));
   return report;
 }
 

@@ -13,6 +13,7 @@
 #include "save/compare_data.hpp"
 #include "save/output_file.hpp"
 #include "save/planned_header.hpp"
+#include "save/save_source.hpp"
 
 namespace flatbed {
 
@@ -82,11 +83,12 @@ bool HeaderComparison::differs_in_seal_alone(std::string_view found) const {
   return options_.seal && without_seal(found) == without_seal(planned_.header.bytes);
 }
 
-// The digests of a sealed source say for every chunk whether it is equal, without reading any.
+// Unless they are to be ignored, the digests of a sealed source say for every chunk whether it is
+// equal, without reading any.
 Result<void> HeaderComparison::compare_with_sources() const {
   for (std::uint32_t i = 0; i < plan_.items.size(); ++i) {
     const auto* ref = std::get_if<TensorRef>(&plan_.items[i].from);
-    if (ref == nullptr) continue;
+    if (ref == nullptr || !is_verified(plan_.items[i], options_)) continue;
     const DigestView& source = ref->checkpoint.tensors()[ref->tensor].digests;
     for (std::size_t chunk = 0; chunk < source.size(); ++chunk) {
       if (source.hex(chunk) == digest(i, chunk)) continue;
@@ -126,7 +128,7 @@ Result<void> compare_file(const OutputFile& file, const SavePlan& plan, const Sa
   SaveOptions reading = options;
   if (data == CompareData::sampled) reading.progress = {};
   FLATBED_TRY(
-      compare_data({plan, file, places, check_digest}, choose_samples(places, data), reading));
+      compare_data({plan, reading, file, places, check_digest}, choose_samples(places, data)));
   if (options.seal) content = headers.content();
   return {};
 }

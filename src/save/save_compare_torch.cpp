@@ -88,7 +88,7 @@ Result<void> ZipComparison::compare_storages(const SaveOptions& options, Compare
   const std::vector<Sample> samples = choose_samples(places, data);
   SaveOptions reading = options;
   if (data == CompareData::sampled) reading.progress = {};
-  FLATBED_TRY(compare_data({plan_, file_, places, sum}, samples, reading));
+  FLATBED_TRY(compare_data({plan_, reading, file_, places, sum}, samples));
   return check_sums(places, samples, sums);
 }
 

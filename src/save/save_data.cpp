@@ -77,7 +77,7 @@ Result<void> DataWriter::write_piece(const PieceQueue& queue, const Piece& piece
 Result<void> DataWriter::hash(std::uint32_t item, std::uint64_t chunk,
                               std::span<const std::byte> bytes) {
   if (records_.wants(item)) records_.put(item, chunk, pth::crc32_of(bytes));
-  const bool sealed_source = has_digests(plan_.items[item]);
+  const bool sealed_source = is_verified(plan_.items[item], options_);
   if (!options_.seal && !sealed_source) return {};
   const std::uint64_t digest = xxh3(bytes);
   if (sealed_source) FLATBED_TRY(check_item_chunk(plan_.items[item], chunk, digest));

@@ -42,6 +42,7 @@ SaveItem item_of(const Checkpoint& checkpoint, const TensorInfo& tensor, std::st
 Result<SavePlan> make_plan(const Checkpoint& checkpoint, const SavePlanOptions& options) {
   if (!options.allow_expansion) FLATBED_TRY(check_expansion(checkpoint));
   SavePlan plan;
+  plan.sources.push_back(checkpoint);
   plan.items.reserve(checkpoint.tensors().size());
   for (const TensorInfo& tensor : checkpoint.tensors()) {
     plan.items.push_back(item_of(checkpoint, tensor, std::string(tensor.name)));

@@ -12,6 +12,7 @@
 #include "io/digest.hpp"
 #include "save/pieces.hpp"
 #include "save/planned_sidecar.hpp"
+#include "save/save_source.hpp"
 #include "save/write_file.hpp"
 
 namespace flatbed {
@@ -62,7 +63,9 @@ Result<SaveReport> save_sidecar(const std::filesystem::path& path, const SaveOpt
     FLATBED_TRY(file.write_at(0, as_bytes(text)));
     return CheckpointAccess::source(planned.checkpoint, 0).check_unchanged();
   };
-  FLATBED_TRY(write_file(sidecar_path(path), options, report, write));
+  FLATBED_ASSIGN(const std::optional<FilePermissions> permissions,
+                 permissions_of(CheckpointAccess::source(planned.checkpoint, 0)));
+  FLATBED_TRY(write_file({sidecar_path(path), permissions}, options, report, write));
   return report;
 }
 

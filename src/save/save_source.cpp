@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <map>
 #include <optional>
 #include <utility>
 #include <variant>
@@ -73,9 +74,9 @@ Result<void> read_item(const SaveItem& item, std::uint64_t offset, std::span<std
   return ref.checkpoint.read(*source_tensor(item), offset, out, Verify::no);
 }
 
-bool has_digests(const SaveItem& item) {
+bool is_verified(const SaveItem& item, const SaveOptions& options) {
   const TensorInfo* tensor = source_tensor(item);
-  return tensor != nullptr && !tensor->digests.empty();
+  return options.verify == Verify::yes && tensor != nullptr && !tensor->digests.empty();
 }
 
 Result<void> check_item_chunk(const SaveItem& item, std::uint64_t chunk, std::uint64_t digest) {
@@ -97,6 +98,28 @@ Result<void> check_sources(const SavePlan& plan) {
   files.erase(std::unique(files.begin(), files.end()), files.end());
   for (const ByteSource* file : files) FLATBED_TRY(file->check_unchanged());
   return {};
+}
+
+Result<std::optional<FilePermissions>> source_permissions(const SavePlan& plan) {
+  std::map<const void*, const Checkpoint*> sources;
+  for (const Checkpoint& source : plan.sources)
+    sources.emplace(CheckpointAccess::identity(source), &source);
+  for (const SaveItem& item : plan.items) {
+    if (const auto* ref = std::get_if<TensorRef>(&item.from))
+      sources.emplace(CheckpointAccess::identity(ref->checkpoint), &ref->checkpoint);
+  }
+  std::optional<FilePermissions> common;
+  for (const auto& [identity, source] : sources) {
+    for (std::uint32_t i = 0; i < source->files().size(); ++i) {
+      FLATBED_ASSIGN(const std::optional<FilePermissions> of_file,
+                     permissions_of(CheckpointAccess::source(*source, i)));
+      if (!of_file) continue;
+      if (!common) common = of_file;
+      common->bits &= of_file->bits;
+      if (common->group != of_file->group) common->group.reset();
+    }
+  }
+  return common;
 }
 
 std::size_t way_of(const SaveItem& item) {

@@ -5,11 +5,13 @@
 #include <array>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <span>
 #include <vector>
 
 #include "flatbed/result.hpp"
 #include "flatbed/save.hpp"
+#include "io/file_permissions.hpp"
 #include "save/pieces.hpp"
 
 namespace flatbed {
@@ -22,13 +24,16 @@ namespace flatbed {
 [[nodiscard]] Result<void> read_item(const SaveItem& item, std::uint64_t offset,
                                      std::span<std::byte> out);
 
-// Whether the source has digests, with which check_item_chunk() compares a chunk.
-[[nodiscard]] bool has_digests(const SaveItem& item);
+// Whether check_item_chunk() is to compare the chunks: options.verify, and the source has digests.
+[[nodiscard]] bool is_verified(const SaveItem& item, const SaveOptions& options);
 [[nodiscard]] Result<void> check_item_chunk(const SaveItem& item, std::uint64_t chunk,
                                             std::uint64_t digest);
 
 // Finds a source that another program changed meanwhile: it may have been read half old, half new.
 [[nodiscard]] Result<void> check_sources(const SavePlan& plan);
+
+// What all files that the plan reads permit; their group, if it is one. nullopt: it reads no file.
+[[nodiscard]] Result<std::optional<FilePermissions>> source_permissions(const SavePlan& plan);
 
 // More threads would not stay within 64 MiB.
 inline constexpr unsigned kMaxSaveThreads = 16;

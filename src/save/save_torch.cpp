@@ -25,10 +25,10 @@ constexpr std::uint32_t kHeader = 0x80000000;  // in Run::tensor: a local header
 class RecordWriter {
  public:
   RecordWriter(const SavePlan& plan, const pth::TorchPickle& pickle, const pth::ZipLayout& layout,
-               AtomicFile& file)
-      : plan_(plan), pickle_(pickle), layout_(layout), file_(file) {}
+               const SaveOptions& options)
+      : plan_(plan), pickle_(pickle), layout_(layout), options_(options) {}
 
-  Result<CrcReport> run(const SaveOptions& options);
+  Result<CrcReport> run(AtomicFile& file);
 
  private:
   [[nodiscard]] std::size_t entry_of(std::uint32_t key) const {
@@ -49,29 +49,31 @@ class RecordWriter {
   const SavePlan& plan_;
   const pth::TorchPickle& pickle_;
   const pth::ZipLayout& layout_;
-  AtomicFile& file_;
+  const SaveOptions& options_;
+  AtomicFile* file_ = nullptr;  // that of run()
   SourceRecords records_;
   ChunkSums sums_;                        // for each key
   std::vector<std::uint8_t> has_header_;  // for each key: its header was written with its CRC
   std::vector<std::uint32_t> crcs_;       // for each entry; those of small ones until the end
 };
 
-Result<CrcReport> RecordWriter::run(const SaveOptions& options) {
-  FLATBED_ASSIGN(records_, SourceRecords::of(plan_, pickle_.storages, options));
+Result<CrcReport> RecordWriter::run(AtomicFile& file) {
+  file_ = &file;
+  FLATBED_ASSIGN(records_, SourceRecords::of(plan_, pickle_.storages, options_));
   crcs_.resize(layout_.size());
   FLATBED_TRY(work_through(
-      collect_runs(), options,
+      collect_runs(), options_,
       [this](const PieceQueue& queue, const Piece& piece, std::span<std::byte> buffer) {
         return write_piece(queue, piece, buffer);
       }));
-  FLATBED_ASSIGN(CrcReport report, records_.finish(options));
+  FLATBED_ASSIGN(CrcReport report, records_.finish(options_));
   FLATBED_TRY(check_sources(plan_));
   FLATBED_TRY(finish_headers());
   FLATBED_TRY(write_small(1, PlannedZip::kByteOrder));
   FLATBED_TRY(write_small(layout_.size() - 1, PlannedZip::kVersion));
   FLATBED_TRY(write_small(0, pickle_.bytes));
   // Written last, so that what a killed process leaves never looks like a whole file.
-  FLATBED_TRY(file_.write_at(layout_.entries_nbytes(), as_bytes(layout_.directory(crcs_))));
+  FLATBED_TRY(file_->write_at(layout_.entries_nbytes(), as_bytes(layout_.directory(crcs_))));
   return report;
 }
 
@@ -107,7 +109,7 @@ Result<void> RecordWriter::write_piece(const PieceQueue& queue, const Piece& pie
         return sum_chunk(run.tensor, chunk, bytes);
       }));
   fill_headers(queue, piece, buffer);
-  FLATBED_TRY(file_.write_at(piece.offset, buffer.first(piece.nbytes)));
+  FLATBED_TRY(file_->write_at(piece.offset, buffer.first(piece.nbytes)));
   start_whole_pages(piece);
   return {};
 }
@@ -117,13 +119,13 @@ Result<void> RecordWriter::write_piece(const PieceQueue& queue, const Piece& pie
 void RecordWriter::start_whole_pages(const Piece& piece) noexcept {
   const std::uint64_t begin = (piece.offset + kPageBytes - 1) / kPageBytes * kPageBytes;
   const std::uint64_t end = (piece.offset + piece.nbytes) / kPageBytes * kPageBytes;
-  if (begin < end) file_.start_writeback(begin, end - begin);
+  if (begin < end) file_->start_writeback(begin, end - begin);
 }
 
 Result<void> RecordWriter::sum_chunk(std::uint32_t key, std::uint64_t chunk,
                                      std::span<const std::byte> bytes) {
   const SaveItem& item = item_of(key);
-  if (has_digests(item)) FLATBED_TRY(check_item_chunk(item, chunk, xxh3(bytes)));
+  if (is_verified(item, options_)) FLATBED_TRY(check_item_chunk(item, chunk, xxh3(bytes)));
   const std::uint32_t sum = pth::crc32_of(bytes);
   sums_.put(key, chunk, sum);
   const std::uint32_t number = pickle_.storages[key];
@@ -157,7 +159,7 @@ Result<void> RecordWriter::finish_headers() {
     std::byte bytes[sizeof(std::uint32_t)];
     for (std::size_t i = 0; i < sizeof bytes; ++i)
       bytes[i] = static_cast<std::byte>(crcs_[entry] >> (8 * i));
-    FLATBED_TRY(file_.write_at(layout_.header_offset(entry) + pth::kLocalCrcOffset, bytes));
+    FLATBED_TRY(file_->write_at(layout_.header_offset(entry) + pth::kLocalCrcOffset, bytes));
   }
   return {};
 }
@@ -165,8 +167,8 @@ Result<void> RecordWriter::finish_headers() {
 Result<void> RecordWriter::write_small(std::size_t entry, std::string_view contents) {
   crcs_[entry] = pth::crc32_of(as_bytes(contents));
   const std::string header = layout_.local_header(entry, crcs_[entry]);
-  FLATBED_TRY(file_.write_at(layout_.header_offset(entry), as_bytes(header)));
-  return file_.write_at(layout_.data_offset(entry), as_bytes(contents));
+  FLATBED_TRY(file_->write_at(layout_.header_offset(entry), as_bytes(header)));
+  return file_->write_at(layout_.data_offset(entry), as_bytes(contents));
 }
 
 Result<void> count_written(const SavePlan& plan, const std::vector<bool>& written,
@@ -210,10 +212,12 @@ Result<SaveTorchReport> save_torch(const std::filesystem::path& path, const Save
   report.notes = pickle.conversions;
   note_unreached(plan, report);
   report.file.nbytes = layout.file_nbytes();
-  FLATBED_TRY(write_file(path, options.file, report.file, [&](AtomicFile& file) -> Result<void> {
-    FLATBED_ASSIGN(report.file.crc, RecordWriter(plan, pickle, layout, file).run(options.file));
+  FLATBED_ASSIGN(const std::optional<FilePermissions> permissions, source_permissions(plan));
+  const auto write = [&](AtomicFile& file) -> Result<void> {
+    FLATBED_ASSIGN(report.file.crc, RecordWriter(plan, pickle, layout, options.file).run(file));
     return {};
-  }));
+  };
+  FLATBED_TRY(write_file({path, permissions}, options.file, report.file, write));
   return report;
 }
 

@@ -97,7 +97,11 @@ Result<CrcReport> SourceRecords::finish(const SaveOptions& options) {
   PieceRunner runner({silent, options.cancel, nbytes_of(sums_, rest_)});
   FLATBED_TRY(read_records(sums_, rest_, runner, std::clamp(options.threads, 1U, kMaxSaveThreads)));
   sums_.check(report_);
-  if (options.strict_crc && report_.mismatched != 0) return mismatch_error(report_);
+  if (!options.ignore_crc && report_.mismatched != 0) return mismatch_error(report_);
+  if (options.strict_crc && report_.unstated != 0) {
+    return make_error(ErrorCode::zip_crc_mismatch, "the zip states no CRC for ",
+                      counted(report_.unstated, "storage"));
+  }
   return std::move(report_);
 }
 

@@ -29,8 +29,7 @@ class SourceRecords {
     sums_.put(sum_of_[item], chunk, sum);
   }
 
-  // Call after all items are copied. Errors: zip_crc_mismatch (strict_crc), those of
-  // read_records().
+  // Call after all items are copied. Errors: zip_crc_mismatch, those of read_records().
   [[nodiscard]] Result<CrcReport> finish(const SaveOptions& options);
 
  private:

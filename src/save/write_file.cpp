@@ -4,10 +4,11 @@
 
 namespace flatbed {
 
-Result<void> write_file(const std::filesystem::path& path, const SaveOptions& options,
-                        SaveReport& report, const std::function<Result<void>(AtomicFile&)>& write) {
+Result<void> write_file(const NewFile& target, const SaveOptions& options, SaveReport& report,
+                        const std::function<Result<void>(AtomicFile&)>& write) {
   FLATBED_ASSIGN(AtomicFile file,
-                 AtomicFile::create(path, report.nbytes, {options.replace, options.sync}));
+                 AtomicFile::create(target.path, report.nbytes,
+                                    {options.replace, options.sync, target.permissions}));
   // The file has room reserved and no name yet, so a dry run ends here as the run would.
   if (options.dry_run) return {};
   FLATBED_TRY(write(file));

@@ -1,9 +1,10 @@
-// write_file(): how every writer begins and ends. Creates the file under a temporary name, lets the
+// write_file(): how every writer begins and ends. Creates the file without a name, lets the
 // writer fill it, and commits it.
 #pragma once
 
 #include <filesystem>
 #include <functional>
+#include <optional>
 
 #include "flatbed/result.hpp"
 #include "flatbed/save.hpp"
@@ -11,10 +12,16 @@
 
 namespace flatbed {
 
-// A file of report.nbytes at `path`; sets the report's durability. A dry run only finds out whether
-// such a file could be created. Where `write` or anything else
+// Where a new file goes, and who may access it; nullopt: see AtomicFileOptions.
+struct NewFile {
+  const std::filesystem::path& path;
+  std::optional<FilePermissions> permissions;
+};
+
+// A file of report.nbytes; sets the report's durability. A dry run only finds out whether such a
+// file could be created. Where `write` or anything else
 // fails, the target is as it was. Errors: those of AtomicFile and of `write`.
-[[nodiscard]] Result<void> write_file(const std::filesystem::path& path, const SaveOptions& options,
+[[nodiscard]] Result<void> write_file(const NewFile& target, const SaveOptions& options,
                                       SaveReport& report,
                                       const std::function<Result<void>(AtomicFile&)>& write);
 

@@ -145,6 +145,7 @@ ContainerRecords TorchContainer::records() const {
   for (std::size_t i = 0; i < records.list.size(); ++i) {
     ContainerRecord& record = records.list[i];
     const bool small = record.nbytes <= kSmallRecordNbytes;
+    record.storage = is_storage[i];
     record.structure = !is_storage[i] && (small || record.name.ends_with(".pkl"));
   }
   return records;

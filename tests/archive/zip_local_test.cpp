@@ -78,6 +78,18 @@ TEST(ZipLayout, EntriesStayInTheFileAndApart) {
   EXPECT_ERROR(listed(items), zip_overlap);
 }
 
+TEST(ZipLayout, OneByteIsAnOverlap) {
+  const auto sized = [](std::uint32_t nbytes) {
+    return listed(with([&](ZipItem& i) {
+      i.flags = 0;
+      i.zeros = false;
+      i.local.stored_nbytes = i.local.nbytes = i.central.stored_nbytes = i.central.nbytes = nbytes;
+    }));
+  };
+  EXPECT_OK(sized(3));  // to the next local header
+  EXPECT_ERROR(sized(4), zip_overlap);
+}
+
 TEST(ZipLayout, QuotedEntriesOverlap) {
   // The first entry's data hold the local header of the second, as zip bombs do.
   const std::string inner = build_zip({kTwo[1]});

@@ -5,11 +5,12 @@ import json
 import os
 import pathlib
 import resource
+import shutil
 import zipfile
 
 import inputs
 import writer
-from tool import FAILURE, OK, ROOT, USAGE, ToolTest
+from tool import FAILURE, OK, ROOT, UNSEALED, USAGE, ToolTest
 
 
 class ConvertTest(ToolTest):
@@ -105,19 +106,77 @@ class ConvertTest(ToolTest):
         self.assertEqual(self.names(), ["e.pth"])
         self.run_tool("convert", "e.pth", "--allow-expansion", "--dry-run")
 
-    def test_a_record_with_another_crc_is_noted_or_refused(self):
+    def test_a_record_with_another_crc_is_refused_or_warned_about(self):
         inputs.write_torch(self.path("t.pth"), {"w": inputs.Tensor([2], [1, 2])})
         self.run_tool("convert", "--strict-crc", "t.pth", "whole.safetensors")
         inputs.state_another_crc(self.path("t.pth"), "archive/data/0")
-        text = self.run_tool("convert", "t.pth", "a.safetensors").stdout
-        self.assertRegex(text, r"t\.pth: note: record 'archive/data/0': CRC-32 does not match: found 0x")
-        report = self.run_json("convert", "t.pth", "-o", "b.pth")["files"][0]
+        for out in ("c.safetensors", "c.pth"):
+            result = self.run_tool("convert", "t.pth", "-o", out, expect=FAILURE)
+            self.assert_error(result, "zip_crc_mismatch", "t.pth", "archive/data/0", "use --ignore-crc to")
+        warning = r"\Aflatbed: t\.pth: warning: record 'archive/data/0': CRC-32 does not match: found 0x.*\n\Z"
+        result = self.run_tool("convert", "--ignore-crc", "--quiet", "t.pth", "a.safetensors")
+        self.assertRegex(result.stderr, warning)
+        report = self.run_json("convert", "--ignore-crc", "t.pth", "--force", "-o", "b.pth")["files"][0]
         self.assertEqual([row["record"] for row in report["crc"]["mismatches"]], ["archive/data/0"])
-        self.assertEqual((report["crc"]["checked"], len(report["notes"])), (4, 1))
+        self.assertEqual((report["crc"]["checked"], len(report["notes"]), len(report["warnings"])), (4, 0, 1))
+        result = self.run_tool("convert", "--ignore-crc", "t.pth", "--out-dir", "out")
+        self.assertRegex(result.stderr, warning)
+        self.assertIn("out/t.safetensors (warning: CRC mismatch in 1 record)\n", result.stdout)
+        shutil.rmtree(self.path("out"))
+        self.run_tool("convert", "--ignore-crc", "--strict-crc", "t.pth", expect=USAGE)
         for out in ("c.safetensors", "c.pth"):
             result = self.run_tool("convert", "--strict-crc", "t.pth", "-o", out, expect=FAILURE)
             self.assert_error(result, "zip_crc_mismatch", "t.pth", "archive/data/0", "--strict-crc")
         self.assertEqual(self.names(), ["a.safetensors", "b.pth", "t.pth", "whole.safetensors"])
+
+    def test_a_storage_that_states_0_as_crc_states_none(self):
+        inputs.write_torch(self.path("t.pth"), {"w": inputs.Tensor([2], [1, 2])})
+        inputs.state_another_crc(self.path("t.pth"), "archive/data/0", crc=0)
+        text = self.run_tool("convert", "t.pth", "a.safetensors").stdout
+        self.assertIn("note: 1 storage states 0 as CRC, which means none, and cannot be checked\n", text)
+        text = self.run_tool("verify", "t.pth", expect=UNSEALED).stdout
+        self.assertEqual(text, "t.pth: no seal; all 3 zip CRCs match; 1 storage states no CRC\n")
+
+    def test_the_output_has_the_permissions_of_the_input(self):
+        def mode(name):
+            return oct(os.stat(self.path(name)).st_mode & 0o7777)
+
+        inputs.write_torch(self.path("t.pth"), {"w": inputs.Tensor([2], [1, 2])})
+        for bits in (0o600, 0o640, 0o4755):
+            os.chmod(self.path("t.pth"), bits)
+            for out in ("a.safetensors", "a.pth"):
+                self.run_tool("convert", "t.pth", out)
+                self.assertEqual(mode(out), oct(bits & 0o777), out)
+                self.path(out).unlink()
+        inputs.write_torch(self.path("empty.pth"), {"token": "secret"})
+        os.chmod(self.path("empty.pth"), 0o600)
+        self.run_tool("convert", "empty.pth", "empty.safetensors")
+        self.assertEqual(mode("empty.safetensors"), "0o600")
+        os.chmod(self.path(self.plain()), 0o600)
+        self.run_tool("convert", "--sidecar", self.plain())
+        self.assertEqual(mode(self.plain() + ".flatbed.json"), "0o600")
+
+    def test_of_a_set_the_output_has_the_permissions_that_all_shards_have(self):
+        for i, bits in enumerate((0o644, 0o604)):
+            inputs.write_safetensors(self.path(f"s{i}.safetensors"), {f"w{i}": ("U8", [1], b"x")})
+            os.chmod(self.path(f"s{i}.safetensors"), bits)
+        index = {"weight_map": {f"w{i}": f"s{i}.safetensors" for i in range(2)}}
+        self.path("model.safetensors.index.json").write_text(json.dumps(index))
+        self.run_tool("convert", "model.safetensors.index.json", "out.safetensors")
+        self.assertEqual(os.stat(self.path("out.safetensors")).st_mode & 0o7777, 0o604)
+
+    def test_an_output_that_is_a_link_is_replaced_and_its_target_stays(self):
+        inputs.write_torch(self.path("t.pth"), {"w": inputs.Tensor([2], [1, 2])})
+        self.path("blobs").mkdir()
+        self.path("blobs/abc").write_bytes(b"blob")
+        for target in ("blobs/abc", "blobs/none"):
+            self.path("out.safetensors").symlink_to(target)
+            self.run_tool("convert", "--force", "t.pth", "out.safetensors")
+            self.assertFalse(self.path("out.safetensors").is_symlink())
+            self.assert_sealed("out.safetensors")
+            self.path("out.safetensors").unlink()
+        self.assertEqual(os.listdir(self.path("blobs")), ["abc"])
+        self.assertEqual(self.path("blobs/abc").read_bytes(), b"blob")
 
     def test_a_zip_without_crcs_is_noted_or_refused(self):
         source = ROOT / "tests/fixtures/torch2/without_crc.pth"

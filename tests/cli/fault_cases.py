@@ -85,6 +85,32 @@ class FaultTest(ToolTest):
             codes = self.fail_each(call, error, "--force", old=b"the old one")
             self.assertTrue(codes - {OK, NOT_STARTED}, f"{call} {error} was met by nobody")
 
+    def kill_each(self, call, old=None):
+        """One conversion per call, killed when it comes to that. How many were killed."""
+        kills = 0
+        for number in range(1, CALLS):
+            with self.subTest(call=call, number=number, old=old):
+                if old is not None:
+                    self.path("out.safetensors").write_bytes(old)
+                process, _ = self.trace("-e", f"trace={call}", "-e", f"inject={call}:signal=KILL:when={number}",
+                                        options=["--force"])
+                self.assertIn(self.output(), (old, self.good))
+                if process.returncode != OK:
+                    kills += 1
+                    self.run_tool("convert", "--force", "in.safetensors", "out.safetensors")
+                self.assertEqual(self.output(), self.good)
+                self.assertEqual(self.names(), ["in.safetensors", "out.safetensors"])
+                self.path("out.safetensors").unlink()
+            if process.returncode == OK:
+                return kills
+        self.fail(f"more than {CALLS} calls of {call}")
+
+    def test_no_kill_loses_the_old_file_or_leaves_a_new_one(self):
+        for call in ("linkat", "renameat,renameat2", "fsync", "flock", "fchmod", "unlinkat"):
+            for old in (None, b"the old one"):
+                kills = self.kill_each(call, old)
+                self.assertTrue(kills or call in ("renameat,renameat2", "unlinkat"), f"{call} was not met")
+
     def test_interruptions_are_no_failures(self):
         for call in ("pread64", "pwrite64", "fallocate"):
             self.assertEqual(self.fail_each(call, "EINTR") - {NOT_STARTED}, {OK}, call)
@@ -92,6 +118,9 @@ class FaultTest(ToolTest):
     def test_what_a_file_system_cannot_do_is_done_without(self):
         self.assertEqual(self.fail_each("fallocate", "EOPNOTSUPP"), {OK})
         self.assertEqual(self.fail_each("sync_file_range", "ESPIPE"), {OK})
+        for error in ("EIO", "EOPNOTSUPP"):  # there are two ways to link, and one without links
+            self.assertEqual(self.fail_each("linkat", error), {OK})
+            self.assertEqual(self.fail_each("linkat", error, "--force", old=b"the old one"), {OK})
         self.assertEqual(self.fail_each("fchown,fchmod", "EPERM", "--force", old=b"the old one"), {OK})
         # Of the file and of the directory: the output is complete, and may not survive a power cut.
         self.assertEqual(self.fail_each("fsync", "EINVAL"), {OK})
@@ -102,10 +131,10 @@ class FaultTest(ToolTest):
         self.assertRegex(process.stderr, r"\Aflatbed: .*\[io_error\]\n\Z")
         self.assertEqual(len(lines), 1)
 
-    def test_the_file_is_synced_before_it_is_renamed_and_the_directory_after(self):
-        process, lines = self.trace("-e", "trace=pwrite64,fsync,renameat,renameat2,rename")
+    def test_the_file_is_synced_before_it_has_its_name_and_the_directory_after(self):
+        process, lines = self.trace("-e", "trace=pwrite64,fsync,linkat,renameat,renameat2,rename")
         self.assertEqual(process.returncode, OK)
         calls = [line.split(None, 1)[1].split("(")[0] for line in lines]
         self.assertEqual(calls[-4:-2], ["pwrite64", "fsync"])  # the header goes in last
-        self.assertIn("rename", calls[-2])
+        self.assertIn(calls[-2], ("linkat", "renameat2"))
         self.assertEqual(calls[-1], "fsync")

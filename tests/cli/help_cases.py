@@ -33,6 +33,7 @@ Options:
   -h, --help                Print this help and exit
   --select PATH             Look for NAME below this dotted path, as ls does
   --no-verify               Do not check the bytes against the seal
+  --ignore-seal             Read the file as if it were not sealed, if it was changed after sealing
   --force                   Write to a terminal too
 
 Bytes are checked before they are written; those of a bad chunk are never written.

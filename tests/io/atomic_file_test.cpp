@@ -15,18 +15,25 @@
 
 #include <cerrno>
 #include <cstddef>
+#include <filesystem>
 #include <functional>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "base/bytes.hpp"
 #include "support/expect_error.hpp"
+#include "support/fault_io.hpp"
 #include "support/temp_dir.hpp"
 
 namespace flatbed {
 namespace {
 
+using test::FaultIo;
+using test::IoCall;
+using test::kEveryCall;
+using test::nth;
 using test::read_file;
 using test::TempDir;
 using test::write_file;
@@ -89,7 +96,6 @@ TEST(AtomicFile, ShowsTheOldContentsUntilCommit) {
   ASSERT_OK(file);
   ASSERT_OK(file->write_at(0, as_bytes("new")));
   EXPECT_EQ(read_file(dir / "a"), "old");
-  EXPECT_EQ(dir.names().size(), 2u);
   ASSERT_OK(file->commit());
   EXPECT_EQ(read_file(dir / "a"), "new");
   EXPECT_EQ(dir.names(), Names{"a"});
@@ -172,23 +178,32 @@ TEST(AtomicFile, RefusesTargetsThatAreNoFiles) {
   EXPECT_EQ(dir.names(), (Names{"fifo", "sub"}));
 }
 
-TEST(AtomicFile, ReplacesWhatALinkPointsTo) {
+TEST(AtomicFile, ReplacesALinkAndNotWhatItPointsTo) {
   const TempDir dir;
   std::filesystem::create_directory(dir / "sub");
   write_file(dir / "sub/real", "old");
-  std::filesystem::create_symlink("sub/real", dir / "one");
-  std::filesystem::create_symlink(dir / "one", dir / "two");
-  ASSERT_OK(replace_with(dir / "two", "new"));
-  EXPECT_TRUE(std::filesystem::is_symlink(dir / "two"));
-  EXPECT_TRUE(std::filesystem::is_symlink(dir / "one"));
-  EXPECT_EQ(read_file(dir / "sub/real"), "new");
-
+  std::filesystem::create_symlink("sub/real", dir / "link");
   std::filesystem::create_symlink("sub/later", dir / "dangling");
-  ASSERT_OK(replace_with(dir / "dangling", "new"));
-  EXPECT_EQ(read_file(dir / "sub/later"), "new");
-
   std::filesystem::create_symlink("loop", dir / "loop");
-  EXPECT_ERROR(replace_with(dir / "loop", "x"), io_error);
+  for (const char* name : {"link", "dangling", "loop"}) {
+    EXPECT_ERROR(replace_with(dir / name, "new", {.replace = false}), file_exists);
+    EXPECT_TRUE(std::filesystem::is_symlink(dir / name));
+    ASSERT_OK(replace_with(dir / name, "new"));
+    EXPECT_FALSE(std::filesystem::is_symlink(dir / name));
+    EXPECT_EQ(read_file(dir / name), "new");
+  }
+  EXPECT_EQ(read_file(dir / "sub/real"), "old");
+  EXPECT_FALSE(std::filesystem::exists(dir / "sub/later"));
+}
+
+TEST(AtomicFile, RefusesLinksToAnythingButFiles) {
+  const TempDir dir;
+  std::filesystem::create_directory(dir / "sub");
+  std::filesystem::create_symlink("sub", dir / "to_directory");
+  std::filesystem::create_symlink("/dev/null", dir / "to_device");
+  EXPECT_ERROR(replace_with(dir / "to_directory", "x"), not_a_regular_file);
+  EXPECT_ERROR(replace_with(dir / "to_device", "x"), not_a_regular_file);
+  EXPECT_EQ(dir.names(), (Names{"sub", "to_device", "to_directory"}));
 }
 
 TEST(AtomicFile, RespectsTheUmask) {
@@ -213,6 +228,63 @@ TEST(AtomicFile, KeepsTheModeAndOwnerOfTheOldFile) {
   struct stat status = {};
   ASSERT_EQ(::stat((dir / "a").c_str(), &status), 0);
   EXPECT_EQ(status.st_uid, root ? 12u : ::geteuid());
+}
+
+TEST(AtomicFile, NeverKeepsSetuidOrSetgid) {
+  const TempDir dir;
+  write_file(dir / "a", "old");
+  ASSERT_EQ(::chmod((dir / "a").c_str(), 06755), 0);
+  ASSERT_OK(replace_with(dir / "a", "new"));
+  EXPECT_EQ(mode_of(dir / "a"), 0755u);
+  ASSERT_OK(replace_with(dir / "a", "new", {.permissions = FilePermissions{07750, ::getegid()}}));
+  EXPECT_EQ(mode_of(dir / "a"), 0750u);
+}
+
+TEST(AtomicFile, HasTheGivenPermissionsBeforeItHasContents) {
+  const TempDir dir;
+  write_file(dir / "a", "old");
+  const mode_t before = ::umask(0);
+  for (const char* name : {"a", "b"}) {
+    const AtomicFileOptions options{.permissions = FilePermissions{0600, ::getegid()}};
+    Result<AtomicFile> file = AtomicFile::create(dir / name, 3, options);
+    ASSERT_OK(file);
+    for (const auto& open : std::filesystem::directory_iterator("/proc/self/fd")) {
+      std::error_code gone;
+      const std::string path = std::filesystem::read_symlink(open.path(), gone).native();
+      if (!path.starts_with(dir.path().native() + "/")) continue;
+      EXPECT_EQ(mode_of(open.path()), 0600u) << path;
+    }
+    ASSERT_OK(file->commit());
+    EXPECT_EQ(mode_of(dir / name), 0600u);
+  }
+  ::umask(before);
+}
+
+// A group that is not the process's: only root may set it, and whoever may not leaves its bits out.
+TEST(AtomicFile, GivesAnotherGroupOnlyWhatEverybodyGets) {
+  const TempDir dir;
+  constexpr gid_t kForeign = 54321;
+  const bool root = ::geteuid() == 0;
+  ASSERT_EQ(::chmod(dir.path().c_str(), 0777), 0);
+  const auto mode_as_user = [&](mode_t bits, std::optional<std::uint32_t> group) {
+    const int status = in_child([&] {
+      if (root && (::setegid(65534) != 0 || ::seteuid(65534) != 0)) return 77;
+      const bool done =
+          replace_with(dir / "a", "x", {.permissions = FilePermissions{bits, group}}).has_value();
+      return done ? 0 : 1;
+    });
+    EXPECT_EQ(status, 0);
+    return mode_of(dir / "a");
+  };
+  EXPECT_EQ(mode_as_user(0660, kForeign), 0600u);
+  EXPECT_EQ(mode_as_user(0664, kForeign), 0644u);
+  EXPECT_EQ(mode_as_user(0640, std::nullopt), 0600u);
+  if (!root) return;
+  ASSERT_OK(replace_with(dir / "b", "x", {.permissions = FilePermissions{0660, kForeign}}));
+  struct stat status = {};
+  ASSERT_EQ(::stat((dir / "b").c_str(), &status), 0);
+  EXPECT_EQ(status.st_gid, kForeign);
+  EXPECT_EQ(mode_of(dir / "b"), 0660u);
 }
 
 TEST(AtomicFile, TakesNamesUpToTheSystemsLimit) {
@@ -288,6 +360,110 @@ TEST(AtomicFile, MeetsAFullDiskBeforeTheFirstByte) {
   EXPECT_EQ(names, Names{"a"});
   EXPECT_EQ(contents, "old");
   EXPECT_OK(fits);
+}
+
+// Bytes that differ, so that a hole or a shift is seen.
+std::string numbered(std::size_t nbytes) {
+  std::string text(nbytes, '\0');
+  for (std::size_t i = 0; i < nbytes; ++i) text[i] = static_cast<char>(i * 7 ^ i >> 8);
+  return text;
+}
+
+TEST(AtomicFile, ContinuesShortWrites) {
+  const TempDir dir;
+  const std::string text = numbered(100'000);
+  for (std::uint64_t seed = 0; seed < 8; ++seed) {
+    FaultIo faults;
+    faults.shorten_writes({.seed = seed});
+    ASSERT_OK(replace_with(dir / "a", text));
+    EXPECT_GT(faults.count(IoCall::write), 2u);
+    EXPECT_TRUE(read_file(dir / "a") == text) << seed;
+  }
+}
+
+TEST(AtomicFile, RepeatsInterruptedWrites) {
+  const TempDir dir;
+  FaultIo faults;
+  faults.fail(IoCall::write, {1, 3}, EINTR);
+  ASSERT_OK(replace_with(dir / "a", "new"));
+  EXPECT_EQ(faults.count(IoCall::write), 4u);
+  EXPECT_EQ(read_file(dir / "a"), "new");
+}
+
+TEST(AtomicFile, RepeatsInterruptedOpens) {
+  const TempDir dir;
+  FaultIo faults;
+  faults.fail(IoCall::open, nth(1), EINTR);
+  ASSERT_OK(replace_with(dir / "a", "new"));
+  EXPECT_EQ(read_file(dir / "a"), "new");
+}
+
+// A quota, or a file system that cannot reserve, fills up in the middle.
+TEST(AtomicFile, KeepsTheOldFileWhicheverWriteFindsTheDiskFull) {
+  const TempDir dir;
+  write_file(dir / "a", "old");
+  const std::string text = numbered(100'000);
+  std::uint64_t failures = 0;
+  for (std::uint64_t n = 1; n < 1000; ++n) {
+    FaultIo faults;
+    faults.shorten_writes({.seed = 3, .multiple = 4096});
+    faults.fail(IoCall::write, nth(n), ENOSPC);
+    const Result<CommitReport> report = replace_with(dir / "a", text);
+    if (report) break;
+    ++failures;
+    EXPECT_ERROR(report, no_space);
+    EXPECT_EQ(read_file(dir / "a"), "old");
+    EXPECT_EQ(dir.names(), Names{"a"});
+  }
+  EXPECT_GT(failures, 2u);
+  EXPECT_TRUE(read_file(dir / "a") == text);
+}
+
+TEST(AtomicFile, GivesUpAfterAWriteOfNothing) {
+  const TempDir dir;
+  FaultIo faults;
+  faults.write_nothing(nth(1));
+  EXPECT_ERROR(replace_with(dir / "a", "new"), io_error);
+  EXPECT_TRUE(dir.names().empty());
+}
+
+TEST(AtomicFile, SyncsTheFileBeforeItHasItsNameAndTheDirectoryAfter) {
+  for (const bool replaces : {false, true}) {
+    const TempDir dir;
+    if (replaces) write_file(dir / "a", "old");
+    std::string at_first;
+    std::string at_second;
+    {
+      FaultIo faults;
+      faults.before(IoCall::sync, nth(1), [&] { at_first = read_file(dir / "a"); });
+      faults.before(IoCall::sync, nth(2), [&] { at_second = read_file(dir / "a"); });
+      ASSERT_OK(replace_with(dir / "a", "new"));
+      EXPECT_EQ(faults.count(IoCall::sync), 2u);
+    }
+    EXPECT_EQ(at_first, replaces ? "old" : "");
+    EXPECT_EQ(at_second, "new");
+    FaultIo of_directory(dir.path().filename().native());
+    ASSERT_OK(replace_with(dir / "a", "new"));
+    EXPECT_EQ(of_directory.count(IoCall::sync), 1u);
+  }
+}
+
+TEST(AtomicFile, SaysThatTheDirectoryWasNotSynced) {
+  const TempDir dir;
+  FaultIo faults(dir.path().filename().native());
+  faults.fail(IoCall::sync, nth(1), EIO);
+  const Result<CommitReport> report = replace_with(dir / "a", "new");
+  ASSERT_OK(report);
+  EXPECT_NE(report->note.find("cannot sync the directory"), std::string::npos) << report->note;
+}
+
+TEST(AtomicFile, NeverSyncsAFileAgainAfterAFailure) {
+  const TempDir dir;
+  FaultIo faults;
+  faults.fail(IoCall::sync, kEveryCall, EIO);
+  EXPECT_ERROR(replace_with(dir / "a", "new"), io_error);
+  EXPECT_EQ(faults.count(IoCall::sync), 1u);
+  EXPECT_TRUE(dir.names().empty());
 }
 
 constexpr int kNoFilter = 77;

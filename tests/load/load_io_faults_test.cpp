@@ -1,9 +1,11 @@
 // load() from files that fail, change, and go away while they are read.
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdint>
 #include <filesystem>
@@ -199,6 +201,39 @@ TEST_P(LoadIoFaults, FilesThatAreWrittenToHaveChanged) {
                 (seal && result.error().code == ErrorCode::chunk_corrupt))
         << result.error().message;
   }
+}
+
+// Whenever another program writes into the file, and even if it hides that by setting the time
+// back: what is called verified is the old bytes.
+TEST_P(LoadIoFaults, AMixOfOldAndNewBytesIsNeverCalledVerified) {
+  std::uint64_t reads = 1000;
+  for (std::uint64_t n = 1; n <= reads; ++n) {
+    SCOPED_TRACE(str_cat("read ", n));
+    Example a;
+    a.io = GetParam();
+    FaultIo faults("a.safetensors");
+    faults.before(IoCall::read, nth(n), [&] {
+      struct stat status = {};
+      ASSERT_EQ(::stat(a.path().c_str(), &status), 0);
+      std::string all = read_file(a.path());
+      for (std::size_t i = 100'000; i < all.size(); i += 1000)
+        all[i] = static_cast<char>(all[i] ^ 1);
+      write_file(a.path(), all);
+      const timespec times[] = {status.st_atim, status.st_mtim};
+      ASSERT_EQ(::utimensat(AT_FDCWD, a.path().c_str(), times, 0), 0);
+    });
+    const Result<LoadReport> result = a.run();
+    reads = std::min(reads, faults.count(IoCall::read));
+    if (result) {
+      EXPECT_TRUE(a.arrived());
+      EXPECT_EQ(result->bytes_verified, 3'000'001u);
+    } else {
+      EXPECT_TRUE(result.error().code == ErrorCode::chunk_corrupt ||
+                  result.error().code == ErrorCode::file_changed)
+          << result.error().message;
+    }
+  }
+  EXPECT_GE(reads, 1u);
 }
 
 TEST_P(LoadIoFaults, FilesThatAreReplacedOrRemovedAreReadAsTheyWere) {

@@ -117,6 +117,16 @@ TEST(HeaderRead, NamesTheTensorAndTheNumbers) {
   EXPECT_EQ(header.error().message, "tensor 'w': offsets [0,8) hold 8 bytes, F32 [2,2] needs 16");
 }
 
+TEST(HeaderRead, RefusesOneByteThatIsSharedOrNobodys) {
+  const auto two = [](std::uint64_t end, std::uint64_t begin) {
+    return read(str_cat("{", entry("a", 0, end), ",", entry("b", begin, 6), "}"), "123456");
+  };
+  EXPECT_OK(two(3, 3));
+  EXPECT_ERROR(two(4, 3), offsets_overlap);
+  EXPECT_ERROR(two(3, 2), offsets_overlap);
+  EXPECT_ERROR(two(3, 4), offsets_gap);
+}
+
 TEST(HeaderRead, FindsEachOfAHundredThousandTensors) {
   constexpr std::size_t kCount = 100'000;
   std::vector<std::string> members = many(kCount);

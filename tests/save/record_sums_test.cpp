@@ -1,13 +1,12 @@
 // CRC-32 sums of zip records: verify() names exactly the records that do not match, and save() and
 // save_torch() do so for what they copy.
-#include "flatbed/crc.hpp"
-
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <string>
 #include <vector>
 
+#include "flatbed/crc.hpp"
 #include "flatbed/save_plan.hpp"
 #include "flatbed/save_torch.hpp"
 #include "flatbed/verify.hpp"
@@ -75,10 +74,15 @@ class Crc : public testing::Test {
   }
   static CrcReport verified(const Checkpoint& checkpoint) { return verify(checkpoint).value().crc; }
   CrcReport saved(const Checkpoint& checkpoint) {
-    return save(dir_ / "out.safetensors", make_plan(checkpoint).value()).value().crc;
+    return save(dir_ / "out.safetensors", make_plan(checkpoint).value(), {.ignore_crc = true})
+        .value()
+        .crc;
   }
   CrcReport saved_for_torch(const Checkpoint& checkpoint) {
-    return save_torch(dir_ / "out.pth", make_plan(checkpoint).value()).value().file.crc;
+    return save_torch(dir_ / "out.pth", make_plan(checkpoint).value(),
+                      {.file = {.ignore_crc = true}})
+        .value()
+        .file.crc;
   }
   // What all three say, who must agree.
   CrcReport report(const std::vector<ZipItem>& items) {
@@ -87,6 +91,7 @@ class Crc : public testing::Test {
     for (const CrcReport& copied : {saved(checkpoint), saved_for_torch(checkpoint)}) {
       EXPECT_EQ(names_of(copied), names_of(all));
       EXPECT_EQ(copied.checked, all.checked);
+      EXPECT_EQ(copied.unstated, all.unstated);
       EXPECT_EQ(copied.without, all.without);
     }
     return all;
@@ -165,9 +170,10 @@ TEST_F(Crc, AZipThatStatesNoneIsCheckedAgainstNothing) {
   EXPECT_EQ(found.checked, 0u);
   EXPECT_EQ(found.without, std::vector{dir_ / "in.pth"});
   EXPECT_ERROR(strictly(open(items)), zip_crc_mismatch);
-  // With any other sum in it, 0 is a sum like others.
+  // With any other sum in it, 0 is a sum like others, except for storages.
   items[0].central.crc.reset();
-  EXPECT_EQ(verified(open(items)).mismatched, 4u);
+  EXPECT_EQ(verified(open(items)).mismatched, 2u);
+  EXPECT_EQ(verified(open(items)).unstated, 2u);
 }
 
 TEST_F(Crc, WhatIsCopiedInAnotherOrderIsReadOnceMore) {
@@ -214,13 +220,38 @@ TEST_F(Crc, RecordsOfTensorsThatAreLeftOutAreNotRead) {
   EXPECT_EQ(names_of(saved(b)), Names{"archive/data/1"});
 }
 
+// What torch.serialization.skip_data() writes: sums for all but the storages.
+TEST_F(Crc, AStorageThatStatesZeroStatesNone) {
+  std::vector<ZipItem> items = two_records();
+  for (ZipItem& item : items) {
+    if (item.name == "archive/data/1") item.central.crc = 0;
+  }
+  const CrcReport found = report(items);
+  EXPECT_EQ(found.mismatched, 0u);
+  EXPECT_EQ(found.unstated, 1u);
+  EXPECT_EQ(found.checked, 4u);
+  EXPECT_OK(save(dir_ / "out.safetensors", make_plan(open(items)).value()));
+  EXPECT_ERROR(strictly(open(items)), zip_crc_mismatch);
+}
+
+TEST_F(Crc, APickleThatStatesZeroIsAMismatch) {
+  std::vector<ZipItem> items = two_records();
+  for (ZipItem& item : items) {
+    if (item.name == "archive/data.pkl") item.central.crc = 0;
+  }
+  const CrcReport found = verified(open(items));
+  EXPECT_EQ(found.mismatched, 1u);
+  EXPECT_EQ(found.unstated, 0u);
+}
+
 TEST_F(Crc, ARefusedSaveLeavesNothing) {
   std::vector<ZipItem> items = two_records();
   lie(items, "archive/data/0");
   const SavePlan plan = make_plan(open(items)).value();
-  EXPECT_ERROR(save(dir_ / "out.safetensors", plan, {.strict_crc = true}), zip_crc_mismatch);
-  EXPECT_ERROR(save_torch(dir_ / "out.pth", plan, {.file = {.strict_crc = true}}),
-               zip_crc_mismatch);
+  const Result<SaveReport> refused = save(dir_ / "out.safetensors", plan);
+  EXPECT_ERROR(refused, zip_crc_mismatch);
+  EXPECT_NE(refused.error().message.find("'archive/data/0'"), std::string::npos);
+  EXPECT_ERROR(save_torch(dir_ / "out.pth", plan), zip_crc_mismatch);
   EXPECT_EQ(dir_.names(), Names{"in.pth"});
 }
 

@@ -25,7 +25,7 @@ TEST(WriteFile, CommitsWhatTheWriterWrote) {
   test::write_file(dir / "out", "old");
   SaveReport report;
   report.nbytes = 3;
-  EXPECT_OK(flatbed::write_file(dir / "out", {}, report, write_new));
+  EXPECT_OK(flatbed::write_file({dir / "out", {}}, {}, report, write_new));
   EXPECT_EQ(read_file(dir / "out"), "new");
   EXPECT_EQ(report.durability, Durability::committed);
   EXPECT_EQ(report.durability_note, "");
@@ -35,7 +35,7 @@ TEST(WriteFile, SaysWhyDurabilityIsUnknown) {
   const TempDir dir;
   SaveReport report;
   report.nbytes = 3;
-  EXPECT_OK(flatbed::write_file(dir / "out", {.sync = false}, report, write_new));
+  EXPECT_OK(flatbed::write_file({dir / "out", {}}, {.sync = false}, report, write_new));
   EXPECT_EQ(report.durability, Durability::durability_unknown);
   EXPECT_EQ(report.durability_note, "not synced, as requested");
 }
@@ -49,7 +49,7 @@ TEST(WriteFile, LeavesTheTargetAsItWasAfterAnErrorOfTheWriter) {
     FLATBED_TRY(write_new(file));
     return Error{ErrorCode::chunk_corrupt, "no"};
   };
-  EXPECT_ERROR(flatbed::write_file(dir / "out", {}, report, fails), chunk_corrupt);
+  EXPECT_ERROR(flatbed::write_file({dir / "out", {}}, {}, report, fails), chunk_corrupt);
   EXPECT_EQ(read_file(dir / "out"), "old");
   EXPECT_EQ(dir.names(), Names{"out"});
 }

@@ -140,14 +140,6 @@ std::vector<std::string> listed_names(const std::filesystem::path& index) {
   return names;
 }
 
-std::string read_listed(const Checkpoint& checkpoint, const std::filesystem::path& index) {
-  for (const std::string& listed : listed_names(index)) {
-    if (auto tensor = checkpoint.tensor(listed); !tensor)
-      return std::string(name(tensor.error().code));
-  }
-  return read_all(checkpoint);
-}
-
 template <typename T>
 std::string code_of(const Result<T>& result) {
   return result ? "ok" : std::string(name(result.error().code));
@@ -159,6 +151,14 @@ std::string read_all(const Checkpoint& checkpoint) {
     if (auto done = checkpoint.read(tensor, 0, bytes); !done) return code_of(done);
   }
   return "ok";
+}
+
+std::string read_listed(const Checkpoint& checkpoint, const std::filesystem::path& index) {
+  for (const std::string& listed : listed_names(index)) {
+    if (auto tensor = checkpoint.tensor(listed); !tensor)
+      return std::string(name(tensor.error().code));
+  }
+  return read_all(checkpoint);
 }
 
 std::string ask_for_tree(const Checkpoint& checkpoint) {

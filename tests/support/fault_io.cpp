@@ -45,6 +45,8 @@ namespace {
 
 enum class Effect : std::uint8_t { error, hook, end, pretend, flip };
 
+constexpr std::size_t kIoCalls = 5;
+
 struct Rule {
   IoCall call = IoCall::read;
   Calls which;
@@ -59,8 +61,9 @@ struct State {
   std::string name;
   std::vector<Rule> rules;
   std::optional<ShortReads> shorten;
-  std::array<bool, 3> refuse_direct{};
-  std::array<std::uint64_t, 3> counts{};
+  std::optional<ShortReads> shorten_writes;
+  std::array<bool, kIoCalls> refuse_direct{};
+  std::array<std::uint64_t, kIoCalls> counts{};
   std::uint64_t direct_reads = 0;
 };
 
@@ -142,7 +145,7 @@ Verdict judge(IoCall call, const std::string& path, bool direct) {
       }
     }
     if (direct && all.refuse_direct[index_of(call)]) verdict.error_number = EINVAL;
-    verdict.shorten = all.shorten;
+    verdict.shorten = call == IoCall::write ? all.shorten_writes : all.shorten;
   }
   inside_hook = true;
   for (const auto& hook : verdict.hooks) hook();
@@ -181,12 +184,16 @@ std::uint64_t mixed(std::uint64_t value) {  // splitmix64
   return value ^ value >> 31;
 }
 
-ssize_t shortened(std::span<const iovec> parts, std::size_t got, const Verdict& verdict) {
+std::size_t shorter(std::size_t nbytes, const Verdict& verdict) {
   const std::size_t multiple = verdict.shorten->multiple;
-  const std::uint64_t choices = got / multiple;
-  if (choices == 0) return static_cast<ssize_t>(got);
+  const std::uint64_t choices = nbytes / multiple;
+  if (choices == 0) return nbytes;
   const std::uint64_t random = mixed(verdict.shorten->seed + mixed(verdict.number));
-  const std::size_t kept = multiple * (1 + random % choices);
+  return multiple * (1 + random % choices);
+}
+
+ssize_t shortened(std::span<const iovec> parts, std::size_t got, const Verdict& verdict) {
+  const std::size_t kept = shorter(got, verdict);
   for_range(parts, {kept, got},
             [](std::span<std::byte> bytes) { std::ranges::fill(bytes, std::byte{0xDB}); });
   return static_cast<ssize_t>(kept);
@@ -219,6 +226,29 @@ ssize_t faulty_read(int descriptor, std::span<const iovec> parts, Real real) {
               [&](std::span<std::byte> bytes) { bytes[0] ^= std::byte{1} << bit % 8; });
   }
   return verdict.shorten ? shortened(parts, nbytes, verdict) : got;
+}
+
+ssize_t faulty_write(int descriptor, const void* from, std::size_t nbytes, off_t offset) {
+  Verdict verdict;
+  if (is_active()) verdict = judge(IoCall::write, path_of(descriptor), false);
+  if (verdict.error_number != 0) {
+    errno = verdict.error_number;
+    return -1;
+  }
+  if (verdict.end) return 0;
+  if (verdict.shorten) nbytes = shorter(nbytes, verdict);
+  return ::syscall(SYS_pwrite64, descriptor, from, nbytes, offset);
+}
+
+int faulty_sync(int descriptor) {
+  if (is_active()) {
+    const Verdict verdict = judge(IoCall::sync, path_of(descriptor), false);
+    if (verdict.error_number != 0) {
+      errno = verdict.error_number;
+      return -1;
+    }
+  }
+  return static_cast<int>(::syscall(SYS_fsync, descriptor));
 }
 
 int faulty_open(int directory, const char* path, int flags, mode_t mode) {
@@ -270,6 +300,7 @@ FaultIo::~FaultIo() {
   all.name.clear();
   all.rules.clear();
   all.shorten.reset();
+  all.shorten_writes.reset();
   all.refuse_direct = {};
   all.counts = {};
   all.direct_reads = 0;
@@ -292,6 +323,15 @@ void FaultIo::flip_bit(Calls reads, std::uint64_t bit) {
 void FaultIo::shorten(ShortReads how) {
   const std::lock_guard lock(state().mutex);
   state().shorten = how;
+}
+
+void FaultIo::shorten_writes(ShortReads how) {
+  const std::lock_guard lock(state().mutex);
+  state().shorten_writes = how;
+}
+
+void FaultIo::write_nothing(Calls writes) {
+  add({.call = IoCall::write, .which = writes, .effect = Effect::end});
 }
 
 void FaultIo::refuse_direct(IoCall call) {
@@ -342,6 +382,14 @@ ssize_t pread(int descriptor, void* out, std::size_t nbytes, off_t offset) {
 ssize_t pread64(int descriptor, void* out, std::size_t nbytes, off64_t offset) {
   return flatbed::test::read_one(descriptor, out, nbytes, offset);
 }
+
+ssize_t pwrite(int descriptor, const void* from, std::size_t nbytes, off_t offset) {
+  return flatbed::test::faulty_write(descriptor, from, nbytes, offset);
+}
+ssize_t pwrite64(int descriptor, const void* from, std::size_t nbytes, off64_t offset) {
+  return flatbed::test::faulty_write(descriptor, from, nbytes, offset);
+}
+int fsync(int descriptor) { return flatbed::test::faulty_sync(descriptor); }
 
 ssize_t preadv(int descriptor, const iovec* parts, int count, off_t offset) {
   return flatbed::test::read_parts(descriptor, parts, count, offset);

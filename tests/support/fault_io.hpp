@@ -1,7 +1,8 @@
-// FaultIo: while one lives, reads, opens and fstat()s of this process meet the faults that a test
-// asks for. Needs neither root nor a tracer: the test executable defines pread(), preadv(),
-// preadv2(), open(), openat() and fstat() itself, and a definition in the executable wins over
-// those of shared libraries, sanitizers' too. Without a FaultIo they only make the system call.
+// FaultIo: while one lives, reads, writes, syncs, opens and fstat()s of this process meet the
+// faults that a test asks for. Needs neither root nor a tracer: the test executable defines
+// pread(), preadv(), preadv2(), pwrite(), fsync(), open(), openat() and fstat() itself, and a
+// definition in the executable wins over those of shared libraries, sanitizers' too. Without a
+// FaultIo they only make the system call.
 //
 //   FaultIo faults("a.safetensors");                      // files of this name; "" for all
 //   faults.fail(IoCall::read, nth(3), EIO);
@@ -9,6 +10,7 @@
 //
 // One at a time. Calls may come from any thread, and meet one lock, which hides races from a thread
 // sanitizer; the FaultIo itself belongs to one thread and outlives the calls that it is to change.
+// A file without a name has none of the names that a FaultIo is made for: "" matches it, too.
 // Reads by the C and C++ libraries' streams and by mappings are not seen.
 #pragma once
 
@@ -19,7 +21,7 @@
 
 namespace flatbed::test {
 
-enum class IoCall : std::uint8_t { open, read, stat };
+enum class IoCall : std::uint8_t { open, read, stat, write, sync };
 
 // Which calls of a kind on the named files, counted from 1 since the FaultIo was made.
 struct Calls {
@@ -30,7 +32,7 @@ inline constexpr Calls kEveryCall{1, UINT64_MAX};
 constexpr Calls nth(std::uint64_t n) { return {n, 1}; }
 
 // Each read returns between `multiple` bytes and what it was asked for, a multiple of `multiple`;
-// the bytes that were asked for and not returned are overwritten.
+// the bytes that were asked for and not returned are overwritten. Likewise for writes.
 struct ShortReads {
   std::uint64_t seed = 1;
   std::size_t multiple = 1;
@@ -54,6 +56,8 @@ class FaultIo {
   void pretend(Calls reads);    // returns what was asked for, and touches nothing
   void flip_bit(Calls reads, std::uint64_t bit = 0);  // of the bytes read; counted modulo
   void shorten(ShortReads how);                       // all reads
+  void shorten_writes(ShortReads how);                // all writes
+  void write_nothing(Calls writes);                   // return 0
   void refuse_direct(IoCall call);  // EINVAL for open() with O_DIRECT, or for reads of such files
 
   [[nodiscard]] std::uint64_t count(IoCall call) const;

@@ -1,0 +1,26 @@
+#include "io/file_permissions.hpp"
+
+#include <sys/stat.h>
+
+#include <cerrno>
+
+#include "base/str_cat.hpp"
+#include "io/system_error.hpp"
+
+namespace flatbed {
+
+namespace {
+
+constexpr mode_t kPermissionBits = 0777;
+
+}  // namespace
+
+Result<std::optional<FilePermissions>> permissions_of(const ByteSource& source) {
+  FLATBED_ASSIGN(const DescriptorLease lease, source.descriptor());
+  if (!lease) return std::optional<FilePermissions>();
+  struct stat status = {};
+  if (::fstat(lease.get(), &status) != 0) return system_error(errno, quoted(source.label()));
+  return std::optional(FilePermissions{status.st_mode & kPermissionBits, status.st_gid});
+}
+
+}  // namespace flatbed

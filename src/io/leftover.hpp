@@ -1,0 +1,29 @@
+// The temporary names that AtomicFile gives to files, and the removal of those that a killed
+// process left.
+//
+//   .<name>.<32 hex digits>.flatbed.tmp
+//
+// Whoever creates such a file locks it with flock() as long as it writes, and the kernel frees the
+// lock when the process ends, however it ends. So a file of this name with a free lock is a
+// leftover. Functions are thread-safe.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+namespace flatbed {
+
+// A new name for a temporary beside the file `name`.
+[[nodiscard]] std::string temporary_name(std::string_view name);
+
+// Whether temporary_name() could have made `name`.
+[[nodiscard]] bool is_temporary_name(std::string_view name) noexcept;
+
+// Locks the file without waiting. False: somebody else has the lock. True also where the file
+// system has no locks: others then cannot take the file for a leftover either.
+[[nodiscard]] bool lock_temporary(int descriptor) noexcept;
+
+// Removes the leftovers in the open directory. What cannot be read, locked or removed stays.
+void remove_leftovers(int directory) noexcept;
+
+}  // namespace flatbed
