@@ -3,6 +3,7 @@
 #include "base/bytes.hpp"
 #include "save/planned_header.hpp"
 #include "save/save_data.hpp"
+#include "save/save_source.hpp"
 #include "save/write_file.hpp"
 
 namespace flatbed {
