@@ -65,6 +65,11 @@ void append_scalar_key(std::string& out, const ScalarValue& value) {
   }
 }
 
+bool is_nan(const ScalarValue& value) {
+  const auto* real = std::get_if<double>(&value);
+  return real != nullptr && std::isnan(*real);
+}
+
 bool is_plain(Value container, std::size_t index, Kind kind) {
   const bool pairs = container.kind() == Kind::dict || container.kind() == Kind::object;
   return (pairs ? container.key(index) : container.item(index)).kind() == kind;
@@ -113,6 +118,7 @@ Result<void> TreePickler::append_key(std::string& out, Value key, std::size_t de
       out += str_cat("x", key.text(), ";");
       return {};
     case Kind::real:
+      if (std::isnan(*key.as_real())) break;
       append_real_key(out, *key.as_real());
       return {};
     case Kind::string:
@@ -128,8 +134,8 @@ Result<void> TreePickler::append_key(std::string& out, Value key, std::size_t de
       return {};
     case Kind::scalar: {
       const std::optional<ScalarValue> value = scalar_value(key.text(), key.raw());
-      if (value) append_scalar_key(out, *value);
-      if (!value) out += str_cat("o", key.id(), ";");
+      if (!value || is_nan(*value)) break;
+      append_scalar_key(out, *value);
       return {};
     }
     case Kind::tuple:
@@ -185,8 +191,17 @@ Error TreePickler::unhashable(std::string_view what) const {
               "cannot make");
 }
 
+// Tuples may share what is in them, and then take far more text than the tree has nodes.
+Result<void> TreePickler::take_key_room(Value key, std::size_t nbytes) {
+  if (key.kind() != Kind::tuple && key.kind() != Kind::object) return {};
+  if (nbytes > key_room_)
+    return fail(ErrorCode::limit_exceeded, "keys that are too long together to check");
+  key_room_ -= nbytes;
+  return {};
+}
+
 // The keys of a dict or of an object, or the items of a set's list.
-Result<void> TreePickler::check_keys(Value container) const {
+Result<void> TreePickler::check_keys(Value container) {
   if (options_.unsafe_objects == UnsafeObjects::keep) return {};
   const std::size_t size = container.size();
   const auto all = [&](Kind kind) {
@@ -203,6 +218,7 @@ Result<void> TreePickler::check_keys(Value container) const {
   for (std::uint32_t i = 0; i < size; ++i) {
     const Value key = pairs ? container.key(i) : container.item(i);
     FLATBED_TRY(append_key(keys[i], key, 0));
+    FLATBED_TRY(take_key_room(key, keys[i].size()));
     const auto first =
         seen.insert(keys[i], i, [&](std::uint32_t n) { return std::string_view(keys[n]); });
     if (!first) continue;
