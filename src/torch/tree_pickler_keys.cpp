@@ -70,9 +70,10 @@ bool is_nan(const ScalarValue& value) {
   return real != nullptr && std::isnan(*real);
 }
 
-bool is_plain(Value container, std::size_t index, Kind kind) {
+// Key `index` of a dict or an object, or item `index` of a set's list.
+Value key_of(Value container, std::size_t index) {
   const bool pairs = container.kind() == Kind::dict || container.kind() == Kind::object;
-  return (pairs ? container.key(index) : container.item(index)).kind() == kind;
+  return pairs ? container.key(index) : container.item(index);
 }
 
 bool is_named(Value global, std::string_view module, std::string_view name) {
@@ -206,25 +207,24 @@ Result<void> TreePickler::check_keys(Value container) {
   const std::size_t size = container.size();
   const auto all = [&](Kind kind) {
     for (std::size_t i = 0; i < size; ++i) {
-      if (!is_plain(container, i, kind)) return false;
+      if (key_of(container, i).kind() != kind) return false;
     }
     return true;
   };
   // The reader refused equal ones.
   if (size == 0 || all(Kind::string) || all(Kind::integer)) return {};
-  const bool pairs = container.kind() != Kind::list;
   std::vector<std::string> keys(size);
   NameIndex seen(size);
   for (std::uint32_t i = 0; i < size; ++i) {
-    const Value key = pairs ? container.key(i) : container.item(i);
+    const Value key = key_of(container, i);
     FLATBED_TRY(append_key(keys[i], key, 0));
     FLATBED_TRY(take_key_room(key, keys[i].size()));
     const auto first =
         seen.insert(keys[i], i, [&](std::uint32_t n) { return std::string_view(keys[n]); });
     if (!first) continue;
-    const Value other = pairs ? container.key(*first) : container.item(*first);
-    return fail(ErrorCode::weights_only_refused, pairs ? "keys " : "items ", *first, " (",
-                key_name(other), ") and ", i, " (", key_name(key),
+    return fail(ErrorCode::weights_only_refused,
+                container.kind() == Kind::list ? "items " : "keys ", *first, " (",
+                key_name(key_of(container, *first)), ") and ", i, " (", key_name(key),
                 ") would become equal, and one of them would be lost");
   }
   return {};

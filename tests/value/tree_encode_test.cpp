@@ -455,7 +455,7 @@ TEST(TreeEncode, WritesRandomGraphsThatReadBackTheSame) {
   EXPECT_GT(written, 300);
 }
 
-TEST(EncodeTree, WritesTextsUpToALimit) {
+TEST(TreeEncode, WritesTextsUpToALimit) {
   ValueTree tree;
   const NodeId shared = tree.add_list();
   tree.append_all(shared, std::array{tree.add_integer(1), tree.add_string("\"")});
