@@ -40,6 +40,14 @@ bool shareable(Kind kind) {
          kind == Kind::tensor || kind == Kind::array;
 }
 
+// A container of numbers, texts and the like only: a list of a million numbers has no node that
+// could be shared.
+bool holds_leaves(Value value) {
+  return value.kind() != Kind::object && std::ranges::none_of(value.children(), [&](NodeId id) {
+           return shareable(value.node(id).kind());
+         });
+}
+
 // The ids of nodes that are reached more than once.
 class SharedNodes {
  public:
@@ -56,6 +64,7 @@ class SharedNodes {
         numbers_.emplace(value.id(), 0);
         continue;
       }
+      if (holds_leaves(value)) continue;
       for (Entry& entry : entries_of(value)) pending.push_back(entry.value);
     }
   }

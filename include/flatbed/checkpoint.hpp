@@ -6,8 +6,9 @@
 //   FLATBED_ASSIGN(const TensorView view, checkpoint.view(weight));
 //
 // open() decides by content, never by a file's extension. One class serves a .safetensors file
-// (sealed by flatbed or written by anyone), a sharded set (its *.index.json, or the directory that
-// holds one) and a PyTorch file of any age. Other sources are a ByteSource (byte_source.hpp), an
+// (sealed by flatbed or written by anyone), a sharded set (its *.index.json, or a directory) and a
+// PyTorch file of any age. A directory stands for its index, its one model file, or its complete
+// shards without an index. Other sources are a ByteSource (byte_source.hpp), an
 // open descriptor, or memory.
 //
 // A Checkpoint is a cheap, copyable handle on immutable shared state. Its const members may be
@@ -98,7 +99,8 @@ class FLATBED_EXPORT Checkpoint {
   // The tensor of this name or alias; nullptr if there is none. Constant time.
   [[nodiscard]] const TensorInfo* find(std::string_view name_or_alias) const&;
   const TensorInfo* find(std::string_view) const&& = delete;
-  // The same, with an error that names the closest existing name.
+  // The same, with an error that names the closest existing name. Errors: tensor_not_found;
+  // shard_tensor_missing, if an index lists the name in a file that does not have it.
   [[nodiscard]] Result<TensorInfo> tensor(std::string_view name_or_alias) const&;
   Result<TensorInfo> tensor(std::string_view) const&& = delete;
 

@@ -39,8 +39,9 @@ struct VerifyReport {
 };
 
 // Checks every chunk that has a digest and every record that has a CRC. Damage is a result, not an
-// error. Errors: those of the system, file_changed, cancelled, and zip_deflate_malformed for a
-// record that cannot be inflated. For a checkpoint without digests and CRCs the report is empty.
+// error. Errors: those of the system, file_changed, cancelled, zip_deflate_malformed for a record
+// that cannot be inflated, and shard_tensor_missing for an undamaged set that lacks a tensor of its
+// index. For a checkpoint without digests and CRCs the report is empty.
 [[nodiscard]] FLATBED_EXPORT Result<VerifyReport> verify(const Checkpoint& checkpoint,
                                                          const VerifyOptions& options = {});
 

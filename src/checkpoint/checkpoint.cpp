@@ -62,6 +62,11 @@ std::string_view closest(std::span<const TensorInfo> tensors, std::string_view n
   return best;
 }
 
+Error missing_error(std::string_view name, std::string_view file) {
+  return make_error(ErrorCode::shard_tensor_missing, "the index lists ", quoted(name), " in ",
+                    quoted(file), ", which has no such tensor");
+}
+
 }  // namespace
 
 std::string_view name(SealState state) noexcept {
@@ -122,10 +127,8 @@ const TensorInfo* Checkpoint::find(std::string_view name) const& {
 
 Result<TensorInfo> Checkpoint::tensor(std::string_view name) const& {
   if (const TensorInfo* found = find(name)) return *found;
-  if (const auto missing = state_->missing.find(name); missing != state_->missing.end()) {
-    return make_error(ErrorCode::shard_tensor_missing, "the index lists ", quoted(name), " in ",
-                      quoted(missing->second), ", which has no such tensor");
-  }
+  if (const auto missing = state_->missing.find(name); missing != state_->missing.end())
+    return missing_error(missing->first, missing->second);
   if (state_->aliases_error) return *state_->aliases_error;
   const std::string_view near = closest(state_->tensors, name);
   return make_error(ErrorCode::tensor_not_found, "there is no tensor ", quoted(name), " among ",
@@ -191,6 +194,12 @@ TensorPlace CheckpointAccess::locate(const Checkpoint& checkpoint, const TensorI
 Result<void> CheckpointAccess::check_chunk(const Checkpoint& checkpoint, const TensorInfo& tensor,
                                            std::uint64_t chunk, std::uint64_t digest) {
   return checkpoint.state_->check_chunk(tensor, chunk, digest);
+}
+
+std::optional<Error> CheckpointAccess::missing_tensor(const Checkpoint& checkpoint) {
+  const auto& missing = checkpoint.state_->missing;
+  if (missing.empty()) return std::nullopt;
+  return missing_error(missing.begin()->first, missing.begin()->second);
 }
 
 Result<ValueTree> CheckpointAccess::copy_tree(const Checkpoint& checkpoint) {

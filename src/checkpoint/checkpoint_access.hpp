@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 
 #include "flatbed/checkpoint.hpp"
 #include "io/container.hpp"
@@ -28,6 +29,8 @@ struct CheckpointAccess {
   [[nodiscard]] static Result<void> check_chunk(const Checkpoint& checkpoint,
                                                 const TensorInfo& tensor, std::uint64_t chunk,
                                                 std::uint64_t digest);
+  // The error of a tensor that an index lists in a file that does not have it, if there is one.
+  [[nodiscard]] static std::optional<Error> missing_tensor(const Checkpoint& checkpoint);
   // The tree of tree(), for callers that change it. Errors: those of tree().
   [[nodiscard]] static Result<ValueTree> copy_tree(const Checkpoint& checkpoint);
   // Equal for copies of one handle.

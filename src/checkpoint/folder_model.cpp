@@ -87,6 +87,14 @@ struct Found {
   bool distributed = false;
 };
 
+// A regular file, or a link that leads to nothing, as an interrupted download leaves: opening it
+// says so.
+bool may_be_file(const fs::directory_entry& entry) {
+  std::error_code ignored;
+  const fs::file_type type = entry.status(ignored).type();
+  return type == fs::file_type::regular || (type == fs::file_type::not_found && entry.is_symlink());
+}
+
 Result<Found> list_models(const fs::path& directory) {
   Found found;
   std::error_code error;
@@ -95,8 +103,7 @@ Result<Found> list_models(const fs::path& directory) {
     const std::string name = lower_case(entry->path().filename().native());
     found.distributed = found.distributed || name == ".metadata" || name.ends_with(".distcp");
     const Rank rank = name.starts_with('.') ? Rank::none : rank_of(name);
-    std::error_code ignored;
-    if (rank == Rank::none || !entry->is_regular_file(ignored)) continue;
+    if (rank == Rank::none || !may_be_file(*entry)) continue;
     found.by_rank[static_cast<std::size_t>(rank)].push_back(entry->path());
   }
   if (error)

@@ -131,7 +131,11 @@ void Verifier::list_damage(VerifyReport& report) const {
 }  // namespace
 
 Result<VerifyReport> verify(const Checkpoint& checkpoint, const VerifyOptions& options) {
-  return Verifier(checkpoint).run(options);
+  FLATBED_ASSIGN(VerifyReport report, Verifier(checkpoint).run(options));
+  // Damage comes first, because it is named by its place.
+  const std::optional<Error> missing = CheckpointAccess::missing_tensor(checkpoint);
+  if (missing && report.damaged.empty() && report.crc.mismatched == 0) return *missing;
+  return report;
 }
 
 }  // namespace flatbed

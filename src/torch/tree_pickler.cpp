@@ -36,6 +36,7 @@ TreePickler::TreePickler(const ValueTree& tree, std::span<const StoredTensor> te
       options_(options),
       visits_(tree.size()),
       memo_(tree.size(), kUnseen),
+      key_room_(kKeyRoom + 16 * tree.size()),
       first_storage_(tensors.size(), kUnseen) {}
 
 Result<TorchPickle> TreePickler::run() {

@@ -48,6 +48,7 @@ class TreePickler {
     NodeId node = kNoNode;
     std::uint64_t at = 0;
   };
+  static constexpr std::size_t kKeyRoom = 16 << 20;  // and 16 for each node of the tree
   static constexpr std::uint32_t kUnseen = 0xFFFFFFFF;
   static constexpr std::uint32_t kOpen = 0xFFFFFFFE;
 
@@ -116,7 +117,8 @@ class TreePickler {
   void report(std::string_view from, std::string_view to);
 
   // ---- tree_pickler_keys.cpp
-  [[nodiscard]] Result<void> check_keys(Value container) const;
+  [[nodiscard]] Result<void> check_keys(Value container);
+  [[nodiscard]] Result<void> take_key_room(Value key, std::size_t nbytes);
   [[nodiscard]] Result<void> append_key(std::string& out, Value key, std::size_t depth) const;
   [[nodiscard]] Result<void> append_object_key(std::string& out, Value key,
                                                std::size_t depth) const;
@@ -132,6 +134,7 @@ class TreePickler {
   std::vector<Step> steps_;
   std::vector<std::uint8_t> visits_;  // for each node: 0, 1, or 2 for more
   std::vector<std::uint32_t> memo_;   // for each node: kUnseen, kOpen, or its number in the pickle
+  std::size_t key_room_;              // bytes of text that the check of keys may still take
 
   struct Storage {
     std::uint32_t tensor = 0;

@@ -65,9 +65,15 @@ void append_scalar_key(std::string& out, const ScalarValue& value) {
   }
 }
 
-bool is_plain(Value container, std::size_t index, Kind kind) {
+bool is_nan(const ScalarValue& value) {
+  const auto* real = std::get_if<double>(&value);
+  return real != nullptr && std::isnan(*real);
+}
+
+// Key `index` of a dict or an object, or item `index` of a set's list.
+Value key_of(Value container, std::size_t index) {
   const bool pairs = container.kind() == Kind::dict || container.kind() == Kind::object;
-  return (pairs ? container.key(index) : container.item(index)).kind() == kind;
+  return pairs ? container.key(index) : container.item(index);
 }
 
 bool is_named(Value global, std::string_view module, std::string_view name) {
@@ -113,6 +119,7 @@ Result<void> TreePickler::append_key(std::string& out, Value key, std::size_t de
       out += str_cat("x", key.text(), ";");
       return {};
     case Kind::real:
+      if (std::isnan(*key.as_real())) break;
       append_real_key(out, *key.as_real());
       return {};
     case Kind::string:
@@ -128,8 +135,8 @@ Result<void> TreePickler::append_key(std::string& out, Value key, std::size_t de
       return {};
     case Kind::scalar: {
       const std::optional<ScalarValue> value = scalar_value(key.text(), key.raw());
-      if (value) append_scalar_key(out, *value);
-      if (!value) out += str_cat("o", key.id(), ";");
+      if (!value || is_nan(*value)) break;
+      append_scalar_key(out, *value);
       return {};
     }
     case Kind::tuple:
@@ -185,30 +192,39 @@ Error TreePickler::unhashable(std::string_view what) const {
               "cannot make");
 }
 
+// Tuples may share what is in them, and then take far more text than the tree has nodes.
+Result<void> TreePickler::take_key_room(Value key, std::size_t nbytes) {
+  if (key.kind() != Kind::tuple && key.kind() != Kind::object) return {};
+  if (nbytes > key_room_)
+    return fail(ErrorCode::limit_exceeded, "keys that are too long together to check");
+  key_room_ -= nbytes;
+  return {};
+}
+
 // The keys of a dict or of an object, or the items of a set's list.
-Result<void> TreePickler::check_keys(Value container) const {
+Result<void> TreePickler::check_keys(Value container) {
   if (options_.unsafe_objects == UnsafeObjects::keep) return {};
   const std::size_t size = container.size();
   const auto all = [&](Kind kind) {
     for (std::size_t i = 0; i < size; ++i) {
-      if (!is_plain(container, i, kind)) return false;
+      if (key_of(container, i).kind() != kind) return false;
     }
     return true;
   };
   // The reader refused equal ones.
   if (size == 0 || all(Kind::string) || all(Kind::integer)) return {};
-  const bool pairs = container.kind() != Kind::list;
   std::vector<std::string> keys(size);
   NameIndex seen(size);
   for (std::uint32_t i = 0; i < size; ++i) {
-    const Value key = pairs ? container.key(i) : container.item(i);
+    const Value key = key_of(container, i);
     FLATBED_TRY(append_key(keys[i], key, 0));
+    FLATBED_TRY(take_key_room(key, keys[i].size()));
     const auto first =
         seen.insert(keys[i], i, [&](std::uint32_t n) { return std::string_view(keys[n]); });
     if (!first) continue;
-    const Value other = pairs ? container.key(*first) : container.item(*first);
-    return fail(ErrorCode::weights_only_refused, pairs ? "keys " : "items ", *first, " (",
-                key_name(other), ") and ", i, " (", key_name(key),
+    return fail(ErrorCode::weights_only_refused,
+                container.kind() == Kind::list ? "items " : "keys ", *first, " (",
+                key_name(key_of(container, *first)), ") and ", i, " (", key_name(key),
                 ") would become equal, and one of them would be lost");
   }
   return {};

@@ -78,6 +78,13 @@ TEST(FolderModel, LeavesOutFoldersAndHiddenFiles) {
   EXPECT_EQ(find_model(dir.path())->file, dir / "c.safetensors");
 }
 
+TEST(FolderModel, TakesALinkToNothingSoThatOpeningNamesIt) {
+  const test::TempDir dir;
+  std::filesystem::create_symlink("nothing", dir / "model.safetensors");
+  ASSERT_OK(find_model(dir.path()));
+  EXPECT_EQ(find_model(dir.path())->file, dir / "model.safetensors");
+}
+
 TEST(FolderModel, NamesTheCandidates) {
   const test::TempDir dir;
   for (const char* name : {"b.bin", "a.bin"}) test::write_file(dir / name, "");

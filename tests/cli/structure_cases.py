@@ -102,6 +102,7 @@ class FolderTest(ToolTest):
         self.index("model.safetensors.index.json", w="./part/a.safetensors", x="part/a.safetensors")
         self.assertIn("that the file does not have: 'x'", self.run_tool("ls", ".").stdout)
         self.assertEqual(self.run_raw("cat", ".", "w").stdout, b"x")
+        self.assert_error(self.run_tool("verify", ".", expect=FAILURE), "shard_tensor_missing", "'x'")
         self.assert_error(self.run_tool("cat", ".", "x", expect=FAILURE), "shard_tensor_missing", "part/a.safetensors")
 
     def test_names_of_255_bytes(self):

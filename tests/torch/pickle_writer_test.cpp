@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <functional>
 #include <string>
 #include <vector>
@@ -420,6 +421,7 @@ TEST(PickleWriter, RefusesKeysThatBecomeEqual) {
   EXPECT_NE(k.error({k.tree.add_integer(1), k.tree.add_real(1.0)}), "");
   EXPECT_NE(k.error({k.tree.add_scalar("|i1", "\1"), k.tree.add_integer(1)}), "");
   EXPECT_EQ(k.error({k.tree.add_string("1"), k.tree.add_integer(1), k.tree.add_bytes("1")}), "");
+  EXPECT_EQ(k.error({k.tree.add_real(std::nan("")), k.tree.add_real(std::nan(""))}), "");
   EXPECT_NE(k.error({k.r.call("torch", "Size", {k.r.p.tuple({k.tree.add_integer(2)})}),
                      k.r.p.tuple({k.tree.add_integer(2)})}),
             "");
@@ -459,6 +461,17 @@ TEST(PickleWriter, BoundsTheCostOfCheckingAKey) {
   for (int i = 0; i < 60; ++i) shared = k.r.p.tuple({shared, shared});
   const NodeId dict = k.tree.add_dict();
   k.tree.set_item(dict, shared, k.tree.add_none());
+  EXPECT_ERROR(k.r.p.write(dict), limit_exceeded);
+}
+
+// Each of the 100 keys is short enough, but they take 50 MB together.
+TEST(PickleWriter, BoundsTheCostOfCheckingManyKeys) {
+  Keyed k;
+  NodeId shared = k.r.p.tuple({k.tree.add_integer(1)});
+  for (int i = 0; i < 15; ++i) shared = k.r.p.tuple({shared, shared});
+  const NodeId dict = k.tree.add_dict();
+  for (int i = 0; i < 100; ++i)
+    k.tree.set_item(dict, k.r.p.tuple({k.tree.add_integer(i), shared}), k.tree.add_none());
   EXPECT_ERROR(k.r.p.write(dict), limit_exceeded);
 }
 

@@ -457,5 +457,18 @@ TEST(TreeEncode, WritesRandomGraphsThatReadBackTheSame) {
   EXPECT_GT(written, 300);
 }
 
+TEST(TreeEncode, WritesTextsUpToALimit) {
+  ValueTree tree;
+  const NodeId shared = tree.add_list();
+  tree.append_all(shared, std::array{tree.add_integer(1), tree.add_string("\"")});
+  const NodeId root = tree.add_list();
+  tree.append_all(root, std::array{shared, shared});
+  tree.set_root(root);
+  const std::string text = R"(["list",["id",0,["list",1,"\""]],["ref",0]])";
+  EXPECT_EQ(encode_tree(tree, kNames, 100).value(), text);
+  // The limit is checked before each node, so the last node may pass it.
+  EXPECT_ERROR(encode_tree(tree, kNames, 20), header_over_limit);
+}
+
 }  // namespace
 }  // namespace flatbed

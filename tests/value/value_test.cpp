@@ -4,8 +4,10 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <iterator>
+#include <optional>
 #include <ranges>
 #include <string>
 #include <utility>
@@ -317,6 +319,35 @@ TEST(ValueTree, AnObjectBecomesWhatAnotherNodeIs) {
   EXPECT_EQ(item.text(), "<f4");
   tree.set_tensor(made, 3);
   EXPECT_EQ(item.tensor(), 3u);
+}
+
+// Copies share what they hold until one of them changes.
+TEST(ValueTree, ACopyDoesNotChangeWithTheOriginal) {
+  ValueTree tree;
+  const NodeId root = tree.add_dict();
+  tree.set_item(root, tree.add_string("a"), tree.add_tensor(0, {}));
+  tree.set_root(root);
+  ValueTree copy = tree;
+  const std::size_t nodes = copy.size();
+  tree.set_item(root, tree.add_string("b"), tree.add_integer(2));
+  tree.edit_attributes(tree.root().item(0).id()).parameter = true;
+  tree.renumber_tensors(std::array<std::uint32_t, 1>{7});
+  EXPECT_EQ(copy.size(), nodes);
+  EXPECT_EQ(copy.root().size(), 1u);
+  EXPECT_FALSE(copy.root().item(0).attributes().parameter);
+  EXPECT_EQ(copy.root().item(0).tensor(), 0u);
+  copy.set_item(root, copy.add_string("c"), copy.add_none());
+  EXPECT_EQ(tree.root().size(), 2u);
+  EXPECT_EQ(tree.root().key(1).text(), "b");
+  EXPECT_EQ(tree.root().item(0).tensor(), 7u);
+}
+
+TEST(ValueTree, ACopyOutlivesTheOriginal) {
+  std::optional<ValueTree> tree(std::in_place);
+  tree->set_root(tree->add_string("kept"));
+  const ValueTree copy = *tree;
+  tree.reset();
+  EXPECT_EQ(copy.root().text(), "kept");
 }
 
 }  // namespace

@@ -1,0 +1,45 @@
+// read_set_index(): the names of files (spec H2), and their kinds. The vectors have the other
+// rules.
+#include "checkpoint/set_index.hpp"
+
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "base/str_cat.hpp"
+#include "support/expect_error.hpp"
+#include "support/temp_dir.hpp"
+
+namespace flatbed {
+namespace {
+
+// The normal form of a file's name in an index called `index`; or the error's code.
+std::string listed(const std::string& file, const char* index = "m.safetensors.index.json") {
+  const test::TempDir dir;
+  test::write_file(dir / index, str_cat(R"({"weight_map":{"w":")", file, "\"}}"));
+  const Result<SetIndex> read = read_set_index(File::open(dir / index).value());
+  return read ? read->shards.begin()->first : std::string(name(read.error().code));
+}
+
+TEST(SetIndex, LeavesOutDotComponents) {
+  EXPECT_EQ(listed("a.safetensors"), "a.safetensors");
+  EXPECT_EQ(listed("././part/./a.SafeTensors"), "part/a.SafeTensors");
+}
+
+TEST(SetIndex, RefusesNamesThatLeaveTheFolderOrHide) {
+  for (const char* file :
+       {"", ".", "./", "/a.safetensors", "../a.safetensors", "a/../b.safetensors",
+        "a//b.safetensors", ".a/b.safetensors", "a/.b.safetensors", "a/.safetensors",
+        "C:a.safetensors", "a.safetensors/", "a.bin"})
+    EXPECT_EQ(listed(file), "shard_name_refused") << file;
+}
+
+TEST(SetIndex, OfPicklesNamesPicklesOnly) {
+  EXPECT_EQ(listed("a.bin", "m.bin.index.json"), "a.bin");
+  EXPECT_EQ(listed("a.BIN", "M.BIN.INDEX.FP16.JSON"), "a.BIN");
+  EXPECT_EQ(listed("a.safetensors", "m.bin.index.json"), "shard_name_refused");
+  EXPECT_EQ(listed("a.bin", "myindex.json"), "shard_name_refused");
+}
+
+}  // namespace
+}  // namespace flatbed
