@@ -120,16 +120,11 @@ void add_scan(CLI::App& app, CommandLine::Parsed& parsed) {
       "cannot\n"
       "be read; 130 interrupted. Of several files the worst counts: 7, then 1, then 6, then 0.\n\n"
       "The JSON object has exit_code and files [{path, verdict, exit_code, error, files [{path,\n"
-      "verdict, what, pickles, scanned}], not_scanned, findings [{severity, kind, module, "
-      "qualname, file, record, "
-      "offset,\n"
-      "opcode, count, text}], findings_complete}]; kind is called, imported, computed, changed,\n"
-      "opcode, malformed, unseen, hidden, trailing, container, torchscript or code. offset counts "
-      "bytes "
-      "of\n"
-      "the record (of the file for container), opcode its opcodes, both from 0 and for the first "
-      "of\n"
-      "count places.");
+      "verdict, what, pickles, scanned}], not_scanned, findings [{severity, kind, module,\n"
+      "qualname, file, record, offset, opcode, count, text}], findings_complete}]; kind is\n"
+      "called, imported, computed, changed, opcode, malformed, unseen, hidden, trailing,\n"
+      "container, torchscript or code. offset counts bytes of the record (of the file for\n"
+      "container), opcode its opcodes, both from 0 and for the first of count places.");
 }
 
 void add_cat(CLI::App& app, CommandLine::Parsed& parsed) {
