@@ -71,7 +71,8 @@ LAYERS = [
 GUARDED_HEADERS = [
     (r"simdjson\.h", r"src/base/json\.cpp|tests/|bench/"),
     (r"xxhash\.h", r"src/io/digest\.cpp|tools/load_digest\.cpp|tests/|bench/"),
-    (r"zlib\.h", r"src/archive/(inflate|crc32)\.cpp|tests/"),
+    (r"zlib\.h", r"src/archive/(inflate|crc32|unpack)\.cpp|tests/"),
+    (r"lzma\.h", r"src/archive/unpack\.cpp|tests/"),
     (r"libdeflate\.h", r"src/archive/crc32\.cpp|tests/"),
     (r"(CLI|fmt)/", r"tools/"),
     (r"cuda", r"cuda/|tests/cuda/|tests/support/(fake_cuda|load_)"),

@@ -102,6 +102,8 @@ void add_scan(CLI::App& app, CommandLine::Parsed& parsed) {
       ->type_name("");
   scan->add_flag("--json", parsed.as_json, "Print one JSON object");
   scan->add_flag("--quiet", options.quiet, "Print only what is not plain");
+  scan->add_flag("-r,--recursive", options.recursive,
+                 "Of a directory, scan the directories in it too");
   scan->footer(
       "Reading with flatbed runs nothing of a file; scan is for files that torch.load or\n"
       "pickle.load will read. A file is\n"
@@ -115,21 +117,19 @@ void add_scan(CLI::App& app, CommandLine::Parsed& parsed) {
       "some readers: two entries of a name, headers that disagree, flags, bytes between and "
       "after.\n"
       "It cannot promise that an unknown file does no harm, nor that a plain one holds the values\n"
-      "that it claims. Of a directory, the files that look like a checkpoint's are scanned, "
-      "without\n"
-      "those of directories in it.\n\n"
+      "that it claims. A record that a pickle uses as a storage is data, whatever it looks like.\n"
+      "Compressed files and files in archives are scanned too, an index's files whatever it is\n"
+      "called. Of a directory every file is scanned; what was not scanned is named and unknown:\n"
+      "directories in it (see -r), code, links that lead nowhere.\n\n"
       "Exit codes: 0 all are plain; 6 one or more unknown; 7 one or more dangerous; 1 a file "
       "cannot\n"
       "be read; 130 interrupted. Of several files the worst counts: 7, then 1, then 6, then 0.\n\n"
       "The JSON object has exit_code and files [{path, verdict, exit_code, error, files [{path,\n"
-      "verdict, what, pickles}], findings [{severity, kind, module, qualname, file, record, "
-      "offset,\n"
-      "opcode, count, text}], findings_complete}]; kind is called, imported, computed, changed,\n"
-      "opcode, malformed, unseen, hidden, trailing, container or torchscript. offset counts bytes "
-      "of\n"
-      "the record (of the file for container), opcode its opcodes, both from 0 and for the first "
-      "of\n"
-      "count places.");
+      "verdict, what, pickles, scanned}], not_scanned, findings [{severity, kind, module,\n"
+      "qualname, file, record, offset, opcode, count, text}], findings_complete}]; kind is\n"
+      "called, imported, computed, changed, opcode, malformed, unseen, hidden, trailing,\n"
+      "container, torchscript or code. offset counts bytes of the record (of the file for\n"
+      "container), opcode its opcodes, both from 0 and for the first of count places.");
 }
 
 void add_cat(CLI::App& app, CommandLine::Parsed& parsed) {

@@ -38,7 +38,8 @@ struct VerifyCommandOptions {
 struct ScanCommandOptions {
   std::vector<std::filesystem::path> paths;
   Form form = Form::text;
-  bool quiet = false;  // report only files that are not plain
+  bool quiet = false;      // report only files that are not plain
+  bool recursive = false;  // of folders, scan the folders in them too
 };
 [[nodiscard]] ExitCode run_scan(const ScanCommandOptions& options, Output& output);
 

@@ -17,6 +17,7 @@ namespace flatbed::tool {
 namespace {
 
 constexpr std::size_t kNameLimit = 200;
+constexpr std::size_t kMaxPathWidth = 60;
 constexpr std::size_t kMaxPlainNames = 12;  // names on one line
 
 struct Scanned {
@@ -49,16 +50,35 @@ ExitCode exit_code(const Scanned& scanned) {
   return ExitCode::scan_dangerous;
 }
 
-Scanned examine(const std::filesystem::path& path) {
+Scanned examine(const std::filesystem::path& path, bool recursive) {
   Scanned scanned;
   scanned.path = path;
-  Result<ScanReport> report = scan(path, {.cancel = &interrupted()});
+  Result<ScanReport> report = scan(path, {.cancel = &interrupted(), .recursive = recursive});
   if (report) {
     scanned.report = *std::move(report);
   } else {
     scanned.error = about(path, report.error());
   }
   return scanned;
+}
+
+// Whether the report is of a folder or an index, each file of which has a line.
+bool is_table(const ScanReport& report) {
+  return report.files.size() > 1 || (report.files.size() == 1 && !report.files[0].scanned);
+}
+
+// The path of a file of a table from the folder that they are all in.
+std::filesystem::path short_path(const Scanned& scanned, const ScannedFile& file) {
+  for (const std::filesystem::path& base : {scanned.path, scanned.path.parent_path()}) {
+    const std::filesystem::path path = file.path.lexically_relative(base);
+    if (!path.empty() && *path.begin() != ".." && path != ".") return path;
+  }
+  return file.path;
+}
+
+std::uint64_t count_unscanned(const ScanReport& report) {
+  const auto unscanned = [](const ScannedFile& file) { return !file.scanned; };
+  return static_cast<std::uint64_t>(std::ranges::count_if(report.files, unscanned));
 }
 
 std::string full_name(const ScanFinding& finding) {
@@ -68,11 +88,11 @@ std::string full_name(const ScanFinding& finding) {
 // "archive/data.pkl byte 12, opcode 3"
 std::string place_text(const Scanned& scanned, const ScanFinding& finding) {
   std::string text;
-  if (scanned.report.files.size() > 1)
-    text = path_text(scanned.report.files[finding.file].path.filename()) + ": ";
+  if (is_table(scanned.report))
+    text = path_text(short_path(scanned, scanned.report.files[finding.file])) + ": ";
   if (!finding.record.empty()) text += quoted_text(finding.record, kNameLimit) + " ";
   const bool in_pickle = finding.kind != ScanKind::container && finding.kind != ScanKind::hidden &&
-                         finding.kind != ScanKind::torchscript;
+                         finding.kind != ScanKind::torchscript && finding.kind != ScanKind::code;
   if (finding.kind == ScanKind::container && !finding.record.empty()) text += "at ";
   text += fmt::format("byte {}", finding.offset);
   if (in_pickle && finding.kind != ScanKind::trailing)
@@ -105,6 +125,23 @@ std::string plain_text(const ScanReport& report) {
   return text;
 }
 
+// The files of a folder or an index: verdict, path, kind.
+void write_table(const Scanned& scanned, bool quiet, Output& output) {
+  std::size_t width = 0;
+  const auto path_of = [&](const ScannedFile& file) {
+    return path_text(short_path(scanned, file));
+  };
+  for (const ScannedFile& file : scanned.report.files)
+    width = std::max(width, std::min(path_of(file).size(), kMaxPathWidth));
+  for (const ScannedFile& file : scanned.report.files) {
+    if (quiet && file.verdict == ScanVerdict::plain) continue;
+    std::string what = file.scanned ? safe_text(file.what) : "not scanned: " + safe_text(file.what);
+    if (file.pickles != 0) what += ", " + count_text(file.pickles, "pickle");
+    output.write(
+        fmt::format("  {:<9} {:<{}}  {}\n", name(file.verdict), path_of(file), width, what));
+  }
+}
+
 void write_text(const Scanned& scanned, bool quiet, Output& output) {
   if (scanned.error) {
     print_error(*scanned.error);
@@ -113,12 +150,16 @@ void write_text(const Scanned& scanned, bool quiet, Output& output) {
   const ScanReport& report = scanned.report;
   std::uint64_t pickles = 0;
   for (const ScannedFile& file : report.files) pickles += file.pickles;
-  const std::string what = report.files.size() == 1 ? safe_text(report.files[0].what)
-                                                    : count_text(report.files.size(), "file");
-  output.write(fmt::format("{}: {}: {}, {}\n", path_text(scanned.path), name(report.verdict), what,
-                           pickles == 0 ? "no pickles found" : count_text(pickles, "pickle")));
+  const std::uint64_t unscanned = count_unscanned(report);
+  std::string what = is_table(report) ? count_text(report.files.size() - unscanned, "file")
+                                      : safe_text(report.files[0].what);
+  what += ", " + (pickles == 0 ? "no pickles found" : count_text(pickles, "pickle"));
+  if (unscanned != 0) what += fmt::format(", {} not scanned", number_text(unscanned));
+  output.write(fmt::format("{}: {}: {}\n", path_text(scanned.path), name(report.verdict), what));
+  if (is_table(report)) write_table(scanned, quiet, output);
   for (const ScanFinding& finding : report.findings) {
     if (finding.severity == ScanVerdict::plain) break;
+    if (!report.files[finding.file].scanned) continue;  // its line in the table says it all
     output.write(fmt::format("  {:<9} {}\n            {}\n", name(finding.severity),
                              what_text(finding), place_text(scanned, finding)));
   }
@@ -147,9 +188,11 @@ void write_json(const Scanned& scanned, JsonWriter& json) {
   for (const ScannedFile& file : scanned.report.files) {
     json.begin_object().key("path").text(file.path.native());
     json.key("verdict").text(name(file.verdict)).key("what").text(file.what);
-    json.key("pickles").number(file.pickles).end_object();
+    json.key("pickles").number(file.pickles);
+    json.key("scanned").boolean(file.scanned).end_object();
   }
-  json.end_array().key("findings").begin_array();
+  json.end_array().key("not_scanned").number(count_unscanned(scanned.report));
+  json.key("findings").begin_array();
   for (const ScanFinding& finding : scanned.report.findings) write_finding(finding, json);
   json.end_array().key("findings_complete").boolean(scanned.report.findings_complete).end_object();
 }
@@ -175,7 +218,7 @@ ExitCode run_scan(const ScanCommandOptions& options, Output& output) {
   JsonWriter json(output);
   if (as_json) json.begin_object().key("files").begin_array();
   for (std::size_t i = 0; i < options.paths.size() && !interrupted(); ++i) {
-    const Scanned scanned = examine(options.paths[i]);
+    const Scanned scanned = examine(options.paths[i], options.recursive);
     const ExitCode code = exit_code(scanned);
     worst = worse(worst, code);
     ++counts[code];

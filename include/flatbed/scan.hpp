@@ -12,7 +12,14 @@
 // named classes. Nor does a `plain` verdict mean that the values are what the author claims, or
 // that the loader has no bugs.
 //
-// Memory and time are bounded: linear in the size of the file. Thread-safe.
+// Gzip, zlib, xz and lzma files are unpacked into memory and scanned; files in a zip or tar are
+// scanned too, four levels deep. Other compressed files are unknown.
+//
+// Memory and time are linear in the size of the file. A scan needs at most 256 MiB and, for each
+// byte that the file has on the disk, 1 byte if it is a storage's, 40 if it is a pickle's, and 128
+// if it is compressed. A compressed file is unpacked up to 32 MiB or 16 times its size, a deflated
+// pickle followed up to 16 MiB or 64 times its size. What these limits leave out is unknown.
+// Thread-safe.
 #pragma once
 
 #include <atomic>
@@ -32,6 +39,8 @@ struct ScanOptions {
   // Borrowed. Any thread may set it; the scan then ends with `cancelled`, even within a pickle or
   // record.
   const std::atomic<bool>* cancel = nullptr;
+  // Of a folder, scans the files of the folders in it too. Links to folders are not followed.
+  bool recursive = false;
 };
 
 struct ScannedFile {
@@ -39,21 +48,25 @@ struct ScannedFile {
   ScanVerdict verdict = ScanVerdict::plain;
   std::string what;           // the kind of file: "a zip of torch.save"
   std::uint64_t pickles = 0;  // number of pickles that were followed
+  bool scanned = true;        // false: a folder, a missing file or the like, which is unknown
 };
 
 struct ScanReport {
   ScanVerdict verdict = ScanVerdict::plain;  // the worst of all findings
   std::vector<ScanFinding> findings;         // the worst first; at most 10,000 of each severity
   bool findings_complete = true;             // false: there are more, which the verdict includes
-  std::vector<ScannedFile> files;            // one, or the shards of a set
+  std::vector<ScannedFile> files;            // one, the files of an index, or those of a folder
 };
 
-// Scans a file, each shard that an index names, or each file of a directory. Errors: those of the
-// system (1-9), index_* and shard_* for a set that cannot be followed, cancelled. Every fault
-// inside a file is a finding.
+// Scans a file, each file that an index names, or each file of a folder and each that an index in
+// it names. A JSON text with a weight_map is an index, whatever its name. What is in the folder and
+// was not scanned is in `files` and unknown: folders (see `recursive`), links that lead nowhere,
+// files that cannot be opened, and names of an index that lead elsewhere. Errors: those of the
+// system (1-9) for the path itself, shard_missing for an index, cancelled. Every fault inside a
+// file is a finding.
 [[nodiscard]] FLATBED_EXPORT Result<ScanReport> scan(const std::filesystem::path& path,
                                                      const ScanOptions& options = {});
-// Scans the one file in `source`. An index among such files counts as a JSON text.
+// Scans the one file in `source`. An index is unknown, since its files are not at hand.
 [[nodiscard]] FLATBED_EXPORT Result<ScanReport> scan(const ByteSource& source,
                                                      const ScanOptions& options = {});
 

@@ -30,13 +30,14 @@ enum class ScanKind : std::uint8_t {
   trailing,     // bytes after the end
   container,    // an archive that readers interpret differently
   torchscript,  // code that torch.jit.load runs
+  code,         // a file of code, which Python or the system runs
 };
 
 inline constexpr std::array<std::string_view, 3> kScanVerdictNames{"plain", "unknown", "dangerous"};
-inline constexpr std::array<std::string_view, 11> kScanKindNames{
-    "imported", "called", "computed", "changed",   "opcode",     "malformed",
-    "unseen",   "hidden", "trailing", "container", "torchscript"};
-static_assert(kScanKindNames.size() == static_cast<std::size_t>(ScanKind::torchscript) + 1);
+inline constexpr std::array<std::string_view, 12> kScanKindNames{
+    "imported", "called", "computed", "changed",   "opcode",      "malformed",
+    "unseen",   "hidden", "trailing", "container", "torchscript", "code"};
+static_assert(kScanKindNames.size() == static_cast<std::size_t>(ScanKind::code) + 1);
 
 [[nodiscard]] constexpr std::string_view name(ScanVerdict verdict) noexcept {
   return kScanVerdictNames[static_cast<std::size_t>(verdict)];

@@ -3,6 +3,8 @@
 #   FLATBED_DEPS=fetch   pinned sources are downloaded, and the few files of them that flatbed needs
 #                        are compiled into it: it then requires libc and libstdc++ alone, and an
 #                        engine may have versions of its own of the same libraries.
+# liblzma is used where it is installed, and only with `system`: without it, .xz files are unknown
+# to a scan.
 # Sets flatbed_simdjson, flatbed_xxhash, flatbed_zlib and flatbed_libdeflate, and for the tool
 # flatbed_fmt and flatbed_cli11, to what a program links. The library calls
 # flatbed_link_dependencies() instead, since the package that it is installed as must not name
@@ -23,6 +25,10 @@ if(FLATBED_DEPS STREQUAL "system")
   find_package(xxHash REQUIRED)
   find_package(ZLIB REQUIRED)
   find_package(libdeflate REQUIRED)
+  find_package(LibLZMA QUIET)
+  if(NOT LIBLZMA_FOUND)
+    message(STATUS "liblzma was not found: `flatbed scan` will not follow .xz and .lzma files")
+  endif()
   set(flatbed_simdjson simdjson::simdjson)
   set(flatbed_xxhash xxHash::xxhash)
   set(flatbed_zlib ZLIB::ZLIB)
@@ -34,10 +40,18 @@ if(FLATBED_DEPS STREQUAL "system")
     set(flatbed_cli11 CLI11::CLI11)
   endif()
   set(flatbed_pc_modules simdjson libxxhash zlib libdeflate)
+  if(LIBLZMA_FOUND)
+    list(APPEND flatbed_pc_modules liblzma)
+  endif()
 
   function(flatbed_link_dependencies)
     target_link_libraries(flatbed PRIVATE ${flatbed_simdjson} ${flatbed_xxhash} ${flatbed_zlib}
                                           ${flatbed_libdeflate} Threads::Threads)
+    if(LIBLZMA_FOUND)
+      target_link_libraries(flatbed PRIVATE LibLZMA::LibLZMA)
+      set_source_files_properties(archive/unpack.cpp PROPERTIES
+        COMPILE_DEFINITIONS FLATBED_LZMA=1 SKIP_PRECOMPILE_HEADERS ON)
+    endif()
   endfunction()
   return()
 endif()

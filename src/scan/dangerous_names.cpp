@@ -15,6 +15,7 @@ namespace flatbed::pth {
 
 namespace {
 
+constexpr std::string_view kUnjudged = "code of a package";
 constexpr std::string_view kCode = "runs code";
 constexpr std::string_view kProcess = "starts processes";
 constexpr std::string_view kFiles = "reads, writes or removes files";
@@ -32,6 +33,30 @@ struct Row {
 
 // clang-format off
 constexpr std::array kRows{
+    // Classes in modules that are dangerous otherwise: what torch.compile leaves in a model, and
+    // subclasses of tensors. Their code is that of a package. The first row counts.
+    Row{"torch._dynamo.eval_frame", "OptimizedModule OptimizeContext RunOnlyContext DisableContext "
+                                    "_TorchDynamoContext null_context", kUnjudged},
+    Row{"torch._dynamo.convert_frame", "CatchErrorsWrapper ConvertFrame ConvertFrameAssert "
+                                       "ConvertFrameBox ConvertFrameReturn Tracker", kUnjudged},
+    Row{"torch._dynamo.repro.after_dynamo", "WrapBackendDebug", kUnjudged},
+    Row{"torch._dynamo.repro.after_aot", "WrapCompilerDebug", kUnjudged},
+    Row{"torch._dynamo.hooks", "Hooks", kUnjudged},
+    Row{"torch._dynamo.output_graph", "OutputGraph", kUnjudged},
+    Row{"torch._dynamo.backends.debugging", "eager eager_* aot_eager* pre_dispatch_eager "
+                                            "boxed_nop*", kUnjudged},
+    Row{"torch._dynamo.backends.common", "AotAutograd aot_autograd", kUnjudged},
+    Row{"torch._dynamo.backends.inductor", "inductor", kUnjudged},
+    Row{"torch._dynamo.backends.cudagraphs", "*", kUnjudged},
+    Row{"torch._inductor.compile_fx", "compile_fx", kUnjudged},
+    Row{"torch._functorch.partitioners", "min_cut_rematerialization_partition "
+                                         "default_partition", kUnjudged},
+    Row{"torch.testing._internal.two_tensor", "TwoTensor TwoTensorMode", kUnjudged},
+    Row{"torch.testing._internal.logging_tensor", "LoggingTensor LoggingTensorMode "
+                                                  "LoggingTensorReentrant", kUnjudged},
+    Row{"torch.testing._internal.subclasses", "*", kUnjudged},
+    Row{"torch.testing._internal.custom_tensor", "*", kUnjudged},
+    Row{"torch.testing._internal.common_subclass", "*", kUnjudged},
     // Built-in functions.
     Row{"builtins", "eval exec execfile compile __import__ breakpoint input raw_input help", kCode},
     Row{"builtins", "open file", kFiles},
@@ -379,6 +404,7 @@ NameJudgement judge_name(std::string_view module, std::string_view qualname) {
   }
   if (loads_global(module, qualname)) return {ScanVerdict::plain, ""};
   std::string_view reason = find_reason(module, qualname);
+  if (reason == kUnjudged) reason = {};
   if (reason.empty() && qualname.find('.') != qualname.npos) reason = find_dotted_reason(qualname);
   if (reason.empty() && (is_core_module(qualname) || is_dunder(qualname)) && module != "copyreg")
     reason = kAttributes;
@@ -394,6 +420,10 @@ NameJudgement judge_spelling(std::string_view module, std::string_view qualname,
   const NameJudgement spelled = judge_name(module, qualname);
   if (spelled.severity == ScanVerdict::dangerous) return spelled;
   return protocol < 3 ? renamed : spelled;
+}
+
+bool leads_anywhere(std::string_view attribute) {
+  return is_core_module(attribute) || is_dunder(attribute);
 }
 
 }  // namespace flatbed::pth

@@ -23,4 +23,7 @@ struct NameJudgement {
 [[nodiscard]] NameJudgement judge_spelling(std::string_view module, std::string_view qualname,
                                            unsigned protocol);
 
+// Whether an attribute of this name leads from any object to other code: "__globals__", "os".
+[[nodiscard]] bool leads_anywhere(std::string_view attribute);
+
 }  // namespace flatbed::pth

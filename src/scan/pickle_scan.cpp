@@ -14,7 +14,7 @@ namespace {
 
 using What = ScanValue::What;
 
-constexpr std::size_t kMaxFarMemo = 1 << 20;
+constexpr std::size_t kMaxFarMemo = 1 << 16;
 constexpr std::uint64_t kCancelInterval = 1 << 16;
 
 // The opcodes that torch.load(weights_only=True) runs, in torch 2.6 to 2.14.
@@ -34,6 +34,16 @@ bool in_weights_only(Op op) {
 
 }  // namespace
 
+PickleScan::PickleScan(ScanBytes& bytes, ScanLog& log, std::string record, ScanIds ids,
+                       ScanErrors errors)
+    : bytes_(bytes),
+      log_(log),
+      record_(std::move(record)),
+      ids_(ids),
+      errors_(errors),
+      max_values_(kFreeScanValues +
+                  std::min(bytes.stored_nbytes(), log.file_nbytes()) / kStoredBytesPerValue) {}
+
 std::optional<std::uint64_t> PickleScan::run(std::uint64_t begin) {
   op_end_ = begin;
   if (!second_reading_) log_.count_pickle();
@@ -41,7 +51,19 @@ std::optional<std::uint64_t> PickleScan::run(std::uint64_t begin) {
   log_names();
   if (!second_reading_) log_oddities();
   if (other_reading_) read_by_frames();
+  release();
   return whole ? std::optional(op_end_) : std::nullopt;
+}
+
+// Pickles in the bytes of this one are scanned next, so that only one has values at a time.
+void PickleScan::release() {
+  stack_ = {};
+  marks_ = {};
+  memo_ = {};
+  far_memo_.clear();
+  names_ = {};
+  keys_ = {};
+  index_ = NameIndex();
 }
 
 // Runs up to STOP. Returns false if the pickle cannot be followed any further.
@@ -65,7 +87,10 @@ bool PickleScan::follow() {
                                   " is not an opcode of protocols 0 to 5")),
                false;
       step();
-      if (stack_.size() > kMaxScanStack || marks_.size() > kMaxScanStack || full_)
+      if (failed_) return false;
+      if (raw_bytes_)
+        return log_unseen("joblib puts the numbers of arrays between the opcodes"), false;
+      if (is_too_large())
         return log_unseen("its stack or memo is larger than any pickler makes it"), false;
       if (++opcode_ == next_check) {
         if (log_.cancelled()) return false;
@@ -144,8 +169,12 @@ ScanText PickleScan::literal() const {
 }
 
 std::optional<std::string> PickleScan::decode(const ScanText& text) const {
+  return decode_text(bytes_.have(), text);
+}
+
+std::optional<std::string> decode_text(std::span<const std::byte> pickle, const ScanText& text) {
   if (text.op == Op::none) return std::nullopt;
-  const std::string_view raw = as_text(bytes_.have()).substr(text.offset, text.nbytes);
+  const std::string_view raw = as_text(pickle).substr(text.offset, text.nbytes);
   if (text.op != Op::string && text.op != Op::unicode) return std::string(raw);
   Result<std::string> decoded = text.op == Op::string ? parse_quoted(raw) : parse_raw_unicode(raw);
   return decoded ? std::optional(*std::move(decoded)) : std::nullopt;
@@ -342,7 +371,7 @@ void PickleScan::put(std::uint64_t index) {
     far_memo_.erase(index);
     memo_[index] = value;
   }
-  full_ = memo_.size() > kMaxScanMemo || far_memo_.size() > kMaxFarMemo;
+  full_ = far_memo_.size() > kMaxFarMemo;
 }
 
 void PickleScan::get(std::uint64_t index) {
@@ -382,7 +411,7 @@ void PickleScan::cross_frame() {
 // followed, so such a frame is dangerous in itself.
 void PickleScan::read_by_frames() {
   if (second_reading_) return;
-  PickleScan other(bytes_, log_, record_, ids_);
+  PickleScan other(bytes_, log_, record_, ids_, errors_);
   other.second_reading_ = true;
   static_cast<void>(other.run(*other_reading_));
   nested_.insert(nested_.end(), other.nested_.begin(), other.nested_.end());

@@ -3,8 +3,9 @@
 // that remember only what they are (a text of the pickle, a global, the result of calling it). So
 // each import and call has its name, wherever its parts come from: the memo, DUP, a text protocol,
 // a call whose result is dropped. At an error that would stop a real unpickler, it records a
-// finding once and continues with a value that stands for anything. Each opcode takes constant
-// time, and stack, memo and names are bounded. Borrows bytes and log. Not thread-safe.
+// finding once and continues with a value that stands for anything. In bytes that may be no pickle
+// at all it stops there instead, as every unpickler does: ScanErrors::stop. Each opcode takes
+// constant time, and stack, memo and names are bounded. Borrows bytes and log. Not thread-safe.
 #pragma once
 
 #include <array>
@@ -12,10 +13,12 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "io/large_allocator.hpp"
 #include "io/name_index.hpp"
 #include "pickle/pickle_reader.hpp"
 #include "scan/scan_bytes.hpp"
@@ -23,12 +26,17 @@
 
 namespace flatbed::pth {
 
-inline constexpr std::size_t kMaxScanStack = 1 << 24;
-inline constexpr std::size_t kMaxScanMemo = 1 << 25;
+// Values on the stack and in the memo, of 32 bytes each: so many of every pickle, and one for every
+// two bytes that the file has of it. torch's pickles need one for 25 bytes.
+inline constexpr std::uint64_t kFreeScanValues = 1 << 20;
+inline constexpr std::uint64_t kStoredBytesPerValue = 2;
 inline constexpr std::size_t kMaxScanNames = 1 << 16;
+inline constexpr std::size_t kMaxScanNameBytes = 16 << 20;  // of all names
 
 // The kinds of persistent ids: a tuple that names a storage or a module, or anything else.
 enum class ScanIds : std::uint8_t { torch, tar };
+// What to do at an error that stops every unpickler.
+enum class ScanErrors : std::uint8_t { go_on, stop };
 
 // A text or bytes in the pickle, by their place.
 struct ScanText {
@@ -69,8 +77,8 @@ struct ScanValue {
 
 class PickleScan {
  public:
-  PickleScan(ScanBytes& bytes, ScanLog& log, std::string record, ScanIds ids)
-      : bytes_(bytes), log_(log), record_(std::move(record)), ids_(ids) {}
+  PickleScan(ScanBytes& bytes, ScanLog& log, std::string record, ScanIds ids,
+             ScanErrors errors = ScanErrors::go_on);
 
   // Follows the pickle at `begin` and logs the findings. Returns the offset after its STOP, or
   // nullopt if it could not be followed to its end.
@@ -78,6 +86,8 @@ class PickleScan {
 
   // The bytes that are pickles within the pickle, each once.
   [[nodiscard]] const std::vector<NestedBytes>& nested() const noexcept { return nested_; }
+  // The keys of the storages that persistent ids name.
+  [[nodiscard]] const std::vector<ScanText>& storages() const noexcept { return storages_; }
 
  private:
   // Irregularities, in the order of kOddities.
@@ -116,7 +126,9 @@ class PickleScan {
     encode,
     get_attribute,
     load_from_bytes,
-    by_class,  // copyreg: the first argument is the class
+    by_class,   // copyreg: the first argument is the class
+    partial,    // functools.partial: the first argument is the function
+    raw_array,  // of joblib: the array's bytes follow the opcode that sets its state
   };
   struct NameRow {
     std::string module, qualname;
@@ -124,8 +136,9 @@ class PickleScan {
     std::string_view reason;
     Special special = Special::none;
     Place imported, called;
-    std::uint64_t resolved = 0;  // get_attribute: calls whose attribute is listed as an import
-    std::string argument;        // the first text passed to the first call
+    // get_attribute, partial: calls whose attribute or function was judged.
+    std::uint64_t resolved = 0;
+    std::string argument;  // the first text passed to the first call
   };
 
   bool follow();
@@ -167,6 +180,10 @@ class PickleScan {
 
   [[nodiscard]] ScanText literal() const;
   [[nodiscard]] std::optional<std::string> decode(const ScanText& text) const;
+  [[nodiscard]] bool is_too_large() const noexcept {
+    return stack_.size() + memo_.size() + marks_.size() > max_values_ || full_;
+  }
+  void release();
 
   void note(Oddity oddity);
   static void note(Place& place, std::uint64_t offset, std::uint64_t opcode);
@@ -178,6 +195,10 @@ class PickleScan {
   ScanLog& log_;
   std::string record_;
   ScanIds ids_;
+  ScanErrors errors_;
+  std::uint64_t max_values_;
+  bool raw_bytes_ = false;  // bytes that are no opcodes follow
+  bool failed_ = false;     // errors_ is stop, and an unpickler would have stopped
   // A second reading of what follows a frame that ends inside an opcode.
   bool second_reading_ = false;
 
@@ -192,21 +213,27 @@ class PickleScan {
   std::uint64_t frame_end_ = 0;                 // 0 outside frames
   std::optional<std::uint64_t> other_reading_;  // where readers that go by frames continue
 
-  std::vector<ScanValue> stack_;
-  std::vector<std::uint32_t> marks_;
-  std::vector<ScanValue> memo_;
+  LargeVector<ScanValue> stack_;
+  LargeVector<std::uint32_t> marks_;
+  LargeVector<ScanValue> memo_;
   std::map<std::uint64_t, ScanValue> far_memo_;  // at indices that no pickler writes
   std::uint64_t memo_size_ = 0;
 
   std::vector<NameRow> names_ = std::vector<NameRow>(1);  // row 0 means no name
   std::vector<std::string> keys_ = std::vector<std::string>(1);
+  std::size_t name_nbytes_ = 0;
   NameIndex index_;
   std::array<Place, static_cast<std::size_t>(Oddity::count)> oddities_{};
   std::bitset<256> refused_;  // opcodes that weights_only=True does not know
   Place refused_place_;
   std::vector<NestedBytes> nested_;
+  std::vector<ScanText> storages_;
   std::map<std::uint32_t, std::uint32_t> nested_seen_;  // offsets
 };
+
+// The characters of a text, decoded as unpicklers do it; nullopt if they refuse it.
+[[nodiscard]] std::optional<std::string> decode_text(std::span<const std::byte> pickle,
+                                                     const ScanText& text);
 
 // Whether bytes that begin like this are a pickle: valid opcodes as far as they go, up to STOP.
 // Without the mark of protocols 2 to 5 they must also import something.

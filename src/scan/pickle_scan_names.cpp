@@ -17,30 +17,40 @@ using Item = ScanValue::Item;
 
 constexpr std::size_t kMaxNameBytes = 4096;
 
+// Whether an import of it can succeed. The other characters are those of binary data and of JSON,
+// which loaders may be given by mistake.
+bool may_be_module(std::string_view module) {
+  constexpr std::string_view kNever = "\"'{}[]():,;=<>/\\";
+  return !module.empty() && std::ranges::none_of(module, [&](char c) {
+    return static_cast<unsigned char>(c) < 0x20 || c == '\x7F' || kNever.find(c) != kNever.npos;
+  });
+}
+
 }  // namespace
 
 struct PickleScan::OddityRow {
   ScanVerdict severity;
   ScanKind kind;
   std::string_view text;
+  bool stops = false;  // every unpickler stops at it
 };
 
 // clang-format off
 constexpr std::array<PickleScan::OddityRow, static_cast<std::size_t>(PickleScan::Oddity::count)>
     PickleScan::kOddities{{
     {ScanVerdict::dangerous, ScanKind::computed, "imports what the pickle computes while it loads"},
-    {ScanVerdict::unknown, ScanKind::malformed, "imports by something that is not a text"},
+    {ScanVerdict::unknown, ScanKind::malformed, "imports by something that is not a text", true},
     {ScanVerdict::unknown, ScanKind::computed, "calls something that the file does not determine"},
-    {ScanVerdict::unknown, ScanKind::malformed, "calls something that cannot be called"},
+    {ScanVerdict::unknown, ScanKind::malformed, "calls something that cannot be called", true},
     {ScanVerdict::unknown, ScanKind::computed, "imports by a number of the extension registry"},
     {ScanVerdict::unknown, ScanKind::malformed, "has a persistent id that does not name a storage"},
     {ScanVerdict::dangerous, ScanKind::changed, "changes something that it imported"},
     {ScanVerdict::unknown, ScanKind::malformed, "sets items or a state of something without any"},
-    {ScanVerdict::unknown, ScanKind::malformed, "takes more from the stack than it holds"},
-    {ScanVerdict::unknown, ScanKind::malformed, "uses a mark that was not set"},
-    {ScanVerdict::unknown, ScanKind::malformed, "reads a memo entry that was never written"},
+    {ScanVerdict::unknown, ScanKind::malformed, "takes more from the stack than it holds", true},
+    {ScanVerdict::unknown, ScanKind::malformed, "uses a mark that was not set", true},
+    {ScanVerdict::unknown, ScanKind::malformed, "reads a memo entry that was never written", true},
     {ScanVerdict::unknown, ScanKind::malformed, "has a memo index that no pickler writes"},
-    {ScanVerdict::unknown, ScanKind::malformed, "names a protocol above 5"},
+    {ScanVerdict::unknown, ScanKind::malformed, "names a protocol above 5", true},
     {ScanVerdict::unknown, ScanKind::malformed, "needs buffers from outside the file"},
     {ScanVerdict::dangerous, ScanKind::malformed,
      "has a frame that ends inside an opcode: readers see different opcodes after it"},
@@ -92,6 +102,8 @@ void PickleScan::run_call() {
 
 // Pushes the global.
 void PickleScan::import_name(std::string_view module, std::string_view qualname) {
+  failed_ = failed_ || (errors_ == ScanErrors::stop && !may_be_module(module));
+  if (failed_) return push(What::unknown);
   const std::uint32_t row = name_row(module, qualname);
   note(names_[row].imported, op_begin_, opcode_);
   push({.what = What::global, .name = row});
@@ -128,7 +140,8 @@ std::uint32_t PickleScan::name_row(std::string_view module, std::string_view qua
       protocol_ < 3 ? python3_name({module, qualname}) : PythonName{module, qualname};
   std::string key = str_cat(found.module, "\n", found.name);
   const auto next = static_cast<std::uint32_t>(names_.size());
-  if (names_.size() > kMaxScanNames) key = "\n\n" + std::string(name(judgement.severity));
+  const bool full = names_.size() > kMaxScanNames || name_nbytes_ > kMaxScanNameBytes;
+  if (full) key = "\n\n" + std::string(name(judgement.severity));
   const auto there = index_.insert(key, next, [this](std::uint32_t i) { return keys_[i]; });
   if (there) {
     NameRow& row = names_[*there];
@@ -148,7 +161,7 @@ std::uint32_t PickleScan::name_row(std::string_view module, std::string_view qua
   const auto is = [&](std::string_view of, std::string_view what) {
     return row.module == of && row.qualname == what;
   };
-  if (names_.size() > kMaxScanNames) {
+  if (full) {
     row.module = row.qualname = "";
     row.reason = "more names than any pickler writes";
   } else if (is("collections", "OrderedDict") || is("collections", "Counter")) {
@@ -159,12 +172,17 @@ std::uint32_t PickleScan::name_row(std::string_view module, std::string_view qua
     row.special = Special::encode;
   } else if (is("builtins", "getattr")) {
     row.special = Special::get_attribute;
+  } else if (is("functools", "partial")) {
+    row.special = Special::partial;
   } else if (is("torch.storage", "_load_from_bytes")) {
     row.special = Special::load_from_bytes;
     row.reason = "loads another pickle, which is scanned too";
+  } else if (row.qualname == "NumpyArrayWrapper" && row.module.ends_with("joblib.numpy_pickle")) {
+    row.special = Special::raw_array;
   } else if (row.module == "copyreg" && row.severity != ScanVerdict::dangerous) {
     row.special = Special::by_class;
   }
+  name_nbytes_ += key.size();
   keys_.push_back(std::move(key));
   names_.push_back(std::move(row));
   return next;
@@ -173,8 +191,11 @@ std::uint32_t PickleScan::name_row(std::string_view module, std::string_view qua
 ScanValue PickleScan::call(const ScanValue& callee, const ScanValue& arguments) {
   if (callee.what == What::global) {
     NameRow& row = names_[callee.name];
-    if (row.called.count == 0 && row.severity == ScanVerdict::dangerous)
+    if (row.called.count == 0 && row.severity == ScanVerdict::dangerous &&
+        name_nbytes_ <= kMaxScanNameBytes) {
       row.argument = decode(arguments.first).value_or("").substr(0, kMaxNameBytes);
+      name_nbytes_ += row.argument.size();
+    }
     note(row.called, op_begin_, opcode_);
     return result_of(callee.name, arguments);
   }
@@ -212,6 +233,11 @@ ScanValue PickleScan::result_of(std::uint32_t row, const ScanValue& arguments) {
         result.name = arguments.name;
       }
       return result;
+    case Special::partial:
+      // The function is judged as an import. The pickle does not call it here.
+      if (arguments.items[0] == Item::global) ++names_[row].resolved;
+      return result;
+    case Special::raw_array:
     case Special::none:
       break;
   }
@@ -219,11 +245,15 @@ ScanValue PickleScan::result_of(std::uint32_t row, const ScanValue& arguments) {
 }
 
 // getattr(cls, 'NAME') with a name in the pickle is an import of cls.NAME and is judged as such,
-// because some picklers write enum members this way.
+// because some picklers write enum members this way. Methods of objects are pickled as
+// getattr(object, 'NAME') too: what they do depends on the object's class, which is listed, unless
+// the name is one by which code gets at other code.
 ScanValue PickleScan::get_attribute(std::uint32_t row, const ScanValue& arguments) {
   const std::optional<std::string> attribute = decode(arguments.first);
-  if (arguments.items != std::array{Item::global, Item::text} || !attribute || arguments.latin1)
-    return {.what = What::unknown};
+  const bool is_literal = arguments.items[1] == Item::text && attribute && !arguments.latin1;
+  if (is_literal && arguments.items[0] == Item::other && !leads_anywhere(*attribute))
+    ++names_[row].resolved;
+  if (!is_literal || arguments.items[0] != Item::global) return {.what = What::unknown};
   const std::string module = names_[arguments.name].module;
   const std::string qualname = str_cat(names_[arguments.name].qualname, ".", *attribute);
   ++names_[row].resolved;
@@ -242,7 +272,10 @@ ScanValue PickleScan::persistent(const ScanValue& id) {
   const std::string kind = id.items[0] == Item::text ? decode(id.first).value_or("") : "";
   // ('storage', class, ...), or ('module', class, file, text) for the class itself.
   const bool of_class = id.items[1] == Item::global;
-  if (kind == "storage" && of_class) return value;
+  if (kind == "storage" && of_class) {
+    if (id.second.op != Op::none) storages_.push_back(id.second);
+    return value;
+  }
   const bool tar_class = ids_ == ScanIds::tar && id.items[0] == Item::global;
   if ((kind == "module" && of_class) || tar_class) {
     value.what = What::global;
@@ -260,12 +293,17 @@ void PickleScan::build() {
   if (available() == 0) return note(Oddity::underflow), push(What::unknown);
   const ScanValue& target = stack_.back();
   if (target.what == What::global) return note(Oddity::changed);
+  raw_bytes_ = target.what == What::result && names_[target.name].special == Special::raw_array;
   const bool object = target.what == What::result || target.what == What::unknown ||
                       (target.what == What::dict && target.name != 0);
   if (!object) note(Oddity::odd_target);
 }
 
 void PickleScan::note(Oddity oddity) {
+  if (errors_ == ScanErrors::stop) {
+    failed_ = failed_ || kOddities[static_cast<std::size_t>(oddity)].stops;
+    if (failed_) return;
+  }
   note(oddities_[static_cast<std::size_t>(oddity)], op_begin_, opcode_);
 }
 
@@ -281,9 +319,12 @@ void PickleScan::log_names() {
     if (row.imported.count == 0) continue;
     const bool called = row.called.count != 0;
     const Place& place = called ? row.called : row.imported;
-    if (row.special == Special::get_attribute && called && row.called.count == row.resolved) {
+    if (row.resolved != 0 && called && row.called.count == row.resolved) {
       row.severity = ScanVerdict::unknown;
-      row.reason = "reaches attributes, which are listed separately";
+      row.reason = row.special == Special::partial
+                       ? "makes a function of another, which is listed separately"
+                       : "reaches attributes of classes that are listed separately";
+      row.argument.clear();
     }
     std::string text(row.reason);
     if (!row.argument.empty())
@@ -313,7 +354,7 @@ void PickleScan::log_oddities() {
 }
 
 void PickleScan::log_unseen(std::string_view why) {
-  if (second_reading_) return;
+  if (second_reading_ || errors_ == ScanErrors::stop) return;
   const std::string& trouble = bytes_.trouble();
   log_.add({ScanVerdict::unknown, ScanKind::unseen, "", "", record_, op_begin_, opcode_, 1, 0,
             str_cat("the pickle cannot be followed from here on: ", why,

@@ -35,6 +35,10 @@ class ScanBytes {
 
   // The size that the container states.
   [[nodiscard]] std::uint64_t size() const noexcept { return size_; }
+  // The number of bytes that the file has of it.
+  [[nodiscard]] std::uint64_t stored_nbytes() const noexcept {
+    return inflater_ ? record_.stored_nbytes : size_;
+  }
   // The maximum number of bytes that are read.
   [[nodiscard]] std::uint64_t limit() const noexcept;
   // The bytes fetched so far.

@@ -10,6 +10,9 @@ namespace flatbed::pth {
 
 void ScanLog::add(ScanFinding finding) {
   verdict_ = std::max(verdict_, finding.severity);
+  if (!within_.empty())
+    finding.record =
+        finding.record.empty() ? within_.back() : str_cat(within_.back(), "/", finding.record);
   std::string key;
   for (const std::string* part :
        {&finding.record, &finding.module, &finding.qualname, &finding.text})
@@ -21,11 +24,13 @@ void ScanLog::add(ScanFinding finding) {
     return;
   }
   std::size_t& count = counts_[static_cast<std::size_t>(finding.severity)];
-  if (count == kMaxFindings) {
+  std::size_t& nbytes = nbytes_[static_cast<std::size_t>(finding.severity)];
+  if (count == kMaxFindings || nbytes > kMaxFindingBytes) {
     complete_ = false;
     return;
   }
   ++count;
+  nbytes += key.size();
   keys_.push_back(std::move(key));
   index_.insert(keys_.back(), static_cast<std::uint32_t>(findings_.size()), key_of);
   findings_.push_back(std::move(finding));
@@ -38,5 +43,18 @@ void ScanLog::container(std::string record, std::uint64_t offset, std::string te
        .offset = offset,
        .text = std::move(text)});
 }
+
+void ScanLog::unknown(ScanKind kind, std::string record, std::string text) {
+  add({.severity = ScanVerdict::unknown,
+       .kind = kind,
+       .record = std::move(record),
+       .text = std::move(text)});
+}
+
+void ScanLog::enter(std::string_view record) {
+  within_.push_back(within_.empty() ? std::string(record) : str_cat(within_.back(), "/", record));
+}
+
+void ScanLog::leave() { within_.pop_back(); }
 
 }  // namespace flatbed::pth

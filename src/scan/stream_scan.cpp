@@ -16,6 +16,7 @@ namespace {
 
 constexpr std::uint64_t kLookAhead = 4096;
 constexpr int kLegacyPickles = 5;
+constexpr std::uint64_t kFreeLegacyBytes = 4 << 20;
 
 void unknown(ScanLog& log, const RecordScan& scan, ScanKind kind, std::uint64_t offset,
              std::string text) {
@@ -38,8 +39,10 @@ std::string nested_bytes(const ScanBytes& bytes, const NestedBytes& nested) {
 }
 
 void scan_nested(const std::string& contents, ScanLog& log, const RecordScan& outer) {
-  RecordScan scan{outer.record + " [bytes]", ScanIds::torch, outer.depth + 1};
-  if (outer.record.empty()) scan.record = "[bytes]";
+  RecordScan scan;
+  scan.record = outer.record.empty() ? "[bytes]" : outer.record + " [bytes]";
+  scan.depth = outer.depth + 1;
+  scan.errors = outer.errors;
   const bool archive = contents.starts_with("PK") || is_tar_block(as_bytes(contents));
   if (scan.depth > kMaxScanDepth || archive || contents.empty())
     return unknown(log, scan, ScanKind::unseen, 0,
@@ -63,16 +66,19 @@ bool goes_on(ScanBytes& bytes, std::uint64_t at) {
 
 RecordEnd scan_record(ScanBytes& bytes, ScanLog& log, const RecordScan& scan) {
   RecordEnd result;
+  result.end = scan.begin;
   for (int number = 0;; ++number) {
-    PickleScan pickle(bytes, log, scan.record, scan.ids);
+    PickleScan pickle(bytes, log, scan.record, scan.ids, scan.errors);
     const std::uint64_t begin = result.end;
     const std::optional<std::uint64_t> end = pickle.run(begin);
     std::vector<NestedBytes> nested = pickle.nested();
     for (const NestedBytes& part : nested) scan_nested(nested_bytes(bytes, part), log, scan);
+    if (number == 0) result.storages = pickle.storages();
     if (!end || log.cancelled()) return result;
     result.end = *end;
     if (number == 0)
-      result.legacy = is_legacy_magic(bytes.have().first(static_cast<std::size_t>(*end)));
+      result.legacy =
+          scan.begin == 0 && is_legacy_magic(bytes.have().first(static_cast<std::size_t>(*end)));
     result.whole = !result.legacy || number + 1 == kLegacyPickles;
     if (result.legacy && result.whole) return result;
     if (result.legacy) continue;
@@ -94,7 +100,13 @@ std::string scan_pickle_file(const ByteSource& file, ScanLog& log) {
   if (!found.legacy) return "a pickle";
   const std::string what = "a legacy file of torch.save";
   if (!found.whole || log.cancelled()) return what;
-  // The storages: raw numbers, if they match the pickles.
+  // The storages: raw numbers, if they match the pickles. Reading takes about 30 bytes for each of
+  // the pickles' bytes.
+  if (found.end > kFreeLegacyBytes && found.end > log.file_nbytes()) {
+    unknown(log, scan, ScanKind::unseen, found.end,
+            "its pickles are too large for the size of the file to look for what follows them");
+    return what;
+  }
   const Result<TorchFile> torch = read_torch_pickle(file);
   if (!torch) {
     unknown(log, scan, ScanKind::unseen, found.end,

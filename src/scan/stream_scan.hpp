@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "flatbed/byte_source.hpp"
 #include "scan/pickle_scan.hpp"
@@ -20,12 +21,16 @@ struct RecordScan {
   std::string record = {};  // its name in findings
   ScanIds ids = ScanIds::torch;
   unsigned depth = 0;
+  std::uint64_t begin = 0;  // offset of the first pickle
+  ScanErrors errors = ScanErrors::go_on;
 };
 
 struct RecordEnd {
   std::uint64_t end = 0;  // of the last pickle that was followed
   bool legacy = false;    // the five pickles of torch.save's legacy stream; storages follow
   bool whole = false;     // each pickle was followed to its STOP
+  // The keys of the storages that the first pickle names.
+  std::vector<ScanText> storages = {};
 };
 
 // Scans all pickles of a record: the first, which torch.load reads, and those that follow it. Bytes
@@ -40,7 +45,7 @@ std::string scan_pickle_file(const ByteSource& file, ScanLog& log);
 // first block.
 [[nodiscard]] bool is_tar_block(std::span<const std::byte> head);
 
-// Scans any tar. Returns what it is.
-std::string scan_tar_file(const ByteSource& file, ScanLog& log);
+// Scans any tar. `depth` as in scan_content(). Returns what it is.
+std::string scan_tar_file(const ByteSource& file, ScanLog& log, unsigned depth);
 
 }  // namespace flatbed::pth

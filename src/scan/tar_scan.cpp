@@ -1,16 +1,21 @@
 // Reads a tar as Python's tarfile does: headers of 512 bytes are recognized by their checksums
 // alone. Pax records can change names, so any member may be the one that torch.load takes, and
 // every member is scanned. The tables of torch.save's tars are pickles between raw numbers, so the
-// scan looks for another pickle after each end.
+// scan looks for another pickle after each end, but not in the storages that torch's reader finds.
 #include <algorithm>
 #include <array>
+#include <iterator>
 #include <utility>
 #include <vector>
 
 #include "base/bytes.hpp"
 #include "base/checked.hpp"
 #include "base/str_cat.hpp"
+#include "scan/content_scan.hpp"
+#include "scan/file_part.hpp"
+#include "scan/npy_scan.hpp"
 #include "scan/stream_scan.hpp"
+#include "torch/torch_tar.hpp"
 
 namespace flatbed::pth {
 
@@ -22,6 +27,7 @@ constexpr std::uint64_t kWindow = 64 * 1024;
 constexpr std::uint64_t kMaxPax = 64 * 1024;
 constexpr int kMaxBroken = 16;      // pickles of a member, each of which may be read to its end
 constexpr std::size_t kLook = 256;  // bytes that may begin a pickle
+constexpr std::uint64_t kFreeTorchBytes = 4 << 20;
 
 bool is_blank(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
 
@@ -53,14 +59,51 @@ struct Member {
   std::string name;
   std::uint64_t begin = 0;
   std::uint64_t nbytes = 0;
-  bool data = true;   // the next header comes after its bytes
-  bool usual = true;  // false: the next header's place, or the name, is stated elsewhere
+  bool data = true;    // the next header comes after its bytes
+  bool usual = true;   // false: the next header's place, or the name, is stated elsewhere
+  bool swept = false;  // not a member, but all that is left of the file
 };
 
+struct Range {
+  std::uint64_t begin = 0;
+  std::uint64_t end = 0;
+};
+
+// The scan of one tar.
+struct Tar {
+  const ByteSource& file;
+  ScanLog& log;
+  unsigned depth = 0;
+  std::vector<Range> storages = {};  // numbers, by their offset in the file
+};
+
+// The storages, if the file is a tar of torch.save.
+std::vector<Range> find_storages(const ByteSource& file, const ScanLog& log) {
+  std::vector<Range> ranges;
+  if (file.size() > kFreeTorchBytes && file.size() > log.file_nbytes()) return ranges;
+  const Result<TorchFile> torch = read_torch_tar(file);
+  if (!torch) return ranges;
+  for (const TorchStorage& storage : torch->storages) {
+    if (storage.held == kNotHeld && storage.stored_nbytes != 0)
+      ranges.push_back({storage.stored_offset, storage.stored_offset + storage.stored_nbytes});
+  }
+  std::ranges::sort(ranges, {}, &Range::begin);
+  return ranges;
+}
+
+// The first offset from `at` on that is in no storage.
+std::uint64_t after_storages(const std::vector<Range>& storages, std::uint64_t at) {
+  const auto after = std::ranges::upper_bound(storages, at, {}, &Range::begin);
+  return after == storages.begin() ? at : std::max(at, std::prev(after)->end);
+}
+
 // The next offset from `at` on where a pickle may begin, or `nbytes` if there is none.
-Result<std::uint64_t> find_pickle(const ByteSource& file, const Member& member, std::uint64_t at) {
+Result<std::uint64_t> find_pickle(const Tar& tar, const Member& member, std::uint64_t at) {
+  const ByteSource& file = tar.file;
   std::vector<std::byte> window(kWindow);
   while (at < member.nbytes) {
+    at = after_storages(tar.storages, member.begin + at) - member.begin;
+    if (at >= member.nbytes) break;
     const auto size = static_cast<std::size_t>(std::min(kWindow, member.nbytes - at));
     FLATBED_TRY(file.read_at(member.begin + at, std::span(window).first(size)));
     const std::span<const std::byte> bytes = std::span(window).first(size);
@@ -69,6 +112,7 @@ Result<std::uint64_t> find_pickle(const ByteSource& file, const Member& member, 
     for (std::size_t i = 0; i < limit; ++i) {
       if (bytes[i] != std::byte{0x80} && at + i != 0) continue;
       const std::span<const std::byte> head = bytes.subspan(i, std::min(kLook, size - i));
+      if (after_storages(tar.storages, member.begin + at + i) != member.begin + at + i) continue;
       if (looks_like_pickle(head, false)) return at + i;
     }
     at += limit;
@@ -76,31 +120,54 @@ Result<std::uint64_t> find_pickle(const ByteSource& file, const Member& member, 
   return member.nbytes;
 }
 
-Result<void> scan_member(const ByteSource& file, const Member& member, ScanLog& log) {
+// Whether the member is a file with a format of its own, which is then scanned as that.
+Result<bool> scan_whole(const Tar& tar, const Member& member) {
+  std::array<std::byte, kBlock> buffer;
+  const auto size = static_cast<std::size_t>(std::min(kBlock, member.nbytes));
+  const std::span<std::byte> head = std::span(buffer).first(size);
+  FLATBED_TRY(tar.file.read_at(member.begin, head));
+  if (inner_file_kind(head).empty() && !is_npy(head)) return false;
+  const FilePart part(tar.file, member.begin, member.nbytes);
+  scan_inner_file(part, member.name, tar.log, tar.depth);
+  return true;
+}
+
+Result<void> scan_member(const Tar& tar, const Member& member) {
   const bool named = member.name == "pickle" || member.name == "sys_info" ||
                      member.name == "tensors" || member.name == "storages";
   std::uint64_t at = 0;
   int broken = 0;
-  if (!named) {
-    FLATBED_ASSIGN(at, find_pickle(file, member, 0));
+  if (!named && !member.swept) {
+    FLATBED_ASSIGN(const bool whole, scan_whole(tar, member));
+    if (whole) return {};
   }
-  while (at < member.nbytes && !log.cancelled()) {
-    ScanBytes bytes(file, member.begin + at, member.nbytes - at);
-    PickleScan pickle(bytes, log, member.name, ScanIds::tar);
+  if (!named) {
+    FLATBED_ASSIGN(at, find_pickle(tar, member, 0));
+  }
+  while (at < member.nbytes && !tar.log.cancelled()) {
+    ScanBytes bytes(tar.file, member.begin + at, member.nbytes - at);
+    // In the middle, numbers may look like a pickle: an error ends it, as it ends every unpickler.
+    PickleScan pickle(bytes, tar.log, member.name, ScanIds::tar,
+                      at == 0 ? ScanErrors::go_on : ScanErrors::stop);
     const std::optional<std::uint64_t> end = pickle.run(0);
     if (!end && ++broken == kMaxBroken) {
-      log.container(member.name, member.begin + at,
-                    "too many broken pickles; the rest is not scanned");
+      tar.log.container(member.name, member.begin + at,
+                        "too many broken pickles; the rest is not scanned");
       return {};
     }
-    FLATBED_ASSIGN(at, find_pickle(file, member, at + end.value_or(2)));
+    FLATBED_ASSIGN(at, find_pickle(tar, member, at + end.value_or(2)));
   }
   return {};
 }
 
 // Scans everything from `at` on that looks like a pickle, when the headers lead no further.
-Result<void> sweep(const ByteSource& file, std::uint64_t at, ScanLog& log) {
-  return scan_member(file, {"", at, file.size() - at}, log);
+Result<void> sweep(const Tar& tar, std::uint64_t at) {
+  // Readers may disagree on where the storages are.
+  Member rest;
+  rest.begin = at;
+  rest.nbytes = tar.file.size() - at;
+  rest.swept = true;
+  return scan_member({tar.file, tar.log, tar.depth}, rest);
 }
 
 Result<bool> renames_or_resizes(const ByteSource& file, const Member& member) {
@@ -113,7 +180,9 @@ Result<bool> renames_or_resizes(const ByteSource& file, const Member& member) {
 }
 
 // The member whose header is at `at`, or nullopt if the archive ends there.
-Result<std::optional<Member>> read_member(const ByteSource& file, std::uint64_t at, ScanLog& log) {
+Result<std::optional<Member>> read_member(const Tar& tar, std::uint64_t at) {
+  const ByteSource& file = tar.file;
+  ScanLog& log = tar.log;
   std::array<std::byte, kBlock> buffer;
   if (!in_bounds(at, kBlock, file.size())) {
     log.container("", at, "the file ends before the final block of zeros of a tar");
@@ -128,7 +197,7 @@ Result<std::optional<Member>> read_member(const ByteSource& file, std::uint64_t 
   member.nbytes = number_field(block.substr(124, 12));
   if (!is_tar_block(buffer) || member.nbytes > file.size() - member.begin) {
     log.container(member.name, at, "a tar header with a wrong checksum or size");
-    FLATBED_TRY(sweep(file, at, log));
+    FLATBED_TRY(sweep(tar, at));
     return std::optional<Member>();
   }
   const char kind = block[156];
@@ -164,19 +233,20 @@ bool is_tar_block(std::span<const std::byte> head) {
          stated == static_cast<std::uint64_t>(with_sign);
 }
 
-std::string scan_tar_file(const ByteSource& file, ScanLog& log) {
+std::string scan_tar_file(const ByteSource& file, ScanLog& log, unsigned depth) {
   log.add({.severity = ScanVerdict::unknown,
            .kind = ScanKind::container,
            .text = "torch.load reads tars with an unpickler that allows everything, and refuses "
                    "them with weights_only=True"});
+  const Tar tar{file, log, depth, find_storages(file, log)};
   std::uint64_t at = 0;
   bool swept = false;
   for (std::size_t count = 0; count < kMaxMembers && !log.cancelled(); ++count) {
-    Result<std::optional<Member>> member = read_member(file, at, log);
+    Result<std::optional<Member>> member = read_member(tar, at);
     Result<void> scanned;
     if (member && *member) {
-      scanned = scan_member(file, **member, log);
-      if (scanned && !(*member)->usual && !swept) scanned = sweep(file, at + kBlock, log);
+      scanned = scan_member(tar, **member);
+      if (scanned && !(*member)->usual && !swept) scanned = sweep(tar, at + kBlock);
       swept = swept || !(*member)->usual;
     }
     if (!member || !scanned) {

@@ -12,7 +12,11 @@
 #include "archive/zip_entry.hpp"
 #include "base/bytes.hpp"
 #include "base/str_cat.hpp"
+#include "io/memory_source.hpp"
 #include "io/name_index.hpp"
+#include "scan/content_scan.hpp"
+#include "scan/file_part.hpp"
+#include "scan/npy_scan.hpp"
 #include "scan/scan_bytes.hpp"
 #include "scan/stream_scan.hpp"
 #include "scan/zip_listing.hpp"
@@ -22,8 +26,6 @@ namespace flatbed::pth {
 namespace {
 
 constexpr std::uint64_t kHead = 4096;
-// Limits the work: records may overlap, and deflated ones may hold a thousand times their size.
-constexpr std::uint64_t kFreeBudget = 64 << 20;
 
 std::string lower(std::string_view text) {
   std::string out(text);
@@ -45,16 +47,25 @@ using Contents = std::tuple<std::uint64_t, std::uint64_t, std::uint64_t, std::ui
 
 class ZipScan {
  public:
-  ZipScan(const ByteSource& file, ScanLog& log, std::vector<ZipView> views)
-      : file_(file), log_(log), views_(std::move(views)), budget_(file.size() * 2 + kFreeBudget) {}
+  ZipScan(const ByteSource& file, ScanLog& log, std::vector<ZipView> views, unsigned depth)
+      : file_(file), log_(log), views_(std::move(views)), depth_(depth) {}
 
   std::string scan() {
     check_names();
-    check_folder();
+    arrays_ = !views_.empty() && std::ranges::all_of(views_, [](const ZipView& view) {
+      return lower(view.name).ends_with(".npy");
+    });
+    if (!arrays_) check_folder();
+    // Pickles first: they say which of the other records are storages.
     for (const ZipView& view : views_) {
       if (log_.cancelled()) break;
       check_kind(view);
-      if (!view.name.ends_with('/')) scan_view(view);
+      if (is_pickle_name(view.name)) scan_pickle(view);
+    }
+    for (const ZipView& view : views_) {
+      if (log_.cancelled()) break;
+      const bool apart = is_pickle_name(view.name) || view.name.ends_with('/');
+      if (!apart && !(view.listed && is_storage(view.name))) look_into(view);
     }
     return check_what();
   }
@@ -63,7 +74,13 @@ class ZipScan {
   void check_names();
   void check_folder();
   void check_kind(const ZipView& view);
-  void scan_view(const ZipView& view);
+  void scan_pickle(const ZipView& view);
+  void look_into(const ZipView& view);
+  void scan_inner(const ZipView& view, ScanBytes& bytes);
+  [[nodiscard]] bool take_work(const ZipView& view, const ScanBytes& bytes);
+  void note_storages(std::string_view pickle, const std::vector<ScanText>& keys,
+                     const ScanBytes& bytes);
+  [[nodiscard]] bool is_storage(const std::string& name) const;
   void check_crc(const ZipView& view, ScanBytes& bytes);
   std::string check_what();
   [[nodiscard]] std::optional<ScanBytes> open(const ZipView& view);
@@ -72,8 +89,11 @@ class ZipScan {
   const ByteSource& file_;
   ScanLog& log_;
   std::vector<ZipView> views_;
+  unsigned depth_;
+  bool arrays_ = false;      // nothing but .npy files: one of numpy.savez
   std::string_view folder_;  // of the first entry, as in torch's own reader
-  std::uint64_t budget_;     // bytes that may still be read
+  NameIndex names_;          // of the listed views, for is_storage_
+  std::vector<bool> is_storage_;
   std::set<Contents> scanned_;
 };
 
@@ -86,6 +106,9 @@ void ZipScan::check_names() {
     if (!view.listed) continue;
     folded.push_back(lower(view.name));
     const auto number = static_cast<std::uint32_t>(folded.size() - 1);
+    const auto view_number = static_cast<std::uint32_t>(&view - views_.data());
+    names_.insert(view.name, view_number,
+                  [&](std::uint32_t i) { return std::string_view(views_[i].name); });
     if (index.insert(folded.back(), number, [&](std::uint32_t i) { return folded[i]; }))
       log_.container(view.name, view.header_offset, "another entry has the same name");
     if (view.name.find('\\') != view.name.npos || view.name.find('\0') != view.name.npos ||
@@ -93,6 +116,7 @@ void ZipScan::check_names() {
       log_.container(view.name, view.header_offset, "readers disagree on the meaning of its name");
     pickles += lower(base_name(view.name)) == "data.pkl" ? 1 : 0;
   }
+  is_storage_.resize(views_.size());
   if (pickles > 1) log_.container("", 0, str_cat(pickles, " records are called data.pkl"));
 }
 
@@ -133,35 +157,93 @@ std::optional<ScanBytes> ZipScan::open(const ZipView& view) {
   return std::optional<ScanBytes>(ScanBytes(file_, view.data_offset, view.stored_nbytes));
 }
 
-void ZipScan::scan_view(const ZipView& view) {
+// Takes the record's bytes from those that may be looked at. False if there are not enough left, or
+// if the same bytes were scanned before: under two names, or in the view of the local header.
+bool ZipScan::take_work(const ZipView& view, const ScanBytes& bytes) {
+  if (!scanned_.emplace(view.data_offset, view.stored_nbytes, view.nbytes, view.method).second)
+    return false;
+  if (log_.take_work(bytes.limit())) return true;
+  log_.unknown(ScanKind::unseen, view.name,
+               "too many bytes for the size of the file; it is not scanned");
+  return false;
+}
+
+void ZipScan::scan_pickle(const ZipView& view) {
+  std::optional<ScanBytes> bytes = open(view);
+  if (!bytes || !take_work(view, *bytes)) return;
+  RecordScan scan;
+  scan.record = view.name;
+  const RecordEnd end = scan_record(*bytes, log_, scan);
+  if (view.listed) note_storages(view.name, end.storages, *bytes);
+  check_crc(view, *bytes);
+}
+
+// A pickle <folder>/NAME.pkl uses the records <folder>/NAME/KEY, and in an archive of torch.package
+// <archive>/.data/KEY.storage. Loaders read numbers from them and nothing else.
+void ZipScan::note_storages(std::string_view pickle, const std::vector<ScanText>& keys,
+                            const ScanBytes& bytes) {
+  const std::string_view stem = pickle.substr(0, pickle.rfind('.'));
+  const auto name_of = [&](std::uint32_t i) { return std::string_view(views_[i].name); };
+  for (const ScanText& text : keys) {
+    const std::optional<std::string> key = decode_text(bytes.have(), text);
+    if (!key) continue;
+    for (const std::string& name :
+         {str_cat(stem, "/", *key), str_cat(folder_, "/.data/", *key, ".storage")}) {
+      if (const auto number = names_.find(name, name_of)) is_storage_[*number] = true;
+    }
+  }
+}
+
+bool ZipScan::is_storage(const std::string& name) const {
+  const auto number =
+      names_.find(name, [&](std::uint32_t i) { return std::string_view(views_[i].name); });
+  return number && is_storage_[*number];
+}
+
+// A record that no pickle uses and that has no pickle's name.
+void ZipScan::look_into(const ZipView& view) {
   std::optional<ScanBytes> bytes = open(view);
   if (!bytes) return;
   static_cast<void>(bytes->fetch(kHead));
-  const bool complete = bytes->have().size() == bytes->size();
-  const bool looks = looks_like_pickle(bytes->have(), complete);
-  const bool called = is_pickle_name(view.name);
-  if (!looks && !called && !bytes->trouble().empty())
-    log_.container(view.name, view.header_offset,
-                   str_cat("it cannot be scanned: ", bytes->trouble()));
-  if (!looks && !called) return;
-  // The same bytes under two names, or in the view of the local header.
-  if (!scanned_.emplace(view.data_offset, view.stored_nbytes, view.nbytes, view.method).second)
-    return;
-  if (bytes->limit() > budget_) {
-    log_.add({.severity = ScanVerdict::unknown,
-              .kind = ScanKind::unseen,
-              .record = view.name,
-              .text = "too many bytes for the size of the file; it is not scanned"});
+  RecordScan scan;
+  scan.record = view.name;
+  arrays_ = arrays_ && is_npy(bytes->have());
+  if (is_npy(bytes->have())) {
+    if (!take_work(view, *bytes)) return;
+    static_cast<void>(scan_npy(*bytes, log_, scan));
     return;
   }
-  budget_ -= bytes->limit();
-  if (!called)
-    log_.add({.severity = ScanVerdict::unknown,
-              .kind = ScanKind::hidden,
-              .record = view.name,
-              .text = "it begins like a pickle but does not have a pickle's name"});
-  static_cast<void>(scan_record(*bytes, log_, {view.name, ScanIds::torch, 0}));
+  if (!inner_file_kind(bytes->have()).empty()) return scan_inner(view, *bytes);
+  const bool complete = bytes->have().size() == bytes->size();
+  if (!looks_like_pickle(bytes->have(), complete)) {
+    if (!bytes->trouble().empty())
+      log_.container(view.name, view.header_offset,
+                     str_cat("it cannot be scanned: ", bytes->trouble()));
+    return;
+  }
+  if (!take_work(view, *bytes)) return;
+  log_.unknown(ScanKind::hidden, view.name,
+               "it begins like a pickle but does not have a pickle's name");
+  // Here numbers are more likely than a pickle: an error ends it, as it ends every unpickler.
+  scan.errors = ScanErrors::stop;
+  static_cast<void>(scan_record(*bytes, log_, scan));
   check_crc(view, *bytes);
+}
+
+// An archive or a compressed file in the zip.
+void ZipScan::scan_inner(const ZipView& view, ScanBytes& bytes) {
+  if (!take_work(view, bytes)) return;
+  if (view.method == zip::kStored) {
+    const FilePart part(file_, view.data_offset, view.stored_nbytes);
+    return scan_inner_file(part, view.name, log_, depth_);
+  }
+  while (!log_.cancelled() && bytes.fetch(bytes.size())) {
+  }
+  if (bytes.have().size() < bytes.size())
+    log_.unknown(ScanKind::unseen, view.name,
+                 str_cat("it is not scanned to its end: ", bytes.trouble()));
+  const MemorySource contents(bytes.have(), view.name);
+  scan_inner_file(contents, view.name, log_, depth_);
 }
 
 // torch checks no CRC; other readers stop at a wrong one.
@@ -200,15 +282,16 @@ std::string ZipScan::check_what() {
     return "a torch.package archive";
   }
   if (has("data.pkl")) return "a zip of torch.save";
+  if (arrays_) return "a zip of NumPy arrays";
   say(ScanKind::container, "a zip that torch.save did not write (it has no data.pkl)");
   return "a zip";
 }
 
 }  // namespace
 
-Result<std::string> scan_zip_file(const ByteSource& file, ScanLog& log) {
+Result<std::string> scan_zip_file(const ByteSource& file, ScanLog& log, unsigned depth) {
   FLATBED_ASSIGN(std::vector<ZipView> views, list_zip(file, log));
-  return ZipScan(file, log, std::move(views)).scan();
+  return ZipScan(file, log, std::move(views), depth).scan();
 }
 
 }  // namespace flatbed::pth

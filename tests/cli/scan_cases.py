@@ -1,16 +1,24 @@
 """flatbed scan: verdicts, exit codes, places; and that it sees every import that CPython makes."""
 
+import collections
+import gzip
 import io
 import json
+import lzma
 import os
+import pathlib
 import pickle
 import random
 import signal
 import struct
+import subprocess
+import sys
 import zipfile
 
 import inputs
-from tool import FAILURE, INTERRUPTED, OK, SCAN_DANGEROUS, SCAN_UNKNOWN, USAGE, ToolTest, wait_until_caught
+import random_models
+from tool import (FAILURE, INTERRUPTED, OK, SCAN_DANGEROUS, SCAN_UNKNOWN, TIME_LIMIT, USAGE, ToolTest, binary,
+                  wait_until_caught)
 
 PAYLOAD = b"\x80\x02cos\nsystem\nX\x02\x00\x00\x00id\x85R."
 OTHER = b"\x80\x02cpackage\nThing\n)R."
@@ -166,7 +174,102 @@ class ScanTest(ToolTest):
         self.write("d/config.json", b"{}")
         report = self.run_json("scan", "d", expect=SCAN_UNKNOWN)
         self.assertEqual([os.path.basename(file["path"]) for file in report["files"][0]["files"]],
-                         ["a.bin", "training_args.bin"])
+                         ["a.bin", "config.json", "training_args.bin"])
+        self.assertEqual(report["files"][0]["not_scanned"], 0)
+
+    def test_a_folder_is_one_table_that_names_what_was_not_scanned(self):
+        self.path("d/sub").mkdir(parents=True)
+        self.torch_zip("d/model.bin", PLAIN)
+        self.torch_zip("d/sub/other.bin", PAYLOAD)
+        self.write("d/README.md", b"# A model\n")
+        self.write("d/modeling_x.py", b"import os\n")
+        text = self.run_tool("scan", "d", expect=SCAN_UNKNOWN).stdout
+        self.assertEqual(text.splitlines()[:5], [
+            "d: unknown: 3 files, 1 pickle, 1 not scanned",
+            "  plain     README.md      a text",
+            "  plain     model.bin      a zip of torch.save, 1 pickle",
+            "  unknown   modeling_x.py  Python code",
+            "  unknown   sub            not scanned: a folder",
+        ])
+        report = self.run_json("scan", "d", expect=SCAN_UNKNOWN)["files"][0]
+        self.assertEqual(report["not_scanned"], 1)
+        self.assertEqual([file["scanned"] for file in report["files"]], [True, True, True, False])
+        text = self.run_tool("scan", "-r", "d", expect=SCAN_DANGEROUS).stdout
+        self.assertIn("d: dangerous: 4 files, 2 pickles\n", text)
+        self.assertIn("  dangerous sub/other.bin  a zip of torch.save, 1 pickle\n", text)
+        self.assertIn("sub/other.bin: 'archive/data.pkl' byte", text)
+        quiet = self.run_tool("scan", "-r", "--quiet", "d", expect=SCAN_DANGEROUS).stdout
+        self.assertNotIn("README.md", quiet)
+
+    def test_an_index_of_any_name_leads_to_its_files(self):
+        self.torch_zip("shard.bin", PAYLOAD)
+        self.write("pytorch_model.bin.index.fp16.json", b'{"weight_map":{"w":"shard.bin"}}')
+        self.run_tool("scan", "pytorch_model.bin.index.fp16.json", expect=SCAN_DANGEROUS)
+
+    def test_compressed_files_are_followed(self):
+        self.write("plain.pkl.gz", gzip.compress(PLAIN))
+        self.write("bad.pkl.gz", gzip.compress(PAYLOAD))
+        self.write("bad.pkl.xz", lzma.compress(PAYLOAD))
+        self.assertIn("plain: a gzip file that holds a pickle", self.run_tool("scan", "plain.pkl.gz").stdout)
+        self.run_tool("scan", "bad.pkl.gz", expect=SCAN_DANGEROUS)
+        xz = self.run_raw("scan", "bad.pkl.xz", "bad.pkl.gz", expect=SCAN_DANGEROUS).stdout.decode()
+        self.assertRegex(xz, "bad.pkl.xz: (dangerous|unknown)")  # unknown where liblzma is missing
+
+    def test_random_models_are_plain(self):
+        """FLATBED_SCAN_MODELS=10000 tries as many, of 1,000 tensors each."""
+        count = int(os.environ.get("FLATBED_SCAN_MODELS", "0"))
+        tensors = 1000 if count else 100
+        rng = random.Random(int(os.environ.get("FLATBED_SCAN_SEED", "1")))
+        verdicts = collections.Counter()
+        for _ in range(max(1, (count or 30) // 30)):
+            names = []
+            for layout in random_models.LAYOUTS:
+                for _ in range(30 // len(random_models.LAYOUTS)):
+                    names.append(f"{layout}-{len(names)}.pth")
+                    self.path(names[-1]).write_bytes(random_models.build(rng, layout, tensors))
+            out = json.loads(self.start("scan", "--json", *names).communicate(timeout=TIME_LIMIT)[0])
+            for file in out["files"]:
+                layout = file["path"].split("-")[0]
+                verdicts[layout, file["verdict"]] += 1
+                kinds = {found["kind"] for found in file["findings"] if found["severity"] != "plain"}
+                self.assertLessEqual(kinds, random_models.INHERENT[layout], file)
+        self.assertEqual({key for key in verdicts},
+                         {(layout, random_models.VERDICTS[layout]) for layout in random_models.LAYOUTS})
+        if count:
+            print(sorted(verdicts.items()))
+
+    def test_memory_is_bounded(self):
+        """Small files that need much: at most 256 MiB and 128 bytes for each byte of the file."""
+        def deflated(name, data):
+            with zipfile.ZipFile(self.path(name), "w", zipfile.ZIP_DEFLATED, compresslevel=9) as records:
+                records.writestr("archive/data.pkl", data)
+        size = 58 << 20
+        deflated("marks.pth", b"\x80\x02" + b"(" * size)
+        deflated("values.pth", b"\x80\x02" + b"N" * size)
+        deflated("memo.pth", b"\x80\x04" + b"N" + b"\x94" * size)
+        names = b"".join(b"c%07d" % i + b"m" * 4000 + b"\nx\n0" for i in range(12_000))
+        deflated("names.pth", b"\x80\x02" + names)
+        self.write("zeros.gz", gzip.compress(bytes(size)))
+        self.write("values.pkl.gz", gzip.compress(b"\x80\x02" + b"N" * size))
+        legacy = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.\x80\x02M\xe9\x03.\x80\x02}."
+        self.write("legacy.gz", gzip.compress(legacy + b"\x80\x02](" + b"K\1" * (size // 2) + b"e.\x80\x02]."))
+        nested = b"\x80\x02" + b"N" * (12 << 20)
+        for _ in range(4):
+            nested = (b"\x80\x02ctorch.storage\n_load_from_bytes\nB" + struct.pack("<I", len(nested)) + nested +
+                      b"\x85R.")
+        deflated("nested.pth", nested)
+        instrumented = b"__asan_init" in pathlib.Path(binary()).read_bytes()
+        for name in self.names():
+            # A process that was started by a large one counts that one's memory as its own.
+            measure = ("import os, sys; pid = os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ); "
+                       "_, status, usage = os.wait4(pid, 0); "
+                       "print(os.waitstatus_to_exitcode(status), usage.ru_maxrss)")
+            out = subprocess.run([sys.executable, "-c", measure, binary(), "scan", "--quiet", name],
+                                 cwd=self.folder, stdout=subprocess.PIPE, check=True, timeout=TIME_LIMIT).stdout
+            code, peak = map(int, out.split()[-2:])
+            self.assertEqual(code, SCAN_UNKNOWN, name)
+            if not instrumented:
+                self.assertLess(peak * 1024, (256 << 20) + 128 * self.path(name).stat().st_size, name)
 
     def test_a_name_cannot_forge_a_line_or_move_the_cursor(self):
         name = b"x\\u000aa.pth: plain\\u001b[2J"

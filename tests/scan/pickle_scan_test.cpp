@@ -182,12 +182,41 @@ TEST(PickleScan, JudgesAttributesByTheirNames) {
   expect_called(finish(call(attribute(attribute(global("torch._utils", "torch"), "os"), "system"),
                             tuple({text("id")}))),
                 "torch._utils.torch.os.system");
-  // Of a value that is made while loading nobody can tell.
-  EXPECT_EQ(verdict_of(finish(attribute(ordered_dict(), "clear"))), kDangerous);
+  // What a method of an object does depends on the object's class.
+  EXPECT_EQ(verdict_of(finish(attribute(ordered_dict(), "clear"))), kUnknown);
+  EXPECT_EQ(verdict_of(finish(attribute(ordered_dict(), "__class__"))), kDangerous);
+  EXPECT_EQ(verdict_of(finish(attribute(ordered_dict(), "os"))), kDangerous);
+  const string hidden = call(global("_codecs", "encode"), tuple({text("os"), text("ascii")}));
+  EXPECT_EQ(verdict_of(finish(call(global("__builtin__", "getattr"),
+                                   tuple({global("colours", "Colour"), hidden})))),
+            kDangerous);
   EXPECT_EQ(verdict_of(finish(global("__builtin__", "getattr"))), kDangerous);
   // A text in another place is not the attribute's name.
   const string other = tuple({global("colours", "Colour"), ordered_dict(), text("RED")});
   EXPECT_EQ(verdict_of(finish(call(global("__builtin__", "getattr"), other))), kDangerous);
+}
+
+TEST(PickleScan, JudgesAPartialByItsFunction) {
+  const auto partial = [](const string& of) {
+    return finish(call(global("functools", "partial"), tuple({of})));
+  };
+  EXPECT_EQ(verdict_of(partial(global("torch.nn.modules.normalization", "LayerNorm"))), kUnknown);
+  EXPECT_EQ(verdict_of(partial(global("os", "system"))), kDangerous);
+  EXPECT_EQ(verdict_of(partial(global("__builtin__", "getattr"))), kDangerous);
+  EXPECT_EQ(verdict_of(partial(call(global("package", "f"), ")"))), kDangerous);
+}
+
+TEST(PickleScan, KnowsSubclassesOfTensorsAndWhatTorchCompileMakes) {
+  for (const auto& [module, name] : {std::pair("torch.testing._internal.two_tensor", "TwoTensor"),
+                                     {"torch._dynamo.eval_frame", "OptimizedModule"},
+                                     {"torch._dynamo.backends.debugging", "eager"}})
+    EXPECT_EQ(verdict_of(finish(global(module, name))), kUnknown) << name;
+  for (const auto& [module, name] :
+       {std::pair("torch.testing._internal.two_tensor", "os"),
+        {"torch._dynamo.eval_frame", "OptimizedModule.__init__.__globals__"},
+        {"torch.testing._internal.custom_tensor", "torch.load"},
+        {"torch._dynamo.guards", "GuardBuilder.get"}})
+    EXPECT_EQ(verdict_of(protocol(4, word(module) + word(name) + "\x93")), kDangerous) << name;
 }
 
 TEST(PickleScan, TakesNamesWithOddCharactersForNoNames) {

@@ -387,7 +387,7 @@ TEST(ScanSet, ScansEveryShardAndEveryFileOfADirectory) {
   EXPECT_EQ(set->findings[0].severity, kDangerous);
   const Result<ScanReport> all = scan(folder.path());
   ASSERT_OK(all);
-  EXPECT_EQ(all->files.size(), 3u);
+  EXPECT_EQ(all->files.size(), 5u);
   write_file(folder / "x.bin.index.json", R"({"weight_map":{"w":"c.bin"}})");
   EXPECT_ERROR(scan(folder / "x.bin.index.json"), shard_missing);
   EXPECT_ERROR(scan(folder / "none"), file_not_found);
@@ -438,9 +438,6 @@ const std::set<string> kLoaded{"torch1/dtypes.pth",
                                "torch2/sharded/pytorch_model-00001-of-00002.bin",
                                "torch2/sharded/pytorch_model-00002-of-00002.bin"};
 
-// What torch.compile made holds the compiler, and a method of it that pickle gets with getattr().
-constexpr std::string_view kCompiled = "torch2/compiled_whole_checkpoint.pth";
-
 TEST(ScanFixtures, ArePlainWhereTorchLoadsThemWithWeightsOnlyAndElseUnknown) {
   const std::filesystem::path root = FLATBED_FIXTURES_DIR;
   std::size_t plain = 0;
@@ -452,8 +449,7 @@ TEST(ScanFixtures, ArePlainWhereTorchLoadsThemWithWeightsOnlyAndElseUnknown) {
     ASSERT_OK(report);
     const string name = path.lexically_relative(root).native();
     const bool loaded = kLoaded.contains(name);
-    const auto otherwise = name == kCompiled ? kDangerous : kUnknown;
-    EXPECT_EQ(report->verdict, loaded ? kPlain : otherwise) << path << "\n" << show(*report);
+    EXPECT_EQ(report->verdict, loaded ? kPlain : kUnknown) << path << "\n" << show(*report);
     plain += loaded ? 1 : 0;
   }
   EXPECT_EQ(plain, kLoaded.size());

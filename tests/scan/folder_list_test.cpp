@@ -1,0 +1,100 @@
+// Folders: what a scan of one says about everything in it.
+#include "scan/folder_list.hpp"
+
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+
+#include <string>
+
+#include "support/expect_error.hpp"
+#include "support/scan_bytes.hpp"
+#include "support/scan_payload.hpp"
+#include "support/zip_builder.hpp"
+
+namespace flatbed {
+namespace {
+
+using std::string;
+using test::payload;
+using test::show;
+using test::TempDir;
+using test::torch_zip;
+using test::write_file;
+
+constexpr auto kPlain = ScanVerdict::plain;
+constexpr auto kUnknown = ScanVerdict::unknown;
+constexpr auto kDangerous = ScanVerdict::dangerous;
+
+// "a.bin plain, sub unknown -": "-" stands for what was not scanned.
+string table(const ScanReport& report) {
+  string text;
+  for (const ScannedFile& file : report.files) {
+    if (!text.empty()) text += ", ";
+    text += file.path.filename().native() + " " + string(name(file.verdict));
+    if (!file.scanned) text += " -";
+  }
+  return text;
+}
+
+TEST(FolderScan, NamesEveryFileOfAFolder) {
+  const TempDir folder;
+  write_file(folder / "config.json", "{}");
+  write_file(folder / "model.bin", torch_zip());
+  write_file(folder / "modeling.py", "import os\n");
+  const Result<ScanReport> report = scan(folder.path());
+  ASSERT_OK(report);
+  EXPECT_EQ(table(*report), "config.json plain, model.bin plain, modeling.py unknown");
+  EXPECT_EQ(report->verdict, kUnknown);
+}
+
+TEST(FolderScan, SaysThatItLeavesFoldersOutUnlessItIsRecursive) {
+  const TempDir folder;
+  std::filesystem::create_directories(folder / "sub/deep");
+  write_file(folder / "a.bin", torch_zip());
+  write_file(folder / "sub/deep/b.bin", torch_zip({.pickle = payload()}));
+  const Result<ScanReport> flat = scan(folder.path());
+  ASSERT_OK(flat);
+  EXPECT_EQ(table(*flat), "a.bin plain, sub unknown -");
+  EXPECT_EQ(flat->verdict, kUnknown);
+  EXPECT_NE(test::find(*flat, ScanKind::unseen), nullptr) << show(*flat);
+  const Result<ScanReport> deep = scan(folder.path(), {.recursive = true});
+  ASSERT_OK(deep);
+  EXPECT_EQ(table(*deep), "a.bin plain, b.bin dangerous");
+}
+
+TEST(FolderScan, FollowsLinksToFilesAlone) {
+  const TempDir folder, other;
+  write_file(other / "blob", torch_zip());
+  std::filesystem::create_symlink(other / "blob", folder / "a.bin");
+  std::filesystem::create_symlink(folder.path(), folder / "b");
+  std::filesystem::create_symlink("nowhere", folder / "c");
+  ASSERT_EQ(mkfifo((folder / "d").c_str(), 0600), 0);
+  const Result<ScanReport> report = scan(folder.path(), {.recursive = true});
+  ASSERT_OK(report);
+  EXPECT_EQ(table(*report), "a.bin plain, b unknown -, c unknown -, d unknown -");
+}
+
+TEST(FolderScan, PutsAnIndexAndItsFilesIntoOneTable) {
+  const TempDir folder;
+  std::filesystem::create_directory(folder / "sub");
+  write_file(folder / "a.bin", torch_zip());
+  write_file(folder / "sub/b.bin", torch_zip());
+  write_file(folder / "m.index.fp16.json", R"({"weight_map":{"v":"a.bin","w":"sub/b.bin"}})");
+  const Result<ScanReport> report = scan(folder.path());
+  ASSERT_OK(report);
+  EXPECT_EQ(table(*report), "a.bin plain, m.index.fp16.json plain, sub unknown -, b.bin plain");
+}
+
+TEST(FolderScan, RefusesAFolderWithNothingInIt) {
+  const TempDir folder;
+  EXPECT_ERROR(scan(folder.path()), file_not_found);
+  std::filesystem::create_directory(folder / "sub");
+  EXPECT_EQ(scan(folder.path())->verdict, kUnknown);
+  EXPECT_ERROR(scan(folder.path(), {.recursive = true}), file_not_found);
+  write_file(folder / "README.md", "text");
+  EXPECT_EQ(scan(folder.path(), {.recursive = true})->verdict, kPlain);
+  EXPECT_NE(scan(folder.path())->verdict, kDangerous);
+}
+
+}  // namespace
+}  // namespace flatbed

@@ -1,0 +1,75 @@
+// Indexes: the content decides, and every file that one names is scanned.
+#include "scan/index_scan.hpp"
+
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "support/expect_error.hpp"
+#include "support/scan_bytes.hpp"
+#include "support/scan_payload.hpp"
+#include "support/zip_builder.hpp"
+
+namespace flatbed {
+namespace {
+
+using std::string;
+using test::payload;
+using test::show;
+using test::TempDir;
+using test::torch_zip;
+using test::write_file;
+
+constexpr auto kPlain = ScanVerdict::plain;
+constexpr auto kUnknown = ScanVerdict::unknown;
+constexpr auto kDangerous = ScanVerdict::dangerous;
+
+TEST(IndexScan, GoesByTheContentAndNotByTheName) {
+  const TempDir folder;
+  write_file(folder / "shard", torch_zip({.pickle = payload()}));
+  for (const char* name : {"m.bin.index.json", "m.bin.index.fp16.json", "myindex.json", "x"}) {
+    write_file(folder / name, R"({"weight_map":{"w":"shard"}})");
+    const Result<ScanReport> report = scan(folder / name);
+    ASSERT_OK(report);
+    EXPECT_EQ(report->verdict, kDangerous) << name;
+    EXPECT_EQ(report->files.size(), 1u);
+  }
+  write_file(folder / "x", "\xEF\xBB\xBF {\"weight\\u005fmap\":{\"w\":\"shard\"}}");
+  EXPECT_EQ(scan(folder / "x")->verdict, kDangerous);
+}
+
+TEST(IndexScan, FollowsNamesBelowItsFolderAndNoOthers) {
+  const TempDir folder;
+  std::filesystem::create_directory(folder / "sub");
+  write_file(folder / "sub/a.bin", torch_zip({.pickle = payload()}));
+  write_file(folder / "i.json", R"({"weight_map":{"w":"sub/a.bin"}})");
+  EXPECT_EQ(scan(folder / "i.json")->verdict, kDangerous);
+  EXPECT_EQ(scan(folder.path())->verdict, kDangerous);
+  for (const char* name : {"../a.bin", "/etc/passwd", "sub/../../a.bin", ""}) {
+    write_file(folder / "i.json", string(R"({"weight_map":{"w":")") + name + "\"}}");
+    const Result<ScanReport> report = scan(folder / "i.json");
+    ASSERT_OK(report);
+    EXPECT_EQ(report->verdict, kUnknown) << name;
+    EXPECT_FALSE(report->files[0].scanned);
+  }
+}
+
+TEST(IndexScan, SaysWhatItCannotFollow) {
+  const TempDir folder;
+  write_file(folder / "i.json", R"({"weight_map":{"w":"none.bin"}})");
+  EXPECT_ERROR(scan(folder / "i.json"), shard_missing);
+  const Result<ScanReport> all = scan(folder.path());
+  ASSERT_OK(all);
+  EXPECT_EQ(all->verdict, kUnknown) << show(*all);
+  write_file(folder / "i.json", R"({"weight_map":{"w":3}})");
+  EXPECT_EQ(scan(folder / "i.json")->verdict, kUnknown);
+  write_file(folder / "i.json", R"({"weight_map":{"w":"a.bin")");
+  EXPECT_EQ(scan(folder / "i.json")->verdict, kUnknown);
+  write_file(folder / "i.json", R"({"weights":{"w":"a.bin"}})");
+  EXPECT_EQ(scan(folder / "i.json")->verdict, kPlain);
+  // Within another file its files are not at hand.
+  EXPECT_EQ(test::verdict_of(test::packed(R"({"weight_map":{"w":"a.bin"}})")), kUnknown);
+}
+
+}  // namespace
+}  // namespace flatbed
