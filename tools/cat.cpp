@@ -5,6 +5,7 @@
 #include "commands.hpp"
 #include "flatbed/checkpoint.hpp"
 #include "progress.hpp"
+#include "suggest.hpp"
 
 namespace flatbed::tool {
 namespace {
@@ -21,7 +22,9 @@ Result<void> copy_bytes(const CatOptions& options, Output& output) {
                  Checkpoint::open(options.path, {.check_seal = options.verify ? CheckSeal::if_sealed
                                                                               : CheckSeal::off}));
   if (!options.select.empty()) {
-    FLATBED_ASSIGN(checkpoint, checkpoint.select({.path = options.select, .state_dict = true}));
+    Result<Checkpoint> part = checkpoint.select({.path = options.select, .state_dict = true});
+    if (!part) return with_suggestion(part.error(), checkpoint, options.select);
+    checkpoint = *std::move(part);
   }
   FLATBED_ASSIGN(const TensorInfo tensor, checkpoint.tensor(options.name));
   std::vector<std::byte> piece(std::min(tensor.nbytes, kPieceNbytes));

@@ -2,19 +2,44 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <array>
 #include <memory>
 #include <sstream>
 #include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
 
+#include "command_table.hpp"
 #include "commands.hpp"
+#include "completion.hpp"
 #include "flatbed/version.hpp"
+#include "format_text.hpp"
 #include "help_text.hpp"
+#include "json_out.hpp"
 #include "load_command_line.hpp"
+#include "read_command_line.hpp"
+#include "suggest.hpp"
 
 namespace flatbed::tool {
 namespace {
 
 constexpr unsigned kMaxJobs = 64;
+
+using Completion = std::string (*)(const CLI::App& app);
+struct CompletionRow {
+  std::string_view word;
+  Completion text;
+};
+constexpr std::array kCompletions{
+    CompletionRow{"bash", bash_completion}, CompletionRow{"zsh", zsh_completion},
+    CompletionRow{"fish", fish_completion}, CompletionRow{"man", manual_page}};
+
+Completion completion_of(std::string_view word) {
+  const auto* const row = std::ranges::find(kCompletions, word, &CompletionRow::word);
+  return row == kCompletions.end() ? nullptr : row->text;
+}
 
 std::string exit_code_text() {
   std::string text = "Exit codes:\n";
@@ -22,69 +47,6 @@ std::string exit_code_text() {
     text += fmt::format("  {:<4} {}\n", static_cast<int>(row.code), row.meaning);
   }
   return text;
-}
-
-void add_ls(CLI::App& app, CommandLine::Parsed& parsed) {
-  LsOptions& options = parsed.ls;
-  CLI::App* ls = app.add_subcommand(
-      "ls", "List the tensors of a checkpoint: names, dtypes, shapes, sizes, and its seal");
-  ls->add_option("FILE", options.path,
-                 "A .safetensors or PyTorch file, a *.index.json, or a set's directory")
-      ->required()
-      ->type_name("");
-  CLI::Option* tree = ls->add_flag(
-      "--tree", options.tree,
-      "Show the nested structure around the tensors, and what --select can pick; -> #1 refers "
-      "to #1; not with --json or --hex");
-  CLI::Option* json =
-      ls->add_flag("--json", options.json, "Print one JSON object; not with --tree or --hex");
-  CLI::Option* hex = ls->add_flag(
-      "--hex", options.hex,
-      "Show the bytes of the header and the first bytes of each tensor; not with --tree or --json");
-  ls->add_flag("--all", options.all, "With --tree: every entry, nothing folded")->needs(tree);
-  ls->add_option("--select", options.select,
-                 "Only the part of the tree at this dotted path; of a whole model its state dict")
-      ->type_name("PATH");
-  tree->excludes(json)->excludes(hex);
-  json->excludes(hex);
-  ls->footer(
-      "The JSON object has path, container, kind, seal, tensor_count, nbytes (of all tensors),\n"
-      "file_nbytes, tensors [{name, dtype, shape, nbytes, stored, storage, file, offset}],\n"
-      "aliases [{name, target}], files [{path, nbytes, seal, content, sidecar, seal_note}],\n"
-      "metadata (without flatbed's own keys), weights [{select, kind, tensors}] (what --select\n"
-      "PATH can pick), has_tree, tree_error, notes; or, after a failure, error {code, name,\n"
-      "message}. Tensors with one storage number share stored bytes; file counts into files.\n"
-      "The listing reads no tensor data: verify does.\n\n"
-      "Exit codes: 0 done, 1 failed.");
-}
-
-void add_verify(CLI::App& app, CommandLine::Parsed& parsed) {
-  VerifyCommandOptions& options = parsed.verify;
-  CLI::App* verify = app.add_subcommand(
-      "verify",
-      "Read every byte of each file and check it against the file's seal, or a zip's CRCs");
-  verify->add_option("FILE", options.paths, "Files to check")->required()->type_name("");
-  verify->add_flag("--json", parsed.as_json, "Print one JSON object");
-  verify->add_flag("--quiet", options.quiet, "Print only what is not sealed and whole");
-  verify
-      ->add_option("--threads", options.threads,
-                   fmt::format("Threads that read and check (1 to {}, default {})", kMaxJobs,
-                               options.threads))
-      ->check(CLI::Range(1U, kMaxJobs).description(""))
-      ->type_name("N");
-  verify->footer(
-      "Exit codes: 0 sealed and every byte matches; 1 damaged, broken, or cannot be opened;\n"
-      "3 every byte matches but the header was changed after sealing (annotated); 4 no seal that\n"
-      "this version can check: unsealed, or sealed by a newer version; 130 interrupted.\n"
-      "Of several files the worst counts: 1, then 4, then 3, then 0.\n"
-      "Of a PyTorch zip every record is checked against the CRC that the zip states: 1 when one\n"
-      "does not match, else 4, since a CRC is no seal. torch itself ignores CRCs, and can be told\n"
-      "to write none.\n\n"
-      "The JSON object has exit_code and files [{path, state, exit_code, error, bytes_checked,\n"
-      "chunks_checked, damaged [{file, tensor, begin, end}], damaged_complete,\n"
-      "crc {checked, read_in_part, mismatched, mismatches [{file, record, stated, found}],\n"
-      "without [paths]}, files [{path, seal, content, seal_note}]}]; state is sealed, annotated,\n"
-      "unsealed, newer, damaged or error.");
 }
 
 void add_scan(CLI::App& app, CommandLine::Parsed& parsed) {
@@ -96,7 +58,7 @@ void add_scan(CLI::App& app, CommandLine::Parsed& parsed) {
       ->required()
       ->type_name("");
   scan->add_flag("--json", parsed.as_json, "Print one JSON object");
-  scan->add_flag("--quiet", options.quiet, "Print only what is not plain");
+  scan->add_flag("-q,--quiet", options.quiet, "Print only what is not plain");
   scan->footer(
       "Reading with flatbed runs nothing of a file; scan is for files that torch.load or\n"
       "pickle.load will read. A file is\n"
@@ -125,23 +87,6 @@ void add_scan(CLI::App& app, CommandLine::Parsed& parsed) {
       "the record (of the file for container), opcode its opcodes, both from 0 and for the first "
       "of\n"
       "count places.");
-}
-
-void add_cat(CLI::App& app, CommandLine::Parsed& parsed) {
-  CatOptions& options = parsed.cat;
-  CLI::App* cat = app.add_subcommand(
-      "cat", "Write the bytes of one tensor, contiguous and little-endian, to standard output");
-  cat->add_option("FILE", options.path, "A checkpoint, as for ls")->required()->type_name("");
-  cat->add_option("NAME", options.name, "The tensor's name, or an alias")
-      ->required()
-      ->type_name("");
-  cat->add_option("--select", options.select, "Look for NAME below this dotted path, as ls does")
-      ->type_name("PATH");
-  cat->add_flag("--no-verify", parsed.no_verify, "Do not check the bytes against the seal");
-  cat->add_flag("--force", options.force, "Write to a terminal too");
-  cat->footer(
-      "Bytes are checked before they are written; those of a bad chunk are never written.\n\n"
-      "Exit codes: 0 done, 1 failed.");
 }
 
 void add_convert_choices(CLI::App& convert, CommandLine::Parsed& parsed) {
@@ -206,15 +151,15 @@ void add_convert(CLI::App& app, CommandLine::Parsed& parsed) {
                     "zip states, or it states none; otherwise noted");
   convert->add_flag("--sidecar", options.sidecar,
                     "Change no .safetensors file: write its seal beside it, FILE.flatbed.json");
-  convert->add_flag("--dry-run", options.dry_run, "Say what would be done, write nothing");
+  convert->add_flag("-n,--dry-run", options.dry_run, "Say what would be done, write nothing");
   convert->add_flag("--no-sync", parsed.no_sync,
                     "Do not wait for the disk: faster, and the output"
                     " may not survive a power cut");
   convert->add_flag(
-      "--force", options.force,
+      "-f,--force", options.force,
       "Redo what is up to date; replace OUT also when IN is a .safetensors file or OUT "
       "a PyTorch file");
-  convert->add_flag("--quiet", options.quiet, "Print nothing but errors");
+  convert->add_flag("-q,--quiet", options.quiet, "Print nothing but errors");
   convert->add_flag("--json", parsed.as_json, "Print one JSON object at the end");
   convert->footer(
       "Which file goes where:\n"
@@ -243,6 +188,24 @@ void add_convert(CLI::App& app, CommandLine::Parsed& parsed) {
       "or, when nothing was started, exit_code and error.");
 }
 
+void add_completion(CLI::App& app, CommandLine::Parsed& parsed) {
+  CLI::App* completion = app.add_subcommand(
+      "completion", "Print what completes command lines in a shell, or the manual page");
+  completion->add_option("FORM", parsed.completion, "bash, zsh, fish or man")
+      ->required()
+      ->check([](const std::string& word) {
+        return completion_of(word) != nullptr ? "" : word + ": expected bash, zsh, fish or man";
+      })
+      ->type_name("bash|zsh|fish|man");
+  completion->footer(
+      "bash: flatbed completion bash >~/.local/share/bash-completion/completions/flatbed\n"
+      "zsh:  flatbed completion zsh >DIR/_flatbed, where DIR is in $fpath\n"
+      "fish: flatbed completion fish >~/.config/fish/completions/flatbed.fish\n"
+      "man:  flatbed completion man >DIR/man1/flatbed.1, where DIR is in $MANPATH\n"
+      "Packages install all four.\n\n"
+      "Exit codes: 0 done.");
+}
+
 }  // namespace
 
 CommandLine::CommandLine()
@@ -262,9 +225,12 @@ CommandLine::CommandLine()
   add_convert(app_, parsed_);
   add_load(app_, parsed_);
   add_bench(app_, parsed_);
+  add_completion(app_, parsed_);
 }
 
 ExitCode CommandLine::run(int argc, char** argv, Output& output) {
+  note_words(argc, argv);
+  if (const std::string typo = mistyped(); !typo.empty()) return complain(typo, output);
   app_.parse(argc, argv);
   const Form form = parsed_.as_json ? Form::json : Form::text;
   if (app_.got_subcommand("ls")) return run_ls(parsed_.ls, output);
@@ -285,6 +251,10 @@ ExitCode CommandLine::run(int argc, char** argv, Output& output) {
     parsed_.load.verify = parsed_.no_verify ? Verify::no : Verify::yes;
     return run_load(parsed_.load, output);
   }
+  if (app_.got_subcommand("completion")) {
+    output.write(completion_of(parsed_.completion)(app_));
+    return ExitCode::ok;
+  }
   if (app_.got_subcommand("bench")) {
     parsed_.bench.form = form;
     return run_bench(parsed_.bench, output);
@@ -302,9 +272,52 @@ ExitCode CommandLine::answer(const CLI::ParseError& error, Output& output) const
     output.write(text.str());
     return ExitCode::ok;
   }
-  print_error({ErrorCode::invalid_argument,
-               fmt::format("{}; --help shows what is possible", error.what())});
-  return ExitCode::usage;
+  return complain(error.what(), output);
+}
+
+ExitCode CommandLine::fail(const Error& error, ExitCode code, Output& output) const {
+  // Half an object cannot be taken back; then the exit code and standard error have to do.
+  if (wants_json_ && output.discard())
+    JsonWriter(output).begin_result(command_).end_result(code, error);
+  print_error(error);
+  return code;
+}
+
+ExitCode CommandLine::complain(std::string_view what, Output& output) const {
+  return fail({ErrorCode::invalid_argument, fmt::format("{}; --help shows what is possible", what)},
+              ExitCode::usage, output);
+}
+
+void CommandLine::note_words(int argc, char** argv) {
+  for (int i = 1; i < argc && std::string_view(argv[i]) != "--"; ++i) {
+    const std::string_view word = argv[i];
+    wants_json_ = wants_json_ || word == "--json";
+    if (!word.starts_with('-') && command_.empty()) command_ = word;
+    words_.emplace_back(word);
+  }
+}
+
+// What CLI11 would only call unexpected, with what may have been meant; empty if it has to judge.
+std::string CommandLine::mistyped() {
+  if (command_.empty()) return "";
+  std::vector<std::string> names;
+  const std::vector<CommandRow> commands = command_table(app_);
+  for (const CommandRow& command : commands) names.push_back(command.name);
+  const auto own = std::ranges::find(commands, command_, &CommandRow::name);
+  if (own == commands.end()) {
+    const std::string word = std::exchange(command_, "");
+    return fmt::format("no command {}{}", quoted_text(word, 64), suggestion(word, names));
+  }
+  names.clear();
+  for (const ArgumentRow& option : own->options)
+    names.insert(names.end(), option.names.begin(), option.names.end());
+  for (const std::string& word : words_) {
+    const std::string name = word.substr(0, word.find('='));
+    if (!name.starts_with("--") || std::ranges::find(names, name) != names.end()) continue;
+    if (name == "--help" || name == "--version") continue;
+    return fmt::format("{} has no option {}{}", command_, safe_text(name), suggestion(name, names));
+  }
+  return "";
 }
 
 }  // namespace flatbed::tool

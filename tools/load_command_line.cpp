@@ -79,7 +79,7 @@ void add_ways(CLI::App& load, LoadCommandOptions& options) {
       ->description("One piece of it [a fitting part]")
       ->type_name("BYTES");
   load.add_option(
-          "--threads", options.threads,
+          "-j,--threads", options.threads,
           fmt::format("Threads that read and check (1 to {}) [as many as cores]", kMaxThreads))
       ->check(CLI::Range(1U, kMaxThreads).description(""))
       ->type_name("N");
@@ -98,7 +98,7 @@ void add_load(CLI::App& app, CommandLine::Parsed& parsed) {
   add_ways(*load, options);
   load->add_flag("--no-verify", parsed.no_verify, "Do not check the bytes against the seal");
   load->add_flag("--digests", options.digests, "Print the XXH3-64 of what arrived, per tensor");
-  load->add_flag("--quiet", options.quiet, "Print nothing but digests and errors");
+  load->add_flag("-q,--quiet", options.quiet, "Print nothing but digests and errors");
   load->add_flag("--json", parsed.as_json, "Print one JSON object");
   load->footer(
       "Each device gets one allocation, and each tensor a place in it at a multiple of 256 bytes.\n"
@@ -136,7 +136,7 @@ void add_bench(CLI::App& app, CommandLine::Parsed& parsed) {
       ->expected(1)
       ->description("Numbers of threads to compare, as 1,2,4 [1, 2, 4... up to the cores]")
       ->type_name("LIST");
-  bench->add_flag("--quiet", options.quiet, "Draw no progress");
+  bench->add_flag("-q,--quiet", options.quiet, "Draw no progress");
   bench->add_flag("--json", parsed.as_json, "Print one JSON object");
   bench->footer(
       "Compares load() through and past the page cache, verified and not, with a bare pread()\n"
