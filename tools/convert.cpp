@@ -68,6 +68,10 @@ class ConvertRun {
 
   void announce(const ConvertJob& job, const Outcome& outcome) {
     if (!talks_) return;
+    if (plan_.batch) {  // one line for each file, after it is done; only notes come before
+      print(notes_text(job, outcome, 0));
+      return;
+    }
     const std::string input = path_text(job.input);
     std::string text = fmt::format("{}: {}\n", input, outcome.found);
     if (!outcome.chosen.empty()) text += fmt::format("{}: keeping {}\n", input, outcome.chosen);
@@ -160,6 +164,11 @@ class ConvertRun {
       sum += fmt::format("{}{} {}", sum.empty() ? "" : ", ", count(status), name(status));
     }
     output_.write(sum + "\n");
+    for (const Outcome& outcome : outcomes_) {  // again: the first time may be far above by now
+      if (outcome.error)
+        output_.write(fmt::format("failed: {} [{}]\n", safe_text(outcome.error->message),
+                                  name(outcome.error->code)));
+    }
   }
 
   void write_json() {

@@ -1,13 +1,10 @@
-"""flatbed ls: several files, which tensors in which order, totals, values, and the width of a terminal."""
+"""flatbed ls: several files, which tensors in which order, totals and values."""
 
-import fcntl
 import json
-import os
 import struct
-import termios
 
 import inputs
-from tool import FAILURE, OK, USAGE, ToolTest
+from tool import FAILURE, USAGE, ToolTest
 
 
 class LsChoicesTest(ToolTest):
@@ -154,42 +151,3 @@ class LsStatsTest(ToolTest):
         text = self.run_tool("ls", "--stats", "s.safetensors").stdout
         self.assertRegex(text, r"(?m)^  NAME +DTYPE +SHAPE +SIZE +MIN +MAX +MEAN +NAN +INF$")
         self.assertRegex(text, r"(?m)^  w +F32 +\[2\] +8 B +0\.1 +0\.3 +0\.2 +0 +0$")
-
-
-class LsTerminalTest(ToolTest):
-    def drawn(self, columns, *arguments):
-        """What the tool prints on a terminal of this width."""
-        primary, secondary = os.openpty()
-        fcntl.ioctl(secondary, termios.TIOCSWINSZ, struct.pack("4H", 24, columns, 0, 0))
-        process = self.start(*arguments, stdout=secondary)
-        os.close(secondary)
-        text = b""
-        with open(primary, "rb", buffering=0) as terminal:
-            try:
-                while part := terminal.read(65536):
-                    text += part
-            except OSError:
-                pass  # the last writer has closed
-        process.communicate(timeout=60)
-        self.assertEqual(process.returncode, OK)
-        return text.decode().replace("\r\n", "\n")
-
-    def test_names_are_cut_in_their_middle_on_a_terminal_only(self):
-        name = "model." + "x" * 100 + ".weight"
-        inputs.write_safetensors(self.path("n.safetensors"), {name: ("U8", [1], b"x")})
-        self.assertIn(f"  {name}  U8 ", self.run_tool("ls", "n.safetensors").stdout)
-        row = self.drawn(80, "ls", "n.safetensors").splitlines()[4]
-        self.assertLessEqual(len(row), 80)
-        self.assertRegex(row, r"^  model\.x+…x+\.weight  U8 ")
-
-    def test_only_the_width_depends_on_the_terminal(self):
-        inputs.write_safetensors(self.path("n.safetensors"), {"w": ("U8", [1], b"x")})
-        self.assertEqual(self.drawn(80, "ls", "n.safetensors"), self.run_tool("ls", "n.safetensors").stdout)
-
-    def test_wide_and_combining_characters_are_aligned(self):
-        tensors = {name: ("U8", [1], b"x") for name in ("重み", "e\u0301a", "abcd")}
-        inputs.write_safetensors(self.path("w.safetensors"), tensors)
-        rows = self.run_tool("ls", "w.safetensors").stdout.splitlines()[4:7]
-        self.assertEqual(rows[0][: 2 + 2 + 2], "  重み  ")
-        self.assertEqual(rows[1][: 2 + 3 + 4], "  e\u0301a    ")
-        self.assertEqual(rows[2][: 2 + 4 + 2], "  abcd  ")
