@@ -22,9 +22,8 @@ Result<void> copy_bytes(const CatOptions& options, Output& output) {
                  Checkpoint::open(options.path, {.check_seal = options.verify ? CheckSeal::if_sealed
                                                                               : CheckSeal::off}));
   if (!options.select.empty()) {
-    Result<Checkpoint> part = checkpoint.select({.path = options.select, .state_dict = true});
-    if (!part) return with_suggestion(part.error(), checkpoint, options.select);
-    checkpoint = *std::move(part);
+    FLATBED_ASSIGN(checkpoint,
+                   select_part(checkpoint, {.path = options.select, .state_dict = true}));
   }
   FLATBED_ASSIGN(const TensorInfo tensor, checkpoint.tensor(options.name));
   std::vector<std::byte> piece(std::min(tensor.nbytes, kPieceNbytes));

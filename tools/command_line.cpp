@@ -206,6 +206,20 @@ void add_completion(CLI::App& app, CommandLine::Parsed& parsed) {
       "Exit codes: 0 done.");
 }
 
+// The words of a command line, the last first, as CLI11 takes them. What follows "--" is a file's
+// name for all commands but cat, where CLI11 itself gets it right: it would look for options among
+// the names once there are enough of them.
+std::vector<std::string> reversed_words(int argc, char** argv) {
+  std::vector<std::string> words(argv + 1, argv + std::max(argc, 1));
+  const auto dashes = std::ranges::find(words, "--");
+  if (dashes != words.end() && words.front() != "cat") {
+    for (auto word = words.erase(dashes); word != words.end(); ++word)
+      if (word->starts_with('-')) *word = "./" + *word;
+  }
+  std::ranges::reverse(words);
+  return words;
+}
+
 }  // namespace
 
 CommandLine::CommandLine()
@@ -231,7 +245,7 @@ CommandLine::CommandLine()
 ExitCode CommandLine::run(int argc, char** argv, Output& output) {
   note_words(argc, argv);
   if (const std::string typo = mistyped(); !typo.empty()) return complain(typo, output);
-  app_.parse(argc, argv);
+  app_.parse(reversed_words(argc, argv));
   const Form form = parsed_.as_json ? Form::json : Form::text;
   if (app_.got_subcommand("ls")) return run_ls(parsed_.ls, output);
   if (app_.got_subcommand("verify")) {

@@ -21,9 +21,7 @@ Result<Checkpoint> open_part(const std::filesystem::path& path, const LsOptions&
   selection.exclude = options.exclude;
   if (selection.path.empty() && selection.include.empty() && selection.exclude.empty())
     return checkpoint;
-  Result<Checkpoint> part = checkpoint.select(selection);
-  if (!part) return with_suggestion(part.error(), checkpoint, options.select);
-  return part;
+  return select_part(checkpoint, selection);
 }
 
 std::vector<std::uint32_t> make_order(std::span<const TensorInfo> tensors, LsSort sort) {

@@ -2,6 +2,8 @@
 
 #include <optional>
 
+#include "suggest.hpp"
+
 namespace flatbed::tool {
 namespace {
 
@@ -53,7 +55,7 @@ Result<LoadSource> open_source(const std::filesystem::path& path,
                                const LoadCommandOptions& options) {
   FLATBED_ASSIGN(Checkpoint chosen, Checkpoint::open(path));
   if (!options.select.empty()) {
-    FLATBED_ASSIGN(chosen, chosen.select({.path = options.select, .state_dict = true}));
+    FLATBED_ASSIGN(chosen, select_part(chosen, {.path = options.select, .state_dict = true}));
   }
   // Globs produce a flat state dict, which has no devices, so the devices are looked up first.
   const Checkpoint whole = chosen;

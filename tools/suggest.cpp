@@ -78,9 +78,11 @@ std::string suggestion(std::string_view word, std::span<const std::string> candi
   return found ? fmt::format("; did you mean {}?", quoted_text(*found, kMaxWord)) : "";
 }
 
-Error with_suggestion(Error error, const Checkpoint& checkpoint, std::string_view path) {
-  if (error.code == ErrorCode::path_not_found && checkpoint.has_tree())
-    error.message += suggestion(path, similar_paths(checkpoint, path));
+Result<Checkpoint> select_part(const Checkpoint& checkpoint, const Selection& selection) {
+  Result<Checkpoint> part = checkpoint.select(selection);
+  if (part || part.error().code != ErrorCode::path_not_found || !checkpoint.has_tree()) return part;
+  Error error = part.error();
+  error.message += suggestion(selection.path, similar_paths(checkpoint, selection.path));
   return error;
 }
 

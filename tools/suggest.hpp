@@ -19,8 +19,9 @@ namespace flatbed::tool {
 [[nodiscard]] std::string suggestion(std::string_view word,
                                      std::span<const std::string> candidates);
 
-// An error of select() with a suggestion, if `path` is not in the tree and a similar one is.
-[[nodiscard]] Error with_suggestion(Error error, const Checkpoint& checkpoint,
-                                    std::string_view path);
+// checkpoint.select(), whose error makes a suggestion if the path is not in the tree and a similar
+// one is.
+[[nodiscard]] Result<Checkpoint> select_part(const Checkpoint& checkpoint,
+                                             const Selection& selection);
 
 }  // namespace flatbed::tool

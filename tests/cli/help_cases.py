@@ -2,6 +2,7 @@
 
 import re
 
+import inputs
 from tool import OK, ROOT, USAGE, ToolTest
 
 
@@ -129,3 +130,9 @@ Subcommands:
 
     def test_names_that_begin_with_a_dash_follow_two_dashes(self):
         self.assert_error(self.run_tool("ls", "--", "-x", expect=1), "file_not_found", "-x")
+        inputs.write_torch(self.path("-in.pth"), {"w": inputs.Tensor([1], [1])})
+        self.run_tool("convert", "--", "-in.pth", "-out.safetensors")
+        self.run_tool("convert", "./-in.pth", "--quiet", "--", "-again.safetensors")
+        self.assertEqual(self.names(), ["-again.safetensors", "-in.pth", "-out.safetensors"])
+        self.run_tool("verify", "-q", "--", "-out.safetensors", "-again.safetensors")
+        self.assertEqual(self.run_raw("cat", "--", "-in.pth", "w").stdout, inputs.floats(1))

@@ -117,7 +117,7 @@ class LsTest(ToolTest):
 
     def test_a_mistyped_select_gets_a_suggestion(self):
         inputs.write_torch(self.path("l.ckpt"), inputs.lightning())
-        for command in (["ls", "l.ckpt"], ["cat", "l.ckpt", "fc.weight"]):
+        for command in (["ls", "l.ckpt"], ["cat", "l.ckpt", "fc.weight"], ["load", "l.ckpt"], ["convert", "l.ckpt"]):
             result = self.run_tool(*command, "--select", "state-dict", expect=FAILURE)
             self.assert_error(result, "path_not_found", "; did you mean 'state_dict'? [")
 
