@@ -60,7 +60,7 @@ Result<LoadSource> open_source(const std::filesystem::path& path,
   // Globs produce a flat state dict, which has no devices, so the devices are looked up first.
   const Checkpoint whole = chosen;
   if (!options.include.empty() || !options.exclude.empty()) {
-    FLATBED_ASSIGN(chosen, chosen.select({"", options.include, options.exclude}));
+    FLATBED_ASSIGN(chosen, select_part(chosen, {"", options.include, options.exclude}));
   }
   LoadSource source{path, std::move(chosen), {}};
   if (options.map.empty()) return source;

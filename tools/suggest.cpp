@@ -80,8 +80,15 @@ std::string suggestion(std::string_view word, std::span<const std::string> candi
 
 Result<Checkpoint> select_part(const Checkpoint& checkpoint, const Selection& selection) {
   Result<Checkpoint> part = checkpoint.select(selection);
-  if (part || part.error().code != ErrorCode::path_not_found || !checkpoint.has_tree()) return part;
+  if (part) return part;
   Error error = part.error();
+  // The library names its members; people know the options.
+  constexpr std::string_view kMembers = "include and exclude";
+  if (error.message.ends_with(kMembers)) {
+    error.message.resize(error.message.size() - kMembers.size());
+    error.message += "--include and --exclude";
+  }
+  if (error.code != ErrorCode::path_not_found || !checkpoint.has_tree()) return error;
   error.message += suggestion(selection.path, similar_paths(checkpoint, selection.path));
   return error;
 }
