@@ -5,7 +5,6 @@
 #include "commands.hpp"
 #include "flatbed/checkpoint.hpp"
 #include "progress.hpp"
-#include "suggest.hpp"
 
 namespace flatbed::tool {
 namespace {
@@ -22,8 +21,7 @@ Result<void> copy_bytes(const CatOptions& options, Output& output) {
                  Checkpoint::open(options.path, {.check_seal = options.verify ? CheckSeal::if_sealed
                                                                               : CheckSeal::off}));
   if (!options.select.empty()) {
-    FLATBED_ASSIGN(checkpoint,
-                   select_part(checkpoint, {.path = options.select, .state_dict = true}));
+    FLATBED_ASSIGN(checkpoint, checkpoint.select({.path = options.select, .state_dict = true}));
   }
   FLATBED_ASSIGN(const TensorInfo tensor, checkpoint.tensor(options.name));
   std::vector<std::byte> piece(std::min(tensor.nbytes, kPieceNbytes));

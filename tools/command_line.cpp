@@ -8,19 +8,16 @@
 #include <sstream>
 #include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
 
 #include "command_table.hpp"
 #include "commands.hpp"
 #include "completion.hpp"
 #include "flatbed/version.hpp"
-#include "format_text.hpp"
 #include "help_text.hpp"
 #include "json_out.hpp"
 #include "load_command_line.hpp"
 #include "read_command_line.hpp"
-#include "suggest.hpp"
 
 namespace flatbed::tool {
 namespace {
@@ -206,20 +203,6 @@ void add_completion(CLI::App& app, CommandLine::Parsed& parsed) {
       "Exit codes: 0 done.");
 }
 
-// The words of a command line, the last first, as CLI11 takes them. What follows "--" is a file's
-// name for all commands but cat, where CLI11 itself gets it right: it would look for options among
-// the names once there are enough of them.
-std::vector<std::string> reversed_words(int argc, char** argv) {
-  std::vector<std::string> words(argv + 1, argv + std::max(argc, 1));
-  const auto dashes = std::ranges::find(words, "--");
-  if (dashes != words.end() && words.front() != "cat") {
-    for (auto word = words.erase(dashes); word != words.end(); ++word)
-      if (word->starts_with('-')) *word = "./" + *word;
-  }
-  std::ranges::reverse(words);
-  return words;
-}
-
 }  // namespace
 
 CommandLine::CommandLine()
@@ -244,8 +227,7 @@ CommandLine::CommandLine()
 
 ExitCode CommandLine::run(int argc, char** argv, Output& output) {
   note_words(argc, argv);
-  if (const std::string typo = mistyped(); !typo.empty()) return complain(typo, output);
-  app_.parse(reversed_words(argc, argv));
+  app_.parse(argc, argv);
   const Form form = parsed_.as_json ? Form::json : Form::text;
   if (app_.got_subcommand("ls")) return run_ls(parsed_.ls, output);
   if (app_.got_subcommand("verify")) {
@@ -286,7 +268,9 @@ ExitCode CommandLine::answer(const CLI::ParseError& error, Output& output) const
     output.write(text.str());
     return ExitCode::ok;
   }
-  return complain(error.what(), output);
+  return fail(
+      {ErrorCode::invalid_argument, fmt::format("{}; --help shows what is possible", error.what())},
+      ExitCode::usage, output);
 }
 
 ExitCode CommandLine::fail(const Error& error, ExitCode code, Output& output) const {
@@ -297,41 +281,14 @@ ExitCode CommandLine::fail(const Error& error, ExitCode code, Output& output) co
   return code;
 }
 
-ExitCode CommandLine::complain(std::string_view what, Output& output) const {
-  return fail({ErrorCode::invalid_argument, fmt::format("{}; --help shows what is possible", what)},
-              ExitCode::usage, output);
-}
-
 void CommandLine::note_words(int argc, char** argv) {
+  const std::vector<CommandRow> commands = command_table(app_);
   for (int i = 1; i < argc && std::string_view(argv[i]) != "--"; ++i) {
     const std::string_view word = argv[i];
     wants_json_ = wants_json_ || word == "--json";
-    if (!word.starts_with('-') && command_.empty()) command_ = word;
-    words_.emplace_back(word);
+    if (command_.empty() && std::ranges::find(commands, word, &CommandRow::name) != commands.end())
+      command_ = word;
   }
-}
-
-// What CLI11 would only call unexpected, with what may have been meant; empty if it has to judge.
-std::string CommandLine::mistyped() {
-  if (command_.empty()) return "";
-  std::vector<std::string> names;
-  const std::vector<CommandRow> commands = command_table(app_);
-  for (const CommandRow& command : commands) names.push_back(command.name);
-  const auto own = std::ranges::find(commands, command_, &CommandRow::name);
-  if (own == commands.end()) {
-    const std::string word = std::exchange(command_, "");
-    return fmt::format("no command {}{}", quoted_text(word, 64), suggestion(word, names));
-  }
-  names.clear();
-  for (const ArgumentRow& option : own->options)
-    names.insert(names.end(), option.names.begin(), option.names.end());
-  for (const std::string& word : words_) {
-    const std::string name = word.substr(0, word.find('='));
-    if (!name.starts_with("--") || std::ranges::find(names, name) != names.end()) continue;
-    if (name == "--help" || name == "--version") continue;
-    return fmt::format("{} has no option {}{}", command_, safe_text(name), suggestion(name, names));
-  }
-  return "";
 }
 
 }  // namespace flatbed::tool

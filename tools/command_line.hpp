@@ -4,8 +4,6 @@
 
 #include <CLI/CLI.hpp>
 #include <string>
-#include <string_view>
-#include <vector>
 
 #include "commands.hpp"
 #include "exit_code.hpp"
@@ -48,13 +46,10 @@ class CommandLine {
  private:
   // Looks at the words before they are parsed, for errors that are found then.
   void note_words(int argc, char** argv);
-  [[nodiscard]] std::string mistyped();
-  [[nodiscard]] ExitCode complain(std::string_view what, Output& output) const;
 
   bool wants_json_ = false;
-  std::string command_;             // the first word that is no option; empty if it is no command
-  std::vector<std::string> words_;  // those before "--"
-  Parsed parsed_;                   // app_ refers to it
+  std::string command_;  // empty if the command line names none
+  Parsed parsed_;        // app_ refers to it
   CLI::App app_;
 };
 

@@ -14,7 +14,6 @@
 #include "flatbed/save_torch.hpp"
 #include "format_text.hpp"
 #include "interrupt.hpp"
-#include "suggest.hpp"
 
 namespace flatbed::tool {
 namespace {
@@ -76,7 +75,7 @@ Result<Checkpoint> choose(const Checkpoint& input, const ConvertOptions& options
   if (!selects(options) && !by_default) return input;
   Selection selection{options.select, options.include, options.exclude};
   selection.state_dict = !options.whole && (by_default || !options.select.empty());
-  FLATBED_ASSIGN(Checkpoint chosen, select_part(input, selection));
+  FLATBED_ASSIGN(Checkpoint chosen, input.select(selection));
   const bool globs = !options.include.empty() || !options.exclude.empty();
   std::string what = options.select.empty() ? "tensors that match --include and --exclude"
                                             : safe_text(options.select);

@@ -6,7 +6,6 @@
 
 #include "interrupt.hpp"
 #include "progress.hpp"
-#include "suggest.hpp"
 
 namespace flatbed::tool {
 namespace {
@@ -21,7 +20,7 @@ Result<Checkpoint> open_part(const std::filesystem::path& path, const LsOptions&
   selection.exclude = options.exclude;
   if (selection.path.empty() && selection.include.empty() && selection.exclude.empty())
     return checkpoint;
-  return select_part(checkpoint, selection);
+  return checkpoint.select(selection);
 }
 
 std::vector<std::uint32_t> make_order(std::span<const TensorInfo> tensors, LsSort sort) {

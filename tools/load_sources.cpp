@@ -2,8 +2,6 @@
 
 #include <optional>
 
-#include "suggest.hpp"
-
 namespace flatbed::tool {
 namespace {
 
@@ -55,12 +53,12 @@ Result<LoadSource> open_source(const std::filesystem::path& path,
                                const LoadCommandOptions& options) {
   FLATBED_ASSIGN(Checkpoint chosen, Checkpoint::open(path));
   if (!options.select.empty()) {
-    FLATBED_ASSIGN(chosen, select_part(chosen, {.path = options.select, .state_dict = true}));
+    FLATBED_ASSIGN(chosen, chosen.select({.path = options.select, .state_dict = true}));
   }
   // Globs produce a flat state dict, which has no devices, so the devices are looked up first.
   const Checkpoint whole = chosen;
   if (!options.include.empty() || !options.exclude.empty()) {
-    FLATBED_ASSIGN(chosen, select_part(chosen, {"", options.include, options.exclude}));
+    FLATBED_ASSIGN(chosen, chosen.select({"", options.include, options.exclude}));
   }
   LoadSource source{path, std::move(chosen), {}};
   if (options.map.empty()) return source;

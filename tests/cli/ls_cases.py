@@ -115,12 +115,6 @@ class LsTest(ToolTest):
         self.assertEqual([tensor["name"] for tensor in listed["tensors"]], ["fc.weight", "fc.bias"])
         self.assert_error(self.run_tool("ls", "l.ckpt", "--select", "nowhere", expect=FAILURE), "path_not_found")
 
-    def test_a_mistyped_select_gets_a_suggestion(self):
-        inputs.write_torch(self.path("l.ckpt"), inputs.lightning())
-        for command in (["ls", "l.ckpt"], ["cat", "l.ckpt", "fc.weight"], ["load", "l.ckpt"], ["convert", "l.ckpt"]):
-            result = self.run_tool(*command, "--select", "state-dict", expect=FAILURE)
-            self.assert_error(result, "path_not_found", "; did you mean 'state_dict'? [")
-
     def test_lists_the_files_of_a_set(self):
         for name, tensor in (("model-00001-of-00002.safetensors", "a"), ("model-00002-of-00002.safetensors", "b")):
             inputs.write_safetensors(self.path(name), {tensor: ("U8", [1], b"x")})
