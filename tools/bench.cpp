@@ -69,11 +69,10 @@ ExitCode run_bench(const BenchOptions& options, Output& output) {
   }
   if (options.form == Form::json) {
     write_json(findings, options, error, output);
-  } else if (error) {
-    print_error(*error);
-  } else {
+  } else if (!error) {
     write_text(findings, options, output);
   }
+  if (error) print_error(*error);
   return exit_code(error);
 }
 

@@ -111,10 +111,7 @@ void write_text(const BenchFindings& findings, const BenchOptions& options, Outp
 void write_json(const BenchFindings& findings, const BenchOptions& options,
                 const std::optional<Error>& error, Output& output) {
   JsonWriter json(output);
-  json.begin_object().key("exit_code").number(static_cast<std::uint64_t>(exit_code(error)));
-  json.key("error");
-  error ? json.error(*error) : json.null();
-  json.key("path").text(options.path.native());
+  json.begin_result("bench").path("path", options.path);
   json.key("device").text(device_text(options.device)).key("runs").number(options.runs);
   if (!error) {
     json.key("tensors").number(findings.tensors).key("nbytes").number(findings.nbytes);
@@ -131,8 +128,7 @@ void write_json(const BenchFindings& findings, const BenchOptions& options,
     for (const std::string& note : findings.notes) json.text(note);
     json.end_array();
   }
-  json.end_object();
-  output.write("\n");
+  json.end_result(exit_code(error), error);
 }
 
 ExitCode exit_code(const std::optional<Error>& error) {

@@ -3,16 +3,22 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <memory>
 #include <sstream>
 #include <string>
+#include <string_view>
 #include <vector>
 
+#include "command_table.hpp"
 #include "commands.hpp"
+#include "completion.hpp"
 #include "flatbed/version.hpp"
 #include "format_text.hpp"
 #include "help_text.hpp"
+#include "json_out.hpp"
 #include "load_command_line.hpp"
+#include "read_command_line.hpp"
 #include "suggest.hpp"
 
 namespace flatbed::tool {
@@ -20,76 +26,26 @@ namespace {
 
 constexpr unsigned kMaxJobs = 64;
 
+using Completion = std::string (*)(const CLI::App& app);
+struct CompletionRow {
+  std::string_view word;
+  Completion text;
+};
+constexpr std::array kCompletions{
+    CompletionRow{"bash", bash_completion}, CompletionRow{"zsh", zsh_completion},
+    CompletionRow{"fish", fish_completion}, CompletionRow{"man", manual_page}};
+
+Completion completion_of(std::string_view word) {
+  const auto* const row = std::ranges::find(kCompletions, word, &CompletionRow::word);
+  return row == kCompletions.end() ? nullptr : row->text;
+}
+
 std::string exit_code_text() {
   std::string text = "Exit codes:\n";
   for (const ExitRow& row : kExitCodes) {
     text += fmt::format("  {:<4} {}\n", static_cast<int>(row.code), row.meaning);
   }
   return text;
-}
-
-void add_ls(CLI::App& app, CommandLine::Parsed& parsed) {
-  LsOptions& options = parsed.ls;
-  CLI::App* ls = app.add_subcommand(
-      "ls", "List the tensors of a checkpoint: names, dtypes, shapes, sizes, and its seal");
-  ls->add_option("FILE", options.path,
-                 "A .safetensors or PyTorch file, a *.index.json, or a set's directory")
-      ->required()
-      ->type_name("");
-  CLI::Option* tree = ls->add_flag(
-      "--tree", options.tree,
-      "Show the nested structure around the tensors, and what --select can pick; -> #1 refers "
-      "to #1; not with --json or --hex");
-  CLI::Option* json =
-      ls->add_flag("--json", options.json, "Print one JSON object; not with --tree or --hex");
-  CLI::Option* hex = ls->add_flag(
-      "--hex", options.hex,
-      "Show the bytes of the header and the first bytes of each tensor; not with --tree or --json");
-  ls->add_flag("--all", options.all, "With --tree: every entry, nothing folded")->needs(tree);
-  ls->add_option("--select", options.select,
-                 "Only the part of the tree at this dotted path; of a whole model its state dict")
-      ->type_name("PATH");
-  tree->excludes(json)->excludes(hex);
-  json->excludes(hex);
-  ls->footer(
-      "The JSON object has path, container, kind, seal, tensor_count, nbytes (of all tensors),\n"
-      "file_nbytes, tensors [{name, dtype, shape, nbytes, stored, storage, file, offset}],\n"
-      "aliases [{name, target}], files [{path, nbytes, seal, content, sidecar, seal_note}],\n"
-      "metadata (without flatbed's own keys), weights [{select, kind, tensors}] (what --select\n"
-      "PATH can pick), has_tree, tree_error, notes; or, after a failure, error {code, name,\n"
-      "message}. Tensors with one storage number share stored bytes; file counts into files.\n"
-      "The listing reads no tensor data: verify does.\n\n"
-      "Exit codes: 0 done, 1 failed.");
-}
-
-void add_verify(CLI::App& app, CommandLine::Parsed& parsed) {
-  VerifyCommandOptions& options = parsed.verify;
-  CLI::App* verify = app.add_subcommand(
-      "verify",
-      "Read every byte of each file and check it against the file's seal, or a zip's CRCs");
-  verify->add_option("FILE", options.paths, "Files to check")->required()->type_name("");
-  verify->add_flag("--json", parsed.as_json, "Print one JSON object");
-  verify->add_flag("--quiet", options.quiet, "Print only what is not sealed and whole");
-  verify
-      ->add_option("--threads", options.threads,
-                   fmt::format("Threads that read and check (1 to {}, default {})", kMaxJobs,
-                               options.threads))
-      ->check(CLI::Range(1U, kMaxJobs).description(""))
-      ->type_name("N");
-  verify->footer(
-      "Exit codes: 0 sealed and every byte matches; 1 damaged, broken, or cannot be opened;\n"
-      "3 every byte matches but the header was changed after sealing (annotated); 4 no seal that\n"
-      "this version can check: unsealed, or sealed by a newer version; 130 interrupted.\n"
-      "Of several files the worst counts: 1, then 4, then 3, then 0.\n"
-      "Of a PyTorch zip every record is checked against the CRC that the zip states: 1 when one\n"
-      "does not match, else 4, since a CRC is no seal. torch itself ignores CRCs, and can be told\n"
-      "to write none: a storage that states 0 has none.\n\n"
-      "The JSON object has exit_code and files [{path, state, exit_code, error, bytes_checked,\n"
-      "chunks_checked, damaged [{file, tensor, begin, end}], damaged_complete,\n"
-      "crc {checked, read_in_part, mismatched, mismatches [{file, record, stated, found}],\n"
-      "unstated, without [paths]}, files [{path, seal, content, seal_note}]}]; state is sealed, "
-      "annotated,\n"
-      "unsealed, newer, damaged or error.");
 }
 
 void add_scan(CLI::App& app, CommandLine::Parsed& parsed) {
@@ -101,7 +57,7 @@ void add_scan(CLI::App& app, CommandLine::Parsed& parsed) {
       ->required()
       ->type_name("");
   scan->add_flag("--json", parsed.as_json, "Print one JSON object");
-  scan->add_flag("--quiet", options.quiet, "Print only what is not plain");
+  scan->add_flag("-q,--quiet", options.quiet, "Print only what is not plain");
   scan->add_flag("-r,--recursive", options.recursive,
                  "Of a directory, scan the directories in it too");
   scan->footer(
@@ -130,25 +86,6 @@ void add_scan(CLI::App& app, CommandLine::Parsed& parsed) {
       "called, imported, computed, changed, opcode, malformed, unseen, hidden, trailing,\n"
       "container, torchscript or code. offset counts bytes of the record (of the file for\n"
       "container), opcode its opcodes, both from 0 and for the first of count places.");
-}
-
-void add_cat(CLI::App& app, CommandLine::Parsed& parsed) {
-  CatOptions& options = parsed.cat;
-  CLI::App* cat = app.add_subcommand(
-      "cat", "Write the bytes of one tensor, contiguous and little-endian, to standard output");
-  cat->add_option("FILE", options.path, "A checkpoint, as for ls")->required()->type_name("");
-  cat->add_option("NAME", options.name, "The tensor's name, or an alias")
-      ->required()
-      ->type_name("");
-  cat->add_option("--select", options.select, "Look for NAME below this dotted path, as ls does")
-      ->type_name("PATH");
-  cat->add_flag("--no-verify", parsed.no_verify, "Do not check the bytes against the seal");
-  cat->add_flag("--ignore-seal", options.ignore_seal,
-                "Read the file as if it were not sealed, if it was changed after sealing");
-  cat->add_flag("--force", options.force, "Write to a terminal too");
-  cat->footer(
-      "Bytes are checked before they are written; those of a bad chunk are never written.\n\n"
-      "Exit codes: 0 done, 1 failed.");
 }
 
 void add_convert_choices(CLI::App& convert, CommandLine::Parsed& parsed) {
@@ -211,7 +148,7 @@ void add_convert_places(CLI::App& convert, CommandLine::Parsed& parsed) {
       ->type_name("DIR")
       ->check(not_empty())
       ->excludes(output);
-  convert.add_flag("--force", options.force,
+  convert.add_flag("-f,--force", options.force,
                    "Replace an existing output that differs; what is up to date is still skipped");
   convert.add_flag("--checksum", options.checksum,
                    "Compare every byte of an existing output, not samples of it");
@@ -248,12 +185,12 @@ void add_convert(CLI::App& app, CommandLine::Parsed& parsed) {
   add_convert_checks(*convert, options);
   convert->add_flag("--sidecar", options.sidecar,
                     "Change no .safetensors file: write its seal beside it, FILE.flatbed.json");
-  convert->add_flag("--dry-run", options.dry_run,
+  convert->add_flag("-n,--dry-run", options.dry_run,
                     "Say what would be done, and fail where the run would; write nothing");
   convert->add_flag("--no-sync", parsed.no_sync,
                     "Do not wait for the disk: faster, and the output"
                     " may not survive a power cut");
-  convert->add_flag("--quiet", options.quiet, "Print nothing but errors");
+  convert->add_flag("-q,--quiet", options.quiet, "Print nothing but errors");
   convert->add_flag("--json", parsed.as_json, "Print one JSON object at the end");
   convert->footer(
       "Which file goes where:\n"
@@ -312,6 +249,24 @@ void unmark_names(CLI::App& app) {
   }
 }
 
+void add_completion(CLI::App& app, CommandLine::Parsed& parsed) {
+  CLI::App* completion = app.add_subcommand(
+      "completion", "Print what completes command lines in a shell, or the manual page");
+  completion->add_option("FORM", parsed.completion, "bash, zsh, fish or man")
+      ->required()
+      ->check([](const std::string& word) {
+        return completion_of(word) != nullptr ? "" : word + ": expected bash, zsh, fish or man";
+      })
+      ->type_name("bash|zsh|fish|man");
+  completion->footer(
+      "bash: flatbed completion bash >~/.local/share/bash-completion/completions/flatbed\n"
+      "zsh:  flatbed completion zsh >DIR/_flatbed, where DIR is in $fpath\n"
+      "fish: flatbed completion fish >~/.config/fish/completions/flatbed.fish\n"
+      "man:  flatbed completion man >DIR/man1/flatbed.1, where DIR is in $MANPATH\n"
+      "Packages install all four.\n\n"
+      "Exit codes: 0 done.");
+}
+
 }  // namespace
 
 CommandLine::CommandLine()
@@ -331,10 +286,12 @@ CommandLine::CommandLine()
   add_convert(app_, parsed_);
   add_load(app_, parsed_);
   add_bench(app_, parsed_);
+  add_completion(app_, parsed_);
   unmark_names(app_);
 }
 
 ExitCode CommandLine::run(int argc, char** argv, Output& output) {
+  note_words(argc, argv);
   if (argc > 1) first_ = argv[1];
   std::vector<std::string> words(argv, argv + argc);
   mark_names(words);
@@ -360,6 +317,10 @@ ExitCode CommandLine::run(int argc, char** argv, Output& output) {
     const bool unchecked = parsed_.no_verify || parsed_.load.ignore_seal;
     parsed_.load.verify = unchecked ? Verify::no : Verify::yes;
     return run_load(parsed_.load, output);
+  }
+  if (app_.got_subcommand("completion")) {
+    output.write(completion_of(parsed_.completion)(app_));
+    return ExitCode::ok;
   }
   if (app_.got_subcommand("bench")) {
     parsed_.bench.form = form;
@@ -402,9 +363,27 @@ ExitCode CommandLine::answer(const CLI::ParseError& error, Output& output) const
     output.write(text.str());
     return ExitCode::ok;
   }
-  print_error({ErrorCode::invalid_argument,
-               fmt::format("{}; --help shows what is possible", complaint(error))});
-  return ExitCode::usage;
+  return fail({ErrorCode::invalid_argument,
+               fmt::format("{}; --help shows what is possible", complaint(error))},
+              ExitCode::usage, output);
+}
+
+ExitCode CommandLine::fail(const Error& error, ExitCode code, Output& output) const {
+  // Half an object cannot be taken back; then the exit code and standard error have to do.
+  if (wants_json_ && output.discard())
+    JsonWriter(output).begin_result(command_).end_result(code, error);
+  print_error(error);
+  return code;
+}
+
+void CommandLine::note_words(int argc, char** argv) {
+  const std::vector<CommandRow> commands = command_table(app_);
+  for (int i = 1; i < argc && std::string_view(argv[i]) != "--"; ++i) {
+    const std::string_view word = argv[i];
+    wants_json_ = wants_json_ || word == "--json";
+    if (command_.empty() && std::ranges::find(commands, word, &CommandRow::name) != commands.end())
+      command_ = word;
+  }
 }
 
 }  // namespace flatbed::tool

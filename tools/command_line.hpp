@@ -3,6 +3,7 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <string>
 
 #include "commands.hpp"
 #include "exit_code.hpp"
@@ -22,6 +23,10 @@ class CommandLine {
   // What that exception asks for: the help on standard output, or a complaint.
   [[nodiscard]] ExitCode answer(const CLI::ParseError& error, Output& output) const;
 
+  // Reports an error of the command as a whole: on standard error, and as the JSON object if the
+  // command line asks for one and nothing has been printed yet. Returns `code`.
+  ExitCode fail(const Error& error, ExitCode code, Output& output) const;
+
   // The options of every subcommand; the parser fills those of the one that was named.
   struct Parsed {
     LsOptions ls;
@@ -31,6 +36,7 @@ class CommandLine {
     ConvertOptions convert;
     LoadCommandOptions load;
     BenchOptions bench;
+    std::string completion;
     bool as_json = false;
     bool no_verify = false;
     bool no_seal = false;
@@ -41,8 +47,13 @@ class CommandLine {
   // What is wrong, and for a mistyped command or option what may have been meant.
   [[nodiscard]] std::string complaint(const CLI::ParseError& error) const;
 
-  std::string first_;  // word of the command line
-  Parsed parsed_;      // app_ refers to it
+  // Looks at the words before they are parsed, for errors that are found then.
+  void note_words(int argc, char** argv);
+
+  bool wants_json_ = false;
+  std::string command_;  // empty if the command line names none
+  std::string first_;    // word of the command line
+  Parsed parsed_;        // app_ refers to it
   CLI::App app_;
 };
 

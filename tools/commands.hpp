@@ -17,10 +17,19 @@ namespace flatbed::tool {
 // The form of results: text for people or one JSON object for programs.
 enum class Form : std::uint8_t { text, json };
 
+// The order in which ls lists tensors: as the checkpoint has them, by name, the largest first, or
+// as their bytes lie in the files.
+enum class LsSort : std::uint8_t { none, name, size, offset };
+
 struct LsOptions {
-  std::filesystem::path path;
+  std::vector<std::filesystem::path> paths;
   std::string select;  // the part of the tree to list; empty: everything
-  bool tree = false;   // at most one of tree, json and hex
+  std::vector<std::string> include;
+  std::vector<std::string> exclude;
+  LsSort sort = LsSort::none;
+  bool summary = false;  // totals only
+  bool stats = false;    // read every tensor for its smallest and largest value and mean
+  bool tree = false;     // at most one of tree, json and hex
   bool json = false;
   bool hex = false;
   bool all = false;  // with tree: show every entry
@@ -30,7 +39,7 @@ struct LsOptions {
 struct VerifyCommandOptions {
   std::vector<std::filesystem::path> paths;
   Form form = Form::text;
-  bool quiet = false;  // report only files that are not sealed and intact
+  bool quiet = false;  // report only files with a byte that is wrong or was not checked
   unsigned threads = 2;
 };
 [[nodiscard]] ExitCode run_verify(const VerifyCommandOptions& options, Output& output);

@@ -36,6 +36,7 @@ class ConvertRun {
         outcomes_(plan_.jobs.size()) {}
 
   ExitCode run() {
+    for (std::size_t i = 0; i < plan_.jobs.size(); ++i) progress_.expect(i, plan_.jobs[i].input);
     const std::size_t workers = std::clamp<std::size_t>(options_.jobs, 1, plan_.jobs.size());
     std::vector<std::future<void>> running;
     for (std::size_t i = 1; i < workers; ++i) {
@@ -70,6 +71,10 @@ class ConvertRun {
 
   void announce(const ConvertJob& job, const Outcome& outcome) {
     if (!talks_) return;
+    if (plan_.batch) {  // one line for each file, after it is done; only notes come before
+      print(notes_text(job, outcome, 0));
+      return;
+    }
     const std::string input = path_text(job.input);
     std::string text = fmt::format("{}: {}\n", input, outcome.found);
     if (!outcome.chosen.empty()) text += fmt::format("{}: keeping {}\n", input, outcome.chosen);
@@ -174,6 +179,11 @@ class ConvertRun {
       sum += fmt::format("{}{} {}", sum.empty() ? "" : ", ", count(status), words(status));
     }
     output_.write(sum + "\n");
+    for (const Outcome& outcome : outcomes_) {  // again: the first time may be far above by now
+      if (outcome.error)
+        output_.write(fmt::format("failed: {} [{}]\n", safe_text(outcome.error->message),
+                                  name(outcome.error->code)));
+    }
   }
 
   static std::string last_column(const ConvertJob& job, const Outcome& outcome) {
@@ -186,7 +196,7 @@ class ConvertRun {
 
   void write_json() {
     JsonWriter json(output_);
-    json.begin_object().key("files").begin_array();
+    json.begin_result("convert").key("files").begin_array();
     for (std::size_t i = 0; i < outcomes_.size(); ++i) {
       write_json_outcome(plan_.jobs[i], outcomes_[i], json);
     }
@@ -195,14 +205,15 @@ class ConvertRun {
                                 Status::failed, Status::not_started}) {
       json.key(name(status)).number(count(status));
     }
-    json.key("exit_code").number(static_cast<std::uint64_t>(exit_code())).end_object();
-    output_.write("\n");
+    const auto failed = std::ranges::find_if(
+        outcomes_, [](const Outcome& outcome) { return outcome.error.has_value(); });
+    json.end_result(exit_code(), failed == outcomes_.end() ? std::nullopt : failed->error);
   }
 
   static void write_json_outcome(const ConvertJob& job, const Outcome& outcome, JsonWriter& json) {
     const bool written = outcome.status == Status::converted;
-    json.begin_object().key("input").text(job.input.native());
-    json.key("output").text(job.output.native()).key("status").text(name(outcome.status));
+    json.begin_object().path("input", job.input).path("output", job.output);
+    json.key("status").text(name(outcome.status));
     json.key("found").text(outcome.found).key("chosen").text(outcome.chosen);
     json.key("weights");
     write_picks(outcome.weights, json);
@@ -260,9 +271,7 @@ Result<void> make_out_dir(const ConvertOptions& options) {
 ExitCode refuse(const Error& error, ExitCode code, const ConvertOptions& options, Output& output) {
   if (options.form == Form::json) {
     JsonWriter json(output);
-    json.begin_object().key("error").error(error);
-    json.key("exit_code").number(static_cast<std::uint64_t>(code)).end_object();
-    output.write("\n");
+    json.begin_result("convert").end_result(code, error);
   }
   print_error(error);
   return code;

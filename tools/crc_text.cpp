@@ -55,14 +55,12 @@ void write_crc_json(const CrcReport& report, JsonWriter& json) {
   json.key("read_in_part").number(report.read_in_part).key("mismatched").number(report.mismatched);
   json.key("mismatches").begin_array();
   for (const CrcMismatch& mismatch : report.mismatches) {
-    json.begin_object().key("file").text(mismatch.file.native());
-    json.key("record").text(mismatch.record);
+    json.begin_object().path("file", mismatch.file).named("record", mismatch.record);
     json.key("stated").text(fmt::format("{:08x}", mismatch.stated));
     json.key("found").text(fmt::format("{:08x}", mismatch.found)).end_object();
   }
-  json.end_array().key("unstated").number(report.unstated).key("without").begin_array();
-  for (const std::filesystem::path& path : report.without) json.text(path.native());
-  json.end_array().end_object();
+  json.end_array().key("unstated").number(report.unstated);
+  json.paths("without", std::span(report.without)).end_object();
 }
 
 }  // namespace flatbed::tool

@@ -4,10 +4,9 @@
 
 #include <algorithm>
 #include <array>
-#include <bit>
-#include <cmath>
 #include <cstring>
-#include <limits>
+
+#include "float_values.hpp"
 
 namespace flatbed::tool {
 namespace {
@@ -19,27 +18,6 @@ T load(std::span<const std::byte> bytes) {
   T value;
   std::memcpy(&value, bytes.data(), sizeof(T));
   return value;
-}
-
-// 1 sign bit, 5 exponent bits, 10 fraction bits.
-float half_value(std::uint16_t half) {
-  const int exponent = half >> 10 & 0x1F;
-  const int fraction = half & 0x3FF;
-  float value = 0;
-  if (exponent == 0x1F) {
-    value = fraction == 0 ? std::numeric_limits<float>::infinity()
-                          : std::numeric_limits<float>::quiet_NaN();
-  } else if (exponent == 0) {
-    value = std::ldexp(static_cast<float>(fraction), -24);
-  } else {
-    value = std::ldexp(static_cast<float>(fraction + 0x400), exponent - 25);
-  }
-  return (half & 0x8000) != 0 ? -value : value;
-}
-
-// A bfloat16 is the upper half of a float.
-float bfloat_value(std::uint16_t bits) {
-  return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16);
 }
 
 // The shortest text that reads back as the same value, with ".0" added to integers.

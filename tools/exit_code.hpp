@@ -15,6 +15,7 @@ enum class ExitCode : int {
   some_failed = 5,
   scan_unknown = 6,
   scan_dangerous = 7,
+  crc_matches = 8,
   interrupted = 130,
 };
 
@@ -36,6 +37,8 @@ inline constexpr std::array kExitCodes{
     ExitRow{ExitCode::some_failed, "convert: one or more of several inputs failed"},
     ExitRow{ExitCode::scan_unknown, "scan: something that cannot be judged, nothing dangerous"},
     ExitRow{ExitCode::scan_dangerous, "scan: something dangerous"},
+    ExitRow{ExitCode::crc_matches,
+            "verify: no seal, but every record matches the CRC that its zip states"},
     ExitRow{ExitCode::interrupted,
             "interrupted; nothing partial is left; the process ends by the signal"},
 };

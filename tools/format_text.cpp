@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <span>
 
 #include "flatbed/dtype.hpp"
 
@@ -22,6 +23,38 @@ constexpr std::array kUtf8Forms{
     Utf8Form{0xE0, 0xF0, 0x800},
     Utf8Form{0xF0, 0xF8, 0x10000},
 };
+
+// The blocks whose characters take two columns on a terminal, and those that take none because they
+// change the character before them. After Unicode's East Asian Width and general categories.
+struct PointRange {
+  std::uint32_t first, last;
+};
+constexpr std::array kWide{
+    PointRange{0x1100, 0x115F},   PointRange{0x231A, 0x231B},   PointRange{0x2329, 0x232A},
+    PointRange{0x2E80, 0x303E},   PointRange{0x3041, 0xA4CF},   PointRange{0xA960, 0xA97F},
+    PointRange{0xAC00, 0xD7A3},   PointRange{0xF900, 0xFAFF},   PointRange{0xFE10, 0xFE19},
+    PointRange{0xFE30, 0xFE6F},   PointRange{0xFF00, 0xFF60},   PointRange{0xFFE0, 0xFFE6},
+    PointRange{0x1F300, 0x1F64F}, PointRange{0x1F680, 0x1F6FF}, PointRange{0x1F900, 0x1F9FF},
+    PointRange{0x20000, 0x3FFFD},
+};
+constexpr std::array kZeroWidth{
+    PointRange{0x0300, 0x036F}, PointRange{0x0483, 0x0489}, PointRange{0x0591, 0x05BD},
+    PointRange{0x064B, 0x065F}, PointRange{0x1AB0, 0x1AFF}, PointRange{0x1DC0, 0x1DFF},
+    PointRange{0x200B, 0x200D}, PointRange{0x20D0, 0x20FF}, PointRange{0x302A, 0x302D},
+    PointRange{0x3099, 0x309A}, PointRange{0xFE00, 0xFE0F}, PointRange{0xFE20, 0xFE2F},
+    PointRange{0xFEFF, 0xFEFF},
+};
+
+bool is_in(std::span<const PointRange> ranges, std::uint32_t point) {
+  return std::ranges::any_of(
+      ranges, [&](const PointRange& range) { return point >= range.first && point <= range.last; });
+}
+
+std::size_t point_columns(const CodePoint& point) {
+  if (!point.valid || point.value < 0x300) return 1;
+  if (is_in(kZeroWidth, point.value)) return 0;
+  return is_in(kWide, point.value) ? 2 : 1;
+}
 
 bool unsafe_on_terminal(std::uint32_t code) {
   const bool control = code < 0x20 || (code >= 0x7F && code < 0xA0);
@@ -107,9 +140,33 @@ std::string quoted_text(std::string_view text, std::size_t limit) {
 }
 
 std::size_t columns(std::string_view text) {
-  return static_cast<std::size_t>(std::count_if(text.begin(), text.end(), [](char c) {
-    return (static_cast<unsigned char>(c) & 0xC0) != 0x80;
-  }));
+  std::size_t count = 0;
+  while (!text.empty()) {
+    const std::size_t plain = printable_ascii(text);
+    count += plain;
+    text.remove_prefix(plain);
+    if (text.empty()) break;
+    const CodePoint point = decode_utf8(text);
+    count += point_columns(point);
+    text.remove_prefix(point.nbytes);
+  }
+  return count;
+}
+
+std::string shortened(std::string_view text, std::size_t width) {
+  std::size_t left = columns(text);
+  if (left <= width || width < 3) return std::string(text);
+  const std::size_t head_columns = (width - 1) / 2, tail_columns = width - 1 - head_columns;
+  std::size_t used = 0, head = 0, tail = 0;
+  while (left > tail_columns) {
+    const CodePoint point = decode_utf8(text.substr(tail));
+    const std::size_t own = point_columns(point);
+    left -= own;
+    used += own;
+    tail += point.nbytes;
+    if (used <= head_columns) head = tail;
+  }
+  return fmt::format("{}…{}", text.substr(0, head), text.substr(tail));
 }
 
 void append_padded(std::string& out, std::string_view text, std::size_t width) {
@@ -143,6 +200,20 @@ std::string number_text(std::uint64_t number) {
     digits.insert(place, 1, ',');
   }
   return digits;
+}
+
+std::string amount_text(std::uint64_t number) {
+  constexpr std::uint64_t kExact = 10'000;  // smaller numbers are written out
+  if (number < kExact) return number_text(number);
+  constexpr std::array<std::string_view, 6> kUnits{"K", "M", "B", "T", "Qa", "Qi"};
+  double value = static_cast<double>(number) / 1000;
+  std::size_t unit = 0;
+  while (value >= 999.5 && unit + 1 < kUnits.size()) {  // 999.5 would print as 1000
+    value /= 1000;
+    ++unit;
+  }
+  const int decimals = value < 9.995 ? 2 : value < 99.95 ? 1 : 0;
+  return fmt::format("{:.{}f} {}", value, decimals, kUnits[unit]);
 }
 
 std::string time_text(double seconds) {

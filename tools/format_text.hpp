@@ -33,8 +33,11 @@ void append_safe_text(std::string& out, std::string_view text);
 // safe_text() in quotes, cut after `limit` code points.
 [[nodiscard]] std::string quoted_text(std::string_view text, std::size_t limit);
 
-// The columns that safe text takes on a terminal, counting each code point as one.
+// The columns that safe text takes on a terminal: two for wide characters, none for combining ones.
 [[nodiscard]] std::size_t columns(std::string_view text);
+
+// Safe text that takes at most `width` columns: its middle becomes "…" if it takes more.
+[[nodiscard]] std::string shortened(std::string_view text, std::size_t width);
 
 // `text` with spaces after it up to `width` columns.
 [[nodiscard]] std::string padded(std::string_view text, std::size_t width);
@@ -42,6 +45,7 @@ void append_padded(std::string& out, std::string_view text, std::size_t width);
 
 [[nodiscard]] std::string size_text(std::uint64_t nbytes);                          // "1.1 GiB"
 [[nodiscard]] std::string number_text(std::uint64_t number);                        // "12,345"
+[[nodiscard]] std::string amount_text(std::uint64_t number);                        // "6.74 B"
 void append_number(std::string& out, std::uint64_t number);                         // "12345"
 [[nodiscard]] std::string time_text(double seconds);                                // "1:02:03"
 [[nodiscard]] std::string shape_text(ShapeView shape);                              // "[64, 3]"

@@ -6,13 +6,14 @@
 //   Positionals:, Options: or Subcommands:
 //     -j, --jobs N              what it does, wrapped at 100 columns
 //
-//   FOOTER, as it is
+//   FOOTER, each of its lines wrapped at 100 columns
 #include "help_text.hpp"
 
 #include <algorithm>
 #include <string_view>
 #include <vector>
 
+#include "command_table.hpp"
 #include "format_text.hpp"
 
 namespace flatbed::tool {
@@ -21,14 +22,14 @@ namespace {
 constexpr std::size_t kTextColumn = 28;
 constexpr std::size_t kLastColumn = 100;
 
-// The text in lines that fit between kTextColumn and kLastColumn.
-std::vector<std::string> wrapped(std::string_view text) {
+// The text in lines of whole words that fit into `width` columns.
+std::vector<std::string> wrapped(std::string_view text, std::size_t width) {
   std::vector<std::string> lines(1);
   while (!text.empty()) {
     const std::string_view word = text.substr(0, text.find(' '));
     text.remove_prefix(std::min(text.size(), word.size() + 1));
     const std::size_t used = columns(lines.back());
-    if (used > 0 && kTextColumn + used + 1 + columns(word) > kLastColumn) lines.emplace_back();
+    if (used > 0 && used + 1 + columns(word) > width) lines.emplace_back();
     if (!lines.back().empty()) lines.back() += ' ';
     lines.back() += word;
   }
@@ -49,53 +50,54 @@ void append_section(std::string& page, std::string_view title, const std::vector
       page += left + '\n';
       left.clear();
     }
-    for (const std::string& line : wrapped(row.text)) {
+    for (const std::string& line : wrapped(row.text, kLastColumn - kTextColumn)) {
       page += padded(left, kTextColumn) + line + '\n';
       left.clear();
     }
   }
 }
 
-// FILE, or FILE... where several can be given.
-std::string positional_text(const CLI::Option& option) {
-  return option.get_name(true) + (option.get_expected_max() > 1 ? "..." : "");
+void append_footer(std::string& page, std::string_view footer) {
+  page += '\n';
+  while (!footer.empty()) {
+    const std::string_view line = footer.substr(0, footer.find('\n'));
+    footer.remove_prefix(std::min(footer.size(), line.size() + 1));
+    if (columns(line) <= kLastColumn) {
+      page.append(line) += '\n';
+      continue;
+    }
+    for (const std::string& part : wrapped(line, kLastColumn)) page += part + '\n';
+  }
 }
 
 // -j, --jobs N
-std::string option_text(const CLI::Option& option) {
+std::string option_text(const ArgumentRow& option) {
   std::string text;
-  for (const std::string& name : option.get_snames()) text += (text.empty() ? "-" : ", -") + name;
-  for (const std::string& name : option.get_lnames()) text += (text.empty() ? "--" : ", --") + name;
-  const bool is_flag = option.get_type_size_max() == 0;
-  return is_flag ? text : text + ' ' + option.get_type_name();
+  for (const std::string& name : option.names) text += (text.empty() ? "" : ", ") + name;
+  return option.value.empty() ? text : text + ' ' + option.value;
 }
 
 }  // namespace
 
 std::string HelpText::make_help(const CLI::App* app, std::string, CLI::AppFormatMode) const {
-  std::vector<Row> positionals;
-  std::vector<Row> options;
+  const CommandRow own = command_row(*app);
+  std::vector<Row> positionals, options, commands;
   std::string usage = "[OPTIONS]";
-  for (const CLI::Option* option : app->get_options()) {
-    if (option->get_positional()) {
-      positionals.push_back({positional_text(*option), option->get_description()});
-      usage += ' ' + positionals.back().left;
-    } else {
-      options.push_back({option_text(*option), option->get_description()});
-    }
+  for (const ArgumentRow& positional : own.positionals) {
+    positionals.push_back({positional.names[0], positional.text});
+    usage += ' ' + positional.names[0];
   }
-  std::vector<Row> commands;
-  for (const CLI::App* command : app->get_subcommands({}))
-    commands.push_back({command->get_name(), command->get_description()});
-  usage = commands.empty() ? "flatbed " + app->get_name() + ' ' + usage
-                           : "flatbed [OPTIONS] SUBCOMMAND";
+  for (const ArgumentRow& option : own.options)
+    options.push_back({option_text(option), option.text});
+  for (const CommandRow& command : command_table(*app))
+    commands.push_back({command.name, command.text});
+  usage = commands.empty() ? "flatbed " + own.name + ' ' + usage : "flatbed [OPTIONS] SUBCOMMAND";
 
-  std::string page = app->get_description() + "\nUsage: " + usage + '\n';
+  std::string page = own.text + "\nUsage: " + usage + '\n';
   append_section(page, "Positionals", positionals);
   append_section(page, "Options", options);
   append_section(page, "Subcommands", commands);
-  page += '\n' + app->get_footer();
-  if (!page.ends_with('\n')) page += '\n';
+  append_footer(page, own.footer);
   return page;
 }
 

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <string>
 
 #include "format_text.hpp"
 
@@ -16,7 +17,59 @@ std::size_t plain_characters(std::string_view text) {
   return static_cast<std::size_t>(end - text.begin());
 }
 
+bool is_utf8(std::string_view text) {
+  while (!text.empty()) {
+    const CodePoint point = decode_utf8(text);
+    if (!point.valid) return false;
+    text.remove_prefix(point.nbytes);
+  }
+  return true;
+}
+
+std::string hex_text(std::string_view bytes) {
+  std::string out;
+  for (const char byte : bytes) {
+    fmt::format_to(std::back_inserter(out), "{:02x}", static_cast<unsigned char>(byte));
+  }
+  return out;
+}
+
+constexpr std::uint64_t kSchema = 1;  // raised where a reader of the old form would go wrong
+
 }  // namespace
+
+JsonWriter& JsonWriter::begin_result(std::string_view command) {
+  begin_object().key("schema").number(kSchema).key("command");
+  return command.empty() ? null() : text(command);
+}
+
+void JsonWriter::end_result(ExitCode code, const std::optional<Error>& error) {
+  key("exit_code").number(static_cast<std::uint64_t>(code)).key("error");
+  error ? this->error(*error) : null();
+  end_object();
+  output_.write("\n");
+}
+
+JsonWriter& JsonWriter::named(std::string_view key, std::string_view name) {
+  this->key(key).text(name);
+  return is_utf8(name) ? *this : this->key(fmt::format("{}_bytes", key)).text(hex_text(name));
+}
+
+JsonWriter& JsonWriter::path(std::string_view key, const std::filesystem::path& value) {
+  return named(key, std::string_view(value.native()));
+}
+
+JsonWriter& JsonWriter::paths(std::string_view key, std::span<const std::filesystem::path> values) {
+  const auto list = [&](std::string_view own, auto text_of) {
+    this->key(own).begin_array();
+    for (const std::filesystem::path& value : values) text(text_of(value.native()));
+    end_array();
+  };
+  list(key, [](std::string_view name) { return std::string(name); });
+  const auto is_plain = [](const std::filesystem::path& value) { return is_utf8(value.native()); };
+  if (!std::ranges::all_of(values, is_plain)) list(fmt::format("{}_bytes", key), hex_text);
+  return *this;
+}
 
 JsonWriter& JsonWriter::key(std::string_view key) {
   separate();
@@ -42,6 +95,12 @@ JsonWriter& JsonWriter::number(std::uint64_t value) {
 JsonWriter& JsonWriter::real(double value) {
   separate();
   output_.write(fmt::format("{:.6g}", value));
+  return *this;
+}
+
+JsonWriter& JsonWriter::digits(std::string_view value) {
+  separate();
+  output_.write(value);
   return *this;
 }
 

@@ -42,7 +42,7 @@ void add_choices(CLI::App& load, LoadCommandOptions& options) {
   add_device(load, options.device);
   add_word<DeviceMapping>(load, "--map", parse_mapping,
                           [&options](DeviceMapping mapping) { options.map.push_back(mapping); })
-      ->description("What was saved on FROM goes to TO, as cuda:1=cuda:0; repeatable")
+      ->description("Load tensors that were saved on FROM to TO: cuda:1=cuda:0; repeatable")
       ->type_name("FROM=TO");
   load.add_option(
           "--select", options.select,
@@ -66,21 +66,21 @@ void add_choices(CLI::App& load, LoadCommandOptions& options) {
 void add_ways(CLI::App& load, LoadCommandOptions& options) {
   add_word<IoMode>(load, "--io", parse_io, [&options](IoMode mode) { options.io = mode; })
       ->expected(1)
-      ->description("As it fits, through the page cache, or past it [auto]")
+      ->description(
+          "Read through the page cache (pread) or with O_DIRECT (direct) [auto: flatbed chooses]")
       ->type_name("auto|pread|direct");
   add_word<std::uint64_t>(load, "--staging", parse_nbytes,
                           [&options](std::uint64_t nbytes) { options.staging_nbytes = nbytes; })
       ->expected(1)
-      ->description("Staging memory of the load; K, M and G are units [64M]")
+      ->description("Size of the load's staging memory, with an optional unit: K, M or G [64M]")
       ->type_name("BYTES");
   add_word<std::uint64_t>(load, "--slot", parse_nbytes,
                           [&options](std::uint64_t nbytes) { options.slot_nbytes = nbytes; })
       ->expected(1)
-      ->description("One piece of it [a fitting part]")
+      ->description("Size of one piece of staging memory [chosen to fit]")
       ->type_name("BYTES");
-  load.add_option(
-          "--threads", options.threads,
-          fmt::format("Threads that read and check (1 to {}) [as many as cores]", kMaxThreads))
+  load.add_option("-j,--threads", options.threads,
+                  fmt::format("Threads that read and check (1 to {}) [one per core]", kMaxThreads))
       ->check(CLI::Range(1U, kMaxThreads).description(""))
       ->type_name("N");
 }
@@ -90,7 +90,7 @@ void add_ways(CLI::App& load, LoadCommandOptions& options) {
 void add_load(CLI::App& app, CommandLine::Parsed& parsed) {
   LoadCommandOptions& options = parsed.load;
   CLI::App* load = app.add_subcommand(
-      "load", "Load tensors into memory of the host or of GPUs, checked, and say how fast it went");
+      "load", "Load tensors into host or GPU memory, verify them, and report the speed");
   load->add_option("FILE", options.paths, "Checkpoints, as for ls; one load for all of them")
       ->required()
       ->type_name("");
@@ -99,8 +99,9 @@ void add_load(CLI::App& app, CommandLine::Parsed& parsed) {
   load->add_flag("--no-verify", parsed.no_verify, "Do not check the bytes against the seal");
   load->add_flag("--ignore-seal", options.ignore_seal,
                  "Read the files as if they were not sealed, for those changed after sealing");
-  load->add_flag("--digests", options.digests, "Print the XXH3-64 of what arrived, per tensor");
-  load->add_flag("--quiet", options.quiet, "Print nothing but digests and errors");
+  load->add_flag("--digests", options.digests,
+                 "Print the XXH3-64 of each tensor's bytes after loading");
+  load->add_flag("-q,--quiet", options.quiet, "Print nothing but digests and errors");
   load->add_flag("--json", parsed.as_json, "Print one JSON object");
   load->footer(
       "Each device gets one allocation, and each tensor a place in it at a multiple of 256 bytes.\n"
@@ -116,8 +117,8 @@ void add_load(CLI::App& app, CommandLine::Parsed& parsed) {
       "files_buffered, threads, seconds, read_seconds, hash_seconds, submit_seconds,\n"
       "slots_seconds, link_seconds, bottleneck, gb_per_second}, verified (all, some or none),\n"
       "unverified_reason, allocate_seconds, peak_memory_nbytes, and with --digests digests\n"
-      "[{path, name, device, nbytes, xxh3}]. What a failed load did not come to is null or\n"
-      "missing. The seconds of stages are of all threads together; GB are 10^9 bytes.");
+      "[{path, name, device, nbytes, xxh3}]. Parts that a failed load did not reach are null or\n"
+      "missing. The seconds of a stage are the sum over all threads; GB are 10^9 bytes.");
 }
 
 void add_bench(CLI::App& app, CommandLine::Parsed& parsed) {
@@ -136,18 +137,19 @@ void add_bench(CLI::App& app, CommandLine::Parsed& parsed) {
       *bench, "--threads", parse_threads,
       [&options](std::vector<unsigned> threads) { options.threads = threads; })
       ->expected(1)
-      ->description("Numbers of threads to compare, as 1,2,4 [1, 2, 4... up to the cores]")
+      ->description(
+          "Numbers of threads to compare, such as 1,2,4 [1, 2, 4... up to the number of cores]")
       ->type_name("LIST");
   bench->add_flag("--ignore-seal", options.ignore_seal,
                   "Read the file as if it were not sealed; nothing is verified");
-  bench->add_flag("--quiet", options.quiet, "Draw no progress");
+  bench->add_flag("-q,--quiet", options.quiet, "Draw no progress");
   bench->add_flag("--json", parsed.as_json, "Print one JSON object");
   bench->footer(
       "Compares load() through and past the page cache, verified and not, with a bare pread()\n"
-      "loop, read() of each tensor, touching the mapped view(), and verify(). All write to the\n"
-      "same memory, allocated and touched before, as is staging memory, and take turns. The first\n"
-      "round finds the file as it lies and is shown apart; median, min and max are of the others.\n"
-      "Nothing is dropped from the page cache: a first round alone can have cold figures.\n\n"
+      "loop, read() of each tensor, touching the mapped view(), and verify(). They take turns and\n"
+      "write to the same memory, which is allocated and touched first, as is staging memory. The\n"
+      "first round is shown separately: only then the file may not yet be in the page cache, from\n"
+      "which nothing is dropped. Median, min and max are those of the other rounds.\n\n"
       "Exit codes: 0 done, 1 failed, 2 the command line is wrong, 130 interrupted.\n\n"
       "The JSON object has exit_code, error {code, name, message}, path, device, runs, tensors,\n"
       "nbytes, seal, paths [{name, verified, threads, first_gb_per_second,\n"

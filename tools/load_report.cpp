@@ -92,9 +92,7 @@ void write_plan(const LoadPlanReport& plan, JsonWriter& json) {
   json.key("reads").number(plan.reads);
   json.key("peak_staging_nbytes").number(plan.peak_staging_nbytes);
   json.key("groups").number(plan.groups);
-  json.key("files").begin_array();
-  for (const std::filesystem::path& file : plan.files) json.text(file.native());
-  json.end_array().end_object();
+  json.paths("files", std::span(plan.files)).end_object();
 }
 
 void write_report(const LoadReport& report, JsonWriter& json) {
@@ -119,7 +117,7 @@ void write_report(const LoadReport& report, JsonWriter& json) {
 void write_what(const LoadOutcome& outcome, const LoadCommandOptions& options, JsonWriter& json) {
   json.key("sources").begin_array();
   for (const LoadSource& source : outcome.sources) {
-    json.begin_object().key("path").text(source.path.native());
+    json.begin_object().path("path", source.path);
     json.key("seal").text(name(source.checkpoint.seal()));
     json.key("tensors").number(source.checkpoint.tensors().size()).end_object();
   }
@@ -150,7 +148,7 @@ void write_json_digests(const LoadOutcome& outcome, JsonWriter& json) {
   json.begin_array();
   for (std::size_t i = 0; i < outcome.digests.size(); ++i) {
     const Placement& place = outcome.layout.placements[i];
-    json.begin_object().key("path").text(outcome.sources[place.source].path.native());
+    json.begin_object().path("path", outcome.sources[place.source].path);
     json.key("name").text(tensor_of(outcome, place).name);
     json.key("device").text(device_text(outcome.layout.shares[place.share].name));
     json.key("nbytes").number(place.nbytes);
@@ -238,9 +236,7 @@ void write_digests(const LoadOutcome& outcome, Output& output) {
 void write_json(const LoadOutcome& outcome, const LoadCommandOptions& options, ExitCode code,
                 Output& output) {
   JsonWriter json(output);
-  json.begin_object().key("exit_code").number(static_cast<std::uint64_t>(code));
-  json.key("error");
-  outcome.error ? json.error(*outcome.error) : json.null();
+  json.begin_result("load");
   write_what(outcome, options, json);
   json.key("plan");
   outcome.plan ? write_plan(*outcome.plan, json) : static_cast<void>(json.null());
@@ -257,8 +253,7 @@ void write_json(const LoadOutcome& outcome, const LoadCommandOptions& options, E
     json.key("digests");
     write_json_digests(outcome, json);
   }
-  json.end_object();
-  output.write("\n");
+  json.end_result(code, outcome.error);
 }
 
 }  // namespace flatbed::tool

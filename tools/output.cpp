@@ -17,6 +17,7 @@ void Output::write(std::span<const std::byte> bytes) {
 
 void Output::send(std::string_view text) {
   if (!wanted_ || text.empty()) return;
+  sent_ = true;
   if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size()) stop();
 }
 
@@ -28,6 +29,11 @@ void Output::write_through(std::string_view text) {
   } else {
     send(text);
   }
+}
+
+bool Output::discard() {
+  buffer_.clear();
+  return !sent_;
 }
 
 Result<void> Output::flush() {

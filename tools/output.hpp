@@ -27,6 +27,9 @@ class Output {
   }
   void write(std::span<const std::byte> bytes);
 
+  // Drops what is still in the buffer. False if some of what was written has left it.
+  bool discard();
+
   // False if the reader has gone or writing failed: there is no point in producing more.
   [[nodiscard]] bool wanted() const noexcept { return wanted_; }
 
@@ -42,6 +45,7 @@ class Output {
 
   std::string buffer_;  // always shorter than kBufferNbytes
   bool wanted_ = true;
+  bool sent_ = false;
   std::optional<Error> error_;
 };
 

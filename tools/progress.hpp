@@ -1,11 +1,13 @@
 // ProgressLine: one line on standard error with the work done, its speed and the time left. It
-// draws on a terminal only and is silent in a pipe or log. Thread-safe: several conversions may
-// share one line.
+// draws on a terminal only, only for work of some size, and never more than fits on one line.
+// It is silent in a pipe, in a log and on a terminal that cannot erase. Thread-safe: several
+// conversions may share one line.
 #pragma once
 
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <filesystem>
 #include <mutex>
 #include <string_view>
 #include <vector>
@@ -21,6 +23,9 @@ class ProgressLine {
   ~ProgressLine();
   ProgressLine(const ProgressLine&) = delete;
   ProgressLine& operator=(const ProgressLine&) = delete;
+
+  // Counts the size of the file as the job's work until its first update says what it is.
+  void expect(std::size_t job, const std::filesystem::path& path);
 
   void update(std::size_t job, const flatbed::Progress& progress);
   // update() of this job as a callback, which borrows the line and never fails.
@@ -43,6 +48,11 @@ class ProgressLine {
   Clock::time_point start_ = Clock::now();
   Clock::time_point last_draw_{};
 };
+
+enum class Stream : std::uint8_t { output, error };
+
+// The width of the terminal behind standard output or standard error; 80 if it does not say.
+[[nodiscard]] std::size_t terminal_columns(Stream stream);
 
 // Whether standard error or standard output is a terminal.
 [[nodiscard]] bool stderr_is_terminal();

@@ -172,13 +172,13 @@ void write_finding(const ScanFinding& finding, JsonWriter& json) {
   json.begin_object().key("severity").text(name(finding.severity));
   json.key("kind").text(name(finding.kind));
   json.key("module").text(finding.module).key("qualname").text(finding.qualname);
-  json.key("file").number(finding.file).key("record").text(finding.record);
+  json.key("file").number(finding.file).named("record", finding.record);
   json.key("offset").number(finding.offset).key("opcode").number(finding.opcode);
   json.key("count").number(finding.count).key("text").text(finding.text).end_object();
 }
 
 void write_json(const Scanned& scanned, JsonWriter& json) {
-  json.begin_object().key("path").text(scanned.path.native());
+  json.begin_object().path("path", scanned.path);
   json.key("verdict");
   scanned.error ? json.null() : json.text(name(scanned.report.verdict));
   json.key("exit_code").number(static_cast<std::uint64_t>(exit_code(scanned)));
@@ -186,7 +186,7 @@ void write_json(const Scanned& scanned, JsonWriter& json) {
   scanned.error ? json.error(*scanned.error) : json.null();
   json.key("files").begin_array();
   for (const ScannedFile& file : scanned.report.files) {
-    json.begin_object().key("path").text(file.path.native());
+    json.begin_object().path("path", file.path);
     json.key("verdict").text(name(file.verdict)).key("what").text(file.what);
     json.key("pickles").number(file.pickles);
     json.key("scanned").boolean(file.scanned).end_object();
@@ -215,15 +215,18 @@ ExitCode run_scan(const ScanCommandOptions& options, Output& output) {
   ExitCode worst = ExitCode::ok;
   const bool as_json = options.form == Form::json;
   std::map<ExitCode, std::size_t> counts;
+  std::optional<Error> first_error;
   JsonWriter json(output);
-  if (as_json) json.begin_object().key("files").begin_array();
+  if (as_json) json.begin_result("scan").key("files").begin_array();
   for (std::size_t i = 0; i < options.paths.size() && !interrupted(); ++i) {
     const Scanned scanned = examine(options.paths[i], options.recursive);
     const ExitCode code = exit_code(scanned);
     worst = worse(worst, code);
     ++counts[code];
+    if (scanned.error && !first_error) first_error = scanned.error;
     if (as_json) {
       write_json(scanned, json);
+      if (scanned.error) print_error(*scanned.error);
     } else if (!options.quiet || code != ExitCode::ok) {
       write_text(scanned, options.quiet, output);
       static_cast<void>(output.flush());  // so that logs grow line by line; main() reports errors
@@ -231,8 +234,7 @@ ExitCode run_scan(const ScanCommandOptions& options, Output& output) {
   }
   if (interrupted()) worst = ExitCode::interrupted;
   if (as_json) {
-    json.end_array().key("exit_code").number(static_cast<std::uint64_t>(worst)).end_object();
-    output.write("\n");
+    json.end_array().end_result(worst, first_error);
   } else if (options.paths.size() > 1 && !options.quiet) {
     write_summary(counts, output);
   }

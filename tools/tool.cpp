@@ -17,11 +17,10 @@ ExitCode run(int argc, char** argv, Output& output) {
   } catch (const CLI::ParseError& error) {
     return line.answer(error, output);
   } catch (const std::bad_alloc&) {
-    print_error({ErrorCode::resource_exhausted, "out of memory"});
+    return line.fail({ErrorCode::resource_exhausted, "out of memory"}, ExitCode::failure, output);
   } catch (const std::exception& error) {
-    print_error({ErrorCode::internal_error, error.what()});
+    return line.fail({ErrorCode::internal_error, error.what()}, ExitCode::failure, output);
   }
-  return ExitCode::failure;
 }
 
 }  // namespace

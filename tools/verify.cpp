@@ -5,7 +5,9 @@
 
 #include <algorithm>
 #include <array>
+#include <map>
 #include <optional>
+#include <vector>
 
 #include "commands.hpp"
 #include "crc_text.hpp"
@@ -28,8 +30,8 @@ struct Finding {
 };
 
 // From best to worst. The worst of several files decides the exit code.
-constexpr std::array kBadness{ExitCode::ok, ExitCode::annotated, ExitCode::unsealed,
-                              ExitCode::failure, ExitCode::interrupted};
+constexpr std::array kBadness{ExitCode::ok,       ExitCode::annotated, ExitCode::crc_matches,
+                              ExitCode::unsealed, ExitCode::failure,   ExitCode::interrupted};
 
 ExitCode worse(ExitCode a, ExitCode b) {
   const auto rank = [](ExitCode code) { return std::find(kBadness.begin(), kBadness.end(), code); };
@@ -38,6 +40,12 @@ ExitCode worse(ExitCode a, ExitCode b) {
 
 bool is_damaged(const Finding& finding) {
   return !finding.report.damaged.empty() || finding.report.crc.mismatched != 0;
+}
+
+// Whether a CRC was there for every byte that was read, and each matches.
+bool has_clean_crcs(const Finding& finding) {
+  const CrcReport& crc = finding.report.crc;
+  return crc.checked != 0 && crc.mismatched == 0 && crc.read_in_part == 0 && crc.without.empty();
 }
 
 ExitCode exit_code(const Finding& finding) {
@@ -51,6 +59,7 @@ ExitCode exit_code(const Finding& finding) {
     case SealState::annotated:
       return ExitCode::annotated;
     case SealState::unsealed:
+      return has_clean_crcs(finding) ? ExitCode::crc_matches : ExitCode::unsealed;
     case SealState::newer:
       return ExitCode::unsealed;
     case SealState::broken:
@@ -184,8 +193,7 @@ void write_text(const Finding& finding, Output& output) {
 }
 
 void write_json(const Finding& finding, JsonWriter& json) {
-  json.begin_object().key("path").text(finding.path.native());
-  json.key("state").text(state_text(finding));
+  json.begin_object().path("path", finding.path).key("state").text(state_text(finding));
   json.key("exit_code").number(static_cast<std::uint64_t>(exit_code(finding)));
   json.key("error");
   finding.error ? json.error(*finding.error) : json.null();
@@ -194,7 +202,7 @@ void write_json(const Finding& finding, JsonWriter& json) {
   json.key("damaged").begin_array();
   for (const DamagedRange& range : finding.report.damaged) {
     const Checkpoint& checkpoint = *finding.checkpoint;
-    json.begin_object().key("file").text(checkpoint.files()[range.file].path.native());
+    json.begin_object().path("file", checkpoint.files()[range.file].path);
     json.key("tensor").text(checkpoint.tensors()[range.tensor].name);
     json.key("begin").number(range.begin).key("end").number(range.end).end_object();
   }
@@ -204,7 +212,7 @@ void write_json(const Finding& finding, JsonWriter& json) {
   json.key("files").begin_array();
   if (finding.checkpoint) {
     for (const FileInfo& file : finding.checkpoint->files()) {
-      json.begin_object().key("path").text(file.path.native()).key("seal").text(name(file.seal));
+      json.begin_object().path("path", file.path).key("seal").text(name(file.seal));
       json.key("content");
       file.content.empty() ? json.null() : json.text(file.content);
       json.key("seal_note").text(file.seal_note).end_object();
@@ -213,33 +221,82 @@ void write_json(const Finding& finding, JsonWriter& json) {
   json.end_array().end_object();
 }
 
+class VerifyRun {
+ public:
+  VerifyRun(const VerifyCommandOptions& options, Output& output)
+      : options_(options),
+        output_(output),
+        json_(output),
+        as_json_(options.form == Form::json),
+        progress_("verifying", options.paths.size(), !options.quiet && !as_json_) {
+    for (std::size_t i = 0; i < options.paths.size(); ++i) progress_.expect(i, options.paths[i]);
+  }
+
+  ExitCode run() {
+    if (as_json_) json_.begin_result("verify").key("files").begin_array();
+    for (std::size_t i = 0; i < options_.paths.size() && !interrupted(); ++i) {
+      const Finding finding = examine(options_.paths[i], options_, progress_, i);
+      const ExitCode code = exit_code(finding);
+      worst_ = worse(worst_, code);
+      ++counts_[state_text(finding)];
+      if (finding.error && !error_) error_ = finding.error;
+      progress_.clear();
+      if (as_json_) {
+        write_json(finding, json_);
+        if (finding.error) print_error(*finding.error);
+      } else if (!options_.quiet || !is_right(code)) {
+        write_text(finding, output_);
+        // So that logs grow line by line; run_tool() reports errors.
+        static_cast<void>(output_.flush());
+        if (code == ExitCode::failure) failures_.push_back(failure_text(finding));
+      }
+    }
+    if (interrupted()) worst_ = ExitCode::interrupted;
+    if (as_json_) {
+      json_.end_array().end_result(worst_, error_);
+    } else if (!options_.quiet && options_.paths.size() > 1) {
+      write_summary();
+    }
+    return worst_;
+  }
+
+ private:
+  // Whether every byte was checked against something and matches.
+  static bool is_right(ExitCode code) {
+    return code == ExitCode::ok || code == ExitCode::crc_matches;
+  }
+
+  static std::string failure_text(const Finding& finding) {
+    if (finding.error) return safe_text(finding.error->message);
+    return fmt::format("{}: {}", path_text(finding.path), detail_text(finding));
+  }
+
+  // The count of each state, and then what failed again, which may be far above by now.
+  void write_summary() {
+    std::string sum;
+    for (const auto& [state, count] : counts_)
+      sum += fmt::format("{}{} {}", sum.empty() ? "" : ", ", number_text(count), state);
+    output_.write(fmt::format("{}: {}\n", count_text(options_.paths.size(), "file"), sum));
+    for (const std::string& failure : failures_)
+      output_.write(fmt::format("failed: {}\n", failure));
+  }
+
+  const VerifyCommandOptions& options_;
+  Output& output_;
+  JsonWriter json_;
+  bool as_json_;
+  ProgressLine progress_;
+  ExitCode worst_ = ExitCode::ok;
+  std::map<std::string_view, std::size_t> counts_;  // of each state
+  std::optional<Error> error_;                      // the first
+  std::vector<std::string> failures_;
+};
+
 }  // namespace
 
 ExitCode run_verify(const VerifyCommandOptions& options, Output& output) {
   catch_interrupts();
-  ExitCode worst = ExitCode::ok;
-  const bool as_json = options.form == Form::json;
-  JsonWriter json(output);
-  if (as_json) json.begin_object().key("files").begin_array();
-  ProgressLine progress("verifying", options.paths.size(), !options.quiet && !as_json);
-  for (std::size_t i = 0; i < options.paths.size() && !interrupted(); ++i) {
-    const Finding finding = examine(options.paths[i], options, progress, i);
-    const ExitCode code = exit_code(finding);
-    worst = worse(worst, code);
-    progress.clear();
-    if (as_json) {
-      write_json(finding, json);
-    } else if (!options.quiet || code != ExitCode::ok) {
-      write_text(finding, output);
-      static_cast<void>(output.flush());  // so that logs grow line by line; main() reports errors
-    }
-  }
-  if (interrupted()) worst = ExitCode::interrupted;
-  if (as_json) {
-    json.end_array().key("exit_code").number(static_cast<std::uint64_t>(worst)).end_object();
-    output.write("\n");
-  }
-  return worst;
+  return VerifyRun(options, output).run();
 }
 
 }  // namespace flatbed::tool

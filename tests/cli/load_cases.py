@@ -143,6 +143,10 @@ class WhatArrivesTest(LoadTest):
         self.assertEqual(sum(sizes), len(raw))
         self.assertLessEqual(max(sizes) - min(sizes), 12)
 
+    def test_a_dimension_that_no_tensor_has_is_a_mistake(self):
+        result = self.run_tool("load", self.sealed(), "--slice", "9:0/2", expect=FAILURE)
+        self.assert_error(result, "invalid_argument", "dimension 9", "--slice")
+
     def test_a_slice_reports_what_is_cut_and_what_stays_whole(self):
         report = self.run_json("load", self.sealed(), "--slice", "1:0/8")
         self.assertEqual(report["slice"], {"dim": 1, "rank": 0, "count": 8, "sliced": 2, "whole": 3})

@@ -18,7 +18,7 @@ sys.path.insert(0, str(ROOT / "spec"))
 import reader  # noqa: E402
 
 OK, FAILURE, USAGE, ANNOTATED, UNSEALED, SOME_FAILED, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
-SCAN_UNKNOWN, SCAN_DANGEROUS = 6, 7
+SCAN_UNKNOWN, SCAN_DANGEROUS, CRC_MATCHES = 6, 7, 8
 TIME_LIMIT = 120  # seconds
 
 
@@ -57,6 +57,7 @@ class ToolTest(unittest.TestCase):
     def start(self, *arguments, **options):
         """Starts the tool in the folder; both streams are pipes unless said otherwise."""
         options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "cwd": self.folder, **options}
+        options.setdefault("env", {**os.environ, "TERM": "xterm"})
         return subprocess.Popen([binary(), *map(str, arguments)], stdin=subprocess.DEVNULL, **options)
 
     def run_raw(self, *arguments, expect=OK, **options):

@@ -5,7 +5,7 @@ import os
 
 import inputs
 import writer
-from tool import ANNOTATED, FAILURE, OK, ROOT, UNSEALED, ToolTest
+from tool import ANNOTATED, CRC_MATCHES, FAILURE, OK, ROOT, UNSEALED, ToolTest
 
 CHUNK = inputs.CHUNK
 
@@ -72,7 +72,7 @@ class VerifyTest(ToolTest):
         return "a.pth"
 
     def test_a_pytorch_file_is_unsealed_and_its_crcs_are_checked(self):
-        text = self.run_tool("verify", self.zipped(), expect=UNSEALED).stdout
+        text = self.run_tool("verify", self.zipped(), expect=CRC_MATCHES).stdout
         self.assertEqual(text, "a.pth: no seal; all 4 zip CRCs match\n")
 
     def test_a_record_with_another_crc_is_named_and_exits_with_1(self):
@@ -134,13 +134,25 @@ class VerifyTest(ToolTest):
         self.run_tool("verify", annotated, sealed, expect=ANNOTATED)
         self.run_tool("verify", sealed, unsealed, annotated, expect=UNSEALED)
         result = self.run_tool("verify", unsealed, "missing", annotated, sealed, expect=FAILURE)
-        self.assertEqual(len(result.stdout.splitlines()), 3)
-        self.assertEqual(len(result.stderr.splitlines()), 1)
+        lines = result.stdout.splitlines()
+        self.assertEqual(lines[3], "4 files: 1 annotated, 1 error, 1 sealed, 1 unsealed")
+        self.assertRegex(lines[4], r"\Afailed: 'missing': no such file")
+        self.assertEqual((len(lines), len(result.stderr.splitlines())), (5, 1))
+        self.run_tool("verify", sealed, self.zipped(), annotated, expect=CRC_MATCHES)
+        self.run_tool("verify", unsealed, self.zipped(), expect=UNSEALED)
+
+    def test_failures_among_several_files_are_repeated_at_the_end(self):
+        self.sealed("b.safetensors")
+        self.damage(self.sealed(), "w", 0)
+        lines = self.run_tool("verify", "s.safetensors", "b.safetensors", expect=FAILURE).stdout.splitlines()
+        self.assertEqual(lines[-2], "2 files: 1 damaged, 1 sealed")
+        self.assertEqual(lines[-1], "failed: s.safetensors: 1 byte range does not match")
 
     def test_quiet_prints_only_what_is_not_whole(self):
         result = self.run_tool("verify", "--quiet", self.sealed(), self.unsealed(), expect=UNSEALED)
         self.assertRegex(result.stdout, r"\A\S*u\.safetensors: no seal; [^\n]*\n\Z")
         self.assertEqual(self.run_tool("verify", "--quiet", self.sealed()).stdout, "")
+        self.assertEqual(self.run_tool("verify", "-q", self.zipped(), expect=CRC_MATCHES).stdout, "")
 
     def test_json_has_one_entry_per_file(self):
         report = self.run_json("verify", self.sealed(), self.unsealed(), "missing", expect=FAILURE)

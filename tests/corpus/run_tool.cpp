@@ -86,6 +86,7 @@ std::vector<Command> commands(const std::string& file, const std::string& folder
       {.words = {"ls", file}},
       {.words = {"ls", "--tree", "--all", file}},
       {.words = {"ls", "--json", file}, .prints_json = true},
+      {.words = {"ls", "--json", "--stats", file}, .prints_json = true},
       {.words = {"ls", "--hex", file}},
       {.words = {"ls", "--select", "state_dict", file}},
       {.words = {"cat", file, "w", "--force"}},

@@ -27,6 +27,13 @@ class Package(unittest.TestCase):
         folder = os.path.join(PREFIX, "share", "doc", "flatbed")
         self.assertEqual(sorted(os.listdir(folder)), ["FORMAT.md", "LICENSE", "README.md"])
 
+    def test_holds_completions_and_the_manual_page(self):
+        for name in ("bash-completion/completions/flatbed", "zsh/site-functions/_flatbed",
+                     "fish/vendor_completions.d/flatbed.fish", "man/man1/flatbed.1"):
+            path = os.path.join(PREFIX, "share", name)
+            with open(path, encoding="utf-8") as file:
+                self.assertIn("verify", file.read(), path)
+
     def test_has_a_pkg_config_file_for_each_library(self):
         libraries = {os.path.basename(path).removeprefix("lib").split(".")[0]
                      for path in find(PREFIX, "libflatbed*")}
