@@ -27,7 +27,8 @@ struct DataComparison {
 };
 
 // Compares the samples. Returns a difference() or success. Chunks of a sealed source are checked
-// against its digests, if options.verify says so. Errors: those of reading either file, chunk_corrupt, cancelled.
+// against its digests, if options.verify says so. Errors: those of reading either file,
+// chunk_corrupt, cancelled.
 [[nodiscard]] Result<void> compare_data(const DataComparison& comparison,
                                         std::span<const Sample> samples);
 
