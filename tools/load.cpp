@@ -47,26 +47,9 @@ LoadOptions load_options(const LoadCommandOptions& options, ProgressLine& progre
   return load_options;
 }
 
-// A dimension that no tensor has is a mistake, not a wish to load everything whole.
-Result<void> check_slice(const std::vector<LoadSource>& sources,
-                         const LoadCommandOptions& options) {
-  if (!options.slice) return {};
-  std::size_t most = 0;
-  for (const LoadSource& source : sources) {
-    for (const TensorInfo& tensor : source.checkpoint.tensors())
-      most = std::max(most, tensor.shape.size());
-  }
-  if (options.slice->dim < most) return {};
-  return Error{
-      ErrorCode::invalid_argument,
-      fmt::format("--slice: no tensor has a dimension {}: found at most {}, counted from 0",
-                  options.slice->dim, count_text(most, "dimension"))};
-}
-
 // Does everything up to the load. Then `outcome` says what will be loaded.
 Result<LoadPlan> prepare(const LoadCommandOptions& options, LoadOutcome& outcome) {
   FLATBED_ASSIGN(outcome.sources, open_sources(options));
-  FLATBED_TRY(check_slice(outcome.sources, options));
   FLATBED_ASSIGN(outcome.layout, lay_out(outcome.sources, options));
   add_notes(options, outcome);
   const auto begin = std::chrono::steady_clock::now();

@@ -45,7 +45,8 @@ bool is_damaged(const Finding& finding) {
 // Whether a CRC was there for every byte that was read, and each matches.
 bool has_clean_crcs(const Finding& finding) {
   const CrcReport& crc = finding.report.crc;
-  return crc.checked != 0 && crc.mismatched == 0 && crc.read_in_part == 0 && crc.without.empty();
+  return crc.checked != 0 && crc.mismatched == 0 && crc.read_in_part == 0 && crc.unstated == 0 &&
+         crc.without.empty();
 }
 
 ExitCode exit_code(const Finding& finding) {

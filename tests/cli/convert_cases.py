@@ -145,7 +145,7 @@ class ConvertTest(ToolTest):
         for bits in (0o600, 0o640, 0o4755):
             os.chmod(self.path("t.pth"), bits)
             for out in ("a.safetensors", "a.pth"):
-                self.run_tool("convert", "t.pth", out)
+                self.run_tool("convert", "t.pth", "-o", out)
                 self.assertEqual(mode(out), oct(bits & 0o777), out)
                 self.path(out).unlink()
         inputs.write_torch(self.path("empty.pth"), {"token": "secret"})
@@ -162,7 +162,7 @@ class ConvertTest(ToolTest):
             os.chmod(self.path(f"s{i}.safetensors"), bits)
         index = {"weight_map": {f"w{i}": f"s{i}.safetensors" for i in range(2)}}
         self.path("model.safetensors.index.json").write_text(json.dumps(index))
-        self.run_tool("convert", "model.safetensors.index.json", "out.safetensors")
+        self.run_tool("convert", "model.safetensors.index.json", "-o", "out.safetensors")
         self.assertEqual(os.stat(self.path("out.safetensors")).st_mode & 0o7777, 0o604)
 
     def test_an_output_that_is_a_link_is_replaced_and_its_target_stays(self):
@@ -171,7 +171,7 @@ class ConvertTest(ToolTest):
         self.path("blobs/abc").write_bytes(b"blob")
         for target in ("blobs/abc", "blobs/none"):
             self.path("out.safetensors").symlink_to(target)
-            self.run_tool("convert", "--force", "t.pth", "out.safetensors")
+            self.run_tool("convert", "--force", "t.pth", "-o", "out.safetensors")
             self.assertFalse(self.path("out.safetensors").is_symlink())
             self.assert_sealed("out.safetensors")
             self.path("out.safetensors").unlink()

@@ -97,7 +97,7 @@ class FaultTest(ToolTest):
                 self.assertIn(self.output(), (old, self.good))
                 if process.returncode != OK:
                     kills += 1
-                    self.run_tool("convert", "--force", "in.safetensors", "out.safetensors")
+                    self.run_tool("convert", "--force", "in.safetensors", "-o", "out.safetensors")
                 self.assertEqual(self.output(), self.good)
                 self.assertEqual(self.names(), ["in.safetensors", "out.safetensors"])
                 self.path("out.safetensors").unlink()

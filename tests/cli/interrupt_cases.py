@@ -67,7 +67,7 @@ class InterruptTest(ToolTest):
 
     def test_the_loop_of_a_shell_stops(self):
         self.big()
-        loop = 'for i in 1 2 3; do "$FLATBED" convert --no-sync big.safetensors out.safetensors; echo next; done'
+        loop = 'for i in 1 2 3; do "$FLATBED" convert --no-sync big.safetensors -o out.safetensors; echo next; done'
         shell = subprocess.Popen(["bash", "-c", loop], cwd=self.folder, stdin=subprocess.DEVNULL,
                                  stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
                                  env={**os.environ, "FLATBED": binary()})
@@ -98,7 +98,7 @@ class InterruptTest(ToolTest):
                 os.write(writer, bytes(4096))
         os.set_blocking(writer, True)
         # Nobody reads, so that the tool waits for ever when it reports.
-        process = self.start("convert", "--json", "in.safetensors", "out.safetensors", stdout=writer)
+        process = self.start("convert", "--json", "in.safetensors", "-o", "out.safetensors", stdout=writer)
         os.close(writer)
         wait_until_caught(process.pid, signal.SIGINT)
         process.send_signal(signal.SIGINT)

@@ -41,11 +41,11 @@ class StaleSealTest(ToolTest):
     def test_convert_names_the_way_out_and_seals_anew(self):
         for kind, path, names in self.kinds():
             with self.subTest(kind):
-                result = self.run_tool("convert", path, "new.safetensors", expect=FAILURE)
+                result = self.run_tool("convert", path, "-o", "new.safetensors", expect=FAILURE)
                 self.assertIn("; use --ignore-seal to read it as if it were not sealed [", result.stderr)
                 self.assertEqual(self.names(), [path])
                 for out in ("new.safetensors", "new.pth"):
-                    text = self.run_tool("convert", "--ignore-seal", path, out).stdout
+                    text = self.run_tool("convert", "--ignore-seal", path, "-o", out).stdout
                     self.assertIn("note: --ignore-seal: no byte was compared with the seal of the input", text)
                 self.assert_sealed("new.safetensors")
                 self.assertEqual([t["name"] for t in self.run_json("ls", "new.safetensors")["tensors"]], names)
@@ -83,9 +83,9 @@ class StaleSealTest(ToolTest):
             self.stale(shard, **tensors)
         index = {"weight_map": {"a": "1.safetensors", "b": "2.safetensors"}}
         self.path("model.safetensors.index.json").write_text(json.dumps(index))
-        result = self.run_tool("convert", "model.safetensors.index.json", "new.safetensors", expect=FAILURE)
+        result = self.run_tool("convert", "model.safetensors.index.json", "-o", "new.safetensors", expect=FAILURE)
         self.assertIn("use --ignore-seal", result.stderr)
-        text = self.run_tool("convert", "--ignore-seal", "model.safetensors.index.json", "new.safetensors").stdout
+        text = self.run_tool("convert", "--ignore-seal", "model.safetensors.index.json", "-o", "new.safetensors").stdout
         self.assertIn("--ignore-seal: no byte was compared with the seal of 2 files", text)
         self.assert_sealed("new.safetensors")
 
@@ -93,9 +93,9 @@ class StaleSealTest(ToolTest):
         inputs.write_safetensors(self.path("a.safetensors"), {"w": ("U8", [3], b"abc")})
         self.run_tool("convert", "--sidecar", "a.safetensors")
         inputs.write_safetensors(self.path("a.safetensors"), {"w": ("U8", [4], b"abcd")})
-        result = self.run_tool("convert", "a.safetensors", "new.safetensors", expect=FAILURE)
+        result = self.run_tool("convert", "a.safetensors", "-o", "new.safetensors", expect=FAILURE)
         self.assertIn("use --ignore-seal", result.stderr)
-        self.run_tool("convert", "--ignore-seal", "a.safetensors", "new.safetensors")
+        self.run_tool("convert", "--ignore-seal", "a.safetensors", "-o", "new.safetensors")
         self.assert_sealed("new.safetensors")
 
     def test_the_structure_that_only_the_seal_vouches_for_is_left_out(self):
@@ -103,6 +103,6 @@ class StaleSealTest(ToolTest):
         self.run_tool("convert", "t.pth", "s.safetensors")
         inputs.write_safetensors(self.path("stale.safetensors"), {"w": ("F32", [2], WIDE)},
                                  metadata_of(self.path("s.safetensors")))
-        text = self.run_tool("convert", "--ignore-seal", "stale.safetensors", "new.safetensors").stdout
+        text = self.run_tool("convert", "--ignore-seal", "stale.safetensors", "-o", "new.safetensors").stdout
         self.assertIn("the nested structure is left out, because only an intact seal vouches for it", text)
         self.assert_sealed("new.safetensors")

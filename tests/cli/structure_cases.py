@@ -42,7 +42,7 @@ class StructureTest(ToolTest):
         for name, root in {**ROOTS, "checkpoint": inputs.lightning()}.items():
             inputs.write_torch(self.path("a.pth"), root)
             self.run_tool("convert", "a.pth", f"{name}.safetensors")
-            self.run_tool("convert", f"{name}.safetensors", f"{name}2.safetensors")
+            self.run_tool("convert", f"{name}.safetensors", "-o", f"{name}2.safetensors")
             first, second = (self.path(f"{name}{x}.safetensors").read_bytes() for x in ("", "2"))
             self.assertEqual(first, second, name)
 
@@ -57,10 +57,10 @@ class StructureTest(ToolTest):
     def test_keys_that_would_become_equal_are_refused_before_anything_is_written(self):
         weights = {pathlib.PurePosixPath("a"): inputs.Tensor([1], [1]), "a": inputs.Tensor([1], [2])}
         inputs.write_torch(self.path("a.pth"), {"w": weights})
-        result = self.run_tool("convert", "--allow-conversion", "a.pth", "b.pth", expect=FAILURE)
+        result = self.run_tool("convert", "--allow-conversion", "a.pth", "-o", "b.pth", expect=FAILURE)
         self.assertIn("would become equal", result.stderr)
         inputs.write_torch(self.path("a.pth"), {frozenset([1]): inputs.Tensor([1], [1])})
-        result = self.run_tool("convert", "--allow-conversion", "a.pth", "b.pth", expect=FAILURE)
+        result = self.run_tool("convert", "--allow-conversion", "a.pth", "-o", "b.pth", expect=FAILURE)
         self.assertIn("builtins.frozenset as a key", result.stderr)
         self.assertEqual(self.names(), ["a.pth"])
 
@@ -111,7 +111,7 @@ class FolderTest(ToolTest):
             self.assertEqual(len(os.fsencode(name)), 255)
             for command in ("ls", "verify"):
                 self.run_tool(command, name, expect=OK if command == "ls" else 4)
-            self.run_tool("convert", name, "out.safetensors")
+            self.run_tool("convert", name, "-o", "out.safetensors")
             self.path("out.safetensors").unlink()
 
 
