@@ -2,7 +2,6 @@
 // speed. It does what an engine's load() would do, without the engine.
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <chrono>
 
 #include "commands.hpp"
