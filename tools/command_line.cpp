@@ -199,6 +199,7 @@ void add_convert(CLI::App& app, CommandLine::Parsed& parsed) {
       "                               PyTorch file, for weights_only=True and mmap=True\n"
       "  convert IN OUT               the same if OUT does not exist yet and its kind differs\n"
       "                               from that of IN: x.pth y.safetensors, x.safetensors y.pth\n"
+      "  convert FOLDER -o NEW        the weights of a folder or set, as NEW/model.safetensors\n"
       "  convert IN IN...             any other several paths: each beside its input\n"
       "  convert IN... --out-dir DIR  each into DIR, with the extension .safetensors\n"
       "  convert --sidecar IN...      FILE.flatbed.json beside each FILE\n\n"

@@ -251,20 +251,20 @@ class ConvertRun {
 };
 
 // Makes the directory, or finds out what would prevent that.
-Result<void> make_out_dir(const ConvertOptions& options) {
-  if (options.out_dir.empty()) return {};
+Result<void> make_folder(const std::filesystem::path& folder, const ConvertOptions& options) {
+  if (folder.empty()) return {};
   std::error_code failed;
   if (!options.dry_run) {
-    std::filesystem::create_directories(options.out_dir, failed);
-  } else if (const std::filesystem::path parent = existing_parent(options.out_dir);
+    std::filesystem::create_directories(folder, failed);
+  } else if (const std::filesystem::path parent = existing_parent(folder);
              !std::filesystem::is_directory(parent, failed)) {
     failed = std::make_error_code(std::errc::not_a_directory);
-  } else if (parent != options.out_dir && ::access(parent.c_str(), W_OK | X_OK) != 0) {
+  } else if (parent != folder && ::access(parent.c_str(), W_OK | X_OK) != 0) {
     failed = {errno, std::generic_category()};
   }
   if (!failed) return {};
-  return Error{ErrorCode::io_error, fmt::format("{}: cannot create directory: {}",
-                                                path_text(options.out_dir), failed.message())};
+  return Error{ErrorCode::io_error,
+               fmt::format("{}: cannot create directory: {}", path_text(folder), failed.message())};
 }
 
 // Reports an error that was found before any job started.
@@ -282,8 +282,12 @@ ExitCode refuse(const Error& error, ExitCode code, const ConvertOptions& options
 ExitCode run_convert(const ConvertOptions& options, Output& output) {
   catch_interrupts();
   Result<ConvertJobs> plan = plan_jobs(options);
-  if (!plan) return refuse(plan.error(), ExitCode::usage, options, output);
-  if (const Result<void> made = make_out_dir(options); !made) {
+  if (!plan) {
+    const ErrorCode code = plan.error().code;
+    const bool usage = code == ErrorCode::invalid_argument || code == ErrorCode::name_collision;
+    return refuse(plan.error(), usage ? ExitCode::usage : ExitCode::failure, options, output);
+  }
+  if (const Result<void> made = make_folder(plan->jobs.front().folder, options); !made) {
     return refuse(made.error(), ExitCode::failure, options, output);
   }
   return ConvertRun(options, *std::move(plan), output).run();

@@ -7,8 +7,11 @@
 #include <array>
 #include <cstdint>
 #include <map>
+#include <regex>
 #include <string>
+#include <utility>
 
+#include "flatbed/checkpoint.hpp"
 #include "format_text.hpp"
 
 namespace flatbed::tool {
@@ -71,6 +74,33 @@ fs::path output_name(const fs::path& input) {
   std::string name = input.filename().native();
   if (std::string set = set_name(name); !set.empty()) name = std::move(set);
   return fs::path(name).replace_extension(kExtension);
+}
+
+// The name that transformers and diffusers give the weights of a folder whose first file this is:
+// "pytorch_model-00001-of-00002.bin" becomes "model.safetensors".
+fs::path hub_name(const fs::path& file) {
+  const std::regex shard("-[0-9]+-of-[0-9]+");
+  std::string name = std::regex_replace(file.filename().native(), shard, "");
+  constexpr std::string_view kOld = "pytorch_model";
+  if (name.starts_with(kOld)) name.replace(0, kOld.size(), "model");
+  return fs::path(name).replace_extension(kExtension);
+}
+
+// Whether -o names a folder: only for the weights of a folder or set, whose name in it is known.
+bool is_into_folder(const ConvertOptions& options) {
+  if (options.paths.size() != 1 || options.output.empty() || options.sidecar) return false;
+  const fs::path& input = options.paths[0];
+  const bool many = names_directory(input) || !set_name(input.filename().native()).empty();
+  const bool folder = names_directory(options.output) || !is_there(options.output);
+  return many && folder && kind_of(options.output) == Kind::other;
+}
+
+Result<ConvertJob> job_into_folder(const ConvertOptions& options) {
+  const fs::path& input = options.paths[0];
+  FLATBED_ASSIGN(const Checkpoint opened, Checkpoint::open(input, {.check_seal = CheckSeal::off}));
+  if (opened.files().empty()) return usage(fmt::format("{} has no files", path_text(input)));
+  return ConvertJob{input, options.output / hub_name(opened.files()[0].path), false, true,
+                    options.output};
 }
 
 Result<fs::path> output_beside(const fs::path& input) {
@@ -203,6 +233,11 @@ fs::path existing_parent(const fs::path& path) {
 
 Result<ConvertJobs> plan_jobs(const ConvertOptions& options) {
   FLATBED_TRY(check_sidecar(options));
+  if (is_into_folder(options)) {
+    FLATBED_TRY(check_torch(options, false));
+    FLATBED_ASSIGN(ConvertJob job, job_into_folder(options));
+    return ConvertJobs{{std::move(job)}, false};
+  }
   FLATBED_TRY(check_output_option(options));
   const bool in_out = is_in_out(options);
   const fs::path named = in_out ? options.paths[1] : options.output;
@@ -211,12 +246,12 @@ Result<ConvertJobs> plan_jobs(const ConvertOptions& options) {
   ConvertJobs plan;
   if (!named.empty()) {
     FLATBED_TRY(check_out(named));
-    plan.jobs.push_back({options.paths[0], named, torch, !in_out});
+    plan.jobs.push_back({options.paths[0], named, torch, !in_out, {}});
   } else {
     FLATBED_TRY(check_last_path(options));
     for (const fs::path& input : options.paths) {
       FLATBED_ASSIGN(fs::path output, output_for(input, options));
-      plan.jobs.push_back({input, std::move(output), false, true});
+      plan.jobs.push_back({input, std::move(output), false, true, options.out_dir});
     }
     plan.batch = plan.jobs.size() > 1 || !options.out_dir.empty();
   }

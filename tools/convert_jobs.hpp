@@ -1,13 +1,15 @@
-// The files that one `flatbed convert` reads and writes, from its command line. Looks up the kinds
-// of the paths and reads nothing else.
+// The files that one `flatbed convert` reads and writes, from its command line.
 //
 //   flatbed convert a.pth                       writes a.safetensors beside it
 //   flatbed convert a.pth -o b.safetensors      writes b.safetensors
-//   flatbed convert a.safetensors -o b.pth      OUT ends in .pth, .pt, .bin or .ckpt: a PyTorch
-//   file flatbed convert a.pth b.safetensors         IN OUT: two paths of different kinds flatbed
-//   convert a.pth b.pth c.pth           writes one .safetensors beside each flatbed convert a.pth
-//   b.pth --out-dir DIR   writes DIR/a.safetensors, DIR/b.safetensors flatbed convert --sidecar
-//   a.safetensors     writes a.safetensors.flatbed.json
+//   flatbed convert a.safetensors -o b.pth      OUT ends in .pth, .pt, .bin or .ckpt: a PyTorch file
+//   flatbed convert a.pth b.safetensors         IN OUT: two paths of different kinds
+//   flatbed convert FOLDER -o NEW               writes NEW/model.safetensors
+//   flatbed convert a.pth b.pth c.pth           writes one .safetensors beside each
+//   flatbed convert a.pth b.pth --out-dir DIR   writes DIR/a.safetensors, DIR/b.safetensors
+//   flatbed convert --sidecar a.safetensors     writes a.safetensors.flatbed.json
+//
+// Looks up the kinds of the paths, and of a folder that is converted into another what lies in it.
 #pragma once
 
 #include <filesystem>
@@ -25,6 +27,7 @@ struct ConvertJob {
   // Whether --force may replace the output. One that is only the second of two paths may have been
   // meant as an input.
   bool replaceable = true;
+  std::filesystem::path folder;  // of the output, made if it is missing; empty: it must exist
 };
 
 struct ConvertJobs {
@@ -32,7 +35,8 @@ struct ConvertJobs {
   bool batch = false;  // several inputs, or --out-dir; ends with a table
 };
 
-// Errors: invalid_argument and name_collision, both for mistakes in the command line.
+// Errors: invalid_argument and name_collision, both for mistakes in the command line; those of
+// Checkpoint::open() for a folder.
 [[nodiscard]] Result<ConvertJobs> plan_jobs(const ConvertOptions& options);
 
 // The closest directory or file on the way to `path` that exists, which may be `path` itself.

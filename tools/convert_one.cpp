@@ -129,9 +129,8 @@ Result<bool> judge_output(const ConvertJob& job, const ConvertOptions& options,
 // in the one that it would be made in.
 fs::path target_of(const ConvertJob& job, const ConvertOptions& options) {
   std::error_code ignored;
-  if (!options.dry_run || options.out_dir.empty() || fs::exists(options.out_dir, ignored))
-    return job.output;
-  return existing_parent(options.out_dir) / job.output.filename();
+  if (!options.dry_run || job.folder.empty() || fs::exists(job.folder, ignored)) return job.output;
+  return existing_parent(job.folder) / job.output.filename();
 }
 
 Result<void> write_torch(const ConvertJob& job, const SavePlan& plan, const ConvertOptions& options,

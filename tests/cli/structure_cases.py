@@ -4,6 +4,7 @@ import collections
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import unittest
@@ -78,6 +79,38 @@ class FolderTest(ToolTest):
         self.index("model.safetensors.index.fp16.json", w="model.fp16-00001-of-00001.safetensors")
         self.run_tool("convert", "model.safetensors.index.fp16.json")
         self.assert_sealed("model.fp16.safetensors")
+
+    def test_a_folder_becomes_a_folder_that_transformers_reads(self):
+        cases = (
+            (["pytorch_model.bin"], "model.safetensors"),
+            (["diffusion_pytorch_model.bin"], "diffusion_pytorch_model.safetensors"),
+            (["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"], "model.safetensors"),
+            (["model.fp16-00001-of-00001.safetensors"], "model.fp16.safetensors"),
+        )
+        for files, expected in cases:
+            with self.subTest(files):
+                self.path("hf").mkdir()
+                for i, name in enumerate(files):
+                    if name.endswith(".bin"):
+                        inputs.write_torch(self.path("hf") / name, {"w": inputs.Tensor([1], [1])})
+                    else:
+                        self.shard(f"hf/{name}", f"w{i}")
+                dry = self.run_tool("convert", "hf", "-o", "new/hf", "--dry-run").stdout
+                self.assertIn(f"new/hf/{expected}", dry)
+                self.assertFalse(self.path("new").exists())
+                self.run_tool("convert", "hf", "-o", "new/hf")
+                self.assertEqual(os.listdir(self.path("new/hf")), [expected])
+                self.assert_sealed(f"new/hf/{expected}")
+                self.assertIn("up to date", self.run_tool("convert", "hf", "-o", "new/hf/").stdout)
+                shutil.rmtree(self.path("hf"))
+                shutil.rmtree(self.path("new"))
+
+    def test_a_folder_of_two_models_does_not_become_a_folder(self):
+        for name in ("a.safetensors", "b.safetensors"):
+            self.shard(f"hf/{name}", "w")
+        result = self.run_tool("convert", "hf", "-o", "new", expect=FAILURE)
+        self.assert_error(result, "index_ambiguous", "a.safetensors", "b.safetensors")
+        self.assertEqual(self.names(), ["hf"])
 
     def test_a_folder_with_only_a_bin_opens(self):
         inputs.write_torch(self.path("pytorch_model.bin"), {"w": inputs.Tensor([1], [1])})
