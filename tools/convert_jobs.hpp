@@ -2,7 +2,7 @@
 //
 //   flatbed convert a.pth                       writes a.safetensors beside it
 //   flatbed convert a.pth -o b.safetensors      writes b.safetensors
-//   flatbed convert a.safetensors -o b.pth      OUT ends in .pth, .pt, .bin or .ckpt: a PyTorch file
+//   flatbed convert a.safetensors -o b.pth      a PyTorch file; OUT ends in .pth .pt .bin or .ckpt
 //   flatbed convert a.pth b.safetensors         IN OUT: two paths of different kinds
 //   flatbed convert FOLDER -o NEW               writes NEW/model.safetensors
 //   flatbed convert a.pth b.pth c.pth           writes one .safetensors beside each
