@@ -106,8 +106,8 @@ std::vector<Sample> choose_samples(std::span<const Run> places, CompareData data
     samples.push_back(one_chunk(places, filled[at], 0));
   }
   std::ranges::sort(samples, {}, &Sample::offset);
-  const auto same = std::ranges::unique(samples, {}, &Sample::offset);
-  samples.erase(same.begin(), same.end());
+  const auto same_place = [](const Sample& a, const Sample& b) { return a.offset == b.offset; };
+  samples.erase(std::unique(samples.begin(), samples.end(), same_place), samples.end());
   return samples;
 }
 
