@@ -1,5 +1,5 @@
 """Test vectors of writers: what a file becomes when it is written again (L1 to L10, S2 to S5, T2 to T6), and the names
-that tensors get from a tree (N1 to N5). Each has an input, NAME.in.safetensors, and what a writer makes of it.
+that tensors get from a tree (N1 to N6). Each has an input, NAME.in.safetensors, and what a writer makes of it.
 """
 
 import io

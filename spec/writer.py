@@ -203,7 +203,7 @@ class Encoder:
     """Turns objects into nodes in text order, which is the order that names and aliases are given in (N1, A1)."""
 
     def __init__(self, names=None):
-        self.names = names  # id of the bytes of a tensor -> its name, where names are kept and not given by N1 to N5
+        self.names = names  # id of the bytes of a tensor -> its name, where names are kept and not given by N1 to N6
         self.tensors, self.aliases = [], {}
         self.taken = {"__metadata__"}  # N3
         self.nodes = {}  # id(object) -> Node

@@ -94,11 +94,11 @@
   X(90, index_malformed, "the index is not an object with a weight_map of strings")                              \
   X(91, index_duplicate_name, "the index maps a name twice")                                                     \
   X(92, shard_name_refused, "the index names a file that a set may not name")                                    \
-  X(93, shard_missing, "a file that the index names does not exist")                                             \
+  X(93, shard_missing, "a file of the set does not exist")                                                       \
   X(94, shard_tensor_missing, "a tensor that the index lists is not in its file")                                \
-  X(95, shard_link_refused, "a shard is a symbolic link, and links are not allowed")                             \
+  X(95, shard_link_refused, "a shard, or a folder on its path, is a link, and links are not allowed")            \
   X(96, shard_mixed_set, "a shard is not the one that the index was written for")                                \
-  X(97, index_ambiguous, "the directory does not hold exactly one index")                                        \
+  X(97, index_ambiguous, "the directory holds no model, or several")                                             \
   /* 100-129: zip archives */                                                                                    \
   X(100, zip_end_missing, "the zip has no end record")                                                           \
   X(101, zip_end_ambiguous, "the zip has more than one possible end record")                                     \

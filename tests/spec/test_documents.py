@@ -180,7 +180,8 @@ class Overview(unittest.TestCase):
             seen.add(found.split(":")[0])
         self.assertEqual(seen, {"sealed", "annotated", "newer", "damaged"})
         for name, wanted in (("row6-tensor-renamed", "broken: seal_content_mismatch"), ("row2-keys-alike", "unsealed"),
-                             ("row5-rewritten", "broken: seal_header_mismatch")):
+                             ("row5-rewritten", "broken: seal_header_mismatch"),
+                             ("row6-digests-long", "broken: seal_digests_malformed")):
             self.assertEqual(names["verify"](os.path.join(VECTORS, "seal", name + ".safetensors")), wanted)
 
 
