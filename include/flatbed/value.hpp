@@ -183,8 +183,9 @@ class ValueRange {
   std::size_t step_;
 };
 
-// Movable and copyable, which copies all nodes. After a move a tree may be assigned to or
-// destroyed, nothing else.
+// Movable and copyable. A copy shares the nodes until one of the two is changed, which then copies
+// them; copies may be used on different threads. After a move a tree may be assigned to or
+// destroyed, nothing else. A NodeId is one that this tree or its copy gave, or kNoNode.
 class FLATBED_EXPORT ValueTree {
  public:
   ValueTree();
@@ -221,7 +222,8 @@ class FLATBED_EXPORT ValueTree {
 
   void append(NodeId list_or_object, NodeId item);
   void append_all(NodeId list_or_object, std::span<const NodeId> items);
-  // Adds a pair; equal keys are the caller's business.
+  // Adds pairs, keys and values in turn (a key without a value is left out); equal keys are the
+  // caller's business.
   void set_item(NodeId dict_or_object, NodeId key, NodeId value);
   void set_items(NodeId dict_or_object, std::span<const NodeId> keys_and_values);
   void set_state(NodeId object, NodeId state);
@@ -229,7 +231,8 @@ class FLATBED_EXPORT ValueTree {
   void set_tensor(NodeId tensor_or_array_or_bytes, std::uint32_t tensor);
   // Renumbers tensors: every node that holds tensor t holds numbers[t] afterwards.
   void renumber_tensors(std::span<const std::uint32_t> numbers);
-  TensorAttributes& edit_attributes(NodeId tensor);  // valid until the next add
+  // Valid until the tree is next changed or copied.
+  TensorAttributes& edit_attributes(NodeId tensor);
   // Gives an object or bytes node the contents of another node, which must not be used again. A
   // pickle refers to some tensors before it states their contents.
   void become(NodeId object, NodeId other);

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <bit>
 #include <cassert>
 #include <utility>
@@ -69,6 +70,8 @@ struct ValueTree::Arena {
       store = std::make_shared<Store>(*store);
       tree.update_pointers();
     }
+    // use_count() orders nothing, and the reads of a copy that is gone must come first.
+    std::atomic_thread_fence(std::memory_order_acquire);
     return *store;
   }
   [[nodiscard]] const Store& get() const { return *store; }
@@ -264,6 +267,7 @@ void ValueTree::set_items(NodeId dict_or_object, std::span<const NodeId> keys_an
   Arena::Store& store = arena_->own(*this);
   Node& node = store.nodes[dict_or_object];
   assert(node.kind == Kind::dict || node.kind == Kind::object);
+  keys_and_values = keys_and_values.first(keys_and_values.size() / 2 * 2);
   if (keys_and_values.empty()) return;
   if (node.kind == Kind::dict) return extend(node.small, node.large, keys_and_values);
   More& more = store.more_of(node);
