@@ -51,7 +51,8 @@ enum class Verify : std::uint8_t { yes, no };
 
 struct OpenOptions {
   CheckSeal check_seal = CheckSeal::if_sealed;
-  // Whether the shards of a set may be symbolic links, as in the Hub's cache.
+  // Whether the shards of a set, and folders in their names, may be symbolic links, as in the Hub's
+  // cache.
   bool follow_links = true;
 };
 
@@ -86,7 +87,7 @@ class FLATBED_EXPORT Checkpoint {
                                                       const OpenOptions& options = {});
   // Opens files as the shards of one set without an index, in the given order. Tree and metadata
   // are those of the first one. Errors: those of open(), with the shard's name; name_collision with
-  // both shards' names, if two have the same name; invalid_argument (no shards).
+  // both shards' names, if two have the same name; invalid_argument (no shards); limit_exceeded.
   [[nodiscard]] static Result<Checkpoint> open_shards(
       const std::vector<std::filesystem::path>& paths, const OpenOptions& options = {});
   [[nodiscard]] static Result<Checkpoint> open_shards(

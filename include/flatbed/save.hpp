@@ -6,15 +6,17 @@
 //   FLATBED_ASSIGN(const SaveReport report, save("out.safetensors", plan));
 //
 // The file is a valid .safetensors file, laid out, aligned and sealed as spec/FORMAT.md specifies
-// (L, S, T). It is written to a file without a name, synced and then given its name, so readers see
-// the old file or the complete new one, and a killed process leaves nothing. A symbolic link at the
-// target is replaced, not followed.
+// (L, S, T). It is written without a name, synced and then given its name, so readers see the old
+// file or the complete new one. A killed process leaves nothing, or, where a file was being
+// replaced or the file system has no unnamed files, a temporary that the next save in the directory
+// removes.
+// A symbolic link at the target is replaced, not followed.
 //
-// The file gets the permissions of the files that the plan reads: those that all of them give,
-// never setuid or setgid. Where their group cannot be kept, the file's group may do no more than
-// everybody. A plan of memory alone gives the permissions of the file that is replaced, or the
-// usual ones. Memory is bounded whatever the size: 64 MiB, and 1 KiB
-// per tensor.
+// The file gets the permission bits that all files read by the plan share, never setuid or setgid.
+// If their group cannot be kept, the new file's group gets no more rights than others. A plan that
+// reads only memory takes the permissions of the file that it replaces, or the process's default.
+//
+// Memory is bounded whatever the size: 64 MiB, and 1 KiB per tensor.
 #pragma once
 
 #include <atomic>

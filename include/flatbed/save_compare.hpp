@@ -1,6 +1,5 @@
 // compare_output(): what a path holds, compared with what a save would write there. A program that
-// asks first can run twice without doing the work twice, and never replaces a file of somebody
-// else.
+// asks first can run twice without doing the work twice, and never replaces an unrelated file.
 //
 //   FLATBED_ASSIGN(const SavePlan plan, make_plan(checkpoint));
 //   FLATBED_ASSIGN(const OutputState found, compare_output(path, plan));

@@ -339,12 +339,4 @@ Result<Checkpoint> Checkpoint::open_shards(
   return builder.finish();
 }
 
-Result<std::vector<std::filesystem::path>> list_shards(const File& file) {
-  FLATBED_ASSIGN(const SetIndex index, read_set_index(file));
-  std::vector<std::filesystem::path> paths;
-  for (const auto& [shard, names] : index.shards)
-    paths.push_back(file.path().parent_path() / shard);
-  return paths;
-}
-
 }  // namespace flatbed

@@ -3,8 +3,8 @@
 #   FLATBED_DEPS=fetch   pinned sources are downloaded, and the few files of them that flatbed needs
 #                        are compiled into it: it then requires libc and libstdc++ alone, and an
 #                        engine may have versions of its own of the same libraries.
-# liblzma is used where it is installed, and only with `system`: without it, .xz files are unknown
-# to a scan.
+# liblzma is used where it is installed, and only with `system`: without it, .xz and .lzma files are
+# unknown to a scan.
 # Sets flatbed_simdjson, flatbed_xxhash, flatbed_zlib and flatbed_libdeflate, and for the tool
 # flatbed_fmt and flatbed_cli11, to what a program links. The library calls
 # flatbed_link_dependencies() instead, since the package that it is installed as must not name

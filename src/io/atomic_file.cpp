@@ -21,7 +21,6 @@ namespace {
 
 constexpr std::size_t kMaxBytesPerCall = std::size_t{1} << 30;
 constexpr int kMaxNamesTried = 8;
-constexpr mode_t kPermissionBits = 0777;
 
 bool is_unsupported(int error_number) noexcept {
   return error_number == EINVAL || error_number == ENOSYS || error_number == EOPNOTSUPP;

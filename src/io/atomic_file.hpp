@@ -1,5 +1,6 @@
 // AtomicFile: writes a file so that its name always shows either the old contents or the complete
-// new ones, and so that a process that is killed leaves nothing.
+// new ones, and so that a process that is killed leaves no more than a temporary name, which the
+// next AtomicFile in the directory removes.
 //
 // The sequence (names change in one step; only fsync makes bytes and names durable):
 //   create   a file without a name in the target's directory (O_TMPFILE), which the kernel frees
@@ -45,8 +46,8 @@ struct AtomicFileOptions {
   bool replace = true;  // false: an existing target is file_exists (checked at create() and, by the
                         // kernel, at commit())
   bool sync = true;     // false: no fsync; what commit() reports is then not durable
-  // The group is set where that is permitted. Where it is not, the file's group gets only what all
-  // others get. nullopt: permissions and owner of the file that is replaced, else 0666 & ~umask.
+  // The group is set where that is permitted. Where it is not, the file's group gets no more rights
+  // than others. nullopt: permissions and owner of the file that is replaced, else 0666 & ~umask.
   std::optional<FilePermissions> permissions = {};
 };
 

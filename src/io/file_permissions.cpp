@@ -9,12 +9,6 @@
 
 namespace flatbed {
 
-namespace {
-
-constexpr mode_t kPermissionBits = 0777;
-
-}  // namespace
-
 Result<std::optional<FilePermissions>> permissions_of(const ByteSource& source) {
   FLATBED_ASSIGN(const DescriptorLease lease, source.descriptor());
   if (!lease) return std::optional<FilePermissions>();

@@ -9,12 +9,15 @@
 
 namespace flatbed {
 
+// The bits of a mode that are kept. Those above them, such as setuid, never are.
+inline constexpr std::uint32_t kPermissionBits = 0777;
+
 struct FilePermissions {
-  std::uint32_t bits = 0;              // the mode's lower nine bits; others are not set
-  std::optional<std::uint32_t> group;  // nullopt: of no one group
+  std::uint32_t bits = 0;              // within kPermissionBits
+  std::optional<std::uint32_t> group;  // nullopt: the files have different groups
 };
 
-// The permissions of the file behind the source. nullopt: it is not a file. Errors: those of
+// The permissions of the file that the source reads. nullopt: it is not a file. Errors: those of
 // ByteSource::descriptor() and of the system.
 [[nodiscard]] Result<std::optional<FilePermissions>> permissions_of(const ByteSource& source);
 

@@ -3,9 +3,9 @@
 //
 //   .<name>.<32 hex digits>.flatbed.tmp
 //
-// Whoever creates such a file locks it with flock() as long as it writes, and the kernel frees the
-// lock when the process ends, however it ends. So a file of this name with a free lock is a
-// leftover. Functions are thread-safe.
+// The writer holds a flock() on such a file; the kernel releases it when the process ends, for
+// whatever reason. So a file of this name with a free lock is a leftover. Functions are
+// thread-safe.
 #pragma once
 
 #include <string>

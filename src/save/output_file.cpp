@@ -16,7 +16,7 @@ namespace {
 using safetensors::chunk_count;
 using safetensors::kChunkBytes;
 
-// The numbers 0 .. count-1 thinned out to at most `most`, with the first and the last.
+// The numbers 0 .. count-1 reduced to at most `most` of them, with the first and the last.
 std::vector<std::uint64_t> spread(std::uint64_t count, std::uint64_t most) {
   std::vector<std::uint64_t> numbers;
   const std::uint64_t taken = std::min(count, most);

@@ -19,8 +19,8 @@ struct NewFile {
 };
 
 // A file of report.nbytes; sets the report's durability. A dry run only finds out whether such a
-// file could be created. Where `write` or anything else
-// fails, the target is as it was. Errors: those of AtomicFile and of `write`.
+// file could be created. Where `write` or anything else fails, the target is as it was. Errors:
+// those of AtomicFile and of `write`.
 [[nodiscard]] Result<void> write_file(const NewFile& target, const SaveOptions& options,
                                       SaveReport& report,
                                       const std::function<Result<void>(AtomicFile&)>& write);

@@ -18,8 +18,8 @@ namespace flatbed::pth {
                                                const Result<Content>& content, ScanLog& log,
                                                unsigned depth = 0);
 
-// Scans a file in an archive as scan_content() does. `record` is its name in findings. Nothing in
-// use is there, so that is a finding in itself.
+// Scans a file in an archive as scan_content() does. `record` is its name in findings. Model files
+// in use contain no such file, so its presence is itself a finding.
 void scan_inner_file(const ByteSource& file, std::string_view record, ScanLog& log, unsigned depth);
 
 // The kind of archive or compressed file that begins like this; empty if it is none: "a 7z file".

@@ -1,5 +1,5 @@
-// The files that an index names, for scans: whatever the index is called, and whatever they are
-// called. Opening a set has rules for both.
+// The files that an index names, for scans, regardless of how the index or the files are named.
+// Opening a set has rules for both.
 #pragma once
 
 #include <optional>

@@ -1,6 +1,6 @@
-// Kinds of files beside a model that no loader of models runs, and of those that are code. The name
-// counts only for code and for texts: what has a model's name is judged as one. Pure functions over
-// a borrowed file.
+// Recognizes files beside a model that no model loader runs, and files that are code. The name
+// counts only for code and texts: a file with a model's name is judged as a model. Pure functions
+// over a borrowed file.
 #pragma once
 
 #include <optional>
