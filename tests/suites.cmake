@@ -1,6 +1,7 @@
 # ctest includes this before it runs: one test for each suite of a GoogleTest program, which takes
 # a fraction of the time of a process for each test. Given by flatbed_add_suites (CMakeLists.txt):
-# target, command (a list: the emulator, if any, and the program).
+# target, command (a list: the emulator, if any, and the program). A test that skips itself is named
+# in the output of its suite (ctest -V) and counts as passed.
 execute_process(COMMAND ${command} --gtest_list_tests OUTPUT_VARIABLE listed
                 RESULT_VARIABLE status ERROR_QUIET)
 if(NOT status EQUAL 0)

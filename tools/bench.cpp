@@ -8,6 +8,7 @@
 #include "interrupt.hpp"
 #include "load_report.hpp"
 #include "progress.hpp"
+#include "seal_text.hpp"
 
 namespace flatbed::tool {
 namespace {
@@ -63,7 +64,7 @@ ExitCode run_bench(const BenchOptions& options, Output& output) {
   std::optional<Error> error;
   Result<std::unique_ptr<BenchSubject>> subject = BenchSubject::open(options);
   if (!subject) {
-    error = subject.error();
+    error = with_way_out(subject.error());
   } else if (const Result<void> done = measure(options, **subject, findings); !done) {
     error = done.error();
   }

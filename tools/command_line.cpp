@@ -58,8 +58,7 @@ void add_scan(CLI::App& app, CommandLine::Parsed& parsed) {
       ->type_name("");
   scan->add_flag("--json", parsed.as_json, "Print one JSON object");
   scan->add_flag("-q,--quiet", options.quiet, "Print only what is not plain");
-  scan->add_flag("-r,--recursive", options.recursive,
-                 "Of a directory, scan the directories in it too");
+  scan->add_flag("-r,--recursive", options.recursive, "Scan subdirectories too");
   scan->footer(
       "Reading with flatbed runs nothing of a file; scan is for files that torch.load or\n"
       "pickle.load will read. A file is\n"
@@ -74,14 +73,19 @@ void add_scan(CLI::App& app, CommandLine::Parsed& parsed) {
       "after.\n"
       "It cannot promise that an unknown file does no harm, nor that a plain one holds the values\n"
       "that it claims. A record that a pickle uses as a storage is data, whatever it looks like.\n"
-      "Compressed files and files in archives are scanned too, an index's files whatever it is\n"
-      "called. Of a directory every file is scanned; what was not scanned is named and unknown:\n"
-      "directories in it (see -r), code, links that lead nowhere.\n\n"
-      "Exit codes: 0 all are plain; 6 one or more unknown; 7 one or more dangerous; 1 a file "
+      "Compressed files and files in archives are scanned too, and so are the files that an index\n"
+      "names, whatever the index is called. Of a directory every file is scanned. Code is "
+      "reported\n"
+      "as unknown. What was not scanned is named and makes the verdict unknown: subdirectories\n"
+      "(without -r), links that lead nowhere, files that cannot be read.\n\n"
+      "Exit codes: 0 all are plain; 2 the command line is wrong; 6 one or more unknown; 7 one or "
+      "more dangerous; 1 a file "
       "cannot\n"
       "be read; 130 interrupted. Of several files the worst counts: 7, then 1, then 6, then 0.\n\n"
-      "The JSON object has exit_code and files [{path, verdict, exit_code, error, files [{path,\n"
-      "verdict, what, pickles, scanned}], not_scanned, findings [{severity, kind, module,\n"
+      "The JSON object has schema, command, exit_code, error and files [{path, verdict, "
+      "exit_code,\n"
+      "error, files [{path, verdict, what, pickles, scanned}], not_scanned, findings [{severity, "
+      "kind, module,\n"
       "qualname, file, record, offset, opcode, count, text}], findings_complete}]; kind is\n"
       "called, imported, computed, changed, opcode, malformed, unseen, hidden, trailing,\n"
       "container, torchscript or code. offset counts bytes of the record (of the file for\n"
@@ -141,20 +145,21 @@ CLI::Validator not_empty() {
 void add_convert_places(CLI::App& convert, CommandLine::Parsed& parsed) {
   ConvertOptions& options = parsed.convert;
   CLI::Option* output =
-      convert.add_option("-o,--output", options.output, "Write the only IN there; see below")
+      convert.add_option("-o,--output", options.output, "Output for a single IN; see below")
           ->type_name("OUT")
           ->check(not_empty());
-  convert.add_option("--out-dir", options.out_dir, "Write there; made when it does not exist")
+  convert.add_option("--out-dir", options.out_dir, "Write outputs into DIR; created if missing")
       ->type_name("DIR")
       ->check(not_empty())
       ->excludes(output);
-  convert.add_flag("-f,--force", options.force,
-                   "Replace an existing output that differs; what is up to date is still skipped");
+  convert.add_flag(
+      "-f,--force", options.force,
+      "Replace an existing output that differs; one that is up to date is still skipped");
   convert.add_flag("--checksum", options.checksum,
                    "Compare every byte of an existing output, not samples of it");
 }
 
-// Which faults of an input it is converted with.
+// Options that allow converting an input that has faults.
 void add_convert_checks(CLI::App& convert, ConvertOptions& options) {
   CLI::Option* strict_crc =
       convert.add_flag("--strict-crc", options.strict_crc,
@@ -190,16 +195,18 @@ void add_convert(CLI::App& app, CommandLine::Parsed& parsed) {
   convert->add_flag("--no-sync", parsed.no_sync,
                     "Do not wait for the disk: faster, and the output"
                     " may not survive a power cut");
-  convert->add_flag("-q,--quiet", options.quiet, "Print nothing but errors");
+  convert->add_flag("-q,--quiet", options.quiet, "Print nothing but errors and warnings");
   convert->add_flag("--json", parsed.as_json, "Print one JSON object at the end");
   convert->footer(
       "Which file goes where:\n"
       "  convert IN                   beside IN, with the extension .safetensors\n"
       "  convert IN -o OUT            OUT ends in .safetensors, or in .pth .pt .bin .ckpt for a\n"
       "                               PyTorch file, for weights_only=True and mmap=True\n"
-      "  convert IN OUT               the same if OUT does not exist yet and its kind differs\n"
-      "                               from that of IN: x.pth y.safetensors, x.safetensors y.pth\n"
-      "  convert FOLDER -o NEW        the weights of a folder or set, as NEW/model.safetensors\n"
+      "  convert IN OUT               the same if the kinds differ: x.pth y.safetensors,\n"
+      "                               x.safetensors y.pth; never replaces OUT, even with --force\n"
+      "  convert FOLDER -o NEW        the weights of a folder or set as one file in the folder "
+      "NEW,\n"
+      "                               named as the Hub names it: model.safetensors\n"
       "  convert IN IN...             any other several paths: each beside its input\n"
       "  convert IN... --out-dir DIR  each into DIR, with the extension .safetensors\n"
       "  convert --sidecar IN...      FILE.flatbed.json beside each FILE\n\n"
@@ -214,13 +221,14 @@ void add_convert(CLI::App& app, CommandLine::Parsed& parsed) {
       "Exit codes: 0 all done or up to date; 1 the only input failed; 2 the command line is\n"
       "wrong, or the only output exists and differs, and nothing was done; 5 some of several\n"
       "inputs failed; 130 interrupted, nothing partial is left\n"
-      "(the process ends by the signal, so that a shell's loop stops).\n\n"
-      "The JSON object has exit_code, the counts converted, planned, up_to_date, failed and\n"
+      "(the process is terminated by the signal, so that a shell's loop stops).\n\n"
+      "The JSON object has schema, command, exit_code, error, the counts converted, planned, "
+      "up_to_date, failed and\n"
       "not_started, and files [{input, output, status, found, chosen, weights [{select,\n"
       "kind, tensors}] (what --select PATH would keep alone), tensors, nbytes, file_nbytes,\n"
       "content, durable, seconds, notes, warnings, crc (as that of verify), error {code, name, "
       "message}}];\n"
-      "or, when nothing was started, exit_code and error.");
+      "if nothing was started, only the first four.");
 }
 
 // After the first "--" every word is a name, also one that begins with a dash. CLI11 understands
@@ -228,18 +236,20 @@ void add_convert(CLI::App& app, CommandLine::Parsed& parsed) {
 // like any other name; the names lose it when they are parsed.
 constexpr char kMark = '\x1f';
 
-void mark_names(std::vector<std::string>& words) {
+// False: there is no "--".
+bool mark_names(std::vector<std::string>& words) {
   const auto dashes = std::ranges::find(words, "--");
-  if (dashes == words.end()) return;
+  if (dashes == words.end()) return false;
   for (auto word = words.erase(dashes); word != words.end(); ++word) {
     if (word->starts_with('-')) word->insert(word->begin(), kMark);
   }
+  return true;
 }
 
-void unmark_names(CLI::App& app) {
+void unmark_names(CLI::App& app, const bool& has_marks) {
   const CLI::Validator unmark(
-      [](std::string& name) {
-        if (name.size() > 1 && name[0] == kMark && name[1] == '-') name.erase(0, 1);
+      [&has_marks](std::string& name) {
+        if (has_marks && name.size() > 1 && name[0] == kMark && name[1] == '-') name.erase(0, 1);
         return std::string();
       },
       "");
@@ -265,7 +275,7 @@ void add_completion(CLI::App& app, CommandLine::Parsed& parsed) {
       "fish: flatbed completion fish >~/.config/fish/completions/flatbed.fish\n"
       "man:  flatbed completion man >DIR/man1/flatbed.1, where DIR is in $MANPATH\n"
       "Packages install all four.\n\n"
-      "Exit codes: 0 done.");
+      "Exit codes: 0 done; 2 the command line is wrong.");
 }
 
 }  // namespace
@@ -288,14 +298,15 @@ CommandLine::CommandLine()
   add_load(app_, parsed_);
   add_bench(app_, parsed_);
   add_completion(app_, parsed_);
-  unmark_names(app_);
+  unmark_names(app_, has_marks_);
 }
 
 ExitCode CommandLine::run(int argc, char** argv, Output& output) {
   note_words(argc, argv);
-  if (argc > 1) first_ = argv[1];
+  for (int i = 1; i < argc && first_.empty(); ++i)
+    if (argv[i][0] != '-') first_ = argv[i];
   std::vector<std::string> words(argv, argv + argc);
-  mark_names(words);
+  has_marks_ = mark_names(words);
   std::vector<const char*> marked;
   for (const std::string& word : words) marked.push_back(word.c_str());
   app_.parse(static_cast<int>(marked.size()), marked.data());
@@ -337,7 +348,7 @@ std::string CommandLine::complaint(const CLI::ParseError& error) const {
   const std::vector<CLI::App*> chosen = app_.get_subcommands();
   std::string typed;
   std::vector<std::string> words;
-  if (chosen.empty() && !first_.empty() && first_[0] != '-') {
+  if (chosen.empty() && !first_.empty()) {
     typed = first_;
     for (const CLI::App* command : app_.get_subcommands([](const CLI::App*) { return true; }))
       words.push_back(command->get_name());
@@ -350,7 +361,11 @@ std::string CommandLine::complaint(const CLI::ParseError& error) const {
       for (const std::string& name : option->get_lnames()) words.push_back("--" + name);
     }
   }
-  if (typed.empty()) return error.what();
+  if (typed.empty()) {
+    std::string text = error.what();
+    std::erase(text, kMark);
+    return text;
+  }
   const std::string similar = similar_word(typed, words);
   return fmt::format("unknown {} {}{}", typed[0] == '-' ? "option" : "command",
                      quoted_text(typed, 80),

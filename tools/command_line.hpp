@@ -51,9 +51,10 @@ class CommandLine {
   void note_words(int argc, char** argv);
 
   bool wants_json_ = false;
-  std::string command_;  // empty if the command line names none
-  std::string first_;    // word of the command line
-  Parsed parsed_;        // app_ refers to it
+  std::string command_;     // empty if the command line names none
+  std::string first_;       // word of the command line that is no option
+  bool has_marks_ = false;  // see mark_names()
+  Parsed parsed_;           // app_ refers to it
   CLI::App app_;
 };
 

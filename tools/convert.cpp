@@ -114,7 +114,7 @@ class ConvertRun {
           fmt::format("{}: {}\n", path_text(job.output), result_text(job, outcome)));
   }
 
-  // On standard error, because results may be read by programs, or not be wanted.
+  // On standard error, because standard output may be read by a program or be suppressed.
   void warn(const ConvertJob& job, const Outcome& outcome) {
     const std::lock_guard lock(mutex_);
     if (!outcome.warnings.empty()) progress_.clear();
@@ -267,6 +267,13 @@ Result<void> make_folder(const std::filesystem::path& folder, const ConvertOptio
                fmt::format("{}: cannot create directory: {}", path_text(folder), failed.message())};
 }
 
+// Removes the directory again, and those above it down to `parent`, where nothing was written.
+void remove_unused(std::filesystem::path folder, const std::filesystem::path& parent) {
+  std::error_code failed;  // also where there is something in it
+  while (!folder.empty() && folder != parent && std::filesystem::remove(folder, failed))
+    folder = folder.parent_path();
+}
+
 // Reports an error that was found before any job started.
 ExitCode refuse(const Error& error, ExitCode code, const ConvertOptions& options, Output& output) {
   if (options.form == Form::json) {
@@ -287,10 +294,14 @@ ExitCode run_convert(const ConvertOptions& options, Output& output) {
     const bool usage = code == ErrorCode::invalid_argument || code == ErrorCode::name_collision;
     return refuse(plan.error(), usage ? ExitCode::usage : ExitCode::failure, options, output);
   }
-  if (const Result<void> made = make_folder(plan->jobs.front().folder, options); !made) {
+  const std::filesystem::path folder = plan->jobs.front().folder;
+  const std::filesystem::path parent = existing_parent(folder);
+  if (const Result<void> made = make_folder(folder, options); !made) {
     return refuse(made.error(), ExitCode::failure, options, output);
   }
-  return ConvertRun(options, *std::move(plan), output).run();
+  const ExitCode code = ConvertRun(options, *std::move(plan), output).run();
+  if (!options.dry_run) remove_unused(folder, parent);
+  return code;
 }
 
 }  // namespace flatbed::tool

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <map>
 #include <regex>
+#include <set>
 #include <string>
 #include <utility>
 
@@ -97,6 +98,12 @@ bool is_into_folder(const ConvertOptions& options) {
 
 Result<ConvertJob> job_into_folder(const ConvertOptions& options) {
   const fs::path& input = options.paths[0];
+  std::error_code not_there;
+  if (fs::equivalent(names_directory(input) ? input : resolved(input).parent_path(), options.output,
+                     not_there)) {
+    return usage(fmt::format("{} is the folder of the input: name another, or a file in it",
+                             path_text(options.output)));
+  }
   FLATBED_ASSIGN(const Checkpoint opened, Checkpoint::open(input, {.check_seal = CheckSeal::off}));
   if (opened.files().empty()) return usage(fmt::format("{} has no files", path_text(input)));
   return ConvertJob{input, options.output / hub_name(opened.files()[0].path), false, true,
@@ -154,11 +161,22 @@ Result<fs::path> output_for(const fs::path& input, const ConvertOptions& options
   return options.out_dir / output_name(input);
 }
 
-// No output may be an input or the output of another job.
+// What a job reads: a file, or the files of a set. Those of an input that cannot be opened do not
+// matter, because its job fails.
+void add_inputs(const ConvertJob& job, bool alone, std::set<fs::path>& inputs) {
+  inputs.insert(resolved(job.input));
+  if (alone || (kind_of(job.input) != Kind::other && !names_directory(job.input))) return;
+  const auto opened = Checkpoint::open(job.input, {.check_seal = CheckSeal::off});
+  if (!opened) return;
+  for (const FileInfo& file : opened->files()) inputs.insert(resolved(file.path));
+}
+
+// No output may be an input or the output of another job. (A job alone compares its output with
+// the files that it opened.)
 Result<void> check_distinct(const std::vector<ConvertJob>& jobs) {
-  std::map<fs::path, const ConvertJob*> inputs;
+  std::set<fs::path> inputs;
   std::map<fs::path, const ConvertJob*> outputs;
-  for (const ConvertJob& job : jobs) inputs.emplace(resolved(job.input), &job);
+  for (const ConvertJob& job : jobs) add_inputs(job, jobs.size() == 1, inputs);
   for (const ConvertJob& job : jobs) {
     const fs::path output = resolved(job.output);
     if (inputs.contains(output)) {
@@ -201,7 +219,8 @@ Result<void> check_output_option(const ConvertOptions& options) {
 Result<void> check_sidecar(const ConvertOptions& options) {
   const bool chooses =
       !options.select.empty() || !options.include.empty() || !options.exclude.empty();
-  const bool changes = options.expand_aliases || options.allow_expansion ||
+  const bool changes = options.expand_aliases || options.allow_expansion || options.whole ||
+                       options.strict_crc || options.ignore_crc || options.ignore_seal ||
                        options.allow_large_header || !options.out_dir.empty() || !options.seal;
   if (!options.sidecar || (!chooses && !changes)) return {};
   return usage(
@@ -238,6 +257,10 @@ Result<ConvertJobs> plan_jobs(const ConvertOptions& options) {
     FLATBED_ASSIGN(ConvertJob job, job_into_folder(options));
     return ConvertJobs{{std::move(job)}, false};
   }
+  const bool is_odd = !options.output.empty() && kind_of(options.output) == Kind::other;
+  if (is_odd && !is_there(options.paths[0]))
+    return Error{ErrorCode::file_not_found,
+                 fmt::format("{} does not exist", path_text(options.paths[0]))};
   FLATBED_TRY(check_output_option(options));
   const bool in_out = is_in_out(options);
   const fs::path named = in_out ? options.paths[1] : options.output;

@@ -40,10 +40,11 @@ bool selects(const ConvertOptions& options) {
 }
 
 // The output must not be one of the files that are read, under whatever name.
-Result<void> check_not_input(const ConvertJob& job, const Checkpoint& input) {
+Result<void> check_not_input(const ConvertJob& job, const Checkpoint& input, Outcome& outcome) {
   for (const FileInfo& file : input.files()) {
     std::error_code not_there;
     if (!fs::equivalent(file.path, job.output, not_there)) continue;
+    outcome.refused = true;
     return Error{
         ErrorCode::invalid_argument,
         fmt::format("refusing to overwrite {}: it is also the input", path_text(job.output))};
@@ -154,12 +155,32 @@ Result<void> write_torch(const ConvertJob& job, const SavePlan& plan, const Conv
   return {};
 }
 
+// Without a seal of its own, the output counts as what a sidecar at its place says it is.
+Result<void> check_no_other_sidecar(const ConvertJob& job, const ConvertOptions& options,
+                                    Outcome& outcome) {
+  if (options.seal) return {};
+  const fs::path sidecar = fs::path(job.output) += ".flatbed.json";
+  std::error_code ignored;
+  if (fs::symlink_status(sidecar, ignored).type() == fs::file_type::not_found) return {};
+  if (outcome.status == Status::up_to_date) {
+    FLATBED_ASSIGN(const OutputState found,
+                   compare_sidecar(job.output, {.threads = 1}, compare_data(options)));
+    if (found.kind == OutputKind::up_to_date) return {};
+  }
+  outcome.refused = true;
+  return Error{ErrorCode::file_exists,
+               fmt::format("{} exists and seals another file of this name; remove it, or write the "
+                           "output with a seal",
+                           path_text(sidecar))};
+}
+
 Result<void> write_safetensors(const ConvertJob& job, const SavePlan& plan,
                                const ConvertOptions& options, const ConvertWatch& watch,
                                Outcome& outcome) {
   SaveOptions saving = save_options(job, options, watch);
   const auto found = compare_output(job.output, plan, saving, compare_data(options));
   FLATBED_ASSIGN(const bool done, judge_output(job, options, found, outcome));
+  FLATBED_TRY(check_no_other_sidecar(job, options, outcome));
   if (done) return {};
   // Every flatbed key belongs to a seal, so a plain file cannot hold any.
   if (!options.seal && (plan.tree.size() != 0 || !plan.aliases.empty())) {
@@ -250,7 +271,7 @@ Result<void> convert(const ConvertJob& job, const ConvertOptions& options,
   // The sidecar replaces any seal of the file, so a broken seal is no obstacle.
   FLATBED_ASSIGN(const Checkpoint input,
                  Checkpoint::open(job.input, open_options(options.sidecar || options.ignore_seal)));
-  FLATBED_TRY(check_not_input(job, input));
+  FLATBED_TRY(check_not_input(job, input, outcome));
   outcome.found = fmt::format("{}: {}", describe(input), amount_text(input));
   outcome.notes.assign(input.notes().begin(), input.notes().end());
   if (options.ignore_seal && !options.sidecar) note_ignored_seal(input, outcome);

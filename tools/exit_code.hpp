@@ -26,21 +26,23 @@ struct ExitRow {
 
 inline constexpr std::array kExitCodes{
     ExitRow{ExitCode::ok,
-            "done; verify: sealed and every byte matches; load: what has a digest matches"},
+            "done; verify: sealed and every byte matches; load: what has a digest matches; scan: "
+            "all are "
+            "plain"},
     ExitRow{ExitCode::failure, "failed; verify, load: damaged, broken, or cannot be opened"},
     ExitRow{ExitCode::usage,
             "the command line is wrong; convert: the only output exists and differs"},
     ExitRow{ExitCode::annotated,
             "verify: every byte matches, but the header changed after sealing"},
     ExitRow{ExitCode::unsealed,
-            "verify: no seal that this version can check, so nothing is proved"},
+            "verify: some bytes have neither a seal that this version can check nor a CRC"},
     ExitRow{ExitCode::some_failed, "convert: one or more of several inputs failed"},
     ExitRow{ExitCode::scan_unknown, "scan: something that cannot be judged, nothing dangerous"},
     ExitRow{ExitCode::scan_dangerous, "scan: something dangerous"},
     ExitRow{ExitCode::crc_matches,
             "verify: no seal, but every record matches the CRC that its zip states"},
     ExitRow{ExitCode::interrupted,
-            "interrupted; nothing partial is left; the process ends by the signal"},
+            "interrupted; nothing partial is left; the process is terminated by the signal"},
 };
 
 }  // namespace flatbed::tool

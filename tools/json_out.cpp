@@ -34,7 +34,7 @@ std::string hex_text(std::string_view bytes) {
   return out;
 }
 
-constexpr std::uint64_t kSchema = 1;  // raised where a reader of the old form would go wrong
+constexpr std::uint64_t kSchema = 1;  // incremented when existing readers would break
 
 }  // namespace
 

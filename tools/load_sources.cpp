@@ -80,7 +80,7 @@ Result<std::vector<LoadSource>> open_sources(const LoadCommandOptions& options) 
   std::vector<LoadSource> sources;
   for (const std::filesystem::path& path : options.paths) {
     Result<LoadSource> source = open_source(path, options);
-    if (!source) return about(path, with_way_out(source.error()));
+    if (!source) return about(path, source.error());
     sources.push_back(*std::move(source));
   }
   return sources;

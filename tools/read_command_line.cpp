@@ -80,8 +80,10 @@ void add_ls(CLI::App& app, CommandLine::Parsed& parsed) {
       "The last lines are totals: 6.74 B parameters are 6.74 billion elements. On a terminal, long "
       "names are cut to its width.\n"
       "The listing reads no tensor data, except for --stats, which checks no seal: verify does.\n\n"
-      "Exit codes: 0 done, 1 one or more files failed, 130 interrupted.\n\n"
-      "The JSON object has path, container, kind, seal, tensor_count, parameters, nbytes (of all "
+      "Exit codes: 0 done, 1 one or more files failed, 2 the command line is wrong, 130 "
+      "interrupted.\n\n"
+      "The JSON object has schema, command, exit_code, error, path, container, kind, seal, "
+      "tensor_count, parameters, nbytes (of all "
       "tensors), file_nbytes, dtypes [{dtype, tensors, parameters, nbytes}], tensors [{name, "
       "dtype, shape, nbytes, stored, storage, file, offset, stats {min, max, mean, nan, inf}}], "
       "aliases [{name, target}], files [{path, nbytes, seal, content, sidecar, seal_note}], "
@@ -107,14 +109,16 @@ void add_verify(CLI::App& app, CommandLine::Parsed& parsed) {
       ->check(CLI::Range(1U, kMaxThreads).description(""))
       ->type_name("N");
   verify->footer(
-      "Exit codes: 0 sealed and every byte matches; 1 damaged, broken, or cannot be opened; 3 "
+      "Exit codes: 0 sealed and every byte matches; 1 damaged, broken, or cannot be opened; 2 the "
+      "command line is wrong; 3 "
       "every byte matches but the header was changed after sealing (annotated); 8 no seal, but "
       "every record of the PyTorch zip matches the CRC that the zip states; 4 no seal that this "
       "version can check, and no CRC for some bytes; 130 interrupted. Of several files the worst "
       "counts: 1, then 4, then 8, then 3, then 0.\n"
       "A CRC is no seal: it finds damage, not a change on purpose. torch itself ignores CRCs, and "
       "can be told to write none: a storage that states 0 has none.\n\n"
-      "The JSON object has files [{path, state, exit_code, error, bytes_checked, chunks_checked, "
+      "The JSON object has schema, command, exit_code, error and files [{path, state, exit_code, "
+      "error, bytes_checked, chunks_checked, "
       "damaged [{file, tensor, begin, end}], damaged_complete, crc {checked, read_in_part, "
       "mismatched, mismatches [{file, record, stated, found}], unstated, without [paths]}, files "
       "[{path, seal, content, seal_note}]}]; state is sealed, annotated, unsealed, newer, damaged "
@@ -138,7 +142,7 @@ void add_cat(CLI::App& app, CommandLine::Parsed& parsed) {
   cat->add_flag("-f,--force", options.force, "Write to a terminal too");
   cat->footer(
       "Bytes are checked before they are written; those of a bad chunk are never written.\n\n"
-      "Exit codes: 0 done, 1 failed.");
+      "Exit codes: 0 done, 1 failed, 2 the command line is wrong.");
 }
 
 }  // namespace flatbed::tool

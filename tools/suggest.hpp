@@ -1,4 +1,5 @@
-// similar_word(): what somebody may have meant who mistyped a command or an option. Pure function.
+// similar_word(): the command or option that a mistyped word was probably meant
+// to be. Pure function.
 #pragma once
 
 #include <span>

@@ -17,7 +17,7 @@ struct TensorStats {
   std::uint64_t finite = 0;  // how many they are; if 0, the next three are unspecified
   long double min = 0;
   long double max = 0;
-  double mean = 0;
+  double mean = 0;  // of 16-bit floats to about 2^-24 of the largest magnitude; else as doubles add
   std::uint64_t nans = 0;
   std::uint64_t infinities = 0;
   bool integral = false;  // the dtype is one of integers or BOOL
@@ -30,7 +30,9 @@ struct StatsOptions {
 };
 
 // For each of the checkpoint's tensors; nullopt for complex numbers and 6-bit floats. Bytes are not
-// checked against a seal. Errors: those of Checkpoint::read(), and cancelled.
+// checked against a seal. The result does not depend on the threads. Errors: those of
+// Checkpoint::read(), expansion_refused (over 1 GiB that is more than 16 times the stored size),
+// cancelled.
 [[nodiscard]] Result<std::vector<std::optional<TensorStats>>> compute_stats(
     const Checkpoint& checkpoint, const StatsOptions& options);
 

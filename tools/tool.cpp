@@ -31,7 +31,7 @@ ExitCode run_tool(int argc, char** argv) {
   ExitCode code = run(argc, argv, output);
   if (const Result<void> flushed = output.flush(); !flushed) {
     print_error(flushed.error());
-    if (code == ExitCode::ok) code = ExitCode::failure;
+    if (code != ExitCode::usage && code != ExitCode::interrupted) code = ExitCode::failure;
   }
   return code;
 }

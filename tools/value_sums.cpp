@@ -74,8 +74,8 @@ void add_whole_block(const std::array<std::int32_t, kBlock>& values, ValueSums& 
   seen.add_sum(low, high, sum, kBlock);
 }
 
-// Floats that were made of narrower ones. Those have so few digits that a float holds the sum of
-// four.
+// Floats that were made of narrower ones. Four are added as floats, which rounds to 2^-24 of the
+// largest of them; the rest is added in double.
 void add_whole_block(const std::array<float, kBlock>& values, ValueSums& seen) {
   std::array<float, kLanes> low, high;
   std::array<double, kLanes> sums{};
@@ -218,6 +218,8 @@ constexpr std::array kAdds{
 static_assert(kAdds.size() == kDtypes.size());
 
 }  // namespace
+
+static_assert(std::ranges::equal(kAdds, kDtypes, {}, &AddRow::dtype, &DtypeRow::dtype));
 
 bool has_order(Dtype dtype) noexcept {
   return kAdds[static_cast<std::size_t>(dtype)].add != nullptr;

@@ -46,7 +46,7 @@ bool is_damaged(const Finding& finding) {
 bool has_clean_crcs(const Finding& finding) {
   const CrcReport& crc = finding.report.crc;
   return crc.checked != 0 && crc.mismatched == 0 && crc.read_in_part == 0 && crc.unstated == 0 &&
-         crc.without.empty();
+         crc.without.empty() && crc.unchecked_files == 0;
 }
 
 ExitCode exit_code(const Finding& finding) {
@@ -78,7 +78,7 @@ Finding examine(const std::filesystem::path& path, const VerifyCommandOptions& o
     finding.error = about(path, opened.error());
     if (looks_rewritten(opened.error().code)) {
       finding.error->message +=
-          fmt::format("; {} Then `flatbed convert --ignore-seal` seals it anew", kRewrittenHint);
+          "; if the change is yours, `flatbed convert --ignore-seal` seals it again";
     }
     return finding;
   }
@@ -239,7 +239,8 @@ class VerifyRun {
       const Finding finding = examine(options_.paths[i], options_, progress_, i);
       const ExitCode code = exit_code(finding);
       worst_ = worse(worst_, code);
-      ++counts_[state_text(finding)];
+      ++counts_[code == ExitCode::crc_matches ? "CRCs match" : state_text(finding)];
+      ++examined_;
       if (finding.error && !error_) error_ = finding.error;
       progress_.clear();
       if (as_json_) {
@@ -277,7 +278,7 @@ class VerifyRun {
     std::string sum;
     for (const auto& [state, count] : counts_)
       sum += fmt::format("{}{} {}", sum.empty() ? "" : ", ", number_text(count), state);
-    output_.write(fmt::format("{}: {}\n", count_text(options_.paths.size(), "file"), sum));
+    output_.write(fmt::format("{}: {}\n", count_text(examined_, "file"), sum));
     for (const std::string& failure : failures_)
       output_.write(fmt::format("failed: {}\n", failure));
   }
@@ -288,6 +289,7 @@ class VerifyRun {
   bool as_json_;
   ProgressLine progress_;
   ExitCode worst_ = ExitCode::ok;
+  std::size_t examined_ = 0;                        // before an interrupt
   std::map<std::string_view, std::size_t> counts_;  // of each state
   std::optional<Error> error_;                      // the first
   std::vector<std::string> failures_;

@@ -85,6 +85,8 @@ void Verifier::collect_records() {
   for (std::uint32_t i = 0; i < checkpoint_.files().size(); ++i) {
     const Container& container = CheckpointAccess::container(checkpoint_, i);
     const ContainerRecords records = container.records();
+    if (records.list.empty() && checkpoint_.files()[i].seal == SealState::unsealed)
+      ++crc_.unchecked_files;
     if (!records.list.empty() && !records.state_crcs) {
       crc_.without.push_back(checkpoint_.files()[i].path);
       continue;

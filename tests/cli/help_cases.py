@@ -123,6 +123,16 @@ Subcommands:
         ):
             self.assert_error(self.run_tool(*arguments, expect=USAGE), "invalid_argument", words)
 
+    def test_a_mistyped_command_is_suggested_after_an_option_too(self):
+        result = self.run_tool("--json", "conver", expect=USAGE)
+        self.assert_error(result, "invalid_argument", "did you mean convert?")
+
+    def test_names_after_two_dashes_are_shown_as_they_are(self):
+        result = self.run_tool("cat", "a.safetensors", "w", "--", "-extra", expect=USAGE)
+        self.assert_error(result, "invalid_argument", "-extra")
+        self.assertNotIn("\\", result.stderr)
+        self.assertNotIn("\x1f", result.stderr)
+
     def test_options_that_contradict_each_other(self):
         for other in (["--no-seal"], ["--select", "x"], ["--include", "*"], ["--out-dir", "d"], ["--expand-aliases"]):
             result = self.run_tool("convert", "a.safetensors", "--sidecar", *other, expect=USAGE)

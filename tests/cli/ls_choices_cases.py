@@ -26,6 +26,12 @@ class LsChoicesTest(ToolTest):
         rows = self.run_tool("ls", path, "--sort", "size").stdout.splitlines()[4:7]
         self.assertEqual([row.split()[0] for row in rows], ["c", "b", "a"])
 
+    def test_stats_of_a_tensor_that_a_few_bytes_expand_to_are_refused(self):
+        endless = inputs.Tensor([1 << 40], [1.0], stride=(0,))
+        inputs.write_torch(self.path("e.pth"), {"w": endless})
+        result = self.run_tool("ls", "--stats", "e.pth", expect=FAILURE)
+        self.assertIn("[expansion_refused]", result.stderr)
+
     def test_an_unknown_order_is_refused(self):
         result = self.run_tool("ls", self.three(), "--sort", "date", expect=USAGE)
         self.assert_error(result, "invalid_argument", "date", "name, size or offset")

@@ -186,7 +186,52 @@ class RuleTest(OutputTest):
         self.up_to_date(".", "-o", "out.safetensors", output="out.safetensors")
 
 
+    def test_a_shard_that_another_input_of_the_batch_consists_of_is_never_replaced(self):
+        self.path("set").mkdir()
+        inputs.write_safetensors(self.path("set/m-1.safetensors"), {"w": ("U8", [1], b"x")})
+        index = "set/model.safetensors.index.json"
+        self.path(index).write_text('{"weight_map": {"w": "m-1.safetensors"}}')
+        inputs.write_torch(self.path("m-1.pth"), {"v": inputs.Tensor([1], [1])})
+        for first in (index, "set"):
+            result = self.refused(first, "m-1.pth", "--out-dir", "set", "--force", output="set/m-1.safetensors")
+            self.assert_error(result, "invalid_argument", "refusing to overwrite set/m-1.safetensors")
+
+    def test_the_folder_of_the_input_is_no_new_folder(self):
+        inputs.write_safetensors(self.path("model.safetensors"), {"w": ("U8", [1], b"x")})
+        result = self.refused(".", "-o", "../" + self.folder.name)
+        self.assert_error(result, "invalid_argument", "is the folder of the input")
+
+    def test_a_sidecar_of_another_file_is_no_seal_of_an_unsealed_output(self):
+        inputs.write_safetensors(self.path("model.safetensors"), {"w": ("U8", [1], b"x")})
+        self.run_tool("convert", "--sidecar", "model.safetensors")
+        arguments = (self.torch(), "-o", "model.safetensors", "--no-seal", "--force")
+        result = self.refused(*arguments)
+        self.assert_error(result, "file_exists", "model.safetensors.flatbed.json exists and seals another file")
+        self.path("model.safetensors.flatbed.json").unlink()
+        self.run_tool("convert", *arguments)
+        self.run_tool("convert", "--sidecar", "model.safetensors")
+        self.up_to_date(*arguments)
+
+    def test_a_folder_that_was_made_for_nothing_is_removed(self):
+        self.path("bad.pth").write_bytes(b"<html>")
+        self.run_tool("convert", "bad.pth", "--out-dir", "x/y", expect=FAILURE)
+        self.assertEqual(self.names(), ["bad.pth"])
+        self.path("x").mkdir()
+        self.run_tool("convert", "bad.pth", "--out-dir", "x/y", expect=FAILURE)
+        self.assertEqual((self.names(), os.listdir(self.path("x"))), (["bad.pth", "x"], []))
+
+    def test_a_missing_input_of_a_new_folder_is_named(self):
+        result = self.run_tool("convert", "nofolder", "-o", "new", expect=FAILURE)
+        self.assert_error(result, "file_not_found", "nofolder does not exist")
+
+
 class SidecarTest(OutputTest):
+    def test_it_takes_no_option_that_would_do_nothing(self):
+        inputs.write_safetensors(self.path("a.safetensors"), {"w": ("U8", [1], b"x")})
+        for option in ("--whole", "--strict-crc", "--ignore-crc", "--ignore-seal"):
+            result = self.run_tool("convert", "--sidecar", option, "a.safetensors", expect=USAGE)
+            self.assert_error(result, "invalid_argument", "--sidecar seals files as they are")
+
     SIDECAR = "a.safetensors.flatbed.json"
 
     def sealed(self):

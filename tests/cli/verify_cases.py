@@ -191,6 +191,24 @@ class VerifyTest(ToolTest):
         self.assertRegex(drawn, r"verifying \d[^,]* of 16\.0 MiB, [^,]*/s")
         self.assertTrue(drawn.endswith("\r\x1b[K"), drawn)
 
+    def test_a_shard_without_sums_beside_one_with_them_is_not_checked(self):
+        inputs.write_torch(self.path("x.bin"), {"w": inputs.Tensor([1], [1])})
+        self.path("y.bin").write_bytes((ROOT / "tests/fixtures/torch2/legacy.pth").read_bytes())
+        legacy = self.run_json("ls", "y.bin")["tensors"][0]["name"]
+        weight_map = {"w": "x.bin", legacy: "y.bin"}
+        self.path("pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": weight_map}))
+        self.run_tool("verify", "x.bin", expect=CRC_MATCHES)
+        self.run_tool("verify", "y.bin", expect=UNSEALED)
+        self.run_tool("verify", "pytorch_model.bin.index.json", expect=UNSEALED)
+
+    def test_an_unwritable_output_is_an_error_whatever_was_found(self):
+        inputs.write_torch(self.path("t.pth"), {"w": inputs.Tensor([1], [1])})
+        self.unsealed()
+        for name in ("t.pth", "u.safetensors"):
+            with open("/dev/full", "w") as full:
+                result = self.run_tool("verify", self.path(name), expect=FAILURE, stdout=full)
+            self.assert_error(result, "no_space", "standard output")
+
     def test_unwritable_output_is_an_error(self):
         with open("/dev/full", "w") as full:
             result = self.run_tool("verify", self.sealed(), expect=FAILURE, stdout=full)

@@ -1,7 +1,7 @@
 // Runs every command of the tool, in one process, over every file of a folder, or over files whose
 // objects are random. Whatever a file holds, no command may crash, exit with a code that --help
-// does not list, print JSON that is none, report success without its output, or leave a descriptor
-// or a file behind.
+// does not list, print JSON that is none, report success without its output, write what verify
+// calls damaged, or leave a descriptor or a file behind.
 //
 //   flatbed_corpus_tool files FOLDER [EVERY]     every file, or every one in EVERY
 //   flatbed_corpus_tool roots COUNT [FIRST_SEED]
@@ -110,7 +110,6 @@ std::vector<Command> commands_of_open(const std::string& file, const std::string
       {.words = {"convert", "--no-sync", "--allow-conversion", file, "-o", torch}, .output = torch},
       {.words = {"ls", "--tree", tensors}},
       {.words = {"ls", "--tree", torch}},
-      {.words = {"verify", tensors, torch}},
   };
 }
 
@@ -133,6 +132,8 @@ class Runner {
     const bool opens = last_ == ExitCode::ok;
     run(name, std::span(any).subspan(1));
     if (opens) run(name, commands_of_open(file, work_.path().native()));
+    check_written(name, "out.safetensors", ExitCode::ok);
+    check_written(name, "out.pth", ExitCode::crc_matches);
     for (const char* output : {"out.safetensors", "out.pth"})
       std::filesystem::remove(work_ / output);
     for (const std::string& left : work_.names()) {
@@ -161,6 +162,16 @@ class Runner {
       for (const std::string& word : command.words) line += " " + word;
       streams_.say(line + ": " + wrong + "\n");
     }
+  }
+
+  // What was written is whole: every byte of it has a digest or a CRC that matches.
+  void check_written(const std::string& name, const char* output, ExitCode expected) {
+    if (!std::filesystem::exists(work_ / output)) return;
+    const std::vector<Command> verify{{.words = {"verify", (work_ / output).native()}}};
+    run(name, verify);
+    if (last_ == expected) return;
+    ++failures_;
+    streams_.say(name + ": " + output + " is damaged\n");
   }
 
   // Empty if the command did nothing wrong; sets last_.
