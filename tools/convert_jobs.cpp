@@ -206,8 +206,6 @@ Result<void> check_out(const fs::path& out) {
 
 Result<void> check_output_option(const ConvertOptions& options) {
   if (options.output.empty()) return {};
-  if (options.sidecar)
-    return usage("--sidecar and --output cannot be combined: a sidecar lies next to its file");
   if (options.paths.size() != 1) {
     return usage(fmt::format("--output needs a single input: found {}; for several use --out-dir",
                              options.paths.size()));
@@ -222,6 +220,8 @@ Result<void> check_sidecar(const ConvertOptions& options) {
   const bool changes = options.expand_aliases || options.allow_expansion || options.whole ||
                        options.strict_crc || options.ignore_crc || options.ignore_seal ||
                        options.allow_large_header || !options.out_dir.empty() || !options.seal;
+  if (options.sidecar && !options.output.empty())
+    return usage("--sidecar and --output cannot be combined: a sidecar lies next to its file");
   if (!options.sidecar || (!chooses && !changes)) return {};
   return usage(
       "--sidecar seals files as they are: it can only be combined with --jobs, --dry-run, "

@@ -25,10 +25,9 @@ struct ExitRow {
 };
 
 inline constexpr std::array kExitCodes{
-    ExitRow{ExitCode::ok,
-            "done; verify: sealed and every byte matches; load: what has a digest matches; scan: "
-            "all are "
-            "plain"},
+    ExitRow{
+        ExitCode::ok,
+        "done; verify: sealed, and every byte matches; load: no digest differs; scan: all plain"},
     ExitRow{ExitCode::failure, "failed; verify, load: damaged, broken, or cannot be opened"},
     ExitRow{ExitCode::usage,
             "the command line is wrong; convert: the only output exists and differs"},

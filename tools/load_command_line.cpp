@@ -104,21 +104,24 @@ void add_load(CLI::App& app, CommandLine::Parsed& parsed) {
   load->add_flag("-q,--quiet", options.quiet, "Print nothing but digests and errors");
   load->add_flag("--json", parsed.as_json, "Print one JSON object");
   load->footer(
-      "Each device gets one allocation, and each tensor a place in it at a multiple of 256 bytes.\n"
-      "A line of --digests is the XXH3-64 of the tensor's (or slice's) bytes where they arrived,\n"
-      "two blanks, and the name, with FILE: before it when there are several files.\n\n"
-      "Exit codes: 0 loaded, and every byte that has a digest matches; also when there are none\n"
-      "(\"not verified: unsealed\"); 1 failed; 2 the command line is wrong; 130 interrupted.\n\n"
-      "The JSON object has exit_code, error {code, name, message}, sources [{path, seal,\n"
-      "tensors}], tensors, slice {dim, rank, count, sliced, whole}, mapped (tensors that --map\n"
-      "names), devices [{name, tensors, nbytes, allocated_nbytes}], notes, plan {bytes_wanted,\n"
-      "bytes_to_read, reads, peak_staging_nbytes, groups, files}, report {bytes_wanted,\n"
-      "bytes_read, bytes_verified, chunks_verified, peak_staging_nbytes, files_direct,\n"
-      "files_buffered, threads, seconds, read_seconds, hash_seconds, submit_seconds,\n"
-      "slots_seconds, link_seconds, bottleneck, gb_per_second}, verified (all, some or none),\n"
-      "unverified_reason, allocate_seconds, peak_memory_nbytes, and with --digests digests\n"
-      "[{path, name, device, nbytes, xxh3}]. Parts that a failed load did not reach are null or\n"
-      "missing. The seconds of a stage are the sum over all threads; GB are 10^9 bytes.");
+      "Each device gets one allocation, and each tensor a place in it at a multiple of 256 "
+      "bytes. A line of --digests is the XXH3-64 of the tensor's (or slice's) bytes where "
+      "they arrived, two blanks, and the name, with FILE: before it when there are several "
+      "files.\n\n"
+      "Exit codes: 0 loaded, and every byte that has a digest matches; also when there are "
+      "none (\"not verified: unsealed\"); 1 failed; 2 the command line is wrong; 130 "
+      "interrupted.\n\n"
+      "The JSON object has schema, command, exit_code, error, sources [{path, seal, "
+      "tensors}], tensors, slice {dim, rank, count, sliced, whole}, mapped (tensors that "
+      "--map names), devices [{name, tensors, nbytes, allocated_nbytes}], notes, plan "
+      "{bytes_wanted, bytes_to_read, reads, peak_staging_nbytes, groups, files}, report "
+      "{bytes_wanted, bytes_read, bytes_verified, chunks_verified, peak_staging_nbytes, "
+      "files_direct, files_buffered, threads, seconds, read_seconds, hash_seconds, "
+      "submit_seconds, slots_seconds, link_seconds, bottleneck, gb_per_second}, verified "
+      "(all, some or none), unverified_reason, allocate_seconds, peak_memory_nbytes, and "
+      "with --digests digests [{path, name, device, nbytes, xxh3}]. Parts that a failed load "
+      "did not reach are null or missing. The seconds of a stage are the sum over all "
+      "threads; GB are 10^9 bytes.");
 }
 
 void add_bench(CLI::App& app, CommandLine::Parsed& parsed) {
@@ -145,17 +148,19 @@ void add_bench(CLI::App& app, CommandLine::Parsed& parsed) {
   bench->add_flag("-q,--quiet", options.quiet, "Draw no progress");
   bench->add_flag("--json", parsed.as_json, "Print one JSON object");
   bench->footer(
-      "Compares load() through and past the page cache, verified and not, with a bare pread()\n"
-      "loop, read() of each tensor, touching the mapped view(), and verify(). They take turns and\n"
-      "write to the same memory, which is allocated and touched first, as is staging memory. The\n"
-      "first round is shown separately: only then the file may not yet be in the page cache, from\n"
-      "which nothing is dropped. Median, min and max are those of the other rounds.\n\n"
+      "Compares load() through and past the page cache, verified and not, with a bare "
+      "pread() loop, read() of each tensor, touching the mapped view(), and verify(). They "
+      "take turns and write to the same memory, which is allocated and touched first, as is "
+      "staging memory. The first round is shown separately: only then the file may not yet "
+      "be in the page cache, from which nothing is dropped. Median, min and max are those of "
+      "the other rounds.\n\n"
       "Exit codes: 0 done, 1 failed, 2 the command line is wrong, 130 interrupted.\n\n"
-      "The JSON object has exit_code, error {code, name, message}, path, device, runs, tensors,\n"
-      "nbytes, seal, paths [{name, verified, threads, first_gb_per_second,\n"
-      "median_gb_per_second, min_gb_per_second, max_gb_per_second, gb_per_second []}], automatic\n"
-      "{first, last {files_direct, files_buffered}}, fastest and fastest_verified (loads; they\n"
-      "count into paths), notes. threads is null where load() chose. GB are 10^9 bytes.");
+      "The JSON object has schema, command, exit_code, error, path, device, runs, "
+      "tensors, nbytes, seal, paths [{name, verified, threads, first_gb_per_second, "
+      "median_gb_per_second, min_gb_per_second, max_gb_per_second, gb_per_second []}], "
+      "automatic {first, last {files_direct, files_buffered}}, fastest and fastest_verified "
+      "(loads; they count into paths), notes. threads is null where load() chose. GB are "
+      "10^9 bytes.");
 }
 
 }  // namespace flatbed::tool

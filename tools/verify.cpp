@@ -78,7 +78,7 @@ Finding examine(const std::filesystem::path& path, const VerifyCommandOptions& o
     finding.error = about(path, opened.error());
     if (looks_rewritten(opened.error().code)) {
       finding.error->message +=
-          "; if the change is yours, `flatbed convert --ignore-seal` seals it again";
+          fmt::format("; {} `flatbed convert --ignore-seal` seals it again", kRewrittenHint);
     }
     return finding;
   }

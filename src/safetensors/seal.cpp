@@ -13,8 +13,7 @@ namespace flatbed::safetensors {
 namespace {
 
 constexpr std::string_view kSealPrefix = "flatbed.";
-constexpr std::string_view kWhatHappened =
-    "; the file was damaged, or changed by another program, after it was sealed";
+constexpr std::string_view kWhatHappened = "; the file was damaged, or changed after it was sealed";
 
 // The value of the key `flatbed`: <header>/<version>/<rest>.
 struct SealText {

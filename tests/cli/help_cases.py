@@ -38,7 +38,7 @@ Options:
 
 Bytes are checked before they are written; those of a bad chunk are never written.
 
-Exit codes: 0 done, 1 failed.
+Exit codes: 0 done, 1 failed, 2 the command line is wrong.
 """,
         )
 
