@@ -267,10 +267,11 @@ void add_completion(CLI::App& app, CommandLine::Parsed& parsed) {
       })
       ->type_name("bash|zsh|fish|man");
   completion->footer(
-      "bash: flatbed completion bash >~/.local/share/bash-completion/completions/flatbed "
-      "zsh:  flatbed completion zsh >DIR/_flatbed, where DIR is in $fpath fish: flatbed "
-      "completion fish >~/.config/fish/completions/flatbed.fish man:  flatbed completion man "
-      ">DIR/man1/flatbed.1, where DIR is in $MANPATH Packages install all four.\n\n"
+      "  bash: flatbed completion bash >~/.local/share/bash-completion/completions/flatbed\n"
+      "  zsh:  flatbed completion zsh >DIR/_flatbed, where DIR is in $fpath\n"
+      "  fish: flatbed completion fish >~/.config/fish/completions/flatbed.fish\n"
+      "  man:  flatbed completion man >DIR/man1/flatbed.1, where DIR is in $MANPATH\n"
+      "Packages install all four.\n\n"
       "Exit codes: 0 done; 2 the command line is wrong.");
 }
 
