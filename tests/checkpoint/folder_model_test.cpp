@@ -146,6 +146,20 @@ TEST(FolderModel, ReadsNamesInEitherCase) {
   EXPECT_EQ(found({"MODEL.SafeTensors.INDEX.json"}), "MODEL.SafeTensors.INDEX.json");
 }
 
+TEST(FolderModel, CountsOnlyLettersAndDigitsOfAscii) {
+  EXPECT_EQ(found({"\u212A-1-of-2.safetensors", "k-2-of-2.safetensors"}), "index_ambiguous");
+  EXPECT_EQ(found({"K-1-of-2.safetensors", "k-2-of-2.safetensors"}),
+            "|K-1-of-2.safetensors|k-2-of-2.safetensors");
+  EXPECT_EQ(found({"m-\uFF11-of-1.safetensors"}), "m-\uFF11-of-1.safetensors");
+  EXPECT_EQ(found({"m.\u017Fafetensors"}), "index_ambiguous");
+  EXPECT_EQ(found({"m.safetensors\n"}), "index_ambiguous");
+  EXPECT_EQ(found({"m.safetensors", "m.\n.safetensors"}), "m.safetensors");
+  EXPECT_EQ(found({"a\nb-1-of-1.safetensors"}), "|a\nb-1-of-1.safetensors");
+  EXPECT_EQ(found({"m.safetensors.index.a.b.json", "m-1-of-2.safetensors"}),
+            "m.safetensors.index.a.b.json");
+  EXPECT_EQ(found({"m.safetensors.index.ajson"}), "index_ambiguous");
+}
+
 TEST(FolderModel, LeavesOutFoldersAndHiddenFiles) {
   const test::TempDir dir;
   std::filesystem::create_directories(dir / "a.safetensors");
