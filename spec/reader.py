@@ -20,6 +20,7 @@ torch and numpy are used when they can be imported, the xxhash module or libxxha
 
 import contextlib
 import ctypes
+import errno
 import os
 import re
 import stat
@@ -569,21 +570,27 @@ def parse_sidecar(raw):
 def read_sidecar(path):
     """The bytes of the sidecar beside `path`, or None (C1, C2). What is no regular file has no bytes."""
     name = os.fspath(path) + ".flatbed.json"
-    if not os.path.exists(name):
-        return None
-    if not os.path.isfile(name):
-        return b""
+    try:
+        if not stat.S_ISREG(os.stat(name).st_mode):
+            return b""
+    except OSError as error:
+        # Nothing can have a name that is too long. A loop of links is something, and no regular file.
+        return None if error.errno in (errno.ENOENT, errno.ENAMETOOLONG) else b""
     with open(name, "rb") as stream:
         return stream.read(MAX_SIDECAR + 1)
 
 
 def open_regular(path):
+    """H5, of what is no directory."""
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            raise FormatError("not_a_regular_file", os.fspath(path))
-        return open(path, "rb")
-    except FileNotFoundError:
+        if stat.S_ISREG(os.stat(path).st_mode):
+            return open(path, "rb")
+    except (FileNotFoundError, NotADirectoryError):
         raise FormatError("file_not_found", os.fspath(path)) from None
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+    raise FormatError("not_a_regular_file", os.fspath(path))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -982,7 +989,7 @@ class ShardedSet(Source):
         weight_map, stated = read_index(path) if shards is None else (None, None)
         folder = os.path.dirname(os.fspath(path)) if shards is None else path
         with contextlib.ExitStack() as opened:
-            for shard in sorted(set(shards or weight_map.values()), key=lambda name: name.encode("utf-8")):
+            for shard in sorted(set(shards or weight_map.values()), key=file_name_bytes):
                 self.files[shard] = opened.enter_context(open_shard(folder, shard, verify, follow_links))
             for name, shard in weight_map.items() if shards is None else self._all_tensors():
                 self._list(name, shard)
@@ -1063,7 +1070,7 @@ def check_shard_name(name):
     """H2: the name without "." components."""
     parts = [part for part in name.split("/") if part != "."]
     refused = not parts or any(part == "" or part.startswith(".") for part in parts)
-    ending = parts and parts[-1].lower().endswith(".safetensors")
+    ending = parts and ascii_lower(parts[-1]).endswith(".safetensors")
     if refused or not ending or re.search(r"[\\:\x00-\x1f\x7f]", name):
         raise FormatError("shard_name_refused", repr(name))
     return "/".join(parts)
@@ -1077,9 +1084,12 @@ def open_shard(folder, name, verify, follow_links):
     on_the_way = [os.path.join(folder, *parts[: i + 1]) for i in range(len(parts))]
     if not follow_links and any(os.path.islink(part) for part in on_the_way):
         raise FormatError("shard_link_refused", path)
-    if not os.path.exists(path):
-        raise FormatError("shard_missing", f"{path} is a link to nothing")
-    return File(path, verify)
+    try:
+        return File(path, verify)
+    except FormatError as error:
+        if error.code == "file_not_found":
+            raise FormatError("shard_missing", f"{path} is a link to nothing") from None
+        raise
 
 
 def check_same_set(stated, files):
@@ -1098,9 +1108,9 @@ def open_path(path, verify="if_sealed", follow_links=True):
     """A File, or a ShardedSet for an index. A directory stands for what find_in_directory finds."""
     if os.path.isdir(path):
         found = find_in_directory(path)
-        if len(found) > 1:
+        if isinstance(found, list):
             return ShardedSet(path, verify, follow_links, found)
-        path = os.path.join(path, found[0])
+        path = os.path.join(path, found)
     if is_index(path):
         return ShardedSet(path, verify, follow_links)
     return File(path, verify)
@@ -1115,42 +1125,66 @@ def is_index(path):
     return head.removeprefix(b"\xef\xbb\xbf").lstrip(b" \t\n\r")[:1] in (b"{", b"[")
 
 
-INDEX_NAME = re.compile(r"\.safetensors\.index\.([^/]*\.)?json$", re.IGNORECASE)
-SHARD_NAME = re.compile(r"(.*)-(\d+)-of-(\d+)(\.[^/]*)?\.safetensors$", re.IGNORECASE)
-VARIANT = re.compile(r"(.+)\.[^.]+\.safetensors$")
+# Of names in lower case.
+INDEX_NAME = re.compile(r".*\.safetensors\.index\.(?:.*\.)?json", re.DOTALL)
+SHARD_NAME = re.compile(r"(.*)-([0-9]+)-of-([0-9]+)((?:\..*)?)\.safetensors", re.DOTALL)
+VARIANT = re.compile(r"(.+)\.[^.]+\.safetensors", re.DOTALL)
+
+
+def file_name_bytes(name):
+    """The bytes of a file's name, also of one that is not UTF-8."""
+    return name.encode("utf-8", "surrogateescape")
+
+
+def ascii_lower(name):
+    """H1, H2: letters in either case are those of ASCII."""
+    return file_name_bytes(name).lower().decode("utf-8", "surrogateescape")
 
 
 def find_in_directory(path):
-    """The names of the one file or index that a directory stands for, or of a set's shards (H1)."""
-    names = [name for name in os.listdir(path) if not name.startswith(".") and os.path.isfile(os.path.join(path, name))]
-    lower = {name.lower() for name in names}
-    indexes = [name for name in names if INDEX_NAME.search(name)]
-    files = [name for name in names if name.lower().endswith(".safetensors")]
-    shards = [name for name in files if SHARD_NAME.match(name)]
-    single = [name for name in files if name not in shards and not is_variant(name.lower(), lower)]
-    plain = [name for name in indexes if name.lower().endswith(".safetensors.index.json")]
+    """H1: the name of the one file or index that a directory stands for, or a list of a set's shards."""
+    names = {name: ascii_lower(name) for name in os.listdir(path) if may_be_file(path, name)}
+    indexes = [name for name, lower in names.items() if INDEX_NAME.fullmatch(lower)]
+    plain = [name for name in indexes if names[name].endswith(".safetensors.index.json")]
+    files = [name for name, lower in names.items() if lower.endswith(".safetensors")]
+    shards = {name: SHARD_NAME.fullmatch(names[name]) for name in files if SHARD_NAME.fullmatch(names[name])}
+    taken = set(names.values())
+    single = [name for name in files if name not in shards and not is_variant(names[name], taken)]
     found = plain or single or indexes
     if not found and shards:
         return complete_set(path, shards)
     if len(found) != 1:
         raise FormatError("index_ambiguous", f"{path} holds {len(found)} to choose from: {', '.join(sorted(found))}")
-    return found
+    return found[0]
+
+
+def may_be_file(path, name):
+    """Whether a name counts: also that of a link that leads nowhere, so that opening it says so."""
+    whole = os.path.join(path, name)
+    return not name.startswith(".") and (os.path.isfile(whole) or not os.path.exists(whole))
 
 
 def is_variant(name, names):
     """Whether NAME.VARIANT.safetensors is beside NAME.safetensors."""
-    match = VARIANT.match(name)
+    match = VARIANT.fullmatch(name)
     return bool(match) and match[1] + ".safetensors" in names
 
 
 def complete_set(path, shards):
-    """H1: shards without an index, all of 1..N."""
-    matches = [SHARD_NAME.match(name.lower()) for name in shards]
-    if len({(match[1], match[3], match[4]) for match in matches}) != 1:
+    """H1: shards without an index, each of 1..N once. shards: name -> match of SHARD_NAME."""
+    if len({(match[1], match[3], match[4]) for match in shards.values()}) != 1:
         raise FormatError("index_ambiguous", f"{path} holds several sets without an index")
-    if {int(match[2]) for match in matches} != set(range(1, int(matches[0][3]) + 1)):
-        raise FormatError("shard_missing", f"{path} holds {len(shards)} of {matches[0][3]} shards and no index")
-    return shards
+    numbers, count = {}, int(next(iter(shards.values()))[3])
+    for name, match in shards.items():
+        number = int(match[2])
+        if not 1 <= number <= count:
+            raise FormatError("index_ambiguous", f"{path} holds {name}, whose number is not in 1 to {count}")
+        if number in numbers:
+            raise FormatError("index_ambiguous", f"{path} holds number {number} twice: {numbers[number]}, {name}")
+        numbers[number] = name
+    if len(numbers) != count:
+        raise FormatError("shard_missing", f"{path} holds {len(numbers)} of {count} shards and no index")
+    return list(shards)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

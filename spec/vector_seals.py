@@ -338,6 +338,7 @@ def other_sidecars():
         (3, "fifo", Made("fifo"), *malformed),
         (8, "link", Made("link", "../" + beside), "sealed", "-"),
         (2, "link-to-nothing", Made("link", "nothing"), "unsealed", "-"),
+        (3, "link-to-itself", Made("link", "sidecar-row3-link-to-itself.safetensors.flatbed.json"), *malformed),
     ):
         path = f"made/sidecar-row{row}-{name}.safetensors"
         twin = "-" if state == "unsealed" else good

@@ -30,6 +30,9 @@ def vectors():
     for expect, name, rule, index, shards in trees_of_sets():
         path, files = f"shards/{name}/{INDEX}", folder(name, index, shards)
         yield Vector(path, "shards", expect, rule, "-" if expect == "ok" else TWIN, "-", "-", files)
+    for expect, name, found in trees_without_an_index():
+        files = {f"shards/{name}/{file}": raw for file, raw in found.items()}
+        yield Vector(f"shards/{name}", "shards", expect, "H3", "-" if expect == "ok" else TWIN, "-", "-", files)
     yield from directories()
     yield from opened_otherwise()
     yield from links()
@@ -70,6 +73,8 @@ def valid_sets():
         yield name, "H2", index({**WEIGHTS, "w": second}), {NAMES[0]: FIRST, second: SECOND}
     dotted = {"h": "./" + NAMES[0], "w": "././" + NAMES[1]}
     yield "name-with-dots", "H2", stated("1/" + CONTENTS) | {"weight_map": dotted}, shards()
+    trailing = {"h": NAMES[0] + "/.", "w": "./" + NAMES[1] + "/./."}
+    yield "name-with-dots-last", "H2", stated("1/" + CONTENTS) | {"weight_map": trailing}, shards()
     yield "other-members", "H1", {"dtype": "float32", "weight_map": WEIGHTS, "version": {"a": 1}}, shards()
     yield "unsealed-shard", "H1", index(), shards(FIRST, UNSEALED)
     yield "annotated-shard", "H4", stated("1/" + CONTENTS), shards(FIRST, rewritten(SECOND))
@@ -138,6 +143,7 @@ def malformed_indexes():
         ("folder-empty", "a//b.safetensors"),
         ("folder-hidden", ".a/b.safetensors"),
         ("folder-only", "a/"),
+        ("folder-by-its-end", "b.safetensors/"),
         ("only-dots", "./."),
         ("backslash", "a\\b.safetensors"),
         ("drive", "C:b.safetensors"),
@@ -182,6 +188,14 @@ def trees_of_sets():
     yield "aliases_malformed", "aliases-of-an-unlisted-tensor", "H3", index(), shards(first(aliases=stale), second())
 
 
+def trees_without_an_index():
+    """H1 and H3: the first shard is the first in byte order of the names, not number 1."""
+    wrong = unpadded(writer.build([("h", "F32", [4], FOUR_FLOATS)], tree='["odict"]'))
+    yield "ok", "no-index-tree-of-number-1", {"m-1-of-2.safetensors": wrong, "m-02-of-2.safetensors": UNSEALED}
+    names = "m-01-of-2.safetensors", "m-2-of-2.safetensors"
+    yield "tree_unknown_tag", "no-index-tree-of-the-first", dict(zip(names, (wrong, UNSEALED)))
+
+
 def mixed_sets():
     for name, value in (
         ("swapped", "1/" + content(SECOND) + content(FIRST)),
@@ -208,6 +222,16 @@ def directories():
         ("no-index-incomplete", "shard_missing", {NAMES[0]: FIRST}),
         ("no-index-two-sets", "index_ambiguous", {**shards(), "b-1-of-1.safetensors": UNSEALED}),
         ("no-index-collision", "name_collision", shards(SECOND, OTHER)),
+        ("no-index-variant", "ok", {f"m-{k}-of-2.fp16.safetensors": raw for k, raw in ((1, FIRST), (2, SECOND))}),
+        ("no-index-unpadded", "ok", {numbered(k, 10): holding(f"t{k}") for k in range(1, 11)}),
+        ("no-index-number-twice", "index_ambiguous", {**numbers(1, 2), "m-01-of-2.safetensors": holding("x")}),
+        ("no-index-number-beyond", "index_ambiguous", numbers(1, 2, 3)),
+        ("no-index-number-0", "index_ambiguous", numbers(0, 1, 2)),
+        ("no-index-of-0", "index_ambiguous", {numbered(0, 0): holding("x")}),
+        ("no-index-of-20000", "shard_missing", {numbered(1, 20_000): holding("x")}),
+        ("no-index-of-2-to-64", "shard_missing", {numbered(1, (1 << 64) + 1): holding("x")}),
+        ("no-index-beside-a-file", "ok", {numbered(1, 20_000): b"", "model.safetensors": UNSEALED}),
+        ("name-like-a-shard", "ok", {"m-x-of-2.safetensors": UNSEALED}),
         ("variant-index", "ok", {"model.safetensors.index.fp16.json": text, **shards()}),
         ("variant-index-and-file", "ok", {"model.safetensors.index.fp16.json": b"{", "model.safetensors": UNSEALED}),
         ("variant-file", "ok", {"model.safetensors": UNSEALED, "model.fp16.safetensors": b""}),
@@ -219,6 +243,19 @@ def directories():
         files = {f"shards/{name}/{file}": raw for file, raw in found.items()}
         twin = "-" if expect == "ok" else TWIN
         yield Vector(f"shards/{name}", "shards", expect, "H1", twin, "-", "-", files)
+
+
+def numbered(number, count):
+    return f"m-{number}-of-{count}.safetensors"
+
+
+def numbers(*those):
+    """Shards of a set of two, each with a tensor of its own."""
+    return {numbered(number, 2): holding(f"t{number}") for number in those}
+
+
+def holding(name):
+    return container(f'{{"{name}":' + entry("U8", [3], 0, 3) + "}", b"abc")
 
 
 def opened_otherwise():
@@ -247,11 +284,17 @@ def links():
         ("links-forbidden", "shard_link_refused", "links=forbid", whole[1]),
         ("link-to-nothing", "shard_missing", "-", Made("link", "nothing")),
         ("link-to-a-folder", "not_a_regular_file", "-", Made("link", "../../shards/sealed")),
+        ("link-to-itself", "not_a_regular_file", "-", Made("link", NAMES[1])),
     ):
         files = {INDEX: Made("copy", TWIN), NAMES[0]: whole[0], NAMES[1]: second}
         files = {f"made/{name}/{file}": made for file, made in files.items()}
         twin = "-" if expect == "ok" else TWIN
         yield Vector(f"made/{name}/{INDEX}", "shards", expect, "H2", twin, "-", "-", files, options)
+    for name, target in (("lost-index", "nothing"), ("lost-index-in-a-loop", INDEX)):  # H1: it counts
+        files = {INDEX: Made("link", target), "model.safetensors": Made("copy", "shards/one-file/model.safetensors")}
+        files = {f"made/{name}/{file}": made for file, made in files.items()}
+        expect = "file_not_found" if target == "nothing" else "not_a_regular_file"
+        yield Vector(f"made/{name}", "shards", expect, "H1", "shards/one-file", "-", "-", files)
     low, high = "\uff5e.safetensors", "\U0001f600.safetensors"
     order, _ = in_byte_order(low, high)
     stored = "shards/byte-order-of-utf8.index.json"

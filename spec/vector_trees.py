@@ -147,6 +147,8 @@ def named_by_wrappers():
     from_type, of_class = Global("torch._tensor", "_rebuild_from_type_v2"), Global("m", "Tensor")
     v2, inner = Global("torch._utils", "_rebuild_tensor_v2"), Global("torch._utils", "_rebuild_wrapper_subclass")
 
+    with_state = Global("torch._utils", "_rebuild_parameter_with_state")
+
     def subclass(arguments, state, function=from_type):
         return Object(function, (v2 if len(arguments) == 1 else inner, of_class, arguments, state))
 
@@ -161,6 +163,11 @@ def named_by_wrappers():
         "parameter": Object(Global("torch._utils", "_rebuild_parameter"), (subclass((square(41),), None), True, {})),
         "other": Object(Global("m", "_rebuild_parameter"), (square(45), True, {})),
         "short": Object(from_type, (v2, of_class, (square(49),))),
+        "crossed": subclass((square(53),), {"a": square(57)}, Global("torch._tensor", "_rebuild_from_type")),
+        "older": subclass((square(61),), {"a": square(65)}, Global("torch.tensor", "_rebuild_from_type_v2")),
+        "stated": Object(with_state, (square(69), True, {}, {"_local_tensor": square(73), "z": square(77)})),
+        "slotted": Object(with_state, (square(81), True, {}, (None, {"a": square(85)}))),
+        "three": Object(with_state, (square(89), True, {"a": square(93)})),
     }
 
 

@@ -6,6 +6,7 @@
 #include "archive/inflate.hpp"
 #include "archive/zip_end.hpp"
 #include "archive/zip_local.hpp"
+#include "base/ascii.hpp"
 #include "base/bytes.hpp"
 #include "base/checked.hpp"
 #include "base/str_cat.hpp"
@@ -109,12 +110,10 @@ Result<void> check_kind(const zip::CentralFields& fields, const ZipEntry& entry)
   return {};
 }
 
-char to_lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + ('a' - 'A')) : c; }
-
 // The name in lower case, in a buffer that is reused.
 std::string_view lower_case(std::string_view name, std::string& memory) {
   memory.resize(name.size());
-  std::transform(name.begin(), name.end(), memory.begin(), to_lower);
+  std::ranges::transform(name, memory.begin(), to_lower);
   return memory;
 }
 

@@ -80,7 +80,7 @@ Result<Checkpoint> Checkpoint::open(const std::filesystem::path& path, const Ope
   std::filesystem::path file = path;
   if (std::filesystem::is_directory(path, ignored)) {
     FLATBED_ASSIGN(FolderModel model, find_model(path));
-    if (!model.shards.empty()) return open_shards(model.shards, options);
+    if (!model.shards.empty()) return open_set(model.shards, options);
     file = std::move(model.file);
   }
   FLATBED_ASSIGN(File content, File::open(file));

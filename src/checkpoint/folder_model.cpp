@@ -4,14 +4,20 @@
 #include <array>
 #include <charconv>
 #include <cstdint>
+#include <functional>
+#include <limits>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <system_error>
+#include <utility>
 
+#include "base/ascii.hpp"
 #include "base/str_cat.hpp"
 #include "checkpoint/set_index.hpp"
+#include "io/system_error.hpp"
 #include "torch/torch_file.hpp"
 
 namespace flatbed {
@@ -44,25 +50,30 @@ struct ShardName {
   std::string set;
 };
 
+// A number of decimal digits. One that does not fit becomes the largest that does, which is beyond
+// every limit.
 std::optional<std::uint32_t> whole_number(std::string_view digits) {
   std::uint32_t value = 0;
-  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
-  const bool whole = error == std::errc() && end == digits.data() + digits.size();
-  return whole ? std::optional(value) : std::nullopt;
+  const char* const last = digits.data() + digits.size();
+  const auto [end, error] = std::from_chars(digits.data(), last, value);
+  if (end != last || error == std::errc::invalid_argument) return std::nullopt;
+  return error == std::errc() ? value : std::numeric_limits<std::uint32_t>::max();
 }
 
+// BASE-K-of-N.safetensors or BASE-K-of-N.VARIANT.safetensors, or the same of another ending.
 std::optional<ShardName> shard_name(std::string_view name) {
   constexpr std::string_view kOf = "-of-";
-  const std::size_t of = name.rfind(kOf);
-  if (of == std::string_view::npos) return std::nullopt;
-  const std::size_t dash = name.substr(0, of).rfind('-');
-  if (dash == std::string_view::npos) return std::nullopt;
-  const std::string_view after = name.substr(of + kOf.size());
-  const std::string_view total = after.substr(0, after.find('.'));
-  const auto number = whole_number(name.substr(dash + 1, of - dash - 1));
-  const auto count = whole_number(total);
-  if (!number || !count || *count == 0 || *count > kMaxShards) return std::nullopt;
-  return ShardName{*number, *count, str_cat(name.substr(0, dash), "-*", name.substr(of))};
+  for (std::size_t of = name.rfind(kOf); of != std::string_view::npos && of > 0;
+       of = name.rfind(kOf, of - 1)) {
+    const std::size_t dash = name.rfind('-', of - 1);
+    if (dash == std::string_view::npos) return std::nullopt;
+    const std::string_view after = name.substr(of + kOf.size());
+    const auto number = whole_number(name.substr(dash + 1, of - dash - 1));
+    const auto count = whole_number(after.substr(0, after.find('.')));
+    if (number && count)
+      return ShardName{*number, *count, str_cat(name.substr(0, dash), "-*", name.substr(of))};
+  }
+  return std::nullopt;
 }
 
 // `name` is in lower case.
@@ -87,12 +98,13 @@ struct Found {
   bool distributed = false;
 };
 
-// A regular file, or a link that leads to nothing, as an interrupted download leaves: opening it
-// says so.
+// A regular file; or what cannot be looked at, such as a link that leads nowhere, which an
+// interrupted download leaves: opening it says so, and no other file takes its place.
 bool may_be_file(const fs::directory_entry& entry) {
   std::error_code ignored;
   const fs::file_type type = entry.status(ignored).type();
-  return type == fs::file_type::regular || (type == fs::file_type::not_found && entry.is_symlink());
+  if (type == fs::file_type::not_found) return entry.is_symlink(ignored);
+  return type == fs::file_type::regular || type == fs::file_type::none;
 }
 
 Result<Found> list_models(const fs::path& directory) {
@@ -106,36 +118,27 @@ Result<Found> list_models(const fs::path& directory) {
     if (rank == Rank::none || !may_be_file(*entry)) continue;
     found.by_rank[static_cast<std::size_t>(rank)].push_back(entry->path());
   }
-  if (error)
-    return make_error(ErrorCode::io_error, quoted(directory.native()), ": ", error.message());
-  for (std::vector<fs::path>& paths : found.by_rank) std::ranges::sort(paths);
+  if (error) return system_error(error.value(), quoted(directory.native()));
+  for (std::vector<fs::path>& paths : found.by_rank)
+    std::ranges::sort(paths, {}, &fs::path::native);
   return found;
 }
 
 // "model.fp16.safetensors" beside "model.safetensors" is a variant, which is chosen by name.
 // Training leaves other .bin files beside pytorch_model.bin.
 void prefer_plain(std::vector<fs::path>& files) {
-  const auto named = [&](const std::string& name) {
-    return std::ranges::any_of(
-        files, [&](const fs::path& path) { return lower_case(path.filename().native()) == name; });
-  };
-  if (named("pytorch_model.bin")) {
-    std::erase_if(files, [](const fs::path& path) {
-      return lower_case(path.filename().native()) != "pytorch_model.bin";
-    });
-    return;
-  }
-  std::vector<fs::path> plain;
-  for (const fs::path& path : files) {
+  constexpr std::string_view kPytorchModel = "pytorch_model.bin";
+  std::set<std::string, std::less<>> names;  // in lower case
+  for (const fs::path& path : files) names.insert(lower_case(path.filename().native()));
+  const bool pytorch = names.contains(kPytorchModel);
+  std::erase_if(files, [&](const fs::path& path) {
     const std::string name = lower_case(path.filename().native());
-    const std::string ending = path.extension().native();
-    const std::string stem = path.stem().native();
-    const std::size_t dot = stem.rfind('.');
-    const bool variant = dot != std::string::npos && dot != 0 &&
-                         named(lower_case(str_cat(stem.substr(0, dot), ending)));
-    if (!variant) plain.push_back(path);
-  }
-  files = std::move(plain);
+    if (pytorch) return name != kPytorchModel;
+    const std::size_t ending = name.rfind('.');
+    const std::size_t variant = name.rfind('.', ending - 1);
+    return variant != std::string::npos &&
+           names.contains(str_cat(name.substr(0, variant), name.substr(ending)));
+  });
 }
 
 Error ambiguous(const fs::path& directory, const std::vector<std::string>& names) {
@@ -147,33 +150,50 @@ Error ambiguous(const fs::path& directory, const std::vector<std::string>& names
                     names.size(), " models, expected one: ", list, "; name the one to open");
 }
 
-// The one set of these shards, which must be complete.
-Result<FolderModel> find_shards(const fs::path& directory, const std::vector<fs::path>& paths) {
-  std::map<std::string, std::map<std::uint32_t, fs::path>> sets;
+// The names of the shards by number. Each number is in 1..count, and no two files have the same.
+using Numbers = std::map<std::uint32_t, const std::string>;
+
+Result<Numbers> number_shards(const fs::path& directory, const std::vector<fs::path>& paths) {
+  Numbers numbers;
+  for (const fs::path& path : paths) {
+    const std::string name = path.filename().native();
+    const std::optional<ShardName> shard = shard_name(lower_case(name));
+    if (!shard) continue;
+    if (shard->number == 0 || shard->number > shard->count)
+      return make_error(ErrorCode::index_ambiguous, quoted(directory.native()),
+                        ": there is no index, and the shard ", quoted(name),
+                        " has a number outside 1 to ", shard->count);
+    const auto [there, added] = numbers.emplace(shard->number, name);
+    if (!added)
+      return make_error(ErrorCode::index_ambiguous, quoted(directory.native()),
+                        ": there is no index, and two shards have the number ", shard->number, ": ",
+                        quoted(there->second), " and ", quoted(name));
+  }
+  return numbers;
+}
+
+// The one set of these shards, which must be complete. `paths` are in byte order.
+Result<FolderModel> find_shards(const fs::path& directory, std::vector<fs::path> paths) {
+  std::set<std::string> sets;
   std::uint32_t count = 0;
   for (const fs::path& path : paths) {
-    const std::string name = lower_case(path.filename().native());
-    const std::optional<ShardName> shard = shard_name(name);
+    const std::optional<ShardName> shard = shard_name(lower_case(path.filename().native()));
     if (!shard) continue;
-    sets[shard->set].emplace(shard->number, path);
+    sets.insert(shard->set);
     count = shard->count;
   }
-  if (sets.size() != 1) {
-    std::vector<std::string> names;
-    for (const auto& [set, shards] : sets) names.push_back(set);
-    return ambiguous(directory, names);
-  }
-  const auto& [set, shards] = *sets.begin();
-  FolderModel model;
+  if (sets.size() != 1) return ambiguous(directory, {sets.begin(), sets.end()});
+  FLATBED_ASSIGN(const Numbers numbers, number_shards(directory, paths));
   for (std::uint32_t number = 1; number <= count; ++number) {
-    const auto shard = shards.find(number);
-    if (shard == shards.end())
+    if (!numbers.contains(number))
       return make_error(ErrorCode::shard_missing, quoted(directory.native()),
-                        ": there is no index, and of the shards ", quoted(set), " number ", number,
-                        " of ", count, " is missing");
-    model.shards.push_back(shard->second);
+                        ": there is no index, and of the shards ", quoted(*sets.begin()),
+                        " number ", number, " of ", count, " is missing");
   }
-  return model;
+  if (count > kMaxShards)
+    return make_error(ErrorCode::limit_exceeded, quoted(directory.native()),
+                      ": too many shards: found ", count, ", the limit is ", kMaxShards);
+  return FolderModel{{}, std::move(paths)};
 }
 
 }  // namespace
@@ -186,7 +206,8 @@ Result<FolderModel> find_model(const fs::path& directory) {
     if (rank == Rank::file || rank == Rank::bin_file) prefer_plain(paths);
     if (rank == Rank::torch_file && found.distributed) break;
     if (paths.empty()) continue;
-    if (rank == Rank::shards || rank == Rank::bin_shards) return find_shards(directory, paths);
+    if (rank == Rank::shards || rank == Rank::bin_shards)
+      return find_shards(directory, std::move(paths));
     if (paths.size() == 1) return FolderModel{std::move(paths.front()), {}};
     std::vector<std::string> names;
     for (const fs::path& path : paths) names.push_back(path.filename().native());

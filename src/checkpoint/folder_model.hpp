@@ -11,16 +11,18 @@ namespace flatbed {
 
 struct FolderModel {
   std::filesystem::path file;  // a file or an index; empty if there are `shards`
-  // A complete set without an index, in the order of its numbers.
+  // A complete set without an index, in byte order of the names.
   std::vector<std::filesystem::path> shards;
 };
 
 // The first of these that the folder holds, in this order: an index of .safetensors files, such a
 // file, an index of a variant ("model.safetensors.index.fp16.json"), shards without an index; then
 // the same of .bin files, of which pytorch_model.bin is preferred; then a file .pth, .pt or .ckpt.
-// Names may be in letters of either case; those that begin with a dot and what is no regular file
-// do not count. Errors: index_ambiguous (several, which it names, or none), shard_missing (an
-// incomplete set), unsupported_layout (a distributed checkpoint), io_error.
+// Names may be in letters of either case. Those that begin with a dot, and what is neither a
+// regular file nor a link that leads nowhere, do not count. Errors: index_ambiguous (several, which
+// it names, or none; shards of one number, or of one outside 1..N), shard_missing (an incomplete
+// set), limit_exceeded (more than kMaxShards), unsupported_layout (a distributed checkpoint), and
+// those of reading the folder: file_not_found, permission_denied, io_error.
 [[nodiscard]] Result<FolderModel> find_model(const std::filesystem::path& directory);
 
 }  // namespace flatbed

@@ -5,9 +5,9 @@
 #include <deque>
 #include <map>
 #include <string>
-#include <system_error>
 #include <vector>
 
+#include "base/ascii.hpp"
 #include "base/str_cat.hpp"
 #include "checkpoint/checkpoint_state.hpp"
 #include "checkpoint/set_index.hpp"
@@ -42,34 +42,20 @@ struct Shard {
   ContainerOptions options;
 };
 
-// H2: a file that the index names must exist and be of the kind that its name states.
-Result<Content> sniff_shard(const Shard& shard) {
-  FLATBED_ASSIGN(const Content content, sniff(*shard.source));
-  const bool bin = has_ending(shard.source->label(), kBin);
+// H2: a file that belongs to a set by its name must be of the kind that its name states.
+Result<Content> sniff_as_named(const ByteSource& file) {
+  FLATBED_ASSIGN(const Content content, sniff(file));
+  const bool bin = has_ending(file.label(), kBin);
   if (content == Content::json || is_torch(content) != bin) {
     return make_error(ErrorCode::unsupported_format,
-                      "the content does not match the file's name and the index");
+                      "the content does not match the file's name: expected ",
+                      bin ? "a PyTorch file" : "a safetensors file");
   }
   return content;
 }
 
-// The folders on the way to a shard may be links only where the shard itself may.
-Result<void> check_folders(const std::filesystem::path& directory, const std::string& name,
-                           const OpenOptions& options) {
-  for (std::size_t slash = name.find('/'); !options.follow_links && slash != std::string::npos;
-       slash = name.find('/', slash + 1)) {
-    std::error_code ignored;
-    const std::filesystem::path folder = directory / name.substr(0, slash);
-    if (std::filesystem::is_symlink(folder, ignored))
-      return make_error(ErrorCode::shard_link_refused, quoted(folder.native()),
-                        ": is a symbolic link, which is not allowed here");
-  }
-  return {};
-}
-
 Result<Shard> open_file_of(const std::filesystem::path& directory, const std::string& name,
                            const OpenOptions& options, const FileOptions& file_options) {
-  FLATBED_TRY(check_folders(directory, name, options));
   const std::filesystem::path path = directory / name;
   Result<File> file = File::open(path, file_options);
   if (!file && file.error().code == ErrorCode::file_not_found) {
@@ -94,7 +80,7 @@ class SetBuilder {
 
   // The tensors that an index lists for the shard.
   Result<void> add_listed(const Shard& shard, std::span<const std::string_view> listed) {
-    const Result<Content> content = sniff_shard(shard);
+    const Result<Content> content = sniff_as_named(*shard.source);
     if (!content) return with_context(shard.name, content.error());
     FLATBED_TRY(open(shard, *content));
     take_listed(shard.name, listed);
@@ -102,9 +88,8 @@ class SetBuilder {
     return {};
   }
 
-  // All tensors and aliases of the shard.
-  Result<void> add_whole(const Shard& shard) {
-    const Result<Content> content = sniff(*shard.source);
+  // All tensors and aliases of the shard. `content` is what it was found to be.
+  Result<void> add_whole(const Shard& shard, const Result<Content>& content) {
     if (!content) return with_context(shard.name, content.error());
     FLATBED_TRY(open(shard, *content));
     for (const TensorInfo& tensor : contents_.tensors) take(tensor);
@@ -296,13 +281,29 @@ class SetBuilder {
   std::uint32_t first_storage_ = 0;
 };
 
+using Sniff = Result<Content> (*)(const ByteSource& file);
+
+Result<Checkpoint> open_paths(const std::vector<std::filesystem::path>& paths,
+                              const OpenOptions& options, Sniff sniff_file) {
+  FLATBED_TRY(check_shard_count(paths.size()));
+  SetBuilder builder(options);
+  const FileOptions file_options{options.follow_links, make_descriptor_pool()};
+  for (const std::filesystem::path& path : paths) {
+    FLATBED_ASSIGN(File file, File::open(path, file_options));
+    const Shard shard{
+        std::make_shared<const File>(std::move(file)), path.native(), {options.check_seal, path}};
+    FLATBED_TRY(builder.add_whole(shard, sniff_file(*shard.source)));
+  }
+  return builder.finish();
+}
+
 }  // namespace
 
 Result<Checkpoint> open_set(const File& file, const OpenOptions& options) {
   FLATBED_ASSIGN(const SetIndex index, read_set_index(file));
   SetBuilder builder(options);
   const std::filesystem::path directory = file.path().parent_path();
-  const FileOptions file_options{options.follow_links, make_descriptor_pool()};
+  const FileOptions file_options{options.follow_links, make_descriptor_pool(), directory};
   for (const auto& [name, listed] : index.shards) {
     Result<Shard> shard = open_file_of(directory, name, options, file_options);
     if (!shard) return with_context(name, std::move(shard).error());
@@ -312,18 +313,14 @@ Result<Checkpoint> open_set(const File& file, const OpenOptions& options) {
   return builder.finish();
 }
 
+Result<Checkpoint> open_set(const std::vector<std::filesystem::path>& shards,
+                            const OpenOptions& options) {
+  return open_paths(shards, options, sniff_as_named);
+}
+
 Result<Checkpoint> Checkpoint::open_shards(const std::vector<std::filesystem::path>& paths,
                                            const OpenOptions& options) {
-  FLATBED_TRY(check_shard_count(paths.size()));
-  SetBuilder builder(options);
-  const FileOptions file_options{options.follow_links, make_descriptor_pool()};
-  for (const std::filesystem::path& path : paths) {
-    FLATBED_ASSIGN(File file, File::open(path, file_options));
-    const Shard shard{
-        std::make_shared<const File>(std::move(file)), path.native(), {options.check_seal, path}};
-    FLATBED_TRY(builder.add_whole(shard));
-  }
-  return builder.finish();
+  return open_paths(paths, options, sniff);
 }
 
 Result<Checkpoint> Checkpoint::open_shards(
@@ -334,7 +331,7 @@ Result<Checkpoint> Checkpoint::open_shards(
     FLATBED_ASSIGN(std::shared_ptr<const ByteSource> guarded, GuardedSource::wrap(source));
     const std::string label(guarded->label());
     const Shard shard{std::move(guarded), label, {options.check_seal, {}}};
-    FLATBED_TRY(builder.add_whole(shard));
+    FLATBED_TRY(builder.add_whole(shard, sniff(*shard.source)));
   }
   return builder.finish();
 }

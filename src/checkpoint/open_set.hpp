@@ -1,6 +1,10 @@
-// Sharded sets: the files that an index describes (spec H1 to H4). Those that the caller lists are
-// opened by Checkpoint::open_shards(). The results are as thread-safe as every Checkpoint.
+// Sharded sets: the files that an index describes, and those of a folder without one (spec H1 to
+// H4). Those that the caller lists are opened by Checkpoint::open_shards(). The results are as
+// thread-safe as every Checkpoint.
 #pragma once
+
+#include <filesystem>
+#include <vector>
 
 #include "flatbed/checkpoint.hpp"
 #include "io/file.hpp"
@@ -9,5 +13,11 @@ namespace flatbed {
 
 // Opens the set that an index describes. Its files are in the same folder or below it.
 [[nodiscard]] Result<Checkpoint> open_set(const File& index, const OpenOptions& options);
+
+// Opens the complete set of a folder without an index, from find_model(). As
+// Checkpoint::open_shards(), but a file whose content is not of the kind that its name states is
+// unsupported_format, as it is in a set with an index.
+[[nodiscard]] Result<Checkpoint> open_set(const std::vector<std::filesystem::path>& shards,
+                                          const OpenOptions& options);
 
 }  // namespace flatbed

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <span>
 
+#include "base/ascii.hpp"
 #include "base/str_cat.hpp"
 #include "io/name_index.hpp"
 
@@ -20,8 +21,6 @@ constexpr std::string_view kBin = ".bin";
 
 Error malformed(std::string_view what) { return make_error(ErrorCode::index_malformed, what); }
 
-char lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
-
 bool is_forbidden(char c) {
   return static_cast<unsigned char>(c) < 0x20 || c == '\x7F' || c == '\\' || c == ':';
 }
@@ -29,7 +28,7 @@ bool is_forbidden(char c) {
 // H2, the lexical half: a relative path that stays inside, with the right ending. Returns it
 // without "." components; nullopt if it is refused.
 std::optional<std::string> normal_name(std::string_view name, std::string_view ending) {
-  if (std::ranges::any_of(name, is_forbidden) || !has_ending(name, ending)) return std::nullopt;
+  if (std::ranges::any_of(name, is_forbidden)) return std::nullopt;
   std::string out;
   for (std::string_view rest = name;;) {
     const std::size_t slash = rest.find('/');
@@ -40,7 +39,8 @@ std::optional<std::string> normal_name(std::string_view name, std::string_view e
     rest.remove_prefix(slash + 1);
   }
   const std::string_view last = std::string_view(out).substr(out.rfind('/') + 1);
-  return last.size() > ending.size() ? std::optional(std::move(out)) : std::nullopt;
+  const bool fits = has_ending(last, ending) && last.size() > ending.size();
+  return fits ? std::optional(std::move(out)) : std::nullopt;
 }
 
 Result<std::string> check_shard_name(std::string_view name, std::string_view ending) {
@@ -133,17 +133,6 @@ Result<SetIndex> read_set_index(const File& file) {
   }
   if (!mapped) return malformed("the JSON text is not an index of shards: it has no weight_map");
   return index;
-}
-
-bool has_ending(std::string_view name, std::string_view lower_case) noexcept {
-  if (name.size() < lower_case.size()) return false;
-  return std::ranges::equal(name.substr(name.size() - lower_case.size()), lower_case, {}, lower);
-}
-
-std::string lower_case(std::string_view name) {
-  std::string out(name);
-  std::ranges::transform(out, out.begin(), lower);
-  return out;
 }
 
 }  // namespace flatbed

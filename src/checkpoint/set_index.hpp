@@ -29,10 +29,4 @@ struct SetIndex {
 // Errors: index_malformed, index_duplicate_name, shard_name_refused, limit_exceeded.
 [[nodiscard]] Result<SetIndex> read_set_index(const File& file);
 
-// Whether a file's name ends so, in letters of either case.
-[[nodiscard]] bool has_ending(std::string_view name, std::string_view lower_case) noexcept;
-
-// The name in ASCII lower case.
-[[nodiscard]] std::string lower_case(std::string_view name);
-
 }  // namespace flatbed

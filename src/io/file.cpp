@@ -32,6 +32,8 @@ Error open_error(int error_number, const std::filesystem::path& path, const File
     return make_error(ErrorCode::shard_link_refused, place,
                       ": is a symbolic link, which is not allowed here");
   }
+  if (error_number == ELOOP)
+    return make_error(ErrorCode::not_a_regular_file, place, ": is a loop of symbolic links");
   if (error_number == ENXIO || error_number == ENODEV) {  // a socket, or a device without driver
     return make_error(ErrorCode::not_a_regular_file, place, ": is not a regular file");
   }
@@ -41,16 +43,57 @@ Error open_error(int error_number, const std::filesystem::path& path, const File
   return system_error(error_number, place);
 }
 
-Result<Descriptor> open_descriptor(const std::filesystem::path& path, const FileOptions& options) {
-  // O_NONBLOCK: a FIFO without a writer must not block; it has no effect on regular files.
-  const int flags =
-      O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY | (options.follow_links ? 0 : O_NOFOLLOW);
+// -1 and errno where it fails.
+Descriptor open_at(int folder, const char* name, int flags) {
   int descriptor = -1;
   do {
-    descriptor = ::open(path.c_str(), flags);
+    descriptor = ::openat(folder, name, flags | O_CLOEXEC);
   } while (descriptor < 0 && errno == EINTR);
-  if (descriptor < 0) return open_error(errno, path, options);
   return Descriptor(descriptor);
+}
+
+// A folder that is no link. It is opened for what is in it, so a link that comes later changes
+// nothing.
+Descriptor open_folder(int parent, const char* name) {
+  Descriptor folder = open_at(parent, name, O_PATH | O_DIRECTORY | O_NOFOLLOW);
+  if (folder.get() >= 0 || errno != ENOTDIR) return folder;
+  struct stat status = {};
+  const bool link =
+      ::fstatat(parent, name, &status, AT_SYMLINK_NOFOLLOW) == 0 && S_ISLNK(status.st_mode);
+  errno = link ? ELOOP : ENOTDIR;
+  return folder;
+}
+
+// Opens `path`, which begins with `below`, without following a link after that.
+Result<Descriptor> open_below(const std::filesystem::path& below, const std::filesystem::path& path,
+                              int flags) {
+  const FileOptions no_links{.follow_links = false};
+  Descriptor folder = open_at(AT_FDCWD, below.empty() ? "." : below.c_str(), O_PATH | O_DIRECTORY);
+  if (folder.get() < 0) return open_error(errno, below, {});
+  const std::string& whole = path.native();
+  std::size_t at = below.native().size();
+  for (;;) {
+    at = std::min(whole.find_first_not_of('/', at), whole.size());
+    const std::size_t end = whole.find('/', at);
+    const std::string name = whole.substr(at, end - at);
+    const bool last = end == std::string::npos;
+    Descriptor found = last ? open_at(folder.get(), name.c_str(), flags | O_NOFOLLOW)
+                            : open_folder(folder.get(), name.c_str());
+    if (found.get() < 0) return open_error(errno, whole.substr(0, end), no_links);
+    if (last) return found;
+    folder = std::move(found);
+    at = end;
+  }
+}
+
+Result<Descriptor> open_descriptor(const std::filesystem::path& path, const FileOptions& options) {
+  // O_NONBLOCK: a FIFO without a writer must not block; it has no effect on regular files.
+  const int flags = O_RDONLY | O_NONBLOCK | O_NOCTTY;
+  if (!options.follow_links && options.below) return open_below(*options.below, path, flags);
+  Descriptor descriptor =
+      open_at(AT_FDCWD, path.c_str(), flags | (options.follow_links ? 0 : O_NOFOLLOW));
+  if (descriptor.get() < 0) return open_error(errno, path, options);
+  return descriptor;
 }
 
 // `got` is what the system returned, no more than 0; errno is still that of the call.
@@ -116,13 +159,12 @@ std::shared_ptr<DescriptorPool> make_descriptor_pool() {
 
 Result<File> File::open(const std::filesystem::path& path, const FileOptions& options) {
   const auto open = [&] { return open_descriptor(path, options); };
-  File file(path, options.follow_links);
+  File file(path, options);
   if (!options.pool) {
     FLATBED_ASSIGN(file.descriptor_, open());
     FLATBED_ASSIGN(file.opened_, file.identify(file.descriptor_.get()));
     return file;
   }
-  file.pool_ = options.pool;
   file.pool_key_ = options.pool->add();
   FLATBED_ASSIGN(const auto descriptor, options.pool->get(file.pool_key_, open));
   FLATBED_ASSIGN(file.opened_, file.identify(descriptor->get()));
@@ -130,7 +172,7 @@ Result<File> File::open(const std::filesystem::path& path, const FileOptions& op
 }
 
 Result<File> File::of_descriptor(int descriptor, std::string label) {
-  File file(std::move(label), true);
+  File file(std::move(label));
   file.descriptor_ = Descriptor(::fcntl(descriptor, F_DUPFD_CLOEXEC, 0));
   if (file.descriptor_.get() < 0) return system_error(errno, quoted(file.label()));
   FLATBED_ASSIGN(file.opened_, file.identify(file.descriptor_.get()));
@@ -155,7 +197,7 @@ Result<Descriptor> File::open_again() const {
     return make_error(ErrorCode::file_changed, quoted(path_.native()), ": ", what,
                       " since it was opened");
   };
-  Result<Descriptor> opened = open_descriptor(path_, {.follow_links = follow_links_});
+  Result<Descriptor> opened = open_descriptor(path_, options_);
   if (!opened) {
     const ErrorCode code = opened.error().code;
     if (code == ErrorCode::file_not_found) return changed("was removed");
@@ -170,9 +212,9 @@ Result<Descriptor> File::open_again() const {
 }
 
 Result<DescriptorLease> File::descriptor() const {
-  if (!pool_) return DescriptorLease(descriptor_.get());
+  if (!options_.pool) return DescriptorLease(descriptor_.get());
   FLATBED_ASSIGN(std::shared_ptr<const Descriptor> open,
-                 pool_->get(pool_key_, [this] { return open_again(); }));
+                 options_.pool->get(pool_key_, [this] { return open_again(); }));
   const int number = open->get();
   return DescriptorLease(number, std::move(open));
 }

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 
@@ -29,12 +30,15 @@ using DescriptorPool = LruPool<Descriptor>;
 struct FileOptions {
   bool follow_links = true;                        // false: a symbolic link is shard_link_refused
   std::shared_ptr<DescriptorPool> pool = nullptr;  // null: the file keeps its descriptor
+  // Where links are not followed: the folder with which the path begins, itself followed. Those
+  // after it must be no links either.
+  std::optional<std::filesystem::path> below = std::nullopt;
 };
 
 class File final : public ByteSource {
  public:
-  // Errors: file_not_found, permission_denied, not_a_regular_file (directories, FIFOs, devices:
-  // never blocks), io_error.
+  // Errors: file_not_found, permission_denied, not_a_regular_file (directories, FIFOs, devices,
+  // loops of links; never blocks), shard_link_refused, io_error.
   [[nodiscard]] static Result<File> open(const std::filesystem::path& path,
                                          const FileOptions& options = {});
   // A file that is open, by a descriptor of its own; `descriptor` stays the caller's. `label`
@@ -78,18 +82,17 @@ class File final : public ByteSource {
     bool operator==(const Identity&) const = default;
   };
 
-  File(std::filesystem::path path, bool follow_links)
-      : path_(std::move(path)), follow_links_(follow_links) {}
+  explicit File(std::filesystem::path path, FileOptions options = {})
+      : path_(std::move(path)), options_(std::move(options)) {}
 
   [[nodiscard]] Result<Identity> identify(int descriptor) const;
   [[nodiscard]] Result<Descriptor> open_again() const;
 
   std::filesystem::path path_;
   Identity opened_;
-  Descriptor descriptor_;                 // none where the pool has it
-  std::shared_ptr<DescriptorPool> pool_;  // may be null
+  Descriptor descriptor_;  // none where the pool has it
+  FileOptions options_;
   std::uint32_t pool_key_ = 0;
-  bool follow_links_;
 };
 
 }  // namespace flatbed

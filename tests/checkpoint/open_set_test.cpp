@@ -156,6 +156,33 @@ TEST(OpenSet, RefusesLinkedFoldersWhereLinksAreForbidden) {
   EXPECT_ERROR(Checkpoint::open(dir / kIndex, {.follow_links = false}), shard_link_refused);
 }
 
+TEST(OpenSet, RefusesLinkedFoldersAtAnyDepthWhereLinksAreForbidden) {
+  const TempDir dir;
+  fs::create_directories(dir / "a/b/c");
+  save_shard(dir / "a/b/c/t.safetensors", {"t"});
+  write_file(dir / kIndex, index_of({"t", "a/b/c/t.safetensors"}));
+  EXPECT_OK(Checkpoint::open(dir / kIndex, {.follow_links = false}));
+  fs::rename(dir / "a/b", dir / "a/real");
+  fs::create_directory_symlink("real", dir / "a/b");
+  const auto refused = Checkpoint::open(dir / kIndex, {.follow_links = false});
+  EXPECT_ERROR(refused, shard_link_refused);
+  EXPECT_NE(refused.error().message.find((dir / "a/b").native() + "'"), std::string::npos)
+      << refused.error().message;
+  write_file(dir / kIndex, index_of({"t", "a/nothing/t.safetensors"}));
+  EXPECT_ERROR(Checkpoint::open(dir / kIndex, {.follow_links = false}), shard_missing);
+  write_file(dir / kIndex, index_of({"t", "m.safetensors.index.json/t.safetensors"}));
+  EXPECT_ERROR(Checkpoint::open(dir / kIndex, {.follow_links = false}), shard_missing);
+}
+
+TEST(OpenSet, MayLieInALinkedFolderWhereLinksAreForbidden) {
+  const TempDir dir;
+  fs::create_directories(dir / "real");
+  save_shard(dir / "real/a.safetensors", {"a"});
+  write_file(dir / "real" / kIndex, index_of({"a", "a.safetensors"}));
+  fs::create_directory_symlink("real", dir / "link");
+  EXPECT_OK(Checkpoint::open(dir / "link" / kIndex, {.follow_links = false}));
+}
+
 TEST(OpenSet, WithATensorThatIsMissingOpensAndRefusesThatTensor) {
   const TempDir dir;
   save_shard(dir / kFirst, {"a"});
@@ -222,7 +249,7 @@ TEST(OpenSet, WithoutLinksOpensWhenLinksAreForbidden) {
   EXPECT_OK(Checkpoint::open(dir / kIndex, {.follow_links = false}));
 }
 
-TEST(OpenSet, RefusesALinkToNothingAndToADirectory) {
+TEST(OpenSet, RefusesLinksToNothingToADirectoryAndToThemselves) {
   const TempDir dir;
   write_set(dir);
   fs::remove(dir / kSecond);
@@ -230,6 +257,9 @@ TEST(OpenSet, RefusesALinkToNothingAndToADirectory) {
   EXPECT_ERROR(Checkpoint::open(dir / kIndex), shard_missing);
   fs::remove(dir / kSecond);
   fs::create_directory_symlink(".", dir / kSecond);
+  EXPECT_ERROR(Checkpoint::open(dir / kIndex), not_a_regular_file);
+  fs::remove(dir / kSecond);
+  fs::create_symlink(kSecond, dir / kSecond);
   EXPECT_ERROR(Checkpoint::open(dir / kIndex), not_a_regular_file);
 }
 
@@ -328,6 +358,20 @@ TEST(OpenSet, FindsManyTensorsOfManyFiles) {
   EXPECT_EQ(bytes_of(*set, "t19.29"), "t19.29");
 }
 
+TEST(OpenSet, WithoutAnIndexListsFilesInTheOrderOfTheirNames) {
+  const TempDir dir;
+  for (int i = 1; i <= 10; ++i)
+    save_shard(dir / str_cat("m-", i, "-of-10.safetensors"), {str_cat("t", i)});
+  const auto set = Checkpoint::open(dir.path());
+  ASSERT_OK(set);
+  EXPECT_EQ(names_of(*set), (Names{"t1", "t10", "t2", "t3", "t4", "t5", "t6", "t7", "t8", "t9"}));
+}
+
+TEST(OpenSet, OfTooManyFilesIsRefusedBeforeAnyIsOpened) {
+  EXPECT_ERROR(Checkpoint::open_shards(std::vector<fs::path>(10'001, "nothing")), limit_exceeded);
+  EXPECT_ERROR(Checkpoint::open_shards(std::vector<fs::path>(10'000, "nothing")), file_not_found);
+}
+
 // A dict of these names, each FloatStorage "0" as a whole: the later ones are the first one again.
 std::string torch_shard(const Names& names, char fill) {
   Names pairs;
@@ -396,6 +440,27 @@ TEST(OpenSetOfTorchFiles, NeverOpensAnotherFormatFromABinIndex) {
   save_shard(dir / "m1.bin", {"a"});
   write_file(dir / kBinIndex, index_of({"a", "m1.bin"}));
   EXPECT_ERROR(Checkpoint::open(dir / kBinIndex), unsupported_format);
+}
+
+TEST(OpenSetOfTorchFiles, IsNotMixedWithSafetensorsWithoutAnIndex) {
+  const TempDir dir;
+  write_file(dir / kFirst, torch_shard({"a"}, 'x'));
+  save_shard(dir / kSecond, {"b"});
+  const auto mixed = Checkpoint::open(dir.path());
+  EXPECT_ERROR(mixed, unsupported_format);
+  EXPECT_NE(mixed.error().message.find(kFirst), std::string::npos) << mixed.error().message;
+  EXPECT_OK(Checkpoint::open_shards(std::vector{dir / kFirst, dir / kSecond}));
+  save_shard(dir / kFirst, {"a"});
+  EXPECT_OK(Checkpoint::open(dir.path()));
+}
+
+TEST(OpenSetOfTorchFiles, WithoutAnIndexHasPicklesOnly) {
+  const TempDir dir;
+  write_file(dir / "m-1-of-2.bin", torch_shard({"a"}, 'x'));
+  write_file(dir / "m-2-of-2.bin", torch_shard({"b"}, 'y'));
+  EXPECT_OK(Checkpoint::open(dir.path()));
+  save_shard(dir / "m-2-of-2.bin", {"b"});
+  EXPECT_ERROR(Checkpoint::open(dir.path()), unsupported_format);
 }
 
 TEST(OpenSetOfTorchFiles, HasNoSeal) {

@@ -24,14 +24,32 @@ std::string listed(const std::string& file, const char* index = "m.safetensors.i
 TEST(SetIndex, LeavesOutDotComponents) {
   EXPECT_EQ(listed("a.safetensors"), "a.safetensors");
   EXPECT_EQ(listed("././part/./a.SafeTensors"), "part/a.SafeTensors");
+  EXPECT_EQ(listed("a.safetensors/."), "a.safetensors");
+  EXPECT_EQ(listed("part/a.BIN/././.", "m.bin.index.json"), "part/a.BIN");
 }
 
 TEST(SetIndex, RefusesNamesThatLeaveTheFolderOrHide) {
   for (const char* file :
        {"", ".", "./", "/a.safetensors", "../a.safetensors", "a/../b.safetensors",
         "a//b.safetensors", ".a/b.safetensors", "a/.b.safetensors", "a/.safetensors",
-        "C:a.safetensors", "a.safetensors/", "a.bin"})
+        "C:a.safetensors", "a.safetensors/", "a.safetensors/./", "a.bin/./.", "a.bin"})
     EXPECT_EQ(listed(file), "shard_name_refused") << file;
+}
+
+// An index of so many files; the code of its error, or "ok".
+std::string index_of(int files) {
+  const test::TempDir dir;
+  std::string map;
+  for (int i = 0; i < files; ++i)
+    map += str_cat(i == 0 ? "" : ",", "\"t", i, "\":\"", i, ".safetensors\"");
+  test::write_file(dir / "m.safetensors.index.json", str_cat(R"({"weight_map":{)", map, "}}"));
+  const auto read = read_set_index(File::open(dir / "m.safetensors.index.json").value());
+  return read ? "ok" : std::string(name(read.error().code));
+}
+
+TEST(SetIndex, NamesAtMostTenThousandFiles) {
+  EXPECT_EQ(index_of(10'000), "ok");
+  EXPECT_EQ(index_of(10'001), "limit_exceeded");
 }
 
 TEST(SetIndex, OfPicklesNamesPicklesOnly) {

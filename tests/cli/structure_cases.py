@@ -125,6 +125,24 @@ class FolderTest(ToolTest):
         self.path("m-00001-of-00002.safetensors").unlink()
         self.assert_error(self.run_tool("ls", ".", expect=FAILURE), "shard_missing", "number 1 of 2 is missing")
 
+    def test_a_shard_that_is_none_of_the_set_is_named(self):
+        self.shard("m-1-of-2.safetensors", "a")
+        self.shard("m-2-of-2.safetensors", "b")
+        self.assertIn("sharded set of 2 safetensors files", self.run_tool("ls", ".").stdout)
+        for extra, says in (("m-01-of-2.safetensors", "'m-01-of-2.safetensors' and 'm-1-of-2.safetensors'"),
+                            ("m-3-of-2.safetensors", "'m-3-of-2.safetensors' has a number outside 1 to 2"),
+                            ("m-1-of-20000.safetensors", "'m-*-of-20000.safetensors'")):
+            self.shard(extra, "lost")
+            for command in (("ls", "."), ("verify", "."), ("convert", ".", "-o", "out.safetensors")):
+                self.assert_error(self.run_tool(*command, expect=FAILURE), "index_ambiguous", says)
+            self.path(extra).unlink()
+        self.assertEqual(self.names(), ["m-1-of-2.safetensors", "m-2-of-2.safetensors"])
+
+    def test_pickles_named_as_safetensors_are_no_shards(self):
+        inputs.write_torch(self.path("m-1-of-2.safetensors"), {"w": inputs.Tensor([1], [1])})
+        self.shard("m-2-of-2.safetensors", "b")
+        self.assert_error(self.run_tool("ls", ".", expect=FAILURE), "unsupported_format", "m-1-of-2.safetensors")
+
     def test_candidates_are_named(self):
         for name in ("a.safetensors", "b.safetensors"):
             self.shard(name, "w")

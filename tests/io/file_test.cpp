@@ -98,8 +98,34 @@ TEST(File, FollowsLinksUnlessToldNot) {
   EXPECT_OK(File::open(dir / "link"));
   EXPECT_ERROR(File::open(dir / "link", {.follow_links = false}), shard_link_refused);
   EXPECT_OK(File::open(dir / "a", {.follow_links = false}));
+}
+
+TEST(File, FollowsNoFolderBelowTheOneThatIsNamed) {
+  const TempDir dir;
+  std::filesystem::create_directories(dir / "real/part");
+  write_file(dir / "real/part/a", "a");
+  std::filesystem::create_directory_symlink("real", dir / "link");
+  std::filesystem::create_directory_symlink("part", dir / "real/other");
+  const auto open = [&](const std::filesystem::path& below, const char* name) {
+    return File::open(below / name, {.follow_links = false, .below = below});
+  };
+  EXPECT_OK(open(dir / "real", "part/a"));
+  EXPECT_OK(open(dir / "link", "part/a"));
+  EXPECT_OK(open(dir / "link/", "part//a"));
+  EXPECT_ERROR(open(dir / "link", "other/a"), shard_link_refused);
+  EXPECT_ERROR(open(dir.path(), "link/part/a"), shard_link_refused);
+  EXPECT_ERROR(open(dir / "real", "part/a/b"), file_not_found);
+  EXPECT_ERROR(open(dir / "real", "nothing/a"), file_not_found);
+  EXPECT_ERROR(open(dir / "nothing", "a"), file_not_found);
+  EXPECT_ERROR(open(dir / "real", "part"), not_a_regular_file);
+  EXPECT_OK(File::open(dir / "link/other/a", {.follow_links = true, .below = dir.path()}));
+}
+
+TEST(File, RefusesALoopOfLinks) {
+  const TempDir dir;
   std::filesystem::create_symlink("loop", dir / "loop");
-  EXPECT_ERROR(File::open(dir / "loop"), io_error);
+  EXPECT_ERROR(File::open(dir / "loop"), not_a_regular_file);
+  EXPECT_ERROR(File::open(dir / "loop", {.follow_links = false}), shard_link_refused);
 }
 
 TEST(File, SaysThatPermissionIsMissing) {

@@ -81,6 +81,19 @@ TEST_F(PooledFile, DoesNotFollowALinkThatCameLater) {
   EXPECT_ERROR(read_all(file), file_changed);
 }
 
+TEST_F(PooledFile, DoesNotFollowALinkedFolderThatCameLater) {
+  fs::create_directory(dir_ / "part");
+  write_file(dir_ / "part/c", "cccc");
+  const FileOptions options{.follow_links = false, .pool = pool_, .below = dir_.path()};
+  const File file = File::open(dir_ / "part/c", options).value();
+  EXPECT_EQ(read_all(*b_).value(), "bbbb");
+  EXPECT_EQ(read_all(file).value(), "cccc");
+  EXPECT_EQ(read_all(*b_).value(), "bbbb");
+  fs::rename(dir_ / "part", dir_ / "moved");
+  fs::create_directory_symlink("moved", dir_ / "part");
+  EXPECT_ERROR(read_all(file), file_changed);
+}
+
 TEST_F(PooledFile, LeasesStayOpen) {
   const DescriptorLease lease = b_->descriptor().value();
   EXPECT_EQ(read_all(*a_).value(), "aaaa");

@@ -567,6 +567,45 @@ class Sets(unittest.TestCase):
             self.assertEqual(source.read("w"), b"xyz")
 
 
+    def test_only_letters_and_digits_of_ascii_count_in_names(self):
+        for names, expected in (
+            (("\u212a-1-of-2.safetensors", "k-2-of-2.safetensors"), "index_ambiguous"),
+            (("K-1-of-2.safetensors", "k-2-of-2.safetensors"), ["K-1-of-2.safetensors", "k-2-of-2.safetensors"]),
+            (("m-\uff11-of-1.safetensors",), "m-\uff11-of-1.safetensors"),
+            (("m.\u017fafetensors",), "index_ambiguous"),
+            (("m.safetensors\n",), "index_ambiguous"),
+            (("m.safetensors", "m.\n.safetensors"), "m.safetensors"),
+            (("a\nb-1-of-1.safetensors",), ["a\nb-1-of-1.safetensors"]),
+            (("m-1-of-2.x-of-3.safetensors",), "shard_missing"),
+            (("m.safetensors.index.a.b.json", "m-1-of-2.safetensors"), "m.safetensors.index.a.b.json"),
+            (("m.safetensors.index.ajson",), "index_ambiguous"),
+        ):
+            with tempfile.TemporaryDirectory() as folder:
+                for name in names:
+                    with open(os.path.join(folder, name), "wb"):
+                        pass
+                try:
+                    found = reader.find_in_directory(folder)
+                except reader.FormatError as error:
+                    found = error.code
+            self.assertEqual(sorted(found) if isinstance(found, list) else found, expected, names)
+
+    def test_shards_may_have_names_that_are_not_utf8(self):
+        with tempfile.TemporaryDirectory() as folder:
+            for name in (b"\xff-1-of-2.safetensors", b"\xff-2-of-2.safetensors"):
+                with open(os.path.join(os.fsencode(folder), name), "wb") as stream:
+                    stream.write(writer.build([(name[2:3].decode(), "U8", [1], b"x")], seal=False))
+            with reader.open_path(folder) as source:
+                self.assertEqual(list(source.tensors), ["1", "2"])
+
+    def test_a_name_to_which_nothing_can_be_added_has_no_sidecar(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "n" * 243 + ".safetensors")
+            with open(path, "wb") as stream:
+                stream.write(vector("valid/plain.safetensors"))
+            self.assertEqual(code_of(lambda: reader.File(path).close()), "ok")
+
+
 class Writer(unittest.TestCase):
     def test_tensors_are_aligned_without_holes(self):
         sizes = [3, 4096, 0, 8192, 24, 1, 4100, 64]

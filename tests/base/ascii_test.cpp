@@ -1,0 +1,22 @@
+// Letters of either case in the names of files.
+#include "base/ascii.hpp"
+
+#include <gtest/gtest.h>
+
+namespace flatbed {
+namespace {
+
+TEST(Ascii, LowersLettersAndNothingElse) {
+  EXPECT_EQ(lower_case("@AZ[`az{ 09-.\xC3\x84"), "@az[`az{ 09-.\xC3\x84");
+  EXPECT_EQ(lower_case(""), "");
+}
+
+TEST(Ascii, FindsAnEndingInEitherCase) {
+  EXPECT_TRUE(has_ending("a.BiN", ".bin"));
+  EXPECT_TRUE(has_ending(".bin", ".bin"));
+  EXPECT_FALSE(has_ending("bin", ".bin"));
+  EXPECT_FALSE(has_ending("a.bin.x", ".bin"));
+}
+
+}  // namespace
+}  // namespace flatbed
