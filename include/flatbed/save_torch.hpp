@@ -39,8 +39,8 @@ struct SaveTorchReport {
 
 // Blocking. May be called from several threads for different targets. Errors: those of save(),
 // weights_only_refused, not_in_torch (a dtype or name that PyTorch does not have),
-// tree_not_representable (a tuple that contains itself), limit_exceeded; these name the place in
-// the tree.
+// tree_not_representable (a tuple that contains itself, a dict with keys that are equal in Python),
+// limit_exceeded; these name the place in the tree.
 [[nodiscard]] FLATBED_EXPORT Result<SaveTorchReport> save_torch(
     const std::filesystem::path& path, const SavePlan& plan, const SaveTorchOptions& options = {});
 

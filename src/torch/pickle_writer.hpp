@@ -35,8 +35,8 @@ struct TorchPickle {
 };
 
 // `tensors` are those that the tree's tensor nodes refer to by number. Errors:
-// weights_only_refused, not_in_torch, tree_not_representable (a tuple that contains itself),
-// limit_exceeded, and those of `contents`.
+// weights_only_refused, not_in_torch, tree_not_representable (a tuple that contains itself, a dict
+// with keys that are equal in Python, such as 1 and 1.0), limit_exceeded, and those of `contents`.
 [[nodiscard]] Result<TorchPickle> write_pickle(const ValueTree& tree,
                                                std::span<const StoredTensor> tensors,
                                                const PickleOptions& options);

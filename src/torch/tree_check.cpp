@@ -2,8 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <bit>
-#include <cmath>
 #include <cstdint>
 #include <optional>
 #include <string_view>
@@ -11,6 +9,7 @@
 #include "base/str_cat.hpp"
 #include "io/name_index.hpp"
 #include "torch/torch_tensors.hpp"
+#include "value/number_key.hpp"
 
 namespace flatbed::pth {
 
@@ -28,39 +27,19 @@ Error duplicate(Value key) {
 }
 
 // A key that is not a str, in a form where keys that are equal in Python are equal. nullopt for a
-// key that only equals itself, or is not compared (tuples and objects).
+// key that only equals itself, or is not compared (tuples, and objects that are no numbers).
 struct OtherKey {
-  Kind kind;
-  std::uint64_t number;
+  Kind kind;  // none, bytes, or integer for every number
+  NumberKey number;
   std::string_view text;
   auto operator<=>(const OtherKey&) const = default;
 };
 
-// In Python 1 == 1.0 == True.
 std::optional<OtherKey> other_key(Value key) {
-  constexpr double kTwoTo63 = 9223372036854775808.0;
-  switch (key.kind()) {
-    case Kind::none:
-      return OtherKey{Kind::none, 0, {}};
-    case Kind::boolean:
-      return OtherKey{Kind::integer, *key.as_bool() ? std::uint64_t{1} : 0, {}};
-    case Kind::integer:
-      return OtherKey{Kind::integer, static_cast<std::uint64_t>(*key.as_int()), {}};
-    case Kind::real: {
-      const double value = *key.as_real();
-      if (std::isnan(value)) return std::nullopt;
-      if (value != std::trunc(value) || value < -kTwoTo63 || value >= kTwoTo63)
-        return OtherKey{Kind::real, std::bit_cast<std::uint64_t>(value), {}};
-      return OtherKey{
-          Kind::integer, static_cast<std::uint64_t>(static_cast<std::int64_t>(value)), {}};
-    }
-    case Kind::big_integer:
-    case Kind::bytes:
-      if (key.tensor()) return std::nullopt;
-      return OtherKey{key.kind(), 0, key.text()};
-    default:
-      return std::nullopt;
-  }
+  if (key.kind() == Kind::none) return OtherKey{Kind::none, {}, {}};
+  if (key.kind() == Kind::bytes && !key.tensor()) return OtherKey{Kind::bytes, {}, key.text()};
+  const std::optional<NumberKey> number = number_key(key);
+  return number ? std::optional(OtherKey{Kind::integer, *number, {}}) : std::nullopt;
 }
 
 bool equal_keys(Value a, Value b) {

@@ -348,7 +348,7 @@ Result<void> TreePickler::object(Value value) {
   if (is_storage) return {};
   FLATBED_ASSIGN(const bool is_subclass, subclass(value));
   if (is_subclass) return {};
-  FLATBED_TRY(check_keys(is_set(value) ? value.arguments().item(0) : value));
+  FLATBED_TRY(check_keys(value));
   if (options_.unsafe_objects == UnsafeObjects::keep || allows_object(value)) {
     push_object(value);
     return {};

@@ -107,18 +107,22 @@ class TreePickler {
   [[nodiscard]] Error refused(std::string_view what) const;
   [[nodiscard]] Result<void> convert(Value value);
   [[nodiscard]] Result<void> convert_module(const TorchModule& module);
-  [[nodiscard]] bool convert_set(Value value);
-  [[nodiscard]] bool convert_namespace(Value value);
-  [[nodiscard]] bool convert_path(Value value);
-  [[nodiscard]] bool convert_deque(Value value);
+  // false: something else, or one with parts that its conversion would lose.
+  [[nodiscard]] Result<bool> convert_set(Value value);
+  [[nodiscard]] Result<bool> convert_namespace(Value value);
+  [[nodiscard]] Result<bool> convert_path(Value value);
+  [[nodiscard]] Result<bool> convert_deque(Value value);
   [[nodiscard]] Result<bool> convert_mapping(Value value);
   [[nodiscard]] static std::optional<std::string> path_text(Value value);
-  [[nodiscard]] bool holds_tensors(Value value) const;
+  [[nodiscard]] Result<void> leave_out(Value object, Value part, std::string_view what);
+  [[nodiscard]] bool finds_tensors(Value value);
   void report(std::string_view from, std::string_view to);
 
   // ---- tree_pickler_keys.cpp
+  [[nodiscard]] bool keeps() const { return options_.unsafe_objects == UnsafeObjects::keep; }
   [[nodiscard]] Result<void> check_keys(Value container);
-  [[nodiscard]] Result<void> take_key_room(Value key, std::size_t nbytes);
+  [[nodiscard]] Result<void> check_all_differ(std::span<const Value> keys, std::string_view called);
+  [[nodiscard]] Result<void> take_key_room(std::size_t room);
   [[nodiscard]] Result<void> append_key(std::string& out, Value key, std::size_t depth) const;
   [[nodiscard]] Result<void> append_object_key(std::string& out, Value key,
                                                std::size_t depth) const;
@@ -132,9 +136,10 @@ class TreePickler {
   const PickleOptions& options_;
   PickleOutput out_;
   std::vector<Step> steps_;
-  std::vector<std::uint8_t> visits_;  // for each node: 0, 1, or 2 for more
-  std::vector<std::uint32_t> memo_;   // for each node: kUnseen, kOpen, or its number in the pickle
-  std::size_t key_room_;              // bytes of text that the check of keys may still take
+  std::vector<std::uint8_t> visits_;   // for each node: 0, 1, or 2 for more
+  std::vector<std::uint32_t> memo_;    // for each node: kUnseen, kOpen, or its number in the pickle
+  std::size_t key_room_;               // what the check of keys may still take: keys, bytes of text
+  std::vector<bool> without_tensors_;  // nodes that finds_tensors() has searched
 
   struct Storage {
     std::uint32_t tensor = 0;

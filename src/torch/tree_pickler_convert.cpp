@@ -1,5 +1,6 @@
 // Objects that weights_only refuses: the error that names them, and their conversions.
 #include <algorithm>
+#include <array>
 #include <iterator>
 #include <utility>
 
@@ -39,11 +40,14 @@ Result<void> TreePickler::convert(Value value) {
     return refused(str_cat("whole model ", object_name(value), " (not its state dict)"));
   }
   if (options_.unsafe_objects == UnsafeObjects::convert) {
-    if (convert_set(value) || convert_namespace(value) || convert_path(value) ||
-        convert_deque(value))
-      return {};
-    FLATBED_ASSIGN(const bool mapping, convert_mapping(value));
-    if (mapping) return {};
+    using Convert = Result<bool> (TreePickler::*)(Value);
+    constexpr std::array<Convert, 5> kConversions{
+        &TreePickler::convert_set, &TreePickler::convert_namespace, &TreePickler::convert_path,
+        &TreePickler::convert_deque, &TreePickler::convert_mapping};
+    for (const Convert conversion : kConversions) {
+      FLATBED_ASSIGN(const bool converted, (this->*conversion)(value));
+      if (converted) return {};
+    }
   }
   return refused(object_name(value));
 }
@@ -63,8 +67,8 @@ Result<void> TreePickler::convert_module(const TorchModule& module) {
 }
 
 // Writes frozenset([...]) as set([...]).
-bool TreePickler::convert_set(Value value) {
-  if (!is_class(value, "builtins", "frozenset") || value.arguments().size() != 1) return false;
+Result<bool> TreePickler::convert_set(Value value) {
+  if (!is_set(value) || !value.is_bare_call()) return false;
   report("builtins.frozenset", "set");
   out_.global("builtins", "set");
   push({{.what = Do::emit, .op = Op::reduce}, {.what = Do::remember, .node = value.id()}});
@@ -73,12 +77,14 @@ bool TreePickler::convert_set(Value value) {
 }
 
 // An object that consists only of attributes becomes a dict of them.
-bool TreePickler::convert_namespace(Value value) {
+Result<bool> TreePickler::convert_namespace(Value value) {
   if (!is_class(value, "argparse", "Namespace") && !is_class(value, "types", "SimpleNamespace"))
     return false;
   const std::optional<Value> state = value.state();
   if (value.size() != 0 || value.appended_size() != 0 || (state && state->kind() != Kind::dict))
     return false;
+  FLATBED_TRY(leave_out(value, value.arguments(), "arguments"));
+  if (state) FLATBED_TRY(check_keys(*state));
   report(object_name(value), "dict");
   out_.op(Op::empty_dict);
   remember(value.id());
@@ -92,7 +98,7 @@ std::optional<std::string> TreePickler::path_text(Value value) {
   const bool path = made.kind() == Kind::global &&
                     (made.text() == "pathlib" || made.text() == "pathlib._local") &&
                     made.qualname().ends_with("Path");
-  if (!path) return std::nullopt;
+  if (!path || !value.is_bare_call()) return std::nullopt;
   const char separator = made.qualname().find("Windows") != std::string_view::npos ? '\\' : '/';
   std::string text;
   for (std::size_t i = 0; i < value.arguments().size(); ++i) {
@@ -105,7 +111,7 @@ std::optional<std::string> TreePickler::path_text(Value value) {
   return text.empty() ? "." : text;
 }
 
-bool TreePickler::convert_path(Value value) {
+Result<bool> TreePickler::convert_path(Value value) {
   const std::optional<std::string> text = path_text(value);
   if (!text) return false;
   report(object_name(value), "str");
@@ -114,11 +120,14 @@ bool TreePickler::convert_path(Value value) {
   return true;
 }
 
-bool TreePickler::convert_deque(Value value) {
+// deque(items, maxlen). Pickling gives no items here.
+Result<bool> TreePickler::convert_deque(Value value) {
   if (!is_class(value, "collections", "deque") || value.size() != 0 || value.state()) return false;
   const Value arguments = value.arguments();
-  // A deque: (items, maxlen). Pickling gives no items here.
-  if (arguments.size() != 0 && arguments.item(0).size() != 0) return false;
+  const Value items = arguments.item(0);
+  const bool sequence = items.kind() == Kind::list || items.kind() == Kind::tuple;
+  if (arguments.size() != 0 && (!sequence || items.size() != 0)) return false;
+  FLATBED_TRY(leave_out(value, arguments, "arguments"));
   report("collections.deque", "list");
   out_.op(Op::empty_list);
   remember(value.id());
@@ -126,19 +135,26 @@ bool TreePickler::convert_deque(Value value) {
   return true;
 }
 
-// Whether a tensor, or bytes or an array that are stored as one, can be reached.
-bool TreePickler::holds_tensors(Value value) const {
-  std::vector<bool> seen(tree_.size());
+// Whether a tensor, or bytes or an array that are stored as one, can be reached. No node is
+// searched twice: a tensor that is found ends the writing with an error.
+bool TreePickler::finds_tensors(Value value) {
+  without_tensors_.resize(tree_.size());
   std::vector<NodeId> pending{value.id()};
   while (!pending.empty()) {
     const NodeId id = pending.back();
     pending.pop_back();
-    if (id == kNoNode || seen[id]) continue;
-    seen[id] = true;
+    if (id == kNoNode || without_tensors_[id]) continue;
     if (tree_.value(id).tensor()) return true;
+    without_tensors_[id] = true;
     count_children(tree_.value(id), pending);
   }
   return false;
+}
+
+// What a conversion does not write must hold no tensors.
+Result<void> TreePickler::leave_out(Value object, Value part, std::string_view what) {
+  if (!finds_tensors(part)) return {};
+  return refused(str_cat(object_name(object), ", whose ", what, " hold tensors"));
 }
 
 // defaultdict, and subclasses of dict and OrderedDict: becomes their pairs.
@@ -146,9 +162,11 @@ Result<bool> TreePickler::convert_mapping(Value value) {
   const bool known = is_class(value, "collections", "defaultdict") ||
                      is_class(value, "collections", "OrderedDict");
   if (value.appended_size() != 0 || (!known && value.size() == 0)) return false;
+  // What stands after the factory or the class would make pairs.
+  if (known && value.arguments().size() > 1) return false;
   const std::optional<Value> state = value.state();
-  if (state && holds_tensors(*state))
-    return refused(str_cat(object_name(value), ", whose attributes hold tensors"));
+  FLATBED_TRY(leave_out(value, value.arguments(), "arguments"));
+  if (state) FLATBED_TRY(leave_out(value, *state, "attributes"));
   report(object_name(value), state ? "dict, without its attributes" : "dict");
   out_.op(Op::empty_dict);
   remember(value.id());

@@ -1,8 +1,6 @@
 // The keys of dicts and the items of sets, as they will be once converted: each must stay hashable,
-// and no two may become equal. Otherwise torch would lose one, or could not load the file.
-#include <bit>
-#include <cmath>
-#include <complex>
+// and no two may be or become equal. Otherwise torch would lose one, or could not load the file.
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -14,6 +12,7 @@
 #include "torch/tree_pickler.hpp"
 #include "torch/weights_only.hpp"
 #include "value/key_text.hpp"
+#include "value/number_key.hpp"
 #include "value/numpy_scalar.hpp"
 
 namespace flatbed::pth {
@@ -23,22 +22,12 @@ namespace {
 constexpr std::size_t kMaxKeyText = 1 << 20;  // of one key: tuples may share items many times
 constexpr std::size_t kMaxKeyDepth = 64;
 
-// Python's ints, bools and floats are equal if their values are.
-void append_real_key(std::string& out, double value) {
-  constexpr double kBound = 9223372036854775808.0;  // 2^63
-  if (std::isfinite(value) && value == std::trunc(value) && std::fabs(value) < kBound) {
-    out += str_cat("i", static_cast<std::int64_t>(value), ";");
-    return;
-  }
-  out += str_cat("r", hex16(std::bit_cast<std::uint64_t>(value)), ";");
-}
-
-void append_big_key(std::string& out, std::uint64_t value) {
-  if (value <= INT64_MAX) {
-    out += str_cat("i", value, ";");
-  } else {
-    out += str_cat("x", hex(value), ";");
-  }
+void append_number(std::string& out, const NumberKey& number) {
+  constexpr std::string_view kForms = "iurx";  // one letter for each form
+  out += kForms[static_cast<std::size_t>(number.form)];
+  out += str_cat(number.bits, number.hex);
+  if (number.imaginary != 0) out += str_cat("j", number.imaginary);
+  out += ';';
 }
 
 void append_text_key(std::string& out, char kind, std::string_view text) {
@@ -46,38 +35,41 @@ void append_text_key(std::string& out, char kind, std::string_view text) {
   out += str_cat(text.size(), ":", text);
 }
 
-void append_scalar_key(std::string& out, const ScalarValue& value) {
-  if (const auto* boolean = std::get_if<bool>(&value)) {
-    out += *boolean ? "i1;" : "i0;";
-  } else if (const auto* integer = std::get_if<std::int64_t>(&value)) {
-    out += str_cat("i", *integer, ";");
-  } else if (const auto* big = std::get_if<std::uint64_t>(&value)) {
-    append_big_key(out, *big);
-  } else if (const auto* real = std::get_if<double>(&value)) {
-    append_real_key(out, *real);
-  } else if (const auto* complex = std::get_if<std::complex<double>>(&value)) {
-    append_real_key(out, complex->real());
-    if (complex->imag() != 0) append_real_key(out += "j", complex->imag());
-  } else if (const auto* text = std::get_if<UnicodeText>(&value)) {
-    append_text_key(out, 's', text->wtf8);
-  } else if (const auto* bytes = std::get_if<std::string>(&value)) {
-    append_text_key(out, 'b', *bytes);
-  }
-}
-
-bool is_nan(const ScalarValue& value) {
-  const auto* real = std::get_if<double>(&value);
-  return real != nullptr && std::isnan(*real);
-}
-
-// Key `index` of a dict or an object, or item `index` of a set's list.
-Value key_of(Value container, std::size_t index) {
-  const bool pairs = container.kind() == Kind::dict || container.kind() == Kind::object;
-  return pairs ? container.key(index) : container.item(index);
+// A numpy scalar that is a text or bytes equals Python's. Returns false for others.
+bool append_scalar_text(std::string& out, Value scalar) {
+  const std::optional<ScalarValue> value = scalar_value(scalar.text(), scalar.raw());
+  if (!value) return false;
+  const auto* text = std::get_if<UnicodeText>(&*value);
+  const auto* bytes = std::get_if<std::string>(&*value);
+  if (text != nullptr) append_text_key(out, 's', text->wtf8);
+  if (bytes != nullptr) append_text_key(out, 'b', *bytes);
+  return text != nullptr || bytes != nullptr;
 }
 
 bool is_named(Value global, std::string_view module, std::string_view name) {
   return global.kind() == Kind::global && global.text() == module && global.qualname() == name;
+}
+
+// Appends the keys that a call takes from its argument: the items of a set or a Counter, and the
+// first of each pair that makes an OrderedDict in Python 2's form.
+void append_made_keys(std::vector<Value>& keys, Value argument, bool from_pairs) {
+  const auto is_sequence = [](Value value) {
+    return value.kind() == Kind::list || value.kind() == Kind::tuple;
+  };
+  const auto add = [&](Value item) {
+    const bool pair = from_pairs && is_sequence(item) && item.size() == 2;
+    keys.push_back(pair ? item.item(0) : item);
+  };
+  if (is_sequence(argument)) std::ranges::for_each(argument.items(), add);
+  for (const auto [key, item] : argument.pairs()) keys.push_back(key);
+  for (std::size_t i = 0; i < argument.appended_size(); ++i) add(argument.appended(i));
+}
+
+// Whether two results of this callable are equal if its arguments are.
+bool is_equal_by_value(Value callable) {
+  return is_named(callable, "torch", "Size") || is_named(callable, "torch", "device") ||
+         is_named(callable, "builtins", "complex") || is_named(callable, "_codecs", "encode") ||
+         is_named(callable, "torch.serialization", "_get_layout");
 }
 
 bool is_unhashable(Value object) {
@@ -105,22 +97,13 @@ bool TreePickler::is_set(Value object) {
 Result<void> TreePickler::append_key(std::string& out, Value key, std::size_t depth) const {
   if (out.size() > kMaxKeyText || depth > kMaxKeyDepth)
     return fail(ErrorCode::limit_exceeded, "a key that is nested too deeply or too long to check");
+  if (const std::optional<NumberKey> number = number_key(key)) {
+    append_number(out, *number);
+    return {};
+  }
   switch (key.kind()) {
     case Kind::none:
       out += "N;";
-      return {};
-    case Kind::boolean:
-      out += *key.as_bool() ? "i1;" : "i0;";
-      return {};
-    case Kind::integer:
-      out += str_cat("i", *key.as_int(), ";");
-      return {};
-    case Kind::big_integer:
-      out += str_cat("x", key.text(), ";");
-      return {};
-    case Kind::real:
-      if (std::isnan(*key.as_real())) break;
-      append_real_key(out, *key.as_real());
       return {};
     case Kind::string:
       append_text_key(out, 's', key.text());
@@ -133,12 +116,9 @@ Result<void> TreePickler::append_key(std::string& out, Value key, std::size_t de
       append_text_key(out, 'g', key.text());
       append_text_key(out, '.', key.qualname());
       return {};
-    case Kind::scalar: {
-      const std::optional<ScalarValue> value = scalar_value(key.text(), key.raw());
-      if (!value || is_nan(*value)) break;
-      append_scalar_key(out, *value);
-      return {};
-    }
+    case Kind::scalar:
+      if (append_scalar_text(out, key)) return {};
+      break;
     case Kind::tuple:
       out += str_cat("t", key.size(), "(");
       for (const Value item : key.items()) FLATBED_TRY(append_key(out, item, depth + 1));
@@ -149,10 +129,11 @@ Result<void> TreePickler::append_key(std::string& out, Value key, std::size_t de
     case Kind::list:
     case Kind::dict:
     case Kind::array:
+      if (keeps()) break;
       return unhashable(key.kind() == Kind::list   ? "a list"
                         : key.kind() == Kind::dict ? "a dict"
                                                    : "a numpy array");
-    case Kind::tensor:
+    default:  // tensors and NaNs
       break;
   }
   out += str_cat("o", key.id(), ";");  // equal to nothing but itself
@@ -160,7 +141,8 @@ Result<void> TreePickler::append_key(std::string& out, Value key, std::size_t de
 }
 
 Result<void> TreePickler::append_object_key(std::string& out, Value key, std::size_t depth) const {
-  if (is_unhashable(key)) {
+  const bool hashable = !is_unhashable(key);
+  if (!hashable && !keeps()) {
     const Value made = class_of(key);
     return unhashable(TorchModule::of(key) ? str_cat("whole model ", full_name(made))
                                            : full_name(made));
@@ -171,8 +153,7 @@ Result<void> TreePickler::append_object_key(std::string& out, Value key, std::si
       return {};
     }
   }
-  const bool made_by_name = key.is_bare_call() && key.callable().kind() == Kind::global;
-  if (!made_by_name || !allows_object(key)) {
+  if (!hashable || !key.is_bare_call() || !is_equal_by_value(key.callable())) {
     out += str_cat("o", key.id(), ";");
     return {};
   }
@@ -192,40 +173,51 @@ Error TreePickler::unhashable(std::string_view what) const {
               "cannot make");
 }
 
-// Tuples may share what is in them, and then take far more text than the tree has nodes.
-Result<void> TreePickler::take_key_room(Value key, std::size_t nbytes) {
-  if (key.kind() != Kind::tuple && key.kind() != Kind::object) return {};
-  if (nbytes > key_room_)
+// Tuples and lists may be shared, and then take far more room than the tree has nodes.
+Result<void> TreePickler::take_key_room(std::size_t room) {
+  if (room > key_room_)
     return fail(ErrorCode::limit_exceeded, "keys that are too long together to check");
-  key_room_ -= nbytes;
+  key_room_ -= room;
   return {};
 }
 
-// The keys of a dict or of an object, or the items of a set's list.
+// The keys of a dict or an object, or the items of a set.
 Result<void> TreePickler::check_keys(Value container) {
-  if (options_.unsafe_objects == UnsafeObjects::keep) return {};
-  const std::size_t size = container.size();
+  const bool ordered = is_named(container.callable(), "collections", "OrderedDict");
+  const bool keyed =
+      is_set(container) || ordered || is_named(container.callable(), "collections", "Counter");
+  std::vector<Value> keys;
+  if (keyed && container.arguments().size() != 0) {
+    append_made_keys(keys, container.arguments().item(0), ordered);
+    FLATBED_TRY(take_key_room(keys.size()));
+  }
   const auto all = [&](Kind kind) {
-    for (std::size_t i = 0; i < size; ++i) {
-      if (key_of(container, i).kind() != kind) return false;
-    }
-    return true;
+    const auto is_kind = [kind](Value key) { return key.kind() == kind; };
+    return std::ranges::all_of(keys, is_kind) &&
+           std::ranges::all_of(container.pairs(), is_kind, &ValuePair::key);
   };
-  // The reader refused equal ones.
-  if (size == 0 || all(Kind::string) || all(Kind::integer)) return {};
-  std::vector<std::string> keys(size);
-  NameIndex seen(size);
-  for (std::uint32_t i = 0; i < size; ++i) {
-    const Value key = key_of(container, i);
-    FLATBED_TRY(append_key(keys[i], key, 0));
-    FLATBED_TRY(take_key_room(key, keys[i].size()));
+  // The reader refused equal keys, unless they are in an argument; equal items are no loss.
+  const bool plain = keys.empty() || !ordered;
+  if (plain && (all(Kind::string) || all(Kind::integer))) return {};
+  for (const auto [key, item] : container.pairs()) keys.push_back(key);
+  return check_all_differ(keys, is_set(container) ? "items " : "keys ");
+}
+
+Result<void> TreePickler::check_all_differ(std::span<const Value> keys, std::string_view called) {
+  std::vector<std::string> texts(keys.size());
+  NameIndex seen(keys.size());
+  for (std::uint32_t i = 0; i < keys.size(); ++i) {
+    FLATBED_TRY(append_key(texts[i], keys[i], 0));
+    if (keys[i].kind() == Kind::tuple || keys[i].kind() == Kind::object)
+      FLATBED_TRY(take_key_room(texts[i].size()));
     const auto first =
-        seen.insert(keys[i], i, [&](std::uint32_t n) { return std::string_view(keys[n]); });
+        seen.insert(texts[i], i, [&](std::uint32_t n) { return std::string_view(texts[n]); });
     if (!first) continue;
-    return fail(ErrorCode::weights_only_refused,
-                container.kind() == Kind::list ? "items " : "keys ", *first, " (",
-                key_name(key_of(container, *first)), ") and ", i, " (", key_name(key),
-                ") would become equal, and one of them would be lost");
+    const bool equal = keeps() || (number_key(keys[*first]) && number_key(keys[i]));
+    return fail(equal ? ErrorCode::tree_not_representable : ErrorCode::weights_only_refused, called,
+                *first, " (", key_name(keys[*first]), ") and ", i, " (", key_name(keys[i]),
+                equal ? ") are equal in Python" : ") would become equal",
+                ", and one of them would be lost");
   }
   return {};
 }

@@ -1,11 +1,11 @@
 #include "value/key_text.hpp"
 
 #include <algorithm>
-#include <charconv>
 #include <cmath>
 #include <cstdint>
 #include <string_view>
 
+#include "base/json_write.hpp"
 #include "base/str_cat.hpp"
 #include "base/utf8.hpp"
 #include "value/numpy_scalar.hpp"
@@ -54,14 +54,8 @@ std::optional<std::string> scalar_text(Value key) {
 std::string real_text(double value) {
   if (std::isnan(value)) return "nan";
   if (std::isinf(value)) return value < 0 ? "-inf" : "inf";
-  // Fixed notation for exponents from -4 to 15, as in Python.
-  const double magnitude = std::fabs(value);
-  const bool fixed = magnitude == 0 || (magnitude >= 1e-4 && magnitude < 1e16);
-  char buffer[32];
-  const auto end = std::to_chars(buffer, buffer + sizeof buffer, value,
-                                 fixed ? std::chars_format::fixed : std::chars_format::scientific);
-  std::string text(buffer, end.ptr);
-  if (fixed && text.find('.') == std::string::npos) text += ".0";
+  std::string text;
+  append_json_real(text, value);
   return text;
 }
 

@@ -64,19 +64,27 @@ struct ValueTree::Arena {
     LargeVector<char> texts;
   };
 
-  // The store of `tree`, which is about to change: a copy of its own if others use it, too.
+  Arena() = default;
+  // Shares the store of `other`, which is never changed from then on.
+  explicit Arena(Arena& other) : store(other.store), shared(true) {
+    other.shared.store(true, std::memory_order_relaxed);
+  }
+
+  // The store of `tree`, which is about to change: a new one if it was ever shared, also if the
+  // other copies are gone by now. A shared store is only read, so that threads that use copies of
+  // one tree need no order among each other.
   Store& own(ValueTree& tree) {
-    if (store.use_count() != 1) {
+    if (shared.load(std::memory_order_relaxed)) {
       store = std::make_shared<Store>(*store);
+      shared.store(false, std::memory_order_relaxed);
       tree.update_pointers();
     }
-    // use_count() orders nothing, and the reads of a copy that is gone must come first.
-    std::atomic_thread_fence(std::memory_order_acquire);
     return *store;
   }
   [[nodiscard]] const Store& get() const { return *store; }
 
   std::shared_ptr<Store> store = std::make_shared<Store>();
+  std::atomic<bool> shared{false};  // several threads may copy one tree
 };
 
 ValueTree::ValueTree() : arena_(std::make_unique<Arena>()) { update_pointers(); }
@@ -221,6 +229,7 @@ NodeId ValueTree::add_object(NodeId callable, NodeId arguments) {
 NodeId ValueTree::add_tensor(std::uint32_t tensor, const TensorAttributes& attributes) {
   // Most tensors have the default attributes or those of a recent tensor.
   if (attributes == attributes_[kNoAttributes]) return add(Kind::tensor, tensor, kNoAttributes);
+  const std::shared_ptr<Arena::Store> before = arena_->store;  // which may hold `attributes`
   Arena::Store& store = arena_->own(*this);
   auto& recent = store.recent_attributes;
   for (const std::uint32_t row : recent) {

@@ -3,6 +3,11 @@
 
 #include <gtest/gtest.h>
 
+#include <bit>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <random>
 #include <string>
 
 #include "base/json.hpp"
@@ -59,6 +64,43 @@ TEST(JsonWrite, WritesFloatsAsPythonDoes) {
     std::string out;
     append_json_real(out, number);
     EXPECT_EQ(out, text);
+  }
+}
+
+// The digits from the first to the last that is not 0.
+std::string digits_of(std::string_view text) {
+  std::string digits(text.substr(0, text.find('e')));
+  std::erase_if(digits, [](char c) { return c == '.' || c == '-'; });
+  digits.erase(0, digits.find_first_not_of('0'));
+  digits.erase(digits.find_last_not_of('0') + 1);
+  return digits;
+}
+
+// The digits of the shortest of printf's forms that reads back the same.
+std::string shortest_digits(double number) {
+  char buffer[32];
+  for (int digits = 0; digits < 17; ++digits) {
+    std::snprintf(buffer, sizeof buffer, "%.*e", digits, number);
+    if (std::strtod(buffer, nullptr) == number) break;
+  }
+  return digits_of(buffer);
+}
+
+TEST(JsonWrite, WritesRandomFloatsShortly) {
+  std::mt19937_64 random(3);
+  for (int i = 0; i < 10'000; ++i) {
+    const auto any = std::bit_cast<double>(random());
+    const double usual = std::ldexp(static_cast<double>(random() >> 11), -40 - i % 20);
+    for (const double number : {any, usual, std::trunc(usual)}) {
+      if (!std::isfinite(number) || number == 0) continue;
+      std::string out;
+      append_json_real(out, number);
+      ASSERT_EQ(std::strtod(out.c_str(), nullptr), number) << out;
+      ASSERT_EQ(digits_of(out), shortest_digits(number)) << out;
+      const double size = std::fabs(number);
+      ASSERT_EQ(out.find('e') == std::string::npos, size >= 1e-4 && size < 1e16) << out;
+      ASSERT_NE(out.find_first_of(".e"), std::string::npos) << out;
+    }
   }
 }
 

@@ -113,11 +113,14 @@ SAME = {"str": ("a", "a", "'a'"), "empty-str": ("", "", "''"), "int": (1, 1, "1"
         "bytes": (asm.Bytes(b"x"), asm.Bytes(b"x"), "bytes"), "big": (2**70, 2**70, "number"),
         "negative": (-5, -5, "-5"), "negative-float": (-5, -5.0, "number"), "inf": (float("inf"), float("inf"),
                                                                                     "number"),
-        "large-float": (2**62, float(2**62), "number"), "two-spellings": (b"K\1", b"J\1\0\0\0", "1"),
+        "large-float": (2**62, float(2**62), "number"), "two-to-63": (2**63, float(2**63), "number"),
+        "two-to-70": (2**70, float(2**70), "number"), "least": (-2**63, -float(2**63), "number"),
+        "two-spellings": (b"K\1", b"J\1\0\0\0", "1"),
         "text-forms": (asm.text("é"), b"V\xe9\n", "'é'"), "short-str": (asm.text("b"), b"\x8c\1b", "'b'")}
 DIFFER = {"nan": (float("nan"), float("nan")), "str-bytes": ("a", asm.Bytes(b"a")), "int-str": (1, "1"),
           "large": (2**53 + 1, float(2**53)), "above": (2**63, float(2**63) * 1.5), "case": ("a", "A"),
-          "tuples": ((1,), (2,)), "nfc-nfd": ("é", "e\u0301"), "below": (-2**63, -2**64)}
+          "tuples": ((1,), (2,)), "nfc-nfd": ("é", "e\u0301"), "below": (-2**63, -2**64),
+          "most": (2**63 - 1, float(2**63))}
 
 
 def same_keys(carried):

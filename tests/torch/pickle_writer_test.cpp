@@ -427,6 +427,91 @@ TEST(PickleWriter, RefusesKeysThatBecomeEqual) {
             "");
 }
 
+// A namespace's attributes and a call's argument have keys, too.
+TEST(PickleWriter, RefusesKeysThatBecomeEqualWhereverTheyAre) {
+  Keyed k;
+  const auto attributes = [&](NodeId key, NodeId other) {
+    const NodeId space =
+        k.r.call("copyreg", "__newobj__", {k.tree.add_global("argparse", "Namespace")});
+    const NodeId state = k.tree.add_dict();
+    k.tree.set_items(state, std::vector{key, k.tree.add_none(), other, k.tree.add_none()});
+    k.tree.set_state(space, state);
+    return space;
+  };
+  EXPECT_OK(k.r.p.write(attributes(k.path("a"), k.path("b"))));
+  EXPECT_ERROR(k.r.p.write(attributes(k.path("a"), k.r.text("a"))), weights_only_refused);
+  EXPECT_ERROR(k.r.p.write(attributes(k.frozenset(), k.r.text("a"))), weights_only_refused);
+
+  const auto ordered = [&](NodeId key, NodeId other) {
+    const NodeId pairs = k.tree.add_list();
+    k.tree.append(pairs, k.r.p.tuple({key, k.tree.add_integer(1)}));
+    k.tree.append(pairs, k.r.p.tuple({other, k.tree.add_integer(2)}));
+    return k.r.call("collections", "OrderedDict", {pairs});
+  };
+  EXPECT_OK(k.r.p.write(ordered(k.path("a"), k.path("b"))));
+  EXPECT_ERROR(k.r.p.write(ordered(k.path("a"), k.r.text("a"))), weights_only_refused);
+  EXPECT_ERROR(k.r.p.write(ordered(k.r.text("a"), k.r.text("a"))), weights_only_refused);
+  const NodeId both = ordered(k.path("a"), k.path("b"));
+  k.tree.set_item(both, k.r.text("b"), k.tree.add_none());
+  EXPECT_ERROR(k.r.p.write(both), weights_only_refused);
+
+  const auto set_of_deque = [&](NodeId item, NodeId other) {
+    const NodeId deque = k.r.call("collections", "deque", {});
+    k.tree.append_all(deque, std::vector{item, other});
+    return k.r.call("builtins", "set", {deque});
+  };
+  EXPECT_OK(k.r.p.write(set_of_deque(k.path("a"), k.path("b"))));
+  EXPECT_ERROR(k.r.p.write(set_of_deque(k.path("a"), k.r.text("a"))), weights_only_refused);
+}
+
+TEST(PickleWriter, RefusesNumbersThatAreEqualAsKeys) {
+  Keyed k;
+  ValueTree& tree = k.tree;
+  const auto two_to = [](int power) { return std::ldexp(1.0, power); };
+  EXPECT_NE(k.error({tree.add_integer(INT64_MIN), tree.add_real(-two_to(63))}), "");
+  EXPECT_NE(k.error({tree.add_big_integer("8000000000000000"), tree.add_real(two_to(63))}), "");
+  EXPECT_NE(k.error({tree.add_big_integer("400000000000000000"), tree.add_real(two_to(70))}), "");
+  EXPECT_NE(k.error({tree.add_scalar("<u8", string(8, '\xff')),
+                     tree.add_big_integer("ffffffffffffffff")}),
+            "");
+  EXPECT_EQ(
+      k.error({tree.add_integer(1), tree.add_boolean(true)}),
+      "at the root: keys 0 (1) and 1 (True) are equal in Python, and one of them would be lost");
+  EXPECT_EQ(k.error({tree.add_integer(INT64_MAX), tree.add_real(two_to(63))}), "");
+  EXPECT_EQ(k.error({tree.add_big_integer("400000000000000001"), tree.add_real(two_to(70))}), "");
+}
+
+// Objects that stay what they are may be keys, but equal keys are equal.
+TEST(PickleWriter, RefusesEqualKeysOfObjectsThatAreKept) {
+  Keyed k;
+  k.r.p.unsafe = UnsafeObjects::keep;
+  const NodeId one = k.tree.add_integer(1);
+  const NodeId size = k.r.call("torch", "Size", {k.r.p.tuple({one})});
+  EXPECT_NE(k.error({one, k.tree.add_real(1)}), "");
+  EXPECT_NE(k.error({one, k.tree.add_scalar("|i1", "\1")}), "");
+  EXPECT_NE(k.error({size, k.r.p.tuple({one})}), "");
+  EXPECT_EQ(k.error({k.path("a"), k.r.text("a")}), "");
+  EXPECT_EQ(k.error({k.frozenset(), k.frozenset()}), "");
+  EXPECT_EQ(k.error({k.r.call("mine", "Key", {}), k.r.call("mine", "Key", {})}), "");
+  const NodeId equal = k.tree.add_dict();
+  k.tree.set_items(equal, std::vector{one, one, k.tree.add_real(1), one});
+  EXPECT_ERROR(k.r.p.write(equal), tree_not_representable);
+}
+
+// A list may be shared by many calls.
+TEST(PickleWriter, BoundsTheCostOfCheckingSharedItems) {
+  Keyed k;
+  const NodeId items = k.tree.add_list();
+  for (int i = 0; i < 10'000; ++i) k.tree.append(items, k.tree.add_integer(i));
+  const auto sets = [&](int count) {
+    const NodeId all = k.tree.add_list();
+    for (int i = 0; i < count; ++i) k.tree.append(all, k.r.call("builtins", "set", {items}));
+    return all;
+  };
+  EXPECT_OK(k.r.p.write(sets(100)));
+  EXPECT_ERROR(k.r.p.write(sets(5'000)), limit_exceeded);
+}
+
 TEST(PickleWriter, RefusesKeysThatTorchCannotHash) {
   Keyed k;
   EXPECT_EQ(k.error({k.frozenset()}),
@@ -475,14 +560,58 @@ TEST(PickleWriter, BoundsTheCostOfCheckingManyKeys) {
   EXPECT_ERROR(k.r.p.write(dict), limit_exceeded);
 }
 
-TEST(PickleWriter, RefusesToDropAttributesThatHoldTensors) {
+// Where a conversion leaves something out, there must be no tensor in it.
+TEST(PickleWriter, RefusesToDropTensors) {
   Keyed k;
-  const NodeId mine = k.r.call("mine", "Dict", {});
-  k.tree.set_item(mine, k.tree.add_integer(1), k.tree.add_integer(2));
-  const NodeId state = k.tree.add_dict();
-  k.tree.set_item(state, k.r.text("w"), k.tree.add_tensor(k.r.p.add_stored(Dtype::f32, {1}), {}));
-  k.tree.set_state(mine, state);
-  EXPECT_ERROR(k.r.p.write(mine), weights_only_refused);
+  const NodeId tensor = k.tree.add_tensor(k.r.p.add_stored(Dtype::f32, {1}), {});
+  const auto with_state = [&](NodeId object, NodeId value) {
+    k.tree.set_state(object, test::named_dict(k.tree, {{"w", value}}));
+    return object;
+  };
+  const auto with_pair = [&](NodeId object) {
+    k.tree.set_item(object, k.tree.add_integer(1), k.tree.add_integer(2));
+    return object;
+  };
+  const NodeId type = k.tree.add_global("argparse", "Namespace");
+  const auto refused_with = [&](const std::function<NodeId(NodeId)>& make) {
+    EXPECT_OK(k.r.p.write(make(k.tree.add_none())));
+    const Result<TorchPickle> pickle = k.r.p.write(make(tensor));
+    return !pickle && pickle.error().code == ErrorCode::weights_only_refused;
+  };
+  EXPECT_TRUE(refused_with(
+      [&](NodeId value) { return with_state(with_pair(k.r.call("mine", "Dict", {})), value); }));
+  EXPECT_TRUE(
+      refused_with([&](NodeId value) { return with_pair(k.r.call("mine", "Dict", {value})); }));
+  EXPECT_TRUE(refused_with([&](NodeId value) {
+    return k.r.call("collections", "defaultdict", {k.r.call("functools", "partial", {value})});
+  }));
+  EXPECT_TRUE(refused_with([&](NodeId value) {
+    return k.r.call("copyreg", "__newobj__", {type, value});
+  }));
+  EXPECT_TRUE(refused_with([&](NodeId value) {
+    return k.r.call("collections", "deque", {k.r.p.tuple({}), value});
+  }));
+}
+
+// These would lose parts that no conversion expects.
+TEST(PickleWriter, ConvertsNoObjectsWithOtherParts) {
+  Keyed k;
+  const auto refused = [&](NodeId object) {
+    const Result<TorchPickle> pickle = k.r.p.write(object);
+    return !pickle && pickle.error().code == ErrorCode::weights_only_refused;
+  };
+  const auto with_state = [&](NodeId object) {
+    k.tree.set_state(object, k.tree.add_dict());
+    return object;
+  };
+  EXPECT_TRUE(refused(with_state(k.path("a"))));
+  EXPECT_TRUE(refused(with_state(k.frozenset())));
+  EXPECT_TRUE(refused(with_state(k.r.call("collections", "deque", {}))));
+  const NodeId deque = k.r.call("collections", "deque", {});
+  k.tree.append(deque, k.tree.add_none());
+  EXPECT_TRUE(refused(k.r.call("collections", "deque", {deque})));
+  EXPECT_TRUE(refused(k.r.call("collections", "defaultdict",
+                               {k.tree.add_global("builtins", "list"), k.tree.add_dict()})));
 }
 
 // A whole module is written as the OrderedDict that its state_dict() gives, also where it is

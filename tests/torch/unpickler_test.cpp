@@ -405,6 +405,15 @@ TEST(Unpickler, EqualKeysAreRefused) {
   EXPECT_EQ(keys("K\1", "K\1"), "pickle_duplicate_key");
   EXPECT_EQ(keys("K\1", "\x88"), "pickle_duplicate_key") << "1 == True";
   EXPECT_EQ(keys("K\1", one_float), "pickle_duplicate_key") << "1 == 1.0";
+  EXPECT_EQ(keys("\x8a\x08" + bytes("\0\0\0\0\0\0\0\x80"), bytes("G\xc3\xe0\0\0\0\0\0\0")),
+            "pickle_duplicate_key")
+      << "-2**63 == -2.0**63";
+  EXPECT_EQ(keys("\x8a\x09" + bytes("\0\0\0\0\0\0\0\0\x40"), bytes("G\x44\x50\0\0\0\0\0\0")),
+            "pickle_duplicate_key")
+      << "2**70 == 2.0**70";
+  EXPECT_EQ(keys("K\1", call(global("builtins", "complex"), tuple({one_float, bytes("K\0")}))),
+            "pickle_duplicate_key")
+      << "1 == complex(1, 0)";
   EXPECT_EQ(keys("N", "N"), "pickle_duplicate_key");
   EXPECT_EQ(keys("C\1a", "C\1a"), "pickle_duplicate_key");
   EXPECT_EQ(keys("\x8a\x09" + string(9, '\1'), "\x8a\x09" + string(9, '\1')),

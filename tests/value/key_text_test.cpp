@@ -3,7 +3,13 @@
 
 #include <gtest/gtest.h>
 
+#include <bit>
+#include <cmath>
 #include <limits>
+#include <random>
+#include <string>
+
+#include "base/json_write.hpp"
 
 namespace flatbed {
 namespace {
@@ -21,6 +27,18 @@ TEST(RealText, IsPythonsRepr) {
   EXPECT_EQ(real_text(std::numeric_limits<double>::infinity()), "inf");
   EXPECT_EQ(real_text(-std::numeric_limits<double>::infinity()), "-inf");
   EXPECT_EQ(real_text(std::numeric_limits<double>::quiet_NaN()), "nan");
+}
+
+// The tree's JSON and the names of tensors spell a float alike.
+TEST(RealText, IsThatOfTheTree) {
+  std::mt19937_64 random(5);
+  for (int i = 0; i < 10'000; ++i) {
+    const auto number = std::bit_cast<double>(random());
+    if (!std::isfinite(number)) continue;
+    std::string json;
+    append_json_real(json, number);
+    ASSERT_EQ(real_text(number), json);
+  }
 }
 
 TEST(KeyText, IsMissingForWhatHasNone) {

@@ -5,11 +5,13 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cstdint>
 #include <iterator>
 #include <optional>
 #include <ranges>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -340,6 +342,54 @@ TEST(ValueTree, ACopyDoesNotChangeWithTheOriginal) {
   EXPECT_EQ(tree.root().size(), 2u);
   EXPECT_EQ(tree.root().key(1).text(), "b");
   EXPECT_EQ(tree.root().item(0).tensor(), 7u);
+}
+
+// The change may come at any time after the copy was made, also while it is dropped. The flag is
+// relaxed so that it adds no order.
+TEST(ValueTree, ThreadsMayDropACopyWhileTheOriginalChanges) {
+  ValueTree tree;
+  const NodeId root = tree.add_list();
+  tree.set_root(root);
+  for (std::int64_t round = 0; round < 200; ++round) {
+    tree.append(root, tree.add_integer(round));
+    std::atomic<bool> dropped = false;
+    std::thread reader([copy = ValueTree(tree), round, &dropped]() mutable {
+      const Value items = copy.root();
+      EXPECT_EQ(items.size(), static_cast<std::size_t>(round + 1));
+      EXPECT_EQ(items.item(items.size() - 1).as_int(), round);
+      copy = ValueTree();
+      dropped.store(true, std::memory_order_relaxed);
+    });
+    while (round % 2 == 0 && !dropped.load(std::memory_order_relaxed)) std::this_thread::yield();
+    tree.edit_attributes(tree.add_tensor(0, {})).parameter = true;
+    tree.renumber_tensors(std::array<std::uint32_t, 1>{0});
+    reader.join();
+  }
+  EXPECT_EQ(tree.root().size(), 200u);
+}
+
+TEST(ValueTree, ThreadsMayCopyOneTree) {
+  ValueTree tree;
+  tree.set_root(tree.add_list());
+  const auto change_copy = [&] {
+    ValueTree copy = tree;
+    copy.append(copy.root().id(), copy.add_none());
+    EXPECT_EQ(copy.root().size(), 1u);
+  };
+  std::thread other(change_copy);
+  change_copy();
+  other.join();
+  EXPECT_EQ(tree.root().size(), 0u);
+}
+
+TEST(ValueTree, TakesTheAttributesOfItsOwnTensorsWhenItWasCopied) {
+  ValueTree tree;
+  TensorAttributes attributes;
+  attributes.device = "a device with a long name";
+  const NodeId first = tree.add_tensor(0, attributes);
+  { const ValueTree copy = tree; }
+  const NodeId second = tree.add_tensor(1, tree.value(first).attributes());
+  EXPECT_EQ(tree.value(second).attributes().device, "a device with a long name");
 }
 
 TEST(ValueTree, ACopyOutlivesTheOriginal) {
