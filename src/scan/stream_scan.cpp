@@ -47,7 +47,8 @@ void scan_nested(const std::string& contents, ScanLog& log, const RecordScan& ou
   if (scan.depth > kMaxScanDepth || archive || contents.empty())
     return unknown(log, scan, ScanKind::unseen, 0,
                    archive ? "an archive in the bytes of a pickle is not scanned"
-                           : "pickles nested this deeply in the bytes of pickles are not scanned");
+                           : str_cat("pickles nested more than ", kMaxScanDepth,
+                                     " levels deep in the bytes of pickles are not scanned"));
   ScanBytes bytes(as_bytes(contents));
   static_cast<void>(scan_record(bytes, log, scan));
 }
@@ -100,11 +101,11 @@ std::string scan_pickle_file(const ByteSource& file, ScanLog& log) {
   if (!found.legacy) return "a pickle";
   const std::string what = "a legacy file of torch.save";
   if (!found.whole || log.cancelled()) return what;
-  // The storages: raw numbers, if they match the pickles. Reading takes about 30 bytes for each of
-  // the pickles' bytes.
+  // The storages: raw numbers, if they match the pickles. Reading takes many bytes of memory for
+  // each of the pickles'.
   if (found.end > kFreeLegacyBytes && found.end > log.file_nbytes()) {
     unknown(log, scan, ScanKind::unseen, found.end,
-            "its pickles are too large for the size of the file to look for what follows them");
+            "the pickles are too large for this file's size, so what follows them is not scanned");
     return what;
   }
   const Result<TorchFile> torch = read_torch_pickle(file);
