@@ -31,7 +31,7 @@ constexpr std::string_view kZipMagic = "PK\x03\x04"sv;
 // What a pickle loader does with a file's first bytes before it stops.
 struct Beginning {
   std::vector<ScanFinding> findings = {};
-  bool runs = false;  // it gets to a call, to STOP, or further than the scan
+  bool runs = false;  // it gets to a call, to the file's end, or further than the scan
 };
 
 Beginning read_beginning(const ByteSource& file, const ScanLog& log) {
@@ -40,7 +40,7 @@ Beginning read_beginning(const ByteSource& file, const ScanLog& log) {
   RecordScan scan;
   scan.errors = ScanErrors::stop;
   Beginning beginning;
-  beginning.runs = scan_record(bytes, found, scan).end != 0;
+  beginning.runs = scan_record(bytes, found, scan).end == file.size();
   for (ScanFinding& finding : found.take()) {
     // The others say what is odd about a pickle that imports nothing.
     if (finding.module.empty() && finding.kind != ScanKind::computed &&

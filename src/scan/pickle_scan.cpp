@@ -79,8 +79,8 @@ PickleScan::PickleScan(ScanBytes& bytes, ScanLog& log, std::string record, ScanI
 
 std::optional<std::uint64_t> PickleScan::run(std::uint64_t begin) {
   op_end_ = begin;
-  if (!second_reading_) log_.count_pickle();
   const bool whole = follow();
+  if (!second_reading_ && (!failed_ || effect_)) log_.count_pickle();
   log_names();
   if (!second_reading_) log_oddities();
   if (other_reading_) read_by_frames();

@@ -68,8 +68,9 @@ bool goes_on(ScanBytes& bytes, std::uint64_t at) {
 RecordEnd scan_record(ScanBytes& bytes, ScanLog& log, const RecordScan& scan) {
   RecordEnd result;
   result.end = scan.begin;
+  ScanErrors errors = scan.errors;
   for (int number = 0;; ++number) {
-    PickleScan pickle(bytes, log, scan.record, scan.ids, scan.errors);
+    PickleScan pickle(bytes, log, scan.record, scan.ids, errors);
     const std::uint64_t begin = result.end;
     const std::optional<std::uint64_t> end = pickle.run(begin);
     std::vector<NestedBytes> nested = pickle.nested();
@@ -84,13 +85,13 @@ RecordEnd scan_record(ScanBytes& bytes, ScanLog& log, const RecordScan& scan) {
     if (result.legacy && result.whole) return result;
     if (result.legacy) continue;
     if (*end == bytes.size()) return result;
-    if (!goes_on(bytes, *end)) {
+    const bool more = goes_on(bytes, *end);
+    if (number == 0 || (!more && errors == ScanErrors::go_on))
       unknown(log, scan, ScanKind::trailing, *end,
-              str_cat(bytes.size() - *end, " bytes after the end of the pickle"));
-      return result;
-    }
-    if (number == 0)
-      unknown(log, scan, ScanKind::trailing, *end, "another pickle follows the first");
+              more ? "another pickle follows the first"
+                   : str_cat(counted(bytes.size() - *end, "byte"), " after the end of the pickle"));
+    // A loader that is called again runs even that up to the first error.
+    if (!more) errors = ScanErrors::stop;
   }
 }
 

@@ -320,7 +320,12 @@ TEST(PickleScan, SeesEveryPickleOfAFile) {
   EXPECT_EQ(report.files[0].pickles, 2u);
   EXPECT_EQ(verdict_of(finish("N") + finish("N")), kUnknown);
   EXPECT_EQ(verdict_of(finish("N") + "\x80\x02" + kSystem), kDangerous);  // cut off
-  EXPECT_TRUE(says(scan_bytes(finish("N") + "12345"), ScanKind::trailing, "5 bytes after"));
+  const ScanReport trailing = scan_bytes(finish("N") + "12345");
+  EXPECT_TRUE(says(trailing, ScanKind::trailing, "5 bytes after"));
+  EXPECT_EQ(trailing.files[0].pickles, 1u);
+  // Too short to be told from text, until it calls something.
+  EXPECT_EQ(verdict_of(finish("N") + "cos\nsystem\n(S'id'\ntR, and so on"), kDangerous);
+  EXPECT_EQ(verdict_of(finish("N") + "cos\nsystem\n, and so on"), kUnknown);
 }
 
 TEST(PickleScan, ReadsFramesBothWays) {

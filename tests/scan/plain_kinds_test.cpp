@@ -100,6 +100,9 @@ TEST(PlainKinds, TakesListsOfWordsForTexts) {
     const bool stop = string(words).find("\n.") != string::npos;  // a pickle: it ends well
     EXPECT_EQ(report.verdict, stop ? kUnknown : kPlain) << words << show(report);
   }
+  // A number of 8 bytes, and STOP: "it v2.31" is one for BINFLOAT.
+  EXPECT_EQ(scan_named("notes.txt", "Git v2.31.7 Release Notes\n").verdict, kPlain);
+  EXPECT_EQ(scan_named("notes.txt", "Git v2.31.cos\nsystem\n(S'id'\ntR\n").verdict, kDangerous);
   std::mt19937 random(1);
   for (int i = 0; i < 5'000; ++i) {
     string words = "c";
