@@ -103,6 +103,12 @@ TEST(ContentScan, GoesByMoreThanTheFirstBytesOfACompressedFile) {
   // "x^" and a stored block of zlib, whose bytes are letters but for its header.
   const string stored = "x^\1"s + le(payload().size(), 2) + le(~payload().size(), 2) + payload();
   EXPECT_EQ(scan_bytes(stored).verdict, kDangerous);
+  // All letters: the block's header is '@', its size 0x2020.
+  const string call = "cos\nsystem\n(S'id'\ntR.";
+  const string letters = "x^@  \xDF\xDF" + call + string(0x2020 - call.size(), ' ') + "\n";
+  const ScanReport text = scan_named("a.txt", letters);
+  EXPECT_EQ(text.verdict, kDangerous) << show(text);
+  EXPECT_EQ(text.files[0].what, "a text");
 }
 
 TEST(ContentScan, UnpacksNoBomb) {
