@@ -16,10 +16,10 @@
 // scanned too, four levels deep. Other compressed files are unknown.
 //
 // Memory and time are linear in the size of the file. A scan needs at most 256 MiB and, for each
-// byte that the file has on the disk, 1 byte if it is a storage's, 40 if it is a pickle's, and 128
-// if it is compressed. A compressed file is unpacked up to 32 MiB or 16 times its size, a deflated
-// pickle followed up to 16 MiB or 64 times its size. What these limits leave out is unknown.
-// Thread-safe.
+// byte that the file has on the disk, 1 byte if it is a storage's, 16 if it is JSON, 40 if it is a
+// pickle's, and 128 if it is compressed. A compressed file is unpacked up to 32 MiB or 16 times its
+// size, a deflated pickle followed up to 16 MiB or 64 times its size, and JSON in a compressed file
+// parsed up to 8 MiB. What these limits leave out is unknown. Thread-safe.
 #pragma once
 
 #include <atomic>
@@ -61,9 +61,9 @@ struct ScanReport {
 // Scans a file, each file that an index names, or each file of a folder and each that an index in
 // it names. A JSON text with a weight_map is an index, whatever its name. What is in the folder and
 // was not scanned is in `files` and unknown: folders (see `recursive`), links that lead nowhere,
-// files that cannot be opened, and names of an index that lead elsewhere. Errors: those of the
-// system (1-9) for the path itself, shard_missing for an index, cancelled. Every fault inside a
-// file is a finding.
+// files that cannot be read, and names of an index that lead elsewhere. Errors: those of the system
+// (1-9) for the path itself, shard_missing for an index, cancelled. Every fault inside a file is a
+// finding.
 [[nodiscard]] FLATBED_EXPORT Result<ScanReport> scan(const std::filesystem::path& path,
                                                      const ScanOptions& options = {});
 // Scans the one file in `source`. An index is unknown, since its files are not at hand.

@@ -9,11 +9,13 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <utility>
 #include <vector>
 
 #include "base/bytes.hpp"
 #include "base/str_cat.hpp"
+#include "base/text_char.hpp"
 
 namespace flatbed::pth {
 
@@ -32,16 +34,51 @@ struct PackingRow {
 };
 // clang-format off
 constexpr std::array kPackings{
-    PackingRow{Packing::gzip, "gzip", "\x1f\x8b"sv},
-    PackingRow{Packing::zlib, "zlib", "\x78"sv},  // and a second byte that makes a multiple of 31
+    PackingRow{Packing::gzip, "gzip", "\x1f\x8b\x08"sv},
+    PackingRow{Packing::zlib, "zlib", "\x78"sv},
     PackingRow{Packing::xz, "xz", "\xfd\x37zXZ\0"sv},
-    PackingRow{Packing::lzma, "lzma", "\x5d\0\0"sv},
+    PackingRow{Packing::lzma, "lzma", ""sv},
     PackingRow{Packing::bzip2, "bzip2", "BZh"sv},
     PackingRow{Packing::zstd, "zstd", "\x28\xb5\x2f\xfd"sv},
     PackingRow{Packing::lz4, "lz4", "\x04\x22\x4d\x18"sv},
     PackingRow{Packing::seven_zip, "7z", "7z\xbc\xaf\x27\x1c"sv},
     PackingRow{Packing::rar, "rar", "Rar!\x1a\x07"sv}};
 // clang-format on
+
+// The header of RFC 1950 without a dictionary (bit 5 of its second byte). 78 5E is "x^", with which
+// a text may begin.
+bool is_zlib(std::string_view text) {
+  constexpr std::size_t kLook = 64;
+  if (text.size() < 2) return false;
+  const auto second = static_cast<unsigned char>(text[1]);
+  if ((0x7800U + second) % 31 != 0 || (second & 0x20U) != 0) return false;
+  return second != '^' || !std::ranges::all_of(text.substr(0, kLook), is_text_char);
+}
+
+// LZMA without a container has no magic number:
+//   properties: u8 < 225   dictionary: u32   size when unpacked: u64, or -1   0
+// The limits are those by which xz and Python recognize it.
+bool is_lzma(std::span<const std::byte> head) {
+  constexpr std::size_t kHeader = 13;
+  if (head.size() <= kHeader || head[0] >= std::byte{225} || head[kHeader] != std::byte{0})
+    return false;
+  const std::uint32_t dictionary = load_le32(head.data() + 1);
+  const std::uint64_t nbytes = load_le64(head.data() + 5);
+  if (nbytes == 0 || (nbytes >= 1ULL << 38 && nbytes != UINT64_MAX)) return false;
+  if (dictionary == 0) return false;
+  // 2^n or 2^n + 2^(n-1), or the largest.
+  const std::uint32_t rest = dictionary & (dictionary - 1);
+  const bool two_bits = rest != 0 && (rest & (rest - 1)) == 0 &&
+                        std::countr_zero(rest) == std::countr_zero(dictionary) + 1;
+  return rest == 0 || two_bits || dictionary == UINT32_MAX;
+}
+
+// "BZh", the size of its blocks, and the mark of a block or of the end.
+bool is_bzip2(std::string_view text) {
+  if (text.size() < 10 || text[3] < '1' || text[3] > '9') return false;
+  const std::string_view mark = text.substr(4, 6);
+  return mark == "1AY&SY" || mark == "\x17rE8P\x90";
+}
 
 template <typename... Parts>
 Error malformed(const Parts&... parts) {
@@ -60,11 +97,10 @@ std::optional<Packing> find_packing(std::span<const std::byte> head) noexcept {
   const std::string_view text = as_text(head);
   for (const PackingRow& row : kPackings) {
     if (!text.starts_with(row.magic)) continue;
-    if (row.packing != Packing::zlib) return row.packing;
-    // The header of RFC 1950; its second byte also has no dictionary (bit 5).
-    if (head.size() < 2) continue;
-    const auto second = static_cast<unsigned>(head[1]);
-    if ((0x7800 + second) % 31 == 0 && (second & 0x20) == 0) return Packing::zlib;
+    if (row.packing == Packing::zlib && !is_zlib(text)) continue;
+    if (row.packing == Packing::lzma && !is_lzma(head)) continue;
+    if (row.packing == Packing::bzip2 && !is_bzip2(text)) continue;
+    return row.packing;
   }
   return std::nullopt;
 }
@@ -160,10 +196,11 @@ struct ZlibState final : Unpacker::State {
 
 #ifdef FLATBED_LZMA
 struct LzmaState final : Unpacker::State {
-  using State::State;
+  LzmaState(const ByteSource& source, Packing packing)
+      : State(source), xz(packing == Packing::xz) {}
   ~LzmaState() override { lzma_end(&stream); }
 
-  Result<void> open(bool xz) {
+  Result<void> open() {
     constexpr std::uint64_t kMaxMemory = 80 << 20;  // xz -9 needs 65 MiB
     const lzma_ret status = xz ? lzma_stream_decoder(&stream, kMaxMemory, LZMA_CONCATENATED)
                                : lzma_alone_decoder(&stream, kMaxMemory);
@@ -188,15 +225,17 @@ struct LzmaState final : Unpacker::State {
       if (status == LZMA_MEM_ERROR) return out_of_memory();
       if (status == LZMA_MEMLIMIT_ERROR)
         return make_error(ErrorCode::resource_exhausted, "unpacking needs more than 80 MiB");
-      if (status == LZMA_BUF_ERROR) return malformed("the xz data is cut off");
+      if (status == LZMA_BUF_ERROR)
+        return malformed("the ", xz ? "xz" : "lzma", " data is cut off");
       if (status != LZMA_OK && status != LZMA_STREAM_END)
-        return malformed("the xz data is damaged");
+        return malformed("the ", xz ? "xz" : "lzma", " data is damaged");
     }
     return std::size_t{0};
   }
 
  private:
   lzma_stream stream = LZMA_STREAM_INIT;
+  bool xz;
 };
 #endif
 
@@ -215,12 +254,14 @@ Result<Unpacker> Unpacker::open(const ByteSource& file, Packing packing) {
   }
 #ifdef FLATBED_LZMA
   if (packing == Packing::xz || packing == Packing::lzma) {
-    auto state = std::make_unique<LzmaState>(file);
-    FLATBED_TRY(state->open(packing == Packing::xz));
+    auto state = std::make_unique<LzmaState>(file, packing);
+    FLATBED_TRY(state->open());
     return Unpacker(std::move(state));
   }
 #endif
-  return malformed(name(packing), " is not followed");
+  if (packing == Packing::xz || packing == Packing::lzma)
+    return malformed("this build cannot unpack ", name(packing), " files");
+  return malformed(name(packing), " files are not unpacked");
 }
 
 Result<std::size_t> Unpacker::read(std::span<std::byte> out) { return state_->read(out); }

@@ -4,6 +4,7 @@
 #include <array>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "archive/unpack.hpp"
 #include "base/bytes.hpp"
@@ -27,27 +28,48 @@ constexpr std::size_t kHead = 4096;
 constexpr std::size_t kFirstUnpack = 256 * 1024;
 constexpr std::string_view kZipMagic = "PK\x03\x04"sv;
 
-// A loader that takes the file for a pickle runs its first opcodes before it stops. So a file of
-// another kind, or one that breaks after its first bytes, may still be a pickle.
-void scan_beginning(const ByteSource& file, ScanLog& log) {
+// What a pickle loader does with a file's first bytes before it stops.
+struct Beginning {
+  std::vector<ScanFinding> findings = {};
+  bool runs = false;  // it gets to a call, to the file's end, or further than the scan
+};
+
+Beginning read_beginning(const ByteSource& file, const ScanLog& log) {
   ScanLog found(log.cancel(), log.file_nbytes());
   ScanBytes bytes(file, 0, file.size());
-  PickleScan pickle(bytes, found, "", ScanIds::torch, ScanErrors::stop);
-  static_cast<void>(pickle.run(0));
-  bool any = false;
+  RecordScan scan;
+  scan.errors = ScanErrors::stop;
+  Beginning beginning;
+  beginning.runs = scan_record(bytes, found, scan).end == file.size();
   for (ScanFinding& finding : found.take()) {
-    if (finding.module.empty() && finding.kind != ScanKind::computed) continue;
-    any = true;
-    log.add(std::move(finding));
+    // The others say what is odd about a pickle that imports nothing.
+    if (finding.module.empty() && finding.kind != ScanKind::computed &&
+        finding.kind != ScanKind::unseen && finding.severity != ScanVerdict::dangerous)
+      continue;
+    beginning.runs = true;
+    beginning.findings.push_back(std::move(finding));
   }
-  if (!any) return;
+  return beginning;
+}
+
+// A loader that takes the file for a pickle runs its first opcodes before it stops. So a file of
+// another kind, or one that breaks after its first bytes, may still be a pickle.
+void log_beginning(Beginning beginning, ScanLog& log) {
+  if (beginning.findings.empty()) return;
+  for (ScanFinding& finding : beginning.findings) log.add(std::move(finding));
   log.count_pickle();
   log.unknown(ScanKind::hidden, "", "a pickle loader runs its first bytes before it stops");
 }
 
+struct Unpacked {
+  ByteBuffer bytes = {};
+  bool failed = false;  // damaged or cut off
+};
+
 // Unpacks up to `limit` bytes. Says in the log why that is not everything.
-ByteBuffer unpack(Unpacker& unpacker, std::uint64_t limit, ScanLog& log) {
-  ByteBuffer bytes;
+Unpacked unpack(Unpacker& unpacker, std::uint64_t limit, ScanLog& log) {
+  Unpacked result;
+  ByteBuffer& bytes = result.bytes;
   std::size_t filled = 0;
   while (!log.cancelled()) {
     if (filled == limit) {
@@ -60,20 +82,32 @@ ByteBuffer unpack(Unpacker& unpacker, std::uint64_t limit, ScanLog& log) {
           std::min<std::uint64_t>(limit, std::max(bytes.size() * 2, kFirstUnpack))));
     const Result<std::size_t> count = unpacker.read(std::span(bytes).subspan(filled));
     if (!count) log.unknown(ScanKind::unseen, "", count.error().message);
+    result.failed = !count;
     if (!count || *count == 0) break;
     filled += *count;
   }
   if (unpacker.trailing_nbytes() != 0)
     log.unknown(ScanKind::trailing, "",
-                str_cat(unpacker.trailing_nbytes(), " bytes after the end of the compressed data"));
+                str_cat(counted(unpacker.trailing_nbytes(), "byte"),
+                        " after the end of the compressed data"));
   bytes.resize(filled);
-  return bytes;
+  return result;
+}
+
+void log_too_deep(ScanLog& log) {
+  log.unknown(ScanKind::unseen, "",
+              str_cat("files nested more than ", kMaxScanDepth, " levels deep are not scanned"));
+}
+
+std::string packed_kind(Packing packing) {
+  const std::string_view word = name(packing);
+  return str_cat(word.starts_with('x') || word.starts_with('l') ? "an " : "a ", word, " file");
 }
 
 std::string scan_packed(const ByteSource& file, Packing packing, ScanLog& log, unsigned depth) {
-  const std::string what = str_cat(packing == Packing::xz ? "an " : "a ", name(packing), " file");
+  const std::string what = packed_kind(packing);
   if (depth >= kMaxScanDepth) {
-    log.unknown(ScanKind::unseen, "", "files nested this deeply in others are not scanned");
+    log_too_deep(log);
     return what;
   }
   Result<Unpacker> unpacker = Unpacker::open(file, packing);
@@ -81,7 +115,9 @@ std::string scan_packed(const ByteSource& file, Packing packing, ScanLog& log, u
     log.unknown(ScanKind::unseen, "", unpacker.error().message);
     return what;
   }
-  const ByteBuffer bytes = unpack(*unpacker, std::min(log.unpackable(), log.work()), log);
+  const Unpacked unpacked = unpack(*unpacker, std::min(log.unpackable(), log.work()), log);
+  const ByteBuffer& bytes = unpacked.bytes;
+  if (unpacked.failed && bytes.empty()) return what;
   log.take_unpacked(bytes.size());
   static_cast<void>(log.take_work(bytes.size()));
   const MemorySource contents(bytes, std::string(file.label()));
@@ -92,53 +128,81 @@ std::string scan_packed(const ByteSource& file, Packing packing, ScanLog& log, u
   return inner ? str_cat(what, " that holds ", *inner) : what;
 }
 
+// A text that begins with "x^" may be a zlib stream of letters alone, which joblib unpacks and then
+// unpickles.
+void scan_text_as_zlib(const ByteSource& file, ScanLog& log) {
+  ScanLog ignored(log.cancel());
+  Result<Unpacker> unpacker = Unpacker::open(file, Packing::zlib);
+  if (!unpacker) return log.unknown(ScanKind::unseen, "", unpacker.error().message);
+  const std::uint64_t limit = std::min(log.unpackable(), log.work());
+  const ByteBuffer bytes = unpack(*unpacker, limit, ignored).bytes;
+  static_cast<void>(log.take_work(bytes.size()));
+  // What does not unpack any further is a text, what would is more than a text.
+  if (bytes.size() == limit)
+    log.unknown(ScanKind::unseen, "", "it unpacks to more than is looked at");
+  const MemorySource contents(bytes, std::string(file.label()));
+  log.enter("[zlib]");
+  log_beginning(read_beginning(contents, log), log);
+  log.leave();
+}
+
 // Names the kind of a file without a pickle, from its beginning.
 std::string scan_other(const ByteSource& file, const Result<Content>& content,
-                       std::span<const std::byte> head, ScanLog& log) {
+                       std::span<const std::byte> head, ScanLog& log, unsigned depth) {
   if (const auto code = code_kind(file.label())) {
-    log.unknown(ScanKind::code, "", str_cat(*code, ", which no scan judges"));
+    log.unknown(ScanKind::code, "", str_cat(*code, ", which is not analyzed"));
     return std::string(*code);
   }
-  if (content && *content == Content::json) return scan_json(file, log);
+  if (content && *content == Content::json) return scan_json(file, log, depth);
   const auto header =
       content ? safetensors::read_header(file) : Result<safetensors::Header>(content.error());
   if (header) return "a safetensors file";
   if (const auto kind = harmless_kind(file, head)) {
     if (*kind == kTextKind && has_python_tag(file))
-      log.unknown(ScanKind::code, "", "YAML that makes Python objects where it is loaded");
+      log.unknown(ScanKind::code, "", std::string(kPythonYaml));
+    if (as_text(head).starts_with("x^")) scan_text_as_zlib(file, log);
     return std::string(*kind);
   }
   if (!content) {
     log.unknown(ScanKind::unseen, "", header.error().message);
-    return "unknown file type";
+    return "a file of unknown type";
   }
   log.unknown(ScanKind::malformed, "",
               str_cat("an invalid safetensors file: ", header.error().message));
   return "a safetensors file";
 }
 
-// Everything but a zip by its first bytes.
+// Scans a pickle, or the beginning of something else as one. Returns what a pickle is; empty if the
+// file is none. Without the mark of protocols 2 to 5, a text may have the form of one, but no
+// unpickler gets anywhere in it.
+std::string scan_as_pickle(const ByteSource& file, const Result<Content>& content,
+                           std::span<const std::byte> head, ScanLog& log) {
+  const bool likely = (content && *content == Content::pickle) ||
+                      looks_like_pickle(head, head.size() == file.size());
+  if (likely && head[0] == std::byte{0x80}) return scan_pickle_file(file, log);
+  Beginning beginning = read_beginning(file, log);
+  if (likely && beginning.runs) return scan_pickle_file(file, log);
+  log_beginning(std::move(beginning), log);
+  return {};
+}
+
+// Everything but a zip by its first bytes. torch.load takes a tar by its checksum alone.
 std::string scan_by_head(const ByteSource& file, const Result<Content>& content,
                          std::span<const std::byte> head, ScanLog& log, unsigned depth) {
+  const std::string tar = is_tar_block(head) ? scan_tar_file(file, log, depth) : std::string();
+  std::string what = scan_as_pickle(file, content, head, log);
+  const bool is_header = content && *content == Content::safetensors;
+  const auto packing = is_header ? std::nullopt : find_packing(head);
   if (is_npy(head)) {
     ScanBytes bytes(file, 0, file.size());
-    return scan_npy(bytes, log, {});
+    what = scan_npy(bytes, log, {});
+  } else if (packing && what.empty()) {
+    what = scan_packed(file, *packing, log, depth);
   }
-  const bool is_header = content && *content == Content::safetensors;
-  if (const auto packing = find_packing(head); packing && !is_header)
-    return scan_packed(file, *packing, log, depth);
-  const bool tar = is_tar_block(head);
-  std::string what;
-  if (tar) what = scan_tar_file(file, log, depth);
-  const bool pickle = (content && *content == Content::pickle) ||
-                      looks_like_pickle(head, head.size() == file.size());
-  if (pickle && tar) log.unknown(ScanKind::container, "", "a tar that is also a pickle");
-  if (pickle) {
-    what = scan_pickle_file(file, log);
-  } else {
-    scan_beginning(file, log);
-  }
-  return tar || pickle ? what : scan_other(file, content, head, log);
+  if (!tar.empty() && !what.empty())
+    log.unknown(ScanKind::container, "", str_cat("a tar that is also ", what));
+  if (!what.empty()) return what;
+  return tar.empty() ? scan_other(file, content, head, log, depth) : tar;
 }
 
 }  // namespace
@@ -166,7 +230,7 @@ void scan_inner_file(const ByteSource& file, std::string_view record, ScanLog& l
                      unsigned depth) {
   log.enter(record);
   if (depth >= kMaxScanDepth) {
-    log.unknown(ScanKind::unseen, "", "files nested this deeply in others are not scanned");
+    log_too_deep(log);
   } else {
     const Result<std::string> what = scan_content(file, sniff(file), log, depth + 1);
     if (what) {
@@ -182,9 +246,7 @@ std::string inner_file_kind(std::span<const std::byte> head) {
   if (as_text(head).starts_with(kZipMagic)) return "a zip";
   if (is_tar_block(head)) return "a tar";
   const auto packing = find_packing(head);
-  // "x^" is more often a text.
-  if (!packing || (*packing == Packing::zlib && head[1] == std::byte{'^'})) return {};
-  return str_cat(*packing == Packing::xz ? "an " : "a ", name(*packing), " file");
+  return packing ? packed_kind(*packing) : std::string();
 }
 
 }  // namespace flatbed::pth

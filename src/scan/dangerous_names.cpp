@@ -322,8 +322,11 @@ constexpr std::array<std::string_view, 16> kCoreModules{
     "os",      "posix",  "nt",     "sys",    "subprocess", "builtins", "__builtin__", "importlib",
     "_pickle", "ctypes", "shutil", "socket", "pickle",     "runpy",    "pty",         "marshal"};
 
+// Modules often import others under a name with underscores before it: argparse._os is os.
 bool is_core_module(std::string_view name) {
-  return std::find(kCoreModules.begin(), kCoreModules.end(), name) != kCoreModules.end();
+  const std::string_view bare = name.substr(std::min(name.find_first_not_of('_'), name.size()));
+  return std::ranges::find(kCoreModules, name) != kCoreModules.end() ||
+         std::ranges::find(kCoreModules, bare) != kCoreModules.end();
 }
 
 bool within(std::string_view module, std::string_view parent) {

@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "flatbed/byte_source.hpp"
+#include "io/source_range.hpp"
 
 namespace flatbed::pth {
 
@@ -20,6 +21,7 @@ class FilePart final : public ByteSource {
   [[nodiscard]] std::uint64_t size() const noexcept override { return nbytes_; }
   [[nodiscard]] Result<void> read_at(std::uint64_t offset,
                                      std::span<std::byte> out) const override {
+    FLATBED_TRY(check_range(*this, offset, out.size()));
     return file_.read_at(begin_ + offset, out);
   }
 

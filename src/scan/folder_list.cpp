@@ -20,21 +20,28 @@ std::string kind_of(const fs::directory_entry& entry) {
   return link && !entry.exists(error) ? "a link that leads nowhere" : "not a regular file";
 }
 
-// Appends the entries of one folder; folders to be read next go to `folders`.
-std::error_code list_one(const fs::path& folder, std::vector<FolderEntry>& entries,
-                         std::vector<fs::path>* folders) {
+struct Listing {
+  std::vector<FolderEntry> entries = {};
+  std::vector<fs::path> folders = {};  // to be read next
+  std::size_t left = 0;                // entries until the limit
+  bool full = false;
+};
+
+// Appends the entries of one folder.
+std::error_code list_one(const fs::path& folder, bool recursive, Listing& listing) {
   std::error_code error;
   for (fs::directory_iterator entry(folder, error), end; !error && entry != end;
        entry.increment(error)) {
-    if (entries.size() == kMaxFolderEntries) {
-      entries.push_back({folder, str_cat("a folder with more than ", kMaxFolderEntries, " files")});
+    if (listing.left == 0) {
+      listing.full = true;
       return {};
     }
+    --listing.left;
     std::string what = kind_of(*entry);
-    if (folders != nullptr && what == "a folder") {
-      folders->push_back(entry->path());
+    if (recursive && what == "a folder") {
+      listing.folders.push_back(entry->path());
     } else {
-      entries.push_back({entry->path(), std::move(what)});
+      listing.entries.push_back({entry->path(), std::move(what)});
     }
   }
   return error;
@@ -42,20 +49,23 @@ std::error_code list_one(const fs::path& folder, std::vector<FolderEntry>& entri
 
 }  // namespace
 
-Result<std::vector<FolderEntry>> list_folder(const fs::path& folder, bool recursive) {
-  std::vector<FolderEntry> entries;
-  std::vector<fs::path> folders = {folder};
-  for (bool first = true; !folders.empty() && entries.size() <= kMaxFolderEntries; first = false) {
-    const fs::path next = std::move(folders.back());
-    folders.pop_back();
-    const std::error_code error = list_one(next, entries, recursive ? &folders : nullptr);
+Result<std::vector<FolderEntry>> list_folder(const fs::path& folder, bool recursive,
+                                             std::size_t limit) {
+  Listing listing{.folders = {folder}, .left = limit};
+  for (bool first = true; !listing.folders.empty() && !listing.full; first = false) {
+    const fs::path next = std::move(listing.folders.back());
+    listing.folders.pop_back();
+    const std::error_code error = list_one(next, recursive, listing);
     if (!error) continue;
     if (first)
       return make_error(ErrorCode::io_error, quoted(folder.native()), ": ", error.message());
-    entries.push_back({next, str_cat("a folder that cannot be read: ", error.message())});
+    listing.entries.push_back({next, str_cat("a folder that cannot be read: ", error.message())});
   }
-  std::ranges::sort(entries, {}, &FolderEntry::path);
-  return entries;
+  if (listing.full)
+    listing.entries.push_back(
+        {folder, str_cat("a folder with more than ", counted(limit, "entry", "entries"))});
+  std::ranges::sort(listing.entries, {}, &FolderEntry::path);
+  return std::move(listing.entries);
 }
 
 }  // namespace flatbed

@@ -2,6 +2,7 @@
 // are std::filesystem's.
 #pragma once
 
+#include <cstddef>
 #include <filesystem>
 #include <string>
 #include <vector>
@@ -19,9 +20,10 @@ struct FolderEntry {
 
 // The entries of `folder`; with `recursive` also those of the folders in it, in place of the
 // folders themselves. Links to files are files; links to folders are not followed. In the order of
-// their paths. A folder that cannot be read, or more entries than the limit, is an entry that says
-// so. Errors: io_error (the folder itself cannot be read).
+// their paths. A folder that cannot be read, or more entries than `limit`, folders included, is an
+// entry that says so. Errors: io_error (the folder itself cannot be read).
 [[nodiscard]] Result<std::vector<FolderEntry>> list_folder(const std::filesystem::path& folder,
-                                                           bool recursive);
+                                                           bool recursive,
+                                                           std::size_t limit = kMaxFolderEntries);
 
 }  // namespace flatbed

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <optional>
+#include <set>
 #include <span>
 #include <string_view>
 #include <utility>
@@ -9,18 +11,21 @@
 #include "base/bytes.hpp"
 #include "base/json.hpp"
 #include "base/str_cat.hpp"
+#include "base/text_char.hpp"
+#include "flatbed/result.hpp"
+#include "scan/plain_kinds.hpp"
 
 namespace flatbed::pth {
 
 namespace {
 
-constexpr std::uint64_t kMaxIndex = 250'000'000;  // as for opening a set
-constexpr std::size_t kMaxNames = 10'000;
+using Names = std::set<std::string>;
+
 constexpr std::string_view kMap = "weight_map";
 constexpr JsonRules kRules{ErrorCode::index_malformed, ErrorCode::index_malformed,
                            ErrorCode::index_malformed, ErrorCode::index_malformed, 127};
 
-Result<void> read_map(JsonValue map, std::set<std::string>& names) {
+Result<void> read_map(JsonValue map, Names& names) {
   if (!map.is_object())
     return make_error(ErrorCode::index_malformed, "weight_map is not an object");
   for (JsonValue key = map.first(); !key.at_end();) {
@@ -28,33 +33,32 @@ Result<void> read_map(JsonValue map, std::set<std::string>& names) {
     if (!file.is_string())
       return make_error(ErrorCode::index_malformed, "a value of weight_map is not a string");
     names.emplace(file.text());
-    if (names.size() > kMaxNames)
-      return make_error(ErrorCode::limit_exceeded, "the index names more than ", kMaxNames,
+    if (names.size() > kMaxIndexNames)
+      return make_error(ErrorCode::limit_exceeded, "the index names more than ", kMaxIndexNames,
                         " files");
     key = file.next();
   }
   return {};
 }
 
-}  // namespace
-
-Result<std::optional<std::set<std::string>>> read_index_names(const ByteSource& file) {
-  using Names = std::optional<std::set<std::string>>;
-  if (file.size() > kMaxIndex)
+Result<std::string> read_text(const ByteSource& file) {
+  if (file.size() > kMaxJson)
     return make_error(ErrorCode::limit_exceeded, "a JSON text of ", file.size(),
-                      " bytes, the limit is ", kMaxIndex);
+                      " bytes, the limit is ", kMaxJson);
   std::string text(static_cast<std::size_t>(file.size()), '\0');
   FLATBED_TRY(file.read_at(0, std::as_writable_bytes(std::span(text))));
-  // Most JSON texts beside a model are something else and need no parsing. An escape in a key may
-  // hide the word.
-  if (text.find(kMap) == text.npos && text.find("\\u") == text.npos) return Names();
+  return text;
+}
+
+// The values of weight_map, each once; nullopt where the JSON text has none, which makes it no
+// index. Errors: index_malformed (not JSON), limit_exceeded.
+Result<std::optional<Names>> read_names(std::string_view text) {
   constexpr std::string_view kMark = "\xEF\xBB\xBF";
-  std::string_view json_text = text;
-  if (json_text.starts_with(kMark)) json_text.remove_prefix(kMark.size());
-  FLATBED_ASSIGN(const JsonDocument json, JsonDocument::parse_copy(json_text, kRules));
+  if (text.starts_with(kMark)) text.remove_prefix(kMark.size());
+  FLATBED_ASSIGN(const JsonDocument json, JsonDocument::parse_copy(text, kRules));
   const JsonValue root = json.root();
-  if (!root.is_object()) return Names();
-  Names names;
+  std::optional<Names> names;
+  if (!root.is_object()) return names;
   for (JsonValue key = root.first(); !key.at_end();) {
     const JsonValue value = key.member();
     if (key.text() == kMap) {
@@ -66,6 +70,8 @@ Result<std::optional<std::set<std::string>>> read_index_names(const ByteSource& 
   return names;
 }
 
+}  // namespace
+
 bool stays_inside(const std::string& name) {
   if (name.empty() || name.find('\0') != name.npos || name.find('\\') != name.npos) return false;
   const std::filesystem::path path(name);
@@ -73,16 +79,41 @@ bool stays_inside(const std::string& name) {
   return std::ranges::none_of(path, [](const std::filesystem::path& p) { return p == ".."; });
 }
 
-std::string scan_json(const ByteSource& file, ScanLog& log) {
-  const auto names = read_index_names(file);
-  if (!names) {
-    log.unknown(ScanKind::unseen, "", names.error().message);
-    return "a JSON text";
+std::string scan_json(const ByteSource& file, ScanLog& log, unsigned depth) {
+  const std::string what = "a JSON text";
+  const auto unseen = [&](std::string why) {
+    log.unknown(ScanKind::unseen, "", std::move(why));
+    return what;
+  };
+  Result<std::string> text = read_text(file);
+  if (!text) return unseen(std::move(text).error().message);
+  // Most JSON texts beside a model need no parsing. An escape in a key may hide the word. Only in
+  // the strings of JSON do tags of YAML mean nothing.
+  const bool binary = !std::ranges::all_of(*text, is_text_char);
+  const bool tags = has_python_tag(*text);
+  if (!binary && !tags && text->find(kMap) == text->npos && text->find("\\u") == text->npos)
+    return what;
+  if (depth != 0 && text->size() > kMaxInnerJson)
+    return unseen(str_cat("a JSON text of ", text->size(),
+                          " bytes in another file is not parsed, the limit is ", kMaxInnerJson));
+  Result<std::optional<Names>> names = read_names(*text);
+  if (!names && binary) {
+    log.unknown(ScanKind::malformed, "", "it begins like a JSON text but is none");
+    return "a file of unknown type";
   }
-  if (!*names) return "a JSON text";
-  if (!(*names)->empty())
+  if (!names && tags) {
+    log.unknown(ScanKind::code, "", std::string(kPythonYaml));
+    return std::string(kTextKind);
+  }
+  if (!names) return unseen(std::move(names).error().message);
+  if (!*names) return what;
+  std::string index = str_cat("an index of ", counted((*names)->size(), "file"));
+  if (depth == 0 && log.index_names() != nullptr) {
+    *log.index_names() = **std::move(names);
+  } else if (!(*names)->empty()) {
     log.unknown(ScanKind::unseen, "", "it is an index, whose files are not at hand");
-  return str_cat("an index of ", (*names)->size(), (*names)->size() == 1 ? " file" : " files");
+  }
+  return index;
 }
 
 }  // namespace flatbed::pth

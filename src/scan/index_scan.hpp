@@ -1,26 +1,28 @@
-// The files that an index names, for scans, regardless of how the index or the files are named.
-// Opening a set has rules for both.
+// JSON texts, and the files that an index names, for scans, regardless of how the index or the
+// files are named. Opening a set has rules for both.
 #pragma once
 
-#include <optional>
-#include <set>
+#include <cstddef>
+#include <cstdint>
 #include <string>
 
 #include "flatbed/byte_source.hpp"
-#include "flatbed/result.hpp"
 #include "scan/scan_log.hpp"
 
 namespace flatbed::pth {
 
-// The values of weight_map, each once; nullopt where the JSON text has none, which makes it no
-// index. Errors: index_malformed (not JSON), limit_exceeded, and those of File::read_at.
-[[nodiscard]] Result<std::optional<std::set<std::string>>> read_index_names(const ByteSource& file);
-
 // Whether a name of an index leads to a file in the index's folder or in a folder below it.
 [[nodiscard]] bool stays_inside(const std::string& name);
 
-// Logs a JSON text: nothing, unless it is an index, whose files are not at hand. Returns what it
-// is.
-std::string scan_json(const ByteSource& file, ScanLog& log);
+// A JSON text is parsed only if it may be an index, or YAML with tags of Python. Parsing takes 16
+// times its size in memory.
+inline constexpr std::uint64_t kMaxJson = 250'000'000;   // as for opening a set
+inline constexpr std::uint64_t kMaxInnerJson = 8 << 20;  // in a compressed file
+inline constexpr std::size_t kMaxIndexNames = 10'000;
+
+// Scans a file that begins like a JSON text, and returns what it is. The names of an index go to
+// the log's index_names(); they are a finding if it has none or `depth` is not 0. `depth` as in
+// scan_content().
+std::string scan_json(const ByteSource& file, ScanLog& log, unsigned depth);
 
 }  // namespace flatbed::pth

@@ -13,7 +13,8 @@ namespace flatbed::pth {
 
 [[nodiscard]] bool is_npy(std::span<const std::byte> head) noexcept;
 
-// Scans a file or record that begins like an array file. Returns what it is.
+// Scans a file or record that begins like an array file, and what follows the array. Returns what
+// it is. Of numbers it reads the header alone.
 std::string scan_npy(ScanBytes& bytes, ScanLog& log, const RecordScan& scan);
 
 }  // namespace flatbed::pth

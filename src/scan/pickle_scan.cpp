@@ -28,6 +28,39 @@ constexpr std::array kWeightsOnlyOps{
     Op::global,     Op::reduce,     Op::newobj,      Op::build};
 static_assert(kWeightsOnlyOps.size() == 34);
 
+constexpr std::string_view kDigits = "0123456789";
+
+bool is_blank(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
+
+// Whether no Python reads the line of an opcode of protocol 0: a number without a digit, a text
+// without a quotation mark.
+bool is_refused(Op op, std::string_view line) {
+  if (op == Op::string) return line.empty() || (line[0] != '\'' && line[0] != '"');
+  if (op == Op::float_ && line.find_first_of("nN") != line.npos) return false;  // nan, inf
+  const bool number = op == Op::int_ || op == Op::long_ || op == Op::float_;
+  return number && line.find_first_of(kDigits) == line.npos;
+}
+
+// The digits of a number that Python's int() accepts, without leading zeros; nullopt if it is none
+// or below zero. CPython reads a line up to a NUL.
+std::optional<std::string> read_digits(std::string_view line) {
+  line = line.substr(0, line.find('\0'));
+  while (!line.empty() && is_blank(line.front())) line.remove_prefix(1);
+  while (!line.empty() && is_blank(line.back())) line.remove_suffix(1);
+  const bool negative = line.starts_with('-');
+  if (negative || line.starts_with('+')) line.remove_prefix(1);
+  std::string digits;
+  bool any = false;
+  for (const char c : line) {
+    if (c == '_') continue;
+    if (kDigits.find(c) == kDigits.npos) return std::nullopt;
+    any = true;
+    if (c != '0' || !digits.empty()) digits += c;
+  }
+  if (!any || (negative && !digits.empty())) return std::nullopt;
+  return digits.empty() ? "0" : digits;
+}
+
 bool in_weights_only(Op op) {
   return std::find(kWeightsOnlyOps.begin(), kWeightsOnlyOps.end(), op) != kWeightsOnlyOps.end();
 }
@@ -46,8 +79,8 @@ PickleScan::PickleScan(ScanBytes& bytes, ScanLog& log, std::string record, ScanI
 
 std::optional<std::uint64_t> PickleScan::run(std::uint64_t begin) {
   op_end_ = begin;
-  if (!second_reading_) log_.count_pickle();
   const bool whole = follow();
+  if (!second_reading_ && (!failed_ || effect_)) log_.count_pickle();
   log_names();
   if (!second_reading_) log_oddities();
   if (other_reading_) read_by_frames();
@@ -61,6 +94,7 @@ void PickleScan::release() {
   marks_ = {};
   memo_ = {};
   far_memo_.clear();
+  huge_indices_.clear();
   names_ = {};
   keys_ = {};
   index_ = NameIndex();
@@ -80,11 +114,11 @@ bool PickleScan::follow() {
       if (!next && next.error().code == ErrorCode::pickle_truncated)
         more = !ends_inside() && bytes_.fetch(0);
       if (!next && more) continue;
-      if (!next) return log_unseen(next.error().message), false;
+      if (!next) return log_end(next.error().message), false;
       op_end_ = bytes_.have().size() - reader_.remaining();
       if (reader_.group() == OpGroup::unknown)
-        return log_unseen(str_cat("0x", hex(static_cast<std::uint8_t>(reader_.op())),
-                                  " is not an opcode of protocols 0 to 5")),
+        return log_end(str_cat("0x", hex(static_cast<std::uint8_t>(reader_.op())),
+                               " is not an opcode of protocols 0 to 5")),
                false;
       step();
       if (failed_) return false;
@@ -142,6 +176,7 @@ void PickleScan::step() {
 }
 
 void PickleScan::run_literal() {
+  if (errors_ == ScanErrors::stop && is_refused(reader_.op(), reader_.text())) failed_ = true;
   switch (reader_.op()) {
     case Op::string:
     case Op::binstring:
@@ -191,8 +226,7 @@ void PickleScan::run_stack() {
     case Op::pop:
       // On a fresh mark it takes the mark, as Python does.
       if (!marks_.empty() && available() == 0) return marks_.pop_back();
-      static_cast<void>(pop());
-      return;
+      return drop(pop());
     case Op::pop_mark:
       return stack_.resize(pop_mark());
     case Op::dup:
@@ -215,6 +249,11 @@ ScanValue PickleScan::pop() {
   const ScanValue value = stack_.back();
   stack_.pop_back();
   return value;
+}
+
+// An import that is dropped goes nowhere.
+void PickleScan::drop(const ScanValue& value) {
+  if (value.what == What::global) --names_[value.name].pushed;
 }
 
 // The stack's size when the mark was set.
@@ -299,6 +338,8 @@ ScanValue PickleScan::make_tuple(std::size_t begin) const {
 
 // Pops the stack from `begin` on, into the value below.
 void PickleScan::fill(What wanted, std::size_t begin) {
+  // Imports that follow each other are more likely words of a text.
+  const bool data = begin < stack_.size() && stack_.back().what != What::global;
   stack_.resize(std::min(begin, stack_.size()));
   if (available() == 0) {
     note(Oddity::underflow);
@@ -306,7 +347,10 @@ void PickleScan::fill(What wanted, std::size_t begin) {
   }
   const ScanValue& target = stack_.back();
   if (target.what == wanted || target.what == What::unknown) return;
-  if (target.what == What::global) return note(Oddity::changed);
+  if (target.what == What::global) {
+    effect_ = effect_ || (data && !failed_);
+    return note(Oddity::changed);
+  }
   // Objects have methods of their own for it. Their effect depends on a class that is listed.
   const bool object = target.what == What::result || target.what == What::dict;
   if (object && target.name != 0 && names_[target.name].severity != ScanVerdict::plain) return;
@@ -337,19 +381,23 @@ void PickleScan::run_memo() {
 }
 
 // Parses as Python's int() does: with blanks around the number and underscores in it, where
-// picklers write none.
+// picklers write none. A number of more than 63 bits gets one that stands for it. nullopt where
+// Python reads no number.
 std::optional<std::uint64_t> PickleScan::memo_index() {
   const Result<PickleInteger> exact = parse_decimal(reader_.text());
   if (exact && exact->big.empty() && exact->value >= 0)
     return static_cast<std::uint64_t>(exact->value);
-  note(Oddity::memo_index);
-  std::string digits;
-  for (const char c : reader_.text().substr(0, 64)) {
-    if (c >= '0' && c <= '9') digits += c;
+  std::optional<std::string> digits = read_digits(reader_.text());
+  note(digits ? Oddity::memo_index : Oddity::memo_text);
+  if (!digits) return std::nullopt;
+  constexpr std::size_t kMaxDigits = 19;  // of 63 bits
+  if (digits->size() <= kMaxDigits) {
+    const Result<PickleInteger> lax = parse_decimal(*digits);
+    if (lax && lax->big.empty()) return static_cast<std::uint64_t>(lax->value);
   }
-  const Result<PickleInteger> lax = parse_decimal(digits);
-  if (!lax || !lax->big.empty()) return std::nullopt;
-  return static_cast<std::uint64_t>(lax->value);
+  const std::uint64_t next = UINT64_MAX - huge_indices_.size();
+  full_ = full_ || huge_indices_.size() > kMaxFarMemo;
+  return huge_indices_.try_emplace(*std::move(digits), next).first->second;
 }
 
 void PickleScan::put(std::uint64_t index) {
@@ -371,7 +419,7 @@ void PickleScan::put(std::uint64_t index) {
     far_memo_.erase(index);
     memo_[index] = value;
   }
-  full_ = far_memo_.size() > kMaxFarMemo;
+  full_ = full_ || far_memo_.size() > kMaxFarMemo;
 }
 
 void PickleScan::get(std::uint64_t index) {

@@ -4,13 +4,15 @@
 // each import and call has its name, wherever its parts come from: the memo, DUP, a text protocol,
 // a call whose result is dropped. At an error that would stop a real unpickler, it records a
 // finding once and continues with a value that stands for anything. In bytes that may be no pickle
-// at all it stops there instead, as every unpickler does: ScanErrors::stop. Each opcode takes
+// at all it stops there instead, as every unpickler does, and reports imports only if it went on to
+// a call or to STOP: ScanErrors::stop. A limit of the scan is a finding in both. Each opcode takes
 // constant time, and stack, memo and names are bounded. Borrows bytes and log. Not thread-safe.
 #pragma once
 
 #include <array>
 #include <bitset>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <optional>
 #include <span>
@@ -27,7 +29,7 @@
 namespace flatbed::pth {
 
 // Values on the stack and in the memo, of 32 bytes each: so many of every pickle, and one for every
-// two bytes that the file has of it. torch's pickles need one for 25 bytes.
+// two bytes that the file has of it.
 inline constexpr std::uint64_t kFreeScanValues = 1 << 20;
 inline constexpr std::uint64_t kStoredBytesPerValue = 2;
 inline constexpr std::size_t kMaxScanNames = 1 << 16;
@@ -104,6 +106,7 @@ class PickleScan {
     no_mark,
     no_memo,
     memo_index,
+    memo_text,
     protocol,
     buffer,
     frame_crossed,
@@ -138,6 +141,9 @@ class PickleScan {
     Place imported, called;
     // get_attribute, partial: calls whose attribute or function was judged.
     std::uint64_t resolved = 0;
+    // How often it was put on the stack and not just dropped. More often than it was called means
+    // that something else got it, which may call it too.
+    std::uint64_t pushed = 0;
     std::string argument;  // the first text passed to the first call
   };
 
@@ -169,9 +175,13 @@ class PickleScan {
   [[nodiscard]] std::size_t available() const noexcept {
     return stack_.size() - (marks_.empty() ? 0 : marks_.back());
   }
-  void push(const ScanValue& value) { stack_.push_back(value); }
+  void push(const ScanValue& value) {
+    if (value.what == ScanValue::What::global) ++names_[value.name].pushed;
+    stack_.push_back(value);
+  }
   void push(ScanValue::What what) { stack_.push_back(ScanValue{.what = what}); }
   ScanValue pop();
+  void drop(const ScanValue& value);
   std::size_t pop_mark();
   [[nodiscard]] ScanValue make_tuple(std::size_t begin) const;
   void put(std::uint64_t index);
@@ -190,6 +200,7 @@ class PickleScan {
   void log_names();
   void log_oddities();
   void log_unseen(std::string_view why);
+  void log_end(std::string_view why);
 
   ScanBytes& bytes_;
   ScanLog& log_;
@@ -199,6 +210,7 @@ class PickleScan {
   std::uint64_t max_values_;
   bool raw_bytes_ = false;  // bytes that are no opcodes follow
   bool failed_ = false;     // errors_ is stop, and an unpickler would have stopped
+  bool effect_ = false;     // it called or changed something before that
   // A second reading of what follows a frame that ends inside an opcode.
   bool second_reading_ = false;
 
@@ -217,6 +229,7 @@ class PickleScan {
   LargeVector<std::uint32_t> marks_;
   LargeVector<ScanValue> memo_;
   std::map<std::uint64_t, ScanValue> far_memo_;  // at indices that no pickler writes
+  std::map<std::string, std::uint64_t, std::less<>> huge_indices_;  // what stands for them
   std::uint64_t memo_size_ = 0;
 
   std::vector<NameRow> names_ = std::vector<NameRow>(1);  // row 0 means no name

@@ -17,12 +17,13 @@ using Item = ScanValue::Item;
 
 constexpr std::size_t kMaxNameBytes = 4096;
 
-// Whether an import of it can succeed. The other characters are those of binary data and of JSON,
-// which loaders may be given by mistake.
-bool may_be_module(std::string_view module) {
+// Whether an import of it can succeed. The other characters are those of binary data, JSON and
+// prose, which loaders may be given by mistake. A line may end as in a text of Windows.
+bool may_be_name(std::string_view name) {
   constexpr std::string_view kNever = "\"'{}[]():,;=<>/\\";
-  return !module.empty() && std::ranges::none_of(module, [&](char c) {
-    return static_cast<unsigned char>(c) < 0x20 || c == '\x7F' || kNever.find(c) != kNever.npos;
+  if (name.ends_with('\r')) name.remove_suffix(1);
+  return !name.empty() && std::ranges::none_of(name, [&](char c) {
+    return static_cast<unsigned char>(c) <= 0x20 || c == '\x7F' || kNever.find(c) != kNever.npos;
   });
 }
 
@@ -50,6 +51,7 @@ constexpr std::array<PickleScan::OddityRow, static_cast<std::size_t>(PickleScan:
     {ScanVerdict::unknown, ScanKind::malformed, "uses a mark that was not set", true},
     {ScanVerdict::unknown, ScanKind::malformed, "reads a memo entry that was never written", true},
     {ScanVerdict::unknown, ScanKind::malformed, "has a memo index that no pickler writes"},
+    {ScanVerdict::unknown, ScanKind::malformed, "has a memo index that is not a number", true},
     {ScanVerdict::unknown, ScanKind::malformed, "names a protocol above 5", true},
     {ScanVerdict::unknown, ScanKind::malformed, "needs buffers from outside the file"},
     {ScanVerdict::dangerous, ScanKind::malformed,
@@ -102,7 +104,8 @@ void PickleScan::run_call() {
 
 // Pushes the global.
 void PickleScan::import_name(std::string_view module, std::string_view qualname) {
-  failed_ = failed_ || (errors_ == ScanErrors::stop && !may_be_module(module));
+  failed_ =
+      failed_ || (errors_ == ScanErrors::stop && !(may_be_name(module) && may_be_name(qualname)));
   if (failed_) return push(What::unknown);
   const std::uint32_t row = name_row(module, qualname);
   note(names_[row].imported, op_begin_, opcode_);
@@ -157,6 +160,7 @@ std::uint32_t PickleScan::name_row(std::string_view module, std::string_view qua
               {},
               {},
               0,
+              0,
               ""};
   const auto is = [&](std::string_view of, std::string_view what) {
     return row.module == of && row.qualname == what;
@@ -197,10 +201,12 @@ ScanValue PickleScan::call(const ScanValue& callee, const ScanValue& arguments) 
       name_nbytes_ += row.argument.size();
     }
     note(row.called, op_begin_, opcode_);
+    effect_ = effect_ || !failed_;
     return result_of(callee.name, arguments);
   }
   const bool computed = callee.what == What::result || callee.what == What::unknown;
   note(computed ? Oddity::computed_call : Oddity::call_of_no_callable);
+  effect_ = effect_ || !failed_;
   return {.what = What::unknown};
 }
 
@@ -258,7 +264,9 @@ ScanValue PickleScan::get_attribute(std::uint32_t row, const ScanValue& argument
   const std::string qualname = str_cat(names_[arguments.name].qualname, ".", *attribute);
   ++names_[row].resolved;
   import_name(module, qualname);
-  return pop();
+  const ScanValue value = pop();
+  drop(value);  // the call pushes it
+  return value;
 }
 
 void PickleScan::load_bytes(const ScanValue& arguments) {
@@ -289,10 +297,13 @@ ScanValue PickleScan::persistent(const ScanValue& id) {
 }
 
 void PickleScan::build() {
-  static_cast<void>(pop());
+  const ScanValue state = pop();
   if (available() == 0) return note(Oddity::underflow), push(What::unknown);
   const ScanValue& target = stack_.back();
-  if (target.what == What::global) return note(Oddity::changed);
+  if (target.what == What::global) {
+    effect_ = effect_ || (state.what != What::global && !failed_);
+    return note(Oddity::changed);
+  }
   raw_bytes_ = target.what == What::result && names_[target.name].special == Special::raw_array;
   const bool object = target.what == What::result || target.what == What::unknown ||
                       (target.what == What::dict && target.name != 0);
@@ -315,11 +326,13 @@ void PickleScan::note(Place& place, std::uint64_t offset, std::uint64_t opcode) 
 }
 
 void PickleScan::log_names() {
+  if (failed_ && !effect_) return;
   for (NameRow& row : names_) {
     if (row.imported.count == 0) continue;
     const bool called = row.called.count != 0;
     const Place& place = called ? row.called : row.imported;
-    if (row.resolved != 0 && called && row.called.count == row.resolved) {
+    // Each use of it was a call that was judged by what it reaches.
+    if (row.resolved != 0 && row.called.count == row.resolved && row.pushed == row.resolved) {
       row.severity = ScanVerdict::unknown;
       row.reason = row.special == Special::partial
                        ? "makes a function of another, which is listed separately"
@@ -335,6 +348,7 @@ void PickleScan::log_names() {
 }
 
 void PickleScan::log_oddities() {
+  if (failed_ && !effect_ && !other_reading_) return;
   for (std::size_t i = 0; i < oddities_.size(); ++i) {
     const Place& place = oddities_[i];
     if (place.count == 0) continue;
@@ -353,8 +367,14 @@ void PickleScan::log_oddities() {
             refused_place_.opcode, refused_place_.count, 0, std::move(text)});
 }
 
+// Every unpickler ends here, unless the scan saw less than it does.
+void PickleScan::log_end(std::string_view why) {
+  failed_ = errors_ == ScanErrors::stop && bytes_.trouble().empty();
+  if (!failed_) log_unseen(why);
+}
+
 void PickleScan::log_unseen(std::string_view why) {
-  if (second_reading_ || errors_ == ScanErrors::stop) return;
+  if (second_reading_) return;
   const std::string& trouble = bytes_.trouble();
   log_.add({ScanVerdict::unknown, ScanKind::unseen, "", "", record_, op_begin_, opcode_, 1, 0,
             str_cat("the pickle cannot be followed from here on: ", why,

@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <array>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/bytes.hpp"
+#include "base/text_char.hpp"
 
 namespace flatbed::pth {
 
@@ -15,7 +17,8 @@ using namespace std::string_view_literals;
 
 constexpr std::size_t kWindow = 64 * 1024;
 constexpr std::uint64_t kMaxSentencePiece = 64 << 20;
-constexpr std::string_view kPythonTag = "!!python/";
+// The longest beginning of a tag that counts: "!<tag:yaml.org,2002:python/", each character as %XX.
+constexpr std::size_t kTagOverlap = 96;
 
 struct KindRow {
   std::string_view ending;  // or the first bytes
@@ -70,26 +73,71 @@ bool is_sentence_piece(const ByteSource& file, std::span<const std::byte> head) 
   return true;
 }
 
-// Whether it is no control character but a blank, a line's end, a tab or an escape.
-bool is_text_char(char c) {
-  const auto code = static_cast<unsigned char>(c);
-  return code >= 0x20 ? code != 0x7F : (code >= '\t' && code <= '\r') || code == 0x1B;
+int hex_value(char c) {
+  if (c >= '0' && c <= '9') return c - '0';
+  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
+  return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
+
+// Whether the text begins with `wanted`, any character of which may be escaped: %6F.
+bool begins_as(std::string_view text, std::string_view wanted) {
+  for (const char c : wanted) {
+    if (text.size() >= 3 && text[0] == '%' && hex_value(text[1]) >= 0 && hex_value(text[2]) >= 0) {
+      if (hex_value(text[1]) * 16 + hex_value(text[2]) != c) return false;
+      text.remove_prefix(3);
+    } else if (text.starts_with(c)) {
+      text.remove_prefix(1);
+    } else {
+      return false;
+    }
+  }
+  return true;
+}
+
+// "!!python/..." and "!<tag:yaml.org,2002:python/...>".
+bool has_tag(std::string_view text) {
+  for (std::size_t at = text.find('!'); at != text.npos; at = text.find('!', at + 1)) {
+    const std::string_view rest = text.substr(at + 1, kTagOverlap);
+    if (rest.starts_with('!') && begins_as(rest.substr(1), "python/")) return true;
+    if (rest.starts_with('<') && begins_as(rest.substr(1), "tag:yaml.org,2002:python/"))
+      return true;
+  }
+  return false;
+}
+
+// A line that begins with %TAG, which defines abbreviations of tags. YAML also ends lines with
+// characters outside ASCII, and a byte order mark may come first. The first character of a window
+// counts only if it is the file's.
+bool has_directive(std::string_view text, bool first_window) {
+  constexpr std::string_view kDirective = "%TAG";
+  for (std::size_t at = text.find(kDirective); at != text.npos;
+       at = text.find(kDirective, at + 1)) {
+    const auto before = static_cast<unsigned char>(at == 0 ? '\0' : text[at - 1]);
+    if (at == 0 ? first_window : before == '\n' || before == '\r' || before >= 0x80) return true;
+  }
+  return false;
 }
 
 }  // namespace
+
+std::string lower_case(std::string_view text) {
+  std::string lower(text);
+  for (char& c : lower) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c + ('a' - 'A')) : c;
+  return lower;
+}
 
 bool is_model_name(std::string_view path) {
   constexpr std::array kEndings{".bin"sv, ".pt"sv,     ".pth"sv,    ".ckpt"sv,        ".pkl"sv,
                                 ".tar"sv, ".pickle"sv, ".joblib"sv, ".distcp"sv,      ".model"sv,
                                 ".npy"sv, ".npz"sv,    ".ptl"sv,    ".safetensors"sv, ".zip"sv};
-  std::string lower(path);
-  for (char& c : lower) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c + ('a' - 'A')) : c;
+  const std::string lower = lower_case(path);
   return std::ranges::any_of(kEndings, [&](std::string_view e) { return lower.ends_with(e); });
 }
 
 std::optional<std::string_view> code_kind(std::string_view path) {
+  const std::string lower = lower_case(path);
   const auto found =
-      std::ranges::find_if(kCode, [&](const KindRow& row) { return path.ends_with(row.ending); });
+      std::ranges::find_if(kCode, [&](const KindRow& row) { return lower.ends_with(row.ending); });
   return found == kCode.end() ? std::nullopt : std::optional(found->kind);
 }
 
@@ -107,8 +155,12 @@ std::optional<std::string_view> harmless_kind(const ByteSource& file,
 }
 
 bool has_python_tag(const ByteSource& file) {
-  return !see_all(file, kPythonTag.size() - 1,
-                  [](std::string_view window) { return window.find(kPythonTag) == window.npos; });
+  bool first = true;
+  return !see_all(file, kTagOverlap, [&](std::string_view window) {
+    return !has_tag(window) && !has_directive(window, std::exchange(first, false));
+  });
 }
+
+bool has_python_tag(std::string_view text) { return has_tag(text) || has_directive(text, true); }
 
 }  // namespace flatbed::pth

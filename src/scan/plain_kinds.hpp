@@ -5,6 +5,7 @@
 
 #include <optional>
 #include <span>
+#include <string>
 #include <string_view>
 
 #include "flatbed/byte_source.hpp"
@@ -24,7 +25,13 @@ inline constexpr std::string_view kTextKind = "a text";
 [[nodiscard]] std::optional<std::string_view> harmless_kind(const ByteSource& file,
                                                             std::span<const std::byte> head);
 
-// Whether the text has a tag by which YAML makes objects of Python.
+// Whether the text has a tag by which YAML makes objects of Python, in any of the forms that
+// PyYAML reads, or defines abbreviations of tags.
 [[nodiscard]] bool has_python_tag(const ByteSource& file);
+[[nodiscard]] bool has_python_tag(std::string_view text);
+inline constexpr std::string_view kPythonYaml = "YAML that makes Python objects where it is loaded";
+
+// `text` with the letters A to Z in lower case.
+[[nodiscard]] std::string lower_case(std::string_view text);
 
 }  // namespace flatbed::pth

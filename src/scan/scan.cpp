@@ -24,21 +24,15 @@ namespace {
 namespace fs = std::filesystem;
 using Names = std::set<std::string>;
 
-// The names in an index; nullopt for every other file, and for an index that cannot be read, which
-// the scan of the file then says.
-std::optional<Names> find_index_names(const File& file, const Result<Content>& content) {
-  if (!content || *content != Content::json) return std::nullopt;
-  Result<std::optional<Names>> names = pth::read_index_names(file);
-  return names && *names && !(*names)->empty() ? *std::move(names) : std::nullopt;
-}
-
 class Scanner {
  public:
   explicit Scanner(const ScanOptions& options) : options_(options) {}
 
-  Result<void> add_file(const ByteSource& file, const Result<Content>& content) {
+  // With `names`, an index is plain and puts there what it names.
+  Result<void> add_file(const ByteSource& file, Names* names) {
     pth::ScanLog log(options_.cancel, file.size());
-    Result<std::string> what = pth::scan_content(file, content, log);
+    log.set_index_names(names);
+    Result<std::string> what = pth::scan_content(file, sniff(file), log);
     if (!what) return with_context(file.label(), std::move(what).error());
     if (log.cancelled()) return make_error(ErrorCode::cancelled, "interrupted while scanning");
     // Data that another program wrote meanwhile was not scanned.
@@ -48,7 +42,19 @@ class Scanner {
     return {};
   }
 
-  // The files that an index names.
+  // One file, or those that it names if it is an index: then it has no row of its own, unless
+  // something is wrong with it.
+  Result<void> add_path_or_set(const fs::path& path) {
+    Names names;
+    Result<File> file = File::open(path);
+    if (!file) return with_context(path.native(), std::move(file).error());
+    FLATBED_TRY(add_file(*file, &names));
+    if (names.empty()) return {};
+    if (report_.findings.empty()) report_.files.clear();
+    return add_named(path.parent_path(), names);
+  }
+
+  // The files that an index names. A fault of one is no fault of the others.
   Result<void> add_named(const fs::path& folder, const Names& names) {
     for (const std::string& name : names) {
       const fs::path path = folder / name;
@@ -56,12 +62,11 @@ class Scanner {
         add_unscanned(path, "a file outside the folder of the index that names it");
         continue;
       }
-      Result<File> file = File::open(path);
-      if (!file && file.error().code == ErrorCode::file_not_found)
+      std::error_code error;
+      if (!fs::exists(path, error) && !error)
         return make_error(ErrorCode::shard_missing, path.native(),
                           ": the index names this file, but it does not exist");
-      if (!file) return with_context(path.native(), std::move(file).error());
-      FLATBED_TRY(add_file(*file, sniff(*file)));
+      FLATBED_TRY(add_path(path, nullptr));
     }
     return {};
   }
@@ -86,11 +91,11 @@ class Scanner {
 
   ScanReport finish() {
     std::ranges::stable_sort(report_.findings, std::ranges::greater(), &ScanFinding::severity);
-    keep_most();
     return std::move(report_);
   }
 
  private:
+  // The limits on findings apply to a set or folder as a whole, too.
   void add(ScannedFile file, pth::ScanLog& log) {
     const auto number = static_cast<std::uint32_t>(report_.files.size());
     file.verdict = log.verdict();
@@ -99,6 +104,15 @@ class Scanner {
     report_.findings_complete = report_.findings_complete && log.complete();
     report_.files.push_back(std::move(file));
     for (ScanFinding& finding : log.take()) {
+      std::size_t& count = counts_[static_cast<std::size_t>(finding.severity)];
+      std::size_t& nbytes = nbytes_[static_cast<std::size_t>(finding.severity)];
+      if (count == pth::kMaxFindings || nbytes > pth::kMaxFindingBytes) {
+        report_.findings_complete = false;
+        continue;
+      }
+      ++count;
+      nbytes += finding.record.size() + finding.module.size() + finding.qualname.size() +
+                finding.text.size();
       finding.file = number;
       report_.findings.push_back(std::move(finding));
     }
@@ -124,20 +138,16 @@ class Scanner {
       add_unscanned(path, file.error().message);
       return {};
     }
-    const Result<Content> content = sniff(*file);
-    if (const auto names = find_index_names(*file, content); names && named != nullptr) {
-      add_index(path, *names, *named);
-      return {};
-    }
-    const Result<void> added = add_file(*file, content);
+    Names names;
+    const Result<void> added = add_file(*file, named == nullptr ? nullptr : &names);
     if (!added && added.error().code == ErrorCode::cancelled) return added;
     if (!added) add_unscanned(path, added.error().message);
+    if (named != nullptr) add_names(path, names, *named);
     return {};
   }
 
-  void add_index(const fs::path& path, const Names& names, std::set<fs::path>& named) {
-    pth::ScanLog log;
-    add({.path = path, .what = str_cat("an index of ", counted(names.size(), "file"))}, log);
+  // What an index names, to be scanned after everything in the folder.
+  void add_names(const fs::path& path, const Names& names, std::set<fs::path>& named) {
     for (const std::string& name : names) {
       const fs::path file = (path.parent_path() / name).lexically_normal();
       if (pth::stays_inside(name)) {
@@ -148,17 +158,9 @@ class Scanner {
     }
   }
 
-  // The limit on findings applies to a set as a whole, too.
-  void keep_most() {
-    std::array<std::size_t, 3> counts{};
-    const std::size_t before = report_.findings.size();
-    std::erase_if(report_.findings, [&](const ScanFinding& finding) {
-      return ++counts[static_cast<std::size_t>(finding.severity)] > pth::kMaxFindings;
-    });
-    if (report_.findings.size() != before) report_.findings_complete = false;
-  }
-
   const ScanOptions& options_;
+  std::array<std::size_t, 3> counts_{};  // of the findings, by severity
+  std::array<std::size_t, 3> nbytes_{};
   ScanReport report_;
 };
 
@@ -171,14 +173,7 @@ Result<ScanReport> scan(const fs::path& path, const ScanOptions& options) {
     FLATBED_TRY(scanner.add_folder(path));
     return scanner.finish();
   }
-  Result<File> file = File::open(path);
-  if (!file) return with_context(path.native(), std::move(file).error());
-  const Result<Content> content = sniff(*file);
-  if (const auto names = find_index_names(*file, content)) {
-    FLATBED_TRY(scanner.add_named(path.parent_path(), *names));
-  } else {
-    FLATBED_TRY(scanner.add_file(*file, content));
-  }
+  FLATBED_TRY(scanner.add_path_or_set(path));
   return scanner.finish();
 }
 
@@ -187,7 +182,7 @@ Result<ScanReport> scan(const ByteSource& source, const ScanOptions& options) {
   const std::shared_ptr<const ByteSource> borrowed(std::shared_ptr<const void>(), &source);
   FLATBED_ASSIGN(const std::shared_ptr<const ByteSource> guarded, GuardedSource::wrap(borrowed));
   Scanner scanner(options);
-  FLATBED_TRY(scanner.add_file(*guarded, sniff(*guarded)));
+  FLATBED_TRY(scanner.add_file(*guarded, nullptr));
   return scanner.finish();
 }
 

@@ -49,6 +49,14 @@ bool ScanBytes::fetch(std::uint64_t wanted) {
   return wanted > had && (inflater_ ? inflate(wanted) : read_file(wanted));
 }
 
+ScanBytes ScanBytes::rest(std::uint64_t begin) {
+  if (file_ != nullptr && !inflater_) return {*file_, begin_ + begin, size_ - begin};
+  while (have_.size() < size_ && fetch(size_)) {
+  }
+  return ScanBytes(
+      have_.subspan(static_cast<std::size_t>(std::min<std::uint64_t>(begin, have_.size()))));
+}
+
 bool ScanBytes::read_file(std::uint64_t wanted) {
   const std::size_t had = buffer_.size();
   buffer_.resize(static_cast<std::size_t>(wanted));

@@ -6,6 +6,7 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -21,6 +22,10 @@ inline constexpr std::size_t kMaxFindingBytes = 8 << 20;      // of their texts,
 inline constexpr std::uint64_t kFreeUnpackBytes = 32 << 20;   // that a file may unpack to
 inline constexpr std::uint64_t kMaxUnpackRatio = 16;          // or so many times its size
 inline constexpr std::uint64_t kMaxUnpackBytes = 1ULL << 30;  // but not more
+
+// What ScanLog::take_work() refused.
+inline constexpr std::string_view kOutOfWork =
+    "not scanned: the records together are too large for the size of the file";
 
 class ScanLog {
  public:
@@ -65,6 +70,10 @@ class ScanLog {
   [[nodiscard]] std::uint64_t file_nbytes() const noexcept { return file_nbytes_; }
   [[nodiscard]] const std::atomic<bool>* cancel() const noexcept { return cancel_; }
 
+  // Where the names in an index go if its files are scanned next; null if they are not. Borrowed.
+  void set_index_names(std::set<std::string>* names) noexcept { index_names_ = names; }
+  [[nodiscard]] std::set<std::string>* index_names() const noexcept { return index_names_; }
+
   void count_pickle() noexcept { ++pickles_; }
   [[nodiscard]] bool cancelled() const noexcept {
     return cancel_ != nullptr && cancel_->load(std::memory_order_relaxed);
@@ -78,6 +87,7 @@ class ScanLog {
  private:
   const std::atomic<bool>* cancel_;
   std::uint64_t file_nbytes_;
+  std::set<std::string>* index_names_ = nullptr;
   std::uint64_t unpackable_ = 0;
   std::uint64_t work_ = 0;
   std::vector<std::string> within_;  // the records that the findings are about, outermost first

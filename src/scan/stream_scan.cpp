@@ -47,7 +47,8 @@ void scan_nested(const std::string& contents, ScanLog& log, const RecordScan& ou
   if (scan.depth > kMaxScanDepth || archive || contents.empty())
     return unknown(log, scan, ScanKind::unseen, 0,
                    archive ? "an archive in the bytes of a pickle is not scanned"
-                           : "pickles nested this deeply in the bytes of pickles are not scanned");
+                           : str_cat("pickles nested more than ", kMaxScanDepth,
+                                     " levels deep in the bytes of pickles are not scanned"));
   ScanBytes bytes(as_bytes(contents));
   static_cast<void>(scan_record(bytes, log, scan));
 }
@@ -67,8 +68,9 @@ bool goes_on(ScanBytes& bytes, std::uint64_t at) {
 RecordEnd scan_record(ScanBytes& bytes, ScanLog& log, const RecordScan& scan) {
   RecordEnd result;
   result.end = scan.begin;
+  ScanErrors errors = scan.errors;
   for (int number = 0;; ++number) {
-    PickleScan pickle(bytes, log, scan.record, scan.ids, scan.errors);
+    PickleScan pickle(bytes, log, scan.record, scan.ids, errors);
     const std::uint64_t begin = result.end;
     const std::optional<std::uint64_t> end = pickle.run(begin);
     std::vector<NestedBytes> nested = pickle.nested();
@@ -83,13 +85,13 @@ RecordEnd scan_record(ScanBytes& bytes, ScanLog& log, const RecordScan& scan) {
     if (result.legacy && result.whole) return result;
     if (result.legacy) continue;
     if (*end == bytes.size()) return result;
-    if (!goes_on(bytes, *end)) {
+    const bool more = goes_on(bytes, *end);
+    if (number == 0 || (!more && errors == ScanErrors::go_on))
       unknown(log, scan, ScanKind::trailing, *end,
-              str_cat(bytes.size() - *end, " bytes after the end of the pickle"));
-      return result;
-    }
-    if (number == 0)
-      unknown(log, scan, ScanKind::trailing, *end, "another pickle follows the first");
+              more ? "another pickle follows the first"
+                   : str_cat(counted(bytes.size() - *end, "byte"), " after the end of the pickle"));
+    // A loader that is called again runs even that up to the first error.
+    if (!more) errors = ScanErrors::stop;
   }
 }
 
@@ -100,11 +102,11 @@ std::string scan_pickle_file(const ByteSource& file, ScanLog& log) {
   if (!found.legacy) return "a pickle";
   const std::string what = "a legacy file of torch.save";
   if (!found.whole || log.cancelled()) return what;
-  // The storages: raw numbers, if they match the pickles. Reading takes about 30 bytes for each of
-  // the pickles' bytes.
+  // The storages: raw numbers, if they match the pickles. Reading takes many bytes of memory for
+  // each of the pickles'.
   if (found.end > kFreeLegacyBytes && found.end > log.file_nbytes()) {
     unknown(log, scan, ScanKind::unseen, found.end,
-            "its pickles are too large for the size of the file to look for what follows them");
+            "the pickles are too large for this file's size, so what follows them is not scanned");
     return what;
   }
   const Result<TorchFile> torch = read_torch_pickle(file);

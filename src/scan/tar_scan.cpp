@@ -23,7 +23,9 @@ namespace {
 
 constexpr std::uint64_t kBlock = 512;
 constexpr std::size_t kMaxMembers = 100'000;
+constexpr std::uint64_t kFirstWindow = 1024;  // doubled each time
 constexpr std::uint64_t kWindow = 64 * 1024;
+constexpr std::uint64_t kMemberWork = 4096;  // of a member, however small it is
 constexpr std::uint64_t kMaxPax = 64 * 1024;
 constexpr int kMaxBroken = 16;      // pickles of a member, each of which may be read to its end
 constexpr std::size_t kLook = 256;  // bytes that may begin a pickle
@@ -100,11 +102,12 @@ std::uint64_t after_storages(const std::vector<Range>& storages, std::uint64_t a
 // The next offset from `at` on where a pickle may begin, or `nbytes` if there is none.
 Result<std::uint64_t> find_pickle(const Tar& tar, const Member& member, std::uint64_t at) {
   const ByteSource& file = tar.file;
-  std::vector<std::byte> window(kWindow);
+  std::vector<std::byte> window(kFirstWindow);
   while (at < member.nbytes) {
     at = after_storages(tar.storages, member.begin + at) - member.begin;
     if (at >= member.nbytes) break;
-    const auto size = static_cast<std::size_t>(std::min(kWindow, member.nbytes - at));
+    const auto size =
+        static_cast<std::size_t>(std::min<std::uint64_t>(window.size(), member.nbytes - at));
     FLATBED_TRY(file.read_at(member.begin + at, std::span(window).first(size)));
     const std::span<const std::byte> bytes = std::span(window).first(size);
     const bool last = at + size == member.nbytes;
@@ -116,6 +119,7 @@ Result<std::uint64_t> find_pickle(const Tar& tar, const Member& member, std::uin
       if (looks_like_pickle(head, false)) return at + i;
     }
     at += limit;
+    window.resize(std::min<std::size_t>(window.size() * 2, kWindow));
   }
   return member.nbytes;
 }
@@ -132,7 +136,15 @@ Result<bool> scan_whole(const Tar& tar, const Member& member) {
   return true;
 }
 
+// Members may overlap, in each other and in tars within tars. The work for all of them is limited.
+bool take_work(const Tar& tar, const Member& member, std::uint64_t nbytes) {
+  if (tar.log.take_work(nbytes)) return true;
+  tar.log.container(member.name, member.begin, std::string(kOutOfWork));
+  return false;
+}
+
 Result<void> scan_member(const Tar& tar, const Member& member) {
+  if (!take_work(tar, member, member.nbytes + kMemberWork)) return {};
   const bool named = member.name == "pickle" || member.name == "sys_info" ||
                      member.name == "tensors" || member.name == "storages";
   std::uint64_t at = 0;
@@ -150,6 +162,7 @@ Result<void> scan_member(const Tar& tar, const Member& member) {
     PickleScan pickle(bytes, tar.log, member.name, ScanIds::tar,
                       at == 0 ? ScanErrors::go_on : ScanErrors::stop);
     const std::optional<std::uint64_t> end = pickle.run(0);
+    if (!take_work(tar, member, end.value_or(bytes.have().size()))) return {};
     if (!end && ++broken == kMaxBroken) {
       tar.log.container(member.name, member.begin + at,
                         "too many broken pickles; the rest is not scanned");

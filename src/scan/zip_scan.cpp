@@ -1,6 +1,8 @@
 #include "scan/zip_scan.hpp"
 
 #include <algorithm>
+#include <array>
+#include <map>
 #include <optional>
 #include <set>
 #include <string_view>
@@ -17,6 +19,7 @@
 #include "scan/content_scan.hpp"
 #include "scan/file_part.hpp"
 #include "scan/npy_scan.hpp"
+#include "scan/plain_kinds.hpp"
 #include "scan/scan_bytes.hpp"
 #include "scan/stream_scan.hpp"
 #include "scan/zip_listing.hpp"
@@ -27,17 +30,16 @@ namespace {
 
 constexpr std::uint64_t kHead = 4096;
 
-std::string lower(std::string_view text) {
-  std::string out(text);
-  for (char& c : out) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c + ('a' - 'A')) : c;
-  return out;
-}
-
 // The part of a name after its last slash.
 std::string_view base_name(std::string_view name) { return name.substr(name.rfind('/') + 1); }
 
+// Code of TorchScript.
+bool is_script(std::string_view name) {
+  return name.find("/code/") != name.npos || name.starts_with("code/");
+}
+
 bool is_pickle_name(std::string_view name) {
-  const std::string base = lower(base_name(name));
+  const std::string base = lower_case(base_name(name));
   return base.ends_with(".pkl") || base.ends_with(".pickle") || base.ends_with(".debug_pkl");
 }
 
@@ -53,7 +55,7 @@ class ZipScan {
   std::string scan() {
     check_names();
     arrays_ = !views_.empty() && std::ranges::all_of(views_, [](const ZipView& view) {
-      return lower(view.name).ends_with(".npy");
+      return lower_case(view.name).ends_with(".npy");
     });
     if (!arrays_) check_folder();
     // Pickles first: they say which of the other records are storages.
@@ -64,9 +66,12 @@ class ZipScan {
     }
     for (const ZipView& view : views_) {
       if (log_.cancelled()) break;
-      const bool apart = is_pickle_name(view.name) || view.name.ends_with('/');
-      if (!apart && !(view.listed && is_storage(view.name))) look_into(view);
+      const bool folder = view.name.ends_with('/') && view.stored_nbytes == 0 && view.nbytes == 0;
+      if (is_pickle_name(view.name) || folder) continue;
+      const bool storage = view.listed && is_storage(view.name);
+      if (!storage || begins_like_npy(view)) look_into(view);
     }
+    check_code();
     return check_what();
   }
 
@@ -74,16 +79,18 @@ class ZipScan {
   void check_names();
   void check_folder();
   void check_kind(const ZipView& view);
+  void check_code();
+  [[nodiscard]] bool begins_like_npy(const ZipView& view) const;
   void scan_pickle(const ZipView& view);
   void look_into(const ZipView& view);
   void scan_inner(const ZipView& view, ScanBytes& bytes);
-  [[nodiscard]] bool take_work(const ZipView& view, const ScanBytes& bytes);
+  [[nodiscard]] bool take_work(const ZipView& view, std::uint64_t nbytes);
   void note_storages(std::string_view pickle, const std::vector<ScanText>& keys,
                      const ScanBytes& bytes);
   [[nodiscard]] bool is_storage(const std::string& name) const;
   void check_crc(const ZipView& view, ScanBytes& bytes);
   std::string check_what();
-  [[nodiscard]] std::optional<ScanBytes> open(const ZipView& view);
+  [[nodiscard]] std::optional<ScanBytes> open(const ZipView& view) const;
   [[nodiscard]] bool has(std::string_view record) const;
 
   const ByteSource& file_;
@@ -104,7 +111,7 @@ void ZipScan::check_names() {
   std::uint32_t pickles = 0;
   for (const ZipView& view : views_) {
     if (!view.listed) continue;
-    folded.push_back(lower(view.name));
+    folded.push_back(lower_case(view.name));
     const auto number = static_cast<std::uint32_t>(folded.size() - 1);
     const auto view_number = static_cast<std::uint32_t>(&view - views_.data());
     names_.insert(view.name, view_number,
@@ -114,7 +121,7 @@ void ZipScan::check_names() {
     if (view.name.find('\\') != view.name.npos || view.name.find('\0') != view.name.npos ||
         view.name.starts_with('/') || (view.name + "/").find("../") != view.name.npos)
       log_.container(view.name, view.header_offset, "readers disagree on the meaning of its name");
-    pickles += lower(base_name(view.name)) == "data.pkl" ? 1 : 0;
+    pickles += lower_case(base_name(view.name)) == "data.pkl" ? 1 : 0;
   }
   is_storage_.resize(views_.size());
   if (pickles > 1) log_.container("", 0, str_cat(pickles, " records are called data.pkl"));
@@ -149,7 +156,7 @@ void ZipScan::check_kind(const ZipView& view) {
     log_.container(view.name, view.header_offset, "it is stored but has two different sizes");
 }
 
-std::optional<ScanBytes> ZipScan::open(const ZipView& view) {
+std::optional<ScanBytes> ZipScan::open(const ZipView& view) const {
   if (!view.inside) return std::nullopt;
   if (view.method == zip::kDeflated)
     return std::optional<ScanBytes>(
@@ -157,20 +164,47 @@ std::optional<ScanBytes> ZipScan::open(const ZipView& view) {
   return std::optional<ScanBytes>(ScanBytes(file_, view.data_offset, view.stored_nbytes));
 }
 
-// Takes the record's bytes from those that may be looked at. False if there are not enough left, or
-// if the same bytes were scanned before: under two names, or in the view of the local header.
-bool ZipScan::take_work(const ZipView& view, const ScanBytes& bytes) {
+// Takes bytes of the record from those that may be looked at. False if there are not enough left,
+// or if the same bytes were scanned before: under two names, or in the view of the local header.
+bool ZipScan::take_work(const ZipView& view, std::uint64_t nbytes) {
   if (!scanned_.emplace(view.data_offset, view.stored_nbytes, view.nbytes, view.method).second)
     return false;
-  if (log_.take_work(bytes.limit())) return true;
-  log_.unknown(ScanKind::unseen, view.name,
-               "too many bytes for the size of the file; it is not scanned");
+  if (log_.take_work(nbytes)) return true;
+  log_.unknown(ScanKind::unseen, view.name, std::string(kOutOfWork));
   return false;
+}
+
+// numpy.load() takes any record for an array by its first bytes, a storage too.
+bool ZipScan::begins_like_npy(const ZipView& view) const {
+  std::array<std::byte, 6> head{};
+  if (!view.inside || view.stored_nbytes == 0) return false;
+  if (view.method != zip::kDeflated)
+    return view.stored_nbytes >= head.size() && file_.read_at(view.data_offset, head) &&
+           is_npy(head);
+  std::optional<ScanBytes> bytes = open(view);
+  return bytes && bytes->fetch(head.size()) && is_npy(bytes->have());
+}
+
+// Code among the records, one finding for each kind. That of TorchScript has a finding of its own.
+void ZipScan::check_code() {
+  std::map<std::string_view, ScanFinding> found;
+  for (const ZipView& view : views_) {
+    const auto kind = is_script(view.name) ? std::nullopt : code_kind(view.name);
+    if (!kind) continue;
+    const auto [row, fresh] = found.try_emplace(*kind);
+    ++row->second.count;
+    if (!fresh) continue;
+    row->second = {.severity = ScanVerdict::unknown,
+                   .kind = ScanKind::code,
+                   .record = view.name,
+                   .text = str_cat(*kind, ", which is not analyzed")};
+  }
+  for (auto& [kind, finding] : found) log_.add(std::move(finding));
 }
 
 void ZipScan::scan_pickle(const ZipView& view) {
   std::optional<ScanBytes> bytes = open(view);
-  if (!bytes || !take_work(view, *bytes)) return;
+  if (!bytes || !take_work(view, bytes->limit())) return;
   RecordScan scan;
   scan.record = view.name;
   const RecordEnd end = scan_record(*bytes, log_, scan);
@@ -209,7 +243,7 @@ void ZipScan::look_into(const ZipView& view) {
   scan.record = view.name;
   arrays_ = arrays_ && is_npy(bytes->have());
   if (is_npy(bytes->have())) {
-    if (!take_work(view, *bytes)) return;
+    if (!take_work(view, bytes->have().size())) return;
     static_cast<void>(scan_npy(*bytes, log_, scan));
     return;
   }
@@ -221,7 +255,7 @@ void ZipScan::look_into(const ZipView& view) {
                      str_cat("it cannot be scanned: ", bytes->trouble()));
     return;
   }
-  if (!take_work(view, *bytes)) return;
+  if (!take_work(view, bytes->limit())) return;
   log_.unknown(ScanKind::hidden, view.name,
                "it begins like a pickle but does not have a pickle's name");
   // Here numbers are more likely than a pickle: an error ends it, as it ends every unpickler.
@@ -232,7 +266,7 @@ void ZipScan::look_into(const ZipView& view) {
 
 // An archive or a compressed file in the zip.
 void ZipScan::scan_inner(const ZipView& view, ScanBytes& bytes) {
-  if (!take_work(view, bytes)) return;
+  if (!take_work(view, bytes.limit())) return;
   if (view.method == zip::kStored) {
     const FilePart part(file_, view.data_offset, view.stored_nbytes);
     return scan_inner_file(part, view.name, log_, depth_);
@@ -270,9 +304,8 @@ std::string ZipScan::check_what() {
   const auto say = [&](ScanKind kind, std::string text) {
     log_.add({.severity = ScanVerdict::unknown, .kind = kind, .text = std::move(text)});
   };
-  const bool code = std::any_of(views_.begin(), views_.end(), [](const ZipView& view) {
-    return view.name.find("/code/") != view.name.npos || view.name.starts_with("code/");
-  });
+  const bool code = std::any_of(views_.begin(), views_.end(),
+                                [](const ZipView& view) { return is_script(view.name); });
   if (code || has("constants.pkl")) {
     say(ScanKind::torchscript, "a TorchScript archive: torch.jit.load runs the code in it");
     return "a TorchScript archive";

@@ -60,10 +60,66 @@ TEST(ContentScan, SaysWhatOfACompressedFileItCannotSee) {
   EXPECT_EQ(verdict_of("7z\xbc\xaf\x27\x1c\0\4"s), kUnknown);
   string nested = payload();
   for (int depth = 0; depth < 6; ++depth) nested = packed(nested);
-  EXPECT_TRUE(says(scan_bytes(nested), ScanKind::unseen, "nested this deeply"));
+  EXPECT_TRUE(says(scan_bytes(nested), ScanKind::unseen, "nested more than 4 levels deep"));
+}
+
+// A first block of a tar that begins with `head`, and a tar's members after it.
+string tar_that_begins_with(const string& head) {
+  string block = head + string(512 - head.size(), '\0');
+  std::uint64_t sum = 0;
+  block.replace(148, 8, string(8, ' '));
+  for (const char c : block) sum += static_cast<unsigned char>(c);
+  block.replace(148, 8, test::octal(sum, 6) + " ");
+  return block + test::build_tar({{.name = "pickle", .data = payload()}});
+}
+
+TEST(ContentScan, SeesATarInAnArrayAndInACompressedFile) {
+  // torch.load takes a tar by the checksum of its first block alone.
+  const string header = "{'descr': '|i1', 'fortran_order': False, 'shape': (4000,), }\n";
+  const ScanReport array =
+      scan_bytes(tar_that_begins_with("\x93NUMPY\1\0"s + le(header.size(), 2) + header));
+  EXPECT_EQ(array.verdict, kDangerous) << show(array);
+  EXPECT_TRUE(says(array, ScanKind::container, "a tar that is also a NumPy array file"));
+  // A field of gzip's header holds the tar.
+  const string begin = "\x1f\x8b\x08\4\0\0\0\0\0\3"s;
+  const std::size_t nbytes = tar_that_begins_with(begin).size() - begin.size() - 2;
+  const string text = "hello";
+  const string whole = tar_that_begins_with(begin + le(nbytes, 2)) + test::deflated(text) +
+                       le(test::crc_of(text), 4) + le(text.size(), 4);
+  const ScanReport gzip = scan_bytes(whole);
+  EXPECT_EQ(gzip.verdict, kDangerous) << show(gzip);
+  EXPECT_NE(find(gzip, ScanKind::called, "os.system"), nullptr);
+}
+
+TEST(ContentScan, GoesByMoreThanTheFirstBytesOfACompressedFile) {
+  EXPECT_EQ(scan_named("a.txt", "x^2 + y^2 = z^2 holds\n").files[0].what, "a text");
+  EXPECT_EQ(scan_named("a.txt", "x^2 + y^2 = z^2 holds\n").verdict, kPlain);
+  EXPECT_EQ(scan_named("a.txt", "BZhang wrote this\n").verdict, kPlain);
+  EXPECT_EQ(scan_named("a.txt", "]\n").verdict, kPlain);
+  // The bytes of a short text, then a pickle.
+  EXPECT_EQ(
+      scan_named("a.txt", "BZh\0\0"s + string(0x685a, 'a') + "0" + payload().substr(2)).verdict,
+      kDangerous);
+  // "x^" and a stored block of zlib, whose bytes are letters but for its header.
+  const string stored = "x^\1"s + le(payload().size(), 2) + le(~payload().size(), 2) + payload();
+  EXPECT_EQ(scan_bytes(stored).verdict, kDangerous);
+  // All letters: the block's header is '@', its size 0x2020.
+  const string call = "cos\nsystem\n(S'id'\ntR.";
+  const string letters = "x^@  \xDF\xDF" + call + string(0x2020 - call.size(), ' ') + "\n";
+  const ScanReport text = scan_named("a.txt", letters);
+  EXPECT_EQ(text.verdict, kDangerous) << show(text);
+  EXPECT_EQ(text.files[0].what, "a text");
 }
 
 TEST(ContentScan, UnpacksNoBomb) {
+  // JSON takes more memory to parse than to hold.
+  const string json = R"({"weight_map":0,"a":[)" + string(9 << 20, ' ') + "]}";
+  const ScanReport inner = scan_bytes(packed(json));
+  EXPECT_EQ(inner.verdict, kUnknown);
+  EXPECT_TRUE(says(inner, ScanKind::unseen, "in another file is not parsed")) << show(inner);
+  EXPECT_EQ(verdict_of(packed(R"({"a":[)" + string(9 << 20, ' ') + "]}")), kPlain);
+  EXPECT_EQ(scan_bytes(json).verdict, kUnknown);
+  EXPECT_FALSE(says(scan_bytes(json), ScanKind::unseen, "is not parsed"));
   const ScanReport report = scan_bytes(packed(string(40'000'000, '\0') + payload()));
   EXPECT_EQ(report.verdict, kUnknown);
   EXPECT_TRUE(says(report, ScanKind::unseen, "unpacks to more than the 33554432 bytes"));

@@ -85,6 +85,33 @@ TEST(FolderScan, PutsAnIndexAndItsFilesIntoOneTable) {
   EXPECT_EQ(table(*report), "a.bin plain, m.index.fp16.json plain, sub unknown -, b.bin plain");
 }
 
+TEST(FolderList, CountsFoldersAmongTheEntries) {
+  const TempDir folder;
+  for (const char* name : {"a/b/c", "d"}) std::filesystem::create_directories(folder / name);
+  write_file(folder / "a/x", "x");
+  const auto listed = [&](std::size_t limit) {
+    return list_folder(folder.path(), true, limit)->back().what;
+  };
+  EXPECT_EQ(list_folder(folder.path(), true, 5)->size(), 1u);
+  EXPECT_EQ(listed(5), "");
+  EXPECT_EQ(list_folder(folder.path(), true, 1)->front().what, "a folder with more than 1 entry");
+}
+
+TEST(FolderScan, LimitsTheFindingsOfAllFilesTogether) {
+  const TempDir folder;
+  string body;
+  for (int i = 0; i < 6'000; ++i)
+    body += test::pickle::global("package", "name" + std::to_string(i)) + "0";
+  for (const char* name : {"a.pkl", "b.pkl"})
+    write_file(folder / name, test::pickle::finish(body + "N"));
+  write_file(folder / "c.pkl", payload());
+  const Result<ScanReport> report = scan(folder.path());
+  ASSERT_OK(report);
+  EXPECT_EQ(report->findings.size(), 10'000u + 1);
+  EXPECT_FALSE(report->findings_complete);
+  EXPECT_EQ(report->findings[0].severity, kDangerous);
+}
+
 TEST(FolderScan, RefusesAFolderWithNothingInIt) {
   const TempDir folder;
   EXPECT_ERROR(scan(folder.path()), file_not_found);

@@ -54,6 +54,38 @@ TEST(IndexScan, FollowsNamesBelowItsFolderAndNoOthers) {
   }
 }
 
+TEST(IndexScan, GoesOnAfterAFileThatItCannotRead) {
+  const TempDir folder;
+  std::filesystem::create_directory(folder / "a.bin");
+  write_file(folder / "b.bin", torch_zip({.pickle = payload()}));
+  write_file(folder / "i.json", R"({"weight_map":{"v":"a.bin","w":"b.bin"}})");
+  const Result<ScanReport> report = scan(folder / "i.json");
+  ASSERT_OK(report);
+  EXPECT_EQ(report->verdict, kDangerous);
+  ASSERT_EQ(report->files.size(), 2u);
+  EXPECT_FALSE(report->files[0].scanned);
+}
+
+TEST(IndexScan, ReadsIndexesUpToALimit) {
+  const TempDir folder;
+  const auto index_of = [](int names) {
+    string text;
+    for (int i = 0; i < names; ++i)
+      text += "\"" + std::to_string(i) + "\":\"" + std::to_string(i) + "\",";
+    return "{\"weight_map\":{" + text + "\"x\":\"0\"}}";
+  };
+  write_file(folder / "i.json", index_of(10'000));
+  EXPECT_ERROR(scan(folder / "i.json"), shard_missing);
+  write_file(folder / "i.json", index_of(10'001));
+  const Result<ScanReport> many = scan(folder / "i.json");
+  ASSERT_OK(many);
+  EXPECT_TRUE(test::says(*many, ScanKind::unseen, "more than 10000 files")) << show(*many);
+  std::filesystem::resize_file(folder / "i.json", 250'000'001);
+  const Result<ScanReport> large = scan(folder / "i.json");
+  ASSERT_OK(large);
+  EXPECT_TRUE(test::says(*large, ScanKind::unseen, "the limit is 250000000")) << show(*large);
+}
+
 TEST(IndexScan, SaysWhatItCannotFollow) {
   const TempDir folder;
   write_file(folder / "i.json", R"({"weight_map":{"w":"none.bin"}})");

@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "support/scan_bytes.hpp"
 #include "support/scan_payload.hpp"
@@ -17,6 +19,7 @@ using test::build_zip;
 using test::find;
 using test::le;
 using test::payload;
+using test::says;
 using test::scan_bytes;
 using test::show;
 using test::torch_items;
@@ -43,11 +46,59 @@ TEST(NpyScan, TakesNumbersForPlain) {
        {"'<f4'", "'|b1'", "'>c16'", "'<U3'", "'|S10'", "'<M8[ns]'", "'|V4'",
         "[('a', '<f4'), ('b', '|u1', (3,)), ('c', '<i8', 2)]", "[(('title', 'a'), '<f4')]",
         "[('a', [('x', '<f4'), ('y', '<f4')])]", "[('a', [('x', '<f4')], (2, 2)), ('b', '<i4')]"}) {
-    const ScanReport report = scan_bytes(npy(descr, string(8, '\x80')));
+    const ScanReport report = scan_bytes(npy(descr, string(2, '\x80')));
     EXPECT_EQ(report.verdict, kPlain) << descr << "\n" << show(report);
     EXPECT_EQ(report.files[0].what, "a NumPy array file");
   }
   EXPECT_EQ(verdict_of(npy("'<f4'", string(8, '\1'), "True")), kPlain);
+}
+
+TEST(NpyScan, KnowsWhereTheNumbersEnd) {
+  for (const auto& [descr, nbytes] : std::vector<std::pair<string, std::size_t>>{
+           {"'|b1'", 2},
+           {"'<f8'", 16},
+           {"'<U3'", 24},
+           {"'|S10'", 20},
+           {"'<M8[ns]'", 16},
+           {"[('a', '<f4'), ('b', '|u1', (3, 2)), ('c', '<i8', 2)]", 2 * (4 + 6 + 16)},
+           {"[('a', [('x', '<f4'), ('y', '<f4', (2,))], 3), ('b', '|V4')]", 2 * (3 * 12 + 4)}}) {
+    EXPECT_EQ(verdict_of(npy(descr, string(nbytes, '\1'))), kPlain) << descr;
+    const ScanReport more = scan_bytes(npy(descr, string(nbytes + 3, '\1')));
+    EXPECT_TRUE(says(more, ScanKind::trailing, "3 bytes after the array")) << descr << show(more);
+  }
+}
+
+TEST(NpyScan, FollowsWhatComesAfterTheNumbers) {
+  // numpy.save() into an open file, again and again.
+  const string numbers = npy("'<f4'", string(8, '\1'));
+  EXPECT_EQ(verdict_of(numbers + numbers + numbers), kPlain);
+  const ScanReport array = scan_bytes(numbers + numbers + npy("'|O'", payload()));
+  EXPECT_EQ(array.verdict, kDangerous) << show(array);
+  ASSERT_NE(find(array, ScanKind::called, "os.system"), nullptr);
+  EXPECT_EQ(find(array, ScanKind::called, "os.system")->record, "[array 3]");
+  EXPECT_EQ(verdict_of(numbers + payload()), kDangerous);
+  EXPECT_EQ(verdict_of(numbers + "cos\nsystem\n(S'id'\ntR."), kDangerous);
+  EXPECT_EQ(verdict_of(build_zip({test::deflated_item("a.npy", numbers + payload())})), kDangerous);
+}
+
+TEST(NpyScan, ReadsHeadersUpToALimit) {
+  const string field = ", 'fortran_order': False, 'shape': (1,), }";
+  const auto padded = [&](std::size_t nbytes) {
+    const string header = "{'descr': '<f4'" + field;
+    return npy_header(header + string(nbytes - header.size(), ' '), 2) + "1234";
+  };
+  EXPECT_EQ(verdict_of(padded(1 << 20)), kPlain);
+  EXPECT_EQ(verdict_of(padded((1 << 20) + 1)), kUnknown);
+  const auto nested = [&](int depth) {
+    string descr = "'<f4'";
+    for (int i = 0; i < depth; ++i) descr = "[('a', " + descr + ")]";
+    return npy_header("{'descr': " + descr + field) + "1234";
+  };
+  EXPECT_EQ(verdict_of(nested(16)), kPlain);
+  EXPECT_EQ(verdict_of(nested(17)), kUnknown);
+  EXPECT_EQ(verdict_of(npy_header("{'descr': '<f4', 'fortran_order': False, "
+                                  "'shape': (4294967296, 4294967296), }")),
+            kUnknown);
 }
 
 TEST(NpyScan, ReadsEveryVersionOfTheHeader) {

@@ -113,6 +113,25 @@ TEST(PickleScan, FollowsCopiesAndFarMemoEntries) {
   expect_called("cos\nsystem\np1_0\n0g10\n(S'id'\ntR.", "os.system");
 }
 
+TEST(PickleScan, ReadsTheIndicesOfTheMemoAsPythonDoes) {
+  const auto put_and_get = [](const string& put, const string& get) {
+    return "S'x'\n0cos\nsystem\np" + put + "\n0Ng" + get + "\n(S'id'\ntR.";
+  };
+  const string huge = "123456789012345678901234567890";
+  for (const string& index : {string(63, ' ') + "1", string(64, ' ') + "1", string(70, ' ') + "1",
+                              "1" + string(70, ' '), string(70, '0') + "1", "0_1"s, "+1"s, "1\0x"s})
+    expect_called(put_and_get(index, "1"), "os.system");
+  expect_called(put_and_get(huge, "0" + huge), "os.system");
+  expect_called(put_and_get(huge, huge.substr(0, 8) + "_" + huge.substr(8)), "os.system");
+  expect_called(put_and_get(" -0", "0"), "os.system");
+  // Python stops at what is no number, and at an entry that was never written.
+  for (const string& pickle : {put_and_get("1 1", "1"), put_and_get("oat", "1"),
+                               put_and_get("1", huge), put_and_get(huge, "1")}) {
+    const ScanReport report = scan_bytes("S'x'\n0" + pickle);
+    EXPECT_EQ(find(report, ScanKind::called), nullptr) << pickle << show(report);
+  }
+}
+
 TEST(PickleScan, SeesTextProtocols) {
   expect_called("cos\nsystem\n(S'id'\ntR.", "os.system");
   expect_called("(S'id'\nios\nsystem\n.", "os.system");
@@ -163,6 +182,8 @@ TEST(PickleScan, JudgesDottedNamesByWhatTheyReach) {
                                               {"collections", "OrderedDict.__class__"},
                                               {"torch._utils", "_rebuild_tensor_v2.__globals__"},
                                               {"pathlib", "Path.write_text"},
+                                              {"argparse", "_os.system"},
+                                              {"package", "__sys.modules"},
                                               {"unittest.mock", "patch"}})
     EXPECT_EQ(verdict_of(protocol(4, word(module) + word(name) + "\x93")), kDangerous)
         << module << " " << name;
@@ -191,6 +212,16 @@ TEST(PickleScan, JudgesAttributesByTheirNames) {
                                    tuple({global("colours", "Colour"), hidden})))),
             kDangerous);
   EXPECT_EQ(verdict_of(finish(global("__builtin__", "getattr"))), kDangerous);
+  // A harmless call is no excuse for others that are not seen.
+  const string harmless = attribute(ordered_dict(), "keys");
+  const string given =
+      call(global("functools", "partial"),
+           tuple({global("__builtin__", "getattr"), global("a", "b"), text("os")}));
+  EXPECT_EQ(verdict_of(finish(harmless + "0" + given)), kDangerous);
+  EXPECT_EQ(verdict_of(finish(harmless + "0" + list({global("__builtin__", "getattr")}))),
+            kDangerous);
+  EXPECT_EQ(verdict_of(finish(harmless + "0" + global("__builtin__", "getattr") + "0" + harmless)),
+            kUnknown);
   // A text in another place is not the attribute's name.
   const string other = tuple({global("colours", "Colour"), ordered_dict(), text("RED")});
   EXPECT_EQ(verdict_of(finish(call(global("__builtin__", "getattr"), other))), kDangerous);
@@ -289,7 +320,12 @@ TEST(PickleScan, SeesEveryPickleOfAFile) {
   EXPECT_EQ(report.files[0].pickles, 2u);
   EXPECT_EQ(verdict_of(finish("N") + finish("N")), kUnknown);
   EXPECT_EQ(verdict_of(finish("N") + "\x80\x02" + kSystem), kDangerous);  // cut off
-  EXPECT_TRUE(says(scan_bytes(finish("N") + "12345"), ScanKind::trailing, "5 bytes after"));
+  const ScanReport trailing = scan_bytes(finish("N") + "12345");
+  EXPECT_TRUE(says(trailing, ScanKind::trailing, "5 bytes after"));
+  EXPECT_EQ(trailing.files[0].pickles, 1u);
+  // Too short to be told from text, until it calls something.
+  EXPECT_EQ(verdict_of(finish("N") + "cos\nsystem\n(S'id'\ntR, and so on"), kDangerous);
+  EXPECT_EQ(verdict_of(finish("N") + "cos\nsystem\n, and so on"), kUnknown);
 }
 
 TEST(PickleScan, ReadsFramesBothWays) {
@@ -350,7 +386,7 @@ TEST(PickleScan, LooksIntoBytesOfBytesSoDeepAndSaysWhereItStops) {
   pickle = finish(test::load_from_bytes(pickle));
   const ScanReport report = scan_bytes(pickle);
   EXPECT_EQ(report.verdict, kUnknown);
-  EXPECT_TRUE(says(report, ScanKind::unseen, "nested this deeply")) << show(report);
+  EXPECT_TRUE(says(report, ScanKind::unseen, "nested more than 4 levels deep")) << show(report);
 }
 
 TEST(PickleScan, TakesPersistentIdsOfOthersForUnknown) {

@@ -16,6 +16,7 @@ namespace {
 
 using test::build_zip;
 using test::find;
+using test::le;
 using test::payload;
 using test::says;
 using test::scan_bytes;
@@ -97,7 +98,67 @@ TEST(ZipScan, EndsInZipsWithinZips) {
   for (int depth = 0; depth < 6; ++depth) zip = build_zip({test::deflated_item("a/x", zip)});
   const ScanReport report = scan_bytes(zip);
   EXPECT_EQ(report.verdict, kUnknown);
-  EXPECT_TRUE(says(report, ScanKind::unseen, "nested this deeply")) << show(report);
+  EXPECT_TRUE(says(report, ScanKind::unseen, "nested more than 4 levels deep")) << show(report);
+}
+
+TEST(ZipScan, SeesAnArrayOfObjectsInAStorageAndInAFolder) {
+  // numpy.load() takes every record for an array that begins like one.
+  const string header = "{'descr': '|O', 'fortran_order': False, 'shape': (1,), }\n";
+  const string objects = "\x93NUMPY\1\0"s + le(header.size(), 2) + header + payload();
+  EXPECT_EQ(verdict_of(torch_zip({.storages = {{"0", objects}}})), kDangerous);
+  std::vector<ZipItem> items = torch_items({.storages = {{"0", objects}}});
+  items[2] = test::deflated_item(items[2].name, objects);
+  EXPECT_EQ(verdict_of(build_zip(items)), kDangerous);
+  items = torch_items();
+  items.push_back({.name = "archive/x.npy/", .data = objects});
+  EXPECT_EQ(verdict_of(build_zip(items)), kDangerous);
+  items.back().data = "";
+  EXPECT_EQ(verdict_of(build_zip(items)), kPlain);
+}
+
+TEST(ZipScan, NamesTheCodeAmongTheRecords) {
+  std::vector<ZipItem> items = torch_items();
+  items.push_back({.name = "archive/data/aotinductor/model/m.so",
+                   .data = "\x7f"
+                           "ELF"});
+  items.push_back({.name = "archive/a.py", .data = "import os\n"});
+  items.push_back({.name = "archive/B.PY", .data = "import os\n"});
+  const ScanReport report = scan_bytes(build_zip(items));
+  EXPECT_EQ(report.verdict, kUnknown) << show(report);
+  EXPECT_TRUE(says(report, ScanKind::code, "native code, which is not analyzed"));
+  const auto python = std::ranges::find_if(report.findings, [](const ScanFinding& finding) {
+    return finding.text == "Python code, which is not analyzed";
+  });
+  ASSERT_NE(python, report.findings.end());
+  EXPECT_EQ(python->record, "archive/a.py");
+  EXPECT_EQ(python->count, 2u);
+}
+
+TEST(ZipScan, TakesAnArrayOfNumbersByItsHeader) {
+  // Twelve arrays of 16 MB, which deflate to a thousandth.
+  const string header = "{'descr': '<f4', 'fortran_order': False, 'shape': (4000000,), }\n";
+  const string numbers =
+      "\x93NUMPY\1\0"s + le(header.size(), 2) + header + string(16'000'000, '\0');
+  ZipItem item = test::deflated_item("a0.npy", numbers);
+  std::vector<ZipItem> items;
+  for (int i = 0; i < 12; ++i) {
+    item.name = "a" + std::to_string(i) + ".npy";
+    items.push_back(item);
+  }
+  const ScanReport report = scan_bytes(build_zip(items));
+  EXPECT_EQ(report.verdict, kPlain) << show(report);
+  EXPECT_EQ(report.files[0].what, "a zip of NumPy arrays");
+}
+
+TEST(TarScan, LimitsTheWorkForMembersThatOverlap) {
+  // Each of the links claims all that follows it, and is a tar itself.
+  std::vector<test::TarItem> items;
+  for (std::size_t i = 0; i < 60; ++i)
+    items.push_back({.name = "link", .kind = '2', .size = test::octal((59 - i) * 512 + 1024, 11)});
+  const ScanReport report = scan_bytes(test::build_tar(items));
+  EXPECT_EQ(report.verdict, kUnknown);
+  EXPECT_TRUE(says(report, ScanKind::container, "not scanned: the records together are too large"))
+      << show(report);
 }
 
 TEST(TarScan, TakesTheStoragesOfATarForNumbers) {
