@@ -29,7 +29,8 @@ inline constexpr std::array kExitCodes{
             "done; verify: sealed and every byte matches; load: what has a digest matches; scan: "
             "all are "
             "plain"},
-    ExitRow{ExitCode::failure, "failed; verify, load: damaged, broken, or cannot be opened"},
+    ExitRow{ExitCode::failure,
+            "failed; verify, load: damaged, broken, or cannot be opened; match: not all match"},
     ExitRow{ExitCode::usage,
             "the command line is wrong; convert: the only output exists and differs"},
     ExitRow{ExitCode::annotated,
