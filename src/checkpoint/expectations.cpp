@@ -1,6 +1,13 @@
 // expectations(): what another checkpoint has; and the reader of expectations as JSON.
-#include <array>
+#include <cstdint>
+#include <filesystem>
 #include <limits>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
 
 #include "base/json.hpp"
 #include "base/str_cat.hpp"

@@ -1,5 +1,7 @@
 #include "flatbed/key_map.hpp"
 
+#include <algorithm>
+#include <span>
 #include <utility>
 
 #include "base/bytes.hpp"

@@ -4,6 +4,7 @@
 #include <array>
 #include <bit>
 #include <cstring>
+#include <utility>
 
 #include "base/str_cat.hpp"
 #include "base/utf8.hpp"

@@ -1,6 +1,7 @@
 #include "checkpoint/key_rule.hpp"
 
 #include <optional>
+#include <utility>
 
 #include "base/str_cat.hpp"
 

@@ -1,7 +1,13 @@
 #include "flatbed/match.hpp"
 
 #include <algorithm>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
 #include <utility>
+#include <vector>
 
 #include "base/str_cat.hpp"
 #include "checkpoint/closest_name.hpp"

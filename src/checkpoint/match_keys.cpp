@@ -1,5 +1,7 @@
 #include "checkpoint/match_keys.hpp"
 
+#include <optional>
+
 namespace flatbed {
 
 namespace {

@@ -1,4 +1,7 @@
 // Checkpoint::rename(): the same files with other names.
+#include <memory>
+#include <string>
+#include <string_view>
 #include <utility>
 
 #include "base/str_cat.hpp"
