@@ -18,7 +18,9 @@
 #include "help_text.hpp"
 #include "json_out.hpp"
 #include "load_command_line.hpp"
+#include "match_command_line.hpp"
 #include "read_command_line.hpp"
+#include "renames.hpp"
 #include "suggest.hpp"
 
 namespace flatbed::tool {
@@ -106,6 +108,7 @@ void add_convert_choices(CLI::App& convert, CommandLine::Parsed& parsed) {
                   "Drop tensors that match; repeatable; overrides --include")
       ->allow_extra_args(false)
       ->type_name("GLOB");
+  add_rename_options(convert, options.renames);
   convert.add_flag("--no-seal", parsed.no_seal, "Write no checksums");
   convert.add_flag("--expand-aliases", options.expand_aliases,
                    "Store a tensor with several names once for each of them");
@@ -292,6 +295,7 @@ CommandLine::CommandLine()
   add_scan(app_, parsed_);
   add_cat(app_, parsed_);
   add_convert(app_, parsed_);
+  add_match(app_, parsed_);
   add_load(app_, parsed_);
   add_bench(app_, parsed_);
   add_completion(app_, parsed_);
@@ -326,6 +330,10 @@ ExitCode CommandLine::run(int argc, char** argv, Output& output) {
     const bool unchecked = parsed_.no_verify || parsed_.load.ignore_seal;
     parsed_.load.verify = unchecked ? Verify::no : Verify::yes;
     return run_load(parsed_.load, output);
+  }
+  if (app_.got_subcommand("match")) {
+    parsed_.match.form = form;
+    return run_match(parsed_.match, output);
   }
   if (app_.got_subcommand("completion")) {
     output.write(completion_of(parsed_.completion)(app_));

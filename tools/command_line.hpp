@@ -35,6 +35,7 @@ class CommandLine {
     CatOptions cat;
     ConvertOptions convert;
     LoadCommandOptions load;
+    MatchCommandOptions match;
     BenchOptions bench;
     std::string completion;
     bool as_json = false;

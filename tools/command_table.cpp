@@ -23,7 +23,7 @@ ArgumentRow argument_row(const CLI::Option& option) {
   const bool is_flag = option.get_type_size_max() == 0;
   if (!is_flag) row.value = option.get_type_name();
   row.words = choices(row.value);
-  row.repeatable = option.get_expected_max() > 1;
+  row.repeatable = option.get_expected_max() > 1 || option.get_trigger_on_parse();
   if (option.get_positional()) {
     row.names = {option.get_name(true) + (row.repeatable ? "..." : "")};
     return row;

@@ -21,11 +21,19 @@ enum class Form : std::uint8_t { text, json };
 // as their bytes lie in the files.
 enum class LsSort : std::uint8_t { none, name, size, offset };
 
+// One of the options that rename tensors, in the order of the command line: see renames.hpp.
+struct RenameWord {
+  enum class Kind : std::uint8_t { rule, file, strip_prefix, add_prefix };
+  Kind kind = Kind::rule;
+  std::string text;  // the option's value
+};
+
 struct LsOptions {
   std::vector<std::filesystem::path> paths;
   std::string select;  // the part of the tree to list; empty: everything
   std::vector<std::string> include;
   std::vector<std::string> exclude;
+  std::vector<RenameWord> renames;
   LsSort sort = LsSort::none;
   bool summary = false;  // totals only
   bool stats = false;    // read every tensor for its smallest and largest value and mean
@@ -70,6 +78,7 @@ struct ConvertOptions {
   std::string select;
   std::vector<std::string> include;
   std::vector<std::string> exclude;
+  std::vector<RenameWord> renames;
   bool whole = false;  // keep a module as an object, not as its state dict
   bool dry_run = false;
   bool seal = true;
@@ -98,6 +107,7 @@ struct LoadCommandOptions {
   std::string select;
   std::vector<std::string> include;
   std::vector<std::string> exclude;
+  std::vector<RenameWord> renames;
   std::optional<SliceChoice> slice;
   IoMode io = IoMode::automatic;
   std::uint64_t staging_nbytes = LoadOptions{}.staging_nbytes;
@@ -110,6 +120,23 @@ struct LoadCommandOptions {
   Form form = Form::text;
 };
 [[nodiscard]] ExitCode run_load(const LoadCommandOptions& options, Output& output);
+
+struct MatchCommandOptions {
+  std::filesystem::path path;
+  std::filesystem::path expect;  // a checkpoint, or a .json file of expectations
+  std::string select;
+  std::vector<std::string> include;
+  std::vector<std::string> exclude;
+  std::vector<RenameWord> renames;
+  bool partial = false;      // what is missing or unexpected does not count
+  bool torch = false;        // MatchMeaning::torch
+  bool exact_dtype = false;  // DtypePolicy::exact
+  bool ignore_mismatched_sizes = false;
+  bool ready_sets = false;
+  bool all = false;  // show every name, not the first ones of each list
+  Form form = Form::text;
+};
+[[nodiscard]] ExitCode run_match(const MatchCommandOptions& options, Output& output);
 
 struct BenchOptions {
   std::filesystem::path path;

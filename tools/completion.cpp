@@ -53,11 +53,16 @@ std::vector<std::string> names_of(const std::vector<CommandRow>& commands) {
   return names;
 }
 
+bool takes_file(const ArgumentRow& option) {
+  return option.value == "DIR" || option.value == "OUT" || option.value == "FILE" ||
+         option.value == "EXPECTED";
+}
+
 // "'(-q --quiet)'{-q,--quiet}'[what it does]:N:(a b)'"
 std::string zsh_option(const ArgumentRow& option) {
   std::string rest = fmt::format("[{}]", zsh_text(option.text));
   if (!option.value.empty()) {
-    const bool files = option.value == "DIR" || option.value == "OUT";
+    const bool files = takes_file(option);
     const std::string values = !option.words.empty()
                                    ? fmt::format("({})", fmt::join(option.words, " "))
                                    : std::string(files ? "_files" : " ");
@@ -79,7 +84,7 @@ std::string fish_option(const ArgumentRow& option) {
     text += name.starts_with("--") ? fmt::format(" -l {}", name.substr(2))
                                    : fmt::format(" -s {}", name.substr(1));
   if (!option.value.empty()) {
-    const bool files = option.value == "DIR" || option.value == "OUT";
+    const bool files = takes_file(option);
     text += files ? " -r" : " -x";
     if (!option.words.empty()) text += fmt::format(" -a '{}'", fmt::join(option.words, " "));
   }

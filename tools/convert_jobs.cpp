@@ -215,8 +215,8 @@ Result<void> check_output_option(const ConvertOptions& options) {
 
 // A sidecar seals a file as it is, so options that change what is written do not apply.
 Result<void> check_sidecar(const ConvertOptions& options) {
-  const bool chooses =
-      !options.select.empty() || !options.include.empty() || !options.exclude.empty();
+  const bool chooses = !options.select.empty() || !options.include.empty() ||
+                       !options.exclude.empty() || !options.renames.empty();
   const bool changes = options.expand_aliases || options.allow_expansion || options.whole ||
                        options.strict_crc || options.ignore_crc || options.ignore_seal ||
                        options.allow_large_header || !options.out_dir.empty() || !options.seal;

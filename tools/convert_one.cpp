@@ -15,6 +15,7 @@
 #include "flatbed/save_torch.hpp"
 #include "format_text.hpp"
 #include "interrupt.hpp"
+#include "renames.hpp"
 #include "seal_text.hpp"
 
 namespace flatbed::tool {
@@ -53,8 +54,8 @@ Result<void> check_not_input(const ConvertJob& job, const Checkpoint& input, Out
 }
 
 // Applies --select and the globs. A whole model becomes its state dict unless --whole is given.
-Result<Checkpoint> choose(const Checkpoint& input, const ConvertOptions& options, bool whole_model,
-                          Outcome& outcome) {
+Result<Checkpoint> choose_part(const Checkpoint& input, const ConvertOptions& options,
+                               bool whole_model, Outcome& outcome) {
   const bool by_default = whole_model && options.select.empty() && !options.whole;
   if (!selects(options) && !by_default) return input;
   Selection selection{options.select, options.include, options.exclude};
@@ -75,6 +76,18 @@ Result<Checkpoint> choose(const Checkpoint& input, const ConvertOptions& options
                                by_default ? "; use --whole to keep the whole object" : "");
   outcome.notes.assign(chosen.notes().begin(), chosen.notes().end());
   return chosen;
+}
+
+// The part that is chosen, with the names that --rename and the like give.
+Result<Checkpoint> choose(const Checkpoint& input, const ConvertOptions& options, bool whole_model,
+                          Outcome& outcome) {
+  FLATBED_ASSIGN(const Checkpoint chosen, choose_part(input, options, whole_model, outcome));
+  if (options.renames.empty()) return chosen;
+  const std::string what =
+      outcome.chosen.empty() ? "all tensors: " + amount_text(chosen) : outcome.chosen;
+  outcome.chosen =
+      fmt::format("{}; renamed{}", what, chosen.has_tree() ? ", as a flat state dict" : "");
+  return renamed(chosen, options.renames);
 }
 
 SaveOptions save_options(const ConvertJob& job, const ConvertOptions& options,

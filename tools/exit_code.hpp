@@ -28,7 +28,8 @@ inline constexpr std::array kExitCodes{
     ExitRow{
         ExitCode::ok,
         "done; verify: sealed, and every byte matches; load: no digest differs; scan: all plain"},
-    ExitRow{ExitCode::failure, "failed; verify, load: damaged, broken, or cannot be opened"},
+    ExitRow{ExitCode::failure,
+            "failed; verify, load: damaged, broken, or cannot be opened; match: not all match"},
     ExitRow{ExitCode::usage,
             "the command line is wrong; convert: the only output exists and differs"},
     ExitRow{ExitCode::annotated,

@@ -6,6 +6,7 @@
 
 #include "interrupt.hpp"
 #include "progress.hpp"
+#include "renames.hpp"
 
 namespace flatbed::tool {
 namespace {
@@ -18,9 +19,10 @@ Result<Checkpoint> open_part(const std::filesystem::path& path, const LsOptions&
   selection.state_dict = !options.select.empty();
   selection.include = options.include;
   selection.exclude = options.exclude;
-  if (selection.path.empty() && selection.include.empty() && selection.exclude.empty())
-    return checkpoint;
-  return checkpoint.select(selection);
+  if (!selection.path.empty() || !selection.include.empty() || !selection.exclude.empty()) {
+    FLATBED_ASSIGN(checkpoint, checkpoint.select(selection));
+  }
+  return renamed(checkpoint, options.renames);
 }
 
 std::vector<std::uint32_t> make_order(std::span<const TensorInfo> tensors, LsSort sort) {

@@ -8,6 +8,7 @@
 
 #include "commands.hpp"
 #include "load_words.hpp"
+#include "renames.hpp"
 
 namespace flatbed::tool {
 namespace {
@@ -55,6 +56,7 @@ void add_choices(CLI::App& load, LoadCommandOptions& options) {
                   "No tensors that match; repeatable; overrides --include")
       ->allow_extra_args(false)
       ->type_name("GLOB");
+  add_rename_options(load, options.renames);
   add_word<SliceChoice>(load, "--slice", parse_slice,
                         [&options](SliceChoice slice) { options.slice = slice; })
       ->expected(1)

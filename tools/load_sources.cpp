@@ -2,6 +2,7 @@
 
 #include <optional>
 
+#include "renames.hpp"
 #include "seal_text.hpp"
 
 namespace flatbed::tool {
@@ -63,11 +64,12 @@ Result<LoadSource> open_source(const std::filesystem::path& path,
   if (!options.include.empty() || !options.exclude.empty()) {
     FLATBED_ASSIGN(chosen, chosen.select({"", options.include, options.exclude}));
   }
-  LoadSource source{path, std::move(chosen), {}};
+  FLATBED_ASSIGN(Checkpoint named, renamed(chosen, options.renames));
+  LoadSource source{path, std::move(named), {}};
   if (options.map.empty()) return source;
   FLATBED_ASSIGN(const Value root, whole.tree());
   const std::vector<std::string> devices = tree_devices(root, whole.tensors().size());
-  for (const TensorInfo& tensor : source.checkpoint.tensors()) {
+  for (const TensorInfo& tensor : chosen.tensors()) {  // in the same order as the renamed ones
     const TensorInfo* found = whole.find(tensor.name);
     source.homes.push_back(found == nullptr ? "cpu" : devices[found->index]);
   }

@@ -9,6 +9,7 @@
 
 #include "commands.hpp"
 #include "load_words.hpp"
+#include "renames.hpp"
 
 namespace flatbed::tool {
 namespace {
@@ -44,6 +45,7 @@ void add_ls_choices(CLI::App& ls, LsOptions& options) {
                 "No tensors that match; repeatable; overrides --include")
       ->allow_extra_args(false)
       ->type_name("GLOB");
+  add_rename_options(ls, options.renames);
   add_sort(ls, options);
 }
 

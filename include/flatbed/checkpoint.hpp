@@ -46,6 +46,8 @@
 
 namespace flatbed {
 
+class KeyMap;  // key_map.hpp
+
 // Whether read() checks the digests of the chunks that it touches, if they have any.
 enum class Verify : std::uint8_t { yes, no };
 
@@ -159,6 +161,12 @@ class FLATBED_EXPORT Checkpoint {
   // The same files with a selection. With globs the result is a flat state dict, because a
   // structure with gaps would be neither the old one nor a new one.
   [[nodiscard]] Result<Checkpoint> select(const Selection& selection) const;
+
+  // The same tensors and aliases under other names, in the same order. Without rules it is this
+  // checkpoint. Otherwise the result is a flat state dict: its tree is a dict of the new names, and
+  // of the metadata only "format" is kept. Errors: tensor_not_found (a rule matches no name),
+  // name_collision (two names become one), those of KeyMap::map().
+  [[nodiscard]] Result<Checkpoint> rename(const KeyMap& map) const;
 
  private:
   friend struct CheckpointAccess;

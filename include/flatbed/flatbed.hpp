@@ -12,8 +12,11 @@
 #include "flatbed/dtype.hpp"         // IWYU pragma: export
 #include "flatbed/error.hpp"         // IWYU pragma: export
 #include "flatbed/file_info.hpp"     // IWYU pragma: export
+#include "flatbed/key_map.hpp"       // IWYU pragma: export
 #include "flatbed/load.hpp"          // IWYU pragma: export
 #include "flatbed/load_all.hpp"      // IWYU pragma: export
+#include "flatbed/load_matched.hpp"  // IWYU pragma: export
+#include "flatbed/match.hpp"         // IWYU pragma: export
 #include "flatbed/page_lock.hpp"     // IWYU pragma: export
 #include "flatbed/progress.hpp"      // IWYU pragma: export
 #include "flatbed/result.hpp"        // IWYU pragma: export

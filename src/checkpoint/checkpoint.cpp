@@ -8,6 +8,7 @@
 #include "base/checked.hpp"
 #include "base/str_cat.hpp"
 #include "checkpoint/checkpoint_state.hpp"
+#include "checkpoint/closest_name.hpp"
 #include "checkpoint/folder_model.hpp"
 #include "checkpoint/open_set.hpp"
 #include "checkpoint/sniff.hpp"
@@ -38,28 +39,6 @@ Result<Checkpoint> open_source(std::shared_ptr<const ByteSource> source,
   Result<Checkpoint> opened = open_file(std::move(source), *content, {options.check_seal, {}});
   if (!opened) return with_context(label, std::move(opened).error());
   return opened;
-}
-
-// Whether `b` differs from `a` by at most a few letters; good enough for "did you mean".
-std::size_t common_prefix(std::string_view a, std::string_view b) {
-  const std::size_t size = std::min(a.size(), b.size());
-  return static_cast<std::size_t>(
-      std::mismatch(a.begin(), a.begin() + static_cast<std::ptrdiff_t>(size), b.begin()).first -
-      a.begin());
-}
-
-// The tensor whose name has most in common with a name that was not found, for the error message.
-std::string_view closest(std::span<const TensorInfo> tensors, std::string_view name) {
-  std::string_view best;
-  std::size_t longest = 0;
-  for (const TensorInfo& tensor : tensors) {
-    const bool part_of = !name.empty() && tensor.name.ends_with(name);
-    const std::size_t common = part_of ? name.size() : common_prefix(tensor.name, name);
-    if (common <= longest) continue;
-    longest = common;
-    best = tensor.name;
-  }
-  return best;
 }
 
 Error missing_error(std::string_view name, std::string_view file) {
@@ -130,7 +109,8 @@ Result<TensorInfo> Checkpoint::tensor(std::string_view name) const& {
   if (const auto missing = state_->missing.find(name); missing != state_->missing.end())
     return missing_error(missing->first, missing->second);
   if (state_->aliases_error) return *state_->aliases_error;
-  const std::string_view near = closest(state_->tensors, name);
+  const std::string_view near = closest_name(
+      name, state_->tensors.size(), [this](std::size_t i) { return state_->tensors[i].name; });
   return make_error(ErrorCode::tensor_not_found, "there is no tensor ", quoted(name), " among ",
                     state_->tensors.size(),
                     near.empty() ? "" : str_cat("; the closest is ", quoted(near)));

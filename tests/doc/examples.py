@@ -21,6 +21,8 @@ LANGUAGES = ["cpp", "console", "python", "cmake", ""]  # none: drawings and text
 # (header, first line of an indented block that is not code, what it is instead)
 NOT_CODE = [
     ("error.hpp", "a.safetensors: tensor 'w'", "a message"),
+    ("key_map.hpp", "OLD=NEW", "a table"),
+    ("match.hpp", "- Of a PyTorch file", "a list"),
 ]
 
 

@@ -35,6 +35,8 @@ extern std::byte* memory;
 extern void* pointer;
 extern std::uint64_t nbytes;
 extern const std::vector<float> values;
+extern const std::vector<Expected> expected;
+extern const std::vector<Destination> destinations;
 extern SaveOptions options;
 struct Bar {
   void set(std::uint64_t done, std::uint64_t total);

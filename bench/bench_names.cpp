@@ -1,0 +1,92 @@
+// Measures rename() and match() over many names, in one process. Needs no files.
+//
+//   bench_names [flags of Google Benchmark]
+#include <benchmark/benchmark.h>
+
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "flatbed/flatbed.hpp"
+
+namespace {
+
+using flatbed::Checkpoint;
+using flatbed::Expected;
+using flatbed::KeyMap;
+
+template <typename T>
+T must(flatbed::Result<T> result) {
+  if (!result) {
+    std::fprintf(stderr, "bench_names: %s\n", result.error().message.c_str());
+    std::exit(1);
+  }
+  return *std::move(result);
+}
+
+// Names as those of a large transformer.
+std::string name_of(std::size_t i) {
+  const std::size_t layer = i / 100;
+  return "layers." + std::to_string(layer) + ".mlp.experts." + std::to_string(i % 100) +
+         (i % 2 == 0 ? ".down.weight" : ".up.weight");
+}
+
+// A header of `count` tensors without bytes; the checkpoint borrows it.
+std::string header_of(std::size_t count, const std::string& prefix) {
+  std::string json = "{";
+  for (std::size_t i = 0; i < count; ++i) {
+    json += (i == 0 ? "\"" : ",\"") + prefix + name_of(i) +
+            R"(":{"dtype":"U8","shape":[0],"data_offsets":[0,0]})";
+  }
+  json += '}';
+  const std::uint64_t nbytes = json.size();
+  std::string file(sizeof nbytes, '\0');
+  std::memcpy(file.data(), &nbytes, sizeof nbytes);
+  return file + json;
+}
+
+Checkpoint open(const std::string& file) {
+  return must(Checkpoint::open_memory(std::as_bytes(std::span(file)), "bench"));
+}
+
+// `count` rules, of which the last matches every name. Each other one matches one name, though it
+// begins and ends as many do.
+KeyMap rules(std::size_t count) {
+  std::string text;
+  for (std::size_t i = 0; i + 1 < count; ++i) {
+    const std::string number = std::to_string(i);
+    text += "module.layers." + number + ".mlp.*." + number + "*.weight=a." + number + ".{1}{2}\n";
+  }
+  return must(KeyMap::parse(text + "*={1}.x\n", "rules"));
+}
+
+// Arguments: names, rules.
+void rename_all(benchmark::State& state) {
+  const std::string file = header_of(static_cast<std::size_t>(state.range(0)), "module.");
+  const Checkpoint checkpoint = open(file);
+  const KeyMap map = rules(static_cast<std::size_t>(state.range(1)));
+  for ([[maybe_unused]] auto _ : state) benchmark::DoNotOptimize(must(checkpoint.rename(map)));
+}
+BENCHMARK(rename_all)->Args({1'000'000, 1})->Args({1'000'000, 100})->Unit(benchmark::kMillisecond);
+
+void match_names(benchmark::State& state, const std::string& prefix) {
+  const std::string file = header_of(static_cast<std::size_t>(state.range(0)), prefix);
+  const Checkpoint checkpoint = open(file);
+  const std::string plain = header_of(static_cast<std::size_t>(state.range(0)), "");
+  const std::vector<Expected> expected = flatbed::expectations(open(plain));
+  const bool all = prefix.empty();
+  for ([[maybe_unused]] auto _ : state) {
+    const auto report = must(flatbed::match(checkpoint, expected));
+    if (report.complete() != all || report.suggested.has_value() == all) std::exit(1);
+  }
+}
+BENCHMARK_CAPTURE(match_names, all, "")->Arg(100'000)->Unit(benchmark::kMillisecond);
+BENCHMARK_CAPTURE(match_names, prefixed, "module.")->Arg(100'000)->Unit(benchmark::kMillisecond);
+
+}  // namespace
+
+BENCHMARK_MAIN();
