@@ -292,6 +292,7 @@ CommandLine::CommandLine()
   app_.require_subcommand(1);
   add_ls(app_, parsed_);
   add_verify(app_, parsed_);
+  add_diff(app_, parsed_);
   add_scan(app_, parsed_);
   add_cat(app_, parsed_);
   add_convert(app_, parsed_);
@@ -316,6 +317,10 @@ ExitCode CommandLine::run(int argc, char** argv, Output& output) {
   if (app_.got_subcommand("verify")) {
     parsed_.verify.form = form;
     return run_verify(parsed_.verify, output);
+  }
+  if (app_.got_subcommand("diff")) {
+    parsed_.diff.form = form;
+    return run_diff(parsed_.diff, output);
   }
   if (app_.got_subcommand("scan")) {
     parsed_.scan.form = form;

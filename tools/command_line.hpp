@@ -31,6 +31,7 @@ class CommandLine {
   struct Parsed {
     LsOptions ls;
     VerifyCommandOptions verify;
+    DiffCommandOptions diff;
     ScanCommandOptions scan;
     CatOptions cat;
     ConvertOptions convert;

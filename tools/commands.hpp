@@ -52,6 +52,20 @@ struct VerifyCommandOptions {
 };
 [[nodiscard]] ExitCode run_verify(const VerifyCommandOptions& options, Output& output);
 
+struct DiffCommandOptions {
+  std::filesystem::path a;
+  std::filesystem::path b;
+  std::string select;  // of both: the part of the tree to compare; empty: everything
+  std::vector<std::string> include;
+  std::vector<std::string> exclude;
+  std::vector<RenameWord> renames;  // of `a`
+  bool ignore_seal = false;
+  bool quiet = false;  // say it by the exit code alone
+  Form form = Form::text;
+  unsigned threads = 2;
+};
+[[nodiscard]] ExitCode run_diff(const DiffCommandOptions& options, Output& output);
+
 struct ScanCommandOptions {
   std::vector<std::filesystem::path> paths;
   Form form = Form::text;

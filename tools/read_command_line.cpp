@@ -34,17 +34,30 @@ void add_sort(CLI::App& ls, LsOptions& options) {
       ->type_name("name|size|offset");
 }
 
+void add_globs(CLI::App& command, std::vector<std::string>& include,
+               std::vector<std::string>& exclude) {
+  command.add_option("--include", include, "Only tensors that match; repeatable")
+      ->allow_extra_args(false)
+      ->type_name("GLOB");
+  command
+      .add_option("--exclude", exclude, "No tensors that match; repeatable; overrides --include")
+      ->allow_extra_args(false)
+      ->type_name("GLOB");
+}
+
+void add_threads(CLI::App& command, unsigned& threads, std::string_view what) {
+  command
+      .add_option("-j,--threads", threads,
+                  fmt::format("{} (1 to {}, default {})", what, kMaxThreads, threads))
+      ->check(CLI::Range(1U, kMaxThreads).description(""))
+      ->type_name("N");
+}
+
 void add_ls_choices(CLI::App& ls, LsOptions& options) {
   ls.add_option("--select", options.select,
                 "Only the part of the tree at this dotted path; of a whole model its state dict")
       ->type_name("PATH");
-  ls.add_option("--include", options.include, "Only tensors that match; repeatable")
-      ->allow_extra_args(false)
-      ->type_name("GLOB");
-  ls.add_option("--exclude", options.exclude,
-                "No tensors that match; repeatable; overrides --include")
-      ->allow_extra_args(false)
-      ->type_name("GLOB");
+  add_globs(ls, options.include, options.exclude);
   add_rename_options(ls, options.renames);
   add_sort(ls, options);
 }
@@ -104,12 +117,7 @@ void add_verify(CLI::App& app, CommandLine::Parsed& parsed) {
   verify->add_flag("--json", parsed.as_json, "Print one JSON object");
   verify->add_flag("-q,--quiet", options.quiet,
                    "Print only files of which something is wrong or could not be checked");
-  verify
-      ->add_option("-j,--threads", options.threads,
-                   fmt::format("Threads that read and check (1 to {}, default {})", kMaxThreads,
-                               options.threads))
-      ->check(CLI::Range(1U, kMaxThreads).description(""))
-      ->type_name("N");
+  add_threads(*verify, options.threads, "Threads that read and check");
   verify->footer(
       "Exit codes: 0 sealed and every byte matches; 1 damaged, broken, or cannot be opened; 2 the "
       "command line is wrong; 3 "
@@ -126,6 +134,38 @@ void add_verify(CLI::App& app, CommandLine::Parsed& parsed) {
       "[{path, seal, content, seal_note}]}]; state is sealed, annotated, unsealed, newer, damaged "
       "or "
       "error.");
+}
+
+void add_diff(CLI::App& app, CommandLine::Parsed& parsed) {
+  DiffCommandOptions& options = parsed.diff;
+  CLI::App* diff = app.add_subcommand(
+      "diff", "Show what distinguishes two checkpoints: names, dtypes, shapes, bytes, structure");
+  diff->add_option("A", options.a, "A checkpoint, as for ls")->required()->type_name("");
+  diff->add_option("B", options.b, "Another one, of any layout")->required()->type_name("");
+  diff->add_option("--select", options.select,
+                   "Only the part of both trees at this dotted path; of a whole model its state "
+                   "dict")
+      ->type_name("PATH");
+  add_globs(*diff, options.include, options.exclude);
+  add_rename_options(*diff, options.renames);
+  diff->add_flag("--ignore-seal", options.ignore_seal,
+                 "Read the files as if they were not sealed, and compare every byte");
+  add_threads(*diff, options.threads, "Threads that read and compare");
+  diff->add_flag("-q,--quiet", options.quiet, "Print nothing but errors");
+  diff->add_flag("--json", parsed.as_json, "Print one JSON object");
+  diff->footer(
+      "A line for each difference: tensors that were removed or added, with another dtype, shape "
+      "or other bytes, and places of the structure with other values. Rules rename the tensors of "
+      "A; structures are not compared then. An alias counts as a tensor "
+      "of its name. Of sealed files the digests are compared, and no tensor data is read: verify "
+      "says whether a file has the data that its digests state. Metadata is not compared.\n\n"
+      "Exit codes: 0 the same; 1 they differ; 2 they cannot be compared (as for diff), or "
+      "the command line is wrong; 130 interrupted.\n\n"
+      "The JSON object has schema, command, exit_code, error, path_a, path_b, same, equal_tensors, "
+      "tensors [{name, change, a {dtype, shape, nbytes}, b, chunks, first_chunk}], trees_compared, "
+      "tree [{path, a, b}] (values as text), tree_complete, bytes_read; after an error only the "
+      "first six. change is removed, added, dtype, shape or bytes; chunks of 262,144 bytes are "
+      "counted where bytes differ.");
 }
 
 void add_cat(CLI::App& app, CommandLine::Parsed& parsed) {

@@ -7,6 +7,7 @@ namespace flatbed::tool {
 
 void add_ls(CLI::App& app, CommandLine::Parsed& parsed);
 void add_verify(CLI::App& app, CommandLine::Parsed& parsed);
+void add_diff(CLI::App& app, CommandLine::Parsed& parsed);
 void add_cat(CLI::App& app, CommandLine::Parsed& parsed);
 
 }  // namespace flatbed::tool

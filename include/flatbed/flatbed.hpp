@@ -9,6 +9,7 @@
 #include "flatbed/checkpoint.hpp"    // IWYU pragma: export
 #include "flatbed/crc.hpp"           // IWYU pragma: export
 #include "flatbed/device.hpp"        // IWYU pragma: export
+#include "flatbed/diff.hpp"          // IWYU pragma: export
 #include "flatbed/dtype.hpp"         // IWYU pragma: export
 #include "flatbed/error.hpp"         // IWYU pragma: export
 #include "flatbed/file_info.hpp"     // IWYU pragma: export

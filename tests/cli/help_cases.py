@@ -8,13 +8,13 @@ from tool import OK, ROOT, USAGE, ToolTest
 class HelpTest(ToolTest):
     def test_help_names_the_commands_and_every_exit_code(self):
         text = self.run_tool("--help").stdout
-        for command in ("ls", "verify", "scan", "cat", "convert", "match", "load", "bench", "completion"):
+        for command in ("ls", "verify", "diff", "scan", "cat", "convert", "match", "load", "bench", "completion"):
             self.assertRegex(text, rf"(?m)^  {command} ")
         for code in ("0", "1", "2", "3", "4", "5", "6", "7", "8", "130"):
             self.assertRegex(text, rf"(?m)^  {code} ")
 
     def test_each_command_explains_itself_and_its_exit_codes(self):
-        for command in ("ls", "verify", "scan", "cat", "convert", "match", "load", "bench", "completion"):
+        for command in ("ls", "verify", "diff", "scan", "cat", "convert", "match", "load", "bench", "completion"):
             text = self.run_tool(command, "--help").stdout
             self.assertIn("Exit codes:", text, command)
 

@@ -69,6 +69,8 @@ class JsonTest(ToolTest):
         self.report("verify", sealed)
         self.report("verify", sealed, torch, expect=8)
         self.report("scan", sealed, torch)
+        self.report("diff", torch, torch)
+        self.report("diff", torch, sealed, expect=1)
         self.report("match", sealed, "--expect", sealed)
         self.report("match", torch, "--expect", sealed, "--partial", "--ready-sets", expect=FAILURE)
         self.report("load", sealed, "--digests", "--slice", "0:0/2")
@@ -81,6 +83,7 @@ class JsonTest(ToolTest):
         for command in ("ls", "verify", "scan", "load", "bench", "convert"):
             self.report(command, "missing", expect=FAILURE)
         self.report("match", "missing", "--expect", sealed, expect=FAILURE)
+        self.report("diff", "missing", sealed, expect=2)
         self.assertEqual(self.report("ls", "bad.pth", expect=FAILURE)["path"], "bad.pth")
         self.report("ls", sealed, "bad.pth", expect=FAILURE)
         self.report("verify", sealed, "bad.pth", expect=FAILURE)
