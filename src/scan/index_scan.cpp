@@ -41,6 +41,26 @@ Result<void> read_map(JsonValue map, Names& names) {
   return {};
 }
 
+// Whether a string of the text begins as the key weight_map, each character of which may be
+// escaped: \u0077.
+bool may_have_map(std::string_view text) {
+  constexpr std::size_t kEscape = 6;
+  const auto begins = [](std::string_view rest) {
+    for (const char c : kMap) {
+      const std::string escape = str_cat("\\u00", hex(static_cast<unsigned char>(c)));
+      const std::string start = lower_case(rest.substr(0, kEscape));
+      if (!rest.starts_with(c) && start != escape) return false;
+      rest.remove_prefix(rest.starts_with(c) ? 1 : kEscape);
+    }
+    return true;
+  };
+  for (std::size_t at = text.find('"'); at != text.npos; at = text.find('"', at + 1)) {
+    const std::string_view rest = text.substr(at + 1);
+    if ((rest.starts_with('w') || rest.starts_with('\\')) && begins(rest)) return true;
+  }
+  return false;
+}
+
 Result<std::string> read_text(const ByteSource& file) {
   if (file.size() > kMaxJson)
     return make_error(ErrorCode::limit_exceeded, "a JSON text of ", file.size(),
@@ -87,12 +107,11 @@ std::string scan_json(const ByteSource& file, ScanLog& log, unsigned depth) {
   };
   Result<std::string> text = read_text(file);
   if (!text) return unseen(std::move(text).error().message);
-  // Most JSON texts beside a model need no parsing. An escape in a key may hide the word. Only in
-  // the strings of JSON do tags of YAML mean nothing.
+  // Most JSON texts beside a model need no parsing. In the strings of JSON, tags of YAML mean
+  // nothing.
   const bool binary = !std::ranges::all_of(*text, is_text_char);
   const bool tags = has_python_tag(*text);
-  if (!binary && !tags && text->find(kMap) == text->npos && text->find("\\u") == text->npos)
-    return what;
+  if (!binary && !tags && !may_have_map(*text)) return what;
   if (depth != 0 && text->size() > kMaxInnerJson)
     return unseen(str_cat("a JSON text of ", text->size(),
                           " bytes in another file is not parsed, the limit is ", kMaxInnerJson));

@@ -33,12 +33,12 @@ constexpr std::string_view kDigits = "0123456789";
 bool is_blank(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
 
 // Whether no Python reads the line of an opcode of protocol 0: a number without a digit, a text
-// without a quotation mark.
+// without a quotation mark. CPython takes INT and a NUL for 0.
 bool is_refused(Op op, std::string_view line) {
   if (op == Op::string) return line.empty() || (line[0] != '\'' && line[0] != '"');
   if (op == Op::float_ && line.find_first_of("nN") != line.npos) return false;  // nan, inf
   const bool number = op == Op::int_ || op == Op::long_ || op == Op::float_;
-  return number && line.find_first_of(kDigits) == line.npos;
+  return number && line.find_first_of(kDigits) == line.npos && line.find('\0') == line.npos;
 }
 
 // The digits of a number that Python's int() accepts, without leading zeros; nullopt if it is none
@@ -336,11 +336,20 @@ ScanValue PickleScan::make_tuple(std::size_t begin) const {
   return tuple;
 }
 
+// Whether the values from `begin` on can change an import. If they are imports themselves, all of
+// them are more likely words of a text.
+bool PickleScan::may_change(const ScanValue& target, std::size_t begin) const {
+  if (target.what != What::global) return false;
+  if (names_[target.name].severity == ScanVerdict::dangerous) return true;
+  return std::any_of(stack_.begin() + static_cast<std::ptrdiff_t>(begin), stack_.end(),
+                     [](const ScanValue& value) { return value.what != What::global; });
+}
+
 // Pops the stack from `begin` on, into the value below.
 void PickleScan::fill(What wanted, std::size_t begin) {
-  // Imports that follow each other are more likely words of a text.
-  const bool data = begin < stack_.size() && stack_.back().what != What::global;
-  stack_.resize(std::min(begin, stack_.size()));
+  begin = std::min(begin, stack_.size());
+  const bool changes = begin != 0 && may_change(stack_[begin - 1], begin);
+  stack_.resize(begin);
   if (available() == 0) {
     note(Oddity::underflow);
     return push(What::unknown);
@@ -348,7 +357,7 @@ void PickleScan::fill(What wanted, std::size_t begin) {
   const ScanValue& target = stack_.back();
   if (target.what == wanted || target.what == What::unknown) return;
   if (target.what == What::global) {
-    effect_ = effect_ || (data && !failed_);
+    effect_ = effect_ || (changes && !failed_);
     return note(Oddity::changed);
   }
   // Objects have methods of their own for it. Their effect depends on a class that is listed.

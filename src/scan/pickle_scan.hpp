@@ -165,6 +165,7 @@ class PickleScan {
   void load_bytes(const ScanValue& arguments);
   void build();
   void fill(ScanValue::What wanted, std::size_t begin);
+  [[nodiscard]] bool may_change(const ScanValue& target, std::size_t begin) const;
   std::uint32_t name_row(std::string_view module, std::string_view qualname);
 
   void begin_frame();

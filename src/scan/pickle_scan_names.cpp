@@ -297,11 +297,13 @@ ScanValue PickleScan::persistent(const ScanValue& id) {
 }
 
 void PickleScan::build() {
-  const ScanValue state = pop();
+  const bool changes =
+      stack_.size() > 1 && may_change(stack_[stack_.size() - 2], stack_.size() - 1);
+  static_cast<void>(pop());
   if (available() == 0) return note(Oddity::underflow), push(What::unknown);
   const ScanValue& target = stack_.back();
   if (target.what == What::global) {
-    effect_ = effect_ || (state.what != What::global && !failed_);
+    effect_ = effect_ || (changes && !failed_);
     return note(Oddity::changed);
   }
   raw_bytes_ = target.what == What::result && names_[target.name].special == Special::raw_array;

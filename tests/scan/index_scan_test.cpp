@@ -36,6 +36,11 @@ TEST(IndexScan, GoesByTheContentAndNotByTheName) {
   }
   write_file(folder / "x", "\xEF\xBB\xBF {\"weight\\u005fmap\":{\"w\":\"shard\"}}");
   EXPECT_EQ(scan(folder / "x")->verdict, kDangerous);
+  write_file(folder / "x", R"({"\u0077eight\u005Fmap":{"w":"shard"}})");
+  EXPECT_EQ(scan(folder / "x")->verdict, kDangerous);
+  // Lines of JSON, which are no index.
+  write_file(folder / "x", "{\"a\":\"\\u00e9\"}\n{\"\\u0077\":1}\n");
+  EXPECT_EQ(scan(folder / "x")->verdict, kPlain);
 }
 
 TEST(IndexScan, FollowsNamesBelowItsFolderAndNoOthers) {

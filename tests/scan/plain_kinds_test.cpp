@@ -119,6 +119,12 @@ TEST(PlainKinds, SeesTheCallsOfATextThatRunsAsAPickle) {
         "(cos\nsystem\nS'id'\no", "cos\r\nsystem\r\n(S'id'\ntR\n"})
     EXPECT_EQ(scan_named("notes.txt", text).verdict, kDangerous) << text;
   EXPECT_EQ(scan_named("notes.txt", "cos\nsystem\n.").verdict, kDangerous);
+  for (const char* change :
+       {"csys\npath\n(S'/tmp'\ncos\nsep\ne, and so on", "csys\nmodules\nS'os'\ncx\ny\ns, and so on",
+        "csys\nmeta_path\ncx\nFinder\na, and so on", "cx\ny\n(S'a'\nI1\ndb, and so on"})
+    EXPECT_EQ(scan_named("notes.txt", change).verdict, kDangerous) << change;
+  // CPython reads a line of a number up to a NUL, and takes none for 0.
+  EXPECT_EQ(scan_named("notes.dat", "I\0x\n0cos\nsystem\n(S'id'\ntR."s).verdict, kDangerous);
   EXPECT_EQ(scan_named("notes.txt", "cpackage\nThing\n(tRand so on\n").verdict, kUnknown);
 }
 
