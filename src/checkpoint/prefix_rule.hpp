@@ -30,8 +30,8 @@ struct PrefixSearch {
   std::function<bool(std::string_view name)> is_key;
 };
 
-// nullopt if no rule raises the number of matches. Tries each rule on a sample of the missing names,
-// and the best of them on all keys.
+// nullopt if no rule raises the number of matches. Tries each rule on a sample of the missing
+// names, and the best of them on all keys.
 [[nodiscard]] std::optional<PrefixRule> find_prefix_rule(const PrefixSearch& search,
                                                          PrefixSet prefixes);
 
