@@ -87,18 +87,20 @@ class Matcher {
 
   // After run(), with the names built; null if no rule helps.
   [[nodiscard]] std::optional<PrefixRule> find_rule(PrefixSet prefixes, std::size_t found) const {
-    PrefixSearch search{all_keys_,        unexpected_, missing_, names_.size(),
-                        expected_.size(), found,       {},       {}};
+    PrefixSearch search{all_keys_, unexpected_, missing_, names_.size(), expected_.size(), found,
+                        {},        {},          {}};
     search.name_number = [this](std::string_view name) { return names_.find(name); };
     search.owner = [this](std::uint32_t number) { return names_.owner(number); };
+    search.is_key = [this](std::string_view name) { return keys_.find(name) != nullptr; };
     return find_prefix_rule(search, prefixes);
   }
 
   // After run().
   [[nodiscard]] std::vector<NearName> find_near() const {
     std::vector<NearName> near;
-    for (const std::string_view name : missing_) {
-      if (near.size() == kMaxNear) break;
+    // Of the first few only: each is compared with every unexpected name.
+    for (const std::string_view name :
+         std::span(missing_).first(std::min(missing_.size(), kMaxNear))) {
       const std::string_view closest =
           closest_name(name, unexpected_.size(), [this](std::size_t i) { return unexpected_[i]; });
       // At least half must be common: any two names share something.

@@ -15,13 +15,13 @@ using Names = std::span<const std::string_view>;
 
 constexpr std::array<std::string_view, 4> kReady{"module.", "_orig_mod.", "model.", "state_dict."};
 constexpr std::size_t kMaxCommon = 8;   // prefixes that end in a dot and are common to most names
-constexpr std::size_t kSample = 512;    // keys that every rule is tried on
+constexpr std::size_t kSample = 512;    // names that every rule is tried on
 constexpr std::size_t kMaxCounted = 3;  // rules that are tried on all keys
 
 struct Candidate {
   std::string_view strip;
   std::string_view add;
-  std::size_t sampled = 0;  // keys of the sample that are expected with it
+  std::size_t sampled = 0;  // names of the sample that are found with it
 };
 
 bool begins_any(Names names, std::string_view prefix) {
@@ -86,12 +86,18 @@ std::string_view changed(std::string_view key, const Candidate& rule, std::strin
   return buffer;
 }
 
+// Of a sample of the missing names, those that some key becomes under the rule. Few keys may be of
+// interest, such as a model's beside an optimizer's, but all missing names are.
 std::size_t count_sampled(const PrefixSearch& search, const Candidate& rule) {
-  std::string buffer;
+  std::string key;
   std::size_t count = 0;
-  const std::size_t step = std::max<std::size_t>(1, search.keys.size() / kSample);
-  for (std::size_t i = 0; i < search.keys.size(); i += step) {
-    if (search.name_number(changed(search.keys[i], rule, buffer))) ++count;
+  const std::size_t step = std::max<std::size_t>(1, search.missing.size() / kSample);
+  for (std::size_t i = 0; i < search.missing.size(); i += step) {
+    std::string_view name = search.missing[i];
+    if (!name.starts_with(rule.add)) continue;
+    name.remove_prefix(rule.add.size());
+    key.assign(rule.strip).append(name);
+    if (search.is_key(key) || (!name.starts_with(rule.strip) && search.is_key(name))) ++count;
   }
   return count;
 }

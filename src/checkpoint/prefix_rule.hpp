@@ -27,10 +27,11 @@ struct PrefixSearch {
   std::function<std::optional<std::uint32_t>(std::string_view name)> name_number;
   // The tensor that an expected name belongs to.
   std::function<std::uint32_t(std::uint32_t name)> owner;
+  std::function<bool(std::string_view name)> is_key;
 };
 
-// nullopt if no rule raises the number of matches. Tries each rule on a sample of the keys, and the
-// best of them on all.
+// nullopt if no rule raises the number of matches. Tries each rule on a sample of the missing
+// names, and the best of them on all keys.
 [[nodiscard]] std::optional<PrefixRule> find_prefix_rule(const PrefixSearch& search,
                                                          PrefixSet prefixes);
 

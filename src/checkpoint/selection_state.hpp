@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "checkpoint/checkpoint_state.hpp"
+#include "flatbed/export.hpp"
 #include "io/text_list.hpp"
 #include "value/tensor_names.hpp"
 
@@ -16,7 +17,7 @@ namespace flatbed {
 
 // Some tensors of `from`, possibly under other names. Shares the ownership of `from`, which has the
 // files and owns the names that are kept.
-class SelectionState final : public CheckpointAccess::State {
+class FLATBED_HIDDEN SelectionState final : public CheckpointAccess::State {
  public:
   using State = CheckpointAccess::State;
 

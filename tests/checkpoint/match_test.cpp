@@ -294,6 +294,16 @@ TEST(MatchRule, FindsReadyPrefixesAmongOtherNames) {
             "module._orig_mod.");
 }
 
+TEST(MatchRule, FindsFewNamesAmongMany) {
+  Names names;
+  for (int i = 0; i < 5'000; ++i) names.push_back(str_cat("optimizer.state.", i));
+  for (int i = 0; i < 3; ++i) names.push_back(str_cat("model.", i));
+  const auto rule = suggested(names, {"0", "1", "2", "head"});
+  ASSERT_TRUE(rule);
+  EXPECT_EQ(rule->strip, "model.");
+  EXPECT_EQ(rule->matches, 3u);
+}
+
 TEST(MatchRule, SuggestsNothingThatDoesNotHelp) {
   EXPECT_FALSE(suggested({"module.a", "module.b"}, {"c", "d"}));
   EXPECT_FALSE(suggested({"a"}, {"a", "b"}));
@@ -337,6 +347,22 @@ TEST(Match, NamesTheNearestOfAFewMissing) {
   ASSERT_EQ(report.near_names.size(), 1u);
   EXPECT_EQ(report.near_names[0].missing, "layer.0.attention.weight");
   EXPECT_EQ(report.near_names[0].near, "layer.0.attn.weight");
+}
+
+TEST(Match, LooksForFewNearestNames) {
+  const TempDir dir;
+  SavePlan plan;
+  std::vector<Expected> expected;
+  for (int i = 0; i < 50'000; ++i) {
+    plan.items.push_back(item(str_cat("layers.", i, ".attention.weight"), {0}));
+    expected.push_back({str_cat("h.", i, "_attn_w")});
+  }
+  const Checkpoint checkpoint = saved(dir, plan);
+  const auto start = std::chrono::steady_clock::now();
+  const MatchReport report = match(checkpoint, expected).value();
+  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(5));
+  EXPECT_EQ(report.missing_keys.size(), 50'000u);
+  EXPECT_FALSE(report.suggested);
 }
 
 TEST(Expectations, OfACheckpointHaveItsAliasesAsOtherNames) {

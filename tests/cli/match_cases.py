@@ -128,6 +128,15 @@ a.safetensors: 1 of 3 expected tensors matches, 1 missing, 1 mismatched, 1 unexp
             file.truncate(100_000_001)
         self.assert_error(self.run_tool("match", path, "--expect", "e.json", expect=FAILURE), "limit_exceeded")
 
+    def test_a_terminal_cuts_long_names(self):
+        expect = self.expectations(**{"layer" * 30: {"shape": [2], "dtype": "F32"}})
+        path = self.model("a.safetensors", x=[1])
+        result = self.run_on_terminal("match", path, "--expect", expect, stream="stdout", expect=FAILURE)
+        row = result.stdout.splitlines()[1]
+        self.assertRegex(row, r"^  missing +layer.*….*layer  F32\[2\]")
+        self.assertLessEqual(len(row), 80)
+        self.assertIn("layer" * 30, self.run_tool("match", path, "--expect", expect, expect=FAILURE).stdout)
+
     def test_odd_names_are_shown_safely(self):
         odd = "a\x1b[31m\0\n" + "n" * 10_000
         self.path("e.json").write_text(json.dumps({odd: None}))

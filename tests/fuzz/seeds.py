@@ -96,6 +96,9 @@ def main():
             put(out, path.parent.name, path.read_bytes())
     put(out, "index", b'{"metadata":{"total_size":8},"weight_map":'
                       b'{"a":"a.safetensors","b":"b.safetensors"}}')
+    for text in (b"# rules\nstrip-prefix module.\nh.*.attn.*=layers.{1}.{{2}}.{2}\nadd-prefix x.\n",
+                 b'{"w": {"shape": [8, 5], "dtype": "F32"}, "module.b": {"shape": null}, "c": null}'):
+        put(out, "names", text)
     for folder in sorted(out.iterdir()):
         print(folder.name, len(list(folder.iterdir())))
 

@@ -25,6 +25,7 @@ void script(std::string_view bytes);     // the code of a TorchScript archive
 void header(std::string_view bytes);     // the JSON of a safetensors header, with data after it
 void tree(std::string_view bytes);       // the JSON of flatbed.tree
 void index(std::string_view bytes);      // the index of a sharded set next to two shards
+void names(std::string_view bytes);      // rules that rename, and expectations as JSON
 
 struct Target {
   std::string_view name;
@@ -35,7 +36,7 @@ inline constexpr std::array kTargets{
     Target{"pickle", pickle}, Target{"repickle", repickle}, Target{"torch_zip", torch_zip},
     Target{"legacy", legacy}, Target{"zip", zip},           Target{"inflate", inflate},
     Target{"tar", tar},       Target{"file", file},         Target{"header", header},
-    Target{"tree", tree},     Target{"index", index},
+    Target{"tree", tree},     Target{"index", index},       Target{"names", names},
 };
 
 }  // namespace flatbed::fuzz

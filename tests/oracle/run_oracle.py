@@ -4,6 +4,7 @@ Usage: run_oracle.py FLATBED WORK_DIR PYTHON...      PYTHON: the command of a Py
 Needs the standard library only. Exit status 77: that Python has no torch.
 """
 
+import json
 import os
 import shutil
 import subprocess
@@ -11,6 +12,8 @@ import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 FIXTURES = os.path.join(os.path.dirname(HERE), "fixtures")
+
+PAIRS = 1000  # of a model and a state dict, for `flatbed match --torch`
 
 # What `flatbed verify` says of files that the safetensors library saved again, by exit status.
 STATES = {
@@ -73,6 +76,28 @@ def check_states(flatbed, folder):
     return wrong
 
 
+def check_matches(flatbed, folder):
+    """Whether `flatbed match --torch` finds what load_state_dict says. Of unexpected keys torch has
+    another order: module by module."""
+    with open(os.path.join(folder, "answers.json"), encoding="utf-8") as file:
+        answers = json.load(file)
+    wrong = 0
+    for number, answer in enumerate(answers):
+        stem = os.path.join(folder, str(number))
+        done = subprocess.run([flatbed, "match", "--torch", "--json", stem + ".pth", "--expect", stem + ".json"],
+                              stdout=subprocess.PIPE, text=True, check=False)
+        report = json.loads(done.stdout)
+        found = {"missing_keys": report.get("missing_keys"),
+                 "unexpected_keys": sorted(report.get("unexpected_keys", [])),
+                 "mismatched": [row["name"] for row in report.get("mismatched", [])]}
+        answer["unexpected_keys"].sort()
+        if found != answer or done.returncode != any(answer.values()):
+            print(f"{stem}: match says {found}, torch {answer}")
+            wrong += 1
+    print(f"matched {len(answers)} pairs, {wrong} not as torch does", flush=True)
+    return wrong
+
+
 def main():
     flatbed, work, python = sys.argv[1], sys.argv[2], sys.argv[3:]
     judge = python + ["-B", os.path.join(HERE, "judge.py")]
@@ -85,7 +110,10 @@ def main():
     print(f"converted back, {convert_back(flatbed, work)} with objects that weights_only refuses",
           flush=True)
     subprocess.run(judge + ["compare", work], check=True)
-    sys.exit(1 if check_states(flatbed, os.path.join(work, "saved_again")) else 0)
+    pairs = os.path.join(work, "pairs")
+    subprocess.run(python + ["-B", os.path.join(HERE, "judge_match.py"), pairs, str(PAIRS)], check=True)
+    wrong = check_matches(flatbed, pairs) + check_states(flatbed, os.path.join(work, "saved_again"))
+    sys.exit(1 if wrong else 0)
 
 
 if __name__ == "__main__":
