@@ -48,8 +48,8 @@ Result<std::size_t> capture_number(std::string_view inside, const Rule& rule) {
   for (const char c : inside) number = digits ? number * 10 + static_cast<std::size_t>(c - '0') : 0;
   if (number != 0 && number <= rule.old.captures()) return number;
   const std::size_t captures = rule.old.captures();
-  return malformed(rule.text, "NEW refers to what no wildcard of OLD matches: found {", inside,
-                   "}, expected ",
+  return malformed(rule.text, "NEW refers to what no wildcard of OLD matches: found ",
+                   quoted(str_cat("{", inside, "}")), ", expected ",
                    captures == 0   ? std::string("none, because OLD has no wildcard; {{ is a brace")
                    : captures == 1 ? std::string("{1}")
                                    : str_cat("{1} to {", captures, "}"));

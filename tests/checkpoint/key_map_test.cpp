@@ -119,7 +119,7 @@ TEST(KeyMap, ReadsFiles) {
   write_file(dir / "rules.txt", "a=b\n*={2}\n");
   expect_error(KeyMap::read(dir / "rules.txt"), ErrorCode::invalid_argument,
                "rules.txt:2: rename rule '*={2}': NEW refers to what no wildcard of OLD matches: "
-               "found {2}, expected {1}");
+               "found '{2}', expected {1}");
   write_file(dir / "rules.txt", "a=b");
   EXPECT_EQ(KeyMap::read(dir / "rules.txt").value().map("a").value(), "b");
   expect_error(KeyMap::read(dir / "none"), ErrorCode::file_not_found, "none");
@@ -133,13 +133,14 @@ TEST(KeyMap, RefusesMalformedRules) {
   expect_refused("a=", "NEW is empty");
   expect_refused("strip-prefix", "the prefix is empty");
   expect_refused("add-prefix  ", "the prefix is empty");
-  expect_refused("a={1}", "found {1}, expected none, because OLD has no wildcard; {{ is a brace");
-  expect_refused("*.*={3}", "found {3}, expected {1} to {2}");
-  expect_refused("*={0}", "found {0}, expected {1}");
-  expect_refused("*={}", "found {}, expected {1}");
-  expect_refused("*={one}", "found {one}, expected {1}");
-  expect_refused("*={-1}", "found {-1}");
+  expect_refused("a={1}", "found '{1}', expected none, because OLD has no wildcard; {{ is a brace");
+  expect_refused("*.*={3}", "found '{3}', expected {1} to {2}");
+  expect_refused("*={0}", "found '{0}', expected {1}");
+  expect_refused("*={}", "found '{}', expected {1}");
+  expect_refused("*={one}", "found '{one}', expected {1}");
+  expect_refused("*={-1}", "found '{-1}'");
   expect_refused("*={99999999999999999999}", "expected {1}");
+  expect_refused("*={\n}", "found '{\\x0a}'");
   expect_refused("*={1", "NEW has a { without a }");
   expect_refused("*=1}", "NEW has a } without a {");
 }

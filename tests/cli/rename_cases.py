@@ -86,7 +86,7 @@ class RenameTest(ToolTest):
 
     def test_malformed_rules_are_wrong_command_lines(self):
         path = self.model("a")
-        for option, value, text in (("--rename", "ab", "expected OLD=NEW"), ("--rename", "*={2}", "found {2}"),
+        for option, value, text in (("--rename", "ab", "expected OLD=NEW"), ("--rename", "*={2}", "found '{2}'"),
                                     ("--strip-prefix", "", "the prefix is empty")):
             result = self.run_tool("ls", path, option, value, expect=USAGE)
             self.assert_error(result, "invalid_argument", option, text)
@@ -96,6 +96,7 @@ class RenameTest(ToolTest):
         result = self.run_tool("ls", self.model("a"), "--rename-file", "r.txt", expect=FAILURE)
         self.assertIn("r.txt:3: rename rule '*={7}'", result.stderr)
         for hostile in (b"\xff\xfe", b"a\0b\n", b"=" * 100_000, b"{" * 100_000 + b"=a", b"*" * 50_000 + b"=a{1",
+                        b"*={" + b"A\x1b" * 50_000 + b"}",
                         b"\n" * (16 << 20) + b"\n"):
             self.path("r.txt").write_bytes(hostile)
             result = self.run_tool("ls", "m.safetensors", "--rename-file", "r.txt", expect=FAILURE)
