@@ -40,6 +40,14 @@ class SelectionState final : public State {
   [[nodiscard]] TensorPlace locate(std::uint32_t tensor) const override {
     return from_->locate(number_in_from_[tensor]);
   }
+  [[nodiscard]] Result<void> compute(const TensorInfo& tensor, std::uint64_t offset,
+                                     std::span<std::byte> out,
+                                     const Reading& reading) const override {
+    return from_->compute(from_->tensors[number_in_from_[tensor.index]], offset, out, reading);
+  }
+  void append_sources(std::uint32_t tensor, std::vector<SourceTensor>& sources) const override {
+    from_->append_sources(number_in_from_[tensor], sources);
+  }
 
   // Adds one tensor under a name that this or `from` owns.
   void take(std::uint32_t tensor, std::string_view name) {

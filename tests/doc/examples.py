@@ -21,6 +21,7 @@ LANGUAGES = ["cpp", "console", "python", "cmake", ""]  # none: drawings and text
 # (header, first line of an indented block that is not code, what it is instead)
 NOT_CODE = [
     ("error.hpp", "a.safetensors: tensor 'w'", "a message"),
+    ("cast.hpp", "F32, F16, BF16, F8_E5M2", "a table"),
 ]
 
 
