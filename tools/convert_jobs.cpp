@@ -221,7 +221,8 @@ Result<void> check_sidecar(const ConvertOptions& options) {
       !options.select.empty() || !options.include.empty() || !options.exclude.empty();
   const bool changes = options.expand_aliases || options.allow_expansion || options.whole ||
                        options.strict_crc || options.ignore_crc || options.ignore_seal ||
-                       options.allow_large_header || !options.out_dir.empty() || !options.seal;
+                       options.allow_large_header || !options.out_dir.empty() || !options.seal ||
+                       options.cast.dtype;
   if (!options.sidecar || (!chooses && !changes)) return {};
   return usage(
       "--sidecar seals files as they are: it can only be combined with --jobs, --dry-run, "

@@ -63,6 +63,22 @@ void add_choices(CLI::App& load, LoadCommandOptions& options) {
       ->type_name("DIM:RANK/N");
 }
 
+}  // namespace
+
+void add_cast(CLI::App& command, CastChoice& cast) {
+  CLI::Option* dtype =
+      add_word<Dtype>(command, "--dtype", parse_cast_dtype, [&cast](Dtype to) { cast.dtype = to; })
+          ->expected(1)
+          ->description("Cast tensors of floats to this dtype: " + cast_dtypes_text())
+          ->type_name("DTYPE");
+  command.add_option("--keep", cast.keep, "With --dtype: no tensors that match; repeatable")
+      ->allow_extra_args(false)
+      ->needs(dtype)
+      ->type_name("GLOB");
+}
+
+namespace {
+
 void add_ways(CLI::App& load, LoadCommandOptions& options) {
   add_word<IoMode>(load, "--io", parse_io, [&options](IoMode mode) { options.io = mode; })
       ->expected(1)
@@ -95,6 +111,7 @@ void add_load(CLI::App& app, CommandLine::Parsed& parsed) {
       ->required()
       ->type_name("");
   add_choices(*load, options);
+  add_cast(*load, options.cast);
   add_ways(*load, options);
   load->add_flag("--no-verify", parsed.no_verify, "Do not check the bytes against the seal");
   load->add_flag("--ignore-seal", options.ignore_seal,
@@ -115,7 +132,8 @@ void add_load(CLI::App& app, CommandLine::Parsed& parsed) {
       "bytes_to_read, reads, peak_staging_nbytes, groups, files}, report {bytes_wanted,\n"
       "bytes_read, bytes_verified, chunks_verified, peak_staging_nbytes, files_direct,\n"
       "files_buffered, threads, seconds, read_seconds, hash_seconds, submit_seconds,\n"
-      "slots_seconds, link_seconds, bottleneck, gb_per_second}, verified (all, some or none),\n"
+      "slots_seconds, link_seconds, bottleneck, gb_per_second, casts (as that of convert)},\n"
+      "verified (all, some or none),\n"
       "unverified_reason, allocate_seconds, peak_memory_nbytes, and with --digests digests\n"
       "[{path, name, device, nbytes, xxh3}]. Parts that a failed load did not reach are null or\n"
       "missing. The seconds of a stage are the sum over all threads; GB are 10^9 bytes.");

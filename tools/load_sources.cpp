@@ -63,6 +63,7 @@ Result<LoadSource> open_source(const std::filesystem::path& path,
   if (!options.include.empty() || !options.exclude.empty()) {
     FLATBED_ASSIGN(chosen, chosen.select({"", options.include, options.exclude}));
   }
+  FLATBED_ASSIGN(chosen, cast_chosen(chosen, options.cast));
   LoadSource source{path, std::move(chosen), {}};
   if (options.map.empty()) return source;
   FLATBED_ASSIGN(const Value root, whole.tree());
