@@ -3,6 +3,8 @@
 // also the thread count, that is fastest here.
 //
 //   bench_load warm FILE ROUNDS [THREADS]   seconds of load() verified, unverified, the bare loop
+//   bench_load cast FILE ROUNDS [THREADS]   seconds of load() verified, with casts to BF16, and of
+//                                           the first again
 //   bench_load cold FILE ROUNDS [THREADS]   seconds and processor seconds of load() verified,
 //                                           the same into memory laid out unlike the file, and of a
 //                                           bare loop past the page cache (O_DIRECT)
@@ -119,6 +121,32 @@ void print_warm(const char* path, int rounds, unsigned threads) {
   }
 }
 
+void print_cast(const char* path, int rounds, unsigned threads) {
+  const auto model = bench::take(flatbed::Checkpoint::open(path));
+  if (model.seal() != flatbed::SealState::sealed) fail(std::string(path) + ": not sealed");
+  const auto cast = bench::take(model.cast({.to = flatbed::Dtype::bf16}));
+  const OwnedMemory memory(bench::count_memory(model, Placement::as_in_file));
+  const flatbed::LoadPlan plan = bench::make_plan(model, memory, Placement::as_in_file);
+  const flatbed::LoadPlan cast_plan = bench::make_plan(cast, memory, Placement::as_in_file);
+  const flatbed::LoadReport report = load_all(cast_plan, {.threads = threads});
+  std::printf("%llu bytes, %u threads, %llu tensors cast, %llu bytes verified\n",
+              static_cast<unsigned long long>(bench::find_data(model).nbytes()), report.threads,
+              static_cast<unsigned long long>(report.casts.tensors),
+              static_cast<unsigned long long>(report.bytes_verified));
+  const std::array<std::function<void()>, 3> contenders = {
+      [&] { load_all(plan, {.threads = threads}); },
+      [&] { load_all(cast_plan, {.threads = threads}); },
+      [&] { load_all(plan, {.threads = threads}); }};
+  for (int i = -1; i < rounds; ++i) {
+    std::array<double, 3> seconds{};
+    for (std::size_t k = 0; k < 3; ++k) {
+      const std::size_t turn = i % 2 == 0 ? k : 2 - k;
+      seconds[turn] = bench::time_seconds(contenders[turn]);
+    }
+    if (i >= 0) std::printf("%.9f %.9f %.9f\n", seconds[0], seconds[1], seconds[2]);
+  }
+}
+
 void print_cold(const char* path, int rounds, unsigned threads) {
   const auto model = bench::take(flatbed::Checkpoint::open(path));
   if (model.seal() != flatbed::SealState::sealed) fail(std::string(path) + ": not sealed");
@@ -168,10 +196,12 @@ int main(int argc, char** argv) {
   const auto threads = static_cast<unsigned>(argc > 4 ? std::max(std::atoi(argv[4]), 0) : 0);
   if (what == "warm") {
     print_warm(argv[2], rounds, threads == 0 ? 2 : threads);
+  } else if (what == "cast") {
+    print_cast(argv[2], rounds, threads == 0 ? 2 : threads);
   } else if (what == "cold") {
     print_cold(argv[2], rounds, threads);
   } else {
-    fail("usage: bench_load warm|cold FILE ROUNDS [THREADS]");
+    fail("usage: bench_load warm|cast|cold FILE ROUNDS [THREADS]");
   }
   return 0;
 }

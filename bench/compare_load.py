@@ -47,6 +47,21 @@ def compare_load_warm(bench):
                  0.95, at_least=True)
 
 
+def compare_load_cast(bench):
+    """Loading 1.1 GiB of F32 as BF16 from the page cache, verified: the same load without casts."""
+    report = bench.report
+    with sealed(bench, "model.pth") as path:
+        head, (plain, cast, again) = read_rounds(
+            measure.run(bench.program("bench_load"), "cast", path, str(bench.rounds), "2").output)
+    report.pairs(f"load, warm, F32 cast to BF16 ({head})", {
+        "plain ms": [1e3 * x for x in plain], "cast ms": [1e3 * x for x in cast],
+        "plain again ms": [1e3 * x for x in again],
+        "input rate cast / plain": [a / b for a, b in zip(plain, cast)],
+        "plain again / plain": [a / b for a, b in zip(plain, again)]})
+    report.ratio("load, warm, cast to BF16: input rate / without casts", measure.median_ratio(plain, cast),
+                 0.85, at_least=True)
+
+
 def compare_load_cold(bench):
     """Loading 1.1 GiB that is not in the page cache, verified: a bare loop past the page cache."""
     report = bench.report
@@ -129,5 +144,5 @@ def compare_load_small(bench):
                statistics.median(columns["add + load - bare us"]), "us", 2)
 
 
-SECTIONS = {"load_warm": compare_load_warm, "load_cold": compare_load_cold, "load_memory": compare_load_memory,
-            "load_slices": compare_load_slices, "load_small": compare_load_small}
+SECTIONS = {"load_warm": compare_load_warm, "load_cast": compare_load_cast, "load_cold": compare_load_cold,
+            "load_memory": compare_load_memory, "load_slices": compare_load_slices, "load_small": compare_load_small}

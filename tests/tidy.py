@@ -28,7 +28,7 @@ UNTESTABLE = {"device_error", "internal_error"}
 
 # Public headers that the rooms below checkpoint may use: the vocabulary, nothing that opens files.
 VOCABULARY = {f"flatbed/{unit}.hpp"
-              for unit in ("byte_source", "dtype", "error", "export", "file_info", "page_lock", "result",
+              for unit in ("byte_source", "cast", "dtype", "error", "export", "file_info", "page_lock", "result",
                            "scan_finding", "seal_state", "tensor", "torch_module", "unsafe_objects", "value",
                            "version")}
 
@@ -37,7 +37,7 @@ VOCABULARY = {f"flatbed/{unit}.hpp"
 ROOMS = [
     ["base"],
     ["io"],
-    ["value", "safetensors", "archive", "pickle"],
+    ["value", "safetensors", "archive", "pickle", "cast"],
     ["torch"],
     ["checkpoint"],
     ["save", "scan"],

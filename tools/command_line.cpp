@@ -109,6 +109,7 @@ void add_convert_choices(CLI::App& convert, CommandLine::Parsed& parsed) {
       ->allow_extra_args(false)
       ->type_name("GLOB");
   add_rename_options(convert, options.renames);
+  add_cast(convert, options.cast);
   convert.add_flag("--no-seal", parsed.no_seal, "Write no checksums");
   convert.add_flag("--expand-aliases", options.expand_aliases,
                    "Store a tensor with several names once for each of them");
@@ -173,6 +174,19 @@ void add_convert_checks(CLI::App& convert, ConvertOptions& options) {
                    "files that were changed after sealing");
 }
 
+void add_convert_manner(CLI::App& convert, CommandLine::Parsed& parsed) {
+  ConvertOptions& options = parsed.convert;
+  convert.add_flag("--sidecar", options.sidecar,
+                   "Change no .safetensors file: write its seal beside it, FILE.flatbed.json");
+  convert.add_flag("-n,--dry-run", options.dry_run,
+                   "Say what would be done, and fail where the run would; write nothing");
+  convert.add_flag("--no-sync", parsed.no_sync,
+                   "Do not wait for the disk: faster, and the output"
+                   " may not survive a power cut");
+  convert.add_flag("-q,--quiet", options.quiet, "Print nothing but errors and warnings");
+  convert.add_flag("--json", parsed.as_json, "Print one JSON object at the end");
+}
+
 void add_convert(CLI::App& app, CommandLine::Parsed& parsed) {
   ConvertOptions& options = parsed.convert;
   CLI::App* convert = app.add_subcommand(
@@ -188,15 +202,7 @@ void add_convert(CLI::App& app, CommandLine::Parsed& parsed) {
   add_convert_choices(*convert, parsed);
   add_convert_to_torch(*convert, parsed);
   add_convert_checks(*convert, options);
-  convert->add_flag("--sidecar", options.sidecar,
-                    "Change no .safetensors file: write its seal beside it, FILE.flatbed.json");
-  convert->add_flag("-n,--dry-run", options.dry_run,
-                    "Say what would be done, and fail where the run would; write nothing");
-  convert->add_flag("--no-sync", parsed.no_sync,
-                    "Do not wait for the disk: faster, and the output"
-                    " may not survive a power cut");
-  convert->add_flag("-q,--quiet", options.quiet, "Print nothing but errors and warnings");
-  convert->add_flag("--json", parsed.as_json, "Print one JSON object at the end");
+  add_convert_manner(*convert, parsed);
   convert->footer(
       "Which file goes where:\n"
       "  convert IN                   beside IN, with the extension .safetensors\n"
@@ -217,7 +223,9 @@ void add_convert(CLI::App& app, CommandLine::Parsed& parsed) {
       "--checksum compares all. Any other file of that name is refused without --force, and "
       "so is a sidecar that does not match its file, which may be damaged. An input is never "
       "written over. An output appears only when it is complete. Of several inputs, one "
-      "failure does not stop the rest. An input that is a whole model, from "
+      "failure does not stop the rest. --dtype rounds tensors of floats to the nearest values "
+      "of another dtype; all others stay. Values that do not fit are counted, and their "
+      "tensors named in a warning. An input that is a whole model, from "
       "torch.save(model), becomes its state dict, as does one that --select names; --whole "
       "keeps the object.\n\n"
       "Exit codes: 0 all done or up to date; 1 the only input failed; 2 the command line is "
@@ -228,7 +236,10 @@ void add_convert(CLI::App& app, CommandLine::Parsed& parsed) {
       "up_to_date, failed and not_started, and files [{input, output, status, found, chosen, "
       "weights [{select, kind, tensors}] (what --select PATH would keep alone), tensors, "
       "nbytes, file_nbytes, content, durable, seconds, notes, warnings, crc (as that of "
-      "verify), error {code, name, message}}]; if nothing was started, only the first four.");
+      "verify), casts {dtype, tensors, saturated, infinite, nan, overflowed (tensors), "
+      "overflows [{name, saturated, infinite, nan}]}, error {code, name, message}}]; casts is "
+      "null without --dtype, or if nothing was written; if nothing was started, only the "
+      "first four.");
 }
 
 // After the first "--" every word is a name, also one that begins with a dash. CLI11 understands

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "cast_text.hpp"
 #include "exit_code.hpp"
 #include "flatbed/load.hpp"
 #include "load_words.hpp"
@@ -93,6 +94,7 @@ struct ConvertOptions {
   std::vector<std::string> include;
   std::vector<std::string> exclude;
   std::vector<RenameWord> renames;
+  CastChoice cast;
   bool whole = false;  // keep a module as an object, not as its state dict
   bool dry_run = false;
   bool seal = true;
@@ -122,6 +124,7 @@ struct LoadCommandOptions {
   std::vector<std::string> include;
   std::vector<std::string> exclude;
   std::vector<RenameWord> renames;
+  CastChoice cast;
   std::optional<SliceChoice> slice;
   IoMode io = IoMode::automatic;
   std::uint64_t staging_nbytes = LoadOptions{}.staging_nbytes;

@@ -121,17 +121,25 @@ class ConvertRun {
     for (const std::string& warning : outcome.warnings) print_warning(job.input, warning);
   }
 
-  static std::string result_text(const ConvertJob& job, const Outcome& outcome) {
+  // "3 tensors, 2 of them cast to BF16".
+  std::string tensors_text(const Outcome& outcome) const {
+    const std::string all = count_text(outcome.tensors, "tensor");
+    if (!options_.cast.dtype) return all;
+    return fmt::format("{}, {} of them cast to {}", all, number_text(outcome.cast),
+                       name(*options_.cast.dtype));
+  }
+
+  std::string result_text(const ConvertJob& job, const Outcome& outcome) const {
     if (outcome.status == Status::up_to_date) return "up to date";
     if (outcome.status == Status::planned) {
-      return fmt::format("would be written: {}, {}", count_text(outcome.tensors, "tensor"),
+      return fmt::format("would be written: {}, {}", tensors_text(outcome),
                          size_text(outcome.nbytes));
     }
     const std::string seal = job.torch ? "a PyTorch file"
                              : outcome.report.content.empty()
                                  ? "unsealed"
                                  : fmt::format("sealed, content {}", outcome.report.content);
-    return fmt::format("written: {}, {}, {}, {:.1f} s", count_text(outcome.tensors, "tensor"),
+    return fmt::format("written: {}, {}, {}, {:.1f} s", tensors_text(outcome),
                        size_text(outcome.report.nbytes), seal, outcome.seconds);
   }
 
@@ -210,7 +218,7 @@ class ConvertRun {
     json.end_result(exit_code(), failed == outcomes_.end() ? std::nullopt : failed->error);
   }
 
-  static void write_json_outcome(const ConvertJob& job, const Outcome& outcome, JsonWriter& json) {
+  void write_json_outcome(const ConvertJob& job, const Outcome& outcome, JsonWriter& json) const {
     const bool written = outcome.status == Status::converted;
     json.begin_object().path("input", job.input).path("output", job.output);
     json.key("status").text(name(outcome.status));
@@ -227,6 +235,8 @@ class ConvertRun {
     for (const std::string& warning : outcome.warnings) json.text(warning);
     json.end_array().key("crc");
     write_crc_json(outcome.report.crc, json);
+    json.key("casts");
+    write_casts_json(outcome.report.casts, written ? options_.cast : CastChoice{}, json);
     json.key("error");
     outcome.error ? json.error(*outcome.error) : json.null();
     json.end_object();

@@ -219,7 +219,8 @@ Result<void> check_sidecar(const ConvertOptions& options) {
                        !options.exclude.empty() || !options.renames.empty();
   const bool changes = options.expand_aliases || options.allow_expansion || options.whole ||
                        options.strict_crc || options.ignore_crc || options.ignore_seal ||
-                       options.allow_large_header || !options.out_dir.empty() || !options.seal;
+                       options.allow_large_header || !options.out_dir.empty() || !options.seal ||
+                       options.cast.dtype;
   if (options.sidecar && !options.output.empty())
     return usage("--sidecar and --output cannot be combined: a sidecar lies next to its file");
   if (!options.sidecar || (!chooses && !changes)) return {};

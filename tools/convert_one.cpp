@@ -214,7 +214,9 @@ Result<void> convert_data(const ConvertJob& job, const Checkpoint& input,
                           Outcome& outcome) {
   std::vector<Pick> picks = find_picks(input);
   const bool whole_model = !picks.empty() && picks[0].path.empty();
-  FLATBED_ASSIGN(const Checkpoint chosen, choose(input, options, whole_model, outcome));
+  FLATBED_ASSIGN(const Checkpoint selected, choose(input, options, whole_model, outcome));
+  FLATBED_ASSIGN(const Checkpoint chosen, cast_chosen(selected, options.cast));
+  outcome.cast = count_cast(chosen);
   if (outcome.chosen.empty() && !whole_model) outcome.weights = std::move(picks);
   outcome.tensors = chosen.tensors().size();
   outcome.nbytes = tensor_nbytes(chosen);
@@ -267,6 +269,8 @@ void note_ignored_seal(const Checkpoint& input, Outcome& outcome) {
 
 void note_report(const ConvertOptions& options, Outcome& outcome) {
   outcome.warnings = crc_warnings(outcome.report.crc);
+  for (std::string& warning : cast_warnings(outcome.report.casts))
+    outcome.warnings.push_back(std::move(warning));
   for (std::string& note : crc_notes(outcome.report.crc)) outcome.notes.push_back(std::move(note));
   if (outcome.report.header_nbytes > kLargeHeader) {
     outcome.notes.push_back(

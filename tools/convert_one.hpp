@@ -33,6 +33,7 @@ struct Outcome {
   std::vector<std::string> warnings;  // what may be wrong with the output; shown under --quiet, too
   std::uint64_t tensors = 0;
   std::uint64_t nbytes = 0;  // of all tensors
+  std::uint64_t cast = 0;    // tensors that --dtype casts
   SaveReport report;         // set after a conversion
   std::optional<Error> error;
   bool refused = false;  // failed because the output exists and differs

@@ -82,6 +82,8 @@ Result<void> run(const LoadCommandOptions& options, LoadOutcome& outcome, Output
   outcome.peak_memory_nbytes = peak_memory();
   progress.clear();
   if (talks) write_result(outcome, options, output);
+  for (const std::string& warning : cast_warnings(outcome.report->casts))
+    print_warning(options.paths.front(), warning);
   if (options.digests) FLATBED_TRY(add_digests(outcome));
   return {};
 }

@@ -65,6 +65,22 @@ void add_choices(CLI::App& load, LoadCommandOptions& options) {
       ->type_name("DIM:RANK/N");
 }
 
+}  // namespace
+
+void add_cast(CLI::App& command, CastChoice& cast) {
+  CLI::Option* dtype =
+      add_word<Dtype>(command, "--dtype", parse_cast_dtype, [&cast](Dtype to) { cast.dtype = to; })
+          ->expected(1)
+          ->description("Cast tensors of floats to this dtype: " + cast_dtypes_text())
+          ->type_name("DTYPE");
+  command.add_option("--keep", cast.keep, "With --dtype: no tensors that match; repeatable")
+      ->allow_extra_args(false)
+      ->needs(dtype)
+      ->type_name("GLOB");
+}
+
+namespace {
+
 void add_ways(CLI::App& load, LoadCommandOptions& options) {
   add_word<IoMode>(load, "--io", parse_io, [&options](IoMode mode) { options.io = mode; })
       ->expected(1)
@@ -97,6 +113,7 @@ void add_load(CLI::App& app, CommandLine::Parsed& parsed) {
       ->required()
       ->type_name("");
   add_choices(*load, options);
+  add_cast(*load, options.cast);
   add_ways(*load, options);
   load->add_flag("--no-verify", parsed.no_verify, "Do not check the bytes against the seal");
   load->add_flag("--ignore-seal", options.ignore_seal,
@@ -119,7 +136,7 @@ void add_load(CLI::App& app, CommandLine::Parsed& parsed) {
       "{bytes_wanted, bytes_to_read, reads, peak_staging_nbytes, groups, files}, report "
       "{bytes_wanted, bytes_read, bytes_verified, chunks_verified, peak_staging_nbytes, "
       "files_direct, files_buffered, threads, seconds, read_seconds, hash_seconds, "
-      "submit_seconds, slots_seconds, link_seconds, bottleneck, gb_per_second}, verified "
+      "submit_seconds, slots_seconds, link_seconds, bottleneck, gb_per_second, casts (as that of convert)}, verified "
       "(all, some or none), unverified_reason, allocate_seconds, peak_memory_nbytes, and "
       "with --digests digests [{path, name, device, nbytes, xxh3}]. Parts that a failed load "
       "did not reach are null or missing. The seconds of a stage are the sum over all "

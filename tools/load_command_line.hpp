@@ -4,6 +4,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include "cast_text.hpp"
 #include "command_line.hpp"
 
 namespace flatbed::tool {
@@ -11,5 +12,8 @@ namespace flatbed::tool {
 // Each adds a subcommand to `app` that fills `parsed`, which must outlive it.
 void add_load(CLI::App& app, CommandLine::Parsed& parsed);
 void add_bench(CLI::App& app, CommandLine::Parsed& parsed);
+
+// Adds --dtype and --keep, which fill `cast`, to a subcommand.
+void add_cast(CLI::App& command, CastChoice& cast);
 
 }  // namespace flatbed::tool

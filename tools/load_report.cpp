@@ -27,6 +27,14 @@ const TensorInfo& tensor_of(const LoadOutcome& outcome, const Placement& place) 
   return outcome.sources[place.source].checkpoint.tensors()[place.tensor];
 }
 
+// Whether the bytes that the tensor is made of have digests.
+bool is_covered(const LoadOutcome& outcome, const Placement& place) {
+  const TensorInfo& tensor = tensor_of(outcome, place);
+  if (tensor.stored != Stored::computed) return !tensor.digests.empty();
+  const FileInfo& file = outcome.sources[place.source].checkpoint.files()[tensor.where.file];
+  return file.seal == SealState::sealed || file.seal == SealState::annotated;
+}
+
 // Tensors without a digest in their file.
 struct Uncovered {
   std::uint64_t tensors = 0;
@@ -37,7 +45,7 @@ struct Uncovered {
 Uncovered uncovered(const LoadOutcome& outcome) {
   Uncovered sum;
   for (const Placement& place : outcome.layout.placements) {
-    if (place.nbytes == 0 || !tensor_of(outcome, place).digests.empty()) continue;
+    if (place.nbytes == 0 || is_covered(outcome, place)) continue;
     if (sum.tensors == 0) sum.seal = outcome.sources[place.source].checkpoint.seal();
     ++sum.tensors;
     sum.nbytes += place.nbytes;
@@ -95,7 +103,7 @@ void write_plan(const LoadPlanReport& plan, JsonWriter& json) {
   json.paths("files", std::span(plan.files)).end_object();
 }
 
-void write_report(const LoadReport& report, JsonWriter& json) {
+void write_report(const LoadReport& report, const CastChoice& cast, JsonWriter& json) {
   json.begin_object();
   json.key("bytes_wanted").number(report.bytes_wanted);
   json.key("bytes_read").number(report.bytes_read);
@@ -111,6 +119,8 @@ void write_report(const LoadReport& report, JsonWriter& json) {
   }
   json.key("bottleneck").text(name(report.bottleneck));
   json.key("gb_per_second").real(gigabytes_per_second(report.bytes_wanted, report.seconds));
+  json.key("casts");
+  write_casts_json(report.casts, cast, json);
   json.end_object();
 }
 
@@ -217,6 +227,10 @@ void write_result(const LoadOutcome& outcome, const LoadCommandOptions& options,
                            size_text(report.bytes_read), count_text(report.files_buffered, "file"),
                            number_text(report.files_direct)));
   output.write(verified_text(outcome, options) + "\n");
+  if (options.cast.dtype) {
+    output.write(fmt::format("cast: {} to {}\n", count_text(report.casts.tensors, "tensor"),
+                             name(*options.cast.dtype)));
+  }
   output.write(fmt::format("stages: {}\n", stages_text(report)));
   output.write(fmt::format("memory: process peak {}, staging peak {}; allocated in {:.3f} s\n",
                            size_text(outcome.peak_memory_nbytes),
@@ -242,7 +256,7 @@ void write_json(const LoadOutcome& outcome, const LoadCommandOptions& options, E
   outcome.plan ? write_plan(*outcome.plan, json) : static_cast<void>(json.null());
   json.key("report");
   if (outcome.report) {
-    write_report(*outcome.report, json);
+    write_report(*outcome.report, options.cast, json);
     write_verified(outcome, options, json);
     json.key("allocate_seconds").real(outcome.allocate_seconds);
     json.key("peak_memory_nbytes").number(outcome.peak_memory_nbytes);

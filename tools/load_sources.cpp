@@ -64,8 +64,9 @@ Result<LoadSource> open_source(const std::filesystem::path& path,
   if (!options.include.empty() || !options.exclude.empty()) {
     FLATBED_ASSIGN(chosen, chosen.select({"", options.include, options.exclude}));
   }
-  FLATBED_ASSIGN(Checkpoint named, renamed(chosen, options.renames));
-  LoadSource source{path, std::move(named), {}};
+  FLATBED_ASSIGN(const Checkpoint named, renamed(chosen, options.renames));
+  FLATBED_ASSIGN(Checkpoint cast, cast_chosen(named, options.cast));
+  LoadSource source{path, std::move(cast), {}};
   if (options.map.empty()) return source;
   FLATBED_ASSIGN(const Value root, whole.tree());
   const std::vector<std::string> devices = tree_devices(root, whole.tensors().size());

@@ -19,6 +19,8 @@ std::string_view stored_text(Stored stored) {
       return "byteswapped";
     case Stored::deflated:
       return "deflated";
+    case Stored::computed:
+      return "computed";
     case Stored::held:
       return "held";
   }

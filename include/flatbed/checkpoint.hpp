@@ -36,6 +36,7 @@
 #include <vector>
 
 #include "flatbed/byte_source.hpp"
+#include "flatbed/cast.hpp"
 #include "flatbed/export.hpp"
 #include "flatbed/file_info.hpp"
 #include "flatbed/page_lock.hpp"
@@ -167,6 +168,18 @@ class FLATBED_EXPORT Checkpoint {
   // of the metadata only "format" is kept. Errors: tensor_not_found (a rule matches no name),
   // name_collision (two names become one), those of KeyMap::map().
   [[nodiscard]] Result<Checkpoint> rename(const KeyMap& map) const;
+
+  // The same checkpoint with tensors of floats as another dtype (cast.hpp); names, aliases and
+  // structure stay. Their bytes are computed when they are read, from at most 16 MiB of stored ones
+  // at once, which are checked against their digests first: such a tensor has Stored::computed, no
+  // digests and no view. All other tensors stay as they are: those of other dtypes, those that
+  // `rules` leave out, those that have the dtype already, and those to which the structure gives a
+  // type of its own (complex numbers in pairs, numpy arrays). Casts of a cast round once each.
+  //
+  // Errors: invalid_argument if `rules.to` cannot be cast to, or if `include` names a tensor
+  // literally, without globs, that cannot be cast; tensor_not_found for a glob that matches no
+  // name; size_overflow.
+  [[nodiscard]] Result<Checkpoint> cast(const CastRules& rules) const;
 
  private:
   friend struct CheckpointAccess;

@@ -6,6 +6,7 @@
 // export.hpp has already reported an older standard; without this, many more errors would follow.
 #if __cplusplus >= 202002L
 #include "flatbed/byte_source.hpp"   // IWYU pragma: export
+#include "flatbed/cast.hpp"          // IWYU pragma: export
 #include "flatbed/checkpoint.hpp"    // IWYU pragma: export
 #include "flatbed/crc.hpp"           // IWYU pragma: export
 #include "flatbed/device.hpp"        // IWYU pragma: export

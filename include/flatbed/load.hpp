@@ -31,6 +31,7 @@
 #include <string_view>
 #include <vector>
 
+#include "flatbed/cast.hpp"
 #include "flatbed/checkpoint.hpp"
 #include "flatbed/device.hpp"
 #include "flatbed/export.hpp"
@@ -81,6 +82,9 @@ struct LoadItem {
   // The caller's expectation. If it is wrong, add() returns an error.
   std::optional<Dtype> dtype = {};
   std::optional<ShapeView> shape = {};  // of the loaded tensor, after slicing
+  // Cast the tensor to this dtype on the way (cast.hpp). Capacity and alignment are then those of
+  // this dtype; `dtype` above still is that of the checkpoint.
+  std::optional<Dtype> as = {};
 };
 
 // How files are read: through the page cache, or with O_DIRECT. `automatic` decides for each file
@@ -129,7 +133,7 @@ struct LoadPlanReport {
   std::uint64_t bytes_to_read = 0;
   std::uint64_t reads = 0;  // pieces of files; each is read by one thread
   // Staging memory, at most; 0: all is read straight into place. Beside it each reading thread may
-  // hold 1 MiB for what does not stay together.
+  // hold 1 MiB for what does not stay together, and for casts 256 KiB (16 MiB of a strided tensor).
   std::uint64_t peak_staging_nbytes = 0;
   std::uint32_t groups = 0;
   std::vector<std::filesystem::path> files;  // in the order of their first use
@@ -145,6 +149,7 @@ struct LoadReport {
   std::uint64_t bytes_read = 0;
   std::uint64_t bytes_verified = 0;  // hashed, and equal to their digests
   std::uint64_t chunks_verified = 0;
+  CastReport casts;  // of the values that were read, which for slices may be more than arrive
   std::uint64_t peak_staging_nbytes = 0;
   std::uint32_t files_direct = 0;    // read with O_DIRECT
   std::uint32_t files_buffered = 0;  // read through the page cache
@@ -168,7 +173,8 @@ class FLATBED_EXPORT LoadPlan {
 
   // Adds a tensor or a slice of it. One tensor may be added more than once. Errors, after which the
   // plan is unchanged: tensor_not_found, slice_invalid, load_mismatch (another dtype or shape),
-  // destination_invalid (null, misaligned), buffer_too_small, invalid_argument.
+  // destination_invalid (null, misaligned), buffer_too_small, invalid_argument (also a tensor that
+  // cannot be cast).
   [[nodiscard]] Result<void> add(const Checkpoint& checkpoint, std::string_view name,
                                  const Destination& to, const LoadItem& item = {});
   [[nodiscard]] std::size_t size() const noexcept;

@@ -24,6 +24,7 @@
 #include <filesystem>
 #include <string>
 
+#include "flatbed/cast.hpp"
 #include "flatbed/crc.hpp"
 #include "flatbed/export.hpp"
 #include "flatbed/progress.hpp"
@@ -69,6 +70,7 @@ struct SaveReport {
   // A record is summed while it is copied. If only part of it is copied, or in another order, it is
   // read once more, unless it is large and less than a quarter of it was needed.
   CrcReport crc;
+  CastReport casts;  // of the tensors that Checkpoint::cast() casts
 };
 
 // Blocking. May be called from several threads for different targets.

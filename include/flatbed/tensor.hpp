@@ -26,6 +26,7 @@ enum class Stored : std::uint8_t {
   byteswapped,  // big endian in the file
   deflated,     // inside a compressed zip entry
   held,  // in the checkpoint's own memory (a long `bytes` object of a pickle); `where` is unused
+  computed,  // made of stored bytes when it is read: by Checkpoint::cast()
 };
 
 // A range of bytes of one of the checkpoint's files.
@@ -36,7 +37,7 @@ struct Extent {
 };
 
 // The digests of a tensor's 262,144-byte chunks (XXH3-64), 16 lower-case hex digits each. Empty if
-// the file is not sealed.
+// the file is not sealed, or the tensor is computed: then read() checks what it is computed of.
 class DigestView {
  public:
   DigestView() = default;
@@ -56,7 +57,8 @@ struct TensorInfo {
   std::string_view name;
   ShapeView shape;
   std::uint64_t nbytes = 0;  // of the contiguous contents that read() returns
-  Extent where;              // if plain: the tensor; otherwise the stored bytes of its storage
+  // If plain: the tensor; otherwise the stored bytes of its storage, or of what it is computed of.
+  Extent where;
   DigestView digests;
   std::uint32_t index = 0;    // of this tensor in Checkpoint::tensors()
   std::uint32_t storage = 0;  // tensors with the same number share stored bytes

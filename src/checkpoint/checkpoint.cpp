@@ -132,8 +132,10 @@ Result<TensorView> Checkpoint::view(const TensorInfo& tensor) const& {
   const TensorPlace place = state.locate(own.index);
   if (own.stored == Stored::held) return TensorView{own, place.container.held(place.number)};
   if (own.stored != Stored::plain) {
+    const bool computed = own.stored == Stored::computed;
     return make_error(ErrorCode::not_viewable, "tensor ", quoted(own.name),
-                      " is stored strided, byte-swapped or compressed: use read()");
+                      computed ? " is computed when it is read: use read()"
+                               : " is stored strided, byte-swapped or compressed: use read()");
   }
   FLATBED_ASSIGN(const std::span<const std::byte> bytes, place.container.bytes());
   return TensorView{own, bytes.subspan(static_cast<std::size_t>(own.where.offset),
@@ -142,7 +144,14 @@ Result<TensorView> Checkpoint::view(const TensorInfo& tensor) const& {
 
 Result<void> Checkpoint::read(const TensorInfo& tensor, std::uint64_t offset,
                               std::span<std::byte> out, Verify verify) const {
-  const State& state = *state_;
+  ReadTally ignored;
+  return CheckpointAccess::read(*this, tensor, {offset, out}, {verify, ignored});
+}
+
+Result<void> CheckpointAccess::read(const Checkpoint& checkpoint, const TensorInfo& tensor,
+                                    const ReadRange& range, const Reading& reading) {
+  const auto& [offset, out] = range;
+  const State& state = *checkpoint.state_;
   if (tensor.index >= state.tensors.size() || state.tensors[tensor.index].name != tensor.name) {
     return make_error(ErrorCode::invalid_argument, "tensor ", quoted(tensor.name),
                       " is not of this checkpoint");
@@ -153,9 +162,7 @@ Result<void> Checkpoint::read(const TensorInfo& tensor, std::uint64_t offset,
                       ": read out of range: found ", out.size(), " bytes at ", offset,
                       ", the tensor has ", own.nbytes);
   }
-  const bool check = verify == Verify::yes && !own.digests.empty();
-  Result<void> done =
-      check ? state.read_verified(own, offset, out) : state.read_stored(own, offset, out);
+  Result<void> done = state.read(own, offset, out, reading);
   if (!done)
     return with_context(state.files[own.where.file].path.native(), std::move(done).error());
   return {};
@@ -169,6 +176,13 @@ const Container& CheckpointAccess::container(const Checkpoint& checkpoint, std::
 
 TensorPlace CheckpointAccess::locate(const Checkpoint& checkpoint, const TensorInfo& tensor) {
   return checkpoint.state_->locate(tensor.index);
+}
+
+std::vector<SourceTensor> CheckpointAccess::sources(const Checkpoint& checkpoint,
+                                                    const TensorInfo& tensor) {
+  std::vector<SourceTensor> sources;
+  checkpoint.state_->append_sources(tensor.index, sources);
+  return sources;
 }
 
 Result<void> CheckpointAccess::check_chunk(const Checkpoint& checkpoint, const TensorInfo& tensor,
@@ -245,6 +259,25 @@ Result<ValueTree> Checkpoint::State::make_tree() const {
   return made;
 }
 
+Result<void> Checkpoint::State::compute(const TensorInfo& tensor, std::uint64_t,
+                                        std::span<std::byte>, const Reading&) const {
+  return make_error(ErrorCode::internal_error, "tensor ", quoted(tensor.name), " is not computed");
+}
+
+void Checkpoint::State::append_sources(std::uint32_t tensor,
+                                       std::vector<SourceTensor>& sources) const {
+  sources.push_back({tensors[tensor], locate(tensor)});
+}
+
+Result<void> Checkpoint::State::read(const TensorInfo& tensor, std::uint64_t offset,
+                                     std::span<std::byte> out, const Reading& reading) const {
+  if (tensor.stored == Stored::computed) return compute(tensor, offset, out, reading);
+  if (reading.verify == Verify::yes && !tensor.digests.empty())
+    return read_verified(tensor, offset, out, reading.tally);
+  reading.tally.bytes_read += out.size();
+  return read_stored(tensor, offset, out);
+}
+
 Result<void> Checkpoint::State::read_stored(const TensorInfo& tensor, std::uint64_t offset,
                                             std::span<std::byte> out) const {
   const auto [container, number] = locate(tensor.index);
@@ -259,7 +292,7 @@ Result<void> Checkpoint::State::read_stored(const TensorInfo& tensor, std::uint6
 }
 
 Result<void> Checkpoint::State::read_verified(const TensorInfo& tensor, std::uint64_t offset,
-                                              std::span<std::byte> out) const {
+                                              std::span<std::byte> out, ReadTally& tally) const {
   ByteBuffer whole;  // a chunk of which only a part is requested
   while (!out.empty()) {
     const std::uint64_t chunk = offset / kChunkBytes;
@@ -274,6 +307,9 @@ Result<void> Checkpoint::State::read_verified(const TensorInfo& tensor, std::uin
     }
     FLATBED_TRY(read_stored(tensor, begin, target));
     FLATBED_TRY(check_chunk(tensor, chunk, xxh3(target)));
+    tally.bytes_read += nbytes;
+    tally.bytes_verified += nbytes;
+    ++tally.chunks_verified;
     if (taken < nbytes) std::memcpy(out.data(), whole.data() + skip, taken);
     offset += taken;
     out = out.subspan(taken);

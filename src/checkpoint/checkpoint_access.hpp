@@ -3,6 +3,8 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
+#include <vector>
 
 #include "flatbed/checkpoint.hpp"
 #include "io/container.hpp"
@@ -15,6 +17,32 @@ struct TensorPlace {
   std::uint32_t number = 0;  // in the container's numbering
 };
 
+// A tensor that lies in a file: what a tensor of a checkpoint is, or is computed of.
+struct SourceTensor {
+  TensorInfo info;  // of the checkpoint of files, so `index` is a number there; borrows from it
+  TensorPlace place;
+};
+
+// What reads took, added up for reports.
+struct ReadTally {
+  std::uint64_t bytes_read = 0;  // of the files, or unpacked from them
+  std::uint64_t bytes_verified = 0;
+  std::uint64_t chunks_verified = 0;
+  CastCounts casts;
+};
+
+// Checks the digests of what is read if `verify` says so, and adds to `tally`.
+struct Reading {
+  Verify verify = Verify::yes;
+  ReadTally& tally;
+};
+
+// The bytes of a tensor's contents from `offset` on, to fill `out`.
+struct ReadRange {
+  std::uint64_t offset = 0;
+  std::span<std::byte> out;
+};
+
 struct CheckpointAccess {
   using State = Checkpoint::State;  // for this room: checkpoint_state.hpp
 
@@ -25,6 +53,12 @@ struct CheckpointAccess {
   }
   // `tensor` is one of checkpoint.tensors().
   [[nodiscard]] static TensorPlace locate(const Checkpoint& checkpoint, const TensorInfo& tensor);
+  // Checkpoint::read() of bytes of one of its tensors, with what it took added to a tally.
+  [[nodiscard]] static Result<void> read(const Checkpoint& checkpoint, const TensorInfo& tensor,
+                                         const ReadRange& range, const Reading& reading);
+  // The tensor itself, or what it is computed of, in order.
+  [[nodiscard]] static std::vector<SourceTensor> sources(const Checkpoint& checkpoint,
+                                                         const TensorInfo& tensor);
   // Compares the digest of a chunk with the seal's. Errors: chunk_corrupt, chunk_rewritten.
   [[nodiscard]] static Result<void> check_chunk(const Checkpoint& checkpoint,
                                                 const TensorInfo& tensor, std::uint64_t chunk,

@@ -1,7 +1,7 @@
-// Checkpoint::State: the state that a Checkpoint handle shares. There are three classes: a file
-// (open_file.cpp), a set (open_set.cpp) and a selection from another state (select.cpp).
-// Immutable once open() or select() returns, except for the tree, which is decoded on first use
-// under a once_flag. Const members are thread-safe.
+// Checkpoint::State: the state that a Checkpoint handle shares. There are four classes: a file
+// (open_file.cpp), a set (open_set.cpp), and two views of another state: a selection (select.cpp)
+// and one with casts (cast.cpp). Immutable once open(), select() or cast() returns, except for the
+// tree, which is decoded on first use under a once_flag. Const members are thread-safe.
 #pragma once
 
 #include <functional>
@@ -29,8 +29,16 @@ struct Checkpoint::State {
 
   // Of `files`.
   [[nodiscard]] virtual const Container& container(std::uint32_t file) const = 0;
-  // Of `tensors`.
+  // Of `tensors`. Of one that is computed: the first stored tensor that it is computed of.
   [[nodiscard]] virtual TensorPlace locate(std::uint32_t tensor) const = 0;
+
+  // Fills `out` from byte `offset` of a tensor that is Stored::computed. The caller has checked the
+  // range. A view of another state passes it on, and append_sources() as well.
+  [[nodiscard]] virtual Result<void> compute(const TensorInfo& tensor, std::uint64_t offset,
+                                             std::span<std::byte> out,
+                                             const Reading& reading) const;
+  // Appends the stored tensors that one of `tensors` is made of: itself, unless it is computed.
+  virtual void append_sources(std::uint32_t tensor, std::vector<SourceTensor>& sources) const;
 
   // Decodes aliases_text, adds the aliases to `index` and checks that every name occurs once. The
   // tensors must be complete.
@@ -46,12 +54,15 @@ struct Checkpoint::State {
   // The value of tree(), decoded on the first call.
   [[nodiscard]] const Result<ValueTree>& decoded_tree() const;
 
-  // Reads the tensor's bytes unverified. The range is checked by the caller.
+  // Reads the tensor's bytes, however it is stored. The range is checked by the caller.
+  [[nodiscard]] Result<void> read(const TensorInfo& tensor, std::uint64_t offset,
+                                  std::span<std::byte> out, const Reading& reading) const;
+  // Reads the tensor's bytes unverified; it is not computed. The range is checked by the caller.
   [[nodiscard]] Result<void> read_stored(const TensorInfo& tensor, std::uint64_t offset,
                                          std::span<std::byte> out) const;
   // The same, but verifies every chunk touched.
   [[nodiscard]] Result<void> read_verified(const TensorInfo& tensor, std::uint64_t offset,
-                                           std::span<std::byte> out) const;
+                                           std::span<std::byte> out, ReadTally& tally) const;
   [[nodiscard]] Result<void> check_chunk(const TensorInfo& tensor, std::uint64_t chunk,
                                          std::uint64_t digest) const;
 
@@ -74,6 +85,11 @@ struct Checkpoint::State {
   // A tree that is known from the start.
   void set_tree(ValueTree tree) {
     tree_.emplace(std::move(tree));
+    has_tree = true;
+  }
+  // That of another state with the same tensors, or the error that it gives.
+  void share_tree(const Result<ValueTree>& tree) {
+    tree_.emplace(tree);
     has_tree = true;
   }
 

@@ -2,8 +2,10 @@
 // Shares the ownership of the state that it is a view of. Immutable once its index is built.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -38,6 +40,14 @@ class FLATBED_HIDDEN SelectionState final : public CheckpointAccess::State {
   }
   [[nodiscard]] TensorPlace locate(std::uint32_t tensor) const override {
     return from_->locate(number_in_from_[tensor]);
+  }
+  [[nodiscard]] Result<void> compute(const TensorInfo& tensor, std::uint64_t offset,
+                                     std::span<std::byte> out,
+                                     const Reading& reading) const override {
+    return from_->compute(from_->tensors[number_in_from_[tensor.index]], offset, out, reading);
+  }
+  void append_sources(std::uint32_t tensor, std::vector<SourceTensor>& sources) const override {
+    from_->append_sources(number_in_from_[tensor], sources);
   }
 
   // Adds one tensor under a name that this or `from` owns.

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "base/str_cat.hpp"
+#include "checkpoint/cast_sums.hpp"
 #include "checkpoint/checkpoint_access.hpp"
 #include "io/thread_pool.hpp"
 #include "load/load_hooks.hpp"
@@ -111,6 +112,7 @@ class Load {
   std::mutex mutex_;  // guards report_ and times_
   LoadReport report_;
   StageTimes times_ = {};
+  CastSums casts_;  // by transfer
 };
 
 Result<LoadReport> Load::run() {
@@ -194,6 +196,7 @@ void Load::add_up(JobRunner& runner) {
   report_.bytes_verified += runner.bytes_verified();
   report_.chunks_verified += runner.chunks_verified();
   report_.bytes_read += runner.contents_read();
+  for (const auto& [transfer, counts] : runner.casts()) casts_.add(transfer, counts);
   report_.peak_staging_nbytes += runner.scratch_nbytes();
 }
 
@@ -240,6 +243,13 @@ Result<void> Load::judge() {
 
 LoadReport Load::make_report() const {
   LoadReport report = report_;
+  const auto cast = std::ranges::count_if(plan_.transfers, [](const Transfer& transfer) {
+    return transfer.tensor->stored == Stored::computed;
+  });
+  report.casts = casts_.report(static_cast<std::uint64_t>(cast), [this](std::uint32_t transfer) {
+    const TensorInfo& tensor = *plan_.transfers[transfer].tensor;
+    return CastOverflow{std::string(tensor.name), tensor.dtype, {}};
+  });
   report.bytes_wanted = schedule_.bytes_wanted;
   for (const LoadFile& file : files_) {
     report.bytes_read += file.bytes_read();

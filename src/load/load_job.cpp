@@ -275,10 +275,16 @@ Result<void> JobRunner::run_contents_in_place(const Job& job) {
 
 Result<void> JobRunner::read_contents(const Job& job, std::span<std::byte> out) {
   const StageTimer timer(work_.hooks, times_, Stage::read);
-  const Transfer& transfer = work_.plan.transfers[work_.schedule.parts[job.first_part].transfer];
+  const std::uint32_t number = work_.schedule.parts[job.first_part].transfer;
+  const Transfer& transfer = work_.plan.transfers[number];
   const Checkpoint& checkpoint = work_.plan.checkpoints[transfer.checkpoint];
-  contents_read_ += out.size();
-  Result<void> read = checkpoint.read(*transfer.tensor, job.begin, out, work_.verify);
+  ReadTally tally;
+  Result<void> read =
+      CheckpointAccess::read(checkpoint, *transfer.tensor, {job.begin, out}, {work_.verify, tally});
+  contents_read_ += tally.bytes_read;
+  bytes_verified_ += tally.bytes_verified;
+  chunks_verified_ += tally.chunks_verified;
+  if (tally.casts.total() != 0) casts_[number] += tally.casts;
   return read ? std::move(read) : Result<void>(in_job(job, std::move(read).error()));
 }
 

@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <map>
 #include <memory>
 #include <span>
 #include <vector>
@@ -45,6 +46,8 @@ class JobRunner {
   [[nodiscard]] std::uint64_t bytes_verified() const noexcept { return bytes_verified_; }
   [[nodiscard]] std::uint64_t chunks_verified() const noexcept { return chunks_verified_; }
   [[nodiscard]] std::uint64_t contents_read() const noexcept { return contents_read_; }
+  // The casts that did not fit, by transfer.
+  [[nodiscard]] const std::map<std::uint32_t, CastCounts>& casts() const noexcept { return casts_; }
   [[nodiscard]] std::uint64_t scratch_nbytes() const noexcept {
     return scratch_ ? work_.schedule.read_nbytes : 0;
   }
@@ -83,6 +86,7 @@ class JobRunner {
   std::uint64_t bytes_verified_ = 0;
   std::uint64_t chunks_verified_ = 0;
   std::uint64_t contents_read_ = 0;
+  std::map<std::uint32_t, CastCounts> casts_;
   LargeBlock scratch_;  // of schedule.read_nbytes, for what belongs nowhere; made when needed
   std::vector<std::span<std::byte>> segments_;
   std::vector<std::vector<CopyPiece>> pieces_;  // for each device of the plan

@@ -245,6 +245,19 @@ std::uint32_t LoadPlan::State::checkpoint_index(const Checkpoint& checkpoint) {
   return static_cast<std::uint32_t>(checkpoints.size() - 1);
 }
 
+Result<Checkpoint> LoadPlan::State::cast_view(const Checkpoint& checkpoint,
+                                              const TensorInfo& tensor, Dtype as) {
+  const std::pair key(CheckpointAccess::identity(checkpoint), as);
+  auto view = casts.find(key);
+  if (view == casts.end()) {
+    FLATBED_ASSIGN(Checkpoint cast, checkpoint.cast({.to = as}));
+    view = casts.emplace(key, std::move(cast)).first;
+  }
+  if (view->second.tensors()[tensor.index].dtype == as) return view->second;
+  // It stayed as it is: naming it says why.
+  return checkpoint.cast({.to = as, .include = {std::string(tensor.name)}});
+}
+
 std::uint32_t LoadPlan::State::device_index(Device* device) {
   if (device == nullptr || device->is_host()) return 0;
   const auto found = std::ranges::find(devices, device);
@@ -286,15 +299,20 @@ std::size_t LoadPlan::size() const noexcept { return state_->transfers.size(); }
 
 Result<void> LoadPlan::add(const Checkpoint& checkpoint, std::string_view name,
                            const Destination& to, const LoadItem& item) {
+  const TensorInfo* const found = checkpoint.find(name);
+  if (found == nullptr) return checkpoint.tensor(name).error();
+  FLATBED_ASSIGN(const Cut cut, resolve(*found, item.slice));
+  FLATBED_TRY(check_expectations(*found, cut, item));
+  Checkpoint source = checkpoint;
+  if (item.as && *item.as != found->dtype) {
+    FLATBED_ASSIGN(source, state_->cast_view(checkpoint, *found, *item.as));
+  }
   Transfer transfer;
-  transfer.tensor = checkpoint.find(name);
-  if (transfer.tensor == nullptr) return checkpoint.tensor(name).error();
-  FLATBED_ASSIGN(const Cut cut, resolve(*transfer.tensor, item.slice));
-  FLATBED_TRY(check_expectations(*transfer.tensor, cut, item));
+  transfer.tensor = &source.tensors()[found->index];
   FLATBED_TRY(set_runs(transfer, cut));
   FLATBED_TRY(set_destination(transfer, cut, to));
   FLATBED_ASSIGN(transfer.group, state_->group_index(item.group));
-  transfer.checkpoint = state_->checkpoint_index(checkpoint);
+  transfer.checkpoint = state_->checkpoint_index(source);
   transfer.device = state_->device_index(to.device);
   state_->transfers.push_back(transfer);
   return {};

@@ -16,8 +16,10 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <string>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "flatbed/load.hpp"
@@ -69,7 +71,12 @@ struct LoadPlan::State {
   std::vector<Group> groups;              // in the order of their first use
   std::unordered_map<std::uint32_t, std::uint32_t> group_of_id;
   std::vector<Transfer> transfers;
+  // For LoadItem::as: views of a checkpoint, by its identity, with all that can be cast to a dtype.
+  std::map<std::pair<const void*, Dtype>, Checkpoint> casts;
 
+  // The checkpoint in which the tensor has that dtype. Errors: those of Checkpoint::cast().
+  [[nodiscard]] Result<Checkpoint> cast_view(const Checkpoint& checkpoint, const TensorInfo& tensor,
+                                             Dtype as);
   [[nodiscard]] std::uint32_t checkpoint_index(const Checkpoint& checkpoint);
   [[nodiscard]] std::uint32_t device_index(Device* device);
   [[nodiscard]] Result<std::uint32_t> group_index(const Group& group);

@@ -29,7 +29,9 @@ Result<void> compare_part(const DataComparison& comparison, const Sample& sample
                           std::uint64_t skip, std::span<std::byte> part) {
   const std::uint64_t begin = sample.first_chunk * kChunkBytes + skip;
   const std::uint32_t item = comparison.places[sample.place].tensor;
-  FLATBED_TRY(read_item(comparison.plan.items[item], begin, part));
+  ReadTally ignored;
+  FLATBED_TRY(
+      read_item(comparison.plan.items[item], begin, part, {comparison.options.verify, ignored}));
   for (std::size_t at = 0; at < part.size(); at += kChunkBytes) {
     const std::size_t nbytes = std::min<std::size_t>(kChunkBytes, part.size() - at);
     FLATBED_TRY(

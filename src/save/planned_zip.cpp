@@ -31,7 +31,8 @@ Result<std::string> item_contents(const SaveItem& item, std::uint64_t nbytes,
                                   const SaveOptions& options) {
   std::string bytes(static_cast<std::size_t>(nbytes), '\0');
   const std::span<std::byte> out = std::as_writable_bytes(std::span(bytes));
-  FLATBED_TRY(read_item(item, 0, out));
+  ReadTally ignored;
+  FLATBED_TRY(read_item(item, 0, out, {options.verify, ignored}));
   const bool verified = is_verified(item, options);
   for (std::size_t at = 0; verified && at < out.size(); at += kChunkBytes) {
     const std::size_t size = std::min<std::size_t>(kChunkBytes, out.size() - at);

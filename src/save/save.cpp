@@ -17,7 +17,9 @@ Result<SaveReport> save(const std::filesystem::path& path, const SavePlan& plan,
   report.header_nbytes = header.bytes.size();
   FLATBED_ASSIGN(const std::optional<FilePermissions> permissions, source_permissions(plan));
   const auto write = [&](AtomicFile& file) -> Result<void> {
-    FLATBED_ASSIGN(report.crc, write_data(plan, options, header, file));
+    FLATBED_ASSIGN(DataReport found, write_data(plan, options, header, file));
+    report.crc = std::move(found.crc);
+    report.casts = std::move(found.casts);
     if (options.seal) report.content = seal_header(header, planned.tensors, planned.metadata);
     // Written last, so that what a killed process leaves never looks like a whole file.
     return file.write_at(0, as_bytes(header.bytes));

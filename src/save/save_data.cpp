@@ -18,7 +18,7 @@ class DataWriter {
              AtomicFile& file)
       : plan_(plan), options_(options), header_(header), file_(file) {}
 
-  Result<CrcReport> run() {
+  Result<DataReport> run() {
     FLATBED_ASSIGN(records_, SourceRecords::of(plan_, header_.file_order, options_));
     FLATBED_TRY(work_through(
         collect_runs(), options_,
@@ -27,13 +27,14 @@ class DataWriter {
         }));
     FLATBED_ASSIGN(CrcReport report, records_.finish(options_));
     FLATBED_TRY(check_sources(plan_));
-    return report;
+    return DataReport{std::move(report), report_casts(plan_, header_.file_order, casts_)};
   }
 
  private:
   [[nodiscard]] RunsByWay collect_runs() const;
   Result<void> write_piece(const PieceQueue& queue, const Piece& piece,
                            std::span<std::byte> buffer);
+  Result<void> read(std::uint32_t item, std::uint64_t skip, std::span<std::byte> part);
   Result<void> hash(std::uint32_t item, std::uint64_t chunk, std::span<const std::byte> bytes);
 
   const SavePlan& plan_;
@@ -41,6 +42,7 @@ class DataWriter {
   safetensors::NewHeader& header_;
   AtomicFile& file_;
   SourceRecords records_;
+  CastSums casts_;
 };
 
 RunsByWay DataWriter::collect_runs() const {
@@ -60,7 +62,7 @@ Result<void> DataWriter::write_piece(const PieceQueue& queue, const Piece& piece
                                      std::span<std::byte> buffer) {
   FLATBED_TRY(for_each_part(queue, piece, buffer,
                             [&](const Run& run, std::uint64_t skip, std::span<std::byte> part) {
-                              return read_item(plan_.items[run.tensor], skip, part);
+                              return read(run.tensor, skip, part);
                             }));
   FLATBED_TRY(
       for_each_chunk(queue, piece, buffer,
@@ -71,6 +73,13 @@ Result<void> DataWriter::write_piece(const PieceQueue& queue, const Piece& piece
   // Starts at once: the device works while the next piece is read, and commit() has little left to
   // wait for.
   file_.start_writeback(piece.offset, piece.nbytes);
+  return {};
+}
+
+Result<void> DataWriter::read(std::uint32_t item, std::uint64_t skip, std::span<std::byte> part) {
+  ReadTally tally;
+  FLATBED_TRY(read_item(plan_.items[item], skip, part, {options_.verify, tally}));
+  casts_.add(item, tally.casts);
   return {};
 }
 
@@ -87,8 +96,8 @@ Result<void> DataWriter::hash(std::uint32_t item, std::uint64_t chunk,
 
 }  // namespace
 
-Result<CrcReport> write_data(const SavePlan& plan, const SaveOptions& options,
-                             safetensors::NewHeader& header, AtomicFile& file) {
+Result<DataReport> write_data(const SavePlan& plan, const SaveOptions& options,
+                              safetensors::NewHeader& header, AtomicFile& file) {
   return DataWriter(plan, options, header, file).run();
 }
 

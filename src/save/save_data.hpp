@@ -6,6 +6,7 @@
 #include "flatbed/save.hpp"
 #include "io/atomic_file.hpp"
 #include "safetensors/header_write.hpp"
+#include "save/save_source.hpp"
 
 namespace flatbed {
 
@@ -14,7 +15,7 @@ namespace flatbed {
 // that the new file gets, and the records of a zip by their CRCs. Memory: 48 MiB for tensors that
 // are strided or deflated, otherwise 1 MiB per thread. Errors: those of Checkpoint::read
 // (chunk_corrupt, ...), no_space, io_error, cancelled, file_changed, zip_crc_mismatch.
-[[nodiscard]] Result<CrcReport> write_data(const SavePlan& plan, const SaveOptions& options,
-                                           safetensors::NewHeader& header, AtomicFile& file);
+[[nodiscard]] Result<DataReport> write_data(const SavePlan& plan, const SaveOptions& options,
+                                            safetensors::NewHeader& header, AtomicFile& file);
 
 }  // namespace flatbed

@@ -18,8 +18,10 @@ namespace {
 using safetensors::kChunkBytes;
 
 constexpr std::size_t kPanelBytes = 48 << 20;  // what gathering from a strided tensor takes at once
+constexpr std::size_t kComputedPieceBytes = 8 << 20;
+constexpr unsigned kComputedThreads = 2;
 
-enum Way : std::uint8_t { plain, strided, deflated };
+enum Way : std::uint8_t { plain, strided, strided_computed, deflated };
 
 const TensorInfo* source_tensor(const SaveItem& item) {
   const auto* ref = std::get_if<TensorRef>(&item.from);
@@ -64,14 +66,30 @@ Result<std::uint64_t> item_nbytes(const SaveItem& item) {
                     wanted ? str_cat(*wanted) : "whole bytes below 2^61");
 }
 
-Result<void> read_item(const SaveItem& item, std::uint64_t offset, std::span<std::byte> out) {
+bool is_computed(const SaveItem& item) {
+  const TensorInfo* tensor = source_tensor(item);
+  return tensor != nullptr && tensor->stored == Stored::computed;
+}
+
+Result<void> read_item(const SaveItem& item, std::uint64_t offset, std::span<std::byte> out,
+                       const Reading& reading) {
   if (const auto* memory = std::get_if<std::span<const std::byte>>(&item.from)) {
     if (!out.empty()) std::memcpy(out.data(), memory->data() + offset, out.size());
     return {};
   }
-  // Callers that hash the bytes anyway check them with check_item_chunk().
   const auto& ref = *std::get_if<TensorRef>(&item.from);
-  return ref.checkpoint.read(*source_tensor(item), offset, out, Verify::no);
+  const Verify verify = is_computed(item) ? reading.verify : Verify::no;
+  return CheckpointAccess::read(ref.checkpoint, *source_tensor(item), {offset, out},
+                                {verify, reading.tally});
+}
+
+CastReport report_casts(const SavePlan& plan, std::span<const std::uint32_t> written,
+                        const CastSums& sums) {
+  std::uint64_t tensors = 0;
+  for (const std::uint32_t item : written) tensors += is_computed(plan.items[item]) ? 1 : 0;
+  return sums.report(tensors, [&](std::uint32_t item) {
+    return CastOverflow{plan.items[item].name, plan.items[item].dtype, {}};
+  });
 }
 
 bool is_verified(const SaveItem& item, const SaveOptions& options) {
@@ -92,7 +110,11 @@ Result<void> check_sources(const SavePlan& plan) {
   for (const SaveItem& item : plan.items) {
     const auto* ref = std::get_if<TensorRef>(&item.from);
     if (ref == nullptr) continue;
-    files.push_back(&CheckpointAccess::source(ref->checkpoint, source_tensor(item)->where.file));
+    const TensorInfo& tensor = *source_tensor(item);
+    files.push_back(&CheckpointAccess::source(ref->checkpoint, tensor.where.file));
+    if (tensor.stored != Stored::computed) continue;
+    for (const SourceTensor& stored : CheckpointAccess::sources(ref->checkpoint, tensor))
+      files.push_back(&stored.place.container.source());
   }
   std::ranges::sort(files);
   files.erase(std::unique(files.begin(), files.end()), files.end());
@@ -124,9 +146,18 @@ Result<std::optional<FilePermissions>> source_permissions(const SavePlan& plan) 
 
 std::size_t way_of(const SaveItem& item) {
   const TensorInfo* tensor = source_tensor(item);
-  if (tensor != nullptr && tensor->stored == Stored::strided) return Way::strided;
-  if (tensor != nullptr && tensor->stored == Stored::deflated) return Way::deflated;
-  return Way::plain;
+  if (tensor == nullptr) return Way::plain;
+  if (tensor->stored == Stored::strided) return Way::strided;
+  if (tensor->stored == Stored::deflated) return Way::deflated;
+  if (tensor->stored != Stored::computed) return Way::plain;
+  const Checkpoint& checkpoint = std::get_if<TensorRef>(&item.from)->checkpoint;
+  const std::vector<SourceTensor> sources = CheckpointAccess::sources(checkpoint, *tensor);
+  const auto any = [&](Stored stored) {
+    return std::ranges::any_of(
+        sources, [stored](const SourceTensor& source) { return source.info.stored == stored; });
+  };
+  if (any(Stored::deflated)) return Way::deflated;
+  return any(Stored::strided) ? Way::strided_computed : Way::plain;
 }
 
 Result<void> work_through(RunsByWay runs, const SaveOptions& options, const PieceWork& work) {
@@ -136,10 +167,12 @@ Result<void> work_through(RunsByWay runs, const SaveOptions& options, const Piec
     std::size_t piece_nbytes;
   };
   // A larger range lets a strided tensor be gathered in longer runs, by several threads. A deflated
-  // record is read from front to back by one.
+  // record is read from front to back by one. What is computed of a strided tensor takes 16 MiB of
+  // each thread beside its piece, so there are fewer threads.
   const std::array<Group, kWays> groups{
       Group{threads, kPieceBytes},
       Group{threads, kPanelBytes / threads / kChunkBytes * kChunkBytes},
+      Group{std::min(threads, kComputedThreads), kComputedPieceBytes},
       Group{1, kPanelBytes},
   };
   std::uint64_t nbytes = 0;

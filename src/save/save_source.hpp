@@ -9,6 +9,9 @@
 #include <span>
 #include <vector>
 
+#include "checkpoint/cast_sums.hpp"
+#include "checkpoint/checkpoint_access.hpp"
+#include "flatbed/cast.hpp"
 #include "flatbed/result.hpp"
 #include "flatbed/save.hpp"
 #include "io/file_permissions.hpp"
@@ -20,9 +23,23 @@ namespace flatbed {
 // invalid_argument (no such tensor).
 [[nodiscard]] Result<std::uint64_t> item_nbytes(const SaveItem& item);
 
-// Reads an item's bytes from `offset` on, not verified.
+// Whether the item is a tensor that is computed when it is read.
+[[nodiscard]] bool is_computed(const SaveItem& item);
+
+// Reads an item's bytes from `offset` on. Those of an item that is not computed are never verified,
+// because callers hash them anyway: check_item_chunk().
 [[nodiscard]] Result<void> read_item(const SaveItem& item, std::uint64_t offset,
-                                     std::span<std::byte> out);
+                                     std::span<std::byte> out, const Reading& reading);
+
+// What writing the bytes of a plan found.
+struct DataReport {
+  CrcReport crc;
+  CastReport casts;
+};
+
+// The report of the casts of a plan, of which `written` items were read. `sums` counts by item.
+[[nodiscard]] CastReport report_casts(const SavePlan& plan, std::span<const std::uint32_t> written,
+                                      const CastSums& sums);
 
 // Whether check_item_chunk() is to compare the chunks: options.verify, and the source has digests.
 [[nodiscard]] bool is_verified(const SaveItem& item, const SaveOptions& options);
@@ -38,8 +55,8 @@ namespace flatbed {
 // More threads would not stay within 64 MiB.
 inline constexpr unsigned kMaxSaveThreads = 16;
 
-// Items are processed in three groups: plain, strided, deflated.
-inline constexpr std::size_t kWays = 3;
+// Items are processed in four groups: plain, strided, strided and computed, deflated.
+inline constexpr std::size_t kWays = 4;
 [[nodiscard]] std::size_t way_of(const SaveItem& item);
 // The places of the items in the new file, grouped by the way to read them; each group ascends.
 using RunsByWay = std::array<std::vector<Run>, kWays>;

@@ -28,7 +28,7 @@ class RecordWriter {
                const SaveOptions& options)
       : plan_(plan), pickle_(pickle), layout_(layout), options_(options) {}
 
-  Result<CrcReport> run(AtomicFile& file);
+  Result<DataReport> run(AtomicFile& file);
 
  private:
   [[nodiscard]] std::size_t entry_of(std::uint32_t key) const {
@@ -52,12 +52,13 @@ class RecordWriter {
   const SaveOptions& options_;
   AtomicFile* file_ = nullptr;  // that of run()
   SourceRecords records_;
+  CastSums casts_;                        // by item
   ChunkSums sums_;                        // for each key
   std::vector<std::uint8_t> has_header_;  // for each key: its header was written with its CRC
   std::vector<std::uint32_t> crcs_;       // for each entry; those of small ones until the end
 };
 
-Result<CrcReport> RecordWriter::run(AtomicFile& file) {
+Result<DataReport> RecordWriter::run(AtomicFile& file) {
   file_ = &file;
   FLATBED_ASSIGN(records_, SourceRecords::of(plan_, pickle_.storages, options_));
   crcs_.resize(layout_.size());
@@ -74,7 +75,7 @@ Result<CrcReport> RecordWriter::run(AtomicFile& file) {
   FLATBED_TRY(write_small(0, pickle_.bytes));
   // Written last, so that what a killed process leaves never looks like a whole file.
   FLATBED_TRY(file_->write_at(layout_.entries_nbytes(), as_bytes(layout_.directory(crcs_))));
-  return report;
+  return DataReport{std::move(report), report_casts(plan_, pickle_.storages, casts_)};
 }
 
 RunsByWay RecordWriter::collect_runs() {
@@ -100,7 +101,10 @@ Result<void> RecordWriter::write_piece(const PieceQueue& queue, const Piece& pie
       queue, piece, buffer,
       [&](const Run& run, std::uint64_t skip, std::span<std::byte> part) -> Result<void> {
         if ((run.tensor & kHeader) != 0) return {};
-        return read_item(item_of(run.tensor), skip, part);
+        ReadTally tally;
+        FLATBED_TRY(read_item(item_of(run.tensor), skip, part, {options_.verify, tally}));
+        casts_.add(pickle_.storages[run.tensor], tally.casts);
+        return {};
       }));
   FLATBED_TRY(for_each_chunk(
       queue, piece, buffer,
@@ -214,7 +218,9 @@ Result<SaveTorchReport> save_torch(const std::filesystem::path& path, const Save
   report.file.nbytes = layout.file_nbytes();
   FLATBED_ASSIGN(const std::optional<FilePermissions> permissions, source_permissions(plan));
   const auto write = [&](AtomicFile& file) -> Result<void> {
-    FLATBED_ASSIGN(report.file.crc, RecordWriter(plan, pickle, layout, options.file).run(file));
+    FLATBED_ASSIGN(DataReport found, RecordWriter(plan, pickle, layout, options.file).run(file));
+    report.file.crc = std::move(found.crc);
+    report.file.casts = std::move(found.casts);
     return {};
   };
   FLATBED_TRY(write_file({path, permissions}, options.file, report.file, write));

@@ -55,16 +55,30 @@ void SourceRecords::add_item(const SaveItem& item, std::uint32_t number) {
   const auto* ref = std::get_if<TensorRef>(&item.from);
   if (ref == nullptr) return;
   const TensorInfo& info = ref->checkpoint.tensors()[ref->tensor];
+  if (info.stored == Stored::computed) {
+    // Other bytes are written than those of the record, which is therefore read once more.
+    for (const SourceTensor& stored : CheckpointAccess::sources(ref->checkpoint, info))
+      take(stored.place, stored.info.nbytes);
+    return;
+  }
   const TensorPlace place = CheckpointAccess::locate(ref->checkpoint, info);
-  Zip& zip = zip_of(place.container);
-  const std::optional<TensorRecord> record = place.container.record_of(place.number);
+  const std::optional<TensorRecord> record = take(place, info.nbytes);
   if (!record) return;
-  std::uint64_t& taken = zip.taken[record->number];
-  taken += std::min(info.nbytes, UINT64_MAX - taken);
+  Zip& zip = zip_of(place.container);
   std::uint8_t& summed = zip.summed[record->number];
   if (!zip.records.state_crcs || summed != 0 || !record->whole) return;
   summed = 1;
   sum_of_[number] = sums_.add(place.container.source(), zip.records.list[record->number]);
+}
+
+// Adds to the bytes that are needed of the tensor's record, if it has one, and returns it.
+std::optional<TensorRecord> SourceRecords::take(const TensorPlace& place, std::uint64_t nbytes) {
+  Zip& zip = zip_of(place.container);
+  const std::optional<TensorRecord> record = place.container.record_of(place.number);
+  if (!record) return record;
+  std::uint64_t& taken = zip.taken[record->number];
+  taken += std::min(nbytes, UINT64_MAX - taken);
+  return record;
 }
 
 SourceRecords::Zip& SourceRecords::zip_of(const Container& container) {

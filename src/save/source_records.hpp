@@ -4,9 +4,11 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <span>
 #include <vector>
 
+#include "checkpoint/checkpoint_access.hpp"
 #include "flatbed/crc.hpp"
 #include "flatbed/result.hpp"
 #include "flatbed/save.hpp"
@@ -42,6 +44,7 @@ class SourceRecords {
   };
 
   Zip& zip_of(const Container& container);
+  std::optional<TensorRecord> take(const TensorPlace& place, std::uint64_t nbytes);
   void add_item(const SaveItem& item, std::uint32_t number);
   void choose_rest(const Container& container, const Zip& zip, bool all);
 

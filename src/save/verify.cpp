@@ -19,17 +19,22 @@ constexpr std::size_t kMaxDamagedRanges = 10'000;
 class Verifier {
  public:
   explicit Verifier(const Checkpoint& checkpoint) : checkpoint_(checkpoint) {
-    first_chunk_.reserve(checkpoint.tensors().size());
-    for (const TensorInfo& tensor : checkpoint.tensors()) {
-      first_chunk_.push_back(chunks_);
-      chunks_ += tensor.digests.size();
-    }
+    for (const TensorInfo& tensor : checkpoint.tensors()) add(tensor);
     damaged_.resize(chunks_);
   }
 
   Result<VerifyReport> run(const VerifyOptions& options);
 
  private:
+  // Bytes in a file that have digests.
+  struct Sealed {
+    TensorInfo info;
+    std::uint32_t tensor = 0;  // of the checkpoint, which these bytes are or which is made of them
+    std::uint64_t first_chunk = 0;  // an index into damaged_
+  };
+
+  void add(const TensorInfo& tensor);
+  void add_sealed(const TensorInfo& info, std::uint32_t tensor);
   [[nodiscard]] std::vector<Run> collect_runs() const;
   void collect_records();
   Result<void> check_piece(const PieceQueue& queue, const Piece& piece,
@@ -40,7 +45,7 @@ class Verifier {
   }
 
   const Checkpoint& checkpoint_;
-  std::vector<std::uint64_t> first_chunk_;  // for each tensor, an index into damaged_
+  std::vector<Sealed> sealed_;
   std::uint64_t chunks_ = 0;
   std::vector<std::uint8_t> damaged_;   // for each chunk 0 or 1; each is written by one thread
   RecordSums sums_;                     // of all records of zips that state sums
@@ -71,11 +76,23 @@ Result<VerifyReport> Verifier::run(const VerifyOptions& options) {
   return report;
 }
 
+void Verifier::add(const TensorInfo& tensor) {
+  if (tensor.stored != Stored::computed) return add_sealed(tensor, tensor.index);
+  for (const SourceTensor& stored : CheckpointAccess::sources(checkpoint_, tensor))
+    add_sealed(stored.info, tensor.index);
+}
+
+void Verifier::add_sealed(const TensorInfo& info, std::uint32_t tensor) {
+  if (info.digests.empty()) return;
+  sealed_.push_back({info, tensor, chunks_});
+  chunks_ += info.digests.size();
+}
+
 std::vector<Run> Verifier::collect_runs() const {
   std::vector<Run> runs;
-  for (const TensorInfo& tensor : checkpoint_.tensors()) {
-    if (tensor.digests.empty()) continue;
-    runs.push_back({tensor.index, tensor.where.file, tensor.where.offset, tensor.nbytes});
+  for (std::uint32_t i = 0; i < sealed_.size(); ++i) {
+    const TensorInfo& info = sealed_[i].info;
+    runs.push_back({i, info.where.file, info.where.offset, info.nbytes});
   }
   std::ranges::sort(runs, {}, [](const Run& run) { return std::pair(run.file, run.offset); });
   return runs;
@@ -102,19 +119,20 @@ Result<void> Verifier::check_piece(const PieceQueue& queue, const Piece& piece,
   return for_each_chunk(
       queue, piece, buffer,
       [&](const Run& run, std::uint64_t chunk, std::span<std::byte> bytes) -> Result<void> {
-        const bool same =
-            hex16(xxh3(bytes)) == checkpoint_.tensors()[run.tensor].digests.hex(chunk);
-        if (!same) damaged_[first_chunk_[run.tensor] + chunk] = 1;
+        const Sealed& sealed = sealed_[run.tensor];
+        const bool same = hex16(xxh3(bytes)) == sealed.info.digests.hex(chunk);
+        if (!same) damaged_[sealed.first_chunk + chunk] = 1;
         return {};
       });
 }
 
 // Joins neighbouring chunks of one tensor.
 void Verifier::list_damage(VerifyReport& report) const {
-  for (const TensorInfo& tensor : checkpoint_.tensors()) {
+  for (const Sealed& sealed : sealed_) {
+    const TensorInfo& tensor = sealed.info;
     bool joins = false;
     for (std::uint64_t chunk = 0; chunk < tensor.digests.size(); ++chunk) {
-      const bool damaged = damaged_[first_chunk_[tensor.index] + chunk] != 0;
+      const bool damaged = damaged_[sealed.first_chunk + chunk] != 0;
       const std::uint64_t begin = chunk * safetensors::kChunkBytes;
       const std::uint64_t end = std::min(begin + safetensors::kChunkBytes, tensor.nbytes);
       if (damaged && joins) report.damaged.back().end = end;
@@ -123,7 +141,7 @@ void Verifier::list_damage(VerifyReport& report) const {
           report.damaged_complete = false;
           return;
         }
-        report.damaged.push_back({tensor.where.file, tensor.index, begin, end});
+        report.damaged.push_back({tensor.where.file, sealed.tensor, begin, end});
       }
       joins = damaged;
     }

@@ -23,6 +23,7 @@ NOT_CODE = [
     ("error.hpp", "a.safetensors: tensor 'w'", "a message"),
     ("key_map.hpp", "OLD=NEW", "a table"),
     ("match.hpp", "- Of a PyTorch file", "a list"),
+    ("cast.hpp", "F32, F16, BF16, F8_E5M2", "a table"),
 ]
 
 

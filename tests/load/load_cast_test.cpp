@@ -1,0 +1,146 @@
+// Loads of tensors that are cast on the way: whole, in slices, to memory and to devices, by a view
+// and by LoadItem::as.
+#include <gtest/gtest.h>
+
+#include <bit>
+#include <string>
+#include <vector>
+
+#include "flatbed/load.hpp"
+#include "flatbed/load_all.hpp"
+#include "support/expect_error.hpp"
+#include "support/fake_device.hpp"
+#include "support/load_model.hpp"
+#include "support/slow_cast.hpp"
+#include "support/temp_dir.hpp"
+
+namespace flatbed {
+namespace {
+
+using test::FakeDevice;
+using test::kChunk;
+using test::ModelTensor;
+using test::slow_cast;
+using test::Target;
+using test::TempDir;
+
+class LoadCast : public testing::Test {
+ protected:
+  LoadCast() {
+    std::vector<ModelTensor> tensors{{"w", Dtype::f32, {300, 1024}}, {"n", Dtype::i32, {5}}};
+    test::fill(tensors);
+    w_ = tensors[0];
+    model_ = test::write_model(dir_ / "a.safetensors", tensors);
+    cast_ = w_;
+    cast_.dtype = Dtype::bf16;
+    cast_.bytes = slow_cast(Dtype::f32, Dtype::bf16, w_.bytes);
+  }
+
+  TempDir dir_;
+  ModelTensor w_;
+  ModelTensor cast_;  // what arrives of it
+  std::optional<Checkpoint> model_;
+};
+
+TEST_F(LoadCast, CastsATensorThatAnItemAsksFor) {
+  Target target(cast_.bytes.size());
+  LoadPlan plan;
+  ASSERT_OK(plan.add(*model_, "w", target.destination(), {.as = Dtype::bf16}));
+  const LoadReport report = load(plan).value();
+  EXPECT_TRUE(target.bytes() == cast_.bytes);
+  EXPECT_TRUE(target.border_is_whole());
+  EXPECT_EQ(report.bytes_wanted, cast_.bytes.size());
+  EXPECT_EQ(report.bytes_read, w_.bytes.size());
+  EXPECT_EQ(report.bytes_verified, w_.bytes.size());
+  EXPECT_EQ(report.chunks_verified, 5U);
+  EXPECT_EQ(report.casts.tensors, 1U);
+}
+
+TEST_F(LoadCast, LoadsSlicesOfRowsAndColumns) {
+  const Checkpoint view = model_->cast({.to = Dtype::bf16}).value();
+  for (const std::size_t dim : {std::size_t{0}, std::size_t{1}}) {
+    const Slice slice = shard_slice(*view.find("w"), dim, 1, 3).value();
+    const std::string expected = test::slice_of(cast_, dim, slice.begin, slice.end);
+    Target target(expected.size());
+    LoadPlan plan;
+    ASSERT_OK(plan.add(view, "w", target.destination(), {.slice = slice}));
+    ASSERT_OK(load(plan));
+    EXPECT_TRUE(target.bytes() == expected) << dim;
+    EXPECT_TRUE(target.border_is_whole());
+  }
+}
+
+TEST_F(LoadCast, LoadsToADevice) {
+  FakeDevice device;
+  Target target(cast_.bytes.size());
+  LoadPlan plan;
+  ASSERT_OK(plan.add(*model_, "w", target.destination(&device), {.as = Dtype::bf16}));
+  ASSERT_OK(load(plan));
+  EXPECT_TRUE(target.bytes() == cast_.bytes);
+}
+
+TEST_F(LoadCast, LaysOutAllTensorsOfAView) {
+  const std::unique_ptr<Device> host = host_device();
+  const LoadedTensors loaded = load_all(model_->cast({.to = Dtype::bf16}).value(), *host).value();
+  const LoadedTensor& weight = *loaded.find("w");
+  EXPECT_EQ(weight.dtype, Dtype::bf16);
+  EXPECT_TRUE(std::string_view(reinterpret_cast<const char*>(weight.data), weight.nbytes) ==
+              cast_.bytes);
+}
+
+TEST_F(LoadCast, JudgesTheDestinationByTheNewDtype) {
+  Target target(w_.bytes.size() * 2, 2);
+  LoadPlan plan;
+  const auto add = [&](std::uint64_t capacity, const LoadItem& item) {
+    return plan.add(*model_, "w", {nullptr, target.data(), capacity, 0}, item);
+  };
+  EXPECT_ERROR(add(cast_.bytes.size() - 1, {.as = Dtype::bf16}), buffer_too_small);
+  EXPECT_OK(add(cast_.bytes.size(), {.as = Dtype::bf16}));  // at an odd multiple of 2
+  EXPECT_ERROR(add(w_.bytes.size() * 2, {.as = Dtype::f64}), destination_invalid);
+  EXPECT_ERROR(add(w_.bytes.size(), {.dtype = Dtype::bf16, .as = Dtype::bf16}), load_mismatch);
+  EXPECT_EQ(plan.size(), 1U);
+}
+
+TEST_F(LoadCast, RefusesByNameWhatCannotBeCast) {
+  Target target(20);
+  LoadPlan plan;
+  const Result<void> added = plan.add(*model_, "n", target.destination(), {.as = Dtype::bf16});
+  EXPECT_ERROR(added, invalid_argument);
+  EXPECT_NE(added.error().message.find("'n'"), std::string::npos);
+  EXPECT_ERROR(plan.add(*model_, "w", target.destination(), {.as = Dtype::u8}), invalid_argument);
+  EXPECT_OK(plan.add(*model_, "n", target.destination(), {.as = Dtype::i32}));
+}
+
+TEST_F(LoadCast, ChecksTheDigestsOfWhatItConverts) {
+  std::string file = test::read_file(dir_ / "a.safetensors");
+  file[model_->find("w")->where.offset + kChunk] ^= 1;
+  test::write_file(dir_ / "a.safetensors", file);
+  const Checkpoint damaged = Checkpoint::open(dir_ / "a.safetensors").value();
+  Target target(cast_.bytes.size());
+  LoadPlan plan;
+  ASSERT_OK(plan.add(damaged, "w", target.destination(), {.as = Dtype::bf16}));
+  EXPECT_ERROR(load(plan), chunk_corrupt);
+  EXPECT_OK(load(plan, {.verify = Verify::no}));
+}
+
+TEST_F(LoadCast, ReportsTheValuesThatDoNotFit) {
+  std::vector<ModelTensor> tensors{{"a", Dtype::f32, {4}}, {"b", Dtype::f32, {4}}};
+  test::fill(tensors);
+  const std::vector<float> values{1, 1e6F, -1e6F, 65'510};
+  tensors[1].bytes.assign(reinterpret_cast<const char*>(values.data()), 16);
+  tensors[0].bytes.assign(16, '\0');
+  const Checkpoint model = test::write_model(dir_ / "b.safetensors", tensors);
+  Target target(16);
+  LoadPlan plan;
+  ASSERT_OK(plan.add(model, "a", {nullptr, target.data(), 8, 0}, {.as = Dtype::f16}));
+  ASSERT_OK(plan.add(model, "b", {nullptr, target.data() + 8, 8, 0}, {.as = Dtype::f16}));
+  const CastReport report = load(plan).value().casts;
+  EXPECT_EQ(report.tensors, 2U);
+  ASSERT_EQ(report.overflows.size(), 1U);
+  EXPECT_EQ(report.overflows[0].name, "b");
+  EXPECT_EQ(report.overflows[0].to, Dtype::f16);
+  EXPECT_EQ(report.counts, (CastCounts{.saturated = 1, .infinite = 2}));
+}
+
+}  // namespace
+}  // namespace flatbed
