@@ -145,7 +145,8 @@ Result<std::uint64_t> ContentComparison::run(const DiffOptions& options) {
         return for_each_part(
             queue, piece, buffer,
             [&](const Run& run, std::uint64_t skip, std::span<std::byte> part) -> Result<void> {
-              FLATBED_TRY(read_item(plan_.items[run.tensor], skip, part));
+              ReadTally tally;
+              FLATBED_TRY(read_item(plan_.items[run.tensor], skip, part, {Verify::yes, tally}));
               return compare_part(run, skip, part);
             });
       }));
