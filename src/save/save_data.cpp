@@ -1,6 +1,7 @@
 #include "save/save_data.hpp"
 
-#include <utility>
+#include <numeric>
+#include <vector>
 
 #include "archive/crc32.hpp"
 #include "io/digest.hpp"
@@ -14,20 +15,17 @@ namespace {
 
 class DataWriter {
  public:
-  DataWriter(const SavePlan& plan, const SaveOptions& options, safetensors::NewHeader& header,
+  DataWriter(const DataPart& part, const SaveOptions& options, safetensors::NewHeader& header,
              AtomicFile& file)
-      : plan_(plan), options_(options), header_(header), file_(file) {}
+      : part_(part), plan_(part.plan), options_(options), header_(header), file_(file) {}
 
-  Result<CrcReport> run() {
-    FLATBED_ASSIGN(records_, SourceRecords::of(plan_, header_.file_order, options_));
+  Result<void> run() {
     FLATBED_TRY(work_through(
         collect_runs(), options_,
         [this](const PieceQueue& queue, const Piece& piece, std::span<std::byte> buffer) {
           return write_piece(queue, piece, buffer);
         }));
-    FLATBED_ASSIGN(CrcReport report, records_.finish(options_));
-    FLATBED_TRY(check_sources(plan_));
-    return report;
+    return check_sources(plan_);
   }
 
  private:
@@ -36,11 +34,11 @@ class DataWriter {
                            std::span<std::byte> buffer);
   Result<void> hash(std::uint32_t item, std::uint64_t chunk, std::span<const std::byte> bytes);
 
+  const DataPart& part_;
   const SavePlan& plan_;
   const SaveOptions& options_;
   safetensors::NewHeader& header_;
   AtomicFile& file_;
-  SourceRecords records_;
 };
 
 RunsByWay DataWriter::collect_runs() const {
@@ -76,7 +74,8 @@ Result<void> DataWriter::write_piece(const PieceQueue& queue, const Piece& piece
 
 Result<void> DataWriter::hash(std::uint32_t item, std::uint64_t chunk,
                               std::span<const std::byte> bytes) {
-  if (records_.wants(item)) records_.put(item, chunk, pth::crc32_of(bytes));
+  const std::uint32_t number = part_.numbers[item];
+  if (part_.records.wants(number)) part_.records.put(number, chunk, pth::crc32_of(bytes));
   const bool sealed_source = is_verified(plan_.items[item], options_);
   if (!options_.seal && !sealed_source) return {};
   const std::uint64_t digest = xxh3(bytes);
@@ -89,7 +88,16 @@ Result<void> DataWriter::hash(std::uint32_t item, std::uint64_t chunk,
 
 Result<CrcReport> write_data(const SavePlan& plan, const SaveOptions& options,
                              safetensors::NewHeader& header, AtomicFile& file) {
-  return DataWriter(plan, options, header, file).run();
+  std::vector<std::uint32_t> numbers(plan.items.size());
+  std::iota(numbers.begin(), numbers.end(), 0U);
+  FLATBED_ASSIGN(SourceRecords records, SourceRecords::of(plan, header.file_order, options));
+  FLATBED_TRY(write_part({plan, numbers, records}, options, header, file));
+  return records.finish(options);
+}
+
+Result<void> write_part(const DataPart& part, const SaveOptions& options,
+                        safetensors::NewHeader& header, AtomicFile& file) {
+  return DataWriter(part, options, header, file).run();
 }
 
 }  // namespace flatbed
