@@ -173,6 +173,9 @@ def judge_written(folder, path, kind, options):
     """Whether writer.py makes the same bytes of the input."""
     source = os.path.join(folder, options["from"])
     with reader.open_path(source) as opened:
+        if "shard" in options:
+            written = writer.rewrite_set(opened, int(options["shard"]))
+            return "ok" if files_of(os.path.dirname(path)) == written else "other bytes"
         if kind == "writer":
             written = writer.rewrite(opened, options.get("only"))
     if kind == "names":
@@ -180,6 +183,15 @@ def judge_written(folder, path, kind, options):
         written = writer.build(tensors, tree=tree, aliases=aliases)
     with open(path, "rb") as stream:
         return "ok" if stream.read() == written else "other bytes"
+
+
+def files_of(folder):
+    """name -> bytes"""
+    files = {}
+    for name in os.listdir(folder):
+        with open(os.path.join(folder, name), "rb") as stream:
+            files[name] = stream.read()
+    return files
 
 
 def is_expected(row, found):

@@ -23,6 +23,7 @@ def vectors():
         options = " ".join([f"from={source}", *(f"only={option}" for option in options)])
         yield Vector(path, "writer", "ok", rule, "-", "-", "-", files, options)
     yield from of_a_set()
+    yield from as_sets()
     for name, value in named_values():
         path, source = f"names/{name}.safetensors", f"names/{name}.in.safetensors"
         tree, tensors, aliases = writer.encode(value)
@@ -40,6 +41,26 @@ def of_a_set():
     second = ("w", "U8", [3], b"abc")
     raw = writer.build([first, second], tree=SMALL_TREE, aliases={"tied": "w"})
     yield Vector(path, "writer", "ok", "L5", "-", "-", "-", {path: raw}, f"from={source}")
+
+
+def as_sets():
+    """A file becomes a set (H6): one of three shards, of which the first is a large tensor, and one of one."""
+    source = "writer/cut.in.safetensors"
+    sizes = {"e": 0, "t0": 48, "big": 80, "t1": 16, "t2": 24, "t3": 3}
+    tensors = [(name, "U8", [size], bytes(range(size))) for name, size in sizes.items()]
+    tree = '["dict","t2",["id",0,["tensor","t2"]],"tied",["ref",0],"rest",["list",["tensor","big"],["tensor","e"]]]'
+    raw = writer.build(tensors, tree=tree, metadata={"made_by": "a test"}, aliases={"tied": "t2"})
+    for folder, shard_size, entry_point in (
+        ("cut", 64, "model.safetensors.index.json"),
+        ("cut-into-one", 171, "model.safetensors"),
+    ):
+        with reader.File(io.BytesIO(raw)) as file:
+            written = writer.rewrite_set(file, shard_size)
+        files = {f"writer/{folder}/{name}": data for name, data in written.items()}
+        if folder == "cut":
+            files[source] = raw
+        path = f"writer/{folder}/{entry_point}"
+        yield Vector(path, "writer", "ok", "H6", "-", "-", "-", files, f"from={source} shard={shard_size}")
 
 
 def renamed(node, names):

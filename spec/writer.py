@@ -151,6 +151,51 @@ def rewrite(source, only=None):
     return build(tensors, None if tree is None else rewrite_tree(source, tree), metadata, source.aliases())
 
 
+def rewrite_set(source, shard_size):
+    """The same as a set (H6): file name -> bytes."""
+    tensors = [(i.name, i.dtype, i.shape, bytes(source.read(i.name))) for i in in_source_order(source)]
+    metadata = {key: text for key, text in source.metadata.items() if not is_ours(key)}
+    tree = source.tree()
+    text = None if tree is None else rewrite_tree(source, tree)
+    shards = cut(tensors, shard_size)
+    names = [f"model-{i + 1:05}-of-{len(shards):05}.safetensors" for i in range(len(shards))]
+    if len(shards) == 1:
+        return {"model.safetensors": build(tensors, text, metadata, source.aliases())}
+    first = build(shards[0], text, metadata, source.aliases())
+    others = [build(shard, None, format_of(metadata)) for shard in shards[1:]]
+    files = dict(zip(names, (first, *others)))
+    return {**files, "model.safetensors.index.json": index_of(dict(zip(names, shards)), files)}
+
+
+def cut(tensors, shard_size):
+    """The shards of H6, each a list of tensors."""
+    shards, opened, nbytes = [], [], 0
+    for tensor in tensors:
+        size = len(tensor[3])
+        if size > shard_size:
+            shards.append([tensor])
+            continue
+        if nbytes + size > shard_size:
+            shards.append(opened)
+            opened, nbytes = [], 0
+        opened.append(tensor)
+        nbytes += size
+    return shards + [opened] if opened or not shards else shards
+
+
+def index_of(shards, files):
+    """shards: file name -> tensors; files: file name -> bytes, sealed."""
+    tensors = [tensor for shard in shards.values() for tensor in shard]
+    described = {
+        "flatbed.shards": "1/" + "".join(files[name][55:71].decode() for name in shards),
+        "total_parameters": sum(math.prod(shape) for _, _, shape, _ in tensors),
+        "total_size": sum(len(raw) for *_, raw in tensors),
+    }
+    weights = {tensor[0]: name for name, shard in shards.items() for tensor in shard}
+    index = {"metadata": described, "weight_map": weights}
+    return json.dumps(index, ensure_ascii=False, indent=2).encode() + b"\n"
+
+
 def in_source_order(source):
     """L5, of what was read from safetensors files."""
     for file in source.files.values() if isinstance(source, reader.ShardedSet) else (source,):

@@ -13,6 +13,7 @@
 #include "command_table.hpp"
 #include "commands.hpp"
 #include "completion.hpp"
+#include "convert_set.hpp"
 #include "flatbed/version.hpp"
 #include "format_text.hpp"
 #include "help_text.hpp"
@@ -153,6 +154,20 @@ void add_convert_places(CLI::App& convert, CommandLine::Parsed& parsed) {
       ->type_name("DIR")
       ->check(not_empty())
       ->excludes(output);
+  const auto complaint = [](const std::string& word) {
+    const Result<std::uint64_t> nbytes = parse_shard_size(word);
+    return nbytes ? std::string() : nbytes.error().message;
+  };
+  convert
+      .add_option_function<std::string>(
+          "--max-shard-size",
+          [&options](const std::string& word) {
+            options.max_shard_nbytes = *parse_shard_size(word);
+          },
+          "Write a sharded set into the folder OUT, cut as the Hub's library cuts it: 5GB is 5 x "
+          "10^9 bytes of tensors, GiB counts in powers of 1024")
+      ->check(complaint)
+      ->type_name("SIZE");
   convert.add_flag(
       "-f,--force", options.force,
       "Replace an existing output that differs; one that is up to date is still skipped");
@@ -187,6 +202,27 @@ void add_convert_manner(CLI::App& convert, CommandLine::Parsed& parsed) {
   convert.add_flag("--json", parsed.as_json, "Print one JSON object at the end");
 }
 
+// The first part of the footer.
+constexpr const char* kConvertPlaces =
+    "Which file goes where:\n"
+    "  convert IN                   beside IN, with the extension .safetensors\n"
+    "  convert IN -o OUT            OUT ends in .safetensors, or in .pth .pt .bin .ckpt "
+    "for a\n"
+    "                               PyTorch file, for weights_only=True and mmap=True\n"
+    "  convert IN OUT               the same if the kinds differ: x.pth y.safetensors,\n"
+    "                               x.safetensors y.pth; never replaces OUT, even with "
+    "--force\n"
+    "  convert FOLDER -o NEW        the weights of a folder or set as one file in the "
+    "folder NEW,\n"
+    "                               named as the Hub names it: model.safetensors\n"
+    "  convert IN -o NEW --max-shard-size SIZE\n"
+    "                               shards and their index in the folder NEW, which must not "
+    "exist,\n"
+    "                               be empty, or with --force hold nothing but a set\n"
+    "  convert IN IN...             any other several paths: each beside its input\n"
+    "  convert IN... --out-dir DIR  each into DIR, with the extension .safetensors\n"
+    "  convert --sidecar IN...      FILE.flatbed.json beside each FILE\n\n";
+
 void add_convert(CLI::App& app, CommandLine::Parsed& parsed) {
   ConvertOptions& options = parsed.convert;
   CLI::App* convert = app.add_subcommand(
@@ -204,20 +240,7 @@ void add_convert(CLI::App& app, CommandLine::Parsed& parsed) {
   add_convert_checks(*convert, options);
   add_convert_manner(*convert, parsed);
   convert->footer(
-      "Which file goes where:\n"
-      "  convert IN                   beside IN, with the extension .safetensors\n"
-      "  convert IN -o OUT            OUT ends in .safetensors, or in .pth .pt .bin .ckpt "
-      "for a\n"
-      "                               PyTorch file, for weights_only=True and mmap=True\n"
-      "  convert IN OUT               the same if the kinds differ: x.pth y.safetensors,\n"
-      "                               x.safetensors y.pth; never replaces OUT, even with "
-      "--force\n"
-      "  convert FOLDER -o NEW        the weights of a folder or set as one file in the "
-      "folder NEW,\n"
-      "                               named as the Hub names it: model.safetensors\n"
-      "  convert IN IN...             any other several paths: each beside its input\n"
-      "  convert IN... --out-dir DIR  each into DIR, with the extension .safetensors\n"
-      "  convert --sidecar IN...      FILE.flatbed.json beside each FILE\n\n"
+      std::string(kConvertPlaces) +
       "No file is replaced by accident. An output that holds what would be written is up to "
       "date and stays as it is. Its header is compared, and at most 256 chunks of its data; "
       "--checksum compares all. Any other file of that name is refused without --force, and "
@@ -235,7 +258,8 @@ void add_convert(CLI::App& app, CommandLine::Parsed& parsed) {
       "The JSON object has schema, command, exit_code, error, the counts converted, planned, "
       "up_to_date, failed and not_started, and files [{input, output, status, found, chosen, "
       "weights [{select, kind, tensors}] (what --select PATH would keep alone), tensors, "
-      "nbytes, file_nbytes, content, durable, seconds, notes, warnings, crc (as that of "
+      "nbytes, file_nbytes, content, shards [{path, tensors, nbytes, file_nbytes, content}] (none "
+      "if the output is one file), durable, seconds, notes, warnings, crc (as that of "
       "verify), casts {dtype, tensors, saturated, infinite, nan, overflowed (tensors), "
       "overflows [{name, saturated, infinite, nan}]}, error {code, name, message}}]; casts is "
       "null without --dtype, or if nothing was written; if nothing was started, only the "

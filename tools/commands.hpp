@@ -98,6 +98,7 @@ struct ConvertOptions {
   bool whole = false;  // keep a module as an object, not as its state dict
   bool dry_run = false;
   bool seal = true;
+  std::uint64_t max_shard_nbytes = 0;  // write a sharded set into the folder `output`; 0: a file
   bool expand_aliases = false;
   bool allow_expansion = false;
   bool allow_large_header = false;

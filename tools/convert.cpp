@@ -110,7 +110,7 @@ class ConvertRun {
     }
     warn(job, outcome);
     if (!talks_ || outcome.status == Status::failed) return;
-    print(notes_text(job, outcome, announced_[i]) +
+    print(notes_text(job, outcome, announced_[i]) + shards_text(outcome) +
           fmt::format("{}: {}\n", path_text(job.output), result_text(job, outcome)));
   }
 
@@ -132,15 +132,33 @@ class ConvertRun {
   std::string result_text(const ConvertJob& job, const Outcome& outcome) const {
     if (outcome.status == Status::up_to_date) return "up to date";
     if (outcome.status == Status::planned) {
-      return fmt::format("would be written: {}, {}", tensors_text(outcome),
-                         size_text(outcome.nbytes));
+      return fmt::format("would be written: {}, {}{}", tensors_text(outcome),
+                         size_text(outcome.nbytes), in_shards(outcome));
     }
     const std::string seal = job.torch ? "a PyTorch file"
                              : outcome.report.content.empty()
-                                 ? "unsealed"
+                                 ? is_sealed_set(outcome) ? "sealed" : "unsealed"
                                  : fmt::format("sealed, content {}", outcome.report.content);
-    return fmt::format("written: {}, {}, {}, {:.1f} s", tensors_text(outcome),
-                       size_text(outcome.report.nbytes), seal, outcome.seconds);
+    return fmt::format("written: {}, {}{}, {}, {:.1f} s", tensors_text(outcome),
+                       size_text(outcome.report.nbytes), in_shards(outcome), seal, outcome.seconds);
+  }
+
+  static std::string in_shards(const Outcome& outcome) {
+    return outcome.shards.empty() ? "" : " in " + count_text(outcome.shards.size(), "file");
+  }
+
+  static bool is_sealed_set(const Outcome& outcome) {
+    return !outcome.shards.empty() && !outcome.shards[0].content.empty();
+  }
+
+  static std::string shards_text(const Outcome& outcome) {
+    std::string text;
+    if (outcome.status != Status::planned) return text;
+    for (const ShardOutcome& shard : outcome.shards) {
+      text += fmt::format("{}: {}, {}\n", path_text(shard.path),
+                          count_text(shard.tensors, "tensor"), size_text(shard.nbytes));
+    }
+    return text;
   }
 
   void print(const std::string& text) {
@@ -228,6 +246,7 @@ class ConvertRun {
     json.key("tensors").number(outcome.tensors).key("nbytes").number(outcome.nbytes);
     json.key("file_nbytes").number(outcome.report.nbytes).key("content");
     outcome.report.content.empty() ? json.null() : json.text(outcome.report.content);
+    write_shards(outcome.shards, json);
     json.key("durable").boolean(written && outcome.report.durability == Durability::committed);
     json.key("seconds").real(outcome.seconds).key("notes").begin_array();
     for (const std::string& note : outcome.notes) json.text(note);
@@ -240,6 +259,18 @@ class ConvertRun {
     json.key("error");
     outcome.error ? json.error(*outcome.error) : json.null();
     json.end_object();
+  }
+
+  static void write_shards(const std::vector<ShardOutcome>& shards, JsonWriter& json) {
+    json.key("shards").begin_array();
+    for (const ShardOutcome& shard : shards) {
+      json.begin_object().path("path", shard.path).key("tensors").number(shard.tensors);
+      json.key("nbytes").number(shard.nbytes).key("file_nbytes").number(shard.file_nbytes);
+      json.key("content");
+      shard.content.empty() ? json.null() : json.text(shard.content);
+      json.end_object();
+    }
+    json.end_array();
   }
 
   ExitCode exit_code() const {

@@ -106,8 +106,8 @@ Result<ConvertJob> job_into_folder(const ConvertOptions& options) {
   }
   FLATBED_ASSIGN(const Checkpoint opened, Checkpoint::open(input, {.check_seal = CheckSeal::off}));
   if (opened.files().empty()) return usage(fmt::format("{} has no files", path_text(input)));
-  return ConvertJob{input, options.output / hub_name(opened.files()[0].path), false, true,
-                    options.output};
+  return ConvertJob{
+      input, options.output / hub_name(opened.files()[0].path), false, true, options.output, 0};
 }
 
 Result<fs::path> output_beside(const fs::path& input) {
@@ -217,16 +217,32 @@ Result<void> check_output_option(const ConvertOptions& options) {
 Result<void> check_sidecar(const ConvertOptions& options) {
   const bool chooses = !options.select.empty() || !options.include.empty() ||
                        !options.exclude.empty() || !options.renames.empty();
-  const bool changes = options.expand_aliases || options.allow_expansion || options.whole ||
-                       options.strict_crc || options.ignore_crc || options.ignore_seal ||
-                       options.allow_large_header || !options.out_dir.empty() || !options.seal ||
-                       options.cast.dtype;
+  const bool changes = options.max_shard_nbytes != 0 || options.expand_aliases ||
+                       options.allow_expansion || options.whole || options.strict_crc ||
+                       options.ignore_crc || options.ignore_seal || options.allow_large_header ||
+                       !options.out_dir.empty() || !options.seal || options.cast.dtype;
   if (options.sidecar && !options.output.empty())
     return usage("--sidecar and --output cannot be combined: a sidecar lies next to its file");
   if (!options.sidecar || (!chooses && !changes)) return {};
   return usage(
       "--sidecar seals files as they are: it can only be combined with --jobs, --dry-run, "
       "--no-sync, --force, --checksum, --quiet and --json");
+}
+
+// A set is written into a folder of its own: see save_set.hpp.
+Result<ConvertJob> job_of_set(const ConvertOptions& options) {
+  if (options.paths.size() != 1 || options.output.empty() || !options.out_dir.empty())
+    return usage("--max-shard-size needs a single input and -o FOLDER, a new folder for the set");
+  const std::string shown = path_text(options.output);
+  if (kind_of(options.output) != Kind::other && !names_directory(options.output)) {
+    return usage(fmt::format(
+        "{} is the name of a file: --max-shard-size writes a set into a folder, -o FOLDER", shown));
+  }
+  fs::path output = options.output;
+  if (!output.has_filename()) output = output.parent_path();  // "folder/"
+  ConvertJob job{options.paths[0], output, false, true, output.parent_path(), 0};
+  job.max_shard_nbytes = options.max_shard_nbytes;
+  return job;
 }
 
 // Some options apply only to PyTorch outputs, and one only to the others.
@@ -253,6 +269,11 @@ fs::path existing_parent(const fs::path& path) {
 
 Result<ConvertJobs> plan_jobs(const ConvertOptions& options) {
   FLATBED_TRY(check_sidecar(options));
+  if (options.max_shard_nbytes != 0) {
+    FLATBED_TRY(check_torch(options, false));
+    FLATBED_ASSIGN(ConvertJob job, job_of_set(options));
+    return ConvertJobs{{std::move(job)}, false};
+  }
   if (is_into_folder(options)) {
     FLATBED_TRY(check_torch(options, false));
     FLATBED_ASSIGN(ConvertJob job, job_into_folder(options));
@@ -270,12 +291,12 @@ Result<ConvertJobs> plan_jobs(const ConvertOptions& options) {
   ConvertJobs plan;
   if (!named.empty()) {
     FLATBED_TRY(check_out(named));
-    plan.jobs.push_back({options.paths[0], named, torch, !in_out, {}});
+    plan.jobs.push_back({options.paths[0], named, torch, !in_out, {}, 0});
   } else {
     FLATBED_TRY(check_last_path(options));
     for (const fs::path& input : options.paths) {
       FLATBED_ASSIGN(fs::path output, output_for(input, options));
-      plan.jobs.push_back({input, std::move(output), false, true, options.out_dir});
+      plan.jobs.push_back({input, std::move(output), false, true, options.out_dir, 0});
     }
     plan.batch = plan.jobs.size() > 1 || !options.out_dir.empty();
   }

@@ -5,6 +5,7 @@
 //   flatbed convert a.safetensors -o b.pth      a PyTorch file; OUT ends in .pth .pt .bin or .ckpt
 //   flatbed convert a.pth b.safetensors         IN OUT: two paths of different kinds
 //   flatbed convert FOLDER -o NEW               writes NEW/model.safetensors
+//   flatbed convert a.pth -o NEW --max-shard-size 5GB   writes a sharded set into the folder NEW
 //   flatbed convert a.pth b.pth c.pth           writes one .safetensors beside each
 //   flatbed convert a.pth b.pth --out-dir DIR   writes DIR/a.safetensors, DIR/b.safetensors
 //   flatbed convert --sidecar a.safetensors     writes a.safetensors.flatbed.json
@@ -12,6 +13,7 @@
 // Looks up the kinds of the paths, and of a folder that is converted into another what lies in it.
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <vector>
 
@@ -27,7 +29,8 @@ struct ConvertJob {
   // Whether --force may replace the output. One that is only the second of two paths may have been
   // meant as an input.
   bool replaceable = true;
-  std::filesystem::path folder;  // of the output, made if it is missing; empty: it must exist
+  std::filesystem::path folder;        // of the output, made if it is missing; empty: it must exist
+  std::uint64_t max_shard_nbytes = 0;  // the output is a folder with a sharded set; 0: a file
 };
 
 struct ConvertJobs {

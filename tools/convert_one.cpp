@@ -5,8 +5,9 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
-#include <thread>
 
+#include "convert_output.hpp"
+#include "convert_set.hpp"
 #include "crc_text.hpp"
 #include "describe.hpp"
 #include "flatbed/checkpoint.hpp"
@@ -14,7 +15,6 @@
 #include "flatbed/save_plan.hpp"
 #include "flatbed/save_torch.hpp"
 #include "format_text.hpp"
-#include "interrupt.hpp"
 #include "renames.hpp"
 #include "seal_text.hpp"
 
@@ -36,19 +36,26 @@ std::string amount_text(const Checkpoint& checkpoint) {
                      size_text(tensor_nbytes(checkpoint)));
 }
 
+fs::path parent_of(const fs::path& path) {
+  return path.has_parent_path() ? path.parent_path() : fs::path(".");
+}
+
 bool selects(const ConvertOptions& options) {
   return !options.select.empty() || !options.include.empty() || !options.exclude.empty();
 }
 
-// The output must not be one of the files that are read, under whatever name.
+// The output must not be one of the files that are read, under whatever name, nor their folder.
 Result<void> check_not_input(const ConvertJob& job, const Checkpoint& input, Outcome& outcome) {
   for (const FileInfo& file : input.files()) {
     std::error_code not_there;
-    if (!fs::equivalent(file.path, job.output, not_there)) continue;
+    const bool is_file = fs::equivalent(file.path, job.output, not_there);
+    const bool is_folder =
+        job.max_shard_nbytes != 0 && fs::equivalent(parent_of(file.path), job.output, not_there);
+    if (!is_file && !is_folder) continue;
     outcome.refused = true;
-    return Error{
-        ErrorCode::invalid_argument,
-        fmt::format("refusing to overwrite {}: it is also the input", path_text(job.output))};
+    return Error{ErrorCode::invalid_argument,
+                 fmt::format("refusing to overwrite {}: it is also the input{}",
+                             path_text(job.output), is_folder ? "'s folder" : "")};
   }
   return {};
 }
@@ -88,63 +95,6 @@ Result<Checkpoint> choose(const Checkpoint& input, const ConvertOptions& options
   outcome.chosen =
       fmt::format("{}; renamed{}", what, chosen.has_tree() ? ", as a flat state dict" : "");
   return renamed(chosen, options.renames);
-}
-
-SaveOptions save_options(const ConvertJob& job, const ConvertOptions& options,
-                         const ConvertWatch& watch) {
-  SaveOptions save;
-  save.replace = options.force && job.replaceable;
-  save.seal = options.seal;
-  save.sync = options.sync;
-  save.dry_run = options.dry_run;
-  save.allow_large_header = options.allow_large_header;
-  save.strict_crc = options.strict_crc;
-  save.ignore_crc = options.ignore_crc;
-  save.verify = options.ignore_seal ? Verify::no : Verify::yes;
-  save.threads = std::max(2U, std::thread::hardware_concurrency()) / std::max(1U, options.jobs);
-  save.threads = std::clamp(save.threads, 1U, 8U);
-  save.progress = watch.progress;
-  save.cancel = &interrupted();
-  return save;
-}
-
-CompareData compare_data(const ConvertOptions& options) {
-  return options.checksum ? CompareData::all : CompareData::sampled;
-}
-
-// Notes what the output's name holds. Returns whether it is up to date. Errors: those of the
-// comparison; file_exists if it holds something else that may not be replaced.
-Result<bool> judge_output(const ConvertJob& job, const ConvertOptions& options,
-                          const Result<OutputState>& compared, Outcome& outcome) {
-  // The input was opened before, so only the output can be a directory or a device.
-  outcome.refused = !compared && compared.error().code == ErrorCode::not_a_regular_file;
-  FLATBED_ASSIGN(const OutputState found, compared);
-  if (found.kind == OutputKind::up_to_date) {
-    outcome.report.nbytes = found.nbytes;
-    outcome.report.content = found.content;
-    outcome.status = Status::up_to_date;
-    return true;
-  }
-  if (found.kind == OutputKind::absent || (options.force && job.replaceable)) return false;
-  outcome.refused = true;
-  const std::string output = path_text(job.output);
-  const std::string_view what = options.sidecar
-                                    ? "exists and does not match its file, which may be damaged"
-                                    : "exists and is not what would be written";
-  const std::string advice =
-      job.replaceable ? std::string(options.sidecar ? "use --force to seal the file as it is"
-                                                    : "use --force to replace it")
-                      : fmt::format("to replace it use --force -o {}", output);
-  return Error{ErrorCode::file_exists,
-               fmt::format("{} {}: {}; {}", output, what, found.difference, advice)};
-}
-
-// Where a dry run looks whether the output could be written: if the directory is still to be made,
-// in the one that it would be made in.
-fs::path target_of(const ConvertJob& job, const ConvertOptions& options) {
-  std::error_code ignored;
-  if (!options.dry_run || job.folder.empty() || fs::exists(job.folder, ignored)) return job.output;
-  return existing_parent(job.folder) / job.output.filename();
 }
 
 Result<void> write_torch(const ConvertJob& job, const SavePlan& plan, const ConvertOptions& options,
@@ -195,12 +145,7 @@ Result<void> write_safetensors(const ConvertJob& job, const SavePlan& plan,
   FLATBED_ASSIGN(const bool done, judge_output(job, options, found, outcome));
   FLATBED_TRY(check_no_other_sidecar(job, options, outcome));
   if (done) return {};
-  // Every flatbed key belongs to a seal, so a plain file cannot hold any.
-  if (!options.seal && (plan.tree.size() != 0 || !plan.aliases.empty())) {
-    outcome.notes.push_back(
-        "without a seal the file holds only tensors: the nested structure and aliases are not "
-        "written");
-  }
+  note_unsealed(plan, options, outcome);
   watch.announce(outcome);
   const fs::path target = target_of(job, options);
   if (target != job.output) saving.replace = true;  // a file that happens to be there stays
@@ -223,8 +168,9 @@ Result<void> convert_data(const ConvertJob& job, const Checkpoint& input,
   FLATBED_ASSIGN(const SavePlan plan,
                  make_plan(chosen, {.expand_aliases = options.expand_aliases,
                                     .allow_expansion = options.allow_expansion}));
-  return job.torch ? write_torch(job, plan, options, watch, outcome)
-                   : write_safetensors(job, plan, options, watch, outcome);
+  if (job.torch) return write_torch(job, plan, options, watch, outcome);
+  return job.max_shard_nbytes == 0 ? write_safetensors(job, plan, options, watch, outcome)
+                                   : write_set(job, plan, options, watch, outcome);
 }
 
 Result<void> seal_beside(const ConvertJob& job, const ConvertOptions& options,

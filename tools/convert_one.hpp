@@ -24,6 +24,15 @@ enum class Status : std::uint8_t {
 };
 [[nodiscard]] std::string_view name(Status status);
 
+// One file of an output that is a sharded set.
+struct ShardOutcome {
+  std::filesystem::path path;
+  std::uint64_t tensors = 0;
+  std::uint64_t nbytes = 0;       // of its tensors
+  std::uint64_t file_nbytes = 0;  // 0 unless it was written now, as is `content`
+  std::string content;
+};
+
 struct Outcome {
   Status status = Status::not_started;
   std::string found;          // "Lightning checkpoint, epoch 12: 640 tensors, 3.2 GiB"
@@ -32,9 +41,10 @@ struct Outcome {
   std::vector<std::string> notes;
   std::vector<std::string> warnings;  // what may be wrong with the output; shown under --quiet, too
   std::uint64_t tensors = 0;
-  std::uint64_t nbytes = 0;  // of all tensors
-  std::uint64_t cast = 0;    // tensors that --dtype casts
-  SaveReport report;         // set after a conversion
+  std::uint64_t nbytes = 0;          // of all tensors
+  std::uint64_t cast = 0;            // tensors that --dtype casts
+  std::vector<ShardOutcome> shards;  // empty if the output is a single file
+  SaveReport report;                 // set after a conversion
   std::optional<Error> error;
   bool refused = false;  // failed because the output exists and differs
   double seconds = 0;

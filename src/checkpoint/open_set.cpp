@@ -18,7 +18,6 @@ namespace flatbed {
 
 namespace {
 
-constexpr std::size_t kMaxSealedShards = 6'000;  // spec H4
 constexpr std::string_view kBin = ".bin";
 
 class SetState final : public CheckpointAccess::State {

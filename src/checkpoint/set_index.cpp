@@ -13,7 +13,6 @@ namespace flatbed {
 
 namespace {
 
-constexpr std::uint64_t kMaxIndex = 250'000'000;
 constexpr JsonRules kIndexRules{ErrorCode::index_malformed, ErrorCode::index_malformed,
                                 ErrorCode::index_malformed, ErrorCode::index_malformed, 127};
 constexpr std::string_view kSafetensors = ".safetensors";

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <map>
 #include <optional>
 #include <string>
@@ -17,6 +18,8 @@
 namespace flatbed {
 
 inline constexpr std::size_t kMaxShards = 10'000;
+inline constexpr std::size_t kMaxSealedShards = 6'000;   // spec H4
+inline constexpr std::uint64_t kMaxIndex = 250'000'000;  // bytes of the index
 
 struct SetIndex {
   JsonDocument json;  // owns the texts

@@ -96,7 +96,8 @@ Result<AtomicFile> AtomicFile::create(const std::filesystem::path& target, std::
   FLATBED_TRY(check_size_limit(nbytes, quoted(file.target_.native())));
   FLATBED_TRY(file.open_directory());
   FLATBED_TRY(file.look_at_old());
-  remove_leftovers(file.directory_.get());  // first, because they may fill the disk
+  // First, because they may fill the disk.
+  if (!options.in_new_folder) remove_leftovers(file.directory_.get());
   FLATBED_TRY(file.create_file());
   FLATBED_TRY(file.set_permissions());
   FLATBED_TRY(file.reserve(nbytes));
@@ -218,7 +219,7 @@ Result<CommitReport> AtomicFile::commit() {
   FLATBED_TRY(sync_file(report));
   FLATBED_TRY(report_late_errors());
   FLATBED_TRY(give_name());
-  if (options_.sync && ::fsync(directory_.get()) != 0) {
+  if (options_.sync && !options_.in_new_folder && ::fsync(directory_.get()) != 0) {
     report.note = system_error(errno, "cannot sync the directory").message;
   }
   return report;

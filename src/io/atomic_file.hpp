@@ -49,6 +49,9 @@ struct AtomicFileOptions {
   // The group is set where that is permitted. Where it is not, the file's group gets no more rights
   // than others. nullopt: permissions and owner of the file that is replaced, else 0666 & ~umask.
   std::optional<FilePermissions> permissions = {};
+  // Whether the directory is new and this process's alone (an AtomicFolder): nobody left anything
+  // in it, and its names are synced with it, once.
+  bool in_new_folder = false;
 };
 
 class AtomicFile {

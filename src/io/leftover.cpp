@@ -1,6 +1,5 @@
 #include "io/leftover.hpp"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/random.h>
@@ -10,10 +9,12 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdint>
-#include <memory>
+#include <optional>
 
 #include "base/str_cat.hpp"
 #include "io/descriptor.hpp"
+#include "io/directory_names.hpp"
+#include "io/set_files.hpp"
 
 namespace flatbed {
 
@@ -22,21 +23,6 @@ namespace {
 constexpr std::string_view kSuffix = ".flatbed.tmp";
 constexpr std::size_t kRandomDigits = 32;
 constexpr std::size_t kMaxNameInTemporary = 200;  // names have at most 255 bytes
-constexpr int kMaxEntries = 1 << 20;              // of a directory that is searched
-
-struct CloseDirectory {
-  void operator()(DIR* directory) const noexcept { ::closedir(directory); }
-};
-using OpenDirectory = std::unique_ptr<DIR, CloseDirectory>;
-
-// A second descriptor, because reading moves the position of the first.
-OpenDirectory open_to_read(int directory) noexcept {
-  const int descriptor = ::openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (descriptor < 0) return nullptr;
-  OpenDirectory open(::fdopendir(descriptor));
-  if (!open) ::close(descriptor);
-  return open;
-}
 
 // Locks across a network need a descriptor for writing, which a read-only file refuses.
 Descriptor open_leftover(int directory, const char* name) noexcept {
@@ -46,19 +32,28 @@ Descriptor open_leftover(int directory, const char* name) noexcept {
   return Descriptor(::openat(directory, name, O_RDONLY | kFlags));
 }
 
+Descriptor open_folder(int directory, const char* name) noexcept {
+  return Descriptor(::openat(directory, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
+}
+
 void remove_if_left(int directory, const char* name) noexcept {
   struct stat named = {};
-  if (::fstatat(directory, name, &named, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISREG(named.st_mode))
-    return;
-  const Descriptor file = open_leftover(directory, name);
+  if (::fstatat(directory, name, &named, AT_SYMLINK_NOFOLLOW) != 0) return;
+  const bool is_folder = S_ISDIR(named.st_mode);
+  if (!is_folder && !S_ISREG(named.st_mode)) return;
+  const Descriptor file = is_folder ? open_folder(directory, name) : open_leftover(directory, name);
   if (file.get() < 0 || ::flock(file.get(), LOCK_EX | LOCK_NB) != 0) return;
   // Its writer may have renamed or removed it before the lock was free.
   struct stat locked = {};
   if (::fstat(file.get(), &locked) != 0 ||
       ::fstatat(directory, name, &named, AT_SYMLINK_NOFOLLOW) != 0)
     return;
-  if (locked.st_ino == named.st_ino && locked.st_dev == named.st_dev)
+  if (locked.st_ino != named.st_ino || locked.st_dev != named.st_dev) return;
+  if (is_folder) {
+    remove_set_folder(directory, name, file.get());
+  } else {
     ::unlinkat(directory, name, 0);
+  }
 }
 
 bool is_hex(char digit) noexcept {
@@ -88,12 +83,10 @@ bool lock_temporary(int descriptor) noexcept {
 }
 
 void remove_leftovers(int directory) noexcept {
-  const OpenDirectory open = open_to_read(directory);
-  if (!open) return;
-  for (int i = 0; i < kMaxEntries; ++i) {
-    const dirent* entry = ::readdir(open.get());
-    if (entry == nullptr) return;
-    if (is_temporary_name(entry->d_name)) remove_if_left(directory, entry->d_name);
+  std::optional<DirectoryNames> names = DirectoryNames::open(directory);
+  if (!names) return;
+  for (const char* name = names->next(); name != nullptr; name = names->next()) {
+    if (is_temporary_name(name)) remove_if_left(directory, name);
   }
 }
 

@@ -51,23 +51,6 @@ Result<void> check_aliases(const SavePlan& plan) {
   return {};
 }
 
-// Without a seal, a flatbed.* key would make the file broken (S6, row 3), so none is written.
-Result<PlannedHeader::Texts> encode_texts(const SavePlan& plan, const SaveOptions& options) {
-  PlannedHeader::Texts texts;
-  if (!options.seal) return texts;
-  FLATBED_TRY(check_aliases(plan));
-  if (!plan.aliases.empty()) texts.aliases = encode_aliases(plan.aliases);
-  if (plan.tree.root().id() == kNoNode) return texts;
-  std::vector<std::string> names;
-  names.reserve(plan.items.size());
-  for (const SaveItem& item : plan.items) names.push_back(item.name);
-  // The header is at least as long as the text, so a text that is too long for it is not built.
-  const std::size_t most =
-      safetensors::max_header_nbytes({options.seal, options.allow_large_header});
-  FLATBED_ASSIGN(texts.tree, encode_tree(plan.tree, names, most));
-  return texts;
-}
-
 Result<std::vector<MetadataPair>> collect_metadata(const SavePlan& plan,
                                                    const PlannedHeader::Texts& texts) {
   std::vector<MetadataPair> pairs(plan.metadata.begin(), plan.metadata.end());
@@ -89,10 +72,32 @@ Result<std::vector<MetadataPair>> collect_metadata(const SavePlan& plan,
 
 }  // namespace
 
+// Without a seal, a flatbed.* key would make the file broken (S6, row 3), so none is written.
+Result<PlannedHeader::Texts> plan_texts(const SavePlan& whole, const SaveOptions& options) {
+  PlannedHeader::Texts texts;
+  if (!options.seal) return texts;
+  FLATBED_TRY(check_aliases(whole));
+  if (!whole.aliases.empty()) texts.aliases = encode_aliases(whole.aliases);
+  if (whole.tree.root().id() == kNoNode) return texts;
+  std::vector<std::string> names;
+  names.reserve(whole.items.size());
+  for (const SaveItem& item : whole.items) names.push_back(item.name);
+  // The header is at least as long as the text, so a text that is too long for it is not built.
+  const std::size_t most =
+      safetensors::max_header_nbytes({options.seal, options.allow_large_header});
+  FLATBED_ASSIGN(texts.tree, encode_tree(whole.tree, names, most));
+  return texts;
+}
+
 Result<PlannedHeader> plan_header(const SavePlan& plan, const SaveOptions& options) {
+  FLATBED_ASSIGN(PlannedHeader::Texts texts, plan_texts(plan, options));
+  return plan_header(plan, std::move(texts), options);
+}
+
+Result<PlannedHeader> plan_header(const SavePlan& plan, PlannedHeader::Texts texts,
+                                  const SaveOptions& options) {
   PlannedHeader planned;
   FLATBED_ASSIGN(planned.tensors, describe_items(plan));
-  FLATBED_ASSIGN(PlannedHeader::Texts texts, encode_texts(plan, options));
   planned.texts = std::make_unique<PlannedHeader::Texts>(std::move(texts));
   FLATBED_ASSIGN(planned.metadata, collect_metadata(plan, *planned.texts));
   FLATBED_ASSIGN(planned.header, build_header(planned.tensors, planned.metadata,

@@ -29,4 +29,11 @@ struct PlannedHeader {
 // Errors: those of save() for a plan that no file can hold.
 [[nodiscard]] Result<PlannedHeader> plan_header(const SavePlan& plan, const SaveOptions& options);
 
+// The two steps of it, for a file that speaks for other files too: its tree and aliases are those
+// of `whole`, and its tensors are those of `plan`.
+[[nodiscard]] Result<PlannedHeader::Texts> plan_texts(const SavePlan& whole,
+                                                      const SaveOptions& options);
+[[nodiscard]] Result<PlannedHeader> plan_header(const SavePlan& plan, PlannedHeader::Texts texts,
+                                                const SaveOptions& options);
+
 }  // namespace flatbed

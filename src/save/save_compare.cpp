@@ -11,6 +11,7 @@
 #include "base/str_cat.hpp"
 #include "io/digest.hpp"
 #include "save/compare_data.hpp"
+#include "save/compare_planned.hpp"
 #include "save/output_file.hpp"
 #include "save/planned_header.hpp"
 #include "save/save_source.hpp"
@@ -102,9 +103,11 @@ Result<void> HeaderComparison::compare_with_sources() const {
 }
 
 // Returns a difference() or success, and in `content` the content digest of a sealed file.
-Result<void> compare_file(const OutputFile& file, const SavePlan& plan, const SaveOptions& options,
-                          CompareData data, std::string& content) {
-  FLATBED_ASSIGN(PlannedHeader planned, plan_header(plan, options));
+Result<void> compare_file(const OutputFile& file, const PlannedOutput& output,
+                          std::string& content) {
+  const SavePlan& plan = output.plan;
+  const SaveOptions& options = output.options;
+  FLATBED_ASSIGN(PlannedHeader planned, output.make_header());
   const safetensors::NewHeader& header = planned.header;
   if (file.size() != header.file_nbytes) {
     return difference(
@@ -126,9 +129,9 @@ Result<void> compare_file(const OutputFile& file, const SavePlan& plan, const Sa
                               chunk, " does not match"));
   };
   SaveOptions reading = options;
-  if (data == CompareData::sampled) reading.progress = {};
-  FLATBED_TRY(
-      compare_data({plan, reading, file, places, check_digest}, choose_samples(places, data)));
+  if (output.data == CompareData::sampled) reading.progress = {};
+  FLATBED_TRY(compare_data({plan, reading, file, places, check_digest},
+                           choose_samples(places, output.data)));
   if (options.seal) content = headers.content();
   return {};
 }
@@ -137,11 +140,16 @@ Result<void> compare_file(const OutputFile& file, const SavePlan& plan, const Sa
 
 Result<OutputState> compare_output(const std::filesystem::path& path, const SavePlan& plan,
                                    const SaveOptions& options, CompareData data) {
+  return compare_planned(path, {plan, options, data, [&] { return plan_header(plan, options); }});
+}
+
+Result<OutputState> compare_planned(const std::filesystem::path& path,
+                                    const PlannedOutput& output) {
   OutputState state;
   FLATBED_ASSIGN(const std::optional<OutputFile> file, OutputFile::open(path, state));
   if (!file) return state;
   std::string content;
-  FLATBED_ASSIGN(state, conclude(*file, compare_file(*file, plan, options, data, content)));
+  FLATBED_ASSIGN(state, conclude(*file, compare_file(*file, output, content)));
   if (state.kind == OutputKind::up_to_date) state.content = std::move(content);
   return state;
 }

@@ -1,6 +1,8 @@
 #include "save/save_data.hpp"
 
+#include <numeric>
 #include <utility>
+#include <vector>
 
 #include "archive/crc32.hpp"
 #include "io/digest.hpp"
@@ -14,20 +16,17 @@ namespace {
 
 class DataWriter {
  public:
-  DataWriter(const SavePlan& plan, const SaveOptions& options, safetensors::NewHeader& header,
+  DataWriter(const DataPart& part, const SaveOptions& options, safetensors::NewHeader& header,
              AtomicFile& file)
-      : plan_(plan), options_(options), header_(header), file_(file) {}
+      : part_(part), plan_(part.plan), options_(options), header_(header), file_(file) {}
 
-  Result<DataReport> run() {
-    FLATBED_ASSIGN(records_, SourceRecords::of(plan_, header_.file_order, options_));
+  Result<void> run() {
     FLATBED_TRY(work_through(
         collect_runs(), options_,
         [this](const PieceQueue& queue, const Piece& piece, std::span<std::byte> buffer) {
           return write_piece(queue, piece, buffer);
         }));
-    FLATBED_ASSIGN(CrcReport report, records_.finish(options_));
-    FLATBED_TRY(check_sources(plan_));
-    return DataReport{std::move(report), report_casts(plan_, header_.file_order, casts_)};
+    return check_sources(plan_);
   }
 
  private:
@@ -37,12 +36,11 @@ class DataWriter {
   Result<void> read(std::uint32_t item, std::uint64_t skip, std::span<std::byte> part);
   Result<void> hash(std::uint32_t item, std::uint64_t chunk, std::span<const std::byte> bytes);
 
+  const DataPart& part_;
   const SavePlan& plan_;
   const SaveOptions& options_;
   safetensors::NewHeader& header_;
   AtomicFile& file_;
-  SourceRecords records_;
-  CastSums casts_;
 };
 
 RunsByWay DataWriter::collect_runs() const {
@@ -79,13 +77,14 @@ Result<void> DataWriter::write_piece(const PieceQueue& queue, const Piece& piece
 Result<void> DataWriter::read(std::uint32_t item, std::uint64_t skip, std::span<std::byte> part) {
   ReadTally tally;
   FLATBED_TRY(read_item(plan_.items[item], skip, part, {options_.verify, tally}));
-  casts_.add(item, tally.casts);
+  part_.casts.add(part_.numbers[item], tally.casts);
   return {};
 }
 
 Result<void> DataWriter::hash(std::uint32_t item, std::uint64_t chunk,
                               std::span<const std::byte> bytes) {
-  if (records_.wants(item)) records_.put(item, chunk, pth::crc32_of(bytes));
+  const std::uint32_t number = part_.numbers[item];
+  if (part_.records.wants(number)) part_.records.put(number, chunk, pth::crc32_of(bytes));
   const bool sealed_source = is_verified(plan_.items[item], options_);
   if (!options_.seal && !sealed_source) return {};
   const std::uint64_t digest = xxh3(bytes);
@@ -98,7 +97,18 @@ Result<void> DataWriter::hash(std::uint32_t item, std::uint64_t chunk,
 
 Result<DataReport> write_data(const SavePlan& plan, const SaveOptions& options,
                               safetensors::NewHeader& header, AtomicFile& file) {
-  return DataWriter(plan, options, header, file).run();
+  std::vector<std::uint32_t> numbers(plan.items.size());
+  std::iota(numbers.begin(), numbers.end(), 0U);
+  FLATBED_ASSIGN(SourceRecords records, SourceRecords::of(plan, header.file_order, options));
+  CastSums casts;
+  FLATBED_TRY(write_part({plan, numbers, records, casts}, options, header, file));
+  FLATBED_ASSIGN(CrcReport crc, records.finish(options));
+  return DataReport{std::move(crc), report_casts(plan, header.file_order, casts)};
+}
+
+Result<void> write_part(const DataPart& part, const SaveOptions& options,
+                        safetensors::NewHeader& header, AtomicFile& file) {
+  return DataWriter(part, options, header, file).run();
 }
 
 }  // namespace flatbed

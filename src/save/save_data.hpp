@@ -2,11 +2,15 @@
 // hashes them on the way. The caller writes the header.
 #pragma once
 
+#include <cstdint>
+#include <span>
+
 #include "flatbed/result.hpp"
 #include "flatbed/save.hpp"
 #include "io/atomic_file.hpp"
 #include "safetensors/header_write.hpp"
 #include "save/save_source.hpp"
+#include "save/source_records.hpp"
 
 namespace flatbed {
 
@@ -17,5 +21,17 @@ namespace flatbed {
 // (chunk_corrupt, ...), no_space, io_error, cancelled, file_changed, zip_crc_mismatch.
 [[nodiscard]] Result<DataReport> write_data(const SavePlan& plan, const SaveOptions& options,
                                             safetensors::NewHeader& header, AtomicFile& file);
+
+// The items of one file of a set, all borrowed.
+struct DataPart {
+  const SavePlan& plan;                    // of that file
+  std::span<const std::uint32_t> numbers;  // for each item, its number in the plan of the set
+  SourceRecords& records;                  // of the plan of the set; the caller finishes them
+  CastSums& casts;                         // likewise
+};
+
+// The same for one file of a set. Errors: those above but zip_crc_mismatch.
+[[nodiscard]] Result<void> write_part(const DataPart& part, const SaveOptions& options,
+                                      safetensors::NewHeader& header, AtomicFile& file);
 
 }  // namespace flatbed

@@ -2,6 +2,7 @@
 // writer fill it, and commits it.
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <functional>
 #include <optional>
@@ -16,6 +17,7 @@ namespace flatbed {
 struct NewFile {
   const std::filesystem::path& path;
   std::optional<FilePermissions> permissions;
+  bool in_new_folder = false;  // see AtomicFileOptions
 };
 
 // A file of report.nbytes; sets the report's durability. A dry run only finds out whether such a
@@ -24,5 +26,10 @@ struct NewFile {
 [[nodiscard]] Result<void> write_file(const NewFile& target, const SaveOptions& options,
                                       SaveReport& report,
                                       const std::function<Result<void>(AtomicFile&)>& write);
+
+// The first and the last step of it, for writers that commit a file later.
+[[nodiscard]] Result<AtomicFile> create_file(const NewFile& target, const SaveOptions& options,
+                                             std::uint64_t nbytes);
+[[nodiscard]] Result<void> commit_file(AtomicFile& file, SaveReport& report);
 
 }  // namespace flatbed

@@ -77,7 +77,7 @@ TEST(Leftover, ThatIsStillWrittenStays) {
   EXPECT_TRUE(dir.names().empty());
 }
 
-TEST(Leftover, OnlyFilesAreRemoved) {
+TEST(Leftover, OnlyFilesAndFoldersOfSetsAreRemoved) {
   const TempDir dir;
   const std::string link = temporary_name("link");
   const std::string folder = temporary_name("folder");
@@ -85,9 +85,13 @@ TEST(Leftover, OnlyFilesAreRemoved) {
   write_file(dir / "real", "mine");
   std::filesystem::create_symlink("real", dir / link);
   std::filesystem::create_directory(dir / folder);
+  write_file(dir / folder / "notes.txt", "mine");
+  std::filesystem::create_directory(dir / temporary_name("set"));
+  write_file(dir / folder / "model.safetensors", "half");
   ASSERT_EQ(::mkfifo((dir / fifo).c_str(), 0600), 0);
   remove_in(dir);
   EXPECT_EQ(dir.names().size(), 4u);
+  EXPECT_TRUE(std::filesystem::exists(dir / folder / "model.safetensors"));
 }
 
 }  // namespace

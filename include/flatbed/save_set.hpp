@@ -1,0 +1,92 @@
+// save_set(): writes a checkpoint as a sharded set, a folder as the Hub has it, for models that are
+// too large for one file.
+//
+//   FLATBED_ASSIGN(const SavePlan plan, make_plan(checkpoint));
+//   FLATBED_ASSIGN(const SaveSetReport report, save_set("folder", plan));
+//
+//   folder/model-00001-of-00002.safetensors     each as save() writes a file
+//   folder/model-00002-of-00002.safetensors
+//   folder/model.safetensors.index.json         which tensor is where (spec H1, H4, H6)
+//
+// If one file is enough, it is folder/model.safetensors, and there is no index. The first file has
+// the plan's tree, aliases and metadata, which speak for the set (spec H3).
+//
+// A set is new, or nothing is written: the folder must not exist, or be empty. It is written whole
+// under a temporary name beside it, shards first and the index last, synced, and then renamed. With
+// `replace` an old set is swapped with the new one in one step and then removed. So readers, and
+// whoever finds the folder after a crash, see the old set or the new one, never files of both. What
+// a killed process leaves beside the folder is removed by the next save there.
+//
+// Memory is that of save(), and the names, shapes and the index of the whole set.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "flatbed/export.hpp"
+#include "flatbed/result.hpp"
+#include "flatbed/save.hpp"
+#include "flatbed/save_compare.hpp"
+#include "flatbed/save_plan.hpp"
+
+namespace flatbed {
+
+// What the Hub's library takes if it is told nothing: "5GB".
+inline constexpr std::uint64_t kDefaultShardNbytes = 5'000'000'000;
+
+struct PlannedShard {
+  std::string file_name;
+  std::vector<std::uint32_t> items;  // of the plan, by number, in its order
+  std::uint64_t nbytes = 0;          // of these items
+};
+
+// Cuts the plan as huggingface_hub cuts a state dict of these tensors in this order. A shard is
+// closed when the next tensor would make its tensors more than `max_shard_nbytes`. A tensor that
+// alone is more takes a shard of its own, which comes before the one that is being filled: of
+// [small, huge, small] that is [huge], [small, small]. A plan without tensors is one shard.
+// Errors: those of save() for items that do not fit their shapes, invalid_argument (0 bytes),
+// limit_exceeded (10,000 shards).
+[[nodiscard]] FLATBED_EXPORT Result<std::vector<PlannedShard>> plan_shards(
+    const SavePlan& plan, std::uint64_t max_shard_nbytes = kDefaultShardNbytes);
+
+struct SaveSetOptions {
+  std::uint64_t max_shard_nbytes = kDefaultShardNbytes;
+  // Whether a folder that holds an old set may be replaced. It must hold nothing but the files of a
+  // set with the names above: nothing else is ever removed. Default: false.
+  bool replace = false;
+  SaveOptions file = {};  // for each file. Its `replace` has no effect.
+};
+
+struct SavedShard {
+  std::string file_name;
+  std::uint64_t tensors = 0;
+  std::uint64_t nbytes = 0;  // size of the file; 0 after a dry run
+  std::string content;       // the seal's content digest; empty if unsealed or after a dry run
+};
+
+struct SaveSetReport {
+  // Of all files: nbytes with the index; the longest header; `content` only of a single file.
+  SaveReport files;
+  std::vector<SavedShard> shards;
+  std::vector<std::string> notes;  // one sentence each: an old folder that could not be removed
+};
+
+// Blocking. May be called from several threads for different folders. Errors: those of save() and
+// plan_shards(); name_collision (two tensors of one name); file_exists (a file or a link, a folder
+// that is not empty or holds something else than a set); unsupported_filesystem (with `replace`,
+// where the file system cannot swap two folders: found out before anything is written).
+[[nodiscard]] FLATBED_EXPORT Result<SaveSetReport> save_set(const std::filesystem::path& folder,
+                                                            const SavePlan& plan,
+                                                            const SaveSetOptions& options = {});
+
+// compare_output() for a set: compares each file with what save_set() would write, the index byte
+// for byte. A file of a set that is not one of this set is a difference; other files, such as a
+// config.json, are none. `absent`: there is no folder, or an empty one. Of the options, those count
+// that compare_output() uses, and max_shard_nbytes.
+[[nodiscard]] FLATBED_EXPORT Result<OutputState> compare_set_output(
+    const std::filesystem::path& folder, const SavePlan& plan, const SaveSetOptions& options = {},
+    CompareData data = CompareData::sampled);
+
+}  // namespace flatbed

@@ -1,0 +1,101 @@
+// compare_set_output(): each file by compare_planned(), the index by its bytes.
+#include <algorithm>
+#include <optional>
+#include <set>
+#include <string_view>
+#include <system_error>
+#include <utility>
+
+#include "base/bytes.hpp"
+#include "base/str_cat.hpp"
+#include "flatbed/save_set.hpp"
+#include "io/leftover.hpp"
+#include "io/set_files.hpp"
+#include "save/compare_planned.hpp"
+#include "save/output_file.hpp"
+#include "save/set_parts.hpp"
+
+namespace flatbed {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+OutputState different(std::string what) { return {OutputKind::different, std::move(what), 0, {}}; }
+
+// absent; different; or nullopt if the files must be compared. A link to a folder counts as that.
+std::optional<OutputState> judge_folder(const fs::path& folder,
+                                        std::span<const PlannedShard> shards) {
+  std::error_code failed;
+  if (fs::symlink_status(folder, failed).type() == fs::file_type::not_found) return OutputState{};
+  if (!fs::is_directory(folder, failed)) return different("found no folder, expected one");
+  std::set<std::string> expected;
+  for (const PlannedShard& shard : shards) expected.insert(shard.file_name);
+  if (shards.size() > 1) expected.emplace(kSetIndexName);
+  bool empty = true;
+  for (fs::directory_iterator at(folder, failed), end; !failed && at != end; at.increment(failed)) {
+    const std::string name = at->path().filename().native();
+    if (is_temporary_name(name)) continue;
+    empty = false;
+    if (is_set_file_name(name) && !expected.contains(name))
+      return different(str_cat("found ", quoted(name), ", which is not part of the set"));
+  }
+  if (failed) return different(str_cat("the folder cannot be read: ", failed.message()));
+  return empty ? std::optional<OutputState>(OutputState{}) : std::nullopt;
+}
+
+Result<OutputState> in_file(std::string_view file, Result<OutputState> compared) {
+  if (!compared || compared->kind == OutputKind::up_to_date) return compared;
+  if (compared->kind == OutputKind::absent) return different(str_cat("there is no ", quoted(file)));
+  return different(str_cat(quoted(file), ": ", compared->difference));
+}
+
+Result<OutputState> compare_index(const fs::path& path, std::string_view text) {
+  OutputState state;
+  FLATBED_ASSIGN(const std::optional<OutputFile> file, OutputFile::open(path, state));
+  if (!file) return state;
+  if (file->size() != text.size())
+    return different(str_cat("found ", counted(file->size(), "byte"), ", expected ", text.size()));
+  FLATBED_ASSIGN(const bool equal, file->holds(0, as_bytes(text)));
+  if (!equal) return different("the index differs");
+  state.kind = OutputKind::up_to_date;
+  state.nbytes = file->size();
+  return state;
+}
+
+}  // namespace
+
+Result<OutputState> compare_set_output(const fs::path& folder, const SavePlan& plan,
+                                       const SaveSetOptions& options, CompareData data) {
+  FLATBED_ASSIGN(const SetParts parts, SetParts::of(plan, options));
+  if (std::optional<OutputState> judged = judge_folder(folder, parts.shards()))
+    return *std::move(judged);
+  OutputState all;
+  all.kind = OutputKind::up_to_date;
+  std::vector<std::string> contents;
+  std::uint64_t bytes_before = 0;
+  for (std::size_t i = 0; i < parts.shards().size(); ++i) {
+    const PlannedShard& shard = parts.shards()[i];
+    const SavePlan part = parts.plan_of(i);
+    const SaveOptions file_options = parts.file_options(bytes_before);
+    const PlannedOutput output{part, file_options, data, [&] { return parts.header(part, i); }};
+    FLATBED_ASSIGN(OutputState state,
+                   in_file(shard.file_name, compare_planned(folder / shard.file_name, output)));
+    if (state.kind != OutputKind::up_to_date) return state;
+    all.nbytes += state.nbytes;
+    bytes_before += shard.nbytes;
+    if (options.file.seal) contents.push_back(std::move(state.content));
+  }
+  if (parts.shards().size() > 1) {
+    FLATBED_ASSIGN(const std::string text, parts.index(contents));
+    FLATBED_ASSIGN(OutputState state,
+                   in_file(kSetIndexName, compare_index(folder / kSetIndexName, text)));
+    if (state.kind != OutputKind::up_to_date) return state;
+    all.nbytes += state.nbytes;
+  } else if (!contents.empty()) {
+    all.content = std::move(contents[0]);
+  }
+  return all;
+}
+
+}  // namespace flatbed
