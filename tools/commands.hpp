@@ -60,6 +60,7 @@ struct DiffCommandOptions {
   std::vector<std::string> include;
   std::vector<std::string> exclude;
   std::vector<RenameWord> renames;  // of `a`
+  bool values = false;              // also say how far values differ
   bool ignore_seal = false;
   bool quiet = false;  // say it by the exit code alone
   Form form = Form::text;

@@ -5,7 +5,9 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <optional>
+#include <vector>
 
 #include "commands.hpp"
 #include "format_text.hpp"
@@ -51,6 +53,7 @@ Result<Compared> compare(const DiffCommandOptions& options) {
   FLATBED_ASSIGN(Checkpoint b, open(options.b));
   ProgressLine progress("comparing", 1, !options.quiet && options.form == Form::text);
   DiffOptions diff_options;
+  diff_options.values = options.values;
   diff_options.threads = options.threads;
   diff_options.cancel = &interrupted();
   diff_options.progress = progress.callback(0);
@@ -77,6 +80,29 @@ std::string change_text(const TensorDifference& difference) {
                      count_text(chunks, "chunk"));
 }
 
+// "[3, 0]": an element counted in C order.
+std::string element_place(std::uint64_t element, ShapeView shape) {
+  std::vector<std::uint64_t> place(shape.size());
+  for (std::size_t i = shape.size(); i-- != 0;) {
+    place[i] = element % shape[i];
+    element /= shape[i];
+  }
+  return shape_text(place);
+}
+
+std::string values_text(const ValueDifference& values, ShapeView shape) {
+  std::string text = fmt::format("; {} {}", count_text(values.different, "value"),
+                                 verb_text(values.different, "differs", "differ"));
+  if (values.worst) {
+    text += fmt::format(": max abs {:.4g} at {}, max rel {:.4g}, mean abs {:.4g}", values.max_abs,
+                        element_place(*values.worst, shape), values.max_rel, values.mean_abs);
+  }
+  if (values.nans_a != 0 || values.nans_b != 0) {
+    text += fmt::format("; {} NaN -> {}", number_text(values.nans_a), number_text(values.nans_b));
+  }
+  return text;
+}
+
 std::string place_text(const TreeDifference& difference) {
   return difference.path.empty() ? "(the root)" : safe_text(difference.path);
 }
@@ -91,8 +117,11 @@ void write_lines(const Compared& compared, Output& output) {
     const std::size_t blanks = width - std::min(width, columns(what)) + 2;
     output.write(fmt::format("{:<9}{}{:{}}{}\n", kind, what, "", blanks, text));
   };
-  for (const TensorDifference& tensor : compared.report.tensors)
-    write(name(tensor.change), safe_text(tensor.name), change_text(tensor));
+  for (const TensorDifference& tensor : compared.report.tensors) {
+    std::string text = change_text(tensor);
+    if (tensor.values) text += values_text(*tensor.values, tensor.a->shape);
+    write(name(tensor.change), safe_text(tensor.name), text);
+  }
   for (const TreeDifference& place : compared.report.tree) {
     write(
         kTree, place_text(place),
@@ -131,6 +160,26 @@ void write_side(std::string_view key, const std::optional<TensorInfo>& tensor, J
   json.end_array().key("nbytes").number(tensor->nbytes).end_object();
 }
 
+void write_real(double value, JsonWriter& json) {
+  std::isfinite(value) ? json.real(value) : json.text("inf");
+}
+
+void write_values(const std::optional<ValueDifference>& values, JsonWriter& json) {
+  json.key("values");
+  if (!values) {
+    json.null();
+    return;
+  }
+  json.begin_object().key("different").number(values->different);
+  json.key("max_abs");
+  write_real(values->max_abs, json);
+  json.key("max_rel").real(values->max_rel).key("mean_abs");
+  write_real(values->mean_abs, json);
+  json.key("worst");
+  values->worst ? json.number(*values->worst) : json.null();
+  json.key("nans_a").number(values->nans_a).key("nans_b").number(values->nans_b).end_object();
+}
+
 void write_json(const Compared& compared, JsonWriter& json) {
   const DiffReport& report = compared.report;
   json.key("same").boolean(report.same()).key("equal_tensors").number(report.equal_tensors);
@@ -140,6 +189,7 @@ void write_json(const Compared& compared, JsonWriter& json) {
     write_side("a", tensor.a, json);
     write_side("b", tensor.b, json);
     json.key("chunks").number(tensor.chunks).key("first_chunk").number(tensor.first_chunk);
+    write_values(tensor.values, json);
     json.end_object();
   }
   json.end_array().key("trees_compared").boolean(report.trees_compared);

@@ -148,6 +148,8 @@ void add_diff(CLI::App& app, CommandLine::Parsed& parsed) {
       ->type_name("PATH");
   add_globs(*diff, options.include, options.exclude);
   add_rename_options(*diff, options.renames);
+  diff->add_flag("--values", options.values,
+                 "Read tensors that differ, and say how far their values do");
   diff->add_flag("--ignore-seal", options.ignore_seal,
                  "Read the files as if they were not sealed, and compare every byte");
   add_threads(*diff, options.threads, "Threads that read and compare");
@@ -162,7 +164,8 @@ void add_diff(CLI::App& app, CommandLine::Parsed& parsed) {
       "Exit codes: 0 the same; 1 they differ; 2 they cannot be compared (as for diff), or "
       "the command line is wrong; 130 interrupted.\n\n"
       "The JSON object has schema, command, exit_code, error, path_a, path_b, same, equal_tensors, "
-      "tensors [{name, change, a {dtype, shape, nbytes}, b, chunks, first_chunk}], trees_compared, "
+      "tensors [{name, change, a {dtype, shape, nbytes}, b, chunks, first_chunk, values "
+      "{different, max_abs, max_rel, mean_abs, worst, nans_a, nans_b}}], trees_compared, "
       "tree [{path, a, b}] (values as text), tree_complete, bytes_read; after an error only the "
       "first six. change is removed, added, dtype, shape or bytes; chunks of 262,144 bytes are "
       "counted where bytes differ.");

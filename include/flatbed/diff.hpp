@@ -25,6 +25,8 @@
 namespace flatbed {
 
 struct DiffOptions {
+  // Also say how far values differ. Reads both sides of every tensor that may not be equal.
+  bool values = false;
   unsigned threads = 2;  // that read; 1 to 16
   // Called from the calling thread. An error stops diff(), which returns it.
   ProgressCallback progress = {};
@@ -40,6 +42,18 @@ enum class TensorChange : std::uint8_t {
 };
 [[nodiscard]] FLATBED_EXPORT std::string_view name(TensorChange change) noexcept;  // static storage
 
+// How far apart the values of a tensor are. Floats of up to 32 bits are compared as F32, all else as
+// F64, in which integers beyond 2^53 are rounded.
+struct ValueDifference {
+  double max_abs = 0;           // the largest |a - b|
+  double max_rel = 0;           // the largest |a - b| / max(|a|, |b|); 1 where that is infinite
+  double mean_abs = 0;          // of |a - b|, over all elements that are no NaN on either side
+  std::uint64_t different = 0;  // elements; a NaN differs from every number, but not from a NaN
+  std::uint64_t nans_a = 0;
+  std::uint64_t nans_b = 0;
+  std::optional<std::uint64_t> worst;  // the first element with max_abs, counted in C order
+};
+
 // A tensor that is not the same in both. Names and shapes borrow from the checkpoints.
 struct TensorDifference {
   std::string_view name;
@@ -49,6 +63,9 @@ struct TensorDifference {
   // `bytes` only: chunks of 262,144 bytes of the contents that differ, and the first of them.
   std::uint64_t chunks = 0;
   std::uint64_t first_chunk = 0;
+  // With DiffOptions::values, for the changes `bytes` and `dtype`, and dtypes that are numbers: not
+  // complex ones, F8_E8M0, and floats of 4 and 6 bits.
+  std::optional<ValueDifference> values;
 };
 
 // A place in the trees whose values differ. Borrows from the checkpoints.

@@ -30,17 +30,21 @@ struct Pairing {
   std::vector<std::size_t> places;  // of the pairs, in report.tensors
 
   void add(std::string_view tensor, const TensorInfo& a, const TensorInfo* b) {
-    TensorDifference difference{tensor, TensorChange::bytes, a, std::nullopt};
+    TensorDifference difference;
+    difference.name = tensor;
+    difference.a = a;
     if (b == nullptr) {
       difference.change = TensorChange::removed;
     } else {
       difference.b = *b;
-      if (!std::ranges::equal(a.shape, b->shape)) {
+      const bool same_shape = std::ranges::equal(a.shape, b->shape);
+      if (!same_shape) {
         difference.change = TensorChange::shape;
       } else if (a.dtype != b->dtype) {
         difference.change = TensorChange::dtype;
-      } else {
-        pairs.push_back({&a, b});
+      }
+      if (same_shape) {
+        pairs.push_back({&a, b, 0, 0, std::nullopt});
         places.push_back(report.tensors.size());
       }
     }
@@ -55,17 +59,23 @@ Pairing pair_tensors(const Checkpoint& a, const Checkpoint& b) {
   });
   for_each_name(b, [&](std::string_view tensor, const TensorInfo& info) {
     if (a.find(tensor) != nullptr) return;
-    pairing.report.tensors.push_back({tensor, TensorChange::added, std::nullopt, info});
+    TensorDifference& added = pairing.report.tensors.emplace_back();
+    added.name = tensor;
+    added.change = TensorChange::added;
+    added.b = info;
   });
   return pairing;
 }
 
-// Takes the pairs whose contents are equal out of the report.
-void drop_equal(Pairing& pairing) {
+// Moves what was found to the report, and takes the pairs whose contents are equal out of it.
+void take_results(Pairing& pairing) {
   std::vector<TensorDifference>& tensors = pairing.report.tensors;
   for (std::size_t i = 0; i < pairing.pairs.size(); ++i) {
-    tensors[pairing.places[i]].chunks = pairing.pairs[i].chunks;
-    tensors[pairing.places[i]].first_chunk = pairing.pairs[i].first_chunk;
+    const ContentPair& pair = pairing.pairs[i];
+    TensorDifference& tensor = tensors[pairing.places[i]];
+    tensor.chunks = pair.chunks;
+    tensor.first_chunk = pair.first_chunk;
+    if (pair.values) tensor.values = pair.values->result();
   }
   const std::size_t all = tensors.size();
   std::erase_if(tensors, [](const TensorDifference& tensor) {
@@ -100,7 +110,7 @@ Result<DiffReport> diff(const Checkpoint& a, const Checkpoint& b, const DiffOpti
   FLATBED_ASSIGN(const std::uint64_t bytes_read, compare_contents({a, b, pairing.pairs}, options));
   FLATBED_TRY(check_unchanged(a));
   FLATBED_TRY(check_unchanged(b));
-  drop_equal(pairing);
+  take_results(pairing);
   pairing.report.bytes_read = bytes_read;
   if (a.has_tree() && b.has_tree()) {
     FLATBED_ASSIGN(const Value tree_a, a.tree());

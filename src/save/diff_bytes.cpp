@@ -7,8 +7,8 @@
 #include <utility>
 #include <vector>
 
+#include "base/str_cat.hpp"
 #include "io/digest.hpp"
-#include "io/large_allocator.hpp"
 #include "save/save_source.hpp"
 
 namespace flatbed {
@@ -17,14 +17,19 @@ namespace {
 
 using safetensors::kChunkBytes;
 
-// Pieces of memory for a chunk, which threads borrow and give back.
-class ChunkBuffers {
+// Pieces of memory, which threads borrow and give back.
+class Buffers {
  public:
-  [[nodiscard]] std::vector<std::byte> take() {
-    const std::lock_guard lock(mutex_);
-    if (free_.empty()) return std::vector<std::byte>(kChunkBytes);
-    std::vector<std::byte> buffer = std::move(free_.back());
-    free_.pop_back();
+  [[nodiscard]] std::vector<std::byte> take(std::size_t nbytes) {
+    std::vector<std::byte> buffer;
+    {
+      const std::lock_guard lock(mutex_);
+      if (!free_.empty()) {
+        buffer = std::move(free_.back());
+        free_.pop_back();
+      }
+    }
+    if (buffer.size() < nbytes) buffer.resize(nbytes);
     return buffer;
   }
   void give_back(std::vector<std::byte> buffer) {
@@ -37,30 +42,43 @@ class ChunkBuffers {
   std::vector<std::vector<std::byte>> free_;
 };
 
+// What is to be done with a pair, and which side `plan_` reads. The other one is read beside it,
+// unless its digests do.
+struct PairReading {
+  std::uint32_t pair = 0;
+  bool leads_with_b = false;
+  bool compares_bytes = false;
+  bool compares_values = false;
+};
+
+// Where byte `at` of `lead`, which begins an element, is in a tensor of the same shape.
+std::uint64_t place_in(const TensorInfo& tensor, const TensorInfo& lead, std::uint64_t at) {
+  if (tensor.dtype == lead.dtype) return at;
+  return at / (bits(lead.dtype) / 8) * (bits(tensor.dtype) / 8);
+}
+
 class ContentComparison {
  public:
-  explicit ContentComparison(const Contents& contents) : contents_(contents) {}
+  ContentComparison(const Contents& contents, const DiffOptions& options)
+      : contents_(contents), options_(options) {}
 
-  Result<std::uint64_t> run(const DiffOptions& options);
+  Result<std::uint64_t> run();
 
  private:
-  // A pair that is read: `plan` reads one side; the other one is read beside it or has digests.
-  struct Reading {
-    std::uint32_t pair = 0;
-    bool other_is_a = false;
-  };
-
+  void choose(std::uint32_t number);
   void compare_digests(ContentPair& pair);
-  void add_reading(std::uint32_t number);
-  Result<void> compare_part(const Run& run, std::uint64_t skip, std::span<const std::byte> part);
-  Result<bool> is_equal(const Reading& reading, std::uint64_t chunk,
-                        std::span<const std::byte> bytes);
+  void add_reading(const PairReading& reading);
+  Result<void> read_part(const Run& run, std::uint64_t skip, std::span<std::byte> part);
+  Result<void> compare_chunk(const PairReading& reading, std::uint64_t begin,
+                             std::span<const std::byte> bytes);
+  void compare_values(const PairReading& reading, const ValuePairs& pairs);
   void note_difference(ContentPair& pair, std::uint64_t chunk);
 
   const Contents& contents_;
+  const DiffOptions& options_;
   SavePlan plan_;
-  std::vector<Reading> readings_;  // for each item of the plan
-  ChunkBuffers buffers_;
+  std::vector<PairReading> readings_;  // for each item of the plan
+  Buffers buffers_;
   std::mutex mutex_;  // over the results of the pairs
   std::atomic<std::uint64_t> bytes_read_ = 0;
 };
@@ -77,86 +95,116 @@ void ContentComparison::compare_digests(ContentPair& pair) {
   }
 }
 
-// What has digests is not read. Of two that are, the one that is costlier to read in pieces leads.
-void ContentComparison::add_reading(std::uint32_t number) {
-  const ContentPair& pair = contents_.pairs[number];
+// Digests that both have say whether bytes differ. Values of tensors whose bytes are equal are not
+// looked at.
+void ContentComparison::choose(std::uint32_t number) {
+  ContentPair& pair = contents_.pairs[number];
+  if (pair.a->nbytes == 0) return;
+  const bool digests = !pair.a->digests.empty() && !pair.b->digests.empty();
+  if (digests && pair.same_dtype()) compare_digests(pair);
+  const bool may_differ = !digests || !pair.same_dtype() || pair.chunks != 0;
+  PairReading reading{.pair = number};
+  reading.compares_bytes = !digests && pair.same_dtype();
+  reading.compares_values =
+      options_.values && may_differ && has_values(pair.a->dtype, pair.b->dtype);
+  if (reading.compares_values) pair.values.emplace();
+  if (reading.compares_bytes || reading.compares_values) add_reading(reading);
+}
+
+// What has digests is not read for bytes alone. Of two that are, the one that is costlier to read
+// in pieces leads.
+void ContentComparison::add_reading(const PairReading& reading) {
+  const ContentPair& pair = contents_.pairs[reading.pair];
   const auto item_of = [](const Checkpoint& checkpoint, const TensorInfo& tensor) {
     SaveItem item{std::string(tensor.name), tensor.dtype, {}, TensorRef{checkpoint, tensor.index}};
     item.shape.assign(tensor.shape.begin(), tensor.shape.end());
     return item;
   };
   SaveItem a = item_of(contents_.a, *pair.a), b = item_of(contents_.b, *pair.b);
-  const bool lead_with_b =
-      !pair.a->digests.empty() || (pair.b->digests.empty() && way_of(b) > way_of(a));
-  readings_.push_back({number, lead_with_b});
-  plan_.items.push_back(lead_with_b ? std::move(b) : std::move(a));
+  const bool costlier = pair.b->digests.empty() && way_of(b) > way_of(a);
+  readings_.push_back(reading);
+  readings_.back().leads_with_b = costlier || !pair.a->digests.empty();
+  plan_.items.push_back(readings_.back().leads_with_b ? std::move(b) : std::move(a));
 }
 
-Result<bool> ContentComparison::is_equal(const Reading& reading, std::uint64_t chunk,
-                                         std::span<const std::byte> bytes) {
-  const ContentPair& pair = contents_.pairs[reading.pair];
-  const TensorInfo& other = reading.other_is_a ? *pair.a : *pair.b;
-  if (!other.digests.empty())
-    return hex16(xxh3(bytes)) == other.digests.hex(static_cast<std::size_t>(chunk));
-  std::vector<std::byte> buffer = buffers_.take();
-  const std::span<std::byte> read = std::span(buffer).first(bytes.size());
-  const Checkpoint& checkpoint = reading.other_is_a ? contents_.a : contents_.b;
-  FLATBED_TRY(checkpoint.read(other, chunk * kChunkBytes, read, Verify::no));
-  const bool equal = std::memcmp(read.data(), bytes.data(), bytes.size()) == 0;
+void ContentComparison::compare_values(const PairReading& reading, const ValuePairs& pairs) {
+  ValueSums sums;
+  add_values(pairs, sums);
+  const std::lock_guard lock(mutex_);
+  contents_.pairs[reading.pair].values->add(sums);
+}
+
+// Bytes from `begin` on of the side that leads, at most a chunk of it.
+Result<void> ContentComparison::compare_chunk(const PairReading& reading, std::uint64_t begin,
+                                              std::span<const std::byte> bytes) {
+  ContentPair& pair = contents_.pairs[reading.pair];
+  const TensorInfo& lead = reading.leads_with_b ? *pair.b : *pair.a;
+  const TensorInfo& other = reading.leads_with_b ? *pair.a : *pair.b;
+  const std::uint64_t chunk = begin / kChunkBytes;
+  if (!reading.compares_values && !other.digests.empty()) {
+    if (hex16(xxh3(bytes)) != other.digests.hex(static_cast<std::size_t>(chunk)))
+      note_difference(pair, chunk);
+    return {};
+  }
+  const auto nbytes = static_cast<std::size_t>(place_in(other, lead, bytes.size()));
+  std::vector<std::byte> buffer = buffers_.take(nbytes);
+  const std::span<std::byte> read = std::span(buffer).first(nbytes);
+  const Checkpoint& checkpoint = reading.leads_with_b ? contents_.a : contents_.b;
+  FLATBED_TRY(checkpoint.read(other, place_in(other, lead, begin), read, Verify::no));
+  bytes_read_ += nbytes;
+  if (reading.compares_bytes && std::memcmp(read.data(), bytes.data(), nbytes) != 0)
+    note_difference(pair, chunk);
+  if (reading.compares_values) {
+    const std::span<const std::byte> beside = read;
+    const bool swapped = reading.leads_with_b;
+    compare_values(reading, {pair.a->dtype, pair.b->dtype, swapped ? beside : bytes,
+                             swapped ? bytes : beside, begin / (bits(lead.dtype) / 8)});
+  }
   buffers_.give_back(std::move(buffer));
-  bytes_read_ += bytes.size();
-  return equal;
+  return {};
 }
 
-Result<void> ContentComparison::compare_part(const Run& run, std::uint64_t skip,
-                                             std::span<const std::byte> part) {
-  const Reading& reading = readings_[run.tensor];
+// Reads a part of the side that leads, and compares it.
+Result<void> ContentComparison::read_part(const Run& run, std::uint64_t skip,
+                                          std::span<std::byte> part) {
+  const PairReading& reading = readings_[run.tensor];
+  ReadTally tally;
+  FLATBED_TRY(read_item(plan_.items[run.tensor], skip, part, {Verify::yes, tally}));
   for (std::size_t at = 0; at < part.size(); at += kChunkBytes) {
-    const std::uint64_t chunk = (skip + at) / kChunkBytes;
     const std::size_t nbytes = std::min<std::size_t>(kChunkBytes, part.size() - at);
-    FLATBED_ASSIGN(const bool equal, is_equal(reading, chunk, part.subspan(at, nbytes)));
-    if (!equal) note_difference(contents_.pairs[reading.pair], chunk);
+    FLATBED_TRY(compare_chunk(reading, skip + at, part.subspan(at, nbytes)));
   }
   bytes_read_ += part.size();
   return {};
 }
 
-Result<std::uint64_t> ContentComparison::run(const DiffOptions& options) {
-  for (std::uint32_t i = 0; i < contents_.pairs.size(); ++i) {
-    ContentPair& pair = contents_.pairs[i];
-    if (!pair.a->digests.empty() && !pair.b->digests.empty()) {
-      compare_digests(pair);
-    } else if (pair.a->nbytes != 0) {
-      add_reading(i);
-    }
-  }
+Result<std::uint64_t> ContentComparison::run() {
+  for (std::uint32_t i = 0; i < contents_.pairs.size(); ++i) choose(i);
   RunsByWay runs;
   std::uint64_t at = 0;
   for (std::uint32_t i = 0; i < plan_.items.size(); ++i) {
-    const std::uint64_t nbytes = contents_.pairs[readings_[i].pair].a->nbytes;
+    const ContentPair& pair = contents_.pairs[readings_[i].pair];
+    const std::uint64_t nbytes = readings_[i].leads_with_b ? pair.b->nbytes : pair.a->nbytes;
     runs[way_of(plan_.items[i])].push_back({i, 0, at, nbytes});
     at += nbytes;
   }
   const SaveOptions as_save{
-      .threads = options.threads, .progress = options.progress, .cancel = options.cancel};
-  FLATBED_TRY(work_through(
-      std::move(runs), as_save,
-      [&](const PieceQueue& queue, const Piece& piece, std::span<std::byte> buffer) {
-        return for_each_part(
-            queue, piece, buffer,
-            [&](const Run& run, std::uint64_t skip, std::span<std::byte> part) -> Result<void> {
-              ReadTally tally;
-              FLATBED_TRY(read_item(plan_.items[run.tensor], skip, part, {Verify::yes, tally}));
-              return compare_part(run, skip, part);
-            });
-      }));
+      .threads = options_.threads, .progress = options_.progress, .cancel = options_.cancel};
+  const PieceWork work = [this](const PieceQueue& queue, const Piece& piece,
+                                std::span<std::byte> buffer) {
+    return for_each_part(queue, piece, buffer,
+                         [this](const Run& run, std::uint64_t skip, std::span<std::byte> part) {
+                           return read_part(run, skip, part);
+                         });
+  };
+  FLATBED_TRY(work_through(std::move(runs), as_save, work));
   return bytes_read_.load();
 }
 
 }  // namespace
 
 Result<std::uint64_t> compare_contents(const Contents& contents, const DiffOptions& options) {
-  return ContentComparison(contents).run(options);
+  return ContentComparison(contents, options).run();
 }
 
 }  // namespace flatbed

@@ -80,6 +80,18 @@ class DiffTest(ToolTest):
         self.run_tool("diff", "a.safetensors", "b.safetensors", "--exclude", "v", expect=SAME)
         self.run_tool("diff", "a.safetensors", "b.safetensors", "--include", "v", expect=DIFFERENT)
 
+    def test_values_say_how_far_they_differ_also_across_dtypes(self):
+        nan = float("nan")
+        self.sealed("a.safetensors", ("v", "F32", [2, 2], inputs.floats(1, 2, nan, 4)), ("w", "U8", [2], bytes([3, 9])))
+        self.sealed("b.safetensors", ("v", "F32", [2, 2], inputs.floats(1, 2.5, nan, 5)),
+                    ("w", "F32", [2], inputs.floats(3, 8)))
+        text = self.run_tool("diff", "--values", "a.safetensors", "b.safetensors", expect=DIFFERENT).stdout
+        self.assertIn("v  F32[2, 2]; 2 values differ: max abs 1 at [1, 1], max rel 0.2, mean abs 0.5; 1 NaN -> 1\n", text)
+        self.assertIn("w  U8[2] -> F32[2]; 1 value differs: max abs 1 at [1], max rel 0.1111, mean abs 0.5\n", text)
+        report = self.run_json("diff", "--values", "a.safetensors", "b.safetensors", expect=DIFFERENT)
+        values = {tensor["name"]: tensor["values"] for tensor in report["tensors"]}
+        self.assertEqual((values["v"]["worst"], values["v"]["nans_a"], values["w"]["worst"]), (3, 1, 1))
+
     def test_tensors_of_the_first_can_be_renamed(self):
         self.sealed("a.safetensors", ("module.w", "U8", [1], b"x"))
         self.sealed("b.safetensors", ("w", "U8", [1], b"x"))

@@ -70,7 +70,7 @@ class JsonTest(ToolTest):
         self.report("verify", sealed, torch, expect=8)
         self.report("scan", sealed, torch)
         self.report("diff", torch, torch)
-        self.report("diff", torch, sealed, expect=1)
+        self.report("diff", "--values", torch, sealed, expect=1)
         self.report("match", sealed, "--expect", sealed)
         self.report("match", torch, "--expect", sealed, "--partial", "--ready-sets", expect=FAILURE)
         self.report("load", sealed, "--digests", "--slice", "0:0/2")

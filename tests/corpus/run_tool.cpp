@@ -109,7 +109,7 @@ std::vector<Command> commands_of_open(const std::string& file, const std::string
       {.words = {"match", "--json", "--torch", "--ready-sets", file, "--expect", file},
        .prints_json = true},
       {.words = {"cat", file, "w", "--force"}},
-      {.words = {"diff", "--json", file, tensors}, .prints_json = true, .has_trouble = true},
+      {.words = {"diff", "--json", "--values", file, tensors}, .prints_json = true, .has_trouble = true},
       {.words = {"scan", file}},
       {.words = {"convert", "--dry-run", file}},
       {.words = {"convert", "--no-sync", "--allow-conversion", file, "-o", torch}, .output = torch},

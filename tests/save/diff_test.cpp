@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <cstring>
 #include <limits>
 #include <string>
 #include <tuple>
@@ -13,6 +14,7 @@
 #include "base/bytes.hpp"
 #include "flatbed/save.hpp"
 #include "save/diff_tree.hpp"
+#include "save/diff_values.hpp"
 #include "support/expect_error.hpp"
 #include "support/temp_dir.hpp"
 
@@ -127,6 +129,84 @@ TEST(Diff, IsCancelled) {
   const Checkpoint a = saved(dir / "a", {{"w", "1", {1}}}, false);
   const std::atomic<bool> cancel = true;
   EXPECT_ERROR(diff(a, a, {.cancel = &cancel}), cancelled);
+}
+
+// ---- values --------------------------------------------------------------------------------------
+
+template <typename T>
+std::string bytes_of(const std::vector<T>& values) {
+  std::string bytes(values.size() * sizeof(T), '\0');
+  std::memcpy(bytes.data(), values.data(), bytes.size());
+  return bytes;
+}
+
+ValueDifference values_of(Dtype dtype_a, const std::string& a, Dtype dtype_b,
+                          const std::string& b) {
+  ValueSums sums;
+  add_values({dtype_a, dtype_b, as_bytes(a), as_bytes(b), 0}, sums);
+  return sums.result();
+}
+
+// More than a block of pairs, so that whole blocks and the rest are both seen.
+TEST(DiffValues, FindTheWorstElementWhereverItIs) {
+  constexpr std::size_t kCount = 5000;
+  for (const std::size_t worst : {0UL, 17UL, 2047UL, 2048UL, 4999UL}) {
+    std::vector<float> a(kCount, 2.0F), b(kCount, 2.0F);
+    b[worst] = 6.0F;
+    b[worst == 100 ? 101 : 100] = 1.5F;
+    const ValueDifference found = values_of(Dtype::f32, bytes_of(a), Dtype::f32, bytes_of(b));
+    EXPECT_EQ(found.worst, worst);
+    EXPECT_EQ(found.max_abs, 4.0);
+    EXPECT_NEAR(found.max_rel, 4.0 / 6.0, 1e-6);
+    EXPECT_EQ(found.different, 2U);
+    EXPECT_NEAR(found.mean_abs, 4.5 / kCount, 1e-9);
+  }
+}
+
+TEST(DiffValues, NaNAndInfinityAreCountedApart) {
+  constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
+  constexpr float kInf = std::numeric_limits<float>::infinity();
+  std::vector<float> a(2048, 1.0F), b(2048, 1.0F);
+  a[0] = b[0] = kNaN;  // the same
+  a[1] = kNaN;
+  a[2] = b[2] = kInf;  // the same
+  b[3] = 1.25F;
+  ValueDifference found = values_of(Dtype::f32, bytes_of(a), Dtype::f32, bytes_of(b));
+  EXPECT_EQ(std::tuple(found.nans_a, found.nans_b, found.different), std::tuple(2U, 1U, 2U));
+  EXPECT_EQ(found.max_abs, 0.25);
+  EXPECT_EQ(found.worst, 3U);
+  b[2] = -kInf;
+  found = values_of(Dtype::f32, bytes_of(a), Dtype::f32, bytes_of(b));
+  EXPECT_EQ(found.max_abs, std::numeric_limits<double>::infinity());
+  EXPECT_EQ(found.max_rel, 1.0);
+  EXPECT_EQ(found.worst, 2U);
+}
+
+TEST(DiffValues, CompareAcrossDtypes) {
+  const std::string f32 = bytes_of<float>({1.0F, -3.0F}), f64 = bytes_of<double>({1.0, -3.5});
+  const std::string i64 = bytes_of<std::int64_t>({1, -3}),
+                    bf16 = bytes_of<std::uint16_t>({0x3F80, 0xC040});
+  EXPECT_EQ(values_of(Dtype::f32, f32, Dtype::f64, f64).max_abs, 0.5);
+  EXPECT_EQ(values_of(Dtype::i64, i64, Dtype::f64, f64).max_abs, 0.5);
+  EXPECT_EQ(values_of(Dtype::f32, f32, Dtype::bf16, bf16).different, 0U);
+  EXPECT_EQ(values_of(Dtype::i64, i64, Dtype::bf16, bf16).different, 0U);
+  EXPECT_FALSE(has_values(Dtype::c64, Dtype::c64));
+  EXPECT_FALSE(has_values(Dtype::f4, Dtype::f32));
+  EXPECT_FALSE(has_values(Dtype::f32, Dtype::f8_e8m0));
+}
+
+TEST(Diff, GivesValuesOfWhatDiffersAndReadsNothingElse) {
+  const TempDir dir;
+  const std::string x = bytes_of<float>({1.0F, 2.0F}), y = bytes_of<float>({1.0F, 4.0F});
+  const Checkpoint a = saved(dir / "a", {{"same", x, {2}, Dtype::f32}, {"w", x, {2}, Dtype::f32}});
+  const Checkpoint b = saved(dir / "b", {{"same", x, {2}, Dtype::f32}, {"w", y, {2}, Dtype::f32}});
+  const DiffReport report = diff(a, b, {.values = true}).value();
+  ASSERT_EQ(report.tensors.size(), 1U);
+  ASSERT_TRUE(report.tensors[0].values);
+  EXPECT_EQ(report.tensors[0].values->max_abs, 2.0);
+  EXPECT_EQ(report.tensors[0].chunks, 1U);
+  EXPECT_EQ(report.bytes_read, 16U);
+  EXPECT_FALSE(diff(a, b).value().tensors[0].values);
 }
 
 // ---- trees --------------------------------------------------------------------------------------
