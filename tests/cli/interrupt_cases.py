@@ -47,6 +47,13 @@ class InterruptTest(ToolTest):
             self.assertRegex(err, r"\Aflatbed: .*: interrupted at .* of 3\.0 GiB; nothing written \[cancelled\]\n\Z")
             self.assertEqual(self.names(), ["big.safetensors"])
 
+    def test_a_set_leaves_nothing(self):
+        process = self.start("convert", "--no-sync", self.big(), "-o", "s", "--max-shard-size", "1GB")
+        _, err = self.interrupt_when_writing(process, signal.SIGINT)
+        self.assertEqual(process.returncode, -signal.SIGINT)
+        self.assertRegex(err, r"\Aflatbed: .*: interrupted at .* of 3\.0 GiB; nothing written \[cancelled\]\n\Z")
+        self.assertEqual(self.names(), ["big.safetensors"])
+
     def test_an_existing_output_stays(self):
         self.path("out.safetensors").write_bytes(b"the old one")
         process = self.start("convert", "--no-sync", "--force", self.big(), "-o", "out.safetensors")

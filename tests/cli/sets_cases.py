@@ -70,6 +70,22 @@ class ShardSizeTest(SetTest):
         self.assertEqual(loaded["epoch"], 3)
         self.assertEqual(sorted(json.loads((self.path("s") / INDEX).read_text())["weight_map"]), ["a", "b.0"])
 
+    def test_a_record_with_another_crc_is_refused_or_warned_about(self):
+        inputs.write_torch(self.path("t.pth"), {"v": inputs.Tensor([2], [1, 2]), "w": inputs.Tensor([2], [3, 4])})
+        inputs.state_another_crc(self.path("t.pth"), "archive/data/1")
+        arguments = ("convert", "t.pth", "-o", "s", "--max-shard-size", "8")
+        self.assert_error(self.run_tool(*arguments, expect=FAILURE), "zip_crc_mismatch", "archive/data/1")
+        self.assertEqual(self.names(), ["t.pth"])
+        result = self.run_tool(*arguments, "--ignore-crc")
+        self.assertIn("warning: record 'archive/data/1': CRC-32 does not match", result.stderr)
+        self.assertEqual(len(self.files()), 3)
+
+    def test_a_whole_checkpoint_is_counted_once_in_the_crc_report(self):
+        inputs.write_torch(self.path("t.pth"), {"v": inputs.Tensor([2], [1, 2]), "w": inputs.Tensor([2], [3, 4])})
+        alone = self.run_json("convert", "t.pth", "-o", "x.safetensors")["files"][0]["crc"]
+        shards = self.run_json("convert", "t.pth", "-o", "s", "--max-shard-size", "8")["files"][0]["crc"]
+        self.assertEqual(shards, alone)
+
     def test_json_lists_the_shards(self):
         file = self.convert("--max-shard-size", "2K")
         self.assertEqual([shard["tensors"] for shard in file["shards"]], [41, 41, 41, 27])

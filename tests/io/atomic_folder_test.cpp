@@ -2,11 +2,19 @@
 #include "io/atomic_folder.hpp"
 
 #include <gtest/gtest.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
+#include <cstddef>
 #include <filesystem>
+#include <functional>
 #include <limits>
 #include <string>
 #include <vector>
@@ -144,6 +152,37 @@ TEST(AtomicFolder, AnOldFolderThatGotAFileMeanwhileIsKept) {
   EXPECT_EQ(read_file(dir / "set" / kFile), "new");
   EXPECT_EQ(read_file(report->old / "notes.txt"), "mine");
   EXPECT_EQ(read_file(report->old / kFile), "old");
+}
+
+// Runs `body` in a child process in which renameat2() fails as on a file system without its flags.
+// Returns what it returns; true where a process cannot filter its calls.
+bool without_swaps(const std::function<bool()>& body) {
+  const pid_t child = ::fork();
+  if (child == 0) {
+    std::array filter{
+        sock_filter(BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr))),
+        sock_filter(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_renameat2, 0, 1)),
+        sock_filter(BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EINVAL)),
+        sock_filter(BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)),
+    };
+    const sock_fprog program{static_cast<unsigned short>(filter.size()), filter.data()};
+    const bool filtered = ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+                          ::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
+    ::_exit(!filtered || body() ? 0 : 1);
+  }
+  int status = 1;
+  return ::waitpid(child, &status, 0) == child && status == 0;
+}
+
+TEST(AtomicFolder, WhereFoldersCannotBeSwappedOnlyNewOnesAreWritten) {
+  const TempDir dir;
+  ASSERT_OK(put(dir / "old", "old"));
+  EXPECT_TRUE(without_swaps([&] { return put(dir / "new", "new").has_value(); }));
+  EXPECT_TRUE(without_swaps([&] {
+    const auto folder = AtomicFolder::create(dir / "old", {.replace = true});
+    return !folder && folder.error().code == ErrorCode::unsupported_filesystem;
+  }));
+  EXPECT_EQ(read_file(dir / "old" / kFile), "old");
 }
 
 TEST(AtomicFolder, MoreThanTheFileSystemHasFreeIsRefused) {
