@@ -71,7 +71,6 @@ class Matcher {
         names_(names),
         options_(options),
         keys_(checkpoint, options.meaning),
-        all_keys_(keys_.all()),
         used_(checkpoint.tensors().size()) {}
 
   MatchReport run() {
@@ -87,8 +86,9 @@ class Matcher {
 
   // After run(), with the names built; null if no rule helps.
   [[nodiscard]] std::optional<PrefixRule> find_rule(PrefixSet prefixes, std::size_t found) const {
-    PrefixSearch search{all_keys_, unexpected_, missing_, names_.size(), expected_.size(), found,
-                        {},        {},          {}};
+    const std::vector<std::string_view> keys = keys_.all();
+    PrefixSearch search{keys, unexpected_, missing_, names_.size(), expected_.size(), found,
+                        {},   {},          {}};
     search.name_number = [this](std::string_view name) { return names_.find(name); };
     search.owner = [this](std::uint32_t number) { return names_.owner(number); };
     search.is_key = [this](std::string_view name) { return keys_.find(name) != nullptr; };
@@ -172,22 +172,27 @@ class Matcher {
   }
 
   void list_unexpected() {
-    const bool torch = options_.meaning == MatchMeaning::torch;
-    // An alias leads to a tensor that was counted under its own name, unless aliases are keys.
-    const std::size_t count = torch ? all_keys_.size() : keys_.tensors();
-    for (std::size_t i = 0; i < count; ++i) {
-      const bool expected = torch ? names_.find(all_keys_[i]).has_value() : used_[i];
-      if (expected) continue;
-      unexpected_.push_back(all_keys_[i]);
-      report_.unexpected_keys.emplace_back(all_keys_[i]);
+    if (options_.meaning == MatchMeaning::torch) {
+      for (const std::string_view key : keys_.all()) {
+        if (!names_.find(key)) add_unexpected(key);
+      }
+      return;
     }
+    // An alias leads to a tensor, which was counted under its own name.
+    for (std::size_t i = 0; i < used_.size(); ++i) {
+      if (!used_[i]) add_unexpected(keys_.tensor_name(i));
+    }
+  }
+
+  void add_unexpected(std::string_view key) {
+    unexpected_.push_back(key);
+    report_.unexpected_keys.emplace_back(key);
   }
 
   std::span<const Expected> expected_;
   const ExpectedNames& names_;
   const MatchOptions& options_;
   MatchKeys keys_;
-  std::vector<std::string_view> all_keys_;
   std::vector<bool> used_;  // for each tensor of the checkpoint
   std::size_t distinct_ = 0;
   std::vector<std::string_view> missing_;

@@ -24,8 +24,9 @@ class MatchKeys {
   // All keys: names of tensors, then aliases that are keys, then keys without tensors.
   [[nodiscard]] std::vector<std::string_view> all() const;
 
-  // The number of the first keys of all() that are names of tensors.
-  [[nodiscard]] std::size_t tensors() const { return checkpoint_.tensors().size(); }
+  [[nodiscard]] std::string_view tensor_name(std::size_t tensor) const {
+    return checkpoint_.tensors()[tensor].name;
+  }
 
   // Whether torch adds a num_batches_tracked that is missing in the module of this name.
   [[nodiscard]] bool forgives_batches(std::string_view module) const;
