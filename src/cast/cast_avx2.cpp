@@ -6,6 +6,7 @@
 #include "cast/cast_elements.hpp"
 
 #if defined(__x86_64__)
+#include <cpuid.h>
 #include <immintrin.h>
 #endif
 
@@ -247,8 +248,14 @@ constexpr std::array kKernels{
 
 }  // namespace
 
+// Clang's __builtin_cpu_supports() does not know F16C.
 bool has_avx2() noexcept {
-  return __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("f16c") != 0;
+  unsigned a = 0;
+  unsigned b = 0;
+  unsigned c = 0;
+  unsigned d = 0;
+  return __builtin_cpu_supports("avx2") != 0 && __get_cpuid(1, &a, &b, &c, &d) != 0 &&
+         (c & bit_F16C) != 0;
 }
 
 CastKernel avx2_kernel(Dtype from, Dtype to, CastStores stores) noexcept {

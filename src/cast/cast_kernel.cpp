@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "cast/cast_avx2.hpp"
+#include "cast/cast_avx512.hpp"
 #include "cast/cast_elements.hpp"
 
 namespace flatbed {
@@ -76,18 +77,21 @@ constexpr KernelTable make_table(std::index_sequence<kIndex...> /*unused*/) {
 }
 constexpr KernelTable kPortable = make_table(std::make_index_sequence<kFormats * kFormats>());
 
-constexpr std::array kPaths{CastPath::portable, CastPath::avx2};
+constexpr std::array kPaths{CastPath::portable, CastPath::avx2, CastPath::avx512};
 
 }  // namespace
 
 std::span<const CastPath> cast_paths() noexcept {
-  return std::span(kPaths).first(has_avx2() ? 2 : 1);
+  if (!has_avx2()) return std::span(kPaths).first(1);
+  return std::span(kPaths).first(has_avx512() ? 3 : 2);
 }
 
 CastKernel cast_kernel(Dtype from, Dtype to, CastChoice choice) noexcept {
   if (!is_castable(from) || !is_castable(to)) return nullptr;
-  CastKernel kernel =
-      choice.path == CastPath::avx2 ? avx2_kernel(from, to, choice.stores) : nullptr;
+  CastKernel kernel = nullptr;
+  if (choice.path == CastPath::avx512) kernel = avx512_kernel(from, to, choice.stores);
+  if (kernel == nullptr && choice.path != CastPath::portable)
+    kernel = avx2_kernel(from, to, choice.stores);
   if (kernel == nullptr) kernel = kPortable[format_index(from)][format_index(to)];
   return kernel;
 }

@@ -20,7 +20,8 @@ using CastKernel = void (*)(const std::byte* from, std::byte* to, std::size_t co
 // The instructions that a kernel may use.
 enum class CastPath : std::uint8_t {
   portable,
-  avx2,  // x86-64 with AVX2 and F16C
+  avx2,    // x86-64 with AVX2 and F16C
+  avx512,  // the same with AVX-512 F and BW, where that is faster
 };
 
 // How results are stored. Streaming stores go past the processor's cache: for results of many
@@ -35,7 +36,7 @@ struct CastChoice {
   CastStores stores = CastStores::usual;  // a hint
 };
 
-// The kernel of this path, or the portable one if the path has none of its own; null if a dtype
+// The kernel of this path, or that of the path before if it has none of its own; null if a dtype
 // cannot be cast, or the two are equal.
 [[nodiscard]] CastKernel cast_kernel(Dtype from, Dtype to, CastChoice choice) noexcept;
 // The fastest one.
