@@ -199,6 +199,42 @@ def compare_back(bench):
     compare_convert(bench, "model.safetensors", "convert 1.1 GiB to .pth", 1.0, model_peak_mib(), "out.pth")
 
 
+def compare_sets(bench):
+    """Splitting a 1.1 GiB model into shards and merging them: cp and sync."""
+    report = bench.report
+    bench.make_inputs("model.safetensors")
+    source, folder, out = (bench.path(name) for name in ("model.safetensors", "set", "out.safetensors"))
+
+    def prepare(path):
+        if path == folder:
+            shutil.rmtree(folder, ignore_errors=True)
+        elif os.path.exists(out):
+            os.remove(out)
+        os.sync()
+
+    def copy():
+        prepare(out)
+        return {"seconds": measure.run("sh", "-c", 'cp "$0" "$1" && sync "$1"', source, out).seconds}
+
+    def split():
+        prepare(folder)
+        sample = bench.run_flatbed("convert", "-q", source, "-o", folder, "--max-shard-size", "250MB")
+        return {"seconds": sample.seconds}
+
+    def merge():
+        prepare(out)
+        return {"seconds": bench.run_flatbed("convert", "-q", folder, "-o", out).seconds}
+
+    contenders = {"cp": copy, "split": split, "merge": merge, "cp again": copy}
+    results = measure.interleave(bench.rounds, contenders)
+    seconds = {name: measure.column(results[name], "seconds") for name in contenders}
+    report.pairs("split and merge 1.1 GiB, durable", {f"{name} s": column for name, column in seconds.items()})
+    for name in ("split", "merge"):
+        report.ratio(f"{name} 1.1 GiB / cp+sync", measure.median_ratio(seconds[name], seconds["cp"]), 1.0)
+    shutil.rmtree(folder)
+    os.remove(out)
+
+
 def compare_transposed(bench):
     """Converting one transposed tensor of 1 GiB: cp and sync."""
     compare_convert(bench, "transposed.pth", "convert a transposed 1 GiB tensor", 4.0, 96)
@@ -246,7 +282,7 @@ def compare_sparse(bench):
 
 
 SECTIONS = {"header": compare_header, "pth": compare_pth, "convert": compare_model,
-            "convert_legacy": compare_legacy, "convert_back": compare_back,
+            "convert_legacy": compare_legacy, "convert_back": compare_back, "sets": compare_sets,
             "transposed": compare_transposed, "verify": compare_verify, "sparse": compare_sparse,
             **compare_torch.SECTIONS, **compare_load.SECTIONS, **compare_peers.SECTIONS}
 

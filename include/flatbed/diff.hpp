@@ -42,8 +42,8 @@ enum class TensorChange : std::uint8_t {
 };
 [[nodiscard]] FLATBED_EXPORT std::string_view name(TensorChange change) noexcept;  // static storage
 
-// How far apart the values of a tensor are. Floats of up to 32 bits are compared as F32, all else as
-// F64, in which integers beyond 2^53 are rounded.
+// How far apart the values of a tensor are. Floats of up to 32 bits are compared as F32, all else
+// as F64, in which integers beyond 2^53 are rounded.
 struct ValueDifference {
   double max_abs = 0;           // the largest |a - b|
   double max_rel = 0;           // the largest |a - b| / max(|a|, |b|); 1 where that is infinite

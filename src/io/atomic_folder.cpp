@@ -73,6 +73,14 @@ Result<void> AtomicFolder::look_at_old() {
     }
     return system_error(errno, str_cat("cannot write ", place));
   }
+  struct stat parent = {};
+  struct stat old = {};
+  const bool known = ::fstat(parent_.get(), &parent) == 0 && ::fstat(old_.get(), &old) == 0;
+  if (known && parent.st_dev != old.st_dev) {
+    return make_error(ErrorCode::unsupported_filesystem, place,
+                      ": is where a file system is mounted, which cannot be renamed; name a new "
+                      "folder in it");
+  }
   remove_leftovers(old_.get());
   FLATBED_ASSIGN(const SetFolder found, look_into_folder(old_.get(), place));
   if (found.empty) return {};

@@ -47,8 +47,8 @@ struct FolderReport {
 class AtomicFolder {
  public:
   // Errors: file_exists (a file, a link, a folder that may not be replaced), file_not_found (no
-  // parent), permission_denied, no_space, unsupported_filesystem (it cannot swap folders),
-  // invalid_argument (no name), io_error.
+  // parent), permission_denied, no_space, unsupported_filesystem (it cannot swap folders, or
+  // is mounted there), invalid_argument (no name), io_error.
   [[nodiscard]] static Result<AtomicFolder> create(const std::filesystem::path& target,
                                                    const AtomicFolderOptions& options);
 

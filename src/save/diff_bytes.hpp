@@ -30,8 +30,8 @@ struct Contents {
   std::span<ContentPair> pairs;
 };
 
-// Fills in the pairs' results. Pairs of different dtypes are compared only if options.values. Returns the number of bytes that were read. Errors: those of read(),
-// file_changed, cancelled.
+// Fills in the pairs' results. Pairs of different dtypes are compared only if options.values.
+// Returns the number of bytes that were read. Errors: those of read(), cancelled.
 [[nodiscard]] Result<std::uint64_t> compare_contents(const Contents& contents,
                                                      const DiffOptions& options);
 

@@ -86,7 +86,8 @@ class DiffTest(ToolTest):
         self.sealed("b.safetensors", ("v", "F32", [2, 2], inputs.floats(1, 2.5, nan, 5)),
                     ("w", "F32", [2], inputs.floats(3, 8)))
         text = self.run_tool("diff", "--values", "a.safetensors", "b.safetensors", expect=DIFFERENT).stdout
-        self.assertIn("v  F32[2, 2]; 2 values differ: max abs 1 at [1, 1], max rel 0.2, mean abs 0.5; 1 NaN -> 1\n", text)
+        self.assertIn("v  F32[2, 2]; 2 values differ: max abs 1 at [1, 1], max rel 0.2, mean abs 0.5; 1 NaN -> 1\n",
+                      text)
         self.assertIn("w  U8[2] -> F32[2]; 1 value differs: max abs 1 at [1], max rel 0.1111, mean abs 0.5\n", text)
         report = self.run_json("diff", "--values", "a.safetensors", "b.safetensors", expect=DIFFERENT)
         values = {tensor["name"]: tensor["values"] for tensor in report["tensors"]}

@@ -119,6 +119,11 @@ TEST(AtomicFolder, WhatIsNoNameIsRefused) {
   EXPECT_ERROR(AtomicFolder::create(dir / "no/set", {}), file_not_found);
 }
 
+TEST(AtomicFolder, APlaceWhereAFileSystemIsMountedIsRefused) {
+  const Result<AtomicFolder> folder = AtomicFolder::create("/proc", {.replace = true});
+  EXPECT_ERROR(folder, unsupported_filesystem);
+}
+
 TEST(AtomicFolder, WhatAppearsMeanwhileStays) {
   const TempDir dir;
   Result<AtomicFolder> folder = AtomicFolder::create(dir / "set", {});

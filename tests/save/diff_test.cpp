@@ -131,7 +131,7 @@ TEST(Diff, IsCancelled) {
   EXPECT_ERROR(diff(a, a, {.cancel = &cancel}), cancelled);
 }
 
-// ---- values --------------------------------------------------------------------------------------
+// ---- values -------------------------------------------------------------------------------------
 
 template <typename T>
 std::string bytes_of(const std::vector<T>& values) {
