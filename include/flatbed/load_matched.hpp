@@ -20,10 +20,10 @@ namespace flatbed {
 
 // Plans every matched tensor to the destination of the same index as in `expected`. `checkpoint`,
 // `expected` and `report` are those of one call of match(). Where MatchMeaning::torch lets a tensor
-// of one dimension fit a scalar, its first element is loaded. Errors: load_mismatch if a dtype is
-// not the expected one, also with DtypePolicy::cast, because loads do not cast yet;
-// invalid_argument if the numbers of destinations and expected tensors differ or the report is of
-// something else; those of LoadPlan::add().
+// of one dimension fit a scalar, its first element is loaded. A tensor of another dtype than the
+// expected one is cast to it (cast.hpp). Errors: invalid_argument if the numbers of destinations
+// and expected tensors differ, the report is of something else, or a tensor cannot be cast; those
+// of LoadPlan::add().
 [[nodiscard]] FLATBED_EXPORT Result<LoadPlan> plan_matched(
     const Checkpoint& checkpoint, std::span<const Expected> expected, const MatchReport& report,
     std::span<const Destination> destinations);

@@ -8,7 +8,7 @@ namespace {
 
 LoadItem item_of(const Expected& expected, const TensorInfo& tensor) {
   LoadItem item;
-  item.dtype = expected.dtype;
+  item.as = expected.dtype;
   if (!expected.shape) return item;
   if (expected.shape->empty() && tensor.shape.size() == 1) {
     item.slice = {.dim = 0, .begin = 0, .end = 1};  // a scalar gets the first element

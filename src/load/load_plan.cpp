@@ -305,7 +305,9 @@ Result<void> LoadPlan::add(const Checkpoint& checkpoint, std::string_view name,
   FLATBED_TRY(check_expectations(*found, cut, item));
   Checkpoint source = checkpoint;
   if (item.as && *item.as != found->dtype) {
-    FLATBED_ASSIGN(source, state_->cast_view(checkpoint, *found, *item.as));
+    Result<Checkpoint> cast = state_->cast_view(checkpoint, *found, *item.as);
+    if (!cast) return with_context(str_cat("tensor ", quoted(name)), std::move(cast).error());
+    source = *std::move(cast);
   }
   Transfer transfer;
   transfer.tensor = &source.tensors()[found->index];

@@ -23,6 +23,7 @@ NOT_CODE = [
     ("error.hpp", "a.safetensors: tensor 'w'", "a message"),
     ("key_map.hpp", "OLD=NEW", "a table"),
     ("match.hpp", "- Of a PyTorch file", "a list"),
+    ("save_set.hpp", "folder/model-00001-of-00002", "a table"),
     ("cast.hpp", "F32, F16, BF16, F8_E5M2", "a table"),
 ]
 
@@ -101,20 +102,27 @@ def document_examples(path):
 
 
 def header_examples(path):
-    """The blocks of comment lines that are indented by three spaces or more."""
+    """The blocks of comment lines that are indented by three spaces or more. What is not code is a block of its own."""
     examples, block = [], []
     header = os.path.basename(path)
+
+    def begins_other(text):
+        return any(header == name and text.startswith(begin) for name, begin, _ in NOT_CODE)
+
+    def end_block():
+        if block and not begins_other(block[0][1]):
+            examples.append(Example(f"{header[:-4]}_{len(examples) + 1}", path, block[0][0], "cpp",
+                                    "\n".join(text for _, text in block) + "\n", run=False))
+        block.clear()
+
     for number, line in enumerate(read_lines(path) + [""], 1):
         match = re.match(r" *// {3}( *\S.*)", line)
         if match:
+            if begins_other(match.group(1)):
+                end_block()
             block.append((number, match.group(1)))
-        elif block and re.match(r" *//$", line):
-            continue  # an empty comment line may stand inside of a block
-        elif block:
-            if not any(header == name and block[0][1].startswith(begin) for name, begin, _ in NOT_CODE):
-                examples.append(Example(f"{header[:-4]}_{len(examples) + 1}", path, block[0][0], "cpp",
-                                        "\n".join(text for _, text in block) + "\n", run=False))
-            block = []
+        elif not re.match(r" *//$", line):  # an empty comment line may stand inside of a block
+            end_block()
     return examples
 
 

@@ -27,7 +27,7 @@ GIVEN = {
 HEADER_PROLOGUE = """
 using namespace flatbed;
 extern const std::filesystem::path path;
-extern const Checkpoint checkpoint, model;
+extern const Checkpoint checkpoint, model, before, after;
 extern Device& device;
 extern LoadPlan plan;
 extern const Value root;
@@ -43,6 +43,7 @@ struct Bar {
 };
 extern Bar bar;
 Error fail(const Error& error);
+void show(std::string_view name);
 template <typename... T>
 void use(const T&... values);
 """

@@ -71,17 +71,29 @@ TEST(PlanMatched, GivesAScalarTheFirstElement) {
   EXPECT_EQ(memory, (std::array<float, 2>{1, 1}));
 }
 
-TEST(PlanMatched, RefusesAnotherDtypeBecauseLoadsDoNotCast) {
+TEST(PlanMatched, CastsToTheExpectedDtype) {
   const TempDir dir;
   const Checkpoint checkpoint = saved(dir);
-  const std::vector<Expected> expected{{"a", Shape{3}, Dtype::bf16}};
+  const std::vector<Expected> expected{{"a", Shape{3}, Dtype::f64}};
   const MatchReport report = match(checkpoint, expected).value();
   ASSERT_EQ(report.matched.size(), 1u);
-  std::array<float, 3> memory{};
+  std::array<double, 3> memory{};
   const std::array<Destination, 1> to{
       Destination{.data = memory.data(), .capacity = sizeof memory}};
-  expect_error(plan_matched(checkpoint, expected, report, to), ErrorCode::load_mismatch,
-               "the dtype does not match: found F32, expected BF16");
+  const LoadReport loaded = load(plan_matched(checkpoint, expected, report, to).value()).value();
+  EXPECT_EQ(memory[0], 1.0);
+  EXPECT_EQ(loaded.casts.tensors, 1u);
+}
+
+TEST(PlanMatched, NamesATensorThatCannotBeCast) {
+  const TempDir dir;
+  const Checkpoint checkpoint = saved(dir);
+  const std::vector<Expected> expected{{"a", Shape{3}, Dtype::i32}};
+  const MatchReport report = match(checkpoint, expected).value();
+  std::array<std::int32_t, 3> memory{};
+  const std::array<Destination, 1> to{
+      Destination{.data = memory.data(), .capacity = sizeof memory}};
+  expect_error(plan_matched(checkpoint, expected, report, to), ErrorCode::invalid_argument, "'a'");
 }
 
 TEST(PlanMatched, RefusesWhatDoesNotBelongTogether) {
