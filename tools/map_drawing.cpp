@@ -142,23 +142,30 @@ class Drawer {
             fit(rect.height - 2 * kLinePadding, kLineHeight)};
   }
 
+  // A tile that stands for several tensors bears the name of their module.
   void label_tile(const MapTile& tile) {
     const TensorInfo* const tensor = only(tile);
     const ModuleNode total = sum(tile);
-    const std::string more = tensor == nullptr ? more_text(tile, total) : "";
-    const std::string_view name = tensor == nullptr ? more : tensor->name;
+    const bool is_rest = tensor == nullptr && tile.frame == 0;  // the whole has no name
+    const std::string more = more_text(tile, total);
+    const std::string note = tensor == nullptr && !is_rest ? more : size_text(total.nbytes);
+    const std::string_view module = tree_.nodes[layout_.frames[tile.frame].node].path;
+    const auto lines_in = [&](const LabelRoom& space) {
+      if (!is_rest) return label_lines(tensor == nullptr ? module : tensor->name, space);
+      const bool fits = space.lines != 0 && columns(more) <= space.columns;
+      return fits ? std::vector{more} : std::vector<std::string>();
+    };
     const Rect& rect = tile.rect;
-    std::vector<std::string> lines = label_lines(name, room(rect));
-    if (!lines.empty()) {
-      write_lines(std::move(lines), size_text(total.nbytes), rect);
+    const Rect turned{0, 0, rect.height, rect.width};
+    if (const std::vector<std::string> lines = lines_in(room(rect)); !lines.empty()) {
+      write_lines(lines, note, rect);
     } else {
       // A narrow tile is written on from top to bottom.
-      const Rect turned{0, 0, rect.height, rect.width};
-      lines = label_lines(name, room(turned));
-      if (lines.empty() || rect.height <= rect.width) return;
+      const std::vector<std::string> long_lines = lines_in(room(turned));
+      if (long_lines.empty() || rect.height <= rect.width) return;
       out_.elements += fmt::format("<g transform=\"translate({:.6g} {:.6g}) rotate(90)\">\n",
                                    rect.x + rect.width, rect.y);
-      write_lines(std::move(lines), size_text(total.nbytes), turned);
+      write_lines(long_lines, note, turned);
       out_.elements += "</g>\n";
     }
     mark(tile.frame);
@@ -185,18 +192,18 @@ class Drawer {
     }
   }
 
-  // `size` is left out where it does not fit.
-  void write_lines(std::vector<std::string> lines, const std::string& size, const Rect& rect) {
+  // `note`, a line in a lighter colour, is left out where it does not fit.
+  void write_lines(std::vector<std::string> lines, const std::string& note, const Rect& rect) {
     const LabelRoom space = room(rect);
-    const bool has_size =
-        !size.empty() && lines.size() < space.lines && columns(size) <= space.columns;
-    if (has_size) lines.push_back(size);
+    const bool has_note =
+        !note.empty() && lines.size() < space.lines && columns(note) <= space.columns;
+    if (has_note) lines.push_back(note);
     double y = rect.y + kLinePadding + 10;
     for (std::size_t i = 0; i < lines.size(); ++i) {
-      const bool is_size = has_size && i + 1 == lines.size();
+      const bool is_note = has_note && i + 1 == lines.size();
       out_.elements +=
           fmt::format("<text class=\"{}\" x=\"{:.6g}\" y=\"{:.6g}\">{}</text>\n",
-                      is_size ? "z" : "l", rect.x + kPadding, y, escaped_markup(lines[i]));
+                      is_note ? "z" : "l", rect.x + kPadding, y, escaped_markup(lines[i]));
       y += kLineHeight;
     }
   }

@@ -112,6 +112,24 @@ class AreaTest(MapTest):
         self.assertEqual([(tile.name, tile.nbytes) for tile in tiles if "more" in tile.name], [("12 more in m", 120)])
         self.check_areas(tiles)
 
+    def test_labels_lie_within_their_tiles(self):
+        sizes = {f"layers.{i // 9}.self_attn.{'qkvogudab'[i % 9]}_proj.weight": 9000 // (i % 9 + 1) for i in range(180)}
+        root = self.draw(self.write("m.safetensors", sizes))
+        tiles = self.tiles(root)
+        drawing = root.find(SVG + "g")
+        labels = [text for text in drawing.findall(SVG + "text") if text.get("class") == "l"]
+        self.assertGreater(len(labels), 20)
+        for label in labels:
+            x, y = float(label.get("x")), float(label.get("y"))
+            end = x + 6.6 * len(label.text)
+            around = [tile for tile in tiles if tile.x <= x and end <= tile.x + tile.width
+                      and tile.y <= y - 8 and y + 2 <= tile.y + tile.height]
+            plates = [plate for plate in drawing.findall(SVG + "rect") if plate.get("class") == "p"]
+            begins = [float(plate.get("x")) for plate in plates]
+            ends = [begin + float(plate.get("width")) + 1 for begin, plate in zip(begins, plates, strict=True)]
+            on_plate = any(begin <= x and end <= right for begin, right in zip(begins, ends, strict=True))
+            self.assertTrue(around or on_plate, label.text)
+
     def test_twenty_thousand_tensors_stay_tiles_in_a_file_of_some_megabytes(self):
         names = [f"model.layers.{i // 100}.experts.{i % 100}.weight" for i in range(20_000)]
         tiles = self.drawn(self.write("m.safetensors", {name: 4096 for name in names}))
