@@ -19,6 +19,7 @@
 #include "help_text.hpp"
 #include "json_out.hpp"
 #include "load_command_line.hpp"
+#include "map_command_line.hpp"
 #include "match_command_line.hpp"
 #include "read_command_line.hpp"
 #include "renames.hpp"
@@ -332,6 +333,7 @@ CommandLine::CommandLine()
   add_cat(app_, parsed_);
   add_convert(app_, parsed_);
   add_match(app_, parsed_);
+  add_map(app_, parsed_);
   add_load(app_, parsed_);
   add_bench(app_, parsed_);
   add_completion(app_, parsed_);
@@ -374,6 +376,10 @@ ExitCode CommandLine::run(int argc, char** argv, Output& output) {
   if (app_.got_subcommand("match")) {
     parsed_.match.form = form;
     return run_match(parsed_.match, output);
+  }
+  if (app_.got_subcommand("map")) {
+    parsed_.map.form = form;
+    return run_map(parsed_.map, output);
   }
   if (app_.got_subcommand("completion")) {
     output.write(completion_of(parsed_.completion)(app_));

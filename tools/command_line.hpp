@@ -37,6 +37,7 @@ class CommandLine {
     ConvertOptions convert;
     LoadCommandOptions load;
     MatchCommandOptions match;
+    MapCommandOptions map;
     BenchOptions bench;
     std::string completion;
     bool as_json = false;

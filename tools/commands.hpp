@@ -38,9 +38,10 @@ struct LsOptions {
   LsSort sort = LsSort::none;
   bool summary = false;  // totals only
   bool stats = false;    // read every tensor for its smallest and largest value and mean
-  bool tree = false;     // at most one of tree, json and hex
+  bool tree = false;     // at most one of tree, json, hex and map
   bool json = false;
   bool hex = false;
+  bool map = false;  // the bytes of each module as bars
   bool all = false;  // with tree: show every entry
 };
 [[nodiscard]] ExitCode run_ls(const LsOptions& options, Output& output);
@@ -156,6 +157,20 @@ struct MatchCommandOptions {
   Form form = Form::text;
 };
 [[nodiscard]] ExitCode run_match(const MatchCommandOptions& options, Output& output);
+
+struct MapCommandOptions {
+  std::filesystem::path path;
+  std::filesystem::path output;  // .html or .svg
+  std::filesystem::path diff;    // another checkpoint; empty: the colours are dtypes
+  std::string select;
+  std::vector<std::string> include;
+  std::vector<std::string> exclude;
+  std::vector<RenameWord> renames;  // of `path`
+  bool by_shard = false;
+  bool force = false;
+  Form form = Form::text;
+};
+[[nodiscard]] ExitCode run_map(const MapCommandOptions& options, Output& output);
 
 struct BenchOptions {
   std::filesystem::path path;

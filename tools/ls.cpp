@@ -10,6 +10,7 @@
 #include "json_out.hpp"
 #include "listing.hpp"
 #include "ls_json.hpp"
+#include "ls_map.hpp"
 #include "ls_text.hpp"
 #include "progress.hpp"
 #include "totals.hpp"
@@ -18,7 +19,8 @@
 namespace flatbed::tool {
 namespace {
 
-constexpr std::size_t kManyLines = 1000;  // more than anyone reads
+constexpr std::size_t kManyLines = 1000;     // more than anyone reads
+constexpr std::size_t kDefaultColumns = 80;  // of bars where there is no terminal
 
 class LsRun {
  public:
@@ -75,6 +77,16 @@ class LsRun {
     if (options_.hex) {
       if (options_.paths.size() > 1) output_.write(path_text(listing.path) + ":\n");
       return write_hex(listing.checkpoint, output_);
+    }
+    if (options_.map) {
+      write_heading(listing, output_);
+      output_.write("\n");
+      write_bars(listing, width_ == 0 ? kDefaultColumns : width_, output_);
+      output_.write("\n");
+      Totals totals;
+      totals.add(listing.checkpoint);
+      output_.write(totals.text());
+      return {};
     }
     if (options_.tree) {
       write_heading(listing, output_);

@@ -1,6 +1,7 @@
 #include "match_command_line.hpp"
 
 #include "commands.hpp"
+#include "read_command_line.hpp"
 #include "renames.hpp"
 
 namespace flatbed::tool {
@@ -11,14 +12,7 @@ void add_choices(CLI::App& match, MatchCommandOptions& options) {
       .add_option("--select", options.select,
                   "Only the part of the tree at this dotted path; of a whole model its state dict")
       ->type_name("PATH");
-  match.add_option("--include", options.include, "Only tensors that match; repeatable")
-      ->allow_extra_args(false)
-      ->type_name("GLOB");
-  match
-      .add_option("--exclude", options.exclude,
-                  "No tensors that match; repeatable; overrides --include")
-      ->allow_extra_args(false)
-      ->type_name("GLOB");
+  add_globs(match, options.include, options.exclude);
   add_rename_options(match, options.renames);
 }
 

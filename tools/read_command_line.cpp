@@ -34,17 +34,6 @@ void add_sort(CLI::App& ls, LsOptions& options) {
       ->type_name("name|size|offset");
 }
 
-void add_globs(CLI::App& command, std::vector<std::string>& include,
-               std::vector<std::string>& exclude) {
-  command.add_option("--include", include, "Only tensors that match; repeatable")
-      ->allow_extra_args(false)
-      ->type_name("GLOB");
-  command
-      .add_option("--exclude", exclude, "No tensors that match; repeatable; overrides --include")
-      ->allow_extra_args(false)
-      ->type_name("GLOB");
-}
-
 void add_threads(CLI::App& command, unsigned& threads, std::string_view what) {
   command
       .add_option("-j,--threads", threads,
@@ -63,6 +52,17 @@ void add_ls_choices(CLI::App& ls, LsOptions& options) {
 }
 
 }  // namespace
+
+void add_globs(CLI::App& command, std::vector<std::string>& include,
+               std::vector<std::string>& exclude) {
+  command.add_option("--include", include, "Only tensors that match; repeatable")
+      ->allow_extra_args(false)
+      ->type_name("GLOB");
+  command
+      .add_option("--exclude", exclude, "No tensors that match; repeatable; overrides --include")
+      ->allow_extra_args(false)
+      ->type_name("GLOB");
+}
 
 void add_ls(CLI::App& app, CommandLine::Parsed& parsed) {
   LsOptions& options = parsed.ls;
@@ -87,6 +87,10 @@ void add_ls(CLI::App& app, CommandLine::Parsed& parsed) {
   CLI::Option* hex = ls->add_flag(
       "--hex", options.hex,
       "Show the bytes of the header and the first bytes of each tensor; not with --tree or --json");
+  CLI::Option* map = ls->add_flag("--map", options.map,
+                                  "Show the bytes of each module as bars; map draws a picture; not "
+                                  "with --tree, --json or --hex");
+  map->excludes(tree)->excludes(json)->excludes(hex)->excludes(summary)->excludes(stats);
   ls->add_flag("--all", options.all, "With --tree: every entry, nothing folded")->needs(tree);
   tree->excludes(json)->excludes(hex)->excludes(summary)->excludes(stats);
   hex->excludes(json)->excludes(summary)->excludes(stats);

@@ -11,9 +11,11 @@ namespace {
 
 constexpr std::uint64_t kMost = ~std::uint64_t{0};
 
-void grow(std::uint64_t& sum, std::uint64_t number) { sum += std::min(number, kMost - sum); }
+}  // namespace
 
-std::uint64_t elements(ShapeView shape) {
+void add_up(std::uint64_t& sum, std::uint64_t number) { sum += std::min(number, kMost - sum); }
+
+std::uint64_t element_count(ShapeView shape) {
   std::uint64_t product = 1;
   for (const std::uint64_t dimension : shape) {
     if (dimension == 0) return 0;
@@ -22,23 +24,21 @@ std::uint64_t elements(ShapeView shape) {
   return product;
 }
 
-}  // namespace
-
 void Totals::add(const TensorInfo& tensor) {
   auto row = std::ranges::find(rows_, tensor.dtype, &DtypeTotal::dtype);
   if (row == rows_.end()) row = rows_.insert(row, DtypeTotal{.dtype = tensor.dtype});
-  const std::uint64_t parameters = elements(tensor.shape);
+  const std::uint64_t parameters = element_count(tensor.shape);
   ++row->tensors;
-  grow(row->parameters, parameters);
-  grow(row->nbytes, tensor.nbytes);
+  add_up(row->parameters, parameters);
+  add_up(row->nbytes, tensor.nbytes);
   ++tensors_;
-  grow(parameters_, parameters);
-  grow(nbytes_, tensor.nbytes);
+  add_up(parameters_, parameters);
+  add_up(nbytes_, tensor.nbytes);
 }
 
 void Totals::add(const Checkpoint& checkpoint) {
   for (const TensorInfo& tensor : checkpoint.tensors()) add(tensor);
-  for (const FileInfo& file : checkpoint.files()) grow(file_nbytes_, file.nbytes);
+  for (const FileInfo& file : checkpoint.files()) add_up(file_nbytes_, file.nbytes);
 }
 
 std::vector<DtypeTotal> Totals::dtypes() const {

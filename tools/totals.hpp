@@ -10,6 +10,11 @@
 
 namespace flatbed::tool {
 
+// Adds a number that does not wrap the sum.
+void add_up(std::uint64_t& sum, std::uint64_t number);
+
+[[nodiscard]] std::uint64_t element_count(ShapeView shape);
+
 struct DtypeTotal {
   Dtype dtype = Dtype::u8;
   std::uint64_t tensors = 0;

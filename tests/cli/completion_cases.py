@@ -6,7 +6,7 @@ import subprocess
 
 from tool import OK, USAGE, ToolTest
 
-COMMANDS = ("ls", "verify", "diff", "scan", "cat", "convert", "match", "load", "bench", "completion")
+COMMANDS = ("ls", "verify", "diff", "scan", "cat", "convert", "match", "map", "load", "bench", "completion")
 
 
 class CompletionTest(ToolTest):

@@ -4,17 +4,19 @@ import re
 
 from tool import OK, ROOT, USAGE, ToolTest
 
+COMMANDS = ("ls", "verify", "diff", "scan", "cat", "convert", "match", "map", "load", "bench", "completion")
+
 
 class HelpTest(ToolTest):
     def test_help_names_the_commands_and_every_exit_code(self):
         text = self.run_tool("--help").stdout
-        for command in ("ls", "verify", "diff", "scan", "cat", "convert", "match", "load", "bench", "completion"):
+        for command in COMMANDS:
             self.assertRegex(text, rf"(?m)^  {command} ")
         for code in ("0", "1", "2", "3", "4", "5", "6", "7", "8", "130"):
             self.assertRegex(text, rf"(?m)^  {code} ")
 
     def test_each_command_explains_itself_and_its_exit_codes(self):
-        for command in ("ls", "verify", "diff", "scan", "cat", "convert", "match", "load", "bench", "completion"):
+        for command in COMMANDS:
             text = self.run_tool(command, "--help").stdout
             self.assertIn("Exit codes:", text, command)
 
@@ -64,7 +66,7 @@ Subcommands:
         self.assertEqual(text[: len(begin)], begin)
 
     def test_no_line_of_help_is_longer_than_100_columns(self):
-        for command in ("", "ls", "verify", "scan", "cat", "convert", "match", "load", "bench", "completion"):
+        for command in ("", *COMMANDS):
             for line in self.run_tool(*command.split(), "--help").stdout.splitlines():
                 self.assertLessEqual(len(line), 100, line)
 
@@ -104,6 +106,7 @@ Subcommands:
             ["convert"],
             ["load"],
             ["match", "a"],
+            ["map", "a"],
             ["bench"],
             ["convert", "a.pth", "--jobs", "0"],
             ["convert", "a.pth", "-j", "65"],

@@ -99,11 +99,14 @@ std::vector<Command> commands_of_any(const std::string& file, const std::string&
 // What works on what was opened; of a file that does not open they would say the same again.
 std::vector<Command> commands_of_open(const std::string& file, const std::string& folder) {
   const std::string tensors = folder + "/out.safetensors", torch = folder + "/out.pth";
+  const std::string picture = folder + "/out.svg";
   return {
       {.words = {"ls", file}},
       {.words = {"ls", "--tree", "--all", file}},
       {.words = {"ls", "--json", "--stats", file}, .prints_json = true},
       {.words = {"ls", "--hex", file}},
+      {.words = {"ls", "--map", file}},
+      {.words = {"map", "--json", file, "-o", picture}, .output = picture, .prints_json = true},
       {.words = {"ls", "--select", "state_dict", file}},
       {.words = {"ls", "--add-prefix", "x.", file}},
       {.words = {"match", "--json", "--torch", "--ready-sets", file, "--expect", file},
@@ -141,7 +144,7 @@ class Runner {
     if (opens) run(name, commands_of_open(file, work_.path().native()));
     check_written(name, "out.safetensors", ExitCode::ok);
     check_written(name, "out.pth", ExitCode::crc_matches);
-    for (const char* output : {"out.safetensors", "out.pth"})
+    for (const char* output : {"out.safetensors", "out.pth", "out.svg"})
       std::filesystem::remove(work_ / output);
     for (const std::string& left : work_.names()) {
       if (left == "root.pth") continue;
