@@ -314,9 +314,23 @@ void add_completion(CLI::App& app, CommandLine::Parsed& parsed) {
       "Exit codes: 0 done; 2 the command line is wrong.");
 }
 
+struct CommandEntry {
+  std::string_view name;
+  void (*add)(CLI::App& app, CommandLine::Parsed& parsed);
+};
+
+// In the order of --help. `completion` is not among them: it needs all of them.
+constexpr std::array kCommands{
+    CommandEntry{"ls", add_ls},       CommandEntry{"verify", add_verify},
+    CommandEntry{"diff", add_diff},   CommandEntry{"scan", add_scan},
+    CommandEntry{"cat", add_cat},     CommandEntry{"convert", add_convert},
+    CommandEntry{"match", add_match}, CommandEntry{"map", add_map},
+    CommandEntry{"load", add_load},   CommandEntry{"bench", add_bench},
+};
+
 }  // namespace
 
-CommandLine::CommandLine()
+CommandLine::CommandLine(std::string_view command)
     : app_("flatbed: model checkpoints as safetensors files that can be checked", "flatbed") {
   app_.set_help_flag("-h,--help", "Print this help and exit");
   app_.set_version_flag("--version",
@@ -326,17 +340,13 @@ CommandLine::CommandLine()
   app_.formatter(std::make_shared<HelpText>());  // before the commands, which inherit it
   app_.footer(exit_code_text());
   app_.require_subcommand(1);
-  add_ls(app_, parsed_);
-  add_verify(app_, parsed_);
-  add_diff(app_, parsed_);
-  add_scan(app_, parsed_);
-  add_cat(app_, parsed_);
-  add_convert(app_, parsed_);
-  add_match(app_, parsed_);
-  add_map(app_, parsed_);
-  add_load(app_, parsed_);
-  add_bench(app_, parsed_);
-  add_completion(app_, parsed_);
+  const auto* const row = std::ranges::find(kCommands, command, &CommandEntry::name);
+  if (row != kCommands.end()) {
+    row->add(app_, parsed_);
+  } else {
+    for (const CommandEntry& entry : kCommands) entry.add(app_, parsed_);
+    add_completion(app_, parsed_);
+  }
   unmark_names(app_, has_marks_);
 }
 
@@ -350,42 +360,43 @@ ExitCode CommandLine::run(int argc, char** argv, Output& output) {
   for (const std::string& word : words) marked.push_back(word.c_str());
   app_.parse(static_cast<int>(marked.size()), marked.data());
   const Form form = parsed_.as_json ? Form::json : Form::text;
-  if (app_.got_subcommand("ls")) return run_ls(parsed_.ls, output);
-  if (app_.got_subcommand("verify")) {
+  const std::string command = app_.get_subcommands().front()->get_name();
+  if (command == "ls") return run_ls(parsed_.ls, output);
+  if (command == "verify") {
     parsed_.verify.form = form;
     return run_verify(parsed_.verify, output);
   }
-  if (app_.got_subcommand("diff")) {
+  if (command == "diff") {
     parsed_.diff.form = form;
     return run_diff(parsed_.diff, output);
   }
-  if (app_.got_subcommand("scan")) {
+  if (command == "scan") {
     parsed_.scan.form = form;
     return run_scan(parsed_.scan, output);
   }
-  if (app_.got_subcommand("cat")) {
+  if (command == "cat") {
     parsed_.cat.verify = !parsed_.no_verify;
     return run_cat(parsed_.cat, output);
   }
-  if (app_.got_subcommand("load")) {
+  if (command == "load") {
     parsed_.load.form = form;
     const bool unchecked = parsed_.no_verify || parsed_.load.ignore_seal;
     parsed_.load.verify = unchecked ? Verify::no : Verify::yes;
     return run_load(parsed_.load, output);
   }
-  if (app_.got_subcommand("match")) {
+  if (command == "match") {
     parsed_.match.form = form;
     return run_match(parsed_.match, output);
   }
-  if (app_.got_subcommand("map")) {
+  if (command == "map") {
     parsed_.map.form = form;
     return run_map(parsed_.map, output);
   }
-  if (app_.got_subcommand("completion")) {
+  if (command == "completion") {
     output.write(completion_of(parsed_.completion)(app_));
     return ExitCode::ok;
   }
-  if (app_.got_subcommand("bench")) {
+  if (command == "bench") {
     parsed_.bench.form = form;
     return run_bench(parsed_.bench, output);
   }

@@ -4,6 +4,7 @@
 
 #include <CLI/CLI.hpp>
 #include <string>
+#include <string_view>
 
 #include "commands.hpp"
 #include "exit_code.hpp"
@@ -13,7 +14,9 @@ namespace flatbed::tool {
 
 class CommandLine {
  public:
-  CommandLine();
+  // `command` is the first word after the program's name. If it names a command, the parser knows
+  // no other, which is most of the time that a short command takes; otherwise it knows all.
+  explicit CommandLine(std::string_view command);
   CommandLine(const CommandLine&) = delete;
   CommandLine& operator=(const CommandLine&) = delete;
 

@@ -11,7 +11,7 @@ namespace flatbed::tool {
 namespace {
 
 ExitCode run(int argc, char** argv, Output& output) {
-  CommandLine line;
+  CommandLine line(argc > 1 ? argv[1] : "");
   try {
     return line.run(argc, argv, output);
   } catch (const CLI::ParseError& error) {
