@@ -40,6 +40,7 @@ class RecordWriter {
   [[nodiscard]] RunsByWay collect_runs();
   Result<void> write_piece(const PieceQueue& queue, const Piece& piece,
                            std::span<std::byte> buffer);
+  Result<void> read_part(std::uint32_t key, std::uint64_t skip, std::span<std::byte> part);
   Result<void> sum_chunk(std::uint32_t key, std::uint64_t chunk, std::span<const std::byte> bytes);
   void start_whole_pages(const Piece& piece) noexcept;
   void fill_headers(const PieceQueue& queue, const Piece& piece, std::span<std::byte> buffer);
@@ -95,17 +96,21 @@ RunsByWay RecordWriter::collect_runs() {
   return runs;
 }
 
+Result<void> RecordWriter::read_part(std::uint32_t key, std::uint64_t skip,
+                                     std::span<std::byte> part) {
+  if ((key & kHeader) != 0) return {};
+  ReadTally tally;
+  FLATBED_TRY(read_item(item_of(key), skip, part, {options_.verify, tally}));
+  casts_.add(pickle_.storages[key], tally.casts);
+  return {};
+}
+
 Result<void> RecordWriter::write_piece(const PieceQueue& queue, const Piece& piece,
                                        std::span<std::byte> buffer) {
-  FLATBED_TRY(for_each_part(
-      queue, piece, buffer,
-      [&](const Run& run, std::uint64_t skip, std::span<std::byte> part) -> Result<void> {
-        if ((run.tensor & kHeader) != 0) return {};
-        ReadTally tally;
-        FLATBED_TRY(read_item(item_of(run.tensor), skip, part, {options_.verify, tally}));
-        casts_.add(pickle_.storages[run.tensor], tally.casts);
-        return {};
-      }));
+  FLATBED_TRY(for_each_part(queue, piece, buffer,
+                            [&](const Run& run, std::uint64_t skip, std::span<std::byte> part) {
+                              return read_part(run.tensor, skip, part);
+                            }));
   FLATBED_TRY(for_each_chunk(
       queue, piece, buffer,
       [&](const Run& run, std::uint64_t chunk, std::span<const std::byte> bytes) -> Result<void> {
