@@ -1,6 +1,7 @@
 #include "save/diff_tree.hpp"
 
 #include <algorithm>
+#include <iterator>
 #include <map>
 #include <string>
 #include <string_view>
@@ -166,28 +167,30 @@ class TreeComparison {
     for (; in_b != b.end(); ++in_b) add(path_below(path, str_cat(index++)), std::nullopt, *in_b);
   }
 
-  // Pairs are found by their keys; their order is not compared.
+  // Pairs are found by their keys; their order is not compared. Of keys with the same text and kind,
+  // such as two NaN, the first belongs to the first.
   void compare_pairs(const Pair& pair) {
-    std::map<std::string, Value, std::less<>> in_b;
-    std::size_t index = 0;
-    for (const auto [key, item] : pair.b.pairs()) in_b.emplace(label(key, index++), item);
-    index = 0;
-    for (const auto [key, item] : pair.a.pairs()) {
-      const std::string text = label(key, index++);
-      const auto found = in_b.find(text);
-      if (found == in_b.end()) {
-        add(path_below(pair.path, text), item, std::nullopt);
+    using Key = std::pair<std::string, Kind>;
+    std::multimap<Key, std::size_t> in_b;  // the numbers of the pairs
+    const auto key_of = [](Value of, std::size_t number) {
+      return Key(label(of.key(number), number), of.key(number).kind());
+    };
+    for (std::size_t i = 0; i < pair.b.size(); ++i) in_b.emplace(key_of(pair.b, i), i);
+    for (std::size_t i = 0; i < pair.a.size(); ++i) {
+      const Key key = key_of(pair.a, i);
+      const auto found = in_b.lower_bound(key);
+      if (found == in_b.end() || found->first != key) {
+        add(path_below(pair.path, key.first), pair.a.item(i), std::nullopt);
         continue;
       }
-      below_.push_back({path_below(pair.path, text), item, found->second});
+      below_.push_back(
+          {path_below(pair.path, key.first), pair.a.item(i), pair.b.item(found->second)});
       in_b.erase(found);
     }
-    if (in_b.empty()) return;
-    index = 0;
-    for (const auto [key, item] : pair.b.pairs()) {
-      const std::string text = label(key, index++);
-      if (in_b.contains(text)) add(path_below(pair.path, text), std::nullopt, item);
-    }
+    std::map<std::size_t, const std::string*> added;  // in the order of the second tree
+    for (const auto& [key, number] : in_b) added.emplace(number, &key.first);
+    for (const auto& [number, text] : added)
+      add(path_below(pair.path, *text), std::nullopt, pair.b.item(number));
   }
 
   DiffReport& report_;

@@ -252,6 +252,22 @@ TEST(DiffTree, KindsCountNotOnlyTexts) {
   EXPECT_EQ(places(a, b), (std::vector<std::string>{"-+n", "-+s"}));
 }
 
+// {1: .., "1": .., nan: .., nan: ..}: in Python all four are different keys.
+TEST(DiffTree, KeysOfTheSameTextArePairedByKindAndOrder) {
+  ValueTree a, b;
+  for (ValueTree* tree : {&a, &b}) {
+    const NodeId dict = tree->add_dict();
+    const double nan = std::numeric_limits<double>::quiet_NaN();
+    tree->set_item(dict, tree->add_integer(1), tree->add_integer(10));
+    tree->set_item(dict, tree->add_string("1"), tree->add_integer(11));
+    tree->set_item(dict, tree->add_real(nan), tree->add_integer(12));
+    tree->set_item(dict, tree->add_real(nan), tree->add_integer(tree == &a ? 13 : 14));
+    tree->set_root(dict);
+  }
+  EXPECT_EQ(places(a, a), std::vector<std::string>{});
+  EXPECT_EQ(places(a, b), (std::vector<std::string>{"-+nan"}));
+}
+
 TEST(DiffTree, EndsOnTreesWithCycles) {
   ValueTree a, b;
   for (ValueTree* tree : {&a, &b}) {
