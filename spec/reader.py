@@ -30,6 +30,7 @@ from collections import OrderedDict, namedtuple
 
 MAX_HEADER = 100_000_000  # R2
 MAX_SIDECAR = 100_000_000  # C2
+MAX_SEALED_SHARDS = 6000  # H4
 HEADER_DEPTH = 127  # R6, and of an index (H1)
 SIDECAR_DEPTH = 8  # C1
 TREE_DEPTH = 512  # T7
@@ -1097,7 +1098,7 @@ def check_same_set(stated, files):
     if stated is None or not stated.startswith("1/"):
         return
     contents = stated[2:]
-    if len(contents) != 16 * len(files):
+    if len(files) > MAX_SEALED_SHARDS or len(contents) != 16 * len(files):
         raise FormatError("shard_mixed_set", "flatbed.shards does not hold one digest for each shard")
     for i, (name, file) in enumerate(files.items()):
         if file.seal.content != contents[16 * i : 16 * i + 16]:

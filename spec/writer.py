@@ -187,10 +187,11 @@ def index_of(shards, files):
     """shards: file name -> tensors; files: file name -> bytes, sealed."""
     tensors = [tensor for shard in shards.values() for tensor in shard]
     described = {
-        "flatbed.shards": "1/" + "".join(files[name][55:71].decode() for name in shards),
         "total_parameters": sum(math.prod(shape) for _, _, shape, _ in tensors),
         "total_size": sum(len(raw) for *_, raw in tensors),
     }
+    if len(shards) <= reader.MAX_SEALED_SHARDS:
+        described = {"flatbed.shards": "1/" + "".join(files[name][55:71].decode() for name in shards), **described}
     weights = {tensor[0]: name for name, shard in shards.items() for tensor in shard}
     index = {"metadata": described, "weight_map": weights}
     return json.dumps(index, ensure_ascii=False, indent=2).encode() + b"\n"

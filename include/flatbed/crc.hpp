@@ -32,7 +32,7 @@ struct CrcReport {
   std::vector<CrcMismatch> mismatches;  // the first 10,000 of them, in the order of the files
   // Zips that state 0 for every record, which were not checked.
   std::vector<std::filesystem::path> without;
-  // By verify() only: files without a seal whose layout states no sums; nothing checks them.
+  // By verify() only: files without a seal whose layout states no CRCs; nothing checks them.
   std::uint64_t unchecked_files = 0;
 };
 

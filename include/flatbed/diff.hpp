@@ -7,12 +7,15 @@
 // Tensors are paired by name; an alias counts as a tensor of its name. Where both files are sealed,
 // their digests are compared and no tensor data is read: verify() says whether data and digests
 // agree. Where one is, only the other one's data is read. Metadata is not compared.
+//
+// May be called from several threads at once.
 #pragma once
 
 #include <atomic>
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "flatbed/checkpoint.hpp"
@@ -25,11 +28,12 @@
 namespace flatbed {
 
 struct DiffOptions {
-  // Also say how far values differ. Reads both sides of every tensor that may not be equal.
+  // Also say how far values differ. Reads both sides of every tensor that may differ.
   bool values = false;
   unsigned threads = 2;  // that read; 1 to 16
   // Called from the calling thread. An error stops diff(), which returns it.
   ProgressCallback progress = {};
+  // Borrowed. May be set from any thread: diff() stops and returns cancelled.
   const std::atomic<bool>* cancel = nullptr;
 };
 

@@ -9,7 +9,7 @@
 //                        of bytes, ? one byte, [a-z] and [!a-z] one byte of a set, and \ takes the
 //                        next byte literally. Each * ? [] is a capture. NEW refers to captures as
 //                        {1}, {2} and so on, from left to right, and has {{ and }} for braces.
-//   strip-prefix PREFIX  takes PREFIX from the names that begin with it
+//   strip-prefix PREFIX  removes PREFIX from the names that begin with it
 //   add-prefix PREFIX    puts PREFIX before every name
 //   a callback           returns the new name
 //
@@ -49,7 +49,7 @@ class FLATBED_EXPORT KeyMap {
   // One rule: OLD=NEW, strip-prefix PREFIX or add-prefix PREFIX. The first = that is neither
   // escaped nor in a set ends OLD. Errors: invalid_argument, limit_exceeded.
   [[nodiscard]] static Result<KeyMap> parse_rule(std::string_view rule);
-  // Rules as text in UTF-8, one in a line. A # at the beginning of a line or after a blank begins a
+  // Rules as text in UTF-8, one per line. A # at the beginning of a line or after a blank begins a
   // comment; blanks around a rule, OLD and NEW do not count. `label` stands for a path in messages.
   // Errors: as above, with label and line.
   [[nodiscard]] static Result<KeyMap> parse(std::string_view text, std::string_view label);

@@ -133,8 +133,9 @@ struct LoadPlanReport {
   // counts with the bytes that arrive of it.
   std::uint64_t bytes_to_read = 0;
   std::uint64_t reads = 0;  // pieces of files; each is read by one thread
-  // Staging memory, at most; 0: all is read straight into place. Beside it each reading thread may
-  // hold 1 MiB for what does not stay together, and for casts 256 KiB (16 MiB of a strided tensor).
+  // Staging memory, at most; 0: all is read straight into place. Each reading thread may hold
+  // another 1 MiB for what does not stay together, and 256 KiB for casts (16 MiB if the tensor is
+  // strided).
   std::uint64_t peak_staging_nbytes = 0;
   std::uint32_t groups = 0;
   std::vector<std::filesystem::path> files;  // in the order of their first use

@@ -6,8 +6,8 @@
 //
 // load_matched.hpp turns a report into a LoadPlan.
 //
-// A report owns its texts, so it stays valid without the checkpoint. Functions here are pure and
-// may be called from several threads at once.
+// A report owns its texts, so it stays valid without the checkpoint. Functions here may be called
+// from several threads at once.
 #pragma once
 
 #include <cstddef>
@@ -41,8 +41,8 @@ struct Expected {
 
 // Expectations as JSON: {"fc.weight": {"shape": [8, 5], "dtype": "F32"}, ...}. A shape or dtype
 // that is null or left out means any, and so does null in place of an object. Errors:
-// invalid_argument, with the entry's name; limit_exceeded (over 100,000,000 bytes); of a file the
-// system's.
+// invalid_argument, with the entry's name; limit_exceeded (over 100,000,000 bytes);
+// read_expectations() also those of the system.
 [[nodiscard]] FLATBED_EXPORT Result<std::vector<Expected>> parse_expectations(
     std::string_view json);
 [[nodiscard]] FLATBED_EXPORT Result<std::vector<Expected>> read_expectations(
@@ -88,8 +88,8 @@ struct Mismatch {
   bool ignored = false;  // by ignore_mismatched_sizes
 };
 
-// A change of the checkpoint's names with which more of them match: first `strip` is taken from the
-// names that begin with it, then `add` is put before all. One of the two may be empty.
+// A change of the checkpoint's names with which more of them match: first `strip` is removed from
+// the names that begin with it, then `add` is put before all. One of the two may be empty.
 struct PrefixRule {
   std::string strip;
   std::string add;

@@ -9,8 +9,7 @@
 // (L, S, T). It is written without a name, synced and then given its name, so readers see the old
 // file or the complete new one. A killed process leaves nothing, or, where a file was being
 // replaced or the file system has no unnamed files, a temporary that the next save in the directory
-// removes.
-// A symbolic link at the target is replaced, not followed.
+// removes. A symbolic link at the target is replaced, not followed.
 //
 // The file gets the permission bits that all files read by the plan share, never setuid or setgid.
 // If their group cannot be kept, the new file's group gets no more rights than others. A plan that

@@ -1,5 +1,5 @@
-// save_set(): writes a checkpoint as a sharded set, a folder as the Hub has it, for models that are
-// too large for one file.
+// save_set(): writes a checkpoint as a sharded set: a folder in the Hub's layout, for models that
+// are too large for one file.
 //
 //   FLATBED_ASSIGN(const SavePlan plan, make_plan(checkpoint));
 //   FLATBED_ASSIGN(const SaveSetReport report, save_set("folder", plan));
@@ -13,11 +13,11 @@
 //
 // A set is new, or nothing is written: the folder must not exist, or be empty. It is written whole
 // under a temporary name beside it, shards first and the index last, synced, and then renamed. With
-// `replace` an old set is swapped with the new one in one step and then removed. So readers, and
-// whoever finds the folder after a crash, see the old set or the new one, never files of both. What
-// a killed process leaves beside the folder is removed by the next save there.
+// `replace` an old set is swapped with the new one in one step and then removed. So a reader sees
+// the old set or the new one, also after a crash, and never files of both. The next save beside the
+// folder removes what a killed process left there.
 //
-// Memory is that of save(), and the names, shapes and the index of the whole set.
+// Memory is that of save() plus the names, shapes and index of the whole set.
 #pragma once
 
 #include <cstdint>
@@ -33,7 +33,7 @@
 
 namespace flatbed {
 
-// What the Hub's library takes if it is told nothing: "5GB".
+// The default of the Hub's library, "5GB", in bytes.
 inline constexpr std::uint64_t kDefaultShardNbytes = 5'000'000'000;
 
 struct PlannedShard {
@@ -75,8 +75,9 @@ struct SaveSetReport {
 
 // Blocking. May be called from several threads for different folders. Errors: those of save() and
 // plan_shards(); name_collision (two tensors of one name); file_exists (a file or a link, a folder
-// that is not empty or holds something else than a set); unsupported_filesystem (with `replace`,
-// where the file system cannot swap two folders: found out before anything is written).
+// that is not empty, or with `replace` holds anything but a set); unsupported_filesystem (with
+// `replace`, where the file system cannot swap two folders, which is found out before anything is
+// written).
 [[nodiscard]] FLATBED_EXPORT Result<SaveSetReport> save_set(const std::filesystem::path& folder,
                                                             const SavePlan& plan,
                                                             const SaveSetOptions& options = {});

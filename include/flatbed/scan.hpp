@@ -18,7 +18,7 @@
 // Memory and time are linear in the size of the file. A scan needs at most 256 MiB and, for each
 // byte that the file has on the disk, 1 byte if it is a storage's, 16 if it is JSON, 40 if it is a
 // pickle's, and 128 if it is compressed. A compressed file is unpacked up to 32 MiB or 16 times its
-// size, a deflated pickle followed up to 16 MiB or 64 times its size, and JSON in a compressed file
+// size, a deflated pickle followed up to 16 MiB or 64 times its size, and JSON inside another file
 // parsed up to 8 MiB. What these limits leave out is unknown. Thread-safe.
 #pragma once
 

@@ -104,8 +104,12 @@ class SetBuilder {
       state_->notes.emplace_back("ignored flatbed.shards of the index, which has a newer version");
       return {};
     }
+    if (state_->files.size() > kMaxSealedShards) {
+      return make_error(ErrorCode::shard_mixed_set, "flatbed.shards of too many files: found ",
+                        state_->files.size(), ", the limit is ", kMaxSealedShards);
+    }
     const std::string_view digests = contents->substr(2);
-    if (digests.size() != state_->files.size() * 16 || state_->files.size() > kMaxSealedShards) {
+    if (digests.size() != state_->files.size() * 16) {
       return make_error(ErrorCode::shard_mixed_set,
                         "wrong number of digests in flatbed.shards: found ", digests.size() / 16,
                         ", expected one for each of ", state_->files.size(), " files");

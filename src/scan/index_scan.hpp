@@ -17,7 +17,7 @@ namespace flatbed::pth {
 // A JSON text is parsed only if it may be an index, or YAML with tags of Python. Parsing takes 16
 // times its size in memory.
 inline constexpr std::uint64_t kMaxJson = 250'000'000;   // as for opening a set
-inline constexpr std::uint64_t kMaxInnerJson = 8 << 20;  // in a compressed file
+inline constexpr std::uint64_t kMaxInnerJson = 8 << 20;  // inside another file
 inline constexpr std::size_t kMaxIndexNames = 10'000;
 
 // Scans a file that begins like a JSON text, and returns what it is. The names of an index go to

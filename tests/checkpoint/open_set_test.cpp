@@ -14,6 +14,7 @@
 #include "flatbed/save.hpp"
 #include "flatbed/verify.hpp"
 #include "support/expect_error.hpp"
+#include "support/expect_message.hpp"
 #include "support/legacy_builder.hpp"
 #include "support/read_checkpoint.hpp"
 #include "support/temp_dir.hpp"
@@ -25,6 +26,7 @@ namespace {
 namespace fs = std::filesystem;
 namespace pickle = test::pickle;
 using test::bytes_of;
+using test::expect_error;
 using test::names_of;
 using test::TempDir;
 using test::write_file;
@@ -279,6 +281,28 @@ TEST(OpenSet, ChecksTheContentsThatTheIndexRecords) {
   const auto newer = recorded("2/whatever");
   ASSERT_OK(newer);
   EXPECT_EQ(newer->notes().size(), 1u);
+}
+
+TEST(OpenSet, TakesTheContentsOfAtMost6000Files) {
+  const TempDir dir;
+  const std::string content = save_shard(dir / kFirst, {"w"});
+  Names map{"w", kFirst};
+  std::string contents = content;
+  const auto add_link = [&](int number) {
+    const std::string name = str_cat(number, ".safetensors");
+    fs::create_symlink(kFirst, dir / name);
+    map.insert(map.end(), {str_cat("w", number), name});
+    contents += content;
+  };
+  const auto recorded = [&] {
+    write_file(dir / kIndex, index_of(map, str_cat("{\"flatbed.shards\":\"1/", contents, "\"}")));
+    return Checkpoint::open(dir / kIndex);
+  };
+  for (int number = 2; number <= 6'000; ++number) add_link(number);
+  EXPECT_OK(recorded());
+  add_link(6'001);
+  expect_error(recorded(), ErrorCode::shard_mixed_set,
+               "flatbed.shards of too many files: found 6001, the limit is 6000");
 }
 
 TEST(OpenSet, NamesTheFileThatIsNotOfTheSet) {

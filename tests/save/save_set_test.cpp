@@ -7,11 +7,13 @@
 #include <algorithm>
 #include <atomic>
 #include <filesystem>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "base/bytes.hpp"
+#include "save/set_parts.hpp"
 #include "support/expect_error.hpp"
 #include "support/fault_io.hpp"
 #include "support/temp_dir.hpp"
@@ -197,6 +199,20 @@ TEST(SaveSet, WithoutSealTheIndexHasNoDigests) {
   ASSERT_OK(save_set(dir / "set", tied_plan(), {.max_shard_nbytes = 16, .file = {.seal = false}}));
   EXPECT_EQ(read_file(dir / "set" / kIndex).find("flatbed"), std::string::npos);
   EXPECT_EQ(Checkpoint::open(dir / "set")->seal(), SealState::unsealed);
+}
+
+TEST(SaveSet, TheIndexHasTheDigestsOfAtMost6000Shards) {
+  const SavePlan plan = tied_plan();
+  const SaveSetOptions options;
+  const auto parts = SetParts::of(plan, options);
+  ASSERT_OK(parts);
+  const Names contents(6'001, "0123456789abcdef");
+  const auto all = parts->index(contents);
+  ASSERT_OK(all);
+  EXPECT_EQ(all->find("flatbed.shards"), std::string::npos);
+  const auto fewer = parts->index(std::span(contents).first(6'000));
+  ASSERT_OK(fewer);
+  EXPECT_NE(fewer->find("\"flatbed.shards\": \"1/0123456789abcdef"), std::string::npos);
 }
 
 TEST(SaveSet, TwoTensorsOfOneNameInDifferentShardsAreRefused) {

@@ -619,6 +619,20 @@ class Writer(unittest.TestCase):
         with self.assertRaises(ValueError):
             writer.build([], tree='["dict"]', seal=False)
 
+    def test_an_index_has_the_digests_of_at_most_6000_shards(self):
+        for count, expected in ((6000, 2 + 6000 * 16), (6001, None)):
+            shards = {f"{i:05}": [] for i in range(count)}
+            index = json.loads(writer.index_of(shards, {name: b"0" * 71 for name in shards}))
+            digests = index["metadata"].get("flatbed.shards")
+            self.assertEqual(digests and len(digests), expected)
+
+    def test_digests_of_more_than_6000_shards_are_refused(self):
+        with opened(writer.build([])) as file:
+            for count, expected in ((6000, "ok"), (6001, "shard_mixed_set")):
+                files = dict.fromkeys(range(count), file)
+                stated = "1/" + file.seal.content * count
+                self.assertEqual(code_of(lambda: reader.check_same_set(stated, files)), expected)  # noqa: B023
+
 
 class Command(unittest.TestCase):
     def run_command(self, *arguments):
