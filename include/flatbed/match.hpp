@@ -53,7 +53,8 @@ struct Expected {
 // from the file:
 //   - Of a PyTorch file, aliases are keys, and so are numbers and texts of the outermost dict. In a
 //     .safetensors file only tensors are keys.
-//   - A tensor of one dimension fits an expected scalar, which gets its first element.
+//   - A tensor of shape [1] fits an expected scalar. (Before 2.10, torch gives a scalar the first
+//     element of any tensor of one dimension.)
 //   - A missing num_batches_tracked beside an expected running_mean and running_var is forgiven if
 //     the checkpoint's _metadata gives its module no version or one below 2. Files without
 //     _metadata (.safetensors, sets, and views that select() or rename() made) give none.
