@@ -216,6 +216,20 @@ TEST(Rename, BoundsTheSizeOfAllNames) {
                "the new names have more than 100000000 bytes together");
 }
 
+TEST(Rename, BoundsTheSizeOfTheNamesThatAnIndexListsInVain) {
+  const TempDir dir;
+  SavePlan one;
+  one.items = {item("a")};
+  static_cast<void>(saved(dir, one, "1.safetensors"));
+  std::string index = R"({"weight_map": {"a": "1.safetensors")";
+  for (int i = 0; i < 200; ++i) index += str_cat(", \"none", i, R"(": "1.safetensors")");
+  write_file(dir / "model.safetensors.index.json", index + "}}");
+  const Checkpoint set = Checkpoint::open(dir / "model.safetensors.index.json").value();
+  KeyMap map;
+  ASSERT_OK(map.add_prefix(std::string(KeyMap::kMaxNameNbytes - 10, 'p')));
+  EXPECT_ERROR(set.rename(map), limit_exceeded);
+}
+
 TEST(Rename, TakesLongAndOddNames) {
   const TempDir dir;
   const std::string longest(10'000, 'n');
