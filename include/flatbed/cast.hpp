@@ -4,9 +4,9 @@
 // F64, F32, F16, BF16, F8_E4M3 (torch's float8_e4m3fn), F8_E5M2, F8_E4M3FNUZ and F8_E5M2FNUZ can be
 // cast to each other. A value becomes the nearest one of the new dtype, in one step; of two equally
 // near ones it becomes the even one. Where the new dtype has every value of the old one, a cast is
-// exact. What is not NaN becomes, bit for bit, what PyTorch 2.14 makes of it on a processor, except
-// for F64 to the dtypes of 8 and 16 bits: PyTorch rounds twice there, by way of F32, and is
-// sometimes one step off.
+// exact. What is not NaN becomes, bit for bit, what PyTorch 2.14 makes of it on a CPU, except for
+// F64 to the dtypes of 8 and 16 bits: PyTorch rounds twice there, by way of F32, and is sometimes
+// one step off.
 //
 // Magnitudes that are too large, rounded:
 //

@@ -72,7 +72,7 @@ Result<Checkpoint> Checkpoint::rename(const KeyMap& map) const {
                                                   : state->tensors[target->index].name;
     state->aliases.push_back({std::string(aliases[i]), std::string(of)});
   }
-  // What an index lists in vain stays listed.
+  // Tensors that the index lists in files without them stay missing.
   TextList missing;
   for (const auto& [name, file] : from.missing) {
     FLATBED_TRY(add_mapped(name, mapper, missing, nbytes));
