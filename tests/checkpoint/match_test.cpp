@@ -247,6 +247,24 @@ TEST(MatchTorch, KeysWithoutTensorsAreUnexpected) {
   EXPECT_TRUE(match(checkpoint, expect(kNorm)).value().unexpected_keys.empty());
 }
 
+TEST(MatchTorch, ADictIsAKeyUnlessTensorsAreInIt) {
+  const TempDir dir;
+  SavePlan plan = plan_of({"a.w", "b"});
+  ValueTree& tree = plan.tree;
+  const NodeId root = tree.add_dict();
+  const NodeId with_tensor = tree.add_dict();
+  tree.set_item(with_tensor, tree.add_string("w"), tree.add_tensor(0, {}));
+  const NodeId numbers = tree.add_dict();
+  tree.set_item(numbers, tree.add_string("lr"), tree.add_integer(1));
+  tree.set_item(root, tree.add_string("a"), with_tensor);
+  tree.set_item(root, tree.add_string("b"), tree.add_tensor(1, {}));
+  tree.set_item(root, tree.add_string("settings"), numbers);
+  tree.set_item(root, tree.add_string("none"), tree.add_dict());
+  tree.set_root(root);
+  EXPECT_EQ(match(saved_torch(dir, plan), expect({"a.w", "b"}), kTorch).value().unexpected_keys,
+            (Names{"settings", "none"}));
+}
+
 // What match() suggests where the names are these.
 std::optional<PrefixRule> suggested(const Names& names, const Names& expected) {
   const TempDir dir;
