@@ -72,6 +72,7 @@ Result<Checkpoint> Checkpoint::rename(const KeyMap& map) const {
                                                   : state->tensors[target->index].name;
     state->aliases.push_back({std::string(aliases[i]), std::string(of)});
   }
+  state->aliases_error = from.aliases_error;
   // Tensors that the index lists in files without them stay missing.
   TextList missing;
   for (const auto& [name, file] : from.missing) {

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <filesystem>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -159,6 +160,15 @@ TEST(Rename, RenamesSets) {
   EXPECT_EQ(bytes_of(view, "b"), "x.b");
   EXPECT_ERROR(view.tensor("none"), shard_tensor_missing);
   EXPECT_ERROR(verify(view), shard_tensor_missing);
+}
+
+TEST(Rename, StillSaysThatAliasesCannotBeLookedUp) {
+  const std::filesystem::path vectors = FLATBED_SPEC_VECTORS_DIR;
+  const Checkpoint checkpoint =
+      Checkpoint::open(vectors / "invalid/A2-aliases-array.safetensors").value();
+  EXPECT_ERROR(checkpoint.tensor("none"), aliases_malformed);
+  const Checkpoint view = renamed(checkpoint, "w=v");
+  EXPECT_ERROR(view.tensor("none"), aliases_malformed);
 }
 
 TEST(Rename, RefusesARuleThatMatchesNothing) {
