@@ -170,11 +170,12 @@ class FLATBED_EXPORT Checkpoint {
   [[nodiscard]] Result<Checkpoint> rename(const KeyMap& map) const;
 
   // The same checkpoint with tensors of floats as another dtype (cast.hpp); names, aliases and
-  // structure stay. Their bytes are computed when they are read, from at most 16 MiB of stored ones
-  // at once, which are checked against their digests first: such a tensor has Stored::computed, no
-  // digests and no view. All other tensors stay as they are: those of other dtypes, those that
-  // `rules` leave out, those that have the dtype already, and those to which the structure gives a
-  // type of its own (complex numbers in pairs, numpy arrays). Casts of a cast round once each.
+  // structure stay, and of the metadata "format". Bytes are computed when they are read, from at
+  // most 16 MiB of stored ones at once, which are checked against their digests first: such a
+  // tensor has Stored::computed, no digests and no view. All other tensors stay as they are: those
+  // of other dtypes, those that `rules` leave out, those that have the dtype already, and those to
+  // which the structure gives a type of its own (complex numbers in pairs, numpy arrays). Casts of
+  // a cast round once each. If nothing changes, it is this checkpoint.
   //
   // Errors: invalid_argument if `rules.to` cannot be cast to, or if `include` names a tensor
   // literally, without globs, that cannot be cast; tensor_not_found for a glob that matches no

@@ -19,8 +19,7 @@
 namespace flatbed {
 
 // Plans every matched tensor to the destination of the same index as in `expected`. `checkpoint`,
-// `expected` and `report` are those of one call of match(). Where MatchMeaning::torch lets a tensor
-// of one dimension fit a scalar, its first element is loaded. A tensor of another dtype than the
+// `expected` and `report` are those of one call of match(). A tensor of another dtype than the
 // expected one is cast to it (cast.hpp). Errors: invalid_argument if the numbers of destinations
 // and expected tensors differ, the report is of something else, or a tensor cannot be cast; those
 // of LoadPlan::add().

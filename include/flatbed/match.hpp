@@ -51,9 +51,12 @@ struct Expected {
 // checkpoint: aliases of the checkpoint are names like others.
 // torch: the keys that load_state_dict() of torch 2.14 reports for what torch or safetensors load
 // from the file:
-//   - Of a PyTorch file, aliases are keys, and so are numbers and texts of the outermost dict. In a
-//     .safetensors file only tensors are keys.
-//   - A tensor of one dimension fits an expected scalar, which gets its first element.
+//   - Of a PyTorch file, aliases are keys, and so is what the outermost dict holds besides tensors.
+//     In a .safetensors file only tensors are keys.
+//   - Tensors in further dicts and lists are keys by the names that they have here. torch has the
+//     key of the outermost dict only: select() the state dict of a training checkpoint first.
+//   - A tensor of shape [1] fits an expected scalar. (torch 2.9 and older give a scalar the first
+//     element of any tensor of one dimension.)
 //   - A missing num_batches_tracked beside an expected running_mean and running_var is forgiven if
 //     the checkpoint's _metadata gives its module no version or one below 2. Files without
 //     _metadata (.safetensors, sets, and views that select() or rename() made) give none.

@@ -6,9 +6,12 @@ namespace flatbed {
 
 CaptureGlob::CaptureGlob(std::string_view pattern) {
   Segment segment;
+  // Brackets after the last ] are literal: looking for the end of each would take quadratic time.
+  const std::size_t sets_end = pattern.rfind(']') + 1;  // 0: there is no set
   for (std::size_t at = 0; at < pattern.size(); ++at) {
     const char c = pattern[at];
-    const std::size_t close = c == '[' ? pattern.find(']', at + 2) : pattern.npos;
+    const bool opens = c == '[' && at + 2 < sets_end;
+    const std::size_t close = opens ? pattern.find(']', at + 2) : pattern.npos;
     if (c == '*') {
       segment.end = elements_.size();
       segments_.push_back(segment);

@@ -1,7 +1,8 @@
 // Checkpoint::State: the state that a Checkpoint handle shares. There are four classes: a file
-// (open_file.cpp), a set (open_set.cpp), and two views of another state: a selection (select.cpp)
-// and one with casts (cast.cpp). Immutable once open(), select() or cast() returns, except for the
-// tree, which is decoded on first use under a once_flag. Const members are thread-safe.
+// (open_file.cpp), a set (open_set.cpp), and two views of another state: a selection
+// (selection_state.hpp), which select() and rename() make, and one with casts (cast.cpp). Immutable
+// once its maker returns, except for the tree, which is decoded on first use under a once_flag.
+// Const members are thread-safe.
 #pragma once
 
 #include <functional>

@@ -31,9 +31,11 @@ std::optional<std::string_view> after_keyword(std::string_view text, std::string
 
 // The = that ends OLD, or npos.
 std::size_t find_equals(std::string_view text) {
+  const std::size_t sets_end = text.rfind(']') + 1;  // as in CaptureGlob
   for (std::size_t i = 0; i < text.size(); ++i) {
     if (text[i] == '=') return i;
-    const std::size_t close = text[i] == '[' ? text.find(']', i + 2) : text.npos;
+    const bool opens = text[i] == '[' && i + 2 < sets_end;
+    const std::size_t close = opens ? text.find(']', i + 2) : text.npos;
     if (close != text.npos) i = close;
     if (text[i] == '\\') ++i;
   }

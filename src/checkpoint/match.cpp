@@ -149,7 +149,7 @@ class Matcher {
   [[nodiscard]] bool shape_fits(const Expected& expected, const TensorInfo& found) const {
     if (!expected.shape || std::ranges::equal(*expected.shape, found.shape)) return true;
     return options_.meaning == MatchMeaning::torch && expected.shape->empty() &&
-           found.shape.size() == 1 && found.shape[0] != 0;
+           found.shape.size() == 1 && found.shape[0] == 1;
   }
 
   void add_missing(std::string_view name) {

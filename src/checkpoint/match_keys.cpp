@@ -1,6 +1,12 @@
 #include "checkpoint/match_keys.hpp"
 
+#include <algorithm>
 #include <optional>
+#include <span>
+#include <string>
+#include <utility>
+
+#include "base/str_cat.hpp"
 
 namespace flatbed {
 
@@ -21,6 +27,14 @@ bool is_leaf(Value value) {
   return !value.tensor() && value.kind() != Kind::object && value.size() == 0;
 }
 
+// Whether one of the sorted names is that of `key` or of something in it.
+bool leads_to_tensor(std::string_view key, std::span<const std::string_view> names) {
+  if (std::ranges::binary_search(names, key)) return true;
+  const std::string within = str_cat(key, ".");
+  const auto first = std::ranges::lower_bound(names, within);
+  return first != names.end() && first->starts_with(within);
+}
+
 }  // namespace
 
 MatchKeys::MatchKeys(const Checkpoint& checkpoint, MatchMeaning meaning)
@@ -34,9 +48,20 @@ void MatchKeys::read_root() {
   if (!checkpoint_.has_tree()) return;
   const Result<Value> root = checkpoint_.tree();
   if (!root) return;
+  std::vector<std::string_view> others;
+  std::vector<std::string_view> names;  // sorted; empty until they are needed
   for (const auto [key, item] : root->pairs()) {
-    if (key.kind() == Kind::string && is_leaf(item)) others_.push_back(key.text());
+    if (key.kind() != Kind::string) continue;
+    if (!is_leaf(item)) {
+      if (names.empty()) {
+        names = all();
+        std::ranges::sort(names);
+      }
+      if (leads_to_tensor(key.text(), names)) continue;
+    }
+    others.push_back(key.text());
   }
+  others_ = std::move(others);
   const std::optional<Value> state = root->state();
   const auto metadata = state ? item_of(*state, "_metadata") : std::nullopt;
   if (!metadata) return;

@@ -72,10 +72,12 @@ Result<Checkpoint> Checkpoint::rename(const KeyMap& map) const {
                                                   : state->tensors[target->index].name;
     state->aliases.push_back({std::string(aliases[i]), std::string(of)});
   }
-  // What an index lists in vain stays listed.
+  state->aliases_error = from.aliases_error;
+  // Tensors that the index lists in files without them stay missing.
+  TextList missing;
   for (const auto& [name, file] : from.missing) {
-    FLATBED_ASSIGN(const std::string_view mapped, mapper.map(name));
-    state->missing.emplace(mapped, file);
+    FLATBED_TRY(add_mapped(name, mapper, missing, nbytes));
+    state->missing.emplace(missing.back(), file);
   }
   FLATBED_TRY(mapper.check_matched());
   if (Result<void> indexed = state->build_index(); !indexed)

@@ -9,12 +9,9 @@ namespace {
 LoadItem item_of(const Expected& expected, const TensorInfo& tensor) {
   LoadItem item;
   item.as = expected.dtype;
-  if (!expected.shape) return item;
-  if (expected.shape->empty() && tensor.shape.size() == 1) {
-    item.slice = {.dim = 0, .begin = 0, .end = 1};  // a scalar gets the first element
-  } else {
-    item.shape = *expected.shape;
-  }
+  // MatchMeaning::torch lets a tensor of shape [1] fit a scalar.
+  const bool one = tensor.shape.size() == 1 && tensor.shape[0] == 1;
+  if (expected.shape && !(expected.shape->empty() && one)) item.shape = *expected.shape;
   return item;
 }
 

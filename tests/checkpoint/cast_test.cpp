@@ -14,7 +14,7 @@
 #include "flatbed/checkpoint.hpp"
 #include "flatbed/save.hpp"
 #include "flatbed/save_plan.hpp"
-#include "support/expect_error.hpp"
+#include "support/expect_message.hpp"
 #include "support/read_checkpoint.hpp"
 #include "support/slow_cast.hpp"
 #include "support/temp_dir.hpp"
@@ -26,18 +26,12 @@ namespace {
 namespace fs = std::filesystem;
 namespace pickle = test::pickle;
 using test::bytes_of;
+using test::expect_error;
 using test::names_of;
 using test::slow_cast;
 using test::TempDir;
 
 constexpr std::size_t kChunk = 262'144;
-
-template <typename T>
-testing::AssertionResult fails(const Result<T>& result, ErrorCode code, std::string_view text) {
-  testing::AssertionResult failed = test::has_error(result, code);
-  if (!failed || result.error().message.find(text) != std::string::npos) return failed;
-  return testing::AssertionFailure() << result.error().message << ", wanted " << text;
-}
 
 std::string floats(std::size_t count, float first = 0.1F) {
   std::string bytes;
@@ -126,16 +120,15 @@ TEST_F(CastTest, ReadsAnyRangeOfBytes) {
       EXPECT_EQ(out, all.substr(begin, end - begin)) << begin;
     }
     std::string out(2, '?');
-    EXPECT_TRUE(fails(cast.read(weight, all.size() - 1, std::as_writable_bytes(std::span(out))),
-                      ErrorCode::buffer_too_small, "2 bytes"));
+    expect_error(cast.read(weight, all.size() - 1, std::as_writable_bytes(std::span(out))),
+                 ErrorCode::buffer_too_small, "2 bytes");
   }
 }
 
 TEST_F(CastTest, HasNoView) {
   const Checkpoint cast = open().cast({.to = Dtype::bf16}).value();
-  EXPECT_TRUE(
-      fails(cast.view(*cast.find("w")), ErrorCode::not_viewable, "computed when it is read"));
-  EXPECT_TRUE(fails(cast.prefetch(*cast.find("w"), 0, 1), ErrorCode::not_viewable, "'w'"));
+  expect_error(cast.view(*cast.find("w")), ErrorCode::not_viewable, "computed when it is read");
+  expect_error(cast.prefetch(*cast.find("w"), 0, 1), ErrorCode::not_viewable, "'w'");
   EXPECT_OK(cast.view(*cast.find("n")));
 }
 
@@ -149,8 +142,8 @@ TEST_F(CastTest, ChecksTheDigestsOfItsSource) {
   std::string out(kChunk, '?');
   const TensorInfo& changed = *cast.find("w");
   EXPECT_OK(cast.read(changed, 0, std::as_writable_bytes(std::span(out).first(kChunk / 2))));
-  EXPECT_TRUE(fails(cast.read(changed, 0, std::as_writable_bytes(std::span(out))),
-                    ErrorCode::chunk_corrupt, "chunk 1"));
+  expect_error(cast.read(changed, 0, std::as_writable_bytes(std::span(out))),
+               ErrorCode::chunk_corrupt, "chunk 1");
   EXPECT_OK(cast.read(changed, 0, std::as_writable_bytes(std::span(out)), Verify::no));
 }
 
@@ -161,16 +154,16 @@ TEST_F(CastTest, KeepsWhatTheGlobsNameAlsoByAnAlias) {
   const Checkpoint some = checkpoint.cast({.to = Dtype::f64, .include = {"h*"}}).value();
   EXPECT_EQ(some.find("w")->dtype, Dtype::f32);
   EXPECT_EQ(some.find("h")->dtype, Dtype::f64);
-  EXPECT_TRUE(fails(checkpoint.cast({.to = Dtype::bf16, .keep = {"lm_head*"}}),
-                    ErrorCode::tensor_not_found, "no tensor matches keep 'lm_head*'"));
+  expect_error(checkpoint.cast({.to = Dtype::bf16, .keep = {"lm_head*"}}),
+               ErrorCode::tensor_not_found, "no tensor matches keep 'lm_head*'");
 }
 
 TEST_F(CastTest, RefusesByNameWhatCannotBeCast) {
-  EXPECT_TRUE(fails(open().cast({.to = Dtype::i8}), ErrorCode::invalid_argument,
-                    "tensors cannot be cast to I8: expected one of F64, F32, F16, BF16, F8_E4M3"));
-  EXPECT_TRUE(fails(open().cast({.to = Dtype::f8_e8m0}), ErrorCode::invalid_argument, "F8_E8M0"));
-  EXPECT_TRUE(fails(open().cast({.to = Dtype::bf16, .include = {"n"}}), ErrorCode::invalid_argument,
-                    "tensor 'n': cannot be cast to BF16: found I64"));
+  expect_error(open().cast({.to = Dtype::i8}), ErrorCode::invalid_argument,
+               "tensors cannot be cast to I8: expected one of F64, F32, F16, BF16, F8_E4M3");
+  expect_error(open().cast({.to = Dtype::f8_e8m0}), ErrorCode::invalid_argument, "F8_E8M0");
+  expect_error(open().cast({.to = Dtype::bf16, .include = {"n"}}), ErrorCode::invalid_argument,
+               "tensor 'n': cannot be cast to BF16: found I64");
   EXPECT_OK(open().cast({.to = Dtype::bf16, .include = {"*"}}));
 }
 
@@ -199,7 +192,7 @@ TEST(Cast, RefusesSizesThatDoNotFit64Bits) {
   test::write_file(dir / "a.pth", test::torch_zip({.pickle = pickled}));
   const Checkpoint huge = Checkpoint::open(dir / "a.pth").value();
   EXPECT_OK(huge.cast({.to = Dtype::bf16}));
-  EXPECT_TRUE(fails(huge.cast({.to = Dtype::f64}), ErrorCode::size_overflow, "2^61"));
+  expect_error(huge.cast({.to = Dtype::f64}), ErrorCode::size_overflow, "2^61");
 }
 
 // Torch's own files: byte-swapped, compressed, strided, of every dtype and every layout.

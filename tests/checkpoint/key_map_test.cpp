@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <random>
 #include <string>
 #include <string_view>
@@ -203,6 +204,13 @@ TEST(KeyMap, BoundsTheSizeOfNames) {
   const KeyMap map = KeyMap::parse(rules, "r").value();
   expect_error(map.map("w"), ErrorCode::limit_exceeded,
                "r:21: rename rule '*={1}{1}' makes too long a name");
+}
+
+TEST(KeyMap, ReadsUnclosedBracketsInTimeInProportionToTheirNumber) {
+  const std::string brackets(4 << 20, '[');
+  const auto start = std::chrono::steady_clock::now();
+  EXPECT_EQ(mapped(brackets + "=a", "b"), "b");
+  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(10));
 }
 
 TEST(KeyMap, BoundsTheNumberOfRules) {

@@ -179,7 +179,7 @@ TEST(MatchTorch, AliasesAreKeysOfPyTorchFilesOnly) {
   EXPECT_EQ(match(torch, expect({"embed"}), kTorch).value().unexpected_keys, Names{"head"});
 }
 
-TEST(MatchTorch, ATensorOfOneDimensionFitsAScalar) {
+TEST(MatchTorch, ATensorOfShapeOneFitsAScalar) {
   const TempDir dir;
   SavePlan plan;
   plan.items = {item("one", {1}), item("three", {3}), item("none", {0}), item("matrix", {1, 1})};
@@ -188,9 +188,9 @@ TEST(MatchTorch, ATensorOfOneDimensionFitsAScalar) {
   for (const char* name : {"one", "three", "none", "matrix"}) scalars.push_back({name, Shape{}});
   EXPECT_EQ(match(checkpoint, scalars).value().mismatched.size(), 4u);
   const MatchReport report = match(checkpoint, scalars, kTorch).value();
-  ASSERT_EQ(report.mismatched.size(), 2u);
-  EXPECT_EQ(report.mismatched[0].name, "none");
-  EXPECT_EQ(report.mismatched[1].name, "matrix");
+  ASSERT_EQ(report.matched.size(), 1u);
+  EXPECT_EQ(report.matched[0].expected, 0u);
+  EXPECT_EQ(report.mismatched.size(), 3u);
 }
 
 const Names kNorm{"bn.weight", "bn.running_mean", "bn.running_var", "bn.num_batches_tracked"};
@@ -245,6 +245,24 @@ TEST(MatchTorch, KeysWithoutTensorsAreUnexpected) {
   EXPECT_EQ(match(checkpoint, expect(kNorm), kTorch).value().unexpected_keys,
             Names{"bn._extra_state"});
   EXPECT_TRUE(match(checkpoint, expect(kNorm)).value().unexpected_keys.empty());
+}
+
+TEST(MatchTorch, ADictIsAKeyUnlessTensorsAreInIt) {
+  const TempDir dir;
+  SavePlan plan = plan_of({"a.w", "b"});
+  ValueTree& tree = plan.tree;
+  const NodeId root = tree.add_dict();
+  const NodeId with_tensor = tree.add_dict();
+  tree.set_item(with_tensor, tree.add_string("w"), tree.add_tensor(0, {}));
+  const NodeId numbers = tree.add_dict();
+  tree.set_item(numbers, tree.add_string("lr"), tree.add_integer(1));
+  tree.set_item(root, tree.add_string("a"), with_tensor);
+  tree.set_item(root, tree.add_string("b"), tree.add_tensor(1, {}));
+  tree.set_item(root, tree.add_string("settings"), numbers);
+  tree.set_item(root, tree.add_string("none"), tree.add_dict());
+  tree.set_root(root);
+  EXPECT_EQ(match(saved_torch(dir, plan), expect({"a.w", "b"}), kTorch).value().unexpected_keys,
+            (Names{"settings", "none"}));
 }
 
 // What match() suggests where the names are these.

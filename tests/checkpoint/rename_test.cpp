@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <filesystem>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -161,6 +162,15 @@ TEST(Rename, RenamesSets) {
   EXPECT_ERROR(verify(view), shard_tensor_missing);
 }
 
+TEST(Rename, StillSaysThatAliasesCannotBeLookedUp) {
+  const std::filesystem::path vectors = FLATBED_SPEC_VECTORS_DIR;
+  const Checkpoint checkpoint =
+      Checkpoint::open(vectors / "invalid/A2-aliases-array.safetensors").value();
+  EXPECT_ERROR(checkpoint.tensor("none"), aliases_malformed);
+  const Checkpoint view = renamed(checkpoint, "w=v");
+  EXPECT_ERROR(view.tensor("none"), aliases_malformed);
+}
+
 TEST(Rename, RefusesARuleThatMatchesNothing) {
   const TempDir dir;
   const Checkpoint checkpoint = saved(dir, plan());
@@ -214,6 +224,20 @@ TEST(Rename, BoundsTheSizeOfAllNames) {
   ASSERT_OK(map.add_prefix(std::string(KeyMap::kMaxNameNbytes - 10, 'p')));
   expect_error(checkpoint.rename(map), ErrorCode::limit_exceeded,
                "the new names have more than 100000000 bytes together");
+}
+
+TEST(Rename, BoundsTheSizeOfTheNamesThatAnIndexListsInVain) {
+  const TempDir dir;
+  SavePlan one;
+  one.items = {item("a")};
+  static_cast<void>(saved(dir, one, "1.safetensors"));
+  std::string index = R"({"weight_map": {"a": "1.safetensors")";
+  for (int i = 0; i < 200; ++i) index += str_cat(", \"none", i, R"(": "1.safetensors")");
+  write_file(dir / "model.safetensors.index.json", index + "}}");
+  const Checkpoint set = Checkpoint::open(dir / "model.safetensors.index.json").value();
+  KeyMap map;
+  ASSERT_OK(map.add_prefix(std::string(KeyMap::kMaxNameNbytes - 10, 'p')));
+  EXPECT_ERROR(set.rename(map), limit_exceeded);
 }
 
 TEST(Rename, TakesLongAndOddNames) {

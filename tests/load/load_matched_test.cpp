@@ -59,16 +59,26 @@ TEST(PlanMatched, LoadsUnderTheNamesOfTheFileAfterAReadySet) {
   EXPECT_EQ(memory, kValues);
 }
 
-TEST(PlanMatched, GivesAScalarTheFirstElement) {
+TEST(PlanMatched, LoadsATensorOfShapeOneAsAScalar) {
   const TempDir dir;
   const Checkpoint checkpoint = saved(dir);
-  const std::vector<Expected> expected{{"a", Shape{}, Dtype::f32}, {"b", Shape{}}};
+  const std::vector<Expected> expected{{"b", Shape{}, Dtype::f32}};
   const MatchReport report = match(checkpoint, expected, {.meaning = MatchMeaning::torch}).value();
-  std::array<float, 2> memory{};
-  const std::array<Destination, 2> to{Destination{.data = &memory[0], .capacity = sizeof(float)},
-                                      Destination{.data = &memory[1], .capacity = sizeof(float)}};
+  float memory = 0;
+  const std::array<Destination, 1> to{Destination{.data = &memory, .capacity = sizeof memory}};
   ASSERT_OK(load(plan_matched(checkpoint, expected, report, to).value()));
-  EXPECT_EQ(memory, (std::array<float, 2>{1, 1}));
+  EXPECT_EQ(memory, 1);
+}
+
+TEST(PlanMatched, RefusesTheFirstElementOfMoreAsAScalar) {
+  const TempDir dir;
+  const Checkpoint checkpoint = saved(dir);
+  const std::vector<Expected> expected{{"a", Shape{}}};
+  MatchReport report;
+  report.matched = {{0, 0}};
+  float memory = 0;
+  const std::array<Destination, 1> to{Destination{.data = &memory, .capacity = sizeof memory}};
+  EXPECT_ERROR(plan_matched(checkpoint, expected, report, to), load_mismatch);
 }
 
 TEST(PlanMatched, CastsToTheExpectedDtype) {

@@ -50,6 +50,8 @@ def changed(state, random):
             state[key + random.choice(["2", ".more", "_extra"])] = torch.zeros(2)
     if random.random() < 0.3:
         state["epoch"] = 3
+    if random.random() < 0.1:
+        state["settings"] = {"lr": [1, 2]}
     if random.random() < 0.2:
         return dict(state)  # without _metadata, as after a rename in Python
     for of_module in state._metadata.values():
