@@ -31,7 +31,7 @@ constexpr std::string_view kZipMagic = "PK\x03\x04"sv;
 // What a pickle loader does with a file's first bytes before it stops.
 struct Beginning {
   std::vector<ScanFinding> findings = {};
-  bool runs = false;  // it gets to a call, to the file's end, or further than the scan
+  bool runs = false;  // it reaches a call, the file's end, or what the scan cannot follow
 };
 
 Beginning read_beginning(const ByteSource& file, const ScanLog& log) {
@@ -174,9 +174,9 @@ std::string scan_other(const ByteSource& file, const Result<Content>& content,
   return "a safetensors file";
 }
 
-// Scans a pickle, or the beginning of something else as one. Returns what a pickle is; empty if the
-// file is none. Without the mark of protocols 2 to 5, a text may have the form of one, but no
-// unpickler gets anywhere in it.
+// Scans a pickle, or the beginning of something else as one. Returns the kind of pickle; empty if
+// the file is none. A text may begin like a pickle of protocols 0 or 1. It counts as one only if an
+// unpickler would do something before it fails.
 std::string scan_as_pickle(const ByteSource& file, const Result<Content>& content,
                            std::span<const std::byte> head, ScanLog& log) {
   const bool likely = (content && *content == Content::pickle) ||

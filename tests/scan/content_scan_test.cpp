@@ -1,4 +1,4 @@
-// Compressed files, texts and code: what a scan makes of files that are no checkpoint themselves.
+// Compressed files, texts and code: how a scan judges files that are not checkpoints.
 #include "scan/content_scan.hpp"
 
 #include <gtest/gtest.h>
