@@ -1,5 +1,5 @@
-// Names of files in ASCII letters of either case. All other bytes stay as they are, so a result
-// does not depend on a locale. Pure functions, thread-safe.
+// ASCII letters of either case, and blanks. All other bytes are left alone, so a result does not
+// depend on the locale. Pure functions, thread-safe.
 #pragma once
 
 #include <algorithm>
@@ -18,10 +18,23 @@ namespace flatbed {
   return out;
 }
 
-// Whether a name ends so, in letters of either case. `ending` is in lower case.
+// Whether a name ends with `ending`, which is in lower case; the name's letters may be of either
+// case.
 [[nodiscard]] constexpr bool has_ending(std::string_view name, std::string_view ending) noexcept {
   if (name.size() < ending.size()) return false;
   return std::ranges::equal(name.substr(name.size() - ending.size()), ending, {}, to_lower);
+}
+
+// What C's isspace() and Python call whitespace.
+[[nodiscard]] constexpr bool is_blank(char c) noexcept {
+  return c == ' ' || (c >= '\t' && c <= '\r');
+}
+
+// `text` without the blanks at its beginning and end. Borrows it.
+[[nodiscard]] constexpr std::string_view trim_blanks(std::string_view text) noexcept {
+  while (!text.empty() && is_blank(text.front())) text.remove_prefix(1);
+  while (!text.empty() && is_blank(text.back())) text.remove_suffix(1);
+  return text;
 }
 
 }  // namespace flatbed

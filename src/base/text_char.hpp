@@ -3,8 +3,8 @@
 
 namespace flatbed {
 
-// Whether a text may contain it: any character but controls; blanks, line ends, tabs and escapes
-// are allowed. Bytes of UTF-8 count as characters.
+// Whether a text may contain `c`: tabs, line ends, escapes and everything that is not a control
+// character. Bytes of UTF-8 count as characters.
 [[nodiscard]] constexpr bool is_text_char(char c) noexcept {
   const auto code = static_cast<unsigned char>(c);
   return code >= 0x20 ? code != 0x7F : (code >= '\t' && code <= '\r') || code == 0x1B;

@@ -31,7 +31,7 @@ constexpr std::string_view kZipMagic = "PK\x03\x04"sv;
 // What a pickle loader does with a file's first bytes before it stops.
 struct Beginning {
   std::vector<ScanFinding> findings = {};
-  bool runs = false;  // it gets to a call, to the file's end, or further than the scan
+  bool runs = false;  // it reaches a call, the file's end, or what the scan cannot follow
 };
 
 Beginning read_beginning(const ByteSource& file, const ScanLog& log) {
@@ -128,20 +128,22 @@ std::string scan_packed(const ByteSource& file, Packing packing, ScanLog& log, u
   return inner ? str_cat(what, " that holds ", *inner) : what;
 }
 
-// A text that begins with "x^" may be a zlib stream of letters alone, which joblib unpacks and then
-// unpickles.
-void scan_text_as_zlib(const ByteSource& file, ScanLog& log) {
+// A file of another kind may be compressed data at the same time: a text of letters alone a zlib
+// stream, the header of a safetensors file a gzip file. joblib goes by the first bytes, and unpacks
+// and unpickles it. What does not unpack to a pickle that does something is no finding.
+void scan_as_packed_too(const ByteSource& file, Packing packing, ScanLog& log) {
   ScanLog ignored(log.cancel());
-  Result<Unpacker> unpacker = Unpacker::open(file, Packing::zlib);
+  Result<Unpacker> unpacker = Unpacker::open(file, packing);
   if (!unpacker) return log.unknown(ScanKind::unseen, "", unpacker.error().message);
   const std::uint64_t limit = std::min(log.unpackable(), log.work());
   const ByteBuffer bytes = unpack(*unpacker, limit, ignored).bytes;
   static_cast<void>(log.take_work(bytes.size()));
-  // What does not unpack any further is a text, what would is more than a text.
+  // Data of another kind does not unpack that far by chance.
   if (bytes.size() == limit)
-    log.unknown(ScanKind::unseen, "", "it unpacks to more than is looked at");
+    log.unknown(ScanKind::unseen, "",
+                str_cat("it unpacks to more than the ", limit, " bytes that are looked at"));
   const MemorySource contents(bytes, std::string(file.label()));
-  log.enter("[zlib]");
+  log.enter(str_cat("[", name(packing), "]"));
   log_beginning(read_beginning(contents, log), log);
   log.leave();
 }
@@ -160,7 +162,7 @@ std::string scan_other(const ByteSource& file, const Result<Content>& content,
   if (const auto kind = harmless_kind(file, head)) {
     if (*kind == kTextKind && has_python_tag(file))
       log.unknown(ScanKind::code, "", std::string(kPythonYaml));
-    if (as_text(head).starts_with("x^")) scan_text_as_zlib(file, log);
+    if (as_text(head).starts_with("x^")) scan_as_packed_too(file, Packing::zlib, log);
     return std::string(*kind);
   }
   if (!content) {
@@ -172,9 +174,9 @@ std::string scan_other(const ByteSource& file, const Result<Content>& content,
   return "a safetensors file";
 }
 
-// Scans a pickle, or the beginning of something else as one. Returns what a pickle is; empty if the
-// file is none. Without the mark of protocols 2 to 5, a text may have the form of one, but no
-// unpickler gets anywhere in it.
+// Scans a pickle, or the beginning of something else as one. Returns the kind of pickle; empty if
+// the file is none. A text may begin like a pickle of protocols 0 or 1. It counts as one only if an
+// unpickler would do something before it fails.
 std::string scan_as_pickle(const ByteSource& file, const Result<Content>& content,
                            std::span<const std::byte> head, ScanLog& log) {
   const bool likely = (content && *content == Content::pickle) ||
@@ -192,12 +194,14 @@ std::string scan_by_head(const ByteSource& file, const Result<Content>& content,
   const std::string tar = is_tar_block(head) ? scan_tar_file(file, log, depth) : std::string();
   std::string what = scan_as_pickle(file, content, head, log);
   const bool is_header = content && *content == Content::safetensors;
-  const auto packing = is_header ? std::nullopt : find_packing(head);
+  const auto packing = find_packing(head);
   if (is_npy(head)) {
     ScanBytes bytes(file, 0, file.size());
     what = scan_npy(bytes, log, {});
-  } else if (packing && what.empty()) {
+  } else if (packing && what.empty() && !is_header) {
     what = scan_packed(file, *packing, log, depth);
+  } else if (packing) {
+    scan_as_packed_too(file, *packing, log);
   }
   if (!tar.empty() && !what.empty())
     log.unknown(ScanKind::container, "", str_cat("a tar that is also ", what));

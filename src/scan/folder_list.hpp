@@ -1,5 +1,5 @@
-// list_folder(): the files of a folder for a scan, with everything that is none. All system calls
-// are std::filesystem's.
+// list_folder(): the files of a folder for a scan, and the entries that are not files. All system
+// calls are std::filesystem's.
 #pragma once
 
 #include <cstddef>

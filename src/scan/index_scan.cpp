@@ -8,6 +8,7 @@
 #include <string_view>
 #include <utility>
 
+#include "base/ascii.hpp"
 #include "base/bytes.hpp"
 #include "base/json.hpp"
 #include "base/str_cat.hpp"
@@ -47,10 +48,11 @@ bool may_have_map(std::string_view text) {
   constexpr std::size_t kEscape = 6;
   const auto begins = [](std::string_view rest) {
     for (const char c : kMap) {
-      const std::string escape = str_cat("\\u00", hex(static_cast<unsigned char>(c)));
-      const std::string start = lower_case(rest.substr(0, kEscape));
-      if (!rest.starts_with(c) && start != escape) return false;
-      rest.remove_prefix(rest.starts_with(c) ? 1 : kEscape);
+      const bool plain = rest.starts_with(c);
+      if (!plain && lower_case(rest.substr(0, kEscape)) !=
+                        str_cat("\\u00", hex(static_cast<unsigned char>(c))))
+        return false;
+      rest.remove_prefix(plain ? 1 : kEscape);
     }
     return true;
   };
@@ -117,7 +119,7 @@ std::string scan_json(const ByteSource& file, ScanLog& log, unsigned depth) {
                           " bytes in another file is not parsed, the limit is ", kMaxInnerJson));
   Result<std::optional<Names>> names = read_names(*text);
   if (!names && binary) {
-    log.unknown(ScanKind::malformed, "", "it begins like a JSON text but is none");
+    log.unknown(ScanKind::malformed, "", "it begins like a JSON text but is not valid JSON");
     return "a file of unknown type";
   }
   if (!names && tags) {

@@ -14,7 +14,7 @@ namespace flatbed::pth {
 [[nodiscard]] bool is_npy(std::span<const std::byte> head) noexcept;
 
 // Scans a file or record that begins like an array file, and what follows the array. Returns what
-// it is. Of numbers it reads the header alone.
+// it is. It does not read the data of an array of numbers.
 std::string scan_npy(ScanBytes& bytes, ScanLog& log, const RecordScan& scan);
 
 }  // namespace flatbed::pth

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/ascii.hpp"
 #include "base/bytes.hpp"
 #include "base/str_cat.hpp"
 #include "pickle/pickle_literal.hpp"
@@ -30,8 +31,6 @@ static_assert(kWeightsOnlyOps.size() == 34);
 
 constexpr std::string_view kDigits = "0123456789";
 
-bool is_blank(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
-
 // Whether no Python reads the line of an opcode of protocol 0: a number without a digit, a text
 // without a quotation mark. CPython takes INT and a NUL for 0.
 bool is_refused(Op op, std::string_view line) {
@@ -44,9 +43,7 @@ bool is_refused(Op op, std::string_view line) {
 // The digits of a number that Python's int() accepts, without leading zeros; nullopt if it is none
 // or below zero. CPython reads a line up to a NUL.
 std::optional<std::string> read_digits(std::string_view line) {
-  line = line.substr(0, line.find('\0'));
-  while (!line.empty() && is_blank(line.front())) line.remove_prefix(1);
-  while (!line.empty() && is_blank(line.back())) line.remove_suffix(1);
+  line = trim_blanks(line.substr(0, line.find('\0')));
   const bool negative = line.starts_with('-');
   if (negative || line.starts_with('+')) line.remove_prefix(1);
   std::string digits;

@@ -28,8 +28,8 @@
 
 namespace flatbed::pth {
 
-// Values on the stack and in the memo, of 32 bytes each: so many of every pickle, and one for every
-// two bytes that the file has of it.
+// Values on the stack and in the memo take 32 bytes each. Every pickle may have this many, and one
+// more for every two bytes that it takes in the file.
 inline constexpr std::uint64_t kFreeScanValues = 1 << 20;
 inline constexpr std::uint64_t kStoredBytesPerValue = 2;
 inline constexpr std::size_t kMaxScanNames = 1 << 16;
@@ -141,8 +141,8 @@ class PickleScan {
     Place imported, called;
     // get_attribute, partial: calls whose attribute or function was judged.
     std::uint64_t resolved = 0;
-    // How often it was put on the stack and not just dropped. More often than it was called means
-    // that something else got it, which may call it too.
+    // How often it was pushed and not dropped at once. If that is more often than it was called,
+    // something else got it and may call it, too.
     std::uint64_t pushed = 0;
     std::string argument;  // the first text passed to the first call
   };

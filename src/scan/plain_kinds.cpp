@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/ascii.hpp"
 #include "base/bytes.hpp"
 #include "base/text_char.hpp"
 
@@ -120,24 +121,16 @@ bool has_directive(std::string_view text, bool first_window) {
 
 }  // namespace
 
-std::string lower_case(std::string_view text) {
-  std::string lower(text);
-  for (char& c : lower) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c + ('a' - 'A')) : c;
-  return lower;
-}
-
 bool is_model_name(std::string_view path) {
   constexpr std::array kEndings{".bin"sv, ".pt"sv,     ".pth"sv,    ".ckpt"sv,        ".pkl"sv,
                                 ".tar"sv, ".pickle"sv, ".joblib"sv, ".distcp"sv,      ".model"sv,
                                 ".npy"sv, ".npz"sv,    ".ptl"sv,    ".safetensors"sv, ".zip"sv};
-  const std::string lower = lower_case(path);
-  return std::ranges::any_of(kEndings, [&](std::string_view e) { return lower.ends_with(e); });
+  return std::ranges::any_of(kEndings, [&](std::string_view e) { return has_ending(path, e); });
 }
 
 std::optional<std::string_view> code_kind(std::string_view path) {
-  const std::string lower = lower_case(path);
   const auto found =
-      std::ranges::find_if(kCode, [&](const KindRow& row) { return lower.ends_with(row.ending); });
+      std::ranges::find_if(kCode, [&](const KindRow& row) { return has_ending(path, row.ending); });
   return found == kCode.end() ? std::nullopt : std::optional(found->kind);
 }
 

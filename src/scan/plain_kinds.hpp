@@ -5,7 +5,6 @@
 
 #include <optional>
 #include <span>
-#include <string>
 #include <string_view>
 
 #include "flatbed/byte_source.hpp"
@@ -30,8 +29,5 @@ inline constexpr std::string_view kTextKind = "a text";
 [[nodiscard]] bool has_python_tag(const ByteSource& file);
 [[nodiscard]] bool has_python_tag(std::string_view text);
 inline constexpr std::string_view kPythonYaml = "YAML that makes Python objects where it is loaded";
-
-// `text` with the letters A to Z in lower case.
-[[nodiscard]] std::string lower_case(std::string_view text);
 
 }  // namespace flatbed::pth

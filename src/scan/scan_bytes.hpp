@@ -45,8 +45,8 @@ class ScanBytes {
   [[nodiscard]] std::span<const std::byte> have() const noexcept { return have_; }
   // Fetches more, up to `wanted` bytes in all or what is available. Returns false if nothing came.
   bool fetch(std::uint64_t wanted);
-  // What follows the first `begin` bytes, at most size(). Of memory and of a deflated record, it
-  // borrows what was fetched of it.
+  // What follows the first `begin` bytes, of which there are at most size(). Unless the bytes come
+  // straight from the file, it borrows what this object fetched, which is then everything.
   [[nodiscard]] ScanBytes rest(std::uint64_t begin);
   // Why fewer than size() bytes are available; empty if nothing is wrong.
   [[nodiscard]] const std::string& trouble() const noexcept { return trouble_; }

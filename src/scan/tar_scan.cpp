@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/ascii.hpp"
 #include "base/bytes.hpp"
 #include "base/checked.hpp"
 #include "base/str_cat.hpp"
@@ -31,8 +32,6 @@ constexpr int kMaxBroken = 16;      // pickles of a member, each of which may be
 constexpr std::size_t kLook = 256;  // bytes that may begin a pickle
 constexpr std::uint64_t kFreeTorchBytes = 4 << 20;
 
-bool is_blank(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
-
 // Parses as tarfile does: 0x80 and a big-endian number, or what Python's int(text, 8) accepts, with
 // blanks, a sign, 0o and underscores. 2^64 - 1 if it is neither.
 std::uint64_t number_field(std::string_view field) {
@@ -44,9 +43,7 @@ std::uint64_t number_field(std::string_view field) {
     }
     return value;
   }
-  field = field.substr(0, std::min(field.find('\0'), field.size()));
-  while (!field.empty() && is_blank(field.front())) field.remove_prefix(1);
-  while (!field.empty() && is_blank(field.back())) field.remove_suffix(1);
+  field = trim_blanks(field.substr(0, field.find('\0')));
   if (field.starts_with('+')) field.remove_prefix(1);
   if (field.starts_with("0o") || field.starts_with("0O")) field.remove_prefix(2);
   for (const char c : field) {

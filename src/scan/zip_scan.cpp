@@ -12,6 +12,7 @@
 
 #include "archive/crc32.hpp"
 #include "archive/zip_entry.hpp"
+#include "base/ascii.hpp"
 #include "base/bytes.hpp"
 #include "base/str_cat.hpp"
 #include "io/memory_source.hpp"
@@ -39,8 +40,7 @@ bool is_script(std::string_view name) {
 }
 
 bool is_pickle_name(std::string_view name) {
-  const std::string base = lower_case(base_name(name));
-  return base.ends_with(".pkl") || base.ends_with(".pickle") || base.ends_with(".debug_pkl");
+  return has_ending(name, ".pkl") || has_ending(name, ".pickle") || has_ending(name, ".debug_pkl");
 }
 
 // What identifies a record's bytes: their place, their number before and after inflating, and the
@@ -55,7 +55,7 @@ class ZipScan {
   std::string scan() {
     check_names();
     arrays_ = !views_.empty() && std::ranges::all_of(views_, [](const ZipView& view) {
-      return lower_case(view.name).ends_with(".npy");
+      return has_ending(view.name, ".npy");
     });
     if (!arrays_) check_folder();
     // Pickles first: they say which of the other records are storages.

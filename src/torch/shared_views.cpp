@@ -12,7 +12,7 @@ namespace flatbed::pth {
 
 namespace {
 
-// Of the search in one file. Several thousand views that lie among each other take more.
+// Limits the search of one file. Several thousand interleaved views take more steps.
 constexpr std::size_t kMaxSteps = 1 << 22;
 constexpr std::uint64_t kMaxStorage = std::uint64_t{1} << 60;  // distances fit 64 bits
 
@@ -23,8 +23,8 @@ struct Extent {
   std::uint32_t name;
 };
 
-// A stride in bytes: elements of two views lie low to high of it apart. The terms after this one,
-// of shorter strides, add low_after to high_after bytes.
+// A stride in bytes: elements of two views lie `low` to `high` such strides apart. The terms after
+// this one, whose strides are shorter, add `low_after` to `high_after` bytes.
 struct Term {
   std::int64_t stride;
   std::int64_t low, high;
@@ -73,8 +73,8 @@ std::vector<Extent> extents_of(const TorchFile& file, std::span<const std::uint3
 
 enum class Common : std::uint8_t { none, some, unknown };  // unknown: it takes too many steps
 
-// Compares two views of one storage. Those of the columns of one matrix, such as q, k and v, lie
-// among each other and have nothing in common.
+// Compares two views of one storage. Views of different columns of a matrix, such as q, k and v,
+// are interleaved but have no byte in common.
 class ViewComparison {
  public:
   explicit ViewComparison(const TorchFile& file) : file_(file) {}
@@ -175,8 +175,8 @@ class ViewSearch {
   ViewSearch(const TorchFile& file, std::span<const std::uint32_t> order)
       : file_(file), order_(order), comparison_(file) {}
 
-  // Extents come in their order, and stay where they are. Returns whether this one and an earlier
-  // one, which is other() then, have bytes in common.
+  // Takes the extents in the order of extents_of() and borrows them. Returns whether this one has
+  // bytes in common with an earlier one, which other() then returns.
   Common add(const Extent& extent) {
     if (last_ == nullptr || last_->storage != extent.storage || last_->end <= extent.begin) {
       before_.assign(1, &extent);
@@ -216,8 +216,8 @@ class ViewSearch {
   const TorchFile& file_;
   std::span<const std::uint32_t> order_;
   ViewComparison comparison_;
-  std::vector<const Extent*> before_;  // those of the storage that reach into the latest
-  const Extent* last_ = nullptr;       // of them, the one that ends last
+  std::vector<const Extent*> before_;  // the earlier ones that reach into the latest
+  const Extent* last_ = nullptr;       // the one of them that ends last
   const Extent* other_ = nullptr;
 };
 

@@ -1,6 +1,6 @@
 // Tensors of one storage that will be stored apart, although torch gave them the same memory: such
-// as a matrix and its transpose. Equal views are one tensor and stay shared. Views that lie among
-// each other and share no byte, such as columns, have nothing to note. Pure function.
+// as a matrix and its transpose. Equal views are one tensor and stay shared. Views that are
+// interleaved but share no byte, such as columns, are not noted. Pure function.
 #pragma once
 
 #include <cstdint>

@@ -72,6 +72,11 @@ bool is_equal_by_value(Value callable) {
          is_named(callable, "torch.serialization", "_get_layout");
 }
 
+// Whether a key may become another value when its objects are converted. A complex number does not.
+bool may_be_converted(Value key) {
+  return key.kind() == Kind::tuple || (key.kind() == Kind::object && !number_key(key));
+}
+
 bool is_unhashable(Value object) {
   const Value made = class_of(object);
   if (made.kind() != Kind::global) return false;
@@ -213,7 +218,7 @@ Result<void> TreePickler::check_all_differ(std::span<const Value> keys, std::str
     const auto first =
         seen.insert(texts[i], i, [&](std::uint32_t n) { return std::string_view(texts[n]); });
     if (!first) continue;
-    const bool equal = keeps() || (number_key(keys[*first]) && number_key(keys[i]));
+    const bool equal = keeps() || (!may_be_converted(keys[*first]) && !may_be_converted(keys[i]));
     return fail(equal ? ErrorCode::tree_not_representable : ErrorCode::weights_only_refused, called,
                 *first, " (", key_name(keys[*first]), ") and ", i, " (", key_name(keys[i]),
                 equal ? ") are equal in Python" : ") would become equal",

@@ -1,4 +1,4 @@
-// Letters of either case in the names of files.
+// Letters of either case, and blanks.
 #include "base/ascii.hpp"
 
 #include <gtest/gtest.h>
@@ -16,6 +16,13 @@ TEST(Ascii, FindsAnEndingInEitherCase) {
   EXPECT_TRUE(has_ending(".bin", ".bin"));
   EXPECT_FALSE(has_ending("bin", ".bin"));
   EXPECT_FALSE(has_ending("a.bin.x", ".bin"));
+}
+
+TEST(Ascii, TrimsBlanksAtBothEnds) {
+  EXPECT_EQ(trim_blanks(" \t\n\v\f\ra b \r\n"), "a b");
+  EXPECT_EQ(trim_blanks("\x1C\xA0"), "\x1C\xA0");
+  EXPECT_EQ(trim_blanks("   "), "");
+  EXPECT_EQ(trim_blanks(""), "");
 }
 
 }  // namespace

@@ -1,10 +1,14 @@
-// Compressed files, texts and code: what a scan makes of files that are no checkpoint themselves.
+// Compressed files, texts and code: how a scan judges files that are not checkpoints.
 #include "scan/content_scan.hpp"
 
 #include <gtest/gtest.h>
 
+#include <random>
 #include <string>
 
+#include "archive/unpack.hpp"
+#include "base/bytes.hpp"
+#include "io/memory_source.hpp"
 #include "support/bytes_source.hpp"
 #include "support/legacy_builder.hpp"
 #include "support/scan_bytes.hpp"
@@ -157,6 +161,40 @@ TEST(ContentScan, TakesTextsAndImagesBesideAModelForPlain) {
   EXPECT_EQ(scan_named("model.bin", "# A model\n").verdict, kUnknown);
   EXPECT_EQ(scan_named("model.dat", "\1\2\3 and so on, and so on").verdict, kUnknown);
   EXPECT_EQ(scan_named("notes.txt", payload()).verdict, kDangerous);
+}
+
+// joblib goes by the first bytes, and takes both for compressed pickles.
+TEST(ContentScan, UnpacksWhatIsAnotherKindOfFileToo) {
+  // The length of a safetensors header, and its brace, are the beginning of a gzip file.
+  string header = "\x1f\x8b\x08\0\0\0\0\0{\""s + test::deflated(payload());
+  header.resize(8 + 0x088b1f, ' ');
+  const ScanReport gzip = scan_named("model.safetensors", header);
+  EXPECT_EQ(gzip.verdict, kDangerous) << show(gzip);
+  ASSERT_NE(find(gzip, ScanKind::called, "os.system"), nullptr);
+  EXPECT_EQ(find(gzip, ScanKind::called, "os.system")->record, "[gzip]");
+  // INT, whose line is the compressed data, and STOP after it.
+  const string lzma = "I\0\0\1\0"s + string(8, '\xff') +
+                      "\000\100\000\210\312\144\312\305\033\111\152\112\103\234\163\005\341"
+                      "\230\022\210\265\307\122\174\357\007\352\123\377\377\364\066\100\000"s;
+  const MemorySource source(as_bytes(lzma), "a.pkl");
+  if (!pth::Unpacker::open(source, pth::Packing::lzma)) GTEST_SKIP() << "this build has no liblzma";
+  const ScanReport both = scan_named("a.pkl", lzma + "\n.");
+  EXPECT_EQ(both.verdict, kDangerous) << show(both);
+  EXPECT_EQ(both.files[0].what, "a pickle");
+}
+
+// A header of 376 bytes begins like a zlib stream.
+TEST(ContentScan, TakesNoLengthOfAHeaderForCompressedData) {
+  std::mt19937 random(1);
+  for (int i = 0; i < 1'000; ++i) {
+    string text = "{\"__metadata__\":{\"a\":\"";
+    for (auto letters = random() % 300; letters > 0; --letters)
+      text += static_cast<char>('a' + random() % 26);
+    text += "\"}}";
+    text.resize(376, ' ');
+    const ScanReport report = scan_named("model.safetensors", le(text.size(), 8) + text);
+    ASSERT_EQ(report.verdict, kPlain) << text << show(report);
+  }
 }
 
 TEST(ContentScan, KnowsTokenizersOfSentencePiece) {

@@ -81,6 +81,17 @@ TEST(NpyScan, FollowsWhatComesAfterTheNumbers) {
   EXPECT_EQ(verdict_of(build_zip({test::deflated_item("a.npy", numbers + payload())})), kDangerous);
 }
 
+TEST(NpyScan, FollowsArraysUpToALimit) {
+  const string empty = npy_header("{'descr': '|b1', 'fortran_order': False, 'shape': (0,), }");
+  string arrays;
+  for (int i = 0; i < 10'000; ++i) arrays += empty;
+  EXPECT_EQ(verdict_of(arrays), kPlain);
+  const ScanReport more = scan_bytes(arrays + npy("'|O'", payload()));
+  EXPECT_EQ(more.verdict, kUnknown);
+  EXPECT_TRUE(says(more, ScanKind::unseen, "arrays after the first 10000 are not scanned"))
+      << show(more);
+}
+
 TEST(NpyScan, ReadsHeadersUpToALimit) {
   const string field = ", 'fortran_order': False, 'shape': (1,), }";
   const auto padded = [&](std::size_t nbytes) {

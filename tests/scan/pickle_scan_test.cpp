@@ -113,6 +113,18 @@ TEST(PickleScan, FollowsCopiesAndFarMemoEntries) {
   expect_called("cos\nsystem\np1_0\n0g10\n(S'id'\ntR.", "os.system");
 }
 
+TEST(PickleScan, HoldsHugeIndicesOfTheMemoUpToALimit) {
+  const auto puts = [](std::uint64_t count) {
+    string body = "N";
+    for (std::uint64_t i = 0; i < count; ++i)
+      body += "p1" + std::to_string(10'000'000'000'000'000'000U + i) + "\n";
+    return finish(body);
+  };
+  EXPECT_FALSE(says(scan_bytes(puts(1 << 16)), ScanKind::unseen, "its stack or memo is larger"));
+  EXPECT_TRUE(
+      says(scan_bytes(puts((1 << 16) + 2)), ScanKind::unseen, "its stack or memo is larger"));
+}
+
 TEST(PickleScan, ReadsTheIndicesOfTheMemoAsPythonDoes) {
   const auto put_and_get = [](const string& put, const string& get) {
     return "S'x'\n0cos\nsystem\np" + put + "\n0Ng" + get + "\n(S'id'\ntR.";

@@ -1,4 +1,4 @@
-// Texts and images: what is none of a loader's business, and what only looks like that.
+// Texts, images and code: files that no model loader runs, and files that only look like them.
 #include "scan/plain_kinds.hpp"
 
 #include <gtest/gtest.h>
@@ -75,7 +75,7 @@ TEST(PlainKinds, TakesNothingForJsonThatOnlyBeginsLikeIt) {
   EXPECT_EQ(scan_named("a.yaml", "[a, b]\n").verdict, kPlain);
 }
 
-TEST(PlainKinds, LooksAtNoMoreThanSoMuchOfATokenizer) {
+TEST(PlainKinds, ReadsATokenizerUpToALimit) {
   const test::TempDir folder;
   test::write_file(folder / "tokenizer.model", "\x0a\x0e\x0a\5<unk>\x15\0\0\0\0\x18\2"s);
   EXPECT_EQ(scan(folder / "tokenizer.model")->verdict, kPlain);
