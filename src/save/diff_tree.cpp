@@ -167,7 +167,7 @@ class TreeComparison {
     for (; in_b != b.end(); ++in_b) add(path_below(path, str_cat(index++)), std::nullopt, *in_b);
   }
 
-  // Pairs are found by their keys; their order is not compared. Of keys with the same text and kind,
+  // Pairs are found by their keys; their order is not compared. Of keys of the same text and kind,
   // such as two NaN, the first belongs to the first.
   void compare_pairs(const Pair& pair) {
     using Key = std::pair<std::string, Kind>;
