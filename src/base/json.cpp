@@ -112,15 +112,26 @@ Result<JsonDocument> JsonDocument::parse(std::span<const std::byte> padded, cons
   return JsonDocument(std::move(parser));
 }
 
-Result<JsonDocument> JsonDocument::parse_copy(std::string_view text, const JsonRules& rules) {
-  const auto copy = std::make_unique_for_overwrite<std::byte[]>(text.size() + kPadding);
-  std::memcpy(copy.get(), text.data(), text.size());
-  std::memset(copy.get() + text.size(), 0, kPadding);
-  Result<JsonDocument> document = parse({copy.get(), text.size() + kPadding}, rules);
+Result<JsonDocument> JsonDocument::parse_exactly(std::span<const std::byte> padded,
+                                                 const JsonRules& rules, MemoryAdvice advise) {
+  Result<JsonDocument> document = parse(padded, rules, advise);
   // simdjson lets an empty array or object pass one level deeper.
   if (document && document->root().depth() > rules.max_depth)
     return make_error(rules.too_deep, "the JSON text nests more than ", rules.max_depth, " levels");
   return document;
+}
+
+Result<JsonDocument> JsonDocument::parse_copy(std::string_view text, const JsonRules& rules) {
+  const auto copy = std::make_unique_for_overwrite<std::byte[]>(text.size() + kPadding);
+  std::memcpy(copy.get(), text.data(), text.size());
+  std::memset(copy.get() + text.size(), 0, kPadding);
+  return parse_exactly({copy.get(), text.size() + kPadding}, rules);
+}
+
+void JsonDocument::keep_texts_only() noexcept {
+  parser_->parser.implementation.reset();
+  parser_->parser.doc.tape.reset();
+  tape_ = nullptr;
 }
 
 std::vector<std::size_t> find_negative_zeros(std::string_view json) {

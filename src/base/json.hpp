@@ -110,7 +110,7 @@ struct JsonRules {
   ErrorCode not_json;
   ErrorCode number_range;  // an integer outside [-2^63, 2^64) or a number beyond binary64
   ErrorCode too_deep;
-  // parse() lets an empty array or object pass one level below; parse_copy() does not.
+  // parse() lets an empty array or object pass one level below; the others do not.
   std::size_t max_depth;
 };
 
@@ -128,7 +128,11 @@ class JsonDocument {
   [[nodiscard]] static Result<JsonDocument> parse(std::span<const std::byte> padded,
                                                   const JsonRules& rules,
                                                   MemoryAdvice advise = nullptr);
-  // The same for a text without padding, which is copied; its depth is checked exactly.
+  // The same, but the depth is checked exactly.
+  [[nodiscard]] static Result<JsonDocument> parse_exactly(std::span<const std::byte> padded,
+                                                          const JsonRules& rules,
+                                                          MemoryAdvice advise = nullptr);
+  // The same for a text without padding, which is copied.
   [[nodiscard]] static Result<JsonDocument> parse_copy(std::string_view text,
                                                        const JsonRules& rules);
 
@@ -137,6 +141,10 @@ class JsonDocument {
   ~JsonDocument();
 
   [[nodiscard]] JsonValue root() const noexcept { return {tape_, strings_, 1}; }
+
+  // Frees all but the strings, most of the memory: texts stay valid, and JsonValues do not. A set
+  // of files that are read one after the other so uses the same warm memory again.
+  void keep_texts_only() noexcept;
 
  private:
   struct Parser;

@@ -34,6 +34,17 @@ class SetState final : public CheckpointAccess::State {
   std::deque<std::string> renamed;  // names of tensors that have another one in their file
 };
 
+constexpr std::uint32_t kNoTensor = 0xFFFFFFFF;
+
+// The names that an index lists for one file. Borrows.
+struct Listed {
+  std::span<const std::string_view> names;  // of the whole index
+  std::span<const std::uint32_t> numbers;   // into names
+
+  [[nodiscard]] std::size_t size() const { return numbers.size(); }
+  std::string_view operator[](std::size_t i) const { return names[numbers[i]]; }
+};
+
 // One file of a set, before it is opened.
 struct Shard {
   std::shared_ptr<const ByteSource> source;
@@ -76,13 +87,23 @@ class SetBuilder {
  public:
   explicit SetBuilder(const OpenOptions& options)
       : options_(options), state_(std::make_shared<SetState>()) {}
+  // For a set with an index, which is borrowed.
+  SetBuilder(const OpenOptions& options, const SetIndex& index) : SetBuilder(options) {
+    state_->tensors.reserve(index.names.size());
+    state_->number_in_file.reserve(index.names.size());
+    tensor_of_.resize(index.names.size(), kNoTensor);
+  }
 
-  // The tensors that an index lists for the shard.
-  Result<void> add_listed(const Shard& shard, std::span<const std::string_view> listed) {
+  // The tensors that the index lists for the shard.
+  Result<void> add_listed(const Shard& shard, const Listed& listed) {
     const Result<Content> content = sniff_as_named(*shard.source);
     if (!content) return with_context(shard.name, content.error());
     FLATBED_TRY(open(shard, *content));
-    take_listed(shard.name, listed);
+    if (contents_.aliases.empty()) {
+      take_listed_tensors(shard.name, listed);
+    } else {
+      take_listed(shard.name, listed);
+    }
     finish_file(shard.name);
     return {};
   }
@@ -125,6 +146,15 @@ class SetBuilder {
     return {};
   }
 
+  // Of a set whose index lists nothing but the tensors that there are, the names are known.
+  Result<Checkpoint> finish(SetIndex index) {
+    if (state_->aliases.empty() && std::ranges::find(tensor_of_, kNoTensor) == tensor_of_.end()) {
+      state_->index = std::move(index.numbers);
+      state_->index.renumber([this](std::uint32_t number) { return tensor_of_[number]; });
+    }
+    return finish();
+  }
+
   Result<Checkpoint> finish() {
     state_->layout = state_->containers.front()->layout();
     state_->seal = common_seal();
@@ -157,9 +187,34 @@ class SetBuilder {
     state_->aliases.push_back(std::move(alias));
   }
 
+  // H1 for a file without aliases: the index is an allow-list.
+  void take_listed_tensors(std::string_view shard, const Listed& listed) {
+    const auto& tensors = contents_.tensors;
+    const auto name_of = [&](std::uint32_t i) { return tensors[i].name; };
+    std::vector<std::uint32_t> listed_as(tensors.size(), kNoTensor);  // numbers of the index
+    std::vector<bool> found(listed.size());
+    for (std::size_t i = 0; i < listed.size(); ++i) {
+      const std::optional<std::uint32_t> number = contents_.index.find(listed[i], name_of);
+      if (!number) continue;
+      listed_as[*number] = listed.numbers[i];
+      found[i] = true;
+    }
+    std::size_t ignored = 0;
+    for (std::size_t i = 0; i < tensors.size(); ++i) {
+      if (listed_as[i] == kNoTensor) {
+        ++ignored;
+        continue;
+      }
+      tensor_of_[listed_as[i]] = static_cast<std::uint32_t>(state_->tensors.size());
+      take(tensors[i]);
+    }
+    note_missing(shard, listed, found);
+    note_ignored(shard, ignored);
+  }
+
   // H1: the index is an allow-list. Listed names are tensors, or further names of a tensor in the
   // same file.
-  void take_listed(std::string_view shard, std::span<const std::string_view> listed) {
+  void take_listed(std::string_view shard, const Listed& listed) {
     NameIndex wanted(listed.size());
     const auto listed_name = [&](std::uint32_t i) { return listed[i]; };
     for (std::uint32_t i = 0; i < listed.size(); ++i) wanted.insert(listed[i], i, listed_name);
@@ -187,14 +242,17 @@ class SetBuilder {
       take(Alias{alias.name, rename == renames.end() ? alias.target : std::string(rename->second)});
     }
     note_missing(shard, listed, found);
-    if (ignored > 0)
-      state_->notes.push_back(str_cat(quoted(shard), ": ignored ", counted(ignored, "tensor"),
-                                      " that the index does not list"));
+    note_ignored(shard, ignored);
+  }
+
+  void note_ignored(std::string_view shard, std::size_t ignored) {
+    if (ignored == 0) return;
+    state_->notes.push_back(str_cat(quoted(shard), ": ignored ", counted(ignored, "tensor"),
+                                    " that the index does not list"));
   }
 
   // A tensor that its file does not have is an error of asking for that tensor, not of the set.
-  void note_missing(std::string_view shard, std::span<const std::string_view> listed,
-                    const std::vector<bool>& found) {
+  void note_missing(std::string_view shard, const Listed& listed, const std::vector<bool>& found) {
     std::size_t missing = 0;
     std::string_view first;
     for (std::size_t i = 0; i < listed.size(); ++i) {
@@ -281,6 +339,7 @@ class SetBuilder {
   std::shared_ptr<SetState> state_;
   ContainerContents contents_;             // of the file that is being added
   std::vector<std::uint32_t> alias_file_;  // for each alias
+  std::vector<std::uint32_t> tensor_of_;   // for each name of the index, or kNoTensor
   std::uint32_t first_storage_ = 0;
 };
 
@@ -303,17 +362,17 @@ Result<Checkpoint> open_paths(const std::vector<std::filesystem::path>& paths,
 }  // namespace
 
 Result<Checkpoint> open_set(const File& file, const OpenOptions& options) {
-  FLATBED_ASSIGN(const SetIndex index, read_set_index(file));
-  SetBuilder builder(options);
+  FLATBED_ASSIGN(SetIndex index, read_set_index(file));
+  SetBuilder builder(options, index);
   const std::filesystem::path directory = file.path().parent_path();
   const FileOptions file_options{options.follow_links, make_descriptor_pool(), directory};
-  for (const auto& [name, listed] : index.shards) {
+  for (const auto& [name, numbers] : index.shards) {
     Result<Shard> shard = open_file_of(directory, name, options, file_options);
     if (!shard) return with_context(name, std::move(shard).error());
-    FLATBED_TRY(builder.add_listed(*shard, listed));
+    FLATBED_TRY(builder.add_listed(*shard, {index.names, numbers}));
   }
   FLATBED_TRY(builder.check_contents(index.contents));
-  return builder.finish();
+  return builder.finish(std::move(index));
 }
 
 Result<Checkpoint> open_set(const std::vector<std::filesystem::path>& shards,

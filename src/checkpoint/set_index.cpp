@@ -2,11 +2,13 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <cstring>
 #include <filesystem>
 #include <span>
 
 #include "base/ascii.hpp"
 #include "base/str_cat.hpp"
+#include "io/large_allocator.hpp"
 #include "io/name_index.hpp"
 
 namespace flatbed {
@@ -56,29 +58,35 @@ std::string_view shard_ending(const std::filesystem::path& index) {
 }
 
 Result<void> read_weight_map(JsonValue map, std::string_view ending, SetIndex& index) {
-  std::vector<std::string_view> names;
-  NameIndex seen(map.size_hint());
-  // The shard of each spelling: most entries repeat one, which is checked only once.
-  std::map<std::string_view, std::vector<std::string_view>*> spellings;
+  std::vector<std::string_view>& names = index.names;
+  names.reserve(map.size_hint());
+  index.numbers = NameIndex(map.size_hint());
+  // The shard of each spelling, which is checked only once. Most entries repeat the last one.
+  std::map<std::string_view, std::vector<std::uint32_t>*> spellings;
+  std::string_view last;
+  std::vector<std::uint32_t>* shard = nullptr;
   for (JsonValue key = map.first(); !key.at_end();) {
     const JsonValue file = key.member();
     if (!file.is_string()) return malformed("a value of weight_map is not a string");
     const auto number = static_cast<std::uint32_t>(names.size());
-    if (seen.insert(key.text(), number, [&](std::uint32_t i) { return names[i]; })) {
+    if (index.numbers.insert(key.text(), number, [&](std::uint32_t i) { return names[i]; })) {
       return make_error(ErrorCode::index_duplicate_name, "duplicate name: weight_map lists ",
                         quoted(key.text()), " twice");
     }
     names.push_back(key.text());
-    auto& shard = spellings[file.text()];
-    if (shard == nullptr) {
-      FLATBED_ASSIGN(const std::string name, check_shard_name(file.text(), ending));
-      shard = &index.shards[name];
+    if (shard == nullptr || file.text() != last) {
+      auto& spelled = spellings[last = file.text()];
+      if (spelled == nullptr) {
+        FLATBED_ASSIGN(const std::string name, check_shard_name(file.text(), ending));
+        spelled = &index.shards[name];
+      }
+      if (spellings.size() > kMaxShards) {
+        return make_error(ErrorCode::limit_exceeded, "the index names more than ", kMaxShards,
+                          " files");
+      }
+      shard = spelled;
     }
-    if (spellings.size() > kMaxShards) {
-      return make_error(ErrorCode::limit_exceeded, "the index names more than ", kMaxShards,
-                        " files");
-    }
-    shard->push_back(key.text());
+    shard->push_back(number);
     key = file.next();
   }
   if (names.empty()) return malformed("weight_map is empty");
@@ -108,10 +116,13 @@ Result<SetIndex> read_set_index(const File& file) {
     return make_error(ErrorCode::limit_exceeded, "the index is too large: found ", file.size(),
                       " bytes, the limit is ", kMaxIndex);
   }
-  std::string text(static_cast<std::size_t>(file.size()), '\0');
-  FLATBED_TRY(file.read_at(0, std::as_writable_bytes(std::span(text))));
-  FLATBED_ASSIGN(JsonDocument json, JsonDocument::parse_copy(text, kIndexRules));
-  SetIndex index{std::move(json), {}, std::nullopt};
+  const auto size = static_cast<std::size_t>(file.size());
+  ByteBuffer text(size + JsonDocument::kPadding);
+  FLATBED_TRY(file.read_at(0, std::span(text).first(size)));
+  std::memset(text.data() + size, 0, JsonDocument::kPadding);
+  FLATBED_ASSIGN(JsonDocument json,
+                 JsonDocument::parse_exactly(text, kIndexRules, prefer_huge_pages));
+  SetIndex index{std::move(json), {}, NameIndex(), {}, std::nullopt};
   const JsonValue root = index.json.root();
   if (!root.is_object()) return malformed("the index is not a JSON object");
   bool mapped = false;
@@ -131,6 +142,7 @@ Result<SetIndex> read_set_index(const File& file) {
     key = value.next();
   }
   if (!mapped) return malformed("the JSON text is not an index of shards: it has no weight_map");
+  index.json.keep_texts_only();
   return index;
 }
 

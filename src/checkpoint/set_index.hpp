@@ -14,6 +14,7 @@
 
 #include "base/json.hpp"
 #include "io/file.hpp"
+#include "io/name_index.hpp"
 
 namespace flatbed {
 
@@ -22,10 +23,12 @@ inline constexpr std::size_t kMaxSealedShards = 6'000;   // spec H4
 inline constexpr std::uint64_t kMaxIndex = 250'000'000;  // bytes of the index
 
 struct SetIndex {
-  JsonDocument json;  // owns the texts
-  // The tensors that each file holds. Files are relative to the index, without "." components, in
-  // byte order.
-  std::map<std::string, std::vector<std::string_view>> shards;
+  JsonDocument json;                    // owns the texts, and has nothing else left
+  std::vector<std::string_view> names;  // of all tensors, in the order of the index
+  NameIndex numbers;                    // into names
+  // The tensors that each file holds, by number. Files are relative to the index, without "."
+  // components, in byte order.
+  std::map<std::string, std::vector<std::uint32_t>> shards;
   std::optional<std::string_view> contents;  // metadata["flatbed.shards"]
 };
 

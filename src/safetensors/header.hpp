@@ -36,7 +36,7 @@ inline constexpr std::size_t kMaxDepth = 127;
 using TensorList = LargeVector<TensorInfo>;
 
 struct Header {
-  JsonDocument json;         // owns the texts of the members below
+  JsonDocument json;         // owns the texts of the members below, and has nothing else left
   ByteBuffer bytes;          // the file's bytes 0 .. 8 + N, and padding
   std::uint64_t nbytes = 0;  // 8 + N, the offset of the data
   std::vector<std::pair<std::string_view, std::string_view>> metadata;  // in file order

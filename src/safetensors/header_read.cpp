@@ -344,6 +344,7 @@ Result<Header> read_header(const ByteSource& file) {
                 .names = NameIndex(),
                 .dims = {}};
   FLATBED_TRY(Checker(header, file.size() - nbytes).run());
+  header.json.keep_texts_only();
   return header;
 }
 
