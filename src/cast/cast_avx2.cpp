@@ -248,14 +248,18 @@ constexpr std::array kKernels{
 
 }  // namespace
 
-// Clang's __builtin_cpu_supports() does not know F16C.
+// Asked once: in a virtual machine, the host has to answer each CPUID.
 bool has_avx2() noexcept {
-  unsigned a = 0;
-  unsigned b = 0;
-  unsigned c = 0;
-  unsigned d = 0;
-  return __builtin_cpu_supports("avx2") != 0 && __get_cpuid(1, &a, &b, &c, &d) != 0 &&
-         (c & bit_F16C) != 0;
+  static const bool has = [] {
+    unsigned a = 0;
+    unsigned b = 0;
+    unsigned c = 0;
+    unsigned d = 0;
+    // Clang's __builtin_cpu_supports() does not know F16C.
+    return __builtin_cpu_supports("avx2") != 0 && __get_cpuid(1, &a, &b, &c, &d) != 0 &&
+           (c & bit_F16C) != 0;
+  }();
+  return has;
 }
 
 CastKernel avx2_kernel(Dtype from, Dtype to, CastStores stores) noexcept {

@@ -4,26 +4,21 @@
 #include <array>
 #include <cmath>
 #include <cstring>
-#include <limits>
 
+#include "cast/cast_avx2.hpp"
 #include "cast/cast_kernel.hpp"
+#include "save/value_lanes.hpp"
 
 namespace flatbed {
 
 namespace {
 
-constexpr std::size_t kBlock = 2048;  // pairs that are summed at a time
-constexpr std::size_t kLanes = 16;    // independent sums, for vector units
-
 // Copies `count` elements as numbers.
 using Decode = void (*)(Dtype dtype, const std::byte* from, void* to, std::size_t count);
 
+// `dtype` is not kTo.
 template <Dtype kTo>
 void decode_float(Dtype dtype, const std::byte* from, void* to, std::size_t count) {
-  if (dtype == kTo) {
-    std::memcpy(to, from, count * (bits(kTo) / 8));
-    return;
-  }
   CastCounts ignored;
   cast_kernel(dtype, kTo)(from, static_cast<std::byte*>(to), count, ignored);
 }
@@ -68,9 +63,6 @@ Decode decode_as_double(Dtype dtype) noexcept {
   }
 }
 
-template <typename Real>
-using Block = std::array<Real, kBlock>;
-
 // One pair, whatever it holds.
 void add_pair(double a, double b, std::uint64_t element, ValueSums& sums) {
   sums.found.nans_a += std::isnan(a) ? 1 : 0;
@@ -91,77 +83,82 @@ void add_pair(double a, double b, std::uint64_t element, ValueSums& sums) {
   sums.found.worst = element;
 }
 
-// What the lanes of a block found.
 template <typename Real>
-struct Lanes {
-  std::array<Real, kLanes> most{};
-  std::array<Real, kLanes> most_rel{};
-  std::array<double, kLanes> sums{};
-  std::array<std::uint32_t, kLanes> different{};
-};
-
-// Loops of fixed length, which is what compilers need to use vector units.
-template <typename Real>
-Lanes<Real> sum_lanes(const Block<Real>& a, const Block<Real>& b, Block<Real>& distances) {
-  Lanes<Real> lanes;
-  for (std::size_t i = 0; i < kBlock; i += kLanes) {
-    for (std::size_t lane = 0; lane < kLanes; ++lane) {
-      const Real x = a[i + lane], y = b[i + lane];
-      const Real distance = std::abs(x - y);
-      const Real size_x = std::abs(x), size_y = std::abs(y);
-      const Real larger = size_x > size_y ? size_x : size_y;
-      const Real least = std::numeric_limits<Real>::min();
-      const Real rel = distance / (larger > least ? larger : least);
-      distances[i + lane] = distance;
-      lanes.most[lane] = distance > lanes.most[lane] ? distance : lanes.most[lane];
-      lanes.most_rel[lane] = rel > lanes.most_rel[lane] ? rel : lanes.most_rel[lane];
-      lanes.sums[lane] += static_cast<double>(distance);
-      lanes.different[lane] += x != y ? 1 : 0;
-    }
-  }
-  return lanes;
+Real real_at(const std::byte* reals, std::size_t i) {
+  Real value;
+  std::memcpy(&value, reals + i * sizeof value, sizeof value);
+  return value;
 }
 
 template <typename Real>
-void add_block(const Block<Real>& a, const Block<Real>& b, std::uint64_t first, ValueSums& sums) {
-  Block<Real> distances;
-  const Lanes<Real> lanes = sum_lanes(a, b, distances);
-  double sum = 0;
-  for (const double lane : lanes.sums) sum += lane;
-  // One NaN or infinity makes the sum one too. Then the pairs are looked at one by one.
-  if (!std::isfinite(sum)) {
-    for (std::size_t i = 0; i < kBlock; ++i)
-      add_pair(static_cast<double>(a[i]), static_cast<double>(b[i]), first + i, sums);
+void add_one_by_one(const std::byte* a, const std::byte* b, std::size_t count, std::uint64_t first,
+                    ValueSums& sums) {
+  for (std::size_t i = 0; i < count; ++i) {
+    add_pair(static_cast<double>(real_at<Real>(a, i)), static_cast<double>(real_at<Real>(b, i)),
+             first + i, sums);
+  }
+}
+
+template <typename Real>
+void add_block(const std::byte* a, const std::byte* b, std::uint64_t first,
+               SumLanes<Real> sum_lanes, ValueSums& sums) {
+  const LaneSums<Real> found = sum_lanes(a, b);
+  if (!std::isfinite(found.sum)) {
+    add_one_by_one<Real>(a, b, kValueBlock, first, sums);
     return;
   }
-  sums.pairs += kBlock;
-  sums.sum_abs += sum;
-  for (const std::uint32_t lane : lanes.different) sums.found.different += lane;
-  sums.found.max_rel =
-      std::max(sums.found.max_rel, static_cast<double>(*std::ranges::max_element(lanes.most_rel)));
-  const Real most = *std::ranges::max_element(lanes.most);
-  if (most == 0 || (sums.found.worst && static_cast<double>(most) <= sums.found.max_abs)) return;
-  sums.found.max_abs = static_cast<double>(most);
-  sums.found.worst =
-      first + static_cast<std::uint64_t>(std::ranges::find(distances, most) - distances.begin());
+  sums.pairs += kValueBlock;
+  sums.sum_abs += found.sum;
+  sums.found.different += found.different;
+  sums.found.max_rel = std::max(sums.found.max_rel, static_cast<double>(found.most_rel));
+  const auto most = static_cast<double>(found.most);
+  if (most == 0 || (sums.found.worst && most <= sums.found.max_abs)) return;
+  sums.found.max_abs = most;
+  std::size_t worst = 0;
+  while (worst + 1 < kValueBlock &&
+         std::abs(real_at<Real>(a, worst) - real_at<Real>(b, worst)) != found.most)
+    ++worst;
+  sums.found.worst = first + worst;
 }
 
+// The elements of one side as reals, a block at a time.
 template <typename Real>
-void add_all(const ValuePairs& pairs, Decode decode_a, Decode decode_b, ValueSums& sums) {
-  const std::size_t size_a = bits(pairs.dtype_a) / 8, size_b = bits(pairs.dtype_b) / 8;
-  const std::size_t count = pairs.a.size() / size_a;
-  Block<Real> a, b;
-  for (std::size_t at = 0; at < count; at += kBlock) {
-    const std::size_t part = std::min(kBlock, count - at);
-    decode_a(pairs.dtype_a, pairs.a.data() + at * size_a, a.data(), part);
-    decode_b(pairs.dtype_b, pairs.b.data() + at * size_b, b.data(), part);
-    const std::uint64_t first = pairs.first + at;
-    if (part == kBlock) {
-      add_block(a, b, first, sums);
-      continue;
+class Reals {
+ public:
+  Reals(Dtype dtype, std::span<const std::byte> bytes, Decode decode)
+      : dtype_(dtype), size_(bits(dtype) / 8), bytes_(bytes), decode_(decode) {}
+
+  [[nodiscard]] std::size_t count() const noexcept { return bytes_.size() / size_; }
+
+  // `count` of them, from element `at` on; valid until the next call.
+  const std::byte* read(std::size_t at, std::size_t count) {
+    const std::byte* const from = bytes_.data() + at * size_;
+    if (dtype_ == (sizeof(Real) == 4 ? Dtype::f32 : Dtype::f64)) return from;
+    decode_(dtype_, from, block_.data(), count);
+    return reinterpret_cast<const std::byte*>(block_.data());
+  }
+
+ private:
+  Dtype dtype_;
+  std::size_t size_;
+  std::span<const std::byte> bytes_;
+  Decode decode_;
+  std::array<Real, kValueBlock> block_;
+};
+
+template <typename Real>
+void add_all(const ValuePairs& pairs, Decode decode_a, Decode decode_b, SumLanes<Real> sum_lanes,
+             ValueSums& sums) {
+  Reals<Real> a(pairs.dtype_a, pairs.a, decode_a), b(pairs.dtype_b, pairs.b, decode_b);
+  for (std::size_t at = 0; at < a.count(); at += kValueBlock) {
+    const std::size_t part = std::min(kValueBlock, a.count() - at);
+    const std::byte* const x = a.read(at, part);
+    const std::byte* const y = b.read(at, part);
+    if (part == kValueBlock) {
+      add_block<Real>(x, y, pairs.first + at, sum_lanes, sums);
+    } else {
+      add_one_by_one<Real>(x, y, part, pairs.first + at, sums);
     }
-    for (std::size_t i = 0; i < part; ++i)
-      add_pair(static_cast<double>(a[i]), static_cast<double>(b[i]), first + i, sums);
   }
 }
 
@@ -196,9 +193,11 @@ bool has_values(Dtype a, Dtype b) noexcept {
 
 void add_values(const ValuePairs& pairs, ValueSums& sums) {
   if (is_small_float(pairs.dtype_a) && is_small_float(pairs.dtype_b)) {
-    add_all<float>(pairs, decode_float<Dtype::f32>, decode_float<Dtype::f32>, sums);
+    add_all<float>(pairs, decode_float<Dtype::f32>, decode_float<Dtype::f32>,
+                   has_avx2() ? sum_floats_avx2 : sum_floats, sums);
   } else {
-    add_all<double>(pairs, decode_as_double(pairs.dtype_a), decode_as_double(pairs.dtype_b), sums);
+    add_all<double>(pairs, decode_as_double(pairs.dtype_a), decode_as_double(pairs.dtype_b),
+                    sum_doubles, sums);
   }
 }
 

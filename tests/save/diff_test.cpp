@@ -6,15 +6,18 @@
 #include <atomic>
 #include <cstring>
 #include <limits>
+#include <random>
 #include <string>
 #include <tuple>
 #include <utility>
 #include <vector>
 
 #include "base/bytes.hpp"
+#include "cast/cast_avx2.hpp"
 #include "flatbed/save.hpp"
 #include "save/diff_tree.hpp"
 #include "save/diff_values.hpp"
+#include "save/value_lanes.hpp"
 #include "support/expect_error.hpp"
 #include "support/temp_dir.hpp"
 
@@ -160,6 +163,28 @@ TEST(DiffValues, FindTheWorstElementWhereverItIs) {
     EXPECT_NEAR(found.max_rel, 4.0 / 6.0, 1e-6);
     EXPECT_EQ(found.different, 2U);
     EXPECT_NEAR(found.mean_abs, 4.5 / kCount, 1e-9);
+  }
+}
+
+// Of each way to sum a block, whatever this processor has.
+TEST(DiffValues, EveryKernelFindsTheSame) {
+  std::mt19937 random(1);
+  std::normal_distribution<float> values;
+  std::vector<float> a(kValueBlock), b(kValueBlock);
+  for (int round = 0; round < 100; ++round) {
+    for (float& value : a) value = values(random);
+    b = a;
+    for (std::size_t i = 0; i < b.size(); i += 3) b[i] = i % 2 == 0 ? values(random) : -0.0F;
+    const std::string unaligned_a = 'x' + bytes_of(a), unaligned_b = 'x' + bytes_of(b);
+    const LaneSums<float> plain =
+        sum_floats(as_bytes(unaligned_a).data() + 1, as_bytes(unaligned_b).data() + 1);
+    EXPECT_GT(plain.different, 0U);
+    if (!has_avx2()) continue;
+    const LaneSums<float> fast =
+        sum_floats_avx2(as_bytes(unaligned_a).data() + 1, as_bytes(unaligned_b).data() + 1);
+    EXPECT_EQ(std::tuple(fast.most, fast.most_rel, fast.different),
+              std::tuple(plain.most, plain.most_rel, plain.different));
+    EXPECT_NEAR(fast.sum, plain.sum, plain.sum * 1e-12);
   }
 }
 
