@@ -1,4 +1,5 @@
-// Measures rename() and match() over many names, in one process. Needs no files.
+// Measures rename(), match() and the index of a set over many names, in one process. Only the index
+// is written, into the current folder.
 //
 //   bench_names [flags of Google Benchmark]
 #include <benchmark/benchmark.h>
@@ -7,11 +8,14 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "flatbed/flatbed.hpp"
+#include "io/atomic_file.hpp"
+#include "save/set_parts.hpp"
 
 namespace {
 
@@ -86,6 +90,29 @@ void match_names(benchmark::State& state, const std::string& prefix) {
 }
 BENCHMARK_CAPTURE(match_names, all, "")->Arg(100'000)->Unit(benchmark::kMillisecond);
 BENCHMARK_CAPTURE(match_names, prefixed, "module.")->Arg(100'000)->Unit(benchmark::kMillisecond);
+
+// Arguments: tensors of one byte, shards.
+void write_index(benchmark::State& state) {
+  const auto count = static_cast<std::size_t>(state.range(0));
+  const auto shards = static_cast<std::size_t>(state.range(1));
+  const std::byte byte{};
+  flatbed::SavePlan plan;
+  for (std::size_t i = 0; i < count; ++i)
+    plan.items.push_back({name_of(i), flatbed::Dtype::u8, {1}, std::span(&byte, 1)});
+  flatbed::SaveSetOptions options;
+  options.max_shard_nbytes = count / shards;
+  const auto parts = must(flatbed::SetParts::of(plan, options));
+  const std::vector<std::string> contents(parts.shards().size(), std::string(16, '0'));
+  const std::filesystem::path path = "bench_names.index.json";
+  for ([[maybe_unused]] auto _ : state) {
+    const std::string text = must(parts.index(contents));
+    auto file = must(flatbed::AtomicFile::create(path, text.size()));
+    if (!file.write_at(0, std::as_bytes(std::span(text)))) std::exit(1);
+    benchmark::DoNotOptimize(must(file.commit()));
+  }
+  std::filesystem::remove(path);
+}
+BENCHMARK(write_index)->Args({500'000, 1'000})->Unit(benchmark::kMillisecond);
 
 }  // namespace
 

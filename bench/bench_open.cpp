@@ -5,6 +5,8 @@
 //                                                     parse of its header
 //   bench_open --pairs N FILE.safetensors             N interleaved pairs: the seconds of opening
 //                                                     and of the bare parse, one pair a line
+//   bench_open --pairs N FOLDER/INDEX.json            the same of a set: the bare parse is that of
+//                                                     the index and of each header in the folder
 //
 // "Bare" is the minimum for any reader built on simdjson's DOM: the header's bytes are in memory, a
 // fresh parser parses them, and nothing looks at the result. Opening also reads the file, checks
@@ -20,6 +22,8 @@
 #include <fstream>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "flatbed/flatbed.hpp"
 #include "stopwatch.hpp"
@@ -52,18 +56,40 @@ simdjson::padded_string read_header(const std::string& path) {
   return header;
 }
 
-void parse_bare(const simdjson::padded_string& header) {
+// The JSON texts that opening `path` has to parse.
+std::vector<simdjson::padded_string> read_texts(const std::string& path) {
+  std::vector<simdjson::padded_string> texts;
+  if (!path.ends_with(".json")) {
+    texts.push_back(read_header(path));
+    return texts;
+  }
+  auto index = simdjson::padded_string::load(path);
+  if (index.error() != simdjson::SUCCESS) fail(path + ": cannot read");
+  texts.push_back(std::move(index).value_unsafe());
+  const auto folder = std::filesystem::path(path).parent_path();
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+    if (entry.path().extension() == ".safetensors") texts.push_back(read_header(entry.path()));
+  }
+  return texts;
+}
+
+void parse_bare(const simdjson::padded_string& text) {
   simdjson::dom::parser parser;
-  const auto parsed = parser.parse(header);
+  const auto parsed = parser.parse(text);
   if (parsed.error() != simdjson::SUCCESS) fail(simdjson::error_message(parsed.error()));
 }
 
 void print_pairs(int pairs, const std::string& path) {
-  const simdjson::padded_string header = read_header(path);
+  const std::vector<simdjson::padded_string> texts = read_texts(path);
+  const auto parse_all = [&] {
+    for (const simdjson::padded_string& text : texts) parse_bare(text);
+  };
   const auto open = [&] { return bench::time_seconds([&] { open_file(path); }); };
-  const auto parse = [&] { return bench::time_seconds([&] { parse_bare(header); }); };
-  std::printf("simdjson %s, %s, header of %zu bytes\n", SIMDJSON_STRINGIFY(SIMDJSON_VERSION),
-              simdjson::get_active_implementation()->name().c_str(), header.size());
+  const auto parse = [&] { return bench::time_seconds(parse_all); };
+  std::size_t nbytes = 0;
+  for (const simdjson::padded_string& text : texts) nbytes += text.size();
+  std::printf("simdjson %s, %s, %zu bytes of JSON\n", SIMDJSON_STRINGIFY(SIMDJSON_VERSION),
+              simdjson::get_active_implementation()->name().c_str(), nbytes);
   for (int i = -1; i < pairs; ++i) {  // pair -1 warms up; then each takes turns to be first
     double bare = i % 2 == 0 ? parse() : 0;
     const double opened = open();

@@ -18,6 +18,7 @@ import statistics
 import sys
 import tempfile
 
+import compare_dicts
 import compare_load
 import compare_peers
 import compare_torch
@@ -284,7 +285,8 @@ def compare_sparse(bench):
 SECTIONS = {"header": compare_header, "pth": compare_pth, "convert": compare_model,
             "convert_legacy": compare_legacy, "convert_back": compare_back, "sets": compare_sets,
             "transposed": compare_transposed, "verify": compare_verify, "sparse": compare_sparse,
-            **compare_torch.SECTIONS, **compare_load.SECTIONS, **compare_peers.SECTIONS}
+            **compare_dicts.SECTIONS, **compare_torch.SECTIONS, **compare_load.SECTIONS,
+            **compare_peers.SECTIONS}
 
 
 def parse_options():

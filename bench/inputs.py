@@ -8,9 +8,11 @@ The .pth files lie as torch.save lays them out: stored zip entries, their bytes 
 compare.py has torch write them where there is one.
 """
 
+import array
 import json
 import os
 import pickle
+import random
 import struct
 import sys
 import zipfile
@@ -73,9 +75,9 @@ def many_tensors(count=20000):
 
 # ---- .safetensors ------------------------------------------------------------------------------
 
-def write_header(path, entries, dtype="F32", filled=False):
-    """A .safetensors file as the reference writes it, its data a hole unless `filled`: `entries` are
-    (name, shape) of tensors of one dtype."""
+def write_header(path, entries, dtype="F32", block=None):
+    """A .safetensors file as the reference writes it, its data a hole or repetitions of `block`: `entries`
+    are (name, shape) of tensors of one dtype."""
     header = {}
     end = 0
     for name, shape in entries:
@@ -89,14 +91,21 @@ def write_header(path, entries, dtype="F32", filled=False):
     text += b" " * (-len(text) % 8)
     with open(path, "wb") as file:
         file.write(struct.pack("<Q", len(text)) + text)
-        if filled:
-            file.writelines(random_chunks(end))
+        if block is not None:
+            file.writelines(repeated(block, end))
         file.truncate(8 + len(text) + end)
 
 
 def write_model(path):
     """The model of model.pth."""
-    write_header(path, ((tensor.name, tensor.shape) for tensor in model_tensors()), filled=True)
+    write_header(path, ((tensor.name, tensor.shape) for tensor in model_tensors()), block=BLOCK)
+
+
+def write_weights(path, seed):
+    """A model of the same shapes, with values as weights have them."""
+    values = random.Random(seed)
+    block = array.array("f", (values.gauss(0, 0.02) for _ in range(len(BLOCK) // 4))).tobytes()
+    write_header(path, ((tensor.name, tensor.shape) for tensor in model_tensors()), block=block)
 
 
 def write_large_header(path):
@@ -133,6 +142,47 @@ def write_sparse(path, gib_or_mib):
     write_header(path, [(f"filler.{i}", (filler,)) for i in range(99)] + [(WANTED, WANTED_SHAPE)])
 
 
+class Hole:
+    """So many zero bytes, for the functions of spec/writer.py that ask for a length alone."""
+
+    def __init__(self, nbytes):
+        self.nbytes = nbytes
+
+    def __len__(self):
+        return self.nbytes
+
+
+def write_sealed_sparse(path):
+    """100 tensors of 1 GiB, all zeros and a hole, sealed: 6.6 MB of header."""
+    sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "spec"))
+    import reader  # noqa: PLC0415
+    import writer  # noqa: PLC0415
+    nbytes = 1 << 30
+    tensors = [(f"layer.{i:02}.weight", "F32", [nbytes // 4], Hole(nbytes)) for i in range(100)]
+    chunks = len(tensors) * (nbytes // writer.CHUNK)
+    strings = {"format": "pt", "flatbed.digests": reader.digest(bytes(writer.CHUNK)) * chunks}
+    shapes = {name: (dtype, shape) for name, dtype, shape, _ in tensors}
+    content = reader.digest(reader.content_input(shapes, strings))
+    head = writer.seal_header(writer.pad_header({**strings, "flatbed": writer.ZERO_SEAL[:19] + content}, tensors))
+    with open(path, "wb") as file:
+        file.write(head)
+        file.truncate(len(head) + len(tensors) * nbytes)
+
+
+def write_shards(folder, count, tensors):
+    """A set of `count` shards with `tensors` small tensors each, as the Hub's library names them."""
+    os.makedirs(folder)
+    weight_map = {}
+    for shard in range(count):
+        file = f"model-{shard + 1:05}-of-{count:05}.safetensors"
+        names = [f"model.layers.{shard:03}.experts.{i:03}.weight.qscales" for i in range(tensors)]
+        write_header(os.path.join(folder, file), ((name, (4, 4)) for name in names))
+        weight_map.update((name, file) for name in names)
+    metadata = {"total_size": 64 * count * tensors}
+    with open(os.path.join(folder, "model.safetensors.index.json"), "w", encoding="utf-8") as file:
+        json.dump({"metadata": metadata, "weight_map": weight_map}, file, indent=2)
+
+
 # ---- .pth --------------------------------------------------------------------------------------
 
 def pickle_text(text):
@@ -165,10 +215,10 @@ def write_entry(archive, name, chunks, nbytes):
             entry.write(chunk)
 
 
-def random_chunks(nbytes):
+def repeated(block, nbytes):
     while nbytes > 0:
-        yield BLOCK[:nbytes]
-        nbytes -= len(BLOCK)
+        yield block[:nbytes]
+        nbytes -= len(block)
 
 
 def write_pth(path, tensors):
@@ -181,7 +231,7 @@ def write_pth(path, tensors):
         write_entry(archive, "data.pkl", data, sum(map(len, data)))
         write_entry(archive, "byteorder", [b"little"], 6)
         for key, tensor in enumerate(tensors):
-            write_entry(archive, f"data/{key}", random_chunks(4 * tensor.count()), 4 * tensor.count())
+            write_entry(archive, f"data/{key}", repeated(BLOCK, 4 * tensor.count()), 4 * tensor.count())
         write_entry(archive, "version", [b"3\n"], 2)
 
 
@@ -198,7 +248,7 @@ def write_legacy(path, tensors):
         file.write(b"u." + pickle.dumps([str(key) for key in range(len(tensors))], 2))
         for tensor in tensors:
             file.write(struct.pack("<q", tensor.count()))
-            file.writelines(random_chunks(4 * tensor.count()))
+            file.writelines(repeated(BLOCK, 4 * tensor.count()))
 
 
 # ---- all ---------------------------------------------------------------------------------------
@@ -219,6 +269,12 @@ INPUTS = {
     "experts.safetensors": write_experts,
     "model.safetensors": write_model,
     "legacy.pth": lambda path: write_legacy(path, model_tensors()),
+    "weights_a.safetensors": lambda path: write_weights(path, 1),
+    "weights_b.safetensors": lambda path: write_weights(path, 2),
+    "sealed_100_gib_a.safetensors": write_sealed_sparse,
+    "sealed_100_gib_b.safetensors": write_sealed_sparse,
+    "shards_100_1000": lambda path: write_shards(path, 100, 1000),
+    "shards_1000_500": lambda path: write_shards(path, 1000, 500),
     "sparse_100_gib.safetensors": lambda path: write_sparse(path, 1 << 30),
     "sparse_100_mib.safetensors": lambda path: write_sparse(path, 1 << 20),
     **{name: lambda path, tensors=tensors: write_pth(path, tensors())
