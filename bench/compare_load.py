@@ -50,7 +50,7 @@ def compare_load_warm(bench):
 def compare_load_cast(bench):
     """Loading 1.1 GiB of F32 as BF16 from the page cache, verified: the same load without casts."""
     report = bench.report
-    with sealed(bench, "model.pth") as path:
+    with sealed(bench, "weights_a.safetensors") as path:
         head, (plain, cast, again) = read_rounds(
             measure.run(bench.program("bench_load"), "cast", path, str(bench.rounds), "2").output)
     report.pairs(f"load, warm, F32 cast to BF16 ({head})", {
