@@ -65,7 +65,7 @@ class AtomicFolder {
   [[nodiscard]] Result<FolderReport> commit();
 
  private:
-  // A folder that is removed at the end with the files of a set in it.
+  // A locked folder that is removed at the end with the files of a set in it.
   struct Temporary {
     Temporary() = default;
     Temporary(Temporary&& other) noexcept
@@ -84,13 +84,14 @@ class AtomicFolder {
 
   Result<void> look_at_old();
   Result<void> check_room() const;
-  Result<void> make_folder();
-  [[nodiscard]] int try_to_make_folder();
+  Result<void> make_temporary(Temporary& made) const;
+  [[nodiscard]] int try_to_make(Temporary& made) const;
   void set_permissions() noexcept;
   Result<void> try_to_swap();
   Result<void> sync_folder(CommitReport& report) const;
   Result<void> give_name();
   Result<void> swap_with_old();
+  [[nodiscard]] Error swap_error(int failed) const;
   void remove_old(FolderReport& report);
   [[nodiscard]] bool is_at(const std::string& name, int folder) const;
 

@@ -29,7 +29,7 @@ struct SetFolder {
 [[nodiscard]] Result<SetFolder> look_into_folder(int folder, std::string_view place);
 
 // Removes the open folder, which has this name in `parent`, with the files of a set in it. Returns
-// false, and removes nothing, if it holds anything else.
+// false, and removes nothing, if it holds anything else or cannot be read to the end.
 bool remove_set_folder(int parent, const char* name, int folder) noexcept;
 
 }  // namespace flatbed
