@@ -267,6 +267,14 @@ fs::path existing_parent(const fs::path& path) {
   return at.empty() ? fs::path(".") : at;
 }
 
+fs::path first_missing(const fs::path& path) {
+  fs::path at = path.has_filename() ? path : path.parent_path();
+  for (fs::path above = at.parent_path(); !above.empty() && !is_there(above);
+       above = at.parent_path())
+    at = above;
+  return at;
+}
+
 Result<ConvertJobs> plan_jobs(const ConvertOptions& options) {
   FLATBED_TRY(check_sidecar(options));
   if (options.max_shard_nbytes != 0) {

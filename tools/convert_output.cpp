@@ -73,7 +73,9 @@ Result<bool> judge_output(const ConvertJob& job, const ConvertOptions& options,
 fs::path target_of(const ConvertJob& job, const ConvertOptions& options) {
   std::error_code ignored;
   if (!options.dry_run || job.folder.empty() || fs::exists(job.folder, ignored)) return job.output;
-  return existing_parent(job.folder) / job.output.filename();
+  const fs::path target = existing_parent(job.folder) / job.output.filename();
+  const bool is_taken = fs::symlink_status(target, ignored).type() != fs::file_type::not_found;
+  return is_taken ? first_missing(job.folder) : target;
 }
 
 // Every flatbed key belongs to a seal, so a plain file cannot hold any.

@@ -170,15 +170,6 @@ Error AtomicFolder::swap_error(int failed) const {
   return system_error(failed, str_cat(place, ": cannot swap the new folder with the old one"));
 }
 
-Error AtomicFolder::with_target(Error error) const {
-  const std::string& from = path_.native();
-  const std::string& to = target_.native();
-  std::size_t at = error.message.find(from);
-  for (; at != std::string::npos; at = error.message.find(from, at + to.size()))
-    error.message.replace(at, from.size(), to);
-  return error;
-}
-
 Result<FolderReport> AtomicFolder::commit() {
   FolderReport report;
   FLATBED_TRY(sync_folder(report.commit));

@@ -58,8 +58,8 @@ class AtomicFolder {
   // Where the files of the new folder go until commit().
   [[nodiscard]] const std::filesystem::path& path() const noexcept { return path_; }
 
-  // The error with the target's path instead of path(), which means nothing to a user.
-  [[nodiscard]] Error with_target(Error error) const;
+  // The path that its files have after commit(), for errors.
+  [[nodiscard]] const std::filesystem::path& target() const noexcept { return target_; }
 
   // Call once, after every file was committed. An Error means that the target is unchanged.
   [[nodiscard]] Result<FolderReport> commit();

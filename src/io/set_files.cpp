@@ -69,7 +69,8 @@ Result<SetFolder> look_into_folder(int folder, std::string_view place) {
   }
   // What was not seen may be anything.
   const int failed = names->failed();
-  if (failed == E2BIG) return make_error(ErrorCode::limit_exceeded, place, ": has too many entries");
+  if (failed == E2BIG)
+    return make_error(ErrorCode::limit_exceeded, place, ": has too many entries");
   if (failed != 0) return system_error(failed, str_cat("cannot read the folder ", place));
   return found;
 }

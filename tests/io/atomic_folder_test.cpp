@@ -250,15 +250,5 @@ TEST(AtomicFolder, RemovesTheFoldersThatKilledProcessesLeft) {
   EXPECT_TRUE(fs::exists(other->path()));
 }
 
-TEST(AtomicFolder, ErrorsNameTheTarget) {
-  const TempDir dir;
-  const Result<AtomicFolder> folder = AtomicFolder::create(dir / "set", {});
-  ASSERT_OK(folder);
-  const std::string file = (folder->path() / kFile).native();
-  const Error error = folder->with_target({ErrorCode::io_error, file + ": " + file + " failed"});
-  const std::string shown = (dir / "set" / kFile).native();
-  EXPECT_EQ(error.message, shown + ": " + shown + " failed");
-}
-
 }  // namespace
 }  // namespace flatbed

@@ -273,22 +273,23 @@ TEST(SaveSet, FilesHaveThePermissionsOfTheSource) {
 
 // Each write and each sync in turn; the files have no names that a test could know.
 TEST(SaveSet, AFaultAtAnyWriteOrSyncLeavesTheOldSet) {
+  constexpr const char* kName = "s\net";  // errors quote it
   const SaveSetOptions options{.max_shard_nbytes = 16, .replace = true};
   for (const IoCall call : {IoCall::write, IoCall::sync}) {
     const TempDir dir;
-    ASSERT_OK(save_set(dir / "set", tied_plan(), {.max_shard_nbytes = 8}));
-    const Names old = names_in(dir / "set");
+    ASSERT_OK(save_set(dir / kName, tied_plan(), {.max_shard_nbytes = 8}));
+    const Names old = names_in(dir / kName);
     bool failed = true;
     for (std::uint64_t n = 1; failed; ++n) {
       ASSERT_LT(n, 100u);
       FaultIo faults;
       faults.fail(call, test::nth(n), ENOSPC);
-      const Result<SaveSetReport> report = save_set(dir / "set", tied_plan(), options);
+      const Result<SaveSetReport> report = save_set(dir / kName, tied_plan(), options);
       failed = !report.has_value();
       if (!failed) break;
       EXPECT_ERROR(report, no_space);
-      EXPECT_EQ(names_in(dir / "set"), old) << n;
-      EXPECT_EQ(dir.names(), Names{"set"}) << n;
+      EXPECT_EQ(names_in(dir / kName), old) << n;
+      EXPECT_EQ(dir.names(), Names{kName}) << n;
       EXPECT_EQ(report.error().message.find(".flatbed.tmp"), std::string::npos)
           << report.error().message;
     }
@@ -360,7 +361,7 @@ TEST(CompareSetOutput, NamesTheFirstDifference) {
   std::string index = read_file(dir / "set" / kIndex);
   index[index.find("\"a\"") + 1] = 'x';
   write_file(dir / "set" / kIndex, index);
-  EXPECT_EQ(compared(), std::string("'") + kIndex + "': the index differs");
+  EXPECT_EQ(compared(), std::string("'") + kIndex + "': the text differs");
   write_file(dir / "file", "");
   EXPECT_EQ(found(compare_set_output(dir / "file", tied_plan())), "found no folder, expected one");
 }

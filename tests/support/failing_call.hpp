@@ -16,7 +16,8 @@
 namespace flatbed::test {
 
 // `call` is a SYS_ number. Returns what `body` returns; true where a process cannot filter calls.
-inline bool passes_where_call_fails(long call, int error_number, const std::function<bool()>& body) {
+inline bool passes_where_call_fails(long call, int error_number,
+                                    const std::function<bool()>& body) {
   const pid_t child = ::fork();
   if (child == 0) {
     std::array filter{
