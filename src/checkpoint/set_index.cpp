@@ -8,6 +8,7 @@
 #include "base/ascii.hpp"
 #include "base/str_cat.hpp"
 #include "io/name_index.hpp"
+#include "io/read_text.hpp"
 
 namespace flatbed {
 
@@ -104,12 +105,7 @@ Result<void> read_index_metadata(JsonValue metadata, SetIndex& index) {
 }  // namespace
 
 Result<SetIndex> read_set_index(const File& file) {
-  if (file.size() > kMaxIndex) {
-    return make_error(ErrorCode::limit_exceeded, "the index is too large: found ", file.size(),
-                      " bytes, the limit is ", kMaxIndex);
-  }
-  std::string text(static_cast<std::size_t>(file.size()), '\0');
-  FLATBED_TRY(file.read_at(0, std::as_writable_bytes(std::span(text))));
+  FLATBED_ASSIGN(const std::string text, read_text(file, {kMaxIndex, "the index"}));
   FLATBED_ASSIGN(JsonDocument json, JsonDocument::parse_copy(text, kIndexRules));
   SetIndex index{std::move(json), {}, std::nullopt};
   const JsonValue root = index.json.root();

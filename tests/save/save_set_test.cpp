@@ -16,7 +16,9 @@
 #include "save/set_parts.hpp"
 #include "support/expect_error.hpp"
 #include "support/fault_io.hpp"
+#include "support/pickle_asm.hpp"
 #include "support/temp_dir.hpp"
+#include "support/zip_builder.hpp"
 
 namespace flatbed {
 namespace {
@@ -294,6 +296,42 @@ TEST(SaveSet, AFaultAtAnyWriteOrSyncLeavesTheOldSet) {
           << report.error().message;
     }
   }
+}
+
+// Before anything is written, also by a dry run.
+TEST(SaveSet, ASetWhoseIndexNoReaderWouldTakeIsRefused) {
+  constexpr std::size_t kNameNbytes = 1'000'000;
+  SavePlan plan;
+  for (std::size_t i = 0; i < 250; ++i)
+    plan.items.push_back(item(std::to_string(1000 + i) + std::string(kNameNbytes - 4, 'n'), 1));
+  const TempDir dir;
+  for (const bool dry_run : {false, true}) {
+    const auto refused =
+        save_set(dir / "set", plan, {.max_shard_nbytes = 200, .file = {.dry_run = dry_run}});
+    EXPECT_ERROR(refused, limit_exceeded);
+    EXPECT_NE(refused.error().message.find("index is too large"), std::string::npos);
+  }
+  EXPECT_ERROR(compare_set_output(dir / "set", plan, {.max_shard_nbytes = 200}), limit_exceeded);
+  EXPECT_TRUE(dir.names().empty());
+}
+
+// Strides of 0 make tensors of any size.
+TEST(SaveSet, MoreThanSixtyFourBitsOfBytesAreRefused) {
+  namespace pickle = test::pickle;
+  std::vector<std::string> tensors;
+  for (int i = 0; i < 16; ++i) {
+    tensors.push_back(pickle::text("w" + std::to_string(i)));
+    tensors.push_back(pickle::tensor({.sizes = pickle::counts({1LL << (10 + i), 1LL << (48 - i)}),
+                                      .strides = pickle::counts({0, 0})}));
+  }
+  const TempDir dir;
+  write_file(dir / "a.pth", test::torch_zip({.pickle = pickle::finish(pickle::dict(tensors))}));
+  const Result<SavePlan> plan =
+      make_plan(Checkpoint::open(dir / "a.pth").value(), {.allow_expansion = true});
+  ASSERT_OK(plan);
+  const auto refused = save_set(dir / "set", *plan, {.file = {.seal = false, .dry_run = true}});
+  EXPECT_ERROR(refused, limit_exceeded);
+  EXPECT_NE(refused.error().message.find("than a set can hold"), std::string::npos);
 }
 
 TEST(SaveSet, ProgressCountsTheWholeSet) {
