@@ -240,6 +240,8 @@ Result<ConvertJob> job_of_set(const ConvertOptions& options) {
   }
   fs::path output = options.output;
   if (!output.has_filename()) output = output.parent_path();  // "folder/"
+  if (output.filename().empty() || output.filename() == "." || output.filename() == "..")
+    return usage(fmt::format("{} is not the name of a new folder", shown));
   ConvertJob job{options.paths[0], output, false, true, output.parent_path(), 0};
   job.max_shard_nbytes = options.max_shard_nbytes;
   return job;

@@ -90,13 +90,14 @@ Result<Outcome> map_one(const MapCommandOptions& options) {
     return opened;
   };
   FLATBED_ASSIGN(const Checkpoint own, open(options.path));
-  FLATBED_ASSIGN(const Checkpoint checkpoint, renamed(own, options.renames));
-  FLATBED_TRY(check_is_no_input(checkpoint, options.output));
-  if (options.diff.empty()) return draw(checkpoint, paint_dtypes(checkpoint), options);
+  const Result<Checkpoint> checkpoint = renamed(own, options.renames);
+  if (!checkpoint) return about(options.path, checkpoint.error());
+  FLATBED_TRY(check_is_no_input(*checkpoint, options.output));
+  if (options.diff.empty()) return draw(*checkpoint, paint_dtypes(*checkpoint), options);
   FLATBED_ASSIGN(const Checkpoint before, open(options.diff));
   FLATBED_TRY(check_is_no_input(before, options.output));
-  FLATBED_ASSIGN(const DiffReport report, compare(before, checkpoint, options));
-  return draw(checkpoint, paint_changes(checkpoint, report), options);
+  FLATBED_ASSIGN(const DiffReport report, compare(before, *checkpoint, options));
+  return draw(*checkpoint, paint_changes(*checkpoint, report), options);
 }
 
 ExitCode code_of(const Result<Outcome>& outcome) {

@@ -85,7 +85,9 @@ void add_pair(double a, double b, std::uint64_t element, ValueSums& sums) {
   const double larger = std::max(std::abs(a), std::abs(b));
   ++sums.found.different;
   sums.sum_abs += distance;
-  sums.found.max_rel = std::max(sums.found.max_rel, std::isinf(larger) ? 1.0 : distance / larger);
+  double rel = std::isinf(larger) ? 1.0 : distance / larger;
+  if (std::isinf(rel)) rel = std::abs(a / larger - b / larger);  // the distance is, a and b are not
+  sums.found.max_rel = std::max(sums.found.max_rel, rel);
   if (sums.found.worst && distance <= sums.found.max_abs) return;
   sums.found.max_abs = distance;
   sums.found.worst = element;
@@ -110,8 +112,7 @@ Lanes<Real> sum_lanes(const Block<Real>& a, const Block<Real>& b, Block<Real>& d
       const Real distance = std::abs(x - y);
       const Real size_x = std::abs(x), size_y = std::abs(y);
       const Real larger = size_x > size_y ? size_x : size_y;
-      const Real least = std::numeric_limits<Real>::min();
-      const Real rel = distance / (larger > least ? larger : least);
+      const Real rel = distance / (larger > 0 ? larger : Real{1});
       distances[i + lane] = distance;
       lanes.most[lane] = distance > lanes.most[lane] ? distance : lanes.most[lane];
       lanes.most_rel[lane] = rel > lanes.most_rel[lane] ? rel : lanes.most_rel[lane];

@@ -196,6 +196,8 @@ class ReplacingTest(SetTest):
             (["a.safetensors", "--out-dir", "d"], "-o FOLDER"),
             (["a.safetensors", "-o", "x.safetensors"], "is the name of a file"),
             (["a.safetensors", "-o", "x.pth"], "is the name of a file"),
+            (["a.safetensors", "-o", ".."], "is not the name of a new folder"),
+            (["a.safetensors", "-o", "/"], "is not the name of a new folder"),
             (["--sidecar", "a.safetensors"], "--sidecar"),
             (["a.safetensors", "-o", "s", "--keep-device"], "--keep-device"),
         ):
