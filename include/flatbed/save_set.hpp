@@ -74,10 +74,10 @@ struct SaveSetReport {
 };
 
 // Blocking. May be called from several threads for different folders. Errors: those of save() and
-// plan_shards(); name_collision (two tensors of one name); file_exists (a file or a link, a folder
-// that is not empty, or with `replace` holds anything but a set); unsupported_filesystem (with
-// `replace`, where the file system cannot swap two folders, which is found out before anything is
-// written).
+// plan_shards(); name_collision (two tensors of one name); limit_exceeded (names that need a larger
+// index than readers take); file_exists (a file or a link, a folder that is not empty, or with
+// `replace` holds anything but a set); unsupported_filesystem (with `replace`, where the file
+// system cannot swap two folders, which is usually found out before anything is written).
 [[nodiscard]] FLATBED_EXPORT Result<SaveSetReport> save_set(const std::filesystem::path& folder,
                                                             const SavePlan& plan,
                                                             const SaveSetOptions& options = {});
