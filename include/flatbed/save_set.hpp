@@ -15,7 +15,8 @@
 // under a temporary name beside it, shards first and the index last, synced, and then renamed. With
 // `replace` an old set is swapped with the new one in one step and then removed. So a reader sees
 // the old set or the new one, also after a crash, and never files of both. The next save beside the
-// folder removes what a killed process left there.
+// folder removes what a killed process left there. A plan that reads only memory takes the
+// permissions that all files of the old set share.
 //
 // Memory is that of save() plus the names, shapes and index of the whole set.
 #pragma once

@@ -170,6 +170,10 @@ Error AtomicFolder::swap_error(int failed) const {
   return system_error(failed, str_cat(place, ": cannot swap the new folder with the old one"));
 }
 
+std::optional<FilePermissions> AtomicFolder::old_permissions() const noexcept {
+  return replaces_ ? common_permissions(old_.get()) : std::nullopt;
+}
+
 Result<FolderReport> AtomicFolder::commit() {
   FolderReport report;
   FLATBED_TRY(sync_folder(report.commit));

@@ -61,6 +61,9 @@ class AtomicFolder {
   // The path that its files have after commit(), for errors.
   [[nodiscard]] const std::filesystem::path& target() const noexcept { return target_; }
 
+  // Those that the files of the folder that it replaces share. nullopt: it replaces none.
+  [[nodiscard]] std::optional<FilePermissions> old_permissions() const noexcept;
+
   // Call once, after every file was committed. An Error means that the target is unchanged.
   [[nodiscard]] Result<FolderReport> commit();
 

@@ -75,6 +75,18 @@ Result<SetFolder> look_into_folder(int folder, std::string_view place) {
   return found;
 }
 
+std::optional<FilePermissions> common_permissions(int folder) noexcept {
+  std::optional<DirectoryNames> names = DirectoryNames::open(folder);
+  std::optional<FilePermissions> common;
+  for (const char* name = names ? names->next() : nullptr; name != nullptr; name = names->next()) {
+    struct stat status = {};
+    if (::fstatat(folder, name, &status, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISREG(status.st_mode))
+      continue;
+    narrow(common, {status.st_mode & kPermissionBits, status.st_gid});
+  }
+  return common;
+}
+
 bool remove_set_folder(int parent, const char* name, int folder) noexcept {
   std::optional<DirectoryNames> names = DirectoryNames::open(folder);
   if (!names) return false;

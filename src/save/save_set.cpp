@@ -71,6 +71,7 @@ Result<void> SetWriter::plan_headers() {
 }
 
 Result<void> SetWriter::write(const AtomicFolder& folder) {
+  if (!permissions_) permissions_ = folder.old_permissions();  // the plan reads only memory
   for (std::size_t i = 0; i < parts_.shards().size(); ++i) FLATBED_TRY(write_shard(folder, i));
   FLATBED_TRY(commit_last());
   FLATBED_ASSIGN(report_.files.crc, records_->finish(options_.file));

@@ -169,7 +169,7 @@ class ReplacingTest(SetTest):
             for more in ([], ["--force"]):
                 result = self.run_tool("convert", "a.safetensors", "-o", output, "--max-shard-size", "2K", *more,
                                        expect=USAGE)
-                self.assert_error(result, "file_exists", output)
+                self.assert_error(result, "file_exists", output, "" if more else "; name a new folder [")
         self.assertEqual(self.names(), ["a.safetensors", "link", "s"])
 
     def test_the_folder_of_the_input_is_refused(self):

@@ -273,6 +273,19 @@ TEST(SaveSet, FilesHaveThePermissionsOfTheSource) {
   }
 }
 
+TEST(SaveSet, FilesFromMemoryHaveThePermissionsOfThoseTheyReplace) {
+  const TempDir dir;
+  ASSERT_OK(save_set(dir / "set", tied_plan(), {.max_shard_nbytes = 8}));
+  for (const std::string& name : names_in(dir / "set"))
+    ASSERT_EQ(::chmod((dir / "set" / name).c_str(), name == kIndex ? 0640 : 0600), 0);
+  ASSERT_OK(save_set(dir / "set", tied_plan(), {.max_shard_nbytes = 16, .replace = true}));
+  for (const std::string& name : names_in(dir / "set")) {
+    struct stat status = {};
+    ASSERT_EQ(::stat((dir / "set" / name).c_str(), &status), 0);
+    EXPECT_EQ(status.st_mode & 0777, 0600u) << name;
+  }
+}
+
 // Each write and each sync in turn; the files have no names that a test could know.
 TEST(SaveSet, AFaultAtAnyWriteOrSyncLeavesTheOldSet) {
   constexpr const char* kName = "s\net";  // errors quote it
