@@ -240,6 +240,8 @@ Result<ConvertJob> job_of_set(const ConvertOptions& options) {
   }
   fs::path output = options.output;
   if (!output.has_filename()) output = output.parent_path();  // "folder/"
+  if (output.filename().empty() || output.filename() == "." || output.filename() == "..")
+    return usage(fmt::format("{} is not the name of a new folder", shown));
   ConvertJob job{options.paths[0], output, false, true, output.parent_path(), 0};
   job.max_shard_nbytes = options.max_shard_nbytes;
   return job;
@@ -265,6 +267,14 @@ fs::path existing_parent(const fs::path& path) {
   fs::path at = path;
   while (!at.empty() && !is_there(at)) at = at.parent_path();
   return at.empty() ? fs::path(".") : at;
+}
+
+fs::path first_missing(const fs::path& path) {
+  fs::path at = path.has_filename() ? path : path.parent_path();
+  for (fs::path above = at.parent_path(); !above.empty() && !is_there(above);
+       above = at.parent_path())
+    at = above;
+  return at;
 }
 
 Result<ConvertJobs> plan_jobs(const ConvertOptions& options) {

@@ -45,4 +45,7 @@ struct ConvertJobs {
 // The closest directory or file on the way to `path` that exists, which may be `path` itself.
 [[nodiscard]] std::filesystem::path existing_parent(const std::filesystem::path& path);
 
+// The first directory that must be made so that the directory `path`, which does not exist, does.
+[[nodiscard]] std::filesystem::path first_missing(const std::filesystem::path& path);
+
 }  // namespace flatbed::tool

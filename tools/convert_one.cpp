@@ -44,13 +44,22 @@ bool selects(const ConvertOptions& options) {
   return !options.select.empty() || !options.include.empty() || !options.exclude.empty();
 }
 
+// Whether the file is in the folder, under its own name or as what a link leads to.
+bool lies_in(const fs::path& file, const fs::path& folder) {
+  std::error_code failed;
+  if (fs::equivalent(parent_of(file), folder, failed)) return true;
+  const fs::path own = fs::canonical(file, failed);
+  return !failed && fs::equivalent(parent_of(own), folder, failed);
+}
+
 // The output must not be one of the files that are read, under whatever name, nor their folder.
 Result<void> check_not_input(const ConvertJob& job, const Checkpoint& input, Outcome& outcome) {
-  for (const FileInfo& file : input.files()) {
+  std::vector<fs::path> files{job.input};  // which may be an index
+  for (const FileInfo& file : input.files()) files.push_back(file.path);
+  for (const fs::path& file : files) {
     std::error_code not_there;
-    const bool is_file = fs::equivalent(file.path, job.output, not_there);
-    const bool is_folder =
-        job.max_shard_nbytes != 0 && fs::equivalent(parent_of(file.path), job.output, not_there);
+    const bool is_file = fs::equivalent(file, job.output, not_there);
+    const bool is_folder = job.max_shard_nbytes != 0 && lies_in(file, job.output);
     if (!is_file && !is_folder) continue;
     outcome.refused = true;
     return Error{ErrorCode::invalid_argument,
@@ -140,16 +149,14 @@ Result<void> check_no_other_sidecar(const ConvertJob& job, const ConvertOptions&
 Result<void> write_safetensors(const ConvertJob& job, const SavePlan& plan,
                                const ConvertOptions& options, const ConvertWatch& watch,
                                Outcome& outcome) {
-  SaveOptions saving = save_options(job, options, watch);
+  const SaveOptions saving = save_options(job, options, watch);
   const auto found = compare_output(job.output, plan, saving, compare_data(options));
   FLATBED_ASSIGN(const bool done, judge_output(job, options, found, outcome));
   FLATBED_TRY(check_no_other_sidecar(job, options, outcome));
   if (done) return {};
   note_unsealed(plan, options, outcome);
   watch.announce(outcome);
-  const fs::path target = target_of(job, options);
-  if (target != job.output) saving.replace = true;  // a file that happens to be there stays
-  FLATBED_ASSIGN(outcome.report, save(target, plan, saving));
+  FLATBED_ASSIGN(outcome.report, save(target_of(job, options), plan, saving));
   outcome.status = options.dry_run ? Status::planned : Status::converted;
   return {};
 }

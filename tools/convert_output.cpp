@@ -21,6 +21,9 @@ std::string advice_for(const ConvertJob& job, const ConvertOptions& options) {
   if (!job.replaceable)
     return fmt::format("to replace it use --force -o {}", path_text(job.output));
   if (job.max_shard_nbytes == 0) return "use --force to replace it";
+  std::error_code ignored;
+  const bool is_folder = fs::is_directory(fs::symlink_status(job.output, ignored));
+  if (!is_folder) return "name a new folder";
   return "use --force to replace a folder that holds nothing but a set";
 }
 
@@ -73,7 +76,9 @@ Result<bool> judge_output(const ConvertJob& job, const ConvertOptions& options,
 fs::path target_of(const ConvertJob& job, const ConvertOptions& options) {
   std::error_code ignored;
   if (!options.dry_run || job.folder.empty() || fs::exists(job.folder, ignored)) return job.output;
-  return existing_parent(job.folder) / job.output.filename();
+  const fs::path target = existing_parent(job.folder) / job.output.filename();
+  const bool is_taken = fs::symlink_status(target, ignored).type() != fs::file_type::not_found;
+  return is_taken ? first_missing(job.folder) : target;
 }
 
 // Every flatbed key belongs to a seal, so a plain file cannot hold any.

@@ -23,7 +23,7 @@ namespace flatbed::tool {
                                         const Result<OutputState>& compared, Outcome& outcome);
 
 // Where a dry run looks whether the output could be written: if the directory is still to be made,
-// in the one that it would be made in.
+// in the one that it would be made in, under a name that nothing has.
 [[nodiscard]] std::filesystem::path target_of(const ConvertJob& job, const ConvertOptions& options);
 
 // Says what an output without a seal leaves out.

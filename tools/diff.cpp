@@ -49,7 +49,8 @@ Result<Compared> compare(const DiffCommandOptions& options) {
     return opened;
   };
   FLATBED_ASSIGN(const Checkpoint under_own_names, open(options.a));
-  FLATBED_ASSIGN(Checkpoint a, renamed(under_own_names, options.renames));
+  Result<Checkpoint> a = renamed(under_own_names, options.renames);
+  if (!a) return about(options.a, std::move(a).error());
   FLATBED_ASSIGN(Checkpoint b, open(options.b));
   ProgressLine progress("comparing", 1, !options.quiet && options.form == Form::text);
   DiffOptions diff_options;
@@ -57,8 +58,8 @@ Result<Compared> compare(const DiffCommandOptions& options) {
   diff_options.threads = options.threads;
   diff_options.cancel = &interrupted();
   diff_options.progress = progress.callback(0);
-  FLATBED_ASSIGN(DiffReport report, diff(a, b, diff_options));
-  return Compared{std::move(a), std::move(b), std::move(report)};
+  FLATBED_ASSIGN(DiffReport report, diff(*a, b, diff_options));
+  return Compared{*std::move(a), std::move(b), std::move(report)};
 }
 
 std::string value_text(const std::optional<Value>& value, const Checkpoint& checkpoint) {

@@ -5,13 +5,13 @@
 
 #include "commands.hpp"
 #include "flatbed/diff.hpp"
+#include "flatbed/save_text.hpp"
 #include "format_text.hpp"
 #include "interrupt.hpp"
 #include "json_out.hpp"
 #include "map_picture.hpp"
 #include "progress.hpp"
 #include "renames.hpp"
-#include "text_file.hpp"
 
 namespace flatbed::tool {
 namespace {
@@ -19,7 +19,7 @@ namespace {
 namespace fs = std::filesystem;
 
 struct Outcome {
-  TextFileState state = TextFileState::written;
+  bool up_to_date = false;
   std::uint64_t tensors = 0, nbytes = 0, tiles = 0;
 };
 
@@ -56,6 +56,19 @@ Result<DiffReport> compare(const Checkpoint& before, const Checkpoint& after,
   return diff(before, after, diff_options);
 }
 
+// Writes the picture unless it is there. Returns whether it was.
+Result<bool> write_picture(std::string_view text, const MapCommandOptions& options) {
+  FLATBED_ASSIGN(const OutputState found, compare_text_output(options.output, text));
+  if (found.kind == OutputKind::up_to_date) return true;
+  if (found.kind == OutputKind::different && !options.force)
+    return Error{ErrorCode::file_exists,
+                 fmt::format("{} exists and is not what would be written: {}; --force replaces it",
+                             path_text(options.output), found.difference)};
+  if (interrupted()) return Error{ErrorCode::cancelled, "interrupted; nothing written"};
+  FLATBED_TRY(save_text(options.output, text, {.replace = options.force}));
+  return false;
+}
+
 Result<Outcome> draw(const Checkpoint& checkpoint, const MapPaint& paint,
                      const MapCommandOptions& options) {
   const ModuleTree tree =
@@ -65,9 +78,9 @@ Result<Outcome> draw(const Checkpoint& checkpoint, const MapPaint& paint,
       options.output.extension() == ".svg" ? PictureForm::svg : PictureForm::html;
   const std::string text =
       map_picture({options.path, checkpoint, tree, layout, paint, options.diff.native()}, form);
-  const Existing existing = options.force ? Existing::replace : Existing::keep;
-  FLATBED_ASSIGN(const TextFileState state, write_text_file(options.output, text, existing));
-  return Outcome{state, checkpoint.tensors().size(), tree.nodes[0].nbytes, layout.tiles.size()};
+  FLATBED_ASSIGN(const bool up_to_date, write_picture(text, options));
+  return Outcome{up_to_date, checkpoint.tensors().size(), tree.nodes[0].nbytes,
+                 layout.tiles.size()};
 }
 
 Result<Outcome> map_one(const MapCommandOptions& options) {
@@ -77,13 +90,14 @@ Result<Outcome> map_one(const MapCommandOptions& options) {
     return opened;
   };
   FLATBED_ASSIGN(const Checkpoint own, open(options.path));
-  FLATBED_ASSIGN(const Checkpoint checkpoint, renamed(own, options.renames));
-  FLATBED_TRY(check_is_no_input(checkpoint, options.output));
-  if (options.diff.empty()) return draw(checkpoint, paint_dtypes(checkpoint), options);
+  const Result<Checkpoint> checkpoint = renamed(own, options.renames);
+  if (!checkpoint) return about(options.path, checkpoint.error());
+  FLATBED_TRY(check_is_no_input(*checkpoint, options.output));
+  if (options.diff.empty()) return draw(*checkpoint, paint_dtypes(*checkpoint), options);
   FLATBED_ASSIGN(const Checkpoint before, open(options.diff));
   FLATBED_TRY(check_is_no_input(before, options.output));
-  FLATBED_ASSIGN(const DiffReport report, compare(before, checkpoint, options));
-  return draw(checkpoint, paint_changes(checkpoint, report), options);
+  FLATBED_ASSIGN(const DiffReport report, compare(before, *checkpoint, options));
+  return draw(*checkpoint, paint_changes(*checkpoint, report), options);
 }
 
 ExitCode code_of(const Result<Outcome>& outcome) {
@@ -99,10 +113,6 @@ ExitCode code_of(const Result<Outcome>& outcome) {
   }
 }
 
-std::string_view state_text(TextFileState state) {
-  return state == TextFileState::written ? "written" : "up_to_date";
-}
-
 }  // namespace
 
 ExitCode run_map(const MapCommandOptions& options, Output& output) {
@@ -113,7 +123,8 @@ ExitCode run_map(const MapCommandOptions& options, Output& output) {
     JsonWriter json(output);
     json.begin_result("map").path("path", options.path).path("output", options.output);
     if (outcome) {
-      json.key("status").text(state_text(outcome->state)).key("tensors").number(outcome->tensors);
+      json.key("status").text(outcome->up_to_date ? "up_to_date" : "written");
+      json.key("tensors").number(outcome->tensors);
       json.key("nbytes").number(outcome->nbytes).key("tiles").number(outcome->tiles);
     }
     json.end_result(code, outcome ? std::nullopt : std::optional(outcome.error()));
@@ -122,7 +133,7 @@ ExitCode run_map(const MapCommandOptions& options, Output& output) {
         fmt::format("{}, {} in {}", count_text(outcome->tensors, "tensor"),
                     size_text(outcome->nbytes), count_text(outcome->tiles, "tile"));
     output.write(fmt::format("{}: {}\n", path_text(options.output),
-                             outcome->state == TextFileState::written ? drawn : "up to date"));
+                             outcome->up_to_date ? "up to date" : drawn));
   }
   if (!outcome) print_error(outcome.error());
   return code;

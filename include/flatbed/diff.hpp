@@ -85,16 +85,18 @@ struct DiffReport {
   std::uint64_t equal_tensors = 0;        // names whose tensors are equal
   // False if one of the two records no structure; then nothing below says anything.
   bool trees_compared = false;
-  std::vector<TreeDifference> tree;  // in the first tree's order; the first 10,000
-  bool tree_complete = true;         // false: there are more
-  std::uint64_t bytes_read = 0;      // of tensor data
+  // In the first tree's order: the first 10,000, or those whose paths take 64 MiB.
+  std::vector<TreeDifference> tree;
+  bool tree_complete = true;     // false: there are more
+  std::uint64_t bytes_read = 0;  // of tensor data
   [[nodiscard]] bool same() const noexcept { return tensors.empty() && tree.empty(); }
 };
 
-// Compares the checkpoints. Blocking; memory is bounded: 1 MiB per thread, 48 MiB more for strided
-// or compressed tensors, and what the report holds. The report is valid while copies of both
-// checkpoints exist. Errors: those of read() and tree(), file_changed, cancelled;
-// shard_tensor_missing for a set that lacks a tensor of its index.
+// Compares the checkpoints. Blocking; memory is bounded: 1 MiB per thread, 48 MiB more on each side
+// that has strided or compressed tensors, and what the report holds. The report is valid while
+// copies of both checkpoints exist. Errors: those of read() and tree(), file_changed, cancelled;
+// shard_tensor_missing for a set that lacks a tensor of its index; limit_exceeded for structures
+// that refer to the same containers from millions of places.
 [[nodiscard]] FLATBED_EXPORT Result<DiffReport> diff(const Checkpoint& a, const Checkpoint& b,
                                                      const DiffOptions& options = {});
 

@@ -26,6 +26,7 @@
 #include "flatbed/save_compare.hpp"  // IWYU pragma: export
 #include "flatbed/save_plan.hpp"     // IWYU pragma: export
 #include "flatbed/save_set.hpp"      // IWYU pragma: export
+#include "flatbed/save_text.hpp"     // IWYU pragma: export
 #include "flatbed/save_torch.hpp"    // IWYU pragma: export
 #include "flatbed/scan.hpp"          // IWYU pragma: export
 #include "flatbed/seal_state.hpp"    // IWYU pragma: export

@@ -15,7 +15,8 @@
 // under a temporary name beside it, shards first and the index last, synced, and then renamed. With
 // `replace` an old set is swapped with the new one in one step and then removed. So a reader sees
 // the old set or the new one, also after a crash, and never files of both. The next save beside the
-// folder removes what a killed process left there.
+// folder removes what a killed process left there. A plan that reads only memory takes the
+// permissions that all files of the old set share.
 //
 // Memory is that of save() plus the names, shapes and index of the whole set.
 #pragma once
@@ -74,10 +75,10 @@ struct SaveSetReport {
 };
 
 // Blocking. May be called from several threads for different folders. Errors: those of save() and
-// plan_shards(); name_collision (two tensors of one name); file_exists (a file or a link, a folder
-// that is not empty, or with `replace` holds anything but a set); unsupported_filesystem (with
-// `replace`, where the file system cannot swap two folders, which is found out before anything is
-// written).
+// plan_shards(); name_collision (two tensors of one name); limit_exceeded (names that need a larger
+// index than readers take); file_exists (a file or a link, a folder that is not empty, or with
+// `replace` holds anything but a set); unsupported_filesystem (with `replace`, where the file
+// system cannot swap two folders, which is usually found out before anything is written).
 [[nodiscard]] FLATBED_EXPORT Result<SaveSetReport> save_set(const std::filesystem::path& folder,
                                                             const SavePlan& plan,
                                                             const SaveSetOptions& options = {});

@@ -244,31 +244,48 @@ std::string castable_text() {
   return text;
 }
 
+Result<void> check_target(Dtype to) {
+  if (is_castable(to)) return {};
+  return make_error(ErrorCode::invalid_argument, "tensors cannot be cast to ", name(to),
+                    ": expected one of ", castable_text());
+}
+
+// `typed`: what typed_by_tree() says of the tensor.
+Result<void> check_kind(const TensorInfo& tensor, Dtype to, bool typed) {
+  if (!is_castable(tensor.dtype)) {
+    return make_error(ErrorCode::invalid_argument, "tensor ", quoted(tensor.name),
+                      ": cannot be cast to ", name(to), ": found ", name(tensor.dtype),
+                      ", expected one of ", castable_text());
+  }
+  if (!typed) return {};
+  return make_error(ErrorCode::invalid_argument, "tensor ", quoted(tensor.name),
+                    ": cannot be cast to ", name(to), ": its ", name(tensor.dtype),
+                    " elements are parts of another type, which the structure states");
+}
+
 // A tensor that was named literally cannot be left out silently.
 Result<void> check_named(const Checkpoint& checkpoint, const CastRules& rules,
                          const std::vector<bool>& typed) {
   for (const std::string& name_or_alias : rules.include) {
     const TensorInfo* tensor = checkpoint.find(name_or_alias);
-    if (tensor == nullptr || (is_castable(tensor->dtype) && !typed[tensor->index])) continue;
-    if (!is_castable(tensor->dtype)) {
-      return make_error(ErrorCode::invalid_argument, "tensor ", quoted(tensor->name),
-                        ": cannot be cast to ", name(rules.to), ": found ", name(tensor->dtype),
-                        ", expected one of ", castable_text());
-    }
-    return make_error(ErrorCode::invalid_argument, "tensor ", quoted(tensor->name),
-                      ": cannot be cast to ", name(rules.to), ": its ", name(tensor->dtype),
-                      " elements are parts of another type, which the structure states");
+    if (tensor != nullptr) FLATBED_TRY(check_kind(*tensor, rules.to, typed[tensor->index]));
   }
   return {};
+}
+
+// A view in which these tensors are cast, by number. `from` if there are none.
+Result<std::shared_ptr<const State>> cast_state(std::shared_ptr<const State> from,
+                                                const std::vector<bool>& chosen, Dtype to) {
+  if (std::ranges::find(chosen, true) == chosen.end()) return from;
+  auto state = std::make_shared<CastState>(std::move(from), chosen, to);
+  FLATBED_TRY(state->build_index());
+  return std::shared_ptr<const State>(std::move(state));
 }
 
 }  // namespace
 
 Result<Checkpoint> Checkpoint::cast(const CastRules& rules) const {
-  if (!is_castable(rules.to)) {
-    return make_error(ErrorCode::invalid_argument, "tensors cannot be cast to ", name(rules.to),
-                      ": expected one of ", castable_text());
-  }
+  FLATBED_TRY(check_target(rules.to));
   const std::vector<bool> typed = typed_by_tree(*state_);
   FLATBED_TRY(check_named(*this, rules, typed));
   FLATBED_ASSIGN(const std::vector<bool> included,
@@ -281,10 +298,26 @@ Result<Checkpoint> Checkpoint::cast(const CastRules& rules) const {
                 (rules.include.empty() || included[i]);
     if (chosen[i]) FLATBED_TRY(check_size(tensor, rules.to));
   }
-  if (std::ranges::find(chosen, true) == chosen.end()) return *this;
-  auto state = std::make_shared<CastState>(state_, chosen, rules.to);
-  FLATBED_TRY(state->build_index());
+  FLATBED_ASSIGN(std::shared_ptr<const State> state, cast_state(state_, chosen, rules.to));
   return Checkpoint(std::move(state));
+}
+
+Result<Checkpoint> CheckpointAccess::cast_what_can_be(const Checkpoint& checkpoint, Dtype to) {
+  FLATBED_TRY(check_target(to));
+  const std::vector<bool> typed = typed_by_tree(*checkpoint.state_);
+  std::vector<bool> chosen(typed.size());
+  for (const TensorInfo& tensor : checkpoint.tensors()) {
+    chosen[tensor.index] =
+        tensor.dtype != to && check_kind(tensor, to, typed[tensor.index]) && check_size(tensor, to);
+  }
+  FLATBED_ASSIGN(std::shared_ptr<const State> state, cast_state(checkpoint.state_, chosen, to));
+  return make(std::move(state));
+}
+
+Result<void> CheckpointAccess::check_cast(const Checkpoint& checkpoint, const TensorInfo& tensor,
+                                          Dtype to) {
+  FLATBED_TRY(check_kind(tensor, to, typed_by_tree(*checkpoint.state_)[tensor.index]));
+  return check_size(tensor, to);
 }
 
 }  // namespace flatbed

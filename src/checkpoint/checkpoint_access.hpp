@@ -63,6 +63,11 @@ struct CheckpointAccess {
   [[nodiscard]] static Result<void> check_chunk(const Checkpoint& checkpoint,
                                                 const TensorInfo& tensor, std::uint64_t chunk,
                                                 std::uint64_t digest);
+  // Checkpoint::cast() of every tensor that can be cast; the others stay. check_cast() says why one
+  // of them did. Errors: invalid_argument, size_overflow.
+  [[nodiscard]] static Result<Checkpoint> cast_what_can_be(const Checkpoint& checkpoint, Dtype to);
+  [[nodiscard]] static Result<void> check_cast(const Checkpoint& checkpoint,
+                                               const TensorInfo& tensor, Dtype to);
   // The error of a tensor that an index lists in a file that does not have it, if there is one.
   [[nodiscard]] static std::optional<Error> missing_tensor(const Checkpoint& checkpoint);
   // The tree of tree(), for callers that change it. Errors: those of tree().

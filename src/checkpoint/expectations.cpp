@@ -14,6 +14,7 @@
 #include "flatbed/match.hpp"
 #include "io/file.hpp"
 #include "io/name_index.hpp"
+#include "io/read_text.hpp"
 
 namespace flatbed {
 
@@ -123,12 +124,9 @@ Result<std::vector<Expected>> parse_expectations(std::string_view json) {
 
 Result<std::vector<Expected>> read_expectations(const std::filesystem::path& path) {
   FLATBED_ASSIGN(const File file, File::open(path));
-  if (Result<void> fits = check_size(file.size()); !fits)
-    return with_context(path.native(), std::move(fits).error());
-  std::string text(static_cast<std::size_t>(file.size()), '\0');
-  Result<void> done = file.read_at(0, std::as_writable_bytes(std::span(text)));
-  if (!done) return with_context(path.native(), std::move(done).error());
-  Result<std::vector<Expected>> parsed = parse_expectations(text);
+  const Result<std::string> text = read_text(file, {kMaxNbytes, "the file of expectations"});
+  if (!text) return with_context(path.native(), text.error());
+  Result<std::vector<Expected>> parsed = parse_expectations(*text);
   if (!parsed) return with_context(path.native(), std::move(parsed).error());
   return parsed;
 }

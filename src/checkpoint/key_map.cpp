@@ -10,6 +10,7 @@
 #include "checkpoint/key_mapper.hpp"
 #include "checkpoint/key_rule.hpp"
 #include "io/file.hpp"
+#include "io/read_text.hpp"
 
 namespace flatbed {
 
@@ -82,12 +83,9 @@ Result<KeyMap> KeyMap::parse(std::string_view text, std::string_view label) {
 
 Result<KeyMap> KeyMap::read(const std::filesystem::path& path) {
   FLATBED_ASSIGN(const File file, File::open(path));
-  if (Result<void> fits = check_text_size(file.size()); !fits)
-    return with_context(path.native(), std::move(fits).error());
-  std::string text(static_cast<std::size_t>(file.size()), '\0');
-  Result<void> done = file.read_at(0, std::as_writable_bytes(std::span(text)));
-  if (!done) return with_context(path.native(), std::move(done).error());
-  return parse(text, path.native());
+  const Result<std::string> text = read_text(file, {kMaxTextNbytes, "the file of rename rules"});
+  if (!text) return with_context(path.native(), text.error());
+  return parse(*text, path.native());
 }
 
 Result<void> KeyMap::strip_prefix(std::string_view prefix, Unmatched unmatched) {

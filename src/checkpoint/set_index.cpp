@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <cstring>
 #include <filesystem>
 #include <span>
 
@@ -10,6 +9,7 @@
 #include "base/str_cat.hpp"
 #include "io/large_allocator.hpp"
 #include "io/name_index.hpp"
+#include "io/read_text.hpp"
 
 namespace flatbed {
 
@@ -112,14 +112,8 @@ Result<void> read_index_metadata(JsonValue metadata, SetIndex& index) {
 }  // namespace
 
 Result<SetIndex> read_set_index(const File& file) {
-  if (file.size() > kMaxIndex) {
-    return make_error(ErrorCode::limit_exceeded, "the index is too large: found ", file.size(),
-                      " bytes, the limit is ", kMaxIndex);
-  }
-  const auto size = static_cast<std::size_t>(file.size());
-  ByteBuffer text(size + JsonDocument::kPadding);
-  FLATBED_TRY(file.read_at(0, std::span(text).first(size)));
-  std::memset(text.data() + size, 0, JsonDocument::kPadding);
+  FLATBED_ASSIGN(const ByteBuffer text,
+                 read_padded(file, {kMaxIndex, "the index"}, JsonDocument::kPadding));
   FLATBED_ASSIGN(JsonDocument json,
                  JsonDocument::parse_exactly(text, kIndexRules, prefer_huge_pages));
   SetIndex index{std::move(json), {}, NameIndex(), {}, std::nullopt};

@@ -27,18 +27,18 @@ bool is_unsupported(int error_number) noexcept {
 }
 
 // The target must not exist, be a regular file, or a link that leads to one or to nothing.
-Result<void> check_target(const std::filesystem::path& target, const AtomicFileOptions& options) {
+Result<void> check_target(const std::filesystem::path& target, bool replace,
+                          std::string_view place) {
   struct stat status = {};
   // If something is wrong, create() will find it.
   if (::lstat(target.c_str(), &status) != 0) return {};
-  const std::string place = quoted(target.native());
   const bool leads_nowhere = S_ISLNK(status.st_mode) && ::stat(target.c_str(), &status) != 0;
   if (!leads_nowhere && !S_ISREG(status.st_mode)) {
     return make_error(ErrorCode::not_a_regular_file, place, ": is ",
                       S_ISDIR(status.st_mode) ? "a directory" : "not a regular file",
                       ", which cannot be replaced by a file");
   }
-  if (!options.replace) {
+  if (!replace) {
     return make_error(ErrorCode::file_exists, place, ": already exists");
   }
   return {};
@@ -71,7 +71,10 @@ Result<void> check_size_limit(std::uint64_t nbytes, std::string_view place) {
 }  // namespace
 
 AtomicFile::AtomicFile(std::filesystem::path target, const AtomicFileOptions& options)
-    : target_(std::move(target)), options_(options), name_(target_.filename().native()) {}
+    : target_(std::move(target)),
+      options_(options),
+      name_(target_.filename().native()),
+      place_(quoted(options.shown.empty() ? target_.native() : options.shown.native())) {}
 
 AtomicFile::~AtomicFile() = default;
 
@@ -87,13 +90,11 @@ AtomicFile::TemporaryName::~TemporaryName() {
 
 Result<AtomicFile> AtomicFile::create(const std::filesystem::path& target, std::uint64_t nbytes,
                                       const AtomicFileOptions& options) {
-  FLATBED_TRY(check_target(target, options));
   AtomicFile file(target, options);
-  if (file.name_.empty()) {
-    return make_error(ErrorCode::invalid_argument, quoted(target.native()),
-                      ": is not the name of a file");
-  }
-  FLATBED_TRY(check_size_limit(nbytes, quoted(file.target_.native())));
+  FLATBED_TRY(check_target(target, options.replace, file.place_));
+  if (file.name_.empty())
+    return make_error(ErrorCode::invalid_argument, file.place_, ": is not the name of a file");
+  FLATBED_TRY(check_size_limit(nbytes, file.place_));
   FLATBED_TRY(file.open_directory());
   FLATBED_TRY(file.look_at_old());
   // First, because they may fill the disk.
@@ -107,16 +108,18 @@ Result<AtomicFile> AtomicFile::create(const std::filesystem::path& target, std::
 Result<void> AtomicFile::open_directory() {
   const std::filesystem::path parent = target_.has_parent_path() ? target_.parent_path() : ".";
   directory_ = Descriptor(open_at(AT_FDCWD, parent.c_str(), O_RDONLY | O_DIRECTORY));
-  if (directory_.get() < 0)
-    return system_error(errno, str_cat("cannot open directory ", quoted(parent.native())));
-  return {};
+  if (directory_.get() >= 0) return {};
+  const int failed = errno;
+  const std::filesystem::path shown =
+      options_.shown.empty() ? parent : options_.shown.parent_path();
+  return system_error(failed, str_cat("cannot open directory ", quoted(shown.native())));
 }
 
 Result<void> AtomicFile::look_at_old() {
   struct stat old = {};
   if (::fstatat(directory_.get(), name_.c_str(), &old, AT_SYMLINK_NOFOLLOW) != 0) {
     if (errno == ENOENT) return {};
-    return system_error(errno, str_cat("cannot write ", quoted(target_.native())));
+    return system_error(errno, str_cat("cannot write ", place_));
   }
   if (S_ISREG(old.st_mode)) old_ = old;
   return {};
@@ -128,7 +131,7 @@ Result<void> AtomicFile::create_file() {
   if (create_unnamed(mode)) return {};
   const int failed = create_named(mode);
   if (failed == 0) return {};
-  return system_error(failed, str_cat("cannot write ", quoted(target_.native())));
+  return system_error(failed, str_cat("cannot write ", place_));
 }
 
 // False where the file system has no such files, or where they cannot be linked.
@@ -162,7 +165,7 @@ int AtomicFile::create_named(mode_t mode) {
 Result<void> AtomicFile::set_permissions() {
   struct stat status = {};
   const int file = descriptor_.get();
-  if (::fstat(file, &status) != 0) return system_error(errno, quoted(target_.native()));
+  if (::fstat(file, &status) != 0) return system_error(errno, place_);
   inode_ = status.st_ino;
   if (!options_.permissions && !old_) return {};
   FilePermissions wanted;
@@ -188,8 +191,7 @@ Result<void> AtomicFile::reserve(std::uint64_t nbytes) {
     failed = ::fallocate(descriptor_.get(), 0, 0, static_cast<off_t>(nbytes)) == 0 ? 0 : errno;
   } while (failed == EINTR);
   if (failed == 0 || is_unsupported(failed)) return {};  // not every file system can reserve
-  return system_error(failed,
-                      str_cat(quoted(target_.native()), ": cannot reserve ", nbytes, " bytes"));
+  return system_error(failed, str_cat(place_, ": cannot reserve ", nbytes, " bytes"));
 }
 
 Result<void> AtomicFile::write_at(std::uint64_t offset, std::span<const std::byte> bytes) {
@@ -199,9 +201,8 @@ Result<void> AtomicFile::write_at(std::uint64_t offset, std::span<const std::byt
         ::pwrite(descriptor_.get(), bytes.data(), wanted, static_cast<off_t>(offset));
     if (put < 0 && errno == EINTR) continue;
     if (put <= 0) {  // 0: nothing says why, and trying again could go on for ever
-      return system_error(put == 0 ? EIO : errno,
-                          str_cat(quoted(target_.native()), ": cannot write ", bytes.size(),
-                                  " bytes at offset ", offset));
+      return system_error(put == 0 ? EIO : errno, str_cat(place_, ": cannot write ", bytes.size(),
+                                                          " bytes at offset ", offset));
     }
     bytes = bytes.subspan(static_cast<std::size_t>(put));
     offset += static_cast<std::uint64_t>(put);
@@ -230,7 +231,7 @@ Result<void> AtomicFile::sync_file(CommitReport& report) {
     report.note = "not synced, as requested";
   } else if (::fsync(descriptor_.get()) != 0) {
     if (!is_unsupported(errno)) {
-      return system_error(errno, str_cat(quoted(target_.native()), ": cannot sync the new file"));
+      return system_error(errno, str_cat(place_, ": cannot sync the new file"));
     }
     report.note = system_error(errno, "the file system cannot sync a file").message;
   }
@@ -242,21 +243,20 @@ Result<void> AtomicFile::sync_file(CommitReport& report) {
 Result<void> AtomicFile::report_late_errors() {
   const int copy = ::fcntl(descriptor_.get(), F_DUPFD_CLOEXEC, 0);
   if (copy >= 0 && (::close(copy) == 0 || errno == EINTR)) return {};
-  return system_error(errno, str_cat(quoted(target_.native()), ": cannot close the new file"));
+  return system_error(errno, str_cat(place_, ": cannot close the new file"));
 }
 
 Result<void> AtomicFile::give_name() {
   const int failed = name_errno();
   // A server may have changed the name and lost its answer.
   if (failed == 0 || target_is_ours()) return {};
-  const std::string place = quoted(target_.native());
   if (failed == EEXIST) {
-    return make_error(ErrorCode::file_exists, place, ": already exists");
+    return make_error(ErrorCode::file_exists, place_, ": already exists");
   }
   if (failed == EISDIR || failed == ENOTEMPTY) {
-    return make_error(ErrorCode::not_a_regular_file, place, ": is now a directory");
+    return make_error(ErrorCode::not_a_regular_file, place_, ": is now a directory");
   }
-  Error error = system_error(failed, str_cat(place, ": cannot give the complete file this name"));
+  Error error = system_error(failed, str_cat(place_, ": cannot give the complete file this name"));
   if (is_unsupported(failed) || failed == EXDEV) error.code = ErrorCode::unsupported_filesystem;
   return error;
 }

@@ -52,6 +52,8 @@ struct AtomicFileOptions {
   // Whether the directory is new and this process's alone (an AtomicFolder): nobody left anything
   // in it, and its names are synced with it, once.
   bool in_new_folder = false;
+  // What errors call the file, where the target's path means nothing to a user. Empty: the target.
+  std::filesystem::path shown = {};
 };
 
 class AtomicFile {
@@ -120,6 +122,7 @@ class AtomicFile {
   std::filesystem::path target_;
   AtomicFileOptions options_;
   std::string name_;                // of the target within directory_
+  std::string place_;               // what errors call it
   std::optional<struct stat> old_;  // the regular file that is replaced
   std::uint64_t inode_ = 0;         // of the new file
   Descriptor directory_;

@@ -55,7 +55,7 @@ Result<AtomicFolder> AtomicFolder::create(const std::filesystem::path& target,
   FLATBED_TRY(folder.look_at_old());
   remove_leftovers(folder.parent_.get());
   FLATBED_TRY(folder.check_room());
-  FLATBED_TRY(folder.make_folder());
+  FLATBED_TRY(folder.make_temporary(folder.temporary_));
   folder.set_permissions();
   if (folder.replaces_) FLATBED_TRY(folder.try_to_swap());
   folder.path_ = parent_of(folder.target_) / folder.temporary_.name;
@@ -87,7 +87,9 @@ Result<void> AtomicFolder::look_at_old() {
   if (!options_.replace)
     return make_error(ErrorCode::file_exists, place, ": already exists and is not empty");
   if (!found.other.empty()) {
+    const bool named_as_set = is_set_file_name(found.other);
     return make_error(ErrorCode::file_exists, place, ": holds ", quoted(found.other),
+                      named_as_set ? ", which is no regular file" : "",
                       ", and only a folder with nothing but a set can be replaced");
   }
   replaces_ = true;
@@ -105,30 +107,28 @@ Result<void> AtomicFolder::check_room() const {
                     size_text(status.f_bavail * block), " left");
 }
 
-Result<void> AtomicFolder::make_folder() {
-  temporary_.parent = parent_.get();
+Result<void> AtomicFolder::make_temporary(Temporary& made) const {
+  made.parent = parent_.get();
   int failed = EAGAIN;
-  for (int i = 0; i < kMaxNamesTried && failed == EAGAIN; ++i) failed = try_to_make_folder();
+  for (int i = 0; i < kMaxNamesTried && failed == EAGAIN; ++i) failed = try_to_make(made);
   if (failed == 0) return {};
   return system_error(failed, str_cat("cannot write ", quoted(target_.native())));
 }
 
 // Returns an errno, or 0. EAGAIN: before the lock, another process took it for a leftover.
-int AtomicFolder::try_to_make_folder() {
+int AtomicFolder::try_to_make(Temporary& made) const {
   std::string name = temporary_name(name_);
   const mode_t mode = old_.get() < 0 ? 0777 : 0700;
   if (::mkdirat(parent_.get(), name.c_str(), mode) != 0) return errno;
-  temporary_.folder = Descriptor(::openat(parent_.get(), name.c_str(), kOpenFolder));
-  if (temporary_.folder.get() < 0) {
+  made.folder = Descriptor(::openat(parent_.get(), name.c_str(), kOpenFolder));
+  if (made.folder.get() < 0) {
     const int failed = errno;
     ::unlinkat(parent_.get(), name.c_str(), AT_REMOVEDIR);
     return failed == ENOENT ? EAGAIN : failed;
   }
-  struct stat status = {};
-  const bool locked = lock_temporary(temporary_.folder.get());
-  if (::fstat(temporary_.folder.get(), &status) != 0) return errno;
-  if (!locked || status.st_nlink == 0) return EAGAIN;
-  temporary_.name = std::move(name);
+  const bool locked = lock_temporary(made.folder.get());
+  if (!locked || !is_at(name, made.folder.get())) return EAGAIN;
+  made.name = std::move(name);
   return 0;
 }
 
@@ -144,40 +144,34 @@ void AtomicFolder::set_permissions() noexcept {
   static_cast<void>(!::fchmod(folder, bits));
 }
 
-// Finds out before anything is written, with an empty folder, whether two can be swapped.
+// Finds out before anything is written, with an empty folder, whether two can be swapped. It is
+// locked too: whoever takes one of the names for a leftover must not remove what has it after that.
 Result<void> AtomicFolder::try_to_swap() {
+  Temporary empty;
+  FLATBED_TRY(make_temporary(empty));
   const int parent = parent_.get();
-  for (int i = 0; i < kMaxNamesTried; ++i) {
-    std::string other = temporary_name(name_);
-    if (::mkdirat(parent, other.c_str(), 0700) != 0)
-      return system_error(errno, str_cat("cannot write ", quoted(target_.native())));
-    const char* const ours = temporary_.name.c_str();
-    if (::renameat2(parent, ours, parent, other.c_str(), RENAME_EXCHANGE) == 0) {
-      ::unlinkat(parent, ours, AT_REMOVEDIR);
-      temporary_.name = std::move(other);
-      return {};
-    }
-    const int failed = errno;
-    ::unlinkat(parent, other.c_str(), AT_REMOVEDIR);
-    if (failed == ENOENT) continue;  // another process took it for a leftover
-    Error error = system_error(failed, str_cat(quoted(target_.native()), ": cannot be replaced"));
-    if (is_unsupported(failed)) {
-      error = make_error(ErrorCode::unsupported_filesystem, quoted(target_.native()),
-                         ": cannot be replaced, because its file system cannot swap two folders; "
-                         "write to a new folder");
-    }
-    return error;
+  const bool swapped = ::renameat2(parent, temporary_.name.c_str(), parent, empty.name.c_str(),
+                                   RENAME_EXCHANGE) == 0;
+  const int failed = errno;
+  if (swapped || is_at(empty.name, temporary_.folder.get())) {
+    std::swap(temporary_.name, empty.name);
+    return {};
   }
-  return system_error(EAGAIN, str_cat("cannot write ", quoted(target_.native())));
+  return swap_error(failed);
 }
 
-Error AtomicFolder::with_target(Error error) const {
-  const std::string& from = path_.native();
-  const std::string& to = target_.native();
-  std::size_t at = error.message.find(from);
-  for (; at != std::string::npos; at = error.message.find(from, at + to.size()))
-    error.message.replace(at, from.size(), to);
-  return error;
+Error AtomicFolder::swap_error(int failed) const {
+  const std::string place = quoted(target_.native());
+  if (is_unsupported(failed) || failed == EXDEV) {
+    return make_error(ErrorCode::unsupported_filesystem, place,
+                      ": cannot be replaced, because its file system cannot swap two folders; "
+                      "write to a new folder");
+  }
+  return system_error(failed, str_cat(place, ": cannot swap the new folder with the old one"));
+}
+
+std::optional<FilePermissions> AtomicFolder::old_permissions() const noexcept {
+  return replaces_ ? common_permissions(old_.get()) : std::nullopt;
 }
 
 Result<FolderReport> AtomicFolder::commit() {
@@ -219,15 +213,16 @@ Result<void> AtomicFolder::give_name() {
 }
 
 Result<void> AtomicFolder::swap_with_old() {
-  const std::string place = quoted(target_.native());
-  const Error other = make_error(ErrorCode::file_exists, place, ": is another folder now");
+  const Error other =
+      make_error(ErrorCode::file_exists, quoted(target_.native()), ": is another folder now");
   const int parent = parent_.get();
   const char* const ours = temporary_.name.c_str();
   if (!is_at(name_, old_.get())) return other;
+  // With the temporary name and a free lock it would be a leftover, before the parent is synced.
+  static_cast<void>(lock_temporary(old_.get()));
   const bool swapped = ::renameat2(parent, ours, parent, name_.c_str(), RENAME_EXCHANGE) == 0;
   const int failed = errno;
-  if (!swapped && !is_at(name_, temporary_.folder.get()))
-    return system_error(failed, str_cat(place, ": cannot swap the new folder with the old one"));
+  if (!swapped && !is_at(name_, temporary_.folder.get())) return swap_error(failed);
   if (!is_at(temporary_.name, old_.get())) {  // somebody was faster
     static_cast<void>(::renameat2(parent, ours, parent, name_.c_str(), RENAME_EXCHANGE));
     return other;

@@ -58,14 +58,17 @@ class AtomicFolder {
   // Where the files of the new folder go until commit().
   [[nodiscard]] const std::filesystem::path& path() const noexcept { return path_; }
 
-  // The error with the target's path instead of path(), which means nothing to a user.
-  [[nodiscard]] Error with_target(Error error) const;
+  // The path that its files have after commit(), for errors.
+  [[nodiscard]] const std::filesystem::path& target() const noexcept { return target_; }
+
+  // Those that the files of the folder that it replaces share. nullopt: it replaces none.
+  [[nodiscard]] std::optional<FilePermissions> old_permissions() const noexcept;
 
   // Call once, after every file was committed. An Error means that the target is unchanged.
   [[nodiscard]] Result<FolderReport> commit();
 
  private:
-  // A folder that is removed at the end with the files of a set in it.
+  // A locked folder that is removed at the end with the files of a set in it.
   struct Temporary {
     Temporary() = default;
     Temporary(Temporary&& other) noexcept
@@ -84,13 +87,14 @@ class AtomicFolder {
 
   Result<void> look_at_old();
   Result<void> check_room() const;
-  Result<void> make_folder();
-  [[nodiscard]] int try_to_make_folder();
+  Result<void> make_temporary(Temporary& made) const;
+  [[nodiscard]] int try_to_make(Temporary& made) const;
   void set_permissions() noexcept;
   Result<void> try_to_swap();
   Result<void> sync_folder(CommitReport& report) const;
   Result<void> give_name();
   Result<void> swap_with_old();
+  [[nodiscard]] Error swap_error(int failed) const;
   void remove_old(FolderReport& report);
   [[nodiscard]] bool is_at(const std::string& name, int folder) const;
 

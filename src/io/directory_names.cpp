@@ -27,11 +27,16 @@ std::optional<DirectoryNames> DirectoryNames::open(int directory) noexcept {
 
 const char* DirectoryNames::next() noexcept {
   while (entries_++ < kMaxEntries) {
+    errno = 0;
     const dirent* entry = ::readdir(directory_.get());
-    if (entry == nullptr) return nullptr;
+    if (entry == nullptr) {
+      failed_ = errno;
+      return nullptr;
+    }
     const std::string_view name = entry->d_name;
     if (name != "." && name != "..") return entry->d_name;
   }
+  failed_ = E2BIG;
   return nullptr;
 }
 

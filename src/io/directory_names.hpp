@@ -19,6 +19,9 @@ class DirectoryNames {
   // reading fails or the directory has more than a million entries.
   [[nodiscard]] const char* next() noexcept;
 
+  // After next() returned nullptr: 0 at the end, else the errno of what failed, E2BIG for too many.
+  [[nodiscard]] int failed() const noexcept { return failed_; }
+
  private:
   struct Close {
     void operator()(DIR* directory) const noexcept { ::closedir(directory); }
@@ -27,6 +30,7 @@ class DirectoryNames {
 
   std::unique_ptr<DIR, Close> directory_;
   int entries_ = 0;
+  int failed_ = 0;
 };
 
 }  // namespace flatbed

@@ -9,6 +9,12 @@
 
 namespace flatbed {
 
+void narrow(std::optional<FilePermissions>& common, const FilePermissions& more) noexcept {
+  if (!common) common = more;
+  common->bits &= more.bits;
+  if (common->group != more.group) common->group.reset();
+}
+
 Result<std::optional<FilePermissions>> permissions_of(const ByteSource& source) {
   FLATBED_ASSIGN(const DescriptorLease lease, source.descriptor());
   if (!lease) return std::optional<FilePermissions>();

@@ -17,6 +17,9 @@ struct FilePermissions {
   std::optional<std::uint32_t> group;  // nullopt: the files have different groups
 };
 
+// Leaves in `common` what it and `more` share; nullopt shares everything.
+void narrow(std::optional<FilePermissions>& common, const FilePermissions& more) noexcept;
+
 // The permissions of the file that the source reads. nullopt: it is not a file. Errors: those of
 // ByteSource::descriptor() and of the system.
 [[nodiscard]] Result<std::optional<FilePermissions>> permissions_of(const ByteSource& source);

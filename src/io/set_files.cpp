@@ -65,9 +65,26 @@ Result<SetFolder> look_into_folder(int folder, std::string_view place) {
     found.empty = false;
     if (is_of_set(folder, name)) continue;
     found.other = name;
-    break;
+    return found;
   }
+  // What was not seen may be anything.
+  const int failed = names->failed();
+  if (failed == E2BIG)
+    return make_error(ErrorCode::limit_exceeded, place, ": has too many entries");
+  if (failed != 0) return system_error(failed, str_cat("cannot read the folder ", place));
   return found;
+}
+
+std::optional<FilePermissions> common_permissions(int folder) noexcept {
+  std::optional<DirectoryNames> names = DirectoryNames::open(folder);
+  std::optional<FilePermissions> common;
+  for (const char* name = names ? names->next() : nullptr; name != nullptr; name = names->next()) {
+    struct stat status = {};
+    if (::fstatat(folder, name, &status, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISREG(status.st_mode))
+      continue;
+    narrow(common, {status.st_mode & kPermissionBits, status.st_gid});
+  }
+  return common;
 }
 
 bool remove_set_folder(int parent, const char* name, int folder) noexcept {
@@ -76,6 +93,7 @@ bool remove_set_folder(int parent, const char* name, int folder) noexcept {
   for (const char* entry = names->next(); entry != nullptr; entry = names->next()) {
     if (!is_of_set(folder, entry)) return false;
   }
+  if (names->failed() != 0) return false;
   // Where removing an entry made the reading pass over another, the next round finds it.
   for (int round = 0; round < kMaxRounds; ++round) {
     names = DirectoryNames::open(folder);

@@ -3,10 +3,12 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 
 #include "flatbed/result.hpp"
+#include "io/file_permissions.hpp"
 
 namespace flatbed {
 
@@ -28,8 +30,11 @@ struct SetFolder {
 // the system.
 [[nodiscard]] Result<SetFolder> look_into_folder(int folder, std::string_view place);
 
+// The permissions that all files in the open folder share. nullopt: there are no files.
+[[nodiscard]] std::optional<FilePermissions> common_permissions(int folder) noexcept;
+
 // Removes the open folder, which has this name in `parent`, with the files of a set in it. Returns
-// false, and removes nothing, if it holds anything else.
+// false, and removes nothing, if it holds anything else or cannot be read to the end.
 bool remove_set_folder(int parent, const char* name, int folder) noexcept;
 
 }  // namespace flatbed

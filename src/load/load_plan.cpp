@@ -250,12 +250,12 @@ Result<Checkpoint> LoadPlan::State::cast_view(const Checkpoint& checkpoint,
   const std::pair key(CheckpointAccess::identity(checkpoint), as);
   auto view = casts.find(key);
   if (view == casts.end()) {
-    FLATBED_ASSIGN(Checkpoint cast, checkpoint.cast({.to = as}));
+    FLATBED_ASSIGN(Checkpoint cast, CheckpointAccess::cast_what_can_be(checkpoint, as));
     view = casts.emplace(key, std::move(cast)).first;
   }
-  if (view->second.tensors()[tensor.index].dtype == as) return view->second;
-  // It stayed as it is: naming it says why.
-  return checkpoint.cast({.to = as, .include = {std::string(tensor.name)}});
+  if (view->second.tensors()[tensor.index].dtype != as)
+    FLATBED_TRY(CheckpointAccess::check_cast(checkpoint, tensor, as));
+  return view->second;
 }
 
 std::uint32_t LoadPlan::State::device_index(Device* device) {

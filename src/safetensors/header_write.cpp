@@ -72,8 +72,8 @@ std::vector<std::uint32_t> file_order(std::span<const SealTensor> tensors) {
 }
 
 Error too_large(std::size_t limit, std::size_t tensors) {
-  return make_error(ErrorCode::header_over_limit, "the header of ", tensors,
-                    " tensors would be longer than ", limit, " bytes",
+  return make_error(ErrorCode::header_over_limit, "the header of ", counted(tensors, "tensor"),
+                    " would be longer than ", limit, " bytes",
                     limit == kLargeHeaderBytes ? ", which common readers refuse" : "",
                     "; split the tensors over several files (shards)");
 }

@@ -5,6 +5,7 @@
 #include "base/bytes.hpp"
 #include "base/str_cat.hpp"
 #include "io/file.hpp"
+#include "io/read_text.hpp"
 
 namespace flatbed::safetensors {
 
@@ -52,12 +53,8 @@ Result<std::optional<std::string>> read_sidecar(const std::filesystem::path& pat
   if (!file && file.error().code == ErrorCode::not_a_regular_file)
     return make_error(ErrorCode::sidecar_malformed, file.error().message);
   if (!file) return std::move(file).error();
-  if (file->size() > kMaxSidecarBytes) {
-    return make_error(ErrorCode::sidecar_malformed, "the sidecar has ", file->size(),
-                      " bytes, at most ", kMaxSidecarBytes, " are allowed");
-  }
-  std::string text(static_cast<std::size_t>(file->size()), '\0');
-  FLATBED_TRY(file->read_at(0, std::as_writable_bytes(std::span(text))));
+  FLATBED_ASSIGN(std::string text,
+                 read_text(*file, {kMaxSidecarBytes, "the sidecar", ErrorCode::sidecar_malformed}));
   return std::optional(std::move(text));
 }
 

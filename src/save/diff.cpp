@@ -115,7 +115,7 @@ Result<DiffReport> diff(const Checkpoint& a, const Checkpoint& b, const DiffOpti
   if (a.has_tree() && b.has_tree()) {
     FLATBED_ASSIGN(const Value tree_a, a.tree());
     FLATBED_ASSIGN(const Value tree_b, b.tree());
-    compare_trees(tree_a, tree_b, pairing.report);
+    FLATBED_TRY(compare_trees(tree_a, tree_b, pairing.report));
     pairing.report.trees_compared = true;
   }
   return std::move(pairing.report);

@@ -47,6 +47,7 @@ class Buffers {
 struct PairReading {
   std::uint32_t pair = 0;
   bool leads_with_b = false;
+  bool other_is_costly = false;  // to read in small pieces
   bool compares_bytes = false;
   bool compares_values = false;
 };
@@ -69,8 +70,22 @@ class ContentComparison {
   void compare_digests(ContentPair& pair);
   void add_reading(const PairReading& reading);
   Result<void> read_part(const Run& run, std::uint64_t skip, std::span<std::byte> part);
-  Result<void> compare_chunk(const PairReading& reading, std::uint64_t begin,
-                             std::span<const std::byte> bytes);
+  void compare_with_digests(const PairReading& reading, std::uint64_t begin,
+                            std::span<const std::byte> bytes);
+  Result<void> compare_with_other(const PairReading& reading, std::uint64_t begin,
+                                  std::span<const std::byte> bytes);
+  // At most a chunk of the side that leads, and the same elements of the other one.
+  void compare_chunk(const PairReading& reading, std::uint64_t begin,
+                     std::span<const std::byte> bytes, std::span<const std::byte> beside);
+  [[nodiscard]] std::size_t step_of(const PairReading& reading, std::size_t part) const;
+  [[nodiscard]] const TensorInfo& lead_of(const PairReading& reading) const {
+    const ContentPair& pair = contents_.pairs[reading.pair];
+    return reading.leads_with_b ? *pair.b : *pair.a;
+  }
+  [[nodiscard]] const TensorInfo& other_of(const PairReading& reading) const {
+    const ContentPair& pair = contents_.pairs[reading.pair];
+    return reading.leads_with_b ? *pair.a : *pair.b;
+  }
   void compare_values(const PairReading& reading, const ValuePairs& pairs);
   void note_difference(ContentPair& pair, std::uint64_t chunk);
 
@@ -123,8 +138,10 @@ void ContentComparison::add_reading(const PairReading& reading) {
   SaveItem a = item_of(contents_.a, *pair.a), b = item_of(contents_.b, *pair.b);
   const bool costlier = pair.b->digests.empty() && way_of(b) > way_of(a);
   readings_.push_back(reading);
-  readings_.back().leads_with_b = costlier || !pair.a->digests.empty();
-  plan_.items.push_back(readings_.back().leads_with_b ? std::move(b) : std::move(a));
+  PairReading& added = readings_.back();
+  added.leads_with_b = costlier || !pair.a->digests.empty();
+  added.other_is_costly = way_of(added.leads_with_b ? a : b) != 0;
+  plan_.items.push_back(added.leads_with_b ? std::move(b) : std::move(a));
 }
 
 void ContentComparison::compare_values(const PairReading& reading, const ValuePairs& pairs) {
@@ -134,34 +151,59 @@ void ContentComparison::compare_values(const PairReading& reading, const ValuePa
   contents_.pairs[reading.pair].values->add(sums);
 }
 
-// Bytes from `begin` on of the side that leads, at most a chunk of it.
-Result<void> ContentComparison::compare_chunk(const PairReading& reading, std::uint64_t begin,
-                                              std::span<const std::byte> bytes) {
-  ContentPair& pair = contents_.pairs[reading.pair];
-  const TensorInfo& lead = reading.leads_with_b ? *pair.b : *pair.a;
-  const TensorInfo& other = reading.leads_with_b ? *pair.a : *pair.b;
-  const std::uint64_t chunk = begin / kChunkBytes;
-  if (!reading.compares_values && !other.digests.empty()) {
-    if (hex16(xxh3(bytes)) != other.digests.hex(static_cast<std::size_t>(chunk)))
-      note_difference(pair, chunk);
-    return {};
+// Compares bytes from `begin` on of the side that leads with the digests of the other one.
+void ContentComparison::compare_with_digests(const PairReading& reading, std::uint64_t begin,
+                                             std::span<const std::byte> bytes) {
+  const TensorInfo& other = other_of(reading);
+  for (std::size_t at = 0; at < bytes.size(); at += kChunkBytes) {
+    const std::uint64_t chunk = (begin + at) / kChunkBytes;
+    const std::size_t nbytes = std::min<std::size_t>(kChunkBytes, bytes.size() - at);
+    if (hex16(xxh3(bytes.subspan(at, nbytes))) != other.digests.hex(chunk))
+      note_difference(contents_.pairs[reading.pair], chunk);
   }
+}
+
+// Reads the same elements of the other side, and compares them chunk by chunk.
+Result<void> ContentComparison::compare_with_other(const PairReading& reading, std::uint64_t begin,
+                                                   std::span<const std::byte> bytes) {
+  const TensorInfo& lead = lead_of(reading);
+  const TensorInfo& other = other_of(reading);
   const auto nbytes = static_cast<std::size_t>(place_in(other, lead, bytes.size()));
   std::vector<std::byte> buffer = buffers_.take(nbytes);
   const std::span<std::byte> read = std::span(buffer).first(nbytes);
   const Checkpoint& checkpoint = reading.leads_with_b ? contents_.a : contents_.b;
   FLATBED_TRY(checkpoint.read(other, place_in(other, lead, begin), read, Verify::no));
   bytes_read_ += nbytes;
-  if (reading.compares_bytes && std::memcmp(read.data(), bytes.data(), nbytes) != 0)
-    note_difference(pair, chunk);
-  if (reading.compares_values) {
-    const std::span<const std::byte> beside = read;
-    const bool swapped = reading.leads_with_b;
-    compare_values(reading, {pair.a->dtype, pair.b->dtype, swapped ? beside : bytes,
-                             swapped ? bytes : beside, begin / (bits(lead.dtype) / 8)});
+  for (std::size_t at = 0; at < bytes.size(); at += kChunkBytes) {
+    const std::size_t in_lead = std::min<std::size_t>(kChunkBytes, bytes.size() - at);
+    const std::span<const std::byte> beside =
+        read.subspan(static_cast<std::size_t>(place_in(other, lead, at)),
+                     static_cast<std::size_t>(place_in(other, lead, in_lead)));
+    compare_chunk(reading, begin + at, bytes.subspan(at, in_lead), beside);
   }
   buffers_.give_back(std::move(buffer));
   return {};
+}
+
+void ContentComparison::compare_chunk(const PairReading& reading, std::uint64_t begin,
+                                      std::span<const std::byte> bytes,
+                                      std::span<const std::byte> beside) {
+  ContentPair& pair = contents_.pairs[reading.pair];
+  if (reading.compares_bytes && std::memcmp(beside.data(), bytes.data(), bytes.size()) != 0)
+    note_difference(pair, begin / kChunkBytes);
+  if (!reading.compares_values) return;
+  const bool swapped = reading.leads_with_b;
+  compare_values(reading, {pair.a->dtype, pair.b->dtype, swapped ? beside : bytes,
+                           swapped ? bytes : beside, begin / (bits(lead_of(reading).dtype) / 8)});
+}
+
+// How many bytes of the side that leads are compared at once. What is costly to read in pieces is
+// read in as large ones as the side that leads.
+std::size_t ContentComparison::step_of(const PairReading& reading, std::size_t part) const {
+  if (!reading.other_is_costly) return kChunkBytes;
+  const std::uint64_t ratio = std::max<std::uint64_t>(
+      1, place_in(other_of(reading), lead_of(reading), kChunkBytes) / kChunkBytes);
+  return std::max<std::size_t>(part / ratio / kChunkBytes, 1) * kChunkBytes;
 }
 
 // Reads a part of the side that leads, and compares it.
@@ -170,11 +212,15 @@ Result<void> ContentComparison::read_part(const Run& run, std::uint64_t skip,
   const PairReading& reading = readings_[run.tensor];
   ReadTally tally;
   FLATBED_TRY(read_item(plan_.items[run.tensor], skip, part, {Verify::yes, tally}));
-  for (std::size_t at = 0; at < part.size(); at += kChunkBytes) {
-    const std::size_t nbytes = std::min<std::size_t>(kChunkBytes, part.size() - at);
-    FLATBED_TRY(compare_chunk(reading, skip + at, part.subspan(at, nbytes)));
-  }
   bytes_read_ += part.size();
+  if (!reading.compares_values && !other_of(reading).digests.empty()) {
+    compare_with_digests(reading, skip, part);
+    return {};
+  }
+  const std::size_t step = step_of(reading, part.size());
+  for (std::size_t at = 0; at < part.size(); at += step)
+    FLATBED_TRY(
+        compare_with_other(reading, skip + at, part.subspan(at, std::min(step, part.size() - at))));
   return {};
 }
 

@@ -77,7 +77,9 @@ void add_pair(double a, double b, std::uint64_t element, ValueSums& sums) {
   const double larger = std::max(std::abs(a), std::abs(b));
   ++sums.found.different;
   sums.sum_abs += distance;
-  sums.found.max_rel = std::max(sums.found.max_rel, std::isinf(larger) ? 1.0 : distance / larger);
+  double rel = std::isinf(larger) ? 1.0 : distance / larger;
+  if (std::isinf(rel)) rel = std::abs(a / larger - b / larger);  // the distance is, a and b are not
+  sums.found.max_rel = std::max(sums.found.max_rel, rel);
   if (sums.found.worst && distance <= sums.found.max_abs) return;
   sums.found.max_abs = distance;
   sums.found.worst = element;

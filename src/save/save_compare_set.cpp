@@ -6,13 +6,12 @@
 #include <system_error>
 #include <utility>
 
-#include "base/bytes.hpp"
 #include "base/str_cat.hpp"
 #include "flatbed/save_set.hpp"
+#include "flatbed/save_text.hpp"
 #include "io/leftover.hpp"
 #include "io/set_files.hpp"
 #include "save/compare_planned.hpp"
-#include "save/output_file.hpp"
 #include "save/set_parts.hpp"
 
 namespace flatbed {
@@ -27,7 +26,8 @@ OutputState different(std::string what) { return {OutputKind::different, std::mo
 std::optional<OutputState> judge_folder(const fs::path& folder,
                                         std::span<const PlannedShard> shards) {
   std::error_code failed;
-  if (fs::symlink_status(folder, failed).type() == fs::file_type::not_found) return OutputState{};
+  // Where the name cannot be looked up, the save will say why.
+  if (!fs::exists(fs::symlink_status(folder, failed))) return OutputState{};
   if (!fs::is_directory(folder, failed)) return different("found no folder, expected one");
   std::set<std::string> expected;
   for (const PlannedShard& shard : shards) expected.insert(shard.file_name);
@@ -48,19 +48,6 @@ Result<OutputState> in_file(std::string_view file, Result<OutputState> compared)
   if (!compared || compared->kind == OutputKind::up_to_date) return compared;
   if (compared->kind == OutputKind::absent) return different(str_cat("there is no ", quoted(file)));
   return different(str_cat(quoted(file), ": ", compared->difference));
-}
-
-Result<OutputState> compare_index(const fs::path& path, std::string_view text) {
-  OutputState state;
-  FLATBED_ASSIGN(const std::optional<OutputFile> file, OutputFile::open(path, state));
-  if (!file) return state;
-  if (file->size() != text.size())
-    return different(str_cat("found ", counted(file->size(), "byte"), ", expected ", text.size()));
-  FLATBED_ASSIGN(const bool equal, file->holds(0, as_bytes(text)));
-  if (!equal) return different("the index differs");
-  state.kind = OutputKind::up_to_date;
-  state.nbytes = file->size();
-  return state;
 }
 
 }  // namespace
@@ -89,7 +76,7 @@ Result<OutputState> compare_set_output(const fs::path& folder, const SavePlan& p
   if (parts.shards().size() > 1) {
     FLATBED_ASSIGN(const std::string text, parts.index(contents));
     FLATBED_ASSIGN(OutputState state,
-                   in_file(kSetIndexName, compare_index(folder / kSetIndexName, text)));
+                   in_file(kSetIndexName, compare_text_output(folder / kSetIndexName, text)));
     if (state.kind != OutputKind::up_to_date) return state;
     all.nbytes += state.nbytes;
   } else if (!contents.empty()) {

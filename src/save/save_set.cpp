@@ -26,13 +26,13 @@ class SetWriter {
 
   // Finds out what can be known before a byte is written.
   Result<void> prepare();
-  Result<void> write(const std::filesystem::path& folder);
+  Result<void> write(const AtomicFolder& folder);
   Result<void> plan_headers();
   SaveSetReport& report() noexcept { return report_; }
 
  private:
-  Result<void> write_shard(const std::filesystem::path& folder, std::size_t shard);
-  Result<void> write_index(const std::filesystem::path& folder);
+  Result<void> write_shard(const AtomicFolder& folder, std::size_t shard);
+  Result<void> write_index(const AtomicFolder& folder);
   Result<void> commit_last();
   void note_durability(SaveReport file);
 
@@ -70,7 +70,8 @@ Result<void> SetWriter::plan_headers() {
   return {};
 }
 
-Result<void> SetWriter::write(const std::filesystem::path& folder) {
+Result<void> SetWriter::write(const AtomicFolder& folder) {
+  if (!permissions_) permissions_ = folder.old_permissions();  // the plan reads only memory
   for (std::size_t i = 0; i < parts_.shards().size(); ++i) FLATBED_TRY(write_shard(folder, i));
   FLATBED_TRY(commit_last());
   FLATBED_ASSIGN(report_.files.crc, records_->finish(options_.file));
@@ -80,16 +81,16 @@ Result<void> SetWriter::write(const std::filesystem::path& folder) {
   return {};
 }
 
-Result<void> SetWriter::write_shard(const std::filesystem::path& folder, std::size_t shard) {
+Result<void> SetWriter::write_shard(const AtomicFolder& folder, std::size_t shard) {
   const PlannedShard& planned_shard = parts_.shards()[shard];
   const SavePlan part = parts_.plan_of(shard);
   FLATBED_ASSIGN(PlannedHeader planned, parts_.header(part, shard));
   safetensors::NewHeader& header = planned.header;
   const SaveOptions options = parts_.file_options(bytes_before_);
   SavedShard& saved = report_.shards[shard];
-  const std::filesystem::path path = folder / planned_shard.file_name;
-  FLATBED_ASSIGN(AtomicFile file,
-                 create_file({path, permissions_, true}, options, header.file_nbytes));
+  const std::filesystem::path path = folder.path() / planned_shard.file_name;
+  const NewFile target{path, permissions_, true, folder.target() / planned_shard.file_name};
+  FLATBED_ASSIGN(AtomicFile file, create_file(target, options, header.file_nbytes));
   FLATBED_TRY(write_part({part, planned_shard.items, *records_, casts_}, options, header, file));
   if (options.seal) saved.content = seal_header(header, planned.tensors, planned.metadata);
   FLATBED_TRY(file.write_at(0, as_bytes(header.bytes)));
@@ -113,7 +114,7 @@ Result<void> SetWriter::commit_last() {
   return {};
 }
 
-Result<void> SetWriter::write_index(const std::filesystem::path& folder) {
+Result<void> SetWriter::write_index(const AtomicFolder& folder) {
   std::vector<std::string> contents;
   for (const SavedShard& shard : report_.shards) {
     if (options_.file.seal) contents.push_back(shard.content);
@@ -121,8 +122,9 @@ Result<void> SetWriter::write_index(const std::filesystem::path& folder) {
   FLATBED_ASSIGN(const std::string text, parts_.index(contents));
   SaveReport file;
   file.nbytes = text.size();
-  const std::filesystem::path path = folder / kSetIndexName;
-  FLATBED_TRY(write_file({path, permissions_, true}, parts_.file_options(bytes_before_), file,
+  const std::filesystem::path path = folder.path() / kSetIndexName;
+  const NewFile target{path, permissions_, true, folder.target() / kSetIndexName};
+  FLATBED_TRY(write_file(target, parts_.file_options(bytes_before_), file,
                          [&](AtomicFile& out) { return out.write_at(0, as_bytes(text)); }));
   report_.files.nbytes += text.size();
   note_durability(std::move(file));
@@ -158,8 +160,7 @@ Result<SaveSetReport> save_set(const std::filesystem::path& folder, const SavePl
     FLATBED_TRY(writer.plan_headers());
     return std::move(writer.report());
   }
-  Result<void> written = writer.write(out.path());
-  if (!written) return out.with_target(std::move(written).error());
+  FLATBED_TRY(writer.write(out));
   FLATBED_ASSIGN(FolderReport committed, out.commit());
   note_commit(std::move(committed), writer.report());
   return std::move(writer.report());

@@ -135,10 +135,7 @@ Result<std::optional<FilePermissions>> source_permissions(const SavePlan& plan) 
     for (std::uint32_t i = 0; i < source->files().size(); ++i) {
       FLATBED_ASSIGN(const std::optional<FilePermissions> of_file,
                      permissions_of(CheckpointAccess::source(*source, i)));
-      if (!of_file) continue;
-      if (!common) common = of_file;
-      common->bits &= of_file->bits;
-      if (common->group != of_file->group) common->group.reset();
+      if (of_file) narrow(common, *of_file);
     }
   }
   return common;

@@ -1,9 +1,11 @@
 #include "save/set_parts.hpp"
 
+#include <algorithm>
 #include <optional>
 #include <string_view>
 #include <utility>
 
+#include "base/checked.hpp"
 #include "base/json_write.hpp"
 #include "base/str_cat.hpp"
 #include "checkpoint/set_index.hpp"
@@ -63,6 +65,11 @@ std::uint64_t elements_of(const SaveItem& item) {
   return elements;
 }
 
+Error index_too_large() {
+  return make_error(ErrorCode::limit_exceeded, "the index is too large: its names need more than ",
+                    kMaxIndex, " bytes, the limit");
+}
+
 void append_member(std::string& out, std::string_view key) {
   append_json_string(out, key);
   out += ": ";
@@ -98,8 +105,23 @@ Result<SetParts> SetParts::of(const SavePlan& plan, const SaveSetOptions& option
   FLATBED_ASSIGN(parts.shards_, plan_shards(plan, options.max_shard_nbytes));
   FLATBED_TRY(check_names(plan));
   FLATBED_ASSIGN(parts.texts_, plan_texts(plan, options.file));
-  for (const PlannedShard& shard : parts.shards_) parts.nbytes_ += shard.nbytes;
+  for (const PlannedShard& shard : parts.shards_) {
+    const std::optional<std::uint64_t> sum = checked_add(parts.nbytes_, shard.nbytes);
+    if (!sum)
+      return make_error(ErrorCode::limit_exceeded,
+                        "the tensors have more bytes than a set can hold");
+    parts.nbytes_ = *sum;
+  }
+  FLATBED_TRY(parts.check_index());
   return parts;
+}
+
+// The index is written last, so a set for which it would be too large is refused here.
+Result<void> SetParts::check_index() const {
+  if (shards_.size() == 1) return {};
+  const std::vector<std::string> contents(options_->file.seal ? shards_.size() : 0, hex16(0));
+  FLATBED_TRY(index(contents));
+  return {};
 }
 
 SavePlan SetParts::plan_of(std::size_t shard) const {
@@ -138,7 +160,7 @@ Result<std::string> SetParts::index(std::span<const std::string> contents) const
     nbytes += item.name.size() + 64;
   }
   std::string out;
-  out.reserve(nbytes + contents.size() * 16);
+  out.reserve(std::min<std::size_t>(nbytes + contents.size() * 16, kMaxIndex));
   out += "{\n  \"metadata\": {\n    ";
   if (!contents.empty() && contents.size() <= kMaxSealedShards) {
     append_member(out, "flatbed.shards");
@@ -156,12 +178,12 @@ Result<std::string> SetParts::index(std::span<const std::string> contents) const
       out += std::exchange(separator, ",\n    ");
       append_member(out, plan_->items[item].name);
       append_json_string(out, shard.file_name);
+      if (out.size() > kMaxIndex) return index_too_large();
     }
   }
   out += "\n  }\n}\n";
-  if (out.size() <= kMaxIndex) return out;
-  return make_error(ErrorCode::limit_exceeded, "the index is too large: it would have ", out.size(),
-                    " bytes, the limit is ", kMaxIndex);
+  if (out.size() > kMaxIndex) return index_too_large();
+  return out;
 }
 
 }  // namespace flatbed

@@ -39,6 +39,8 @@ class SetParts {
   SetParts(const SavePlan& plan, const SaveSetOptions& options)
       : plan_(&plan), options_(&options) {}
 
+  Result<void> check_index() const;
+
   const SavePlan* plan_;
   const SaveSetOptions* options_;
   std::vector<PlannedShard> shards_;

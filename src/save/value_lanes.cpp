@@ -4,7 +4,6 @@
 #include <array>
 #include <cmath>
 #include <cstring>
-#include <limits>
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -31,8 +30,7 @@ LaneSums<Real> sum_lanes(const std::byte* a, const std::byte* b) {
       const Real distance = std::abs(x[lane] - y[lane]);
       const Real size_x = std::abs(x[lane]), size_y = std::abs(y[lane]);
       const Real larger = size_x > size_y ? size_x : size_y;
-      const Real least = std::numeric_limits<Real>::min();
-      const Real rel = distance / (larger > least ? larger : least);
+      const Real rel = distance / (larger > 0 ? larger : Real{1});
       most[lane] = distance > most[lane] ? distance : most[lane];
       most_rel[lane] = rel > most_rel[lane] ? rel : most_rel[lane];
       sums[lane] += static_cast<double>(distance);
@@ -66,7 +64,6 @@ __attribute__((target("avx2"))) LaneSums<float> sum_floats_avx2(const std::byte*
   const auto* const x_at = reinterpret_cast<const float*>(a);  // read by unaligned loads alone
   const auto* const y_at = reinterpret_cast<const float*>(b);
   const __m256 magnitude = _mm256_castsi256_ps(_mm256_set1_epi32(0x7FFF'FFFF));
-  const __m256 least = _mm256_set1_ps(std::numeric_limits<float>::min());
   __m256 most = _mm256_setzero_ps(), most_rel = _mm256_setzero_ps();
   __m256d sum_low = _mm256_setzero_pd(), sum_high = _mm256_setzero_pd();
   __m256i different = _mm256_setzero_si256();
@@ -75,7 +72,8 @@ __attribute__((target("avx2"))) LaneSums<float> sum_floats_avx2(const std::byte*
     const __m256 distance = _mm256_and_ps(_mm256_sub_ps(x, y), magnitude);
     const __m256 larger = _mm256_max_ps(_mm256_and_ps(x, magnitude), _mm256_and_ps(y, magnitude));
     most = _mm256_max_ps(most, distance);
-    most_rel = _mm256_max_ps(most_rel, _mm256_div_ps(distance, _mm256_max_ps(larger, least)));
+    // 0 / 0 is NaN, of which the second operand is the larger.
+    most_rel = _mm256_max_ps(_mm256_div_ps(distance, larger), most_rel);
     sum_low = _mm256_add_pd(sum_low, _mm256_cvtps_pd(_mm256_castps256_ps128(distance)));
     sum_high = _mm256_add_pd(sum_high, _mm256_cvtps_pd(_mm256_extractf128_ps(distance, 1)));
     // A lane of the comparison is 0 or -1.

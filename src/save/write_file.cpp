@@ -8,7 +8,7 @@ Result<AtomicFile> create_file(const NewFile& target, const SaveOptions& options
                                std::uint64_t nbytes) {
   return AtomicFile::create(
       target.path, nbytes,
-      {options.replace, options.sync, target.permissions, target.in_new_folder});
+      {options.replace, options.sync, target.permissions, target.in_new_folder, target.shown});
 }
 
 Result<void> commit_file(AtomicFile& file, SaveReport& report) {

@@ -13,11 +13,12 @@
 
 namespace flatbed {
 
-// Where a new file goes, and who may access it; nullopt: see AtomicFileOptions.
+// Where a new file goes, and who may access it; see AtomicFileOptions.
 struct NewFile {
   const std::filesystem::path& path;
   std::optional<FilePermissions> permissions;
-  bool in_new_folder = false;  // see AtomicFileOptions
+  bool in_new_folder = false;
+  std::filesystem::path shown = {};
 };
 
 // A file of report.nbytes; sets the report's durability. A dry run only finds out whether such a

@@ -14,6 +14,7 @@
 #include "base/str_cat.hpp"
 #include "base/text_char.hpp"
 #include "flatbed/result.hpp"
+#include "io/read_text.hpp"
 #include "scan/plain_kinds.hpp"
 
 namespace flatbed::pth {
@@ -63,15 +64,6 @@ bool may_have_map(std::string_view text) {
   return false;
 }
 
-Result<std::string> read_text(const ByteSource& file) {
-  if (file.size() > kMaxJson)
-    return make_error(ErrorCode::limit_exceeded, "a JSON text of ", file.size(),
-                      " bytes, the limit is ", kMaxJson);
-  std::string text(static_cast<std::size_t>(file.size()), '\0');
-  FLATBED_TRY(file.read_at(0, std::as_writable_bytes(std::span(text))));
-  return text;
-}
-
 // The values of weight_map, each once; nullopt where the JSON text has none, which makes it no
 // index. Errors: index_malformed (not JSON), limit_exceeded.
 Result<std::optional<Names>> read_names(std::string_view text) {
@@ -107,7 +99,7 @@ std::string scan_json(const ByteSource& file, ScanLog& log, unsigned depth) {
     log.unknown(ScanKind::unseen, "", std::move(why));
     return what;
   };
-  Result<std::string> text = read_text(file);
+  Result<std::string> text = read_text(file, {kMaxJson, "the JSON text"});
   if (!text) return unseen(std::move(text).error().message);
   // Most JSON texts beside a model need no parsing. In the strings of JSON, tags of YAML mean
   // nothing.

@@ -1,6 +1,7 @@
 """flatbed diff: what it says, in which words, and its exit codes, which are those of diff(1)."""
 
 import collections
+import struct
 
 import inputs
 import writer
@@ -98,6 +99,19 @@ class DiffTest(ToolTest):
         self.sealed("b.safetensors", ("w", "U8", [1], b"x"))
         self.run_tool("diff", "a.safetensors", "b.safetensors", expect=DIFFERENT)
         self.run_tool("diff", "a.safetensors", "b.safetensors", "--strip-prefix", "module.", expect=SAME)
+
+    def test_a_rule_that_does_not_fit_is_said_with_the_file(self):
+        self.sealed("a.safetensors", ("v", "U8", [1], b"x"))
+        self.sealed("b.safetensors", ("v", "U8", [1], b"x"))
+        result = self.run_tool("diff", "a.safetensors", "b.safetensors", "--rename", "w=z", expect=TROUBLE)
+        self.assert_error(result, "tensor_not_found", "a.safetensors: ", "'w=z'")
+
+    def test_distances_beyond_all_numbers_are_json(self):
+        self.sealed("a.safetensors", ("v", "F64", [1], struct.pack("<d", 1.7e308)))
+        self.sealed("b.safetensors", ("v", "F64", [1], struct.pack("<d", -1.7e308)))
+        report = self.run_json("diff", "--values", "a.safetensors", "b.safetensors", expect=DIFFERENT)
+        values = report["tensors"][0]["values"]
+        self.assertEqual((values["max_abs"], values["max_rel"]), ("inf", 2.0))
 
     def test_quiet_says_it_by_the_exit_code(self):
         self.sealed("a.safetensors", ("v", "U8", [1], b"x"))

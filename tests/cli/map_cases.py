@@ -296,6 +296,19 @@ class PlaceTest(MapTest):
         self.assertFalse(self.path("l.svg").is_symlink())
         self.assertEqual(self.names(), ["l.svg", "m.safetensors"])
 
+    def test_what_a_killed_run_left_is_removed(self):
+        path = self.write("m.safetensors", {"a": 1})
+        self.path(f".m.svg.{'0' * 32}.flatbed.tmp").write_text("half")
+        self.run_tool("map", path, "-o", "m.svg")
+        self.assertEqual(self.names(), ["m.safetensors", "m.svg"])
+
+    def test_a_replaced_picture_keeps_its_permissions(self):
+        path = self.write("m.safetensors", {"a": 1})
+        self.path("m.svg").write_bytes(b"mine")
+        self.path("m.svg").chmod(0o600)
+        self.run_tool("map", path, "-o", "m.svg", "--force")
+        self.assertEqual(self.path("m.svg").stat().st_mode & 0o777, 0o600)
+
     def test_an_input_is_never_written_over(self):
         self.write("m.svg", {"a": 1})
         data = self.path("m.svg").read_bytes()
@@ -308,7 +321,8 @@ class PlaceTest(MapTest):
         path = self.write("m.safetensors", {"a": 1})
         self.path("d.svg").mkdir()
         self.assert_error(self.run_tool("map", path, "-f", "-o", "d.svg", expect=FAILURE), "not_a_regular_file")
-        self.assert_error(self.run_tool("map", path, "-o", "no/m.svg", expect=FAILURE), "file_not_found", "no/m.svg")
+        result = self.run_tool("map", path, "-o", "no/m.svg", expect=FAILURE)
+        self.assert_error(result, "file_not_found", "directory 'no'")
         self.assert_error(self.run_tool("map", path, "-o", "m.png", expect=USAGE), "invalid_argument", ".html or .svg")
 
     def test_a_full_disk_leaves_nothing(self):

@@ -117,6 +117,17 @@ class ShardSizeTest(SetTest):
         self.assertEqual(len(self.files("new/s")), 5)
 
 
+    def test_a_dry_run_does_not_care_what_lies_beside_a_missing_folder(self):
+        self.path("s").mkdir()
+        (self.path("s") / "mine").write_text("mine")
+        self.many()
+        self.run_tool("convert", "-n", "a.safetensors", "-o", "new/s", "--max-shard-size", "2K")
+        os.rename(self.path("a.safetensors"), self.path("b.pth"))
+        self.path("b.safetensors").mkdir()
+        self.run_tool("convert", "-n", "b.pth", "--out-dir", "new/more")
+        self.assertEqual(self.names(), ["b.pth", "b.safetensors", "s"])
+
+
 class ReplacingTest(SetTest):
     def test_a_second_run_finds_the_set_up_to_date(self):
         self.convert("--max-shard-size", "2K")
@@ -158,7 +169,7 @@ class ReplacingTest(SetTest):
             for more in ([], ["--force"]):
                 result = self.run_tool("convert", "a.safetensors", "-o", output, "--max-shard-size", "2K", *more,
                                        expect=USAGE)
-                self.assert_error(result, "file_exists", output)
+                self.assert_error(result, "file_exists", output, "" if more else "; name a new folder [")
         self.assertEqual(self.names(), ["a.safetensors", "link", "s"])
 
     def test_the_folder_of_the_input_is_refused(self):
@@ -166,6 +177,14 @@ class ReplacingTest(SetTest):
         for source in ("s", f"s/{INDEX}", "s/model-00001-of-00004.safetensors"):
             result = self.run_tool("convert", source, "-o", "s", "--max-shard-size", "3K", "-f", expect=USAGE)
             self.assert_error(result, "invalid_argument", "refusing to overwrite s")
+
+    def test_the_folder_that_a_link_to_the_input_leads_to_is_refused(self):
+        self.convert("--max-shard-size", "5GB")
+        before = self.state()
+        self.path("in.safetensors").symlink_to("s/model.safetensors")
+        result = self.run_tool("convert", "in.safetensors", "-o", "s", "--max-shard-size", "2K", "-f", expect=USAGE)
+        self.assert_error(result, "invalid_argument", "refusing to overwrite s: it is also the input's folder")
+        self.assertEqual(self.state(), before)
 
     def test_what_does_not_fit_is_refused_by_name(self):
         self.many()
@@ -177,6 +196,8 @@ class ReplacingTest(SetTest):
             (["a.safetensors", "--out-dir", "d"], "-o FOLDER"),
             (["a.safetensors", "-o", "x.safetensors"], "is the name of a file"),
             (["a.safetensors", "-o", "x.pth"], "is the name of a file"),
+            (["a.safetensors", "-o", ".."], "is not the name of a new folder"),
+            (["a.safetensors", "-o", "/"], "is not the name of a new folder"),
             (["--sidecar", "a.safetensors"], "--sidecar"),
             (["a.safetensors", "-o", "s", "--keep-device"], "--keep-device"),
         ):

@@ -1,18 +1,13 @@
 // AtomicFolder: what replaces what, what is refused, and what is left.
 #include "io/atomic_folder.hpp"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
-#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
-#include <array>
 #include <cerrno>
-#include <cstddef>
 #include <filesystem>
 #include <functional>
 #include <limits>
@@ -22,6 +17,7 @@
 #include "io/descriptor.hpp"
 #include "io/leftover.hpp"
 #include "support/expect_error.hpp"
+#include "support/failing_call.hpp"
 #include "support/fault_io.hpp"
 #include "support/temp_dir.hpp"
 
@@ -159,24 +155,9 @@ TEST(AtomicFolder, AnOldFolderThatGotAFileMeanwhileIsKept) {
   EXPECT_EQ(read_file(report->old / kFile), "old");
 }
 
-// Runs `body` in a child process in which renameat2() fails as on a file system without its flags.
-// Returns what it returns; true where a process cannot filter its calls.
+// As on a file system without the flags of renameat2().
 bool without_swaps(const std::function<bool()>& body) {
-  const pid_t child = ::fork();
-  if (child == 0) {
-    std::array filter{
-        sock_filter(BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr))),
-        sock_filter(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_renameat2, 0, 1)),
-        sock_filter(BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EINVAL)),
-        sock_filter(BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)),
-    };
-    const sock_fprog program{static_cast<unsigned short>(filter.size()), filter.data()};
-    const bool filtered = ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
-                          ::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
-    ::_exit(!filtered || body() ? 0 : 1);
-  }
-  int status = 1;
-  return ::waitpid(child, &status, 0) == child && status == 0;
+  return test::passes_where_call_fails(SYS_renameat2, EINVAL, body);
 }
 
 TEST(AtomicFolder, WhereFoldersCannotBeSwappedOnlyNewOnesAreWritten) {
@@ -225,6 +206,32 @@ TEST(AtomicFolder, AFailedSyncOfTheParentKeepsTheOldFolderForTheNextRun) {
   EXPECT_EQ(dir.names(), (Names{"other", "set"}));
 }
 
+// Until the parent is synced, a power failure may bring the old folder back.
+TEST(AtomicFolder, AnOldFolderIsNoLeftoverBeforeTheParentIsSynced) {
+  const TempDir dir;
+  ASSERT_OK(put(dir / "set", "old"));
+  FaultIo faults;
+  faults.before(IoCall::sync, test::nth(2), [&] {
+    const Descriptor parent(::open(dir.path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    remove_leftovers(parent.get());  // as another process would
+  });
+  faults.fail(IoCall::sync, test::nth(2), EIO);
+  const Result<FolderReport> report = put(dir / "set", "new", {.replace = true});
+  ASSERT_OK(report);
+  EXPECT_EQ(read_file(report->old / kFile), "old");
+  EXPECT_EQ(read_file(dir / "set" / kFile), "new");
+}
+
+TEST(AtomicFolder, ALinkWithTheNameOfAShardIsSaidToBeNoFile) {
+  const TempDir dir;
+  fs::create_directory(dir / "set");
+  fs::create_symlink("elsewhere", dir / "set" / kFile);
+  const Result<FolderReport> report = put(dir / "set", "new", {.replace = true});
+  EXPECT_ERROR(report, file_exists);
+  EXPECT_NE(report.error().message.find("'model.safetensors', which is no regular file"),
+            std::string::npos);
+}
+
 TEST(AtomicFolder, RemovesTheFoldersThatKilledProcessesLeft) {
   const TempDir dir;
   const std::string left = temporary_name("a");
@@ -241,16 +248,6 @@ TEST(AtomicFolder, RemovesTheFoldersThatKilledProcessesLeft) {
   EXPECT_FALSE(fs::exists(dir / left));
   EXPECT_TRUE(fs::exists(dir / with_more / kFile));
   EXPECT_TRUE(fs::exists(other->path()));
-}
-
-TEST(AtomicFolder, ErrorsNameTheTarget) {
-  const TempDir dir;
-  const Result<AtomicFolder> folder = AtomicFolder::create(dir / "set", {});
-  ASSERT_OK(folder);
-  const std::string file = (folder->path() / kFile).native();
-  const Error error = folder->with_target({ErrorCode::io_error, file + ": " + file + " failed"});
-  const std::string shown = (dir / "set" / kFile).native();
-  EXPECT_EQ(error.message, shown + ": " + shown + " failed");
 }
 
 }  // namespace

@@ -3,12 +3,15 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/syscall.h>
 
+#include <cerrno>
 #include <filesystem>
 
 #include "io/descriptor.hpp"
 #include "io/leftover.hpp"
 #include "support/expect_error.hpp"
+#include "support/failing_call.hpp"
 #include "support/temp_dir.hpp"
 
 namespace flatbed {
@@ -54,6 +57,16 @@ TEST(SetFolder, SaysWhatElseIsInIt) {
   EXPECT_EQ(set->other, "");
   write_file(dir / "config.json", "{}");
   EXPECT_EQ(look_into_folder(folder.get(), "dir")->other, "config.json");
+}
+
+// What was not seen may be anything, so it is neither empty nor a set.
+TEST(SetFolder, ThatCannotBeReadIsAnError) {
+  const TempDir dir;
+  const Descriptor folder = open_folder(dir.path());
+  EXPECT_TRUE(test::passes_where_call_fails(SYS_getdents64, EIO, [&] {
+    const Result<SetFolder> found = look_into_folder(folder.get(), "dir");
+    return !found && found.error().code == ErrorCode::io_error;
+  }));
 }
 
 TEST(SetFolder, ALinkOrAFolderOfSuchANameIsSomethingElse) {

@@ -11,12 +11,15 @@
 #include "support/expect_error.hpp"
 #include "support/fake_device.hpp"
 #include "support/load_model.hpp"
+#include "support/pickle_asm.hpp"
 #include "support/slow_cast.hpp"
 #include "support/temp_dir.hpp"
+#include "support/zip_builder.hpp"
 
 namespace flatbed {
 namespace {
 
+namespace pickle = test::pickle;
 using test::FakeDevice;
 using test::kChunk;
 using test::ModelTensor;
@@ -109,6 +112,23 @@ TEST_F(LoadCast, RefusesByNameWhatCannotBeCast) {
   EXPECT_NE(added.error().message.find("'n'"), std::string::npos);
   EXPECT_ERROR(plan.add(*model_, "w", target.destination(), {.as = Dtype::u8}), invalid_argument);
   EXPECT_OK(plan.add(*model_, "n", target.destination(), {.as = Dtype::i32}));
+}
+
+// A tensor whose strides are 0 may be of any size. It must not keep others from being cast.
+TEST_F(LoadCast, ATensorThatWouldBeTooLargeConcernsNoOther) {
+  const auto tensor = [](std::int64_t count) {
+    return pickle::tensor({.sizes = pickle::counts({count}), .strides = pickle::counts({0})});
+  };
+  test::write_file(dir_ / "a.pth", test::torch_zip({.pickle = pickle::finish(pickle::dict(
+                                                        {pickle::text("huge"), tensor(1LL << 58),
+                                                         pickle::text("small"), tensor(2)}))}));
+  const Checkpoint model = Checkpoint::open(dir_ / "a.pth").value();
+  Target target(16);
+  LoadPlan plan;
+  EXPECT_OK(plan.add(model, "small", target.destination(), {.as = Dtype::f64}));
+  const Result<void> added = plan.add(model, "huge", target.destination(), {.as = Dtype::f64});
+  EXPECT_ERROR(added, size_overflow);
+  EXPECT_NE(added.error().message.find("'huge'"), std::string::npos);
 }
 
 TEST_F(LoadCast, ChecksTheDigestsOfWhatItConverts) {

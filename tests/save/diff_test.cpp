@@ -19,7 +19,10 @@
 #include "save/diff_values.hpp"
 #include "save/value_lanes.hpp"
 #include "support/expect_error.hpp"
+#include "support/fault_io.hpp"
+#include "support/pickle_asm.hpp"
 #include "support/temp_dir.hpp"
+#include "support/zip_builder.hpp"
 
 namespace flatbed {
 namespace {
@@ -95,6 +98,31 @@ TEST(Diff, ReadsOnlyDataWithoutDigests) {
       EXPECT_EQ(report.bytes_read, before.size() * ((seal_a ? 0U : 1U) + (seal_b ? 0U : 1U)));
     }
   }
+}
+
+// Gathering 256 KiB at a time would read 2,048 places for each chunk.
+TEST(Diff, ReadsStridedTensorsInLargePiecesOnBothSides) {
+  namespace pickle = test::pickle;
+  constexpr std::int64_t kSide = 2048;
+  const std::string count = pickle::integer(kSide * kSide);
+  const TempDir dir;
+  std::string data(kSide * kSide * 4, '\1');
+  const auto open = [&](const char* file) {
+    const std::string tensor = pickle::tensor({.storage = pickle::storage({.count = count}),
+                                               .sizes = pickle::counts({kSide, kSide}),
+                                               .strides = pickle::counts({1, kSide})});
+    write_file(dir / file,
+               test::torch_zip({.pickle = pickle::finish(pickle::dict({pickle::text("w"), tensor})),
+                                .storages = {{"0", data}}}));
+    return Checkpoint::open(dir / file).value();
+  };
+  const Checkpoint a = open("a.pth");
+  data.back() = '\2';
+  const Checkpoint b = open("b.pth");
+  const test::FaultIo faults;
+  const DiffReport report = diff(a, b).value();
+  EXPECT_EQ(rows_of(report), (std::vector<Row>{{"w", TensorChange::bytes, 1, 63}}));
+  EXPECT_LT(faults.count(test::IoCall::read), 20'000U);
 }
 
 TEST(Diff, AnAliasCountsAsATensorOfItsName) {
@@ -207,6 +235,19 @@ TEST(DiffValues, NaNAndInfinityAreCountedApart) {
   EXPECT_EQ(found.worst, 2U);
 }
 
+// In a whole block and in the rest.
+TEST(DiffValues, RelativeDistancesOfTheSmallestAndTheLargestNumbersAreFinite) {
+  for (const std::size_t count : {1UL, 2048UL}) {
+    const std::vector<float> small(count, 1e-40F), zero(count, 0.0F);
+    EXPECT_EQ(values_of(Dtype::f32, bytes_of(small), Dtype::f32, bytes_of(zero)).max_rel, 1.0);
+    const std::vector<double> most(count, 1.7e308), least(count, -1.7e308);
+    const ValueDifference found =
+        values_of(Dtype::f64, bytes_of(most), Dtype::f64, bytes_of(least));
+    EXPECT_EQ(found.max_rel, 2.0);
+    EXPECT_EQ(found.max_abs, std::numeric_limits<double>::infinity());
+  }
+}
+
 TEST(DiffValues, CompareAcrossDtypes) {
   const std::string f32 = bytes_of<float>({1.0F, -3.0F}), f64 = bytes_of<double>({1.0, -3.5});
   const std::string i64 = bytes_of<std::int64_t>({1, -3}),
@@ -250,7 +291,7 @@ NodeId list_of(ValueTree& tree, const std::vector<NodeId>& items) {
 
 std::vector<std::string> places(const ValueTree& a, const ValueTree& b) {
   DiffReport report;
-  compare_trees(a.root(), b.root(), report);
+  EXPECT_OK(compare_trees(a.root(), b.root(), report));
   std::vector<std::string> out;
   for (const TreeDifference& place : report.tree)
     out.push_back((place.a ? "-" : "") + std::string(place.b ? "+" : "") + place.path);
@@ -267,7 +308,7 @@ TEST(DiffTree, NamesThePlacesWhoseValuesDiffer) {
                          {"lr", list_of(b, {b.add_real(0.1), b.add_real(0.3), b.add_none()})},
                          {"new", b.add_none()},
                          {"epoch", b.add_integer(7)}}));
-  EXPECT_EQ(places(a, b), (std::vector<std::string>{"-old", "+new", "-+epoch", "+lr.2", "-+lr.1"}));
+  EXPECT_EQ(places(a, b), (std::vector<std::string>{"-+epoch", "-old", "-+lr.1", "+lr.2", "+new"}));
 }
 
 TEST(DiffTree, KindsCountNotOnlyTexts) {
@@ -304,6 +345,46 @@ TEST(DiffTree, EndsOnTreesWithCycles) {
   EXPECT_EQ(places(a, b), (std::vector<std::string>{"-+step"}));
 }
 
+// Lists of one item that form a ring.
+ValueTree ring_of(std::size_t count) {
+  ValueTree tree;
+  std::vector<NodeId> lists;
+  for (std::size_t i = 0; i < count; ++i) lists.push_back(tree.add_list());
+  for (std::size_t i = 0; i < count; ++i) {
+    const std::vector<NodeId> next{lists[(i + 1) % count]};
+    tree.append_all(lists[i], next);
+  }
+  tree.set_root(lists[0]);
+  return tree;
+}
+
+// Rings of 10,007 and 10,009 lists have 100 million pairs.
+TEST(DiffTree, RefusesCyclesOfTooManyPairs) {
+  DiffReport report;
+  const ValueTree a = ring_of(10'007), b = ring_of(10'009);
+  EXPECT_ERROR(compare_trees(a.root(), b.root(), report), limit_exceeded);
+  EXPECT_OK(compare_trees(a.root(), ring_of(3).root(), report));
+  EXPECT_TRUE(report.tree.empty());
+}
+
+// Each list holds the next one and a number.
+TEST(DiffTree, ThePathsOfDeepDifferencesAreLimited) {
+  constexpr std::size_t kDepth = 100'000;
+  ValueTree a, b;
+  for (ValueTree* tree : {&a, &b}) {
+    NodeId inner = tree->add_list();
+    for (std::size_t i = 0; i < kDepth; ++i)
+      inner = list_of(*tree, {inner, tree->add_integer(tree == &a ? 1 : 2)});
+    tree->set_root(inner);
+  }
+  DiffReport report;
+  EXPECT_OK(compare_trees(a.root(), b.root(), report));
+  EXPECT_FALSE(report.tree_complete);
+  std::uint64_t nbytes = 0;
+  for (const TreeDifference& place : report.tree) nbytes += place.path.size();
+  EXPECT_LE(nbytes, kMaxTreePathNbytes);
+}
+
 TEST(DiffTree, ListsNoMoreThanItsLimit) {
   ValueTree a, b;
   std::vector<NodeId> ones, twos;
@@ -314,7 +395,7 @@ TEST(DiffTree, ListsNoMoreThanItsLimit) {
   a.set_root(list_of(a, ones));
   b.set_root(list_of(b, twos));
   DiffReport report;
-  compare_trees(a.root(), b.root(), report);
+  EXPECT_OK(compare_trees(a.root(), b.root(), report));
   EXPECT_EQ(report.tree.size(), kMaxTreeDifferences);
   EXPECT_FALSE(report.tree_complete);
 }

@@ -16,7 +16,9 @@
 #include "save/set_parts.hpp"
 #include "support/expect_error.hpp"
 #include "support/fault_io.hpp"
+#include "support/pickle_asm.hpp"
 #include "support/temp_dir.hpp"
+#include "support/zip_builder.hpp"
 
 namespace flatbed {
 namespace {
@@ -271,28 +273,78 @@ TEST(SaveSet, FilesHaveThePermissionsOfTheSource) {
   }
 }
 
+TEST(SaveSet, FilesFromMemoryHaveThePermissionsOfThoseTheyReplace) {
+  const TempDir dir;
+  ASSERT_OK(save_set(dir / "set", tied_plan(), {.max_shard_nbytes = 8}));
+  for (const std::string& name : names_in(dir / "set"))
+    ASSERT_EQ(::chmod((dir / "set" / name).c_str(), name == kIndex ? 0640 : 0600), 0);
+  ASSERT_OK(save_set(dir / "set", tied_plan(), {.max_shard_nbytes = 16, .replace = true}));
+  for (const std::string& name : names_in(dir / "set")) {
+    struct stat status = {};
+    ASSERT_EQ(::stat((dir / "set" / name).c_str(), &status), 0);
+    EXPECT_EQ(status.st_mode & 0777, 0600u) << name;
+  }
+}
+
 // Each write and each sync in turn; the files have no names that a test could know.
 TEST(SaveSet, AFaultAtAnyWriteOrSyncLeavesTheOldSet) {
+  constexpr const char* kName = "s\net";  // errors quote it
   const SaveSetOptions options{.max_shard_nbytes = 16, .replace = true};
   for (const IoCall call : {IoCall::write, IoCall::sync}) {
     const TempDir dir;
-    ASSERT_OK(save_set(dir / "set", tied_plan(), {.max_shard_nbytes = 8}));
-    const Names old = names_in(dir / "set");
+    ASSERT_OK(save_set(dir / kName, tied_plan(), {.max_shard_nbytes = 8}));
+    const Names old = names_in(dir / kName);
     bool failed = true;
     for (std::uint64_t n = 1; failed; ++n) {
       ASSERT_LT(n, 100u);
       FaultIo faults;
       faults.fail(call, test::nth(n), ENOSPC);
-      const Result<SaveSetReport> report = save_set(dir / "set", tied_plan(), options);
+      const Result<SaveSetReport> report = save_set(dir / kName, tied_plan(), options);
       failed = !report.has_value();
       if (!failed) break;
       EXPECT_ERROR(report, no_space);
-      EXPECT_EQ(names_in(dir / "set"), old) << n;
-      EXPECT_EQ(dir.names(), Names{"set"}) << n;
+      EXPECT_EQ(names_in(dir / kName), old) << n;
+      EXPECT_EQ(dir.names(), Names{kName}) << n;
       EXPECT_EQ(report.error().message.find(".flatbed.tmp"), std::string::npos)
           << report.error().message;
     }
   }
+}
+
+// Before anything is written, also by a dry run.
+TEST(SaveSet, ASetWhoseIndexNoReaderWouldTakeIsRefused) {
+  constexpr std::size_t kNameNbytes = 1'000'000;
+  SavePlan plan;
+  for (std::size_t i = 0; i < 250; ++i)
+    plan.items.push_back(item(std::to_string(1000 + i) + std::string(kNameNbytes - 4, 'n'), 1));
+  const TempDir dir;
+  for (const bool dry_run : {false, true}) {
+    const auto refused =
+        save_set(dir / "set", plan, {.max_shard_nbytes = 200, .file = {.dry_run = dry_run}});
+    EXPECT_ERROR(refused, limit_exceeded);
+    EXPECT_NE(refused.error().message.find("index is too large"), std::string::npos);
+  }
+  EXPECT_ERROR(compare_set_output(dir / "set", plan, {.max_shard_nbytes = 200}), limit_exceeded);
+  EXPECT_TRUE(dir.names().empty());
+}
+
+// Strides of 0 make tensors of any size.
+TEST(SaveSet, MoreThanSixtyFourBitsOfBytesAreRefused) {
+  namespace pickle = test::pickle;
+  std::vector<std::string> tensors;
+  for (int i = 0; i < 16; ++i) {
+    tensors.push_back(pickle::text("w" + std::to_string(i)));
+    tensors.push_back(pickle::tensor({.sizes = pickle::counts({1LL << (10 + i), 1LL << (48 - i)}),
+                                      .strides = pickle::counts({0, 0})}));
+  }
+  const TempDir dir;
+  write_file(dir / "a.pth", test::torch_zip({.pickle = pickle::finish(pickle::dict(tensors))}));
+  const Result<SavePlan> plan =
+      make_plan(Checkpoint::open(dir / "a.pth").value(), {.allow_expansion = true});
+  ASSERT_OK(plan);
+  const auto refused = save_set(dir / "set", *plan, {.file = {.seal = false, .dry_run = true}});
+  EXPECT_ERROR(refused, limit_exceeded);
+  EXPECT_NE(refused.error().message.find("than a set can hold"), std::string::npos);
 }
 
 TEST(SaveSet, ProgressCountsTheWholeSet) {
@@ -360,7 +412,7 @@ TEST(CompareSetOutput, NamesTheFirstDifference) {
   std::string index = read_file(dir / "set" / kIndex);
   index[index.find("\"a\"") + 1] = 'x';
   write_file(dir / "set" / kIndex, index);
-  EXPECT_EQ(compared(), std::string("'") + kIndex + "': the index differs");
+  EXPECT_EQ(compared(), std::string("'") + kIndex + "': the text differs");
   write_file(dir / "file", "");
   EXPECT_EQ(found(compare_set_output(dir / "file", tied_plan())), "found no folder, expected one");
 }
