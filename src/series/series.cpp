@@ -31,6 +31,7 @@ Result<void> check_options(const SeriesOptions& options) {
       return wrong("the metric ", quoted(std::string_view(*options.metric)), " is not UTF-8");
   }
   if (options.max_shard_nbytes == 0) return wrong("the size of a shard is 0 bytes");
+  if (options.file.dry_run) return wrong("a series cannot be saved to in a dry run");
   return {};
 }
 
@@ -64,8 +65,17 @@ Series::~Series() = default;
 
 Result<Series> Series::open(const fs::path& folder, const SeriesOptions& options) {
   FLATBED_TRY(check_options(options));
-  auto state = std::make_unique<State>(State{folder, options});
-  return Series(std::move(state));
+  std::error_code ignored;
+  const fs::file_status status = fs::status(folder, ignored);
+  if (fs::exists(status) && !fs::is_directory(status))
+    return make_error(ErrorCode::not_a_regular_file, quoted(folder.native()), ": is not a folder");
+  // A run with the wrong options is to end now, not at its first save.
+  if ((options.metric || options.mode) && fs::exists(status)) {
+    FLATBED_ASSIGN(const FoundSeries found, find_series(folder));
+    const Result<ScoreKind> kind = agree_on_scores(options, found);
+    if (!kind) return with_context(quoted(folder.native()), kind.error());
+  }
+  return Series(std::make_unique<State>(folder, options));
 }
 
 Result<SeriesListing> Series::list() const {

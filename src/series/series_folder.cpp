@@ -94,6 +94,7 @@ struct Stated {
 // Of a file whose first bytes do not say it. nullopt: it is a sound file that is of no series.
 Result<std::optional<SeriesHead>> read_whole_header(const fs::path& path) {
   FLATBED_ASSIGN(const Checkpoint file, Checkpoint::open(path, {.follow_links = false}));
+  if (file.seal() == SealState::newer) return std::optional<SeriesHead>();  // S8
   SeriesHead head;
   bool found = false;
   for (const auto& [key, value] : file.metadata()) {
@@ -192,7 +193,8 @@ class Finder {
     return {};
   }
 
-  // Equal seals mean equal headers, and so equal bytes of all files.
+  // Equal seals mean equal headers, and so equal bytes, unless one was damaged since. Only where
+  // there are copies, the headers are read to find one that is whole.
   void join_copies() {
     std::vector<FoundEntry> kept;
     std::map<std::string, std::size_t> seals;  // of those with the last sequence number
@@ -211,7 +213,20 @@ class Finder {
       }
       kept.push_back(std::move(found));
     }
+    for (FoundEntry& found : kept) prefer_whole(found);
     found_.entries = std::move(kept);
+  }
+
+  static void prefer_whole(FoundEntry& found) {
+    if (found.copies.empty() || Series::open_entry(found.entry)) return;
+    for (fs::path& copy : found.copies) {
+      SeriesEntry entry = found.entry;
+      entry.path = copy;
+      entry.is_set = fs::is_directory(copy);
+      if (!Series::open_entry(entry)) continue;
+      std::swap(found.entry.path, copy);
+      return;
+    }
   }
 
   void find_metric() {
