@@ -1355,16 +1355,14 @@ class Series:
         return self._first_whole(sorted(numbers, key=lambda entry: sign * entry.score))
 
     def at(self, step):
-        """The last checkpoint of this step, whole or not."""
-        return self._one_of(entry for entry in reversed(self.entries) if entry.step == step)
+        """The last checkpoint of this step that is whole (Q7)."""
+        return self._first_whole(entry for entry in reversed(self.entries) if entry.step == step)
 
     def _first_whole(self, entries):
-        return self._one_of(entry for entry in entries if self.error_of(entry) is None)
-
-    def _one_of(self, entries):
         for entry in entries:
-            return entry
-        raise FormatError("step_not_found", f"{self.folder} has no such checkpoint")
+            if self.error_of(entry) is None:
+                return entry
+        raise FormatError("step_not_found", f"{self.folder} has no such checkpoint that is whole")
 
 
 def stating_file(folder, name):
