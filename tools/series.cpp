@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <optional>
 #include <string>
 #include <utility>
@@ -24,26 +25,23 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// The entry of an answer that may be that there is none.
-Result<std::optional<SeriesEntry>> entry_or_none(Result<SeriesEntry> entry) {
-  if (entry) return std::optional(*std::move(entry));
-  if (entry.error().code == ErrorCode::step_not_found) return std::optional<SeriesEntry>();
-  return std::move(entry).error();
-}
-
+// The best one is asked for, because an entry does not say whether it counts for that. The latest
+// is the last that is whole.
 Result<SeriesTable> read_table(const Series& series) {
   SeriesTable table;
   FLATBED_ASSIGN(table.listing, series.list());
-  FLATBED_ASSIGN(const std::optional<SeriesEntry> latest, entry_or_none(series.latest()));
-  FLATBED_ASSIGN(const std::optional<SeriesEntry> best, entry_or_none(series.best()));
+  const Result<SeriesEntry> best = series.best();
+  if (!best && best.error().code != ErrorCode::step_not_found) return best.error();
   for (SeriesEntry& entry : table.listing.entries) {
     const Result<Checkpoint> opened = Series::open_entry(entry);
     SeriesRow row{std::move(entry), std::nullopt, false, false};
     if (!opened) row.error = opened.error();
-    row.latest = latest && latest->path == row.entry.path;
     row.best = best && best->path == row.entry.path;
     table.rows.push_back(std::move(row));
   }
+  const auto is_whole = [](const SeriesRow& row) { return !row.error; };
+  const auto latest = std::find_if(table.rows.rbegin(), table.rows.rend(), is_whole);
+  if (latest != table.rows.rend()) latest->latest = true;
   return table;
 }
 
@@ -83,10 +81,14 @@ class SeriesRun {
       json_.key("action").text(word_of(options_.action));
     }
     Result<ExitCode> done = act();
+    progress_.reset();
     ExitCode code = done ? *done : ExitCode::failure;
     if (!done) {
       error_ = about(options_.folder, std::move(done).error());
-      if (error_->code == ErrorCode::cancelled) code = ExitCode::interrupted;
+      if (error_->code == ErrorCode::cancelled) {
+        code = ExitCode::interrupted;
+        if (options_.action == SeriesAction::save) error_->message += "; nothing written";
+      }
     }
     if (as_json_) json_.end_result(code, error_);
     static_cast<void>(output_.flush());  // before what follows; run_tool() reports its errors
@@ -164,7 +166,6 @@ class SeriesRun {
     if (!checkpoint) return about(file, with_way_out(checkpoint.error()));
     FLATBED_ASSIGN(const SavePlan plan, make_plan(*checkpoint));
     FLATBED_ASSIGN(const SeriesSave saved, series.save(plan, {options_.step, options_.score}));
-    progress_.reset();
     if (as_json_) {
       write_checkpoint("checkpoint", &saved.entry, json_);
       write_checkpoints("pruned", saved.pruned, json_);
@@ -215,7 +216,6 @@ class SeriesRun {
   Result<ExitCode> verify(const Series& series) {
     VerifyOptions how{options_.threads, progress_callback("verifying"), &interrupted()};
     FLATBED_ASSIGN(const SeriesVerify verified, series.verify(how));
-    progress_.reset();
     if (as_json_) {
       write_verified(verified, json_);
     } else {
