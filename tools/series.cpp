@@ -241,9 +241,8 @@ class SeriesRun {
       }
       output_.write(fmt::format("{}: {}\n", entry_text(one.entry), text));
     }
-    output_.write(fmt::format("{} of {} {} right, every byte\n", number_text(whole),
-                              count_text(verified.entries.size(), "checkpoint"),
-                              verb_text(whole, "is", "are")));
+    output_.write(fmt::format("every byte matches in {} of {}\n", number_text(whole),
+                              count_text(verified.entries.size(), "checkpoint")));
   }
 
   const SeriesCommandOptions& options_;
