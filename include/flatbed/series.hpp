@@ -59,7 +59,7 @@ struct SeriesOptions {
   std::optional<std::uint64_t> max_shard_nbytes = {};
 
   // For every file. `seal` and `replace` have no effect: checkpoints of a series are sealed and
-  // never replaced. save_async() calls `progress` on its own thread.
+  // never replaced; `dry_run` is invalid. save_async() calls `progress` on its own thread.
   SaveOptions file = {};
 };
 
@@ -174,11 +174,11 @@ class FLATBED_EXPORT Series {
   // metric), limit_exceeded, those of save() and save_set(); nothing is changed then.
   [[nodiscard]] Result<SeriesSave> save(const SavePlan& plan, const SeriesStamp& stamp);
 
-  // The same in the background: returns once the plan's memory is copied. The copy's memory is kept
-  // for the next call, so that it takes as long as memcpy() from the second one on. Tensors of
-  // checkpoints (TensorRef) are not copied. Without that memory or a thread it saves before it
-  // returns, which is a note. One at a time: it waits for the one before, and every call that
-  // writes does; the error of that one is returned if wait() has not returned it yet.
+  // The same in the background: returns once the plan's memory is copied, by as many threads as
+  // `file.threads` says. The copy's memory, as much as the plan has, is kept for the next call, so
+  // that only the first waits for pages. Tensors of checkpoints (TensorRef) are not copied. Without
+  // that memory or a thread it saves before it returns, which is a note. One at a time: every call
+  // that writes waits for the one before, and returns its error if wait() has not done so yet.
   [[nodiscard]] Result<PendingSave> save_async(const SavePlan& plan, const SeriesStamp& stamp);
 
   // Removes what the options do not keep. What does not open is neither removed nor counted as
@@ -188,7 +188,8 @@ class FLATBED_EXPORT Series {
 
   // Makes at(step) the latest, by moving all later ones to the folder `abandoned` in this one,
   // where they are no longer part of the series. Nothing is deleted. Errors: those of at();
-  // series_locked, those of the system. If it ends early, the series ends at a later step.
+  // series_locked, those of the system, also of reading a file that may be a later checkpoint. If
+  // it ends early, the series ends at a later step.
   [[nodiscard]] Result<RollBackReport> roll_back(std::uint64_t step);
 
  private:

@@ -14,8 +14,9 @@ namespace flatbed {
 class MemoryCopy {
  public:
   // The plan with its memory in this object, valid until the next call. What it takes from
-  // checkpoints is not copied. nullopt: there is not so much memory.
-  [[nodiscard]] std::optional<SavePlan> copy(const SavePlan& plan);
+  // checkpoints is not copied. One thread alone cannot use all of a machine's memory bandwidth.
+  // nullopt: there is not so much memory.
+  [[nodiscard]] std::optional<SavePlan> copy(const SavePlan& plan, unsigned threads = 1);
 
  private:
   [[nodiscard]] bool reserve(std::uint64_t nbytes);

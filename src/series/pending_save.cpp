@@ -1,8 +1,10 @@
 #include "series/pending_save.hpp"
 
+#include <algorithm>
 #include <utility>
 
 #include "base/str_cat.hpp"
+#include "save/save_source.hpp"
 #include "series/series_state.hpp"
 
 namespace flatbed {
@@ -57,7 +59,8 @@ Result<PendingSave> Series::save_async(const SavePlan& plan, const SeriesStamp& 
     state_->pending = result;
     return PendingSave(result);
   };
-  const auto copied = std::make_shared<std::optional<SavePlan>>(state_->memory.copy(plan));
+  const unsigned threads = std::min(state_->options.file.threads, kMaxSaveThreads);
+  const auto copied = std::make_shared<std::optional<SavePlan>>(state_->memory.copy(plan, threads));
   if (!*copied) return save_now("there is no memory for a copy");
   auto crew = std::make_unique<ThreadCrew>();
   const auto work = [state = state_.get(), result, stamp, copied](unsigned) {

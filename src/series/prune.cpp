@@ -3,6 +3,9 @@
 #include <cstddef>
 #include <functional>
 #include <set>
+#include <string>
+#include <string_view>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -13,6 +16,25 @@
 namespace flatbed {
 
 namespace {
+
+// "step-000000003000.safetensors", "step-000000003000.sequence-7", ...
+bool is_saved_name(const std::filesystem::path& path) {
+  const std::string name = path.filename().native();
+  std::string_view rest = name;
+  const auto take = [&rest](std::string_view text) {
+    if (!rest.starts_with(text)) return false;
+    rest.remove_prefix(text.size());
+    return true;
+  };
+  const auto take_digits = [&rest] {
+    const std::size_t end = std::min(rest.find_first_not_of("0123456789"), rest.size());
+    rest.remove_prefix(end);
+    return end != 0;
+  };
+  if (!take("step-") || !take_digits()) return false;
+  if (take(".sequence-") && !take_digits()) return false;
+  return rest.empty() || rest == ".safetensors";
+}
 
 // Decides what is kept. Opens only what has to be whole: what is kept by number, until there are
 // enough, and what is to be removed.
@@ -35,12 +57,12 @@ class Keeper {
     }
     const bool limited = options_.keep_last != 0 || options_.keep_every != 0;
     for (std::size_t i = 0; i < kept_.size(); ++i) {
-      const SeriesEntry& entry = found_.entries[i].entry;
-      bool remove = limited && whole != 0 && !kept_[i];
-      if (remove) {
-        FLATBED_ASSIGN(remove, is_open(i));
+      const FoundEntry& found = found_.entries[i];
+      if (limited && whole != 0 && !kept_[i]) {
+        FLATBED_TRY(remove_names(found, i));
+      } else {
+        report_.kept.push_back(found.entry);
       }
-      (remove ? report_.removed : report_.kept).push_back(entry);
     }
     return std::move(report_);
   }
@@ -59,6 +81,22 @@ class Keeper {
       ++kept;
     }
     return kept;
+  }
+
+  // All names of a checkpoint that save() could have given it. The user's own copies stay.
+  Result<void> remove_names(const FoundEntry& found, std::size_t number) {
+    FLATBED_ASSIGN(bool remove, is_open(number));
+    SeriesEntry entry = found.entry;
+    (remove && is_saved_name(entry.path) ? report_.removed : report_.kept).push_back(entry);
+    for (const std::filesystem::path& copy : found.copies) {
+      if (!remove || !is_saved_name(copy)) continue;
+      std::error_code ignored;
+      entry.path = copy;
+      entry.is_set = std::filesystem::is_directory(copy, ignored);
+      FLATBED_ASSIGN(const bool whole, is_whole(entry, report_.notes));
+      if (whole) report_.removed.push_back(entry);
+    }
+    return {};
   }
 
   // Whether it opens, found out once.

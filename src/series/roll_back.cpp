@@ -1,6 +1,8 @@
 // Series::roll_back(): moves what comes after a step out of the series.
 #include <algorithm>
 #include <string>
+#include <string_view>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -37,13 +39,13 @@ std::vector<Move> find_later(const FoundSeries& found, std::uint64_t sequence) {
 
 // "step-000000003000.sequence-7.safetensors", from the second one of this name on with a number.
 std::string new_name(const Move& move, int number) {
-  std::string stem = move.from.filename().native();
+  const std::string name = move.from.filename().native();
   const std::string_view ending = move.is_set ? "" : ".safetensors";
-  if (stem.ends_with(ending)) stem.resize(stem.size() - ending.size());
+  std::string_view stem = name;
+  if (stem.ends_with(ending)) stem.remove_suffix(ending.size());
   const std::string sequence = str_cat(".sequence-", move.entry->sequence);
-  if (!stem.ends_with(sequence)) stem += sequence;
-  if (number > 1) stem += str_cat(".", number);
-  return stem + std::string(ending);
+  if (stem.ends_with(sequence)) stem.remove_suffix(sequence.size());
+  return str_cat(stem, sequence, number > 1 ? str_cat('.', number) : "", ending);
 }
 
 Result<SeriesEntry> move_one(const Folder& folder, const Folder& abandoned, const Move& move) {
@@ -69,6 +71,8 @@ Result<RollBackReport> Series::roll_back(std::uint64_t step) {
   FLATBED_TRY(state_->lock(false));
   FLATBED_ASSIGN(const FoundSeries found, find_series(state_->folder));
   FLATBED_ASSIGN(SeriesEntry target, choose_step(found, step));
+  if (!found.unread.empty())
+    return with_context("it may be a later checkpoint, so nothing was moved", found.unread.front());
   RollBackReport report{std::move(target), {}};
   const std::vector<Move> moves = find_later(found, report.latest.sequence);
   if (moves.empty()) return report;
@@ -76,7 +80,7 @@ Result<RollBackReport> Series::roll_back(std::uint64_t step) {
   FLATBED_ASSIGN(const Folder abandoned, state_->locked->make_inside(std::string(kAbandonedName)));
   if (sync) FLATBED_TRY(state_->locked->sync());
   // Before the first move, so that no number is given twice, whatever happens then.
-  state_->abandoned_sequence = std::max(state_->abandoned_sequence, found.highest_sequence());
+  state_->highest_sequence = std::max(state_->highest_sequence, found.highest_sequence());
   for (const Move& move : moves) {
     FLATBED_ASSIGN(SeriesEntry moved, move_one(*state_->locked, abandoned, move));
     report.moved.push_back(std::move(moved));

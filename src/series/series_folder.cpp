@@ -45,10 +45,16 @@ Result<Names> read_names(const fs::path& folder) {
     }
     std::string name = entry->path().filename().native();
     if (name.starts_with('.')) continue;
-    std::error_code ignored;  // it is gone
-    const fs::file_type type = entry->symlink_status(ignored).type();
-    if (type == fs::file_type::regular) names.files.push_back(std::move(name));
-    if (type == fs::file_type::directory) names.folders.push_back(std::move(name));
+    // Those of which this cannot be found out are opened, which says why.
+    std::error_code unknown;
+    if (entry->is_symlink(unknown)) continue;
+    const bool folder_here = entry->is_directory(unknown);
+    const bool file_here = entry->is_regular_file(unknown);
+    if (file_here || unknown) {
+      names.files.push_back(std::move(name));
+    } else if (folder_here) {
+      names.folders.push_back(std::move(name));
+    }
   }
   if (error.value() == ENOTDIR)
     return make_error(ErrorCode::not_a_regular_file, quoted(folder.native()), ": is not a folder");
@@ -57,6 +63,9 @@ Result<Names> read_names(const fs::path& folder) {
   std::ranges::sort(names.folders);
   return names;
 }
+
+// Whether the operating system is the cause, and not the contents of a file.
+bool is_of_system(ErrorCode code) noexcept { return code < ErrorCode::invalid_argument; }
 
 // Where a checkpoint lies, and which of its files states what it is.
 struct Candidate {
@@ -189,6 +198,7 @@ class Finder {
       vanished_ = true;
     } else {
       found_.notes.push_back(str_cat("skipped ", error.message));
+      if (is_of_system(error.code)) found_.unread.push_back(std::move(error));
     }
     return {};
   }

@@ -30,9 +30,12 @@ struct FoundSeries {
   std::optional<std::string> metric;
   ScoreMode mode = ScoreMode::min;
   std::vector<std::string> notes;
+  // Of what the system could not read, and what may be readable again later.
+  std::vector<Error> unread;
 
+  // No checkpoint in the folder has a higher number, if those that could not be read are the last.
   [[nodiscard]] std::uint64_t highest_sequence() const noexcept {
-    return entries.empty() ? 0 : entries.back().entry.sequence;
+    return (entries.empty() ? 0 : entries.back().entry.sequence) + unread.size();
   }
 };
 

@@ -126,6 +126,15 @@ Result<ScoreKind> agree_on_scores(const SeriesOptions& options, const FoundSerie
   return ScoreKind{found.metric, found.mode};
 }
 
+// Where it is not durable, a note says why. Also of a folder that was there: the process that made
+// it may have been killed before this.
+std::string Series::State::sync_folder_name() {
+  if (folder_is_durable || !options.file.sync) return {};
+  const Result<void> synced = locked->sync_above();
+  folder_is_durable = synced.has_value();
+  return synced ? std::string() : synced.error().message;
+}
+
 Result<void> Series::State::lock(bool make_folder) {
   if (locked) return {};
   FLATBED_ASSIGN(Folder opened, make_folder ? Folder::make(folder) : Folder::open(folder));
@@ -135,14 +144,9 @@ Result<void> Series::State::lock(bool make_folder) {
   }
   const Result<FoundSeries> abandoned = find_series(folder / kAbandonedName);
   if (abandoned) {
-    abandoned_sequence = abandoned->highest_sequence();
+    highest_sequence = abandoned->highest_sequence();
   } else if (abandoned.error().code == ErrorCode::resource_exhausted) {
     return abandoned.error();
-  }
-  // Also if it was there: the process that made it may have been killed before this.
-  if (make_folder && options.file.sync) {
-    const Result<void> synced = opened.sync_above();
-    if (!synced) folder_note = synced.error().message;
   }
   locked.emplace(std::move(opened));
   return {};
@@ -153,26 +157,29 @@ Result<SeriesSave> Series::State::save(const SavePlan& plan, const SeriesStamp& 
   FLATBED_ASSIGN(const FoundSeries found, find_series(folder));
   Result<Statement> statement = make_statement(found, options, plan, stamp);
   if (!statement) return with_context(quoted(folder.native()), std::move(statement).error());
-  statement->sequence = std::max(found.highest_sequence(), abandoned_sequence) + 1;
+  highest_sequence = std::max(highest_sequence, found.highest_sequence());
+  statement->sequence = highest_sequence + 1;
   if (statement->sequence > kMaxSequence) {
     return make_error(ErrorCode::limit_exceeded, quoted(folder.native()),
-                      ": a checkpoint has the last sequence number that there is");
+                      ": a checkpoint has the highest sequence number that there is, ",
+                      kMaxSequence, "; move it away");
   }
   FLATBED_ASSIGN(const std::string text, encode_statement(*statement));
   SeriesSave saved{entry_of(*statement), {}, {}, {}};
   saved.entry.is_set = options.max_shard_nbytes.has_value();
   saved.entry.path = free_path(folder, *statement, saved.entry.is_set ? "" : ".safetensors");
+  std::string folder_note = sync_folder_name();
   FLATBED_TRY(write_checkpoint(options, plan, text, saved));
+  highest_sequence = statement->sequence;
   saved.entry.nbytes = saved.files.nbytes;
-  if (!folder_note.empty() && saved.files.durability == Durability::committed) {
-    saved.files.durability = Durability::durability_unknown;
-    saved.files.durability_note = folder_note;
-  }
   // Those before it are needed for as long as a power failure could take it away.
   if (options.file.sync && saved.files.durability != Durability::committed) {
-    saved.notes.push_back(
-        "nothing was pruned, because it is unknown whether the new one is durable");
+    saved.notes.push_back("nothing was pruned, because the new one may not be durable");
     return saved;
+  }
+  if (!folder_note.empty()) {
+    saved.files.durability = Durability::durability_unknown;
+    saved.files.durability_note = std::move(folder_note);
   }
   Result<PruneReport> pruned = prune(false);
   if (pruned) {

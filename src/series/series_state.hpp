@@ -29,13 +29,14 @@ struct Series::State {
   // series_save.cpp, prune.cpp: what Series does, once nothing else writes.
   [[nodiscard]] Result<SeriesSave> save(const SavePlan& plan, const SeriesStamp& stamp);
   [[nodiscard]] Result<PruneReport> prune(bool dry_run);
+  [[nodiscard]] std::string sync_folder_name();
 
   const std::filesystem::path folder;
   const SeriesOptions options;
 
   std::optional<Folder> locked;
-  std::uint64_t abandoned_sequence = 0;  // the highest in the folder of that name
-  std::string folder_note;               // why the folder's own name may not be durable
+  std::uint64_t highest_sequence = 0;  // that was seen or given, also of what was abandoned
+  bool folder_is_durable = false;      // its own name, in the folder above
   MemoryCopy memory;
   std::shared_ptr<PendingSave::State> pending;
   std::unique_ptr<ThreadCrew> crew;  // the last member: it uses the others until it is joined

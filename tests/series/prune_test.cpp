@@ -27,10 +27,12 @@ using test::write_file;
 using Names = std::vector<std::string>;
 using Steps = std::vector<std::uint64_t>;
 
+std::string name_of(std::uint64_t step) { return "step-" + std::to_string(step) + ".safetensors"; }
+
 // Steps 1, 2, 3 ... with these scores.
 void put_scores(const TempDir& dir, const std::vector<double>& scores) {
   for (std::uint64_t i = 1; i <= scores.size(); ++i)
-    put(dir / (std::to_string(i) + ".safetensors"), statement_of(i, i, scores[i - 1]));
+    put(dir / name_of(i), statement_of(i, i, scores[i - 1]));
 }
 
 Steps kept(const std::vector<double>& scores, const SeriesOptions& options) {
@@ -84,8 +86,8 @@ TEST(SeriesPrune, HappensAfterEverySave) {
 TEST(SeriesPrune, ADamagedOneIsNeitherCountedNorRemoved) {
   const TempDir dir;
   put_scores(dir, {5, 0, 4, 3, 2});
-  fs::resize_file(dir / "5.safetensors", 4096);
-  fs::resize_file(dir / "2.safetensors", 4096);
+  fs::resize_file(dir / name_of(5), 4096);
+  fs::resize_file(dir / name_of(2), 4096);
   const Result<PruneReport> pruned = open_series(dir.path(), {.keep_last = 1}).prune();
   ASSERT_OK(pruned);
   EXPECT_EQ(steps_in(dir.path()), (Steps{2, 4, 5}));
@@ -96,8 +98,7 @@ TEST(SeriesPrune, ADamagedOneIsNeitherCountedNorRemoved) {
 TEST(SeriesPrune, WithoutAWholeOneNothingIsRemoved) {
   const TempDir dir;
   put_scores(dir, {3, 2, 1});
-  for (const char* name : {"1.safetensors", "2.safetensors", "3.safetensors"})
-    fs::resize_file(dir / name, 4096);
+  for (const std::uint64_t step : {1, 2, 3}) fs::resize_file(dir / name_of(step), 4096);
   const Result<PruneReport> pruned = open_series(dir.path(), {.keep_last = 1}).prune();
   ASSERT_OK(pruned);
   EXPECT_EQ(pruned->removed.size(), 0U);
@@ -110,7 +111,25 @@ TEST(SeriesPrune, WhatIsNotOfTheSeriesStays) {
   write_file(dir / "step-000000000001.safetensors", "mine");
   write_file(dir / "notes.txt", "mine");
   ASSERT_OK(open_series(dir.path(), {.keep_last = 1}).prune());
-  EXPECT_EQ(dir.names(), (Names{"3.safetensors", "notes.txt", "step-000000000001.safetensors"}));
+  EXPECT_EQ(dir.names(), (Names{"notes.txt", "step-000000000001.safetensors", name_of(3)}));
+}
+
+TEST(SeriesPrune, WhatTheUserNamedStays) {
+  const TempDir dir;
+  put_scores(dir, {3, 2, 1});
+  fs::rename(dir / name_of(1), dir / "mine.safetensors");
+  fs::copy_file(dir / name_of(2), dir / "a copy.safetensors");
+  fs::copy_file(dir / name_of(2), dir / "step-2.sequence-2.safetensors");
+  for (const char* name : {"step-", "step-x", "step-2.sequence-", "step-2.sequence-2.3", "Step-2"})
+    fs::copy_file(dir / name_of(2), dir / (std::string(name) + ".safetensors"));
+  const Result<PruneReport> pruned = open_series(dir.path(), {.keep_last = 1}).prune();
+  ASSERT_OK(pruned);
+  EXPECT_EQ(steps_of(pruned->removed), (Steps{2, 2}));
+  EXPECT_EQ(steps_of(pruned->kept), (Steps{1, 2, 3}));
+  EXPECT_EQ(dir.names(),
+            (Names{"Step-2.safetensors", "a copy.safetensors", "mine.safetensors",
+                   "step-.safetensors", "step-2.sequence-.safetensors",
+                   "step-2.sequence-2.3.safetensors", name_of(3), "step-x.safetensors"}));
 }
 
 TEST(SeriesPrune, SetsAreRemovedWithTheirFiles) {
@@ -123,17 +142,17 @@ TEST(SeriesPrune, SetsAreRemovedWithTheirFiles) {
 
 TEST(SeriesPrune, ASetWithSomethingElseInItStays) {
   const TempDir dir;
-  put_set(dir / "a", statement_of(1, 1));
-  put_set(dir / "b", statement_of(2, 2));
-  put_set(dir / "c", statement_of(3, 3));
-  write_file(dir / "a" / "config.json", "{}");
+  put_set(dir / "step-1", statement_of(1, 1));
+  put_set(dir / "step-2", statement_of(2, 2));
+  put_set(dir / "step-3", statement_of(3, 3));
+  write_file(dir / "step-1" / "config.json", "{}");
   const Result<PruneReport> pruned = open_series(dir.path(), {.keep_last = 1}).prune();
   ASSERT_OK(pruned);
   EXPECT_EQ(steps_of(pruned->removed), Steps{2});
   EXPECT_EQ(steps_of(pruned->kept), (Steps{1, 3}));
   ASSERT_EQ(pruned->notes.size(), 1U);
   EXPECT_NE(pruned->notes[0].find("config.json"), std::string::npos);
-  EXPECT_EQ(dir.names(), (Names{"a", "c"}));
+  EXPECT_EQ(dir.names(), (Names{"step-1", "step-3"}));
 }
 
 TEST(SeriesPrune, WithoutAFolderThereIsNothingToPrune) {
