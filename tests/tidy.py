@@ -42,6 +42,7 @@ ROOMS = [
     ["checkpoint"],
     ["save", "scan"],
     ["load"],
+    ["series"],
 ]
 LOWEST_OVER_PUBLIC = "checkpoint"  # from this room up, every public header may be included
 

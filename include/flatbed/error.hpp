@@ -90,7 +90,7 @@
   X(81, tree_malformed_key, "a list, dict or array is used as a key")                                            \
   X(82, tree_duplicate_key, "a dict has two equal keys")                                                         \
   X(83, aliases_malformed, "flatbed.aliases is not a map of other names to tensors")                             \
-  /* 90-99: sharded sets */                                                                                      \
+  /* 90-99: sharded sets and series */                                                                            \
   X(90, index_malformed, "the index is not an object with a weight_map of strings")                              \
   X(91, index_duplicate_name, "the index maps a name twice")                                                     \
   X(92, shard_name_refused, "the index names a file that a set may not name")                                    \
@@ -99,6 +99,8 @@
   X(95, shard_link_refused, "a shard, or a folder on its path, is a link, and links are not allowed")            \
   X(96, shard_mixed_set, "a shard is not the one that the index was written for")                                \
   X(97, index_ambiguous, "the directory holds no model, or several")                                             \
+  X(98, series_malformed, "flatbed.series does not state a checkpoint of a series")                              \
+  X(99, step_not_found, "the series has no such checkpoint")                                                     \
   /* 100-129: zip archives */                                                                                    \
   X(100, zip_end_missing, "the zip has no end record")                                                           \
   X(101, zip_end_ambiguous, "the zip has more than one possible end record")                                     \
@@ -146,6 +148,9 @@
   X(172, shape_mismatch, "an item's bytes do not fit its dtype and shape")                                       \
   X(173, weights_only_refused, "torch.load(weights_only=True) refuses an object of this kind")                   \
   X(174, not_in_torch, "PyTorch cannot represent the tensor or text")                                            \
+  X(175, series_mismatch, "the series has another metric or mode")                                               \
+  X(176, step_not_after, "the step is not after the latest one")                                                 \
+  X(177, series_locked, "another process writes to the series")                                                  \
   /* 180-189: devices */                                                                                         \
   X(180, device_unavailable, "no usable device or driver")                                                       \
   X(181, device_error, "the device reported an error")                                                           \

@@ -30,6 +30,7 @@
 #include "flatbed/save_torch.hpp"    // IWYU pragma: export
 #include "flatbed/scan.hpp"          // IWYU pragma: export
 #include "flatbed/seal_state.hpp"    // IWYU pragma: export
+#include "flatbed/series.hpp"        // IWYU pragma: export
 #include "flatbed/tensor.hpp"        // IWYU pragma: export
 #include "flatbed/torch_module.hpp"  // IWYU pragma: export
 #include "flatbed/value.hpp"         // IWYU pragma: export

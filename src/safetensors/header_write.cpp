@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <utility>
 
 #include "base/bytes.hpp"
 #include "base/json_write.hpp"
@@ -128,7 +129,10 @@ Result<void> Builder::append_metadata() {
     metadata_.emplace_back(kFormatKey, kDefaultFormat);
   }
   if (options_.seal) metadata_.emplace_back(kDigestsKey, "");
-  std::ranges::sort(metadata_, {}, &MetadataPair::first);
+  // L2: in name order, but for the key that a listing of a folder reads.
+  std::ranges::sort(metadata_, {}, [](const MetadataPair& pair) {
+    return std::pair(pair.first != kSeriesKey, pair.first);
+  });
 
   std::string& out = header_.bytes;
   out += "{\"__metadata__\":{";

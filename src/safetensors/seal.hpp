@@ -33,6 +33,7 @@ inline constexpr std::uint64_t kMaxSidecarBytes = 100'000'000;
 inline constexpr std::string_view kSidecarSuffix = ".flatbed.json";
 inline constexpr std::string_view kSealKey = "flatbed";
 inline constexpr std::string_view kDigestsKey = "flatbed.digests";
+inline constexpr std::string_view kSeriesKey = "flatbed.series";
 inline constexpr std::string_view kSealEnvelope = "{\"__metadata__\":{\"flatbed\":\"";
 
 // Key and value of one decoded `__metadata__` member, or of a sidecar's.

@@ -66,6 +66,7 @@ Result<std::vector<MetadataPair>> collect_metadata(const SavePlan& plan,
     }
   }
   if (!texts.aliases.empty()) pairs.emplace_back("flatbed.aliases", texts.aliases);
+  if (!texts.series.empty()) pairs.emplace_back(safetensors::kSeriesKey, texts.series);
   if (!texts.tree.empty()) pairs.emplace_back("flatbed.tree", texts.tree);
   return pairs;
 }

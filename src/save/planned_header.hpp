@@ -14,10 +14,12 @@ namespace flatbed {
 
 // Borrows the names and shapes of the plan. Move-only.
 struct PlannedHeader {
-  // The values of the flatbed.* keys that the plan requires; empty for a key that is not written.
+  // The values of the flatbed.* keys that the plan requires, and of flatbed.series, which the
+  // caller adds; empty for a key that is not written.
   struct Texts {
     std::string tree;
     std::string aliases;
+    std::string series;
   };
 
   std::unique_ptr<const Texts> texts;  // borrowed by `metadata`

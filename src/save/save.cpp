@@ -1,8 +1,11 @@
 #include "flatbed/save.hpp"
 
+#include <utility>
+
 #include "base/bytes.hpp"
 #include "save/planned_header.hpp"
 #include "save/save_data.hpp"
+#include "save/save_in_series.hpp"
 #include "save/save_source.hpp"
 #include "save/write_file.hpp"
 
@@ -10,7 +13,14 @@ namespace flatbed {
 
 Result<SaveReport> save(const std::filesystem::path& path, const SavePlan& plan,
                         const SaveOptions& options) {
-  FLATBED_ASSIGN(PlannedHeader planned, plan_header(plan, options));
+  return save_in_series(path, plan, options, {});
+}
+
+Result<SaveReport> save_in_series(const std::filesystem::path& path, const SavePlan& plan,
+                                  const SaveOptions& options, std::string_view series) {
+  FLATBED_ASSIGN(PlannedHeader::Texts texts, plan_texts(plan, options));
+  texts.series = series;
+  FLATBED_ASSIGN(PlannedHeader planned, plan_header(plan, std::move(texts), options));
   safetensors::NewHeader& header = planned.header;
   SaveReport report;
   report.nbytes = header.file_nbytes;

@@ -11,6 +11,7 @@
 #include "io/atomic_folder.hpp"
 #include "io/set_files.hpp"
 #include "save/save_data.hpp"
+#include "save/save_in_series.hpp"
 #include "save/save_source.hpp"
 #include "save/set_parts.hpp"
 #include "save/write_file.hpp"
@@ -151,7 +152,13 @@ void note_commit(FolderReport committed, SaveSetReport& report) {
 
 Result<SaveSetReport> save_set(const std::filesystem::path& folder, const SavePlan& plan,
                                const SaveSetOptions& options) {
-  FLATBED_ASSIGN(const SetParts parts, SetParts::of(plan, options));
+  return save_set_in_series(folder, plan, options, {});
+}
+
+Result<SaveSetReport> save_set_in_series(const std::filesystem::path& folder, const SavePlan& plan,
+                                         const SaveSetOptions& options, std::string_view series) {
+  FLATBED_ASSIGN(SetParts parts, SetParts::of(plan, options));
+  parts.set_series(series);
   SetWriter writer(plan, parts, options);
   FLATBED_TRY(writer.prepare());
   FLATBED_ASSIGN(AtomicFolder out, AtomicFolder::create(folder, {options.replace, options.file.sync,

@@ -7,6 +7,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "flatbed/result.hpp"
@@ -19,6 +20,9 @@ class SetParts {
  public:
   // Errors: those of save_set() for a plan that no set can hold.
   [[nodiscard]] static Result<SetParts> of(const SavePlan& plan, const SaveSetOptions& options);
+
+  // The value of flatbed.series, which the first file will have.
+  void set_series(std::string_view series) { texts_.series = series; }
 
   [[nodiscard]] std::span<const PlannedShard> shards() const noexcept { return shards_; }
   [[nodiscard]] std::uint64_t nbytes() const noexcept { return nbytes_; }  // of all tensors

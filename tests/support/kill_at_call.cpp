@@ -31,6 +31,7 @@ namespace flatbed::test {
 namespace {
 
 constexpr int kNoFilter = 77;
+constexpr int kSurvived = 78;
 // In the unused sixth argument of the calls that the handler makes; the filter lets those pass.
 constexpr unsigned kMadeByHandler = 0x5A17AB1E;
 
@@ -48,6 +49,7 @@ constexpr std::array kCalls {
 
 constinit std::atomic<std::uint64_t> calls = 0;
 constinit std::uint64_t last_call = 0;
+constinit int error_of_last_call = 0;  // 0: it ends the process
 
 struct Call {
   long number = 0;
@@ -99,7 +101,14 @@ extern "C" void on_call(int, siginfo_t*, void* where) {
     change_mask(call, context);
     return;
   }
-  if (calls.fetch_add(1) + 1 == last_call) ::kill(::getpid(), SIGKILL);
+  if (calls.fetch_add(1) + 1 == last_call) {
+    if (error_of_last_call == 0) ::kill(::getpid(), SIGKILL);
+    if (call.number != SYS_close) {
+      set_result(context, -error_of_last_call);
+      errno = saved;
+      return;
+    }
+  }
   const auto& a = call.arguments;
   const long result = ::syscall(call.number, a[0], a[1], a[2], a[3], a[4], kMadeByHandler);
   set_result(context, result < 0 ? -errno : result);
@@ -134,22 +143,32 @@ bool start_counting(std::uint64_t n) {
 }  // namespace
 
 Ending run_until_call(std::uint64_t n, const std::function<bool()>& body) {
+  return run_with_failing_call(n, 0, body);
+}
+
+Ending run_with_failing_call(std::uint64_t n, int error_number, const std::function<bool()>& body) {
   const pid_t child = ::fork();
   if (child == 0) {
+    error_of_last_call = error_number;
     if (!start_counting(n)) ::_exit(kNoFilter);
-    ::_exit(body() ? 0 : 1);
+    const bool succeeded = body();
+    ::_exit(!succeeded ? 1 : calls.load() >= n ? kSurvived : 0);
   }
   int status = -1;
   ::waitpid(child, &status, 0);
   if (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL) return Ending::killed;
   if (!WIFEXITED(status)) return Ending::failed;
   if (WEXITSTATUS(status) == kNoFilter) return Ending::not_possible;
+  if (WEXITSTATUS(status) == kSurvived) return Ending::survived;
   return WEXITSTATUS(status) == 0 ? Ending::finished : Ending::failed;
 }
 
 #else
 
 Ending run_until_call(std::uint64_t, const std::function<bool()>&) { return Ending::not_possible; }
+Ending run_with_failing_call(std::uint64_t, int, const std::function<bool()>&) {
+  return Ending::not_possible;
+}
 
 #endif
 

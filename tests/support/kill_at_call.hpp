@@ -11,9 +11,15 @@
 
 namespace flatbed::test {
 
-enum class Ending : std::uint8_t { killed, finished, failed, not_possible };
+// survived: it succeeded although the call failed.
+enum class Ending : std::uint8_t { killed, finished, failed, survived, not_possible };
 
 // `body` runs in the child and returns whether it succeeded.
 [[nodiscard]] Ending run_until_call(std::uint64_t n, const std::function<bool()>& body);
+
+// The same, but the call is not made and fails with this errno, and the child goes on. Calls that
+// close a descriptor are made. `finished`: there was no n-th call.
+[[nodiscard]] Ending run_with_failing_call(std::uint64_t n, int error_number,
+                                           const std::function<bool()>& body);
 
 }  // namespace flatbed::test
