@@ -403,6 +403,374 @@ FLATBED_API int32_t flatbed_cast(const flatbed_checkpoint* checkpoint,
                                  const flatbed_cast_rules* rules, flatbed_checkpoint** out,
                                  flatbed_error* error);
 
+// ---- The tree -----------------------------------------------------------------------------------
+// The Python structure around the tensors: optimizer state, epoch, scores, as data.
+
+// A tree of values, of its own: it outlives the checkpoint that it was taken from.
+typedef struct flatbed_tree flatbed_tree;
+
+// One value, passed by value. Borrows the tree: valid until flatbed_tree_free(), as are the strings
+// and pointers that it gives. Equal ids are the same Python object, so that a tree may have cycles:
+// bound any walk of it. Functions over values are thread-safe. Of a value that is not there, whose
+// id is FLATBED_NO_VALUE, and of what its kind does not have, they give None, 0 and empty strings.
+typedef struct flatbed_value {
+  const flatbed_tree* tree;
+  uint32_t id;
+  uint32_t reserved;
+} flatbed_value;
+
+#define FLATBED_NO_VALUE 0xFFFFFFFFu
+
+enum {
+  FLATBED_KIND_NONE = 0,
+  FLATBED_KIND_BOOL = 1,
+  FLATBED_KIND_INT = 2,      // that fits 64 bits
+  FLATBED_KIND_BIG_INT = 3,  // any other: its text is hexadecimal, "-1f"
+  FLATBED_KIND_REAL = 4,
+  FLATBED_KIND_STRING = 5,
+  FLATBED_KIND_BYTES = 6,  // its text, or the contents of a U8 tensor
+  FLATBED_KIND_LIST = 7,
+  FLATBED_KIND_TUPLE = 8,
+  FLATBED_KIND_DICT = 9,     // pairs in order
+  FLATBED_KIND_GLOBAL = 10,  // a class or function: its text is the module, then its qualname
+  FLATBED_KIND_OBJECT = 11,  // a call; then items appended, pairs set, and a state
+  FLATBED_KIND_TENSOR = 12,
+  FLATBED_KIND_ARRAY = 13,  // numpy's: its tensor, and as text its dtype
+  FLATBED_KIND_SCALAR = 14  // numpy's: its raw bytes, and as text its dtype
+};
+
+// 1 if the file records a structure. For others the tree is a dict of names and aliases.
+FLATBED_API uint32_t flatbed_has_tree(const flatbed_checkpoint* checkpoint);
+// Free *out with flatbed_tree_free(). Errors: those of the tree (70-89), which do not concern the
+// tensors.
+FLATBED_API int32_t flatbed_tree_of(const flatbed_checkpoint* checkpoint, flatbed_tree** out,
+                                    flatbed_error* error);
+FLATBED_API void flatbed_tree_free(flatbed_tree* tree);
+FLATBED_API flatbed_value flatbed_tree_root(const flatbed_tree* tree);
+
+FLATBED_API uint32_t flatbed_value_kind(flatbed_value value);  // FLATBED_KIND_*
+// Of a list or a tuple, its items; of a dict or an object, its pairs.
+FLATBED_API uint64_t flatbed_value_size(flatbed_value value);
+// The key of pair `index`, and the item, or the value of pair `index`.
+FLATBED_API flatbed_value flatbed_value_key(flatbed_value value, uint64_t index);
+FLATBED_API flatbed_value flatbed_value_item(flatbed_value value, uint64_t index);
+FLATBED_API flatbed_string flatbed_value_text(flatbed_value value);      // see FLATBED_KIND_*
+FLATBED_API flatbed_string flatbed_value_qualname(flatbed_value value);  // of a global
+FLATBED_API flatbed_string flatbed_value_raw(flatbed_value value);       // of a scalar
+
+// What an object is made of: callable(*arguments), the items appended to it, and its state.
+FLATBED_API flatbed_value flatbed_value_callable(flatbed_value value);
+FLATBED_API flatbed_value flatbed_value_arguments(flatbed_value value);
+FLATBED_API uint64_t flatbed_value_appended_size(flatbed_value value);
+FLATBED_API flatbed_value flatbed_value_appended(flatbed_value value, uint64_t index);
+FLATBED_API flatbed_value flatbed_value_state(flatbed_value value);
+
+// The value as a C type; `real` also of an int, `tensor` of tensors, arrays and bytes: an index
+// into the tensors of the checkpoint. Errors: invalid_argument for other kinds.
+FLATBED_API int32_t flatbed_value_bool(flatbed_value value, uint32_t* out, flatbed_error* error);
+FLATBED_API int32_t flatbed_value_int(flatbed_value value, int64_t* out, flatbed_error* error);
+FLATBED_API int32_t flatbed_value_real(flatbed_value value, double* out, flatbed_error* error);
+FLATBED_API int32_t flatbed_value_tensor(flatbed_value value, uint64_t* out, flatbed_error* error);
+
+// The value at a dotted path, "optimizer.state.0.step": keys, indices, attributes of objects; ""
+// is the value itself. Errors: path_not_found, with the part that is missing and what there is.
+FLATBED_API int32_t flatbed_value_at(flatbed_value value, flatbed_string path, flatbed_value* out,
+                                     flatbed_error* error);
+
+// What a tensor has besides its contents.
+typedef struct flatbed_tensor_attributes {
+  uint64_t struct_size;
+  flatbed_string device;   // where it was when it was saved; empty: cpu
+  flatbed_string dtype;    // torch's name of it, where the stored one differs
+  const uint64_t* stride;  // with has_stride: in elements, where not C order
+  uint64_t stride_rank;
+  const uint64_t* shape;  // with has_shape: its own, where the stored one differs
+  uint64_t shape_rank;
+  flatbed_value quantizer;  // of a quantized tensor
+  flatbed_value state;      // Python attributes
+  uint32_t requires_grad;
+  uint32_t parameter;  // nn.Parameter
+  uint32_t has_stride;
+  uint32_t has_shape;
+} flatbed_tensor_attributes;
+
+// Errors: invalid_argument (no tensor).
+FLATBED_API int32_t flatbed_value_attributes(flatbed_value value, flatbed_tensor_attributes* out,
+                                             flatbed_error* error);
+
+// The whole tree of a checkpoint as JSON, in the form that spec/FORMAT.md describes (T): ["dict",
+// "epoch",3,"w",["tensor","w"]]. `write` is called once, with a text that it borrows; numbers that
+// are unknown become cancelled. Errors: those of flatbed_tree_of(), tree_not_representable,
+// header_over_limit (100,000,000 bytes).
+FLATBED_API int32_t flatbed_tree_json(const flatbed_checkpoint* checkpoint,
+                                      int32_t (*write)(void* context, flatbed_string text),
+                                      void* context, flatbed_error* error);
+
+// A tree of the caller's, for a save: it begins with no root. Values are added to a tree and then
+// put into others of the same tree. *out is the new value, and `out` may not be NULL. Each of these
+// functions is called by one thread at a time. Errors: invalid_argument (values of another tree or
+// of the wrong kind), limit_exceeded (2^32 - 2 values).
+FLATBED_API int32_t flatbed_tree_new(flatbed_tree** out, flatbed_error* error);
+FLATBED_API int32_t flatbed_tree_add_none(flatbed_tree* tree, flatbed_value* out,
+                                          flatbed_error* error);
+FLATBED_API int32_t flatbed_tree_add_bool(flatbed_tree* tree, uint32_t value, flatbed_value* out,
+                                          flatbed_error* error);
+FLATBED_API int32_t flatbed_tree_add_int(flatbed_tree* tree, int64_t value, flatbed_value* out,
+                                         flatbed_error* error);
+FLATBED_API int32_t flatbed_tree_add_real(flatbed_tree* tree, double value, flatbed_value* out,
+                                          flatbed_error* error);
+FLATBED_API int32_t flatbed_tree_add_string(flatbed_tree* tree, flatbed_string text,
+                                            flatbed_value* out, flatbed_error* error);
+FLATBED_API int32_t flatbed_tree_add_bytes(flatbed_tree* tree, flatbed_string bytes,
+                                           flatbed_value* out, flatbed_error* error);
+FLATBED_API int32_t flatbed_tree_add_list(flatbed_tree* tree, flatbed_value* out,
+                                          flatbed_error* error);
+FLATBED_API int32_t flatbed_tree_add_tuple(flatbed_tree* tree, const flatbed_value* items,
+                                           uint64_t count, flatbed_value* out,
+                                           flatbed_error* error);
+FLATBED_API int32_t flatbed_tree_add_dict(flatbed_tree* tree, flatbed_value* out,
+                                          flatbed_error* error);
+// A tensor, by its index in what is saved.
+FLATBED_API int32_t flatbed_tree_add_tensor(flatbed_tree* tree, uint64_t tensor, flatbed_value* out,
+                                            flatbed_error* error);
+FLATBED_API int32_t flatbed_tree_append(flatbed_tree* tree, flatbed_value list, flatbed_value item,
+                                        flatbed_error* error);
+FLATBED_API int32_t flatbed_tree_set_item(flatbed_tree* tree, flatbed_value dict, flatbed_value key,
+                                          flatbed_value item, flatbed_error* error);
+FLATBED_API int32_t flatbed_tree_set_root(flatbed_tree* tree, flatbed_value root,
+                                          flatbed_error* error);
+
+// ---- Cancelling ---------------------------------------------------------------------------------
+
+// A request to stop that long calls look at: they end with cancelled, and nothing is left under
+// way. May serve any number of calls, and must outlive them.
+typedef struct flatbed_cancel flatbed_cancel;
+
+FLATBED_API int32_t flatbed_cancel_new(flatbed_cancel** out, flatbed_error* error);
+FLATBED_API void flatbed_cancel_free(flatbed_cancel* cancel);
+// Asks for the stop, and takes the request back. From any thread, also in a signal handler.
+FLATBED_API void flatbed_cancel_set(flatbed_cancel* cancel);
+FLATBED_API void flatbed_cancel_reset(flatbed_cancel* cancel);
+
+// ---- Devices ------------------------------------------------------------------------------------
+// Where a load delivers. A device is kept by the plans, pools and buffers that use it. All
+// functions of a device may be called from several threads at once. CUDA's is in flatbed_cuda.h.
+
+typedef struct flatbed_device flatbed_device;
+
+// The host's memory: any memory of this process.
+FLATBED_API int32_t flatbed_device_host(flatbed_device** out, flatbed_error* error);
+
+// `rows` rows of `nbytes` each. A pitch is the distance between the starts of two rows in bytes; it
+// is ignored if there is one row.
+typedef struct flatbed_copy_piece {
+  const void* from;
+  void* to;
+  uint64_t nbytes;
+  uint64_t rows;
+  uint64_t from_pitch;
+  uint64_t to_pitch;
+} flatbed_copy_piece;
+
+// A device of the caller's: an engine's own backend. Copies complete in order: a ticket is done
+// when its own copies and all earlier ones of the device are. Each function is called from several
+// threads at once; may write into error->message; numbers that are unknown become device_error.
+typedef struct flatbed_device_ops {
+  uint64_t struct_size;
+  void* context;
+  flatbed_string name;  // in messages: "vulkan:0"; copied
+  // 1: the processor can write the device's memory, so that files are read straight into it. Its
+  // copies are done when `copy` returns.
+  uint32_t is_host;
+  uint32_t reserved;
+  // May be NULL. Whether copies may write to the memory.
+  int32_t (*check)(void* context, const void* data, uint64_t nbytes, flatbed_error* error);
+  // Memory that the processor fills and copies read, aligned to 4096 bytes; page-locked for a GPU.
+  int32_t (*stage)(void* context, uint64_t nbytes, void** out, flatbed_error* error);
+  void (*unstage)(void* context, void* memory, uint64_t nbytes);
+  // Queues the pieces in order, and gives a ticket for them. The sources do not change until it is
+  // done. After an error some may have been queued.
+  int32_t (*copy)(void* context, const flatbed_copy_piece* pieces, uint64_t count, uint64_t* ticket,
+                  flatbed_error* error);
+  // A ticket for everything that was queued so far.
+  int32_t (*fence)(void* context, uint64_t* ticket, flatbed_error* error);
+  // Whether the ticket's copies are complete; does not wait. Ends the ticket unless it is not done.
+  int32_t (*done)(void* context, uint64_t ticket, uint32_t* is_done, flatbed_error* error);
+  // May be NULL. Ends a ticket that was not waited for.
+  void (*forget)(void* context, uint64_t ticket);
+  // May be NULL. The device's event for a ticket that has not ended, for streams of the engine.
+  void* (*native_event)(void* context, uint64_t ticket);
+  // May be NULL, all three: memory for flatbed_buffer_new(), aligned to 256 bytes, and the way back
+  // to the host, after everything that was queued.
+  int32_t (*allocate)(void* context, uint64_t nbytes, void** out, flatbed_error* error);
+  void (*release)(void* context, void* memory, uint64_t nbytes);
+  int32_t (*read_back)(void* context, const void* from, void* out, uint64_t nbytes,
+                       flatbed_error* error);
+  // May be NULL. Called once, when nothing needs the device any more.
+  void (*close)(void* context);
+} flatbed_device_ops;
+
+// Errors: invalid_argument (a function that may not be NULL; then `close` is not called).
+FLATBED_API int32_t flatbed_device_custom(const flatbed_device_ops* ops, flatbed_device** out,
+                                          flatbed_error* error);
+FLATBED_API void flatbed_device_free(flatbed_device* device);
+// "host", "cuda:0". Valid until flatbed_device_free(); empty for a NULL.
+FLATBED_API flatbed_string flatbed_device_name(const flatbed_device* device);
+
+// Memory of a device, for callers without an allocator of their own.
+typedef struct flatbed_buffer flatbed_buffer;
+// Errors: resource_exhausted, device_error, invalid_argument (a device that has no memory).
+FLATBED_API int32_t flatbed_buffer_new(const flatbed_device* device, uint64_t nbytes,
+                                       flatbed_buffer** out, flatbed_error* error);
+FLATBED_API void flatbed_buffer_free(flatbed_buffer* buffer);
+// The address on the device, valid until flatbed_buffer_free(); NULL and 0 for a NULL.
+FLATBED_API void* flatbed_buffer_data(const flatbed_buffer* buffer);
+FLATBED_API uint64_t flatbed_buffer_nbytes(const flatbed_buffer* buffer);
+// Copies to the host, and waits. Errors: buffer_too_small (no such range), device_error,
+// device_timeout.
+FLATBED_API int32_t flatbed_buffer_read(const flatbed_buffer* buffer, uint64_t offset, void* out,
+                                        uint64_t nbytes, flatbed_error* error);
+
+// Staging memory that several loads share, which together never use more. Thread-safe. Must outlive
+// the loads that use it.
+typedef struct flatbed_staging_pool flatbed_staging_pool;
+// 0 for a size: 64 MiB in all, 8 MiB for one slot. Errors: budget_too_small, invalid_argument (a
+// slot is a multiple of 4096, at least 512 KiB), those of the device.
+FLATBED_API int32_t flatbed_staging_pool_new(const flatbed_device* device, uint64_t staging_nbytes,
+                                             uint64_t slot_nbytes, flatbed_staging_pool** out,
+                                             flatbed_error* error);
+FLATBED_API void flatbed_staging_pool_free(flatbed_staging_pool* pool);
+// The most that was in use at once so far; 0 for a NULL.
+FLATBED_API uint64_t flatbed_staging_pool_peak_nbytes(const flatbed_staging_pool* pool);
+
+// ---- Loading ------------------------------------------------------------------------------------
+// A plan says which tensors, or slices of them, go to which memory. It is checked as a whole before
+// a byte is read, and bytes are verified before they are copied on.
+
+// Keeps the checkpoints and devices that it names. Not changed any more, it may be loaded from
+// several threads at once.
+typedef struct flatbed_plan flatbed_plan;
+
+typedef struct flatbed_transfer {
+  uint64_t struct_size;
+  const flatbed_device* device;  // NULL: the host
+  void* data;                    // a multiple of the element's size; may be NULL for no bytes
+  uint64_t capacity;             // in bytes that the load may use
+  uint64_t row_pitch;            // 0: packed; else the distance of rows of the last dimension
+  uint64_t dim;                  // with `sliced`: elements [begin, end) of this dimension
+  uint64_t begin;
+  uint64_t end;
+  const uint64_t* expect_shape;  // of what arrives; NULL: any. Otherwise load_mismatch
+  uint64_t expect_rank;
+  uint32_t sliced;        // 0: the whole tensor
+  uint32_t group;         // tensors that become ready together
+  int32_t priority;       // of the group: lower ones come first, then lower groups
+  uint32_t expect_dtype;  // of the checkpoint's tensor; FLATBED_DTYPE_NONE: any
+  uint32_t cast_to;       // FLATBED_DTYPE_NONE: as it is
+  uint32_t reserved;
+} flatbed_transfer;
+
+FLATBED_API int32_t flatbed_plan_new(flatbed_plan** out, flatbed_error* error);
+FLATBED_API void flatbed_plan_free(flatbed_plan* plan);
+// Adds a tensor, by name or alias. The memory must be writable and outlive the loads. Errors, after
+// which the plan is unchanged: tensor_not_found, slice_invalid, load_mismatch, destination_invalid,
+// buffer_too_small.
+FLATBED_API int32_t flatbed_plan_add(flatbed_plan* plan, const flatbed_checkpoint* checkpoint,
+                                     flatbed_string name, const flatbed_transfer* transfer,
+                                     flatbed_error* error);
+FLATBED_API uint64_t flatbed_plan_size(const flatbed_plan* plan);  // transfers; 0 for a NULL
+
+// Part `rank` of `count` nearly equal parts of a dimension, as in tensor parallelism. Errors:
+// slice_invalid.
+FLATBED_API int32_t flatbed_shard_slice(const flatbed_checkpoint* checkpoint, uint64_t tensor,
+                                        uint64_t dim, uint64_t rank, uint64_t count,
+                                        uint64_t* begin, uint64_t* end, flatbed_error* error);
+
+enum { FLATBED_IO_AUTOMATIC = 0, FLATBED_IO_BUFFERED = 1, FLATBED_IO_DIRECT = 2 };
+
+// An event that completes when a group has arrived, for each device that is not the host. It is
+// valid during the callback: let streams wait for it before that returns.
+typedef struct flatbed_ready_event {
+  const flatbed_device* device;  // as given to flatbed_plan_add()
+  void* event;                   // for CUDA: a cudaEvent_t
+} flatbed_ready_event;
+
+typedef struct flatbed_load_options {
+  uint64_t struct_size;
+  void* context;
+  // Both are called on the thread that called flatbed_load(); unknown numbers become cancelled.
+  int32_t (*progress)(void* context, uint64_t bytes_done, uint64_t bytes_total);
+  // Called once for each group, in order of priority: its tensors are verified, and in host memory
+  // or queued to their device.
+  int32_t (*ready)(void* context, uint32_t group, const flatbed_ready_event* events,
+                   uint64_t count);
+  const flatbed_cancel* cancel;
+  const flatbed_staging_pool* pool;  // NULL: memory of the load's own, of the next two sizes
+  uint64_t staging_nbytes;           // 0: 64 MiB
+  uint64_t slot_nbytes;              // 0: a fitting part
+  uint64_t device_timeout_ms;        // 0: 60,000; for work queued to a device
+  uint32_t threads;                  // that read and hash; 0: chosen
+  uint32_t verify;                   // FLATBED_VERIFY_*
+  uint32_t io;                       // FLATBED_IO_*: through the page cache, or past it
+  uint32_t reserved;
+} flatbed_load_options;
+
+typedef struct flatbed_plan_report {
+  uint64_t struct_size;
+  uint64_t bytes_wanted;         // that arrive
+  uint64_t bytes_to_read;        // more, where slices cut chunks that are verified
+  uint64_t reads;                // pieces of files
+  uint64_t peak_staging_nbytes;  // at most; 0: all is read straight into place
+  uint64_t groups;
+} flatbed_plan_report;
+
+// Checks everything that can be checked before a byte is read. `report` may be NULL. Errors:
+// destination_overlap, destination_invalid, budget_too_small.
+FLATBED_API int32_t flatbed_plan_check(const flatbed_plan* plan,
+                                       const flatbed_load_options* options,
+                                       flatbed_plan_report* report, flatbed_error* error);
+
+// What a load waited for most.
+enum {
+  FLATBED_STAGE_READ = 0,
+  FLATBED_STAGE_HASH = 1,
+  FLATBED_STAGE_SUBMIT = 2,
+  FLATBED_STAGE_SLOTS = 3,  // staging memory
+  FLATBED_STAGE_LINK = 4    // copies to the device
+};
+
+typedef struct flatbed_load_report {
+  uint64_t struct_size;
+  uint64_t bytes_wanted;
+  uint64_t bytes_read;
+  uint64_t bytes_verified;
+  uint64_t chunks_verified;
+  uint64_t peak_staging_nbytes;
+  uint64_t files_direct;     // read past the page cache
+  uint64_t files_buffered;   // read through it
+  uint64_t threads;          // that read
+  uint64_t casts;            // slices that were cast, and their values that did not fit:
+  uint64_t casts_saturated;  // became the largest value
+  uint64_t casts_infinite;   // finite ones that became infinite
+  uint64_t casts_nan;        // became NaN
+  double seconds;            // of the whole load
+  // Of all reading threads together, by what they did or waited for.
+  double read_seconds;
+  double hash_seconds;
+  double submit_seconds;
+  double slots_seconds;
+  double link_seconds;
+  uint32_t bottleneck;  // FLATBED_STAGE_*
+  uint32_t reserved;
+} flatbed_load_report;
+
+// Runs the plan, and returns when nothing is under way any more. `report` may be NULL. After an
+// error the contents of the destinations are unspecified. Errors: those of flatbed_plan_check(),
+// the system's (1-9), chunk_corrupt, chunk_rewritten, the device's (180-189), cancelled, those of
+// the callbacks.
+FLATBED_API int32_t flatbed_load(const flatbed_plan* plan, const flatbed_load_options* options,
+                                 flatbed_load_report* report, flatbed_error* error);
+
 #ifdef __cplusplus
 }  // extern "C"
 #endif

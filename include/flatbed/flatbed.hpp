@@ -20,6 +20,7 @@
 #include "flatbed/load_matched.hpp"  // IWYU pragma: export
 #include "flatbed/match.hpp"         // IWYU pragma: export
 #include "flatbed/page_lock.hpp"     // IWYU pragma: export
+#include "flatbed/private_view.hpp"  // IWYU pragma: export
 #include "flatbed/progress.hpp"      // IWYU pragma: export
 #include "flatbed/result.hpp"        // IWYU pragma: export
 #include "flatbed/save.hpp"          // IWYU pragma: export
@@ -31,6 +32,7 @@
 #include "flatbed/seal_state.hpp"    // IWYU pragma: export
 #include "flatbed/tensor.hpp"        // IWYU pragma: export
 #include "flatbed/torch_module.hpp"  // IWYU pragma: export
+#include "flatbed/tree_json.hpp"     // IWYU pragma: export
 #include "flatbed/value.hpp"         // IWYU pragma: export
 #include "flatbed/verify.hpp"        // IWYU pragma: export
 #include "flatbed/version.hpp"       // IWYU pragma: export

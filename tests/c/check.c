@@ -113,6 +113,9 @@ void test_readers(void);
 void test_contents(void);
 void test_bytes(void);
 void test_views(void);
+void test_tree(void);
+void test_load(void);
+void test_device(void);
 
 // Usage: flatbed_c_tests FIXTURES_FOLDER OUTPUT_FOLDER
 int main(int argc, char** argv) {
@@ -125,6 +128,9 @@ int main(int argc, char** argv) {
   test_contents();
   test_bytes();
   test_views();
+  test_tree();
+  test_load();
+  test_device();
   if (failures != 0) fprintf(stderr, "%d checks failed\n", failures);
   return failures == 0 ? 0 : 1;
 }
