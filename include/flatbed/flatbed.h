@@ -7,7 +7,9 @@
 //   flatbed_tensor_find(model, flatbed_text("fc.weight"), &weight, &error);
 //   flatbed_checkpoint_free(model);
 //
-// What holds for every function here:
+// The library, strings, errors, dtypes; opening; contents; bytes; other views; trees; cancelling;
+// devices; loading; matching; verifying; saving and converting; scanning; comparing: each has a
+// section below. What holds for every function here:
 //
 // ERRORS    A function that can fail returns 0, or the number of an error (error_codes.h), and
 //           takes a flatbed_error last, which may be NULL. Each says which errors are its own; any
@@ -770,6 +772,382 @@ typedef struct flatbed_load_report {
 // the callbacks.
 FLATBED_API int32_t flatbed_load(const flatbed_plan* plan, const flatbed_load_options* options,
                                  flatbed_load_report* report, flatbed_error* error);
+
+// ---- Matching -----------------------------------------------------------------------------------
+// Compares what an engine expects with what a checkpoint has. Lists go to callbacks, one call for
+// each entry, with arguments that are borrowed for the call; unknown numbers become cancelled.
+
+// What is expected: tensors with names, shapes and dtypes.
+typedef struct flatbed_expected flatbed_expected;
+
+FLATBED_API int32_t flatbed_expected_new(flatbed_expected** out, flatbed_error* error);
+// From JSON: {"fc.weight": {"shape": [8, 5], "dtype": "F32"}, ...}; null, or nothing, means any.
+// Errors: invalid_argument, with the entry's name; limit_exceeded (over 100,000,000 bytes).
+FLATBED_API int32_t flatbed_expected_parse(flatbed_string json, flatbed_expected** out,
+                                           flatbed_error* error);
+// All tensors of a checkpoint, with its aliases as further names.
+FLATBED_API int32_t flatbed_expected_of(const flatbed_checkpoint* checkpoint,
+                                        flatbed_expected** out, flatbed_error* error);
+FLATBED_API void flatbed_expected_free(flatbed_expected* expected);
+FLATBED_API uint64_t flatbed_expected_count(const flatbed_expected* expected);  // 0 for a NULL
+// Adds a tensor. NULL for `shape`, and FLATBED_DTYPE_NONE, mean any.
+FLATBED_API int32_t flatbed_expected_add(flatbed_expected* expected, flatbed_string name,
+                                         uint32_t dtype, const uint64_t* shape, uint64_t rank,
+                                         flatbed_error* error);
+// Adds a further name (tied weights) to the tensor that was added last. Errors: invalid_argument
+// (nothing was added).
+FLATBED_API int32_t flatbed_expected_add_name(flatbed_expected* expected, flatbed_string name,
+                                              flatbed_error* error);
+
+// A tensor that is there with another shape or dtype.
+typedef struct flatbed_mismatch {
+  uint64_t struct_size;
+  flatbed_string name;  // the expected one
+  uint64_t expected;    // index into what is expected
+  uint64_t tensor;      // index into the checkpoint's tensors
+  const uint64_t* shape;
+  uint64_t rank;
+  const uint64_t* expected_shape;  // NULL: any
+  uint64_t expected_rank;
+  uint32_t dtype;
+  uint32_t expected_dtype;  // FLATBED_DTYPE_NONE: any
+  uint32_t ignored;         // 1: by ignore_mismatched_sizes
+  uint32_t reserved;
+} flatbed_mismatch;
+
+// A change of the checkpoint's names with which more of them match: `strip` is removed from the
+// names that begin with it, then `add` is put before all.
+typedef struct flatbed_prefix_rule {
+  uint64_t struct_size;
+  flatbed_string strip;
+  flatbed_string add;
+  flatbed_string reason;
+  uint64_t matches_before;
+  uint64_t matches;
+  uint32_t applied;  // 0: it is only suggested
+  uint32_t reserved;
+} flatbed_prefix_rule;
+
+typedef struct flatbed_match_options {
+  uint64_t struct_size;
+  void* context;
+  // Each may be NULL.
+  int32_t (*matched)(void* context, uint64_t expected, uint64_t tensor);
+  int32_t (*missing)(void* context, flatbed_string name);
+  int32_t (*unexpected)(void* context, flatbed_string name);
+  int32_t (*mismatched)(void* context, const flatbed_mismatch* mismatch);
+  int32_t (*forgiven)(void* context, flatbed_string name);  // missing keys that torch forgives
+  int32_t (*rule)(void* context, const flatbed_prefix_rule* rule);
+  uint32_t torch_keys;               // 1: the keys that torch's load_state_dict() reports
+  uint32_t exact_dtypes;             // 1: another dtype is a mismatch, not a cast
+  uint32_t ignore_mismatched_sizes;  // 1: another shape does not count against `complete`
+  uint32_t ready_sets;               // 1: apply a rule of prefixes if more names match then
+} flatbed_match_options;
+
+typedef struct flatbed_match_report {
+  uint64_t struct_size;
+  uint64_t matched;
+  uint64_t missing;
+  uint64_t unexpected;
+  uint64_t mismatched;
+  uint64_t forgiven;
+  uint32_t complete;  // 1: nothing is missing, unexpected or mismatched, besides what is ignored
+  uint32_t partial;   // 1: something matches, and nothing is mismatched, besides what is ignored
+} flatbed_match_report;
+
+// `options` and `report` may be NULL. Errors: invalid_argument (two expected tensors of one name),
+// those of the callbacks.
+FLATBED_API int32_t flatbed_match(const flatbed_checkpoint* checkpoint,
+                                  const flatbed_expected* expected,
+                                  const flatbed_match_options* options,
+                                  flatbed_match_report* report, flatbed_error* error);
+
+// ---- Verifying ----------------------------------------------------------------------------------
+
+// A run of bytes that does not match its digests.
+typedef struct flatbed_damaged_range {
+  uint64_t struct_size;
+  uint64_t file;    // index for flatbed_file_at()
+  uint64_t tensor;  // index into the checkpoint's tensors
+  uint64_t begin;   // in the tensor, in bytes
+  uint64_t end;
+} flatbed_damaged_range;
+
+typedef struct flatbed_verify_options {
+  uint64_t struct_size;
+  void* context;
+  // On the calling thread; unknown numbers become cancelled. Both may be NULL. `damaged` is called
+  // at the end, for at most 10,000 ranges.
+  int32_t (*progress)(void* context, uint64_t bytes_done, uint64_t bytes_total);
+  int32_t (*damaged)(void* context, const flatbed_damaged_range* range);
+  const flatbed_cancel* cancel;
+  uint32_t threads;  // 0: 2
+  uint32_t reserved;
+} flatbed_verify_options;
+
+typedef struct flatbed_verify_report {
+  uint64_t struct_size;
+  uint64_t bytes_checked;  // against digests or CRCs
+  uint64_t chunks_checked;
+  uint64_t damaged;      // ranges; 0, and no CRC mismatched: everything that was checked is whole
+  uint64_t crc_checked;  // records of PyTorch zips
+  uint64_t crc_mismatched;  // of them
+  uint64_t crc_unstated;
+  uint64_t unchecked_files;   // nothing in them can be checked
+  uint32_t damaged_complete;  // 0: there are more ranges
+  uint32_t reserved;
+} flatbed_verify_report;
+
+// Reads every byte and checks it. Damage is a result, not an error. `options` and `report` may be
+// NULL. Errors: the system's (1-9), cancelled, zip_deflate_malformed, shard_tensor_missing.
+FLATBED_API int32_t flatbed_verify(const flatbed_checkpoint* checkpoint,
+                                   const flatbed_verify_options* options,
+                                   flatbed_verify_report* report, flatbed_error* error);
+
+// ---- Saving -------------------------------------------------------------------------------------
+// A plan says what a file shall hold. Files appear complete or not at all, synced; if there is an
+// error, the target is unchanged.
+
+typedef struct flatbed_save_plan flatbed_save_plan;
+
+typedef struct flatbed_save_plan_options {
+  uint64_t struct_size;
+  uint32_t expand_aliases;   // 1: every alias becomes a tensor of its own
+  uint32_t allow_expansion;  // 1: outputs over 1 GiB and 16 times the stored size
+} flatbed_save_plan_options;
+
+FLATBED_API int32_t flatbed_save_plan_new(flatbed_save_plan** out, flatbed_error* error);
+// All tensors of a checkpoint with its tree, aliases and metadata. Keeps what it needs of the
+// checkpoint. Errors: those of the tree (70-89), expansion_refused.
+FLATBED_API int32_t flatbed_save_plan_of(const flatbed_checkpoint* checkpoint,
+                                         const flatbed_save_plan_options* options,
+                                         flatbed_save_plan** out, flatbed_error* error);
+FLATBED_API void flatbed_save_plan_free(flatbed_save_plan* plan);
+// The number of its tensors; 0 for a NULL.
+FLATBED_API uint64_t flatbed_save_plan_size(const flatbed_save_plan* plan);
+// Adds a tensor in memory: C order, little endian. The memory is borrowed until the plan is freed.
+FLATBED_API int32_t flatbed_save_plan_add(flatbed_save_plan* plan, flatbed_string name,
+                                          uint32_t dtype, const uint64_t* shape, uint64_t rank,
+                                          const void* bytes, uint64_t nbytes, flatbed_error* error);
+// Adds a tensor of a checkpoint, which the plan keeps.
+FLATBED_API int32_t flatbed_save_plan_add_tensor(flatbed_save_plan* plan, flatbed_string name,
+                                                 const flatbed_checkpoint* checkpoint,
+                                                 uint64_t tensor, flatbed_error* error);
+// Another name of a tensor of the plan.
+FLATBED_API int32_t flatbed_save_plan_add_alias(flatbed_save_plan* plan, flatbed_string name,
+                                                flatbed_string tensor, flatbed_error* error);
+FLATBED_API int32_t flatbed_save_plan_add_metadata(flatbed_save_plan* plan, flatbed_string key,
+                                                   flatbed_string value, flatbed_error* error);
+// The structure around the tensors, of which the plan takes a copy; its tensors are numbers of the
+// plan's, in the order in which they were added. A save then also checks what reading would: errors
+// 70-89 (keys that are equal or lists, tensors that are not there, texts that are not UTF-8).
+FLATBED_API int32_t flatbed_save_plan_set_tree(flatbed_save_plan* plan, const flatbed_tree* tree,
+                                               flatbed_error* error);
+
+// What flatbed_save_torch() does with objects that torch.load(weights_only=True) refuses.
+enum { FLATBED_UNSAFE_REFUSE = 0, FLATBED_UNSAFE_CONVERT = 1, FLATBED_UNSAFE_KEEP = 2 };
+
+typedef struct flatbed_save_options {
+  uint64_t struct_size;
+  void* context;
+  // On the calling thread; unknown numbers become cancelled. Both may be NULL. `note` is called at
+  // the end: what was converted or left out, one sentence each.
+  int32_t (*progress)(void* context, uint64_t bytes_done, uint64_t bytes_total);
+  int32_t (*note)(void* context, flatbed_string note);
+  const flatbed_cancel* cancel;
+  uint64_t max_shard_nbytes;    // flatbed_save_set() only; 0: 5,000,000,000
+  uint32_t threads;             // that read and hash; 0: 2
+  uint32_t verify;              // FLATBED_VERIFY_*: whether sealed sources are checked
+  uint32_t unsealed;            // 1: no seal
+  uint32_t unsynced;            // 1: no fsync
+  uint32_t keep_existing;       // 1: an existing target is file_exists
+  uint32_t dry_run;             // 1: check everything and write nothing
+  uint32_t allow_large_header;  // 1: headers over 25,000,000 bytes
+  uint32_t strict_crc;          // 1: a record without a CRC is an error, too
+  uint32_t ignore_crc;          // 1: a record that does not match its CRC is none
+  uint32_t unsafe_objects;      // flatbed_save_torch() only: FLATBED_UNSAFE_*
+  uint32_t keep_device;         // flatbed_save_torch() only: 1: not all on the cpu
+  uint32_t reserved;
+} flatbed_save_options;
+
+typedef struct flatbed_save_report {
+  uint64_t struct_size;
+  uint64_t nbytes;         // of the file, or all files of a set
+  uint64_t header_nbytes;  // of a set, the longest
+  uint64_t files;
+  uint64_t crc_checked;
+  uint64_t crc_mismatched;
+  uint64_t crc_unstated;
+  uint64_t casts;            // tensors that were cast, and their values that did not fit:
+  uint64_t casts_saturated;  // became the largest value
+  uint64_t casts_infinite;   // finite ones that became infinite
+  uint64_t casts_nan;        // became NaN
+  char content[24];          // the seal's digest, 16 hex digits and NULs; empty: unsealed, or a set
+  uint32_t durable;          // 1: synced; 0: complete, but may not survive a power failure
+  uint32_t reserved;
+} flatbed_save_report;
+
+// Writes a .safetensors file. Several threads may write different targets from one plan. `options`
+// and `report` may be NULL. Errors: the system's (1-9), those of the format (170-179),
+// chunk_corrupt, zip_crc_mismatch, cancelled.
+FLATBED_API int32_t flatbed_save(const char* path, const flatbed_save_plan* plan,
+                                 const flatbed_save_options* options, flatbed_save_report* report,
+                                 flatbed_error* error);
+// The same as a file of torch.save. Errors: also weights_only_refused, not_in_torch.
+FLATBED_API int32_t flatbed_save_torch(const char* path, const flatbed_save_plan* plan,
+                                       const flatbed_save_options* options,
+                                       flatbed_save_report* report, flatbed_error* error);
+// The same as a folder of shards with an index. The folder must not exist, or be empty, or with
+// `replace_set` hold an old set, which is swapped in one step. Errors: also file_exists,
+// name_collision, limit_exceeded.
+FLATBED_API int32_t flatbed_save_set(const char* folder, const flatbed_save_plan* plan,
+                                     uint32_t replace_set, const flatbed_save_options* options,
+                                     flatbed_save_report* report, flatbed_error* error);
+// Seals a file that must not change: writes <path>.flatbed.json beside it.
+FLATBED_API int32_t flatbed_save_sidecar(const char* path, const flatbed_save_options* options,
+                                         flatbed_save_report* report, flatbed_error* error);
+
+enum { FLATBED_FORMAT_SAFETENSORS = 0, FLATBED_FORMAT_TORCH = 1, FLATBED_FORMAT_SET = 2 };
+
+typedef struct flatbed_convert_options {
+  uint64_t struct_size;
+  // Each may be NULL: how the input is opened, what is selected, then renamed, then cast.
+  const flatbed_open_options* open;
+  const flatbed_selection* selection;
+  flatbed_string rename_rules;  // as for flatbed_rename(); empty: none
+  const flatbed_cast_rules* cast;
+  const flatbed_save_plan_options* plan;
+  const flatbed_save_options* save;
+  uint32_t format;       // FLATBED_FORMAT_*
+  uint32_t replace_set;  // see flatbed_save_set()
+} flatbed_convert_options;
+
+// Opens, selects, renames, casts and saves in one call. Errors: of all of these; invalid_argument
+// if the output is a file of the input.
+FLATBED_API int32_t flatbed_convert(const char* from, const char* to,
+                                    const flatbed_convert_options* options,
+                                    flatbed_save_report* report, flatbed_error* error);
+
+// ---- Scanning -----------------------------------------------------------------------------------
+// What the pickles in a file would import and call if Python loaded them. flatbed itself runs none.
+
+enum {
+  FLATBED_VERDICT_PLAIN = 0,     // only what torch.load(weights_only=True) allows
+  FLATBED_VERDICT_UNKNOWN = 1,   // other classes or functions, or something that cannot be judged
+  FLATBED_VERDICT_DANGEROUS = 2  // runs commands or code, reaches files or the network
+};
+
+typedef struct flatbed_finding {
+  uint64_t struct_size;
+  flatbed_string kind;      // "called", "imported", "opcode", ...
+  flatbed_string module;    // Python 3's name, as in the file; empty if it is not about a name
+  flatbed_string qualname;  // of the class or function in the module
+  flatbed_string record;    // in an archive; empty for the file itself
+  flatbed_string text;      // the reason, in half a sentence; safe to print
+  flatbed_string file;      // its path
+  uint64_t offset;          // of the first place, in the record
+  uint64_t opcode;          // the number of the opcode in its pickle
+  uint64_t count;           // of places
+  uint32_t severity;        // FLATBED_VERDICT_*
+  uint32_t reserved;
+} flatbed_finding;
+
+typedef struct flatbed_scanned_file {
+  uint64_t struct_size;
+  flatbed_string path;
+  flatbed_string what;  // the kind of file: "a zip of torch.save"
+  uint64_t pickles;     // that were followed
+  uint32_t verdict;     // FLATBED_VERDICT_*
+  uint32_t scanned;     // 0: a folder, a missing file or the like, which is unknown
+} flatbed_scanned_file;
+
+typedef struct flatbed_scan_options {
+  uint64_t struct_size;
+  void* context;
+  // Called at the end, the worst first; unknown numbers become cancelled. Both may be NULL.
+  int32_t (*finding)(void* context, const flatbed_finding* finding);
+  int32_t (*file)(void* context, const flatbed_scanned_file* file);
+  const flatbed_cancel* cancel;
+  uint32_t recursive;  // 1: of a folder, also the folders in it
+  uint32_t reserved;
+} flatbed_scan_options;
+
+typedef struct flatbed_scan_report {
+  uint64_t struct_size;
+  uint64_t findings;
+  uint64_t files;
+  uint32_t verdict;            // the worst of all
+  uint32_t findings_complete;  // 0: there are more, which the verdict includes
+} flatbed_scan_report;
+
+// Scans a file, the files of an index, or a folder. Faults inside a file are findings. Errors: the
+// system's (1-9) for the path itself, shard_missing, cancelled.
+FLATBED_API int32_t flatbed_scan(const char* path, const flatbed_scan_options* options,
+                                 flatbed_scan_report* report, flatbed_error* error);
+// Scans a file of the caller's, whose `close` is not called.
+FLATBED_API int32_t flatbed_scan_reader(const flatbed_reader* reader,
+                                        const flatbed_scan_options* options,
+                                        flatbed_scan_report* report, flatbed_error* error);
+
+// ---- Comparing ----------------------------------------------------------------------------------
+
+enum {
+  FLATBED_CHANGE_REMOVED = 0,  // only the first has the tensor
+  FLATBED_CHANGE_ADDED = 1,    // only the second has it
+  FLATBED_CHANGE_DTYPE = 2,
+  FLATBED_CHANGE_SHAPE = 3,
+  FLATBED_CHANGE_BYTES = 4
+};
+
+typedef struct flatbed_tensor_difference {
+  uint64_t struct_size;
+  flatbed_string name;
+  uint64_t a;            // index in the first checkpoint, unless it was added
+  uint64_t b;            // index in the second one, unless it was removed
+  uint64_t chunks;       // of 262,144 bytes that differ, for FLATBED_CHANGE_BYTES
+  uint64_t first_chunk;  // the first of them
+  // With has_values: how far the values are apart.
+  double max_abs;
+  double max_rel;
+  double mean_abs;
+  uint64_t different;  // elements
+  uint64_t nans_a;
+  uint64_t nans_b;
+  uint32_t change;  // FLATBED_CHANGE_*
+  uint32_t has_values;
+} flatbed_tensor_difference;
+
+typedef struct flatbed_diff_options {
+  uint64_t struct_size;
+  void* context;
+  // On the calling thread; unknown numbers become cancelled. Each may be NULL. `tensor` and `tree`
+  // are called at the end; `tree` for places whose values differ, by their dotted path.
+  int32_t (*progress)(void* context, uint64_t bytes_done, uint64_t bytes_total);
+  int32_t (*tensor)(void* context, const flatbed_tensor_difference* difference);
+  int32_t (*tree)(void* context, flatbed_string path, uint32_t in_a, uint32_t in_b);
+  const flatbed_cancel* cancel;
+  uint32_t values;   // 1: also say how far values differ
+  uint32_t threads;  // that read, 1 to 16; 0: 2
+} flatbed_diff_options;
+
+typedef struct flatbed_diff_report {
+  uint64_t struct_size;
+  uint64_t equal_tensors;
+  uint64_t tensor_differences;
+  uint64_t tree_differences;
+  uint64_t bytes_read;
+  uint32_t same;            // 1: no difference
+  uint32_t trees_compared;  // 0: one of the two records no structure
+  uint32_t tree_complete;   // 0: there are more places
+  uint32_t reserved;
+} flatbed_diff_report;
+
+// Compares two checkpoints of any layouts; digests instead of bytes where both are sealed.
+// `options` and `report` may be NULL. Errors: those of flatbed_read() and flatbed_tree_of(),
+// cancelled.
+FLATBED_API int32_t flatbed_diff(const flatbed_checkpoint* a, const flatbed_checkpoint* b,
+                                 const flatbed_diff_options* options, flatbed_diff_report* report,
+                                 flatbed_error* error);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -7,6 +7,7 @@
 #if __cplusplus >= 202002L
 #include "flatbed/byte_source.hpp"   // IWYU pragma: export
 #include "flatbed/cast.hpp"          // IWYU pragma: export
+#include "flatbed/check_plan.hpp"    // IWYU pragma: export
 #include "flatbed/checkpoint.hpp"    // IWYU pragma: export
 #include "flatbed/crc.hpp"           // IWYU pragma: export
 #include "flatbed/device.hpp"        // IWYU pragma: export

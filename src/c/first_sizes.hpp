@@ -29,6 +29,18 @@ FLATBED_FIRST_SIZE(flatbed_transfer, 104);
 FLATBED_FIRST_SIZE(flatbed_load_options, 88);
 FLATBED_FIRST_SIZE(flatbed_plan_report, 48);
 FLATBED_FIRST_SIZE(flatbed_load_report, 160);
+FLATBED_FIRST_SIZE(flatbed_match_options, 80);
+FLATBED_FIRST_SIZE(flatbed_match_report, 56);
+FLATBED_FIRST_SIZE(flatbed_verify_options, 48);
+FLATBED_FIRST_SIZE(flatbed_verify_report, 72);
+FLATBED_FIRST_SIZE(flatbed_save_plan_options, 16);
+FLATBED_FIRST_SIZE(flatbed_save_options, 96);
+FLATBED_FIRST_SIZE(flatbed_save_report, 120);
+FLATBED_FIRST_SIZE(flatbed_convert_options, 72);
+FLATBED_FIRST_SIZE(flatbed_scan_options, 48);
+FLATBED_FIRST_SIZE(flatbed_scan_report, 32);
+FLATBED_FIRST_SIZE(flatbed_diff_options, 56);
+FLATBED_FIRST_SIZE(flatbed_diff_report, 56);
 
 #undef FLATBED_FIRST_SIZE
 

@@ -122,4 +122,5 @@ struct flatbed_save_plan {
 
   std::uint64_t magic = kMagic;
   flatbed::SavePlan plan;
+  bool own_tree = false;  // the caller's, which is checked before it is written
 };

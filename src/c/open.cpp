@@ -2,6 +2,7 @@
 #include "c/caller_source.hpp"
 #include "c/checkpoints.hpp"
 #include "c/guard.hpp"
+#include "c/view_options.hpp"
 
 namespace flatbed::c {
 
@@ -10,15 +11,6 @@ namespace {
 static_assert(static_cast<int>(CheckSeal::if_sealed) == FLATBED_CHECK_SEAL_IF_SEALED &&
               static_cast<int>(CheckSeal::required) == FLATBED_CHECK_SEAL_REQUIRED &&
               static_cast<int>(CheckSeal::off) == FLATBED_CHECK_SEAL_OFF);
-
-Result<OpenOptions> to_cpp(const flatbed_open_options* given) {
-  FLATBED_ASSIGN(const flatbed_open_options options, read_options(given));
-  OpenOptions result;
-  FLATBED_ASSIGN(result.check_seal, read_enum<CheckSeal>(options.check_seal, 3, "check_seal"));
-  FLATBED_ASSIGN(const bool refuse_links, read_flag(options.refuse_links, "refuse_links"));
-  result.follow_links = !refuse_links;
-  return result;
-}
 
 Result<void> open_shards(std::span<const char* const> paths, const flatbed_open_options* given,
                          flatbed_checkpoint** out) {
@@ -47,6 +39,15 @@ Result<void> open_readers(std::span<const flatbed_reader* const> readers,
 }
 
 }  // namespace
+
+Result<OpenOptions> to_cpp(const flatbed_open_options* given) {
+  FLATBED_ASSIGN(const flatbed_open_options options, read_options(given));
+  OpenOptions result;
+  FLATBED_ASSIGN(result.check_seal, read_enum<CheckSeal>(options.check_seal, 3, "check_seal"));
+  FLATBED_ASSIGN(const bool refuse_links, read_flag(options.refuse_links, "refuse_links"));
+  result.follow_links = !refuse_links;
+  return result;
+}
 
 }  // namespace flatbed::c
 

@@ -1,12 +1,11 @@
 // Other views of a checkpoint, in flatbed.h: select, rename, cast.
 #include "c/checkpoints.hpp"
 #include "c/guard.hpp"
+#include "c/view_options.hpp"
 #include "flatbed/cast.hpp"
 #include "flatbed/key_map.hpp"
 
 namespace flatbed::c {
-
-namespace {
 
 Result<Selection> to_cpp(const flatbed_selection* given) {
   FLATBED_ASSIGN(const flatbed_selection read, read_struct(given, "selection"));
@@ -28,8 +27,6 @@ Result<CastRules> to_cpp(const flatbed_cast_rules* given) {
   FLATBED_ASSIGN(rules.keep, read_strings(read.keep, read.keep_count, "rules.keep"));
   return rules;
 }
-
-}  // namespace
 
 }  // namespace flatbed::c
 

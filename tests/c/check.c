@@ -116,6 +116,9 @@ void test_views(void);
 void test_tree(void);
 void test_load(void);
 void test_device(void);
+void test_match(void);
+void test_save(void);
+void test_scan(void);
 
 // Usage: flatbed_c_tests FIXTURES_FOLDER OUTPUT_FOLDER
 int main(int argc, char** argv) {
@@ -131,6 +134,9 @@ int main(int argc, char** argv) {
   test_tree();
   test_load();
   test_device();
+  test_match();
+  test_save();
+  test_scan();
   if (failures != 0) fprintf(stderr, "%d checks failed\n", failures);
   return failures == 0 ? 0 : 1;
 }
