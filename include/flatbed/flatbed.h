@@ -8,8 +8,8 @@
 //   flatbed_checkpoint_free(model);
 //
 // The library, strings, errors, dtypes; opening; contents; bytes; other views; trees; cancelling;
-// devices; loading; matching; verifying; saving and converting; scanning; comparing: each has a
-// section below. What holds for every function here:
+// devices; loading; matching; verifying; saving and converting; scanning; comparing; DLPack: each
+// has a section below. What holds for every function here:
 //
 // ERRORS    A function that can fail returns 0, or the number of an error (error_codes.h), and
 //           takes a flatbed_error last, which may be NULL. Each says which errors are its own; any
@@ -1148,6 +1148,47 @@ typedef struct flatbed_diff_report {
 FLATBED_API int32_t flatbed_diff(const flatbed_checkpoint* a, const flatbed_checkpoint* b,
                                  const flatbed_diff_options* options, flatbed_diff_report* report,
                                  flatbed_error* error);
+
+// ---- DLPack -------------------------------------------------------------------------------------
+// Tensors for frameworks, in the structs of dlpack.h (DLPack 1.1 and the legacy one), which need
+// not be included. The consumer owns what it gets, calls its deleter once, from any thread, and may
+// write to it: no file, checkpoint or other export ever sees that. Floats of 4 bits come in pairs,
+// as in torch: `lanes` is 2, and the last dimension half as long.
+
+struct DLManagedTensorVersioned;
+struct DLManagedTensor;
+
+// A tensor of a checkpoint, which may be freed first. Plain tensors of files are mapped (private,
+// copy on write): not verified, and a SIGBUS if another process truncates the file. All others are
+// read and verified. Errors: those of flatbed_read() and flatbed_view(), resource_exhausted,
+// invalid_argument (floats of 4 bits whose last dimension is odd).
+FLATBED_API int32_t flatbed_view_dlpack(const flatbed_checkpoint* checkpoint, uint64_t tensor,
+                                        struct DLManagedTensorVersioned** out,
+                                        flatbed_error* error);
+FLATBED_API int32_t flatbed_view_dlpack_legacy(const flatbed_checkpoint* checkpoint,
+                                               uint64_t tensor, struct DLManagedTensor** out,
+                                               flatbed_error* error);
+
+// Where in a buffer a tensor lies that was loaded there, and the names that DLPack has for the
+// buffer's device: a DLDeviceType (1: the host, 2: CUDA) and the number of the device.
+typedef struct flatbed_placed_tensor {
+  uint64_t struct_size;
+  uint64_t offset;  // in the buffer, in bytes
+  const uint64_t* shape;
+  uint64_t rank;
+  uint32_t dtype;  // FLATBED_DTYPE_*
+  int32_t device_type;
+  int32_t device_id;
+  uint32_t reserved;
+} flatbed_placed_tensor;
+
+// Exports share the buffer's memory with each other and with the buffer, which may be freed first.
+// The caller sees to it that what was loaded has arrived. Errors: buffer_too_small,
+// invalid_argument, size_overflow.
+FLATBED_API int32_t flatbed_buffer_dlpack(const flatbed_buffer* buffer,
+                                          const flatbed_placed_tensor* tensor,
+                                          struct DLManagedTensorVersioned** out,
+                                          flatbed_error* error);
 
 #ifdef __cplusplus
 }  // extern "C"

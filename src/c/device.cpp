@@ -72,7 +72,9 @@ int32_t flatbed_buffer_new(const flatbed_device* device, uint64_t nbytes, flatbe
     FLATBED_TRY(check(device, "device"));
     FLATBED_ASSIGN(flatbed::DeviceBuffer buffer,
                    flatbed::DeviceBuffer::allocate(*device->device, nbytes));
-    *out = std::make_unique<flatbed_buffer>(device->device, std::move(buffer)).release();
+    auto owned = std::make_shared<const flatbed_buffer::Owned>(
+        flatbed_buffer::Owned{device->device, std::move(buffer)});
+    *out = std::make_unique<flatbed_buffer>(std::move(owned)).release();
     return {};
   });
 }
@@ -80,11 +82,11 @@ int32_t flatbed_buffer_new(const flatbed_device* device, uint64_t nbytes, flatbe
 void flatbed_buffer_free(flatbed_buffer* buffer) { free_handle(buffer); }
 
 void* flatbed_buffer_data(const flatbed_buffer* buffer) {
-  return is_handle(buffer) ? buffer->buffer.data() : nullptr;
+  return is_handle(buffer) ? buffer->owned->buffer.data() : nullptr;
 }
 
 uint64_t flatbed_buffer_nbytes(const flatbed_buffer* buffer) {
-  return is_handle(buffer) ? buffer->buffer.nbytes() : 0;
+  return is_handle(buffer) ? buffer->owned->buffer.nbytes() : 0;
 }
 
 int32_t flatbed_buffer_read(const flatbed_buffer* buffer, uint64_t offset, void* out,
@@ -92,14 +94,14 @@ int32_t flatbed_buffer_read(const flatbed_buffer* buffer, uint64_t offset, void*
   return guarded(error, [&]() -> Result<void> {
     FLATBED_TRY(check(buffer, "buffer"));
     FLATBED_TRY(flatbed::c::check_bytes(out, nbytes, "out"));
-    const uint64_t size = buffer->buffer.nbytes();
+    const uint64_t size = buffer->owned->buffer.nbytes();
     if (nbytes > size || offset > size - nbytes) {
-      return flatbed::make_error(flatbed::ErrorCode::buffer_too_small, buffer->device->name(),
-                                 ": read out of range: found ", nbytes, " bytes at ", offset,
-                                 ", the buffer has ", size);
+      return flatbed::make_error(flatbed::ErrorCode::buffer_too_small,
+                                 buffer->owned->device->name(), ": read out of range: found ",
+                                 nbytes, " bytes at ", offset, ", the buffer has ", size);
     }
-    return buffer->device->memory()->read_back(buffer->buffer.data() + offset,
-                                               {static_cast<std::byte*>(out), nbytes});
+    return buffer->owned->device->memory()->read_back(buffer->owned->buffer.data() + offset,
+                                                      {static_cast<std::byte*>(out), nbytes});
   });
 }
 

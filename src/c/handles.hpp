@@ -68,12 +68,16 @@ struct flatbed_buffer {
   static constexpr std::uint64_t kMagic = 0x666c6174'62756606;
   static constexpr std::string_view kType = "flatbed_buffer";
 
-  flatbed_buffer(std::shared_ptr<flatbed::Device> of, flatbed::DeviceBuffer made)
-      : device(std::move(of)), buffer(std::move(made)) {}
+  // The memory and its device, which DLPack's exports share.
+  struct Owned {
+    std::shared_ptr<flatbed::Device> device;
+    flatbed::DeviceBuffer buffer;
+  };
+
+  explicit flatbed_buffer(std::shared_ptr<const Owned> made) : owned(std::move(made)) {}
 
   std::uint64_t magic = kMagic;
-  const std::shared_ptr<flatbed::Device> device;
-  const flatbed::DeviceBuffer buffer;
+  const std::shared_ptr<const Owned> owned;
 };
 
 struct flatbed_staging_pool {

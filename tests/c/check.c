@@ -119,6 +119,7 @@ void test_device(void);
 void test_match(void);
 void test_save(void);
 void test_scan(void);
+void test_dlpack(void);
 
 // Usage: flatbed_c_tests FIXTURES_FOLDER OUTPUT_FOLDER
 int main(int argc, char** argv) {
@@ -137,6 +138,7 @@ int main(int argc, char** argv) {
   test_match();
   test_save();
   test_scan();
+  test_dlpack();
   if (failures != 0) fprintf(stderr, "%d checks failed\n", failures);
   return failures == 0 ? 0 : 1;
 }

@@ -4,6 +4,7 @@ Usage: test_ctypes.py LIBRARY
 """
 
 import ctypes
+import importlib.util
 import os
 import sys
 import unittest
@@ -53,6 +54,25 @@ LIBRARY.flatbed_checkpoint_free.argtypes = [c_void_p]
 def text(data):
     buffer = ctypes.create_string_buffer(data, len(data))
     return String(ctypes.cast(buffer, c_void_p), len(data)), buffer
+
+
+class Exported:
+    """A tensor of a checkpoint as what from_dlpack() takes: the capsules of the array API standard."""
+
+    def __init__(self, model, index, legacy):
+        self.model, self.index, self.legacy = model, index, legacy
+
+    def __dlpack_device__(self):
+        return (1, 0)
+
+    def __dlpack__(self, **_wishes):
+        out, error = c_void_p(), Error()
+        export = LIBRARY.flatbed_view_dlpack_legacy if self.legacy else LIBRARY.flatbed_view_dlpack
+        if export(self.model, c_uint64(self.index), byref(out), byref(error)) != 0:
+            raise BufferError(error.message.decode())
+        new = ctypes.pythonapi.PyCapsule_New
+        new.restype, new.argtypes = ctypes.py_object, [c_void_p, c_char_p, c_void_p]
+        return new(out, b"dltensor" if self.legacy else b"dltensor_versioned", None)
 
 
 class CInterface(unittest.TestCase):
@@ -106,6 +126,32 @@ class CInterface(unittest.TestCase):
         self.assertEqual(code, 0, self.error.message)
         self.assertEqual(LIBRARY.flatbed_tensor_count(model), LIBRARY.flatbed_tensor_count(self.model))
         LIBRARY.flatbed_checkpoint_free(model)
+
+    def test_frameworks_take_dlpack_and_write_to_it(self):
+        frameworks = [module for module in ("numpy", "torch") if importlib.util.find_spec(module)]
+        if not frameworks:
+            self.skipTest("neither numpy nor torch is installed")
+        for framework in map(importlib.import_module, frameworks):
+            forms = (False, True) if framework.__name__ == "torch" or framework.__version__[0] >= "2" else (True,)
+            for legacy in forms:
+                with self.subTest(framework=framework.__name__, legacy=legacy):
+                    self.check_framework(framework, legacy)
+
+    def check_framework(self, framework, legacy):
+        tensor = Tensor(struct_size=ctypes.sizeof(Tensor))
+        for index in range(LIBRARY.flatbed_tensor_count(self.model)):
+            self.assertEqual(LIBRARY.flatbed_tensor_at(self.model, index, byref(tensor), byref(self.error)), 0)
+            data = ctypes.create_string_buffer(tensor.nbytes)
+            LIBRARY.flatbed_read(self.model, index, 0, data, tensor.nbytes, 0, byref(self.error))
+            array = framework.from_dlpack(Exported(self.model, index, legacy))
+            array = array.numpy() if framework.__name__ == "torch" else array
+            self.assertEqual(array.tobytes(), data.raw[:tensor.nbytes])
+            if array.size and array.flags.writeable:
+                array.reshape(-1)[0] = 1  # in place: on a read-only mapping this would end the process
+                del array
+                again = ctypes.create_string_buffer(tensor.nbytes)
+                LIBRARY.flatbed_read(self.model, index, 0, again, tensor.nbytes, 0, byref(self.error))
+                self.assertEqual(again.raw, data.raw)
 
 
 if __name__ == "__main__":
