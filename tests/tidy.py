@@ -64,7 +64,8 @@ LAYERS = [
     (r"src/c/", r"flatbed/|c/|base/str_cat\.hpp$"),  # over what everybody has
     *make_room_layers(),
     (r"src/", r"(?!)"),
-    (r"cuda/", r"flatbed/(cuda|device|error|export|result)\.hpp$|[a-z_]+\.hpp$"),
+    (r"cuda/", r"flatbed/(c_handles|cuda|device|error|export|flatbed_cuda|result)\.hp?p?$|c/(callbacks|guard)\.hpp$"
+     r"|[a-z_]+\.hpp$"),
     (r"tools/", r"flatbed/|[a-z_]+\.hpp$"),
     (r"(tests|bench)/", r""),
 ]

@@ -13,10 +13,10 @@
 namespace flatbed::c {
 
 // `what` is the callback: "the reader". `said` is what the callback may have written into the error
-// that it was given; it was empty before.
-[[nodiscard]] Result<void> callback_result(std::int32_t code, std::string_view what,
-                                           ErrorCode otherwise,
-                                           const flatbed_error* said = nullptr);
+// that it was given; it was empty before. Exported for flatbed_cuda.
+[[nodiscard]] FLATBED_EXPORT Result<void> callback_result(std::int32_t code, std::string_view what,
+                                                          ErrorCode otherwise,
+                                                          const flatbed_error* said = nullptr);
 
 using ProgressFunction = std::int32_t (*)(void* context, std::uint64_t bytes_done,
                                           std::uint64_t bytes_total);

@@ -13,9 +13,11 @@
 
 namespace flatbed::c {
 
-// Both fill `out`, if there is one, and return its code. They allocate nothing.
-std::int32_t succeed(flatbed_error* out) noexcept;
-std::int32_t fail(ErrorCode code, std::string_view message, flatbed_error* out) noexcept;
+// Both fill `out`, if there is one, and return its code. They allocate nothing. Exported for
+// flatbed_cuda.
+FLATBED_EXPORT std::int32_t succeed(flatbed_error* out) noexcept;
+FLATBED_EXPORT std::int32_t fail(ErrorCode code, std::string_view message,
+                                 flatbed_error* out) noexcept;
 
 template <typename Work>
 std::int32_t run_guarded(Work& work, flatbed_error* error) {

@@ -1,5 +1,5 @@
-"""The ABI of flatbed.h against the committed one, so that a program compiled against any earlier header
-keeps running: abi.txt has every function and struct as libabigail's abidw describes them, numbers.txt
+"""The ABI of flatbed.h and flatbed_cuda.h against the committed one, so that a program compiled against any
+earlier header keeps running: abi.txt has every function and struct as libabigail's abidw describes them, numbers.txt
 every constant. all_functions.py and the compiler make sure that the library has what the header declares.
 
 Usage: abi.py CC [--write]
@@ -28,7 +28,7 @@ def read(path):
 
 def header_text():
     """The headers of the C interface without comments."""
-    texts = [read(os.path.join(INCLUDE, "flatbed", name)) for name in ("error_codes.h", "flatbed.h")]
+    texts = [read(os.path.join(INCLUDE, "flatbed", name)) for name in ("error_codes.h", "flatbed.h", "flatbed_cuda.h")]
     return re.sub(r"//.*", "", "\n".join(texts))
 
 
@@ -40,7 +40,7 @@ def numbers(text):
 
 def write_empty_library(folder, cc, text):
     """A library with every function of the header, which do nothing: its debug information has their types."""
-    source = ['#include "flatbed/flatbed.h"\n']
+    source = ['#include "flatbed/flatbed_cuda.h"\n']
     for result, name, arguments in re.findall(r"FLATBED_API ([^;(]*?)\b(flatbed_\w+)\(([^;]*)\);", text):
         value = "" if result.strip() == "void" else f"return ({result}){{0}};"
         source.append(f"{result} {name}({arguments}) {{ {value} }}\n")

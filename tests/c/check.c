@@ -107,38 +107,4 @@ flatbed_checkpoint* wrong_kind(void) {
 const char* fixtures_folder = NULL;
 const char* output_folder = NULL;
 
-void test_library(void);
-void test_open(void);
-void test_readers(void);
-void test_contents(void);
-void test_bytes(void);
-void test_views(void);
-void test_tree(void);
-void test_load(void);
-void test_device(void);
-void test_match(void);
-void test_save(void);
-void test_scan(void);
-void test_dlpack(void);
-
-// Usage: flatbed_c_tests FIXTURES_FOLDER OUTPUT_FOLDER
-int main(int argc, char** argv) {
-  if (argc != 3) return 2;
-  fixtures_folder = argv[1];
-  output_folder = argv[2];
-  test_library();
-  test_open();
-  test_readers();
-  test_contents();
-  test_bytes();
-  test_views();
-  test_tree();
-  test_load();
-  test_device();
-  test_match();
-  test_save();
-  test_scan();
-  test_dlpack();
-  if (failures != 0) fprintf(stderr, "%d checks failed\n", failures);
-  return failures == 0 ? 0 : 1;
-}
+int failed_checks(void) { return failures; }

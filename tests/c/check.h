@@ -31,6 +31,9 @@ void check_ok(int32_t code, const flatbed_error* error, const char* what, const 
 void check_error(int32_t code, const flatbed_error* error, int32_t expected, const char* part,
                  const char* what, const char* file, int line);
 
+// So many checks have failed.
+int failed_checks(void);
+
 // Folders of the tests: the sources' and one to write to.
 extern const char* fixtures_folder;
 extern const char* output_folder;
