@@ -25,8 +25,10 @@ def exported_names(nm, library):
     listing = subprocess.run([nm, "-D", "--defined-only", library], check=True, capture_output=True, text=True).stdout
     symbols = []
     for line in listing.splitlines():
-        kind, symbol = re.match(r"[0-9a-f]* +(\w) ([^@ ]+)(?:@.*)?$", line).groups()
-        if kind != "A":  # else the version itself
+        kind, symbol, version = re.match(r"[0-9a-f]* +(\w) ([^@ ]+)(@.*)?$", line).groups()
+        if symbol.startswith("flatbed_"):  # of the C interface, whose version is part of its ABI
+            yield f"{symbol}{version}"
+        elif kind != "A":  # else the version itself
             symbols.append(symbol)
     # LLVM's nm leaves names with a version as they are.
     names = subprocess.run(["c++filt"], input="\n".join(symbols), check=True, capture_output=True, text=True).stdout

@@ -14,7 +14,7 @@ import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 TOP_FOLDERS = {"include", "src", "cuda", "tools", "tests", "bench", "spec", "doc", "python", "examples"}
-CPP = (".cpp", ".hpp")
+CPP = (".cpp", ".hpp", ".h", ".c")
 MAX_COLUMNS = 100
 MAX_COLUMNS_PYTHON = 120
 MAX_LINES = 60
@@ -43,6 +43,7 @@ ROOMS = [
     ["save", "scan"],
     ["load"],
     ["series"],
+    ["c"],
 ]
 LOWEST_OVER_PUBLIC = "checkpoint"  # from this room up, every public header may be included
 
@@ -61,9 +62,11 @@ def make_room_layers():
 # (files, what they may include with quotes). The first row that fits a file counts.
 LAYERS = [
     (r"include/flatbed/", r"flatbed/"),
+    (r"src/c/", r"flatbed/|c/|base/str_cat\.hpp$"),  # over what everybody has
     *make_room_layers(),
     (r"src/", r"(?!)"),
-    (r"cuda/", r"flatbed/(cuda|device|error|export|result)\.hpp$|[a-z_]+\.hpp$"),
+    (r"cuda/", r"flatbed/(c_handles|cuda|device|error|export|flatbed_cuda|result)\.hp?p?$|c/(callbacks|guard)\.hpp$"
+     r"|[a-z_]+\.hpp$"),
     (r"tools/", r"flatbed/|[a-z_]+\.hpp$"),
     (r"(tests|bench)/", r""),
 ]
@@ -84,7 +87,7 @@ GUARDED_HEADERS = [
 
 # (word, why it is not in the library, the files that may)
 WORDS = [
-    (r"throw|try|catch", "errors are values", r"src/base/error\.cpp"),
+    (r"throw|try|catch", "errors are values", r"src/base/error\.cpp|src/c/guard\.hpp"),
     (r"abort|exit|terminate", "a library does not end the process", r"src/base/error\.cpp"),
     (r"new(?! \(std::nothrow\))|delete|malloc|free", "owners are containers and smart pointers",
      r"src/io/large_allocator\.|src/archive/inflate\.cpp"),  # an allocator; a stream with its deleter

@@ -7,6 +7,7 @@
 #if __cplusplus >= 202002L
 #include "flatbed/byte_source.hpp"   // IWYU pragma: export
 #include "flatbed/cast.hpp"          // IWYU pragma: export
+#include "flatbed/check_plan.hpp"    // IWYU pragma: export
 #include "flatbed/checkpoint.hpp"    // IWYU pragma: export
 #include "flatbed/crc.hpp"           // IWYU pragma: export
 #include "flatbed/device.hpp"        // IWYU pragma: export
@@ -20,6 +21,7 @@
 #include "flatbed/load_matched.hpp"  // IWYU pragma: export
 #include "flatbed/match.hpp"         // IWYU pragma: export
 #include "flatbed/page_lock.hpp"     // IWYU pragma: export
+#include "flatbed/private_view.hpp"  // IWYU pragma: export
 #include "flatbed/progress.hpp"      // IWYU pragma: export
 #include "flatbed/result.hpp"        // IWYU pragma: export
 #include "flatbed/save.hpp"          // IWYU pragma: export
@@ -33,6 +35,7 @@
 #include "flatbed/series.hpp"        // IWYU pragma: export
 #include "flatbed/tensor.hpp"        // IWYU pragma: export
 #include "flatbed/torch_module.hpp"  // IWYU pragma: export
+#include "flatbed/tree_json.hpp"     // IWYU pragma: export
 #include "flatbed/value.hpp"         // IWYU pragma: export
 #include "flatbed/verify.hpp"        // IWYU pragma: export
 #include "flatbed/version.hpp"       // IWYU pragma: export

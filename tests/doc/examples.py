@@ -5,8 +5,8 @@ A line directly above a block of a document says what is special about it; reade
     <!-- example: given model, device -->      declares these names first (GIVEN in generate.py)
     <!-- example: compiled only: REASON -->    is not run
     <!-- example: not compiled: REASON -->     is neither compiled nor run
-Without one, a block `cpp` is compiled and run, a block `python` is run, and in a block `console` each line
-that begins with `$ ` is run and what follows is compared with what it prints.
+Without one, a block `cpp` is compiled and run, a block `c`, which holds definitions, is compiled, a block `python` is
+run, and in a block `console` each line that begins with `$ ` is run and what follows is compared with what it prints.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ import re
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-LANGUAGES = ["cpp", "console", "python", "cmake", ""]  # none: drawings and texts
+LANGUAGES = ["cpp", "c", "console", "python", "cmake", ""]  # none: drawings and texts
 
 # (header, first line of an indented block that is not code, what it is instead)
 NOT_CODE = [

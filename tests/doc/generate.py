@@ -1,8 +1,8 @@
-"""Writes the C++ examples of README.md, doc/*.md and the public headers as sources for the tests.
+"""Writes the C++ and C examples of README.md, doc/*.md and the public headers as sources for the tests.
 
-Usage: generate.py DOCUMENTS.cpp HEADERS.cpp
+Usage: generate.py DOCUMENTS.cpp HEADERS.cpp DOCUMENTS.c
 DOCUMENTS.cpp becomes a program: `--list` prints the examples that can be run, a name and arguments runs one.
-HEADERS.cpp is compiled and never run: its names are declared and not defined.
+HEADERS.cpp is compiled and never run: its names are declared and not defined. DOCUMENTS.c is compiled, too.
 """
 
 import os
@@ -137,6 +137,16 @@ def write_headers(found, compiled_only):
     return "".join(out) + "\n}  // namespace header_examples\n"
 
 
+def write_c(found):
+    """The blocks one after the other, with the main() of each under a name of its own."""
+    out = ["// Written by tests/doc/generate.py: the examples in C of the documents.\n"]
+    for example in found:
+        place = f'#line {example.line} "{example.path}"\n'
+        out.append(f"\n#define main {example.name}_main\nint {example.name}_main(int argc, char** argv);\n"
+                   f"{place}{example.text}#undef main\n")
+    return "".join(out)
+
+
 def write_if_changed(path, text):
     if os.path.exists(path):
         with open(path, encoding="utf-8") as file:
@@ -149,13 +159,15 @@ def write_if_changed(path, text):
 
 def main():
     cpp = [example for example in examples.all_document_examples() if example.language == "cpp" and example.compiled]
+    c = [example for example in examples.all_document_examples() if example.language == "c" and example.compiled]
     only = [example for example in cpp if not example.run]
     headers = examples.all_header_examples()
-    if len(cpp) < 2 or len(headers) < 8:
-        sys.exit(f"{len(cpp)} examples in documents and {len(headers)} in headers: too few are found")
+    if len(cpp) < 2 or len(headers) < 8 or not c:
+        sys.exit(f"{len(cpp)} examples in documents, {len(headers)} in headers, {len(c)} in C: too few are found")
     write_if_changed(sys.argv[1], write_documents([example for example in cpp if example.run]))
     write_if_changed(sys.argv[2], write_headers(headers, only))
-    print(f"{len(cpp)} examples in documents, {len(only)} of them not run; {len(headers)} in headers")
+    write_if_changed(sys.argv[3], write_c(c))
+    print(f"{len(cpp)} examples in documents, {len(only)} of them not run; {len(headers)} in headers; {len(c)} in C")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,77 @@
+// flatbed_cuda.h: where there is a GPU, or the fake CUDA runtime in its place, a load to it;
+// elsewhere the error. Usage: flatbed_c_cuda_tests (cuda | no-cuda): what is expected; otherwise
+// both are right.
+#include "check.h"
+#include "flatbed/flatbed_cuda.h"
+
+static int32_t on_device(void* context, int32_t ordinal, flatbed_string name,
+                         uint64_t memory_nbytes, int32_t compute_major, int32_t compute_minor) {
+  int* const devices = context;
+  CHECK(ordinal == *devices && name.size > 0 && memory_nbytes > 0);
+  CHECK(compute_major > 0 && compute_minor >= 0);
+  ++*devices;
+  return 0;
+}
+
+static int32_t stop(void* context, int32_t ordinal, flatbed_string name, uint64_t memory_nbytes,
+                    int32_t compute_major, int32_t compute_minor) {
+  (void)context, (void)ordinal, (void)name, (void)memory_nbytes;
+  (void)compute_major, (void)compute_minor;
+  return -1;
+}
+
+static int32_t on_ready(void* context, uint32_t group, const flatbed_ready_event* events,
+                        uint64_t count) {
+  (void)group;
+  CHECK(count == 1 && events[0].event != NULL && events[0].device == context);
+  return 0;
+}
+
+static void loads_to_the_gpu(void) {
+  flatbed_error error;
+  flatbed_device* gpu = NULL;
+  flatbed_buffer* buffer = NULL;
+  flatbed_plan* plan = NULL;
+  flatbed_checkpoint* const model = open_small_model();
+  CHECK_OK(flatbed_device_cuda(0, NULL, &gpu, &error));
+  CHECK_TEXT(flatbed_device_name(gpu), "cuda:0");
+  CHECK_OK(flatbed_buffer_new(gpu, 24, &buffer, &error));
+  CHECK_OK(flatbed_plan_new(&plan, &error));
+  flatbed_transfer transfer = FLATBED_INIT(flatbed_transfer);
+  transfer.device = gpu;
+  transfer.data = flatbed_buffer_data(buffer);
+  transfer.capacity = flatbed_buffer_nbytes(buffer);
+  CHECK_OK(flatbed_plan_add(plan, model, flatbed_text("a.weight"), &transfer, &error));
+  flatbed_load_options options = FLATBED_INIT(flatbed_load_options);
+  options.context = gpu;
+  options.ready = on_ready;
+  CHECK_OK(flatbed_load(plan, &options, NULL, &error));
+  flatbed_device_free(gpu);
+  flatbed_checkpoint_free(model);
+  flatbed_plan_free(plan);
+  float values[6] = {0};
+  CHECK_OK(flatbed_buffer_read(buffer, 0, values, sizeof values, &error));
+  CHECK(values[0] == 0 && values[5] == 5);
+  flatbed_buffer_free(buffer);
+  CHECK_ERROR(flatbed_cuda_devices(stop, NULL, &error), FLATBED_ERROR_CANCELLED, "device");
+  CHECK_ERROR(flatbed_device_cuda(99, NULL, &gpu, &error), FLATBED_ERROR_DEVICE_UNAVAILABLE, "99");
+}
+
+int main(int argc, char** argv) {
+  flatbed_error error;
+  flatbed_device* gpu = NULL;
+  int devices = 0;
+  const int32_t code = flatbed_cuda_devices(on_device, &devices, &error);
+  CHECK((code == 0) == (devices > 0));
+  CHECK(code == 0 || code == FLATBED_ERROR_DEVICE_UNAVAILABLE);
+  if (argc == 2) CHECK((code == 0) == (strcmp(argv[1], "cuda") == 0));
+  CHECK_INVALID(flatbed_cuda_devices(NULL, NULL, &error), "'device'");
+  CHECK_INVALID(flatbed_device_cuda(0, NULL, NULL, &error), "'out'");
+  if (code == 0) {
+    loads_to_the_gpu();
+  } else {
+    CHECK_ERROR(flatbed_device_cuda(0, NULL, &gpu, &error), FLATBED_ERROR_DEVICE_UNAVAILABLE, "");
+    CHECK(gpu == NULL);
+  }
+  return failed_checks() == 0 ? 0 : 1;
+}
