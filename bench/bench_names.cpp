@@ -4,6 +4,7 @@
 //   bench_names [flags of Google Benchmark]
 #include <benchmark/benchmark.h>
 
+#include <array>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -39,11 +40,18 @@ std::string name_of(std::size_t i) {
          (i % 2 == 0 ? ".down.weight" : ".up.weight");
 }
 
+// Names of which three are to be joined each.
+std::string part_of(std::size_t i) {
+  constexpr std::array<const char*, 3> kParts{".k.weight", ".q.weight", ".v.weight"};
+  return "layers." + std::to_string(i / 3) + ".self_attn" + kParts[i % 3];
+}
+
 // A header of `count` tensors without bytes; the checkpoint borrows it.
-std::string header_of(std::size_t count, const std::string& prefix) {
+std::string header_of(std::size_t count, const std::string& prefix,
+                      std::string (*name)(std::size_t) = name_of) {
   std::string json = "{";
   for (std::size_t i = 0; i < count; ++i) {
-    json += (i == 0 ? "\"" : ",\"") + prefix + name_of(i) +
+    json += (i == 0 ? "\"" : ",\"") + prefix + name(i) +
             R"(":{"dtype":"U8","shape":[0],"data_offsets":[0,0]})";
   }
   json += '}';
@@ -76,6 +84,30 @@ void rename_all(benchmark::State& state) {
   for ([[maybe_unused]] auto _ : state) benchmark::DoNotOptimize(must(checkpoint.rename(map)));
 }
 BENCHMARK(rename_all)->Args({1'000'000, 1})->Args({1'000'000, 100})->Unit(benchmark::kMillisecond);
+
+// `count` rules that join, each of them the layers whose numbers end with one pair of digits.
+KeyMap joins(std::size_t count) {
+  KeyMap map;
+  for (std::size_t i = 0; i < count; ++i) {
+    const std::string digits = count == 1 ? "*" : std::to_string(i / 10) + std::to_string(i % 10);
+    const std::string layer = count == 1 ? "layers.*" : "layers.*" + digits;
+    const std::string attention = layer + ".self_attn.";
+    const std::string name = count == 1 ? "l.{1}.qkv" : "l.{1}" + digits + ".qkv";
+    const auto added =
+        map.cat(name, {attention + "q.weight", attention + "k.weight", attention + "v.weight"});
+    if (!added) std::exit(1);
+  }
+  return map;
+}
+
+// Arguments: names, rules. All names are joined, except for the few layers with one digit.
+void join_all(benchmark::State& state) {
+  const std::string file = header_of(static_cast<std::size_t>(state.range(0)), "", part_of);
+  const Checkpoint checkpoint = open(file);
+  const KeyMap map = joins(static_cast<std::size_t>(state.range(1)));
+  for ([[maybe_unused]] auto _ : state) benchmark::DoNotOptimize(must(checkpoint.rename(map)));
+}
+BENCHMARK(join_all)->Args({999'999, 1})->Args({999'999, 100})->Unit(benchmark::kMillisecond);
 
 void match_names(benchmark::State& state, const std::string& prefix) {
   const std::string file = header_of(static_cast<std::size_t>(state.range(0)), prefix);

@@ -47,8 +47,7 @@ Result<Checkpoint> cast_chosen(const Checkpoint& checkpoint, const CastChoice& c
 
 std::uint64_t count_cast(const Checkpoint& checkpoint) {
   return static_cast<std::uint64_t>(std::ranges::count_if(
-      checkpoint.tensors(),
-      [](const TensorInfo& tensor) { return tensor.stored == Stored::computed; }));
+      checkpoint.tensors(), [](const TensorInfo& tensor) { return tensor.cast; }));
 }
 
 std::vector<std::string> cast_warnings(const CastReport& report) {

@@ -61,7 +61,8 @@ void add_choices(CLI::App& load, LoadCommandOptions& options) {
                         [&options](SliceChoice slice) { options.slice = slice; })
       ->expected(1)
       ->description(
-          "Part RANK of N of dimension DIM; tensors without it, or shorter than N there, whole")
+          "Part RANK of N of dimension DIM; tensors without it, or shorter than N there, whole; of "
+          "a joined tensor, part RANK of each one that it is joined of")
       ->type_name("DIM:RANK/N");
 }
 

@@ -2,7 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
+#include <span>
 
 #include "format_text.hpp"
 #include "json_out.hpp"
@@ -31,8 +33,13 @@ const TensorInfo& tensor_of(const LoadOutcome& outcome, const Placement& place) 
 bool is_covered(const LoadOutcome& outcome, const Placement& place) {
   const TensorInfo& tensor = tensor_of(outcome, place);
   if (tensor.stored != Stored::computed) return !tensor.digests.empty();
-  const FileInfo& file = outcome.sources[place.source].checkpoint.files()[tensor.where.file];
-  return file.seal == SealState::sealed || file.seal == SealState::annotated;
+  const std::span<const FileInfo> files = outcome.sources[place.source].checkpoint.files();
+  const auto has_digests = [](const FileInfo& file) {
+    return file.seal == SealState::sealed || file.seal == SealState::annotated;
+  };
+  // A joined tensor can be made of several files.
+  return tensor.joined.empty() ? has_digests(files[tensor.where.file])
+                               : std::ranges::all_of(files, has_digests);
 }
 
 // Tensors without a digest in their file.

@@ -1,5 +1,6 @@
 #include "load_sources.hpp"
 
+#include <algorithm>
 #include <optional>
 
 #include "renames.hpp"
@@ -52,6 +53,19 @@ std::vector<std::string> tree_devices(Value root, std::size_t tensors) {
   return devices;
 }
 
+// The device of each storage. Renamed tensors keep their storage, and a joined one has that of its
+// first part.
+std::vector<std::string> storage_devices(const Checkpoint& checkpoint,
+                                         const std::vector<std::string>& of_tensors) {
+  std::uint32_t count = 0;
+  for (const TensorInfo& tensor : checkpoint.tensors()) count = std::max(count, tensor.storage + 1);
+  std::vector<std::string> devices(count, "cpu");
+  for (const TensorInfo& tensor : checkpoint.tensors()) {
+    if (devices[tensor.storage] == "cpu") devices[tensor.storage] = of_tensors[tensor.index];
+  }
+  return devices;
+}
+
 Result<LoadSource> open_source(const std::filesystem::path& path,
                                const LoadCommandOptions& options) {
   FLATBED_ASSIGN(Checkpoint chosen,
@@ -69,11 +83,10 @@ Result<LoadSource> open_source(const std::filesystem::path& path,
   LoadSource source{path, std::move(cast), {}};
   if (options.map.empty()) return source;
   FLATBED_ASSIGN(const Value root, whole.tree());
-  const std::vector<std::string> devices = tree_devices(root, whole.tensors().size());
-  for (const TensorInfo& tensor : chosen.tensors()) {  // in the same order as the renamed ones
-    const TensorInfo* found = whole.find(tensor.name);
-    source.homes.push_back(found == nullptr ? "cpu" : devices[found->index]);
-  }
+  const std::vector<std::string> devices =
+      storage_devices(whole, tree_devices(root, whole.tensors().size()));
+  for (const TensorInfo& tensor : source.checkpoint.tensors())
+    source.homes.push_back(devices[tensor.storage]);
   return source;
 }
 

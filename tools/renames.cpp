@@ -35,7 +35,8 @@ struct OptionRow {
 constexpr std::array kOptions{
     OptionRow{RenameWord::Kind::rule, "--rename", "OLD=NEW",
               "Rename tensors: OLD is a glob, {1} in NEW what its first wildcard matched; "
-              "repeatable; rules run in order"},
+              "repeatable; rules run in order. 'NEW=cat(OLD, OLD, dim=0)' joins tensors, "
+              "'NEW, NEW=split(OLD, SIZE, SIZE, dim=0)' splits one"},
     OptionRow{RenameWord::Kind::file, "--rename-file", "FILE",
               "Rules from a file, one in a line; # begins a comment; repeatable"},
     OptionRow{RenameWord::Kind::strip_prefix, "--strip-prefix", "PREFIX",

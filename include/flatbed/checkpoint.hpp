@@ -163,10 +163,16 @@ class FLATBED_EXPORT Checkpoint {
   // structure with gaps would be neither the old one nor a new one.
   [[nodiscard]] Result<Checkpoint> select(const Selection& selection) const;
 
-  // The same tensors and aliases under other names, in the same order. Without rules it is this
-  // checkpoint. Otherwise the result is a flat state dict: its tree is a dict of the new names, and
-  // of the metadata only "format" is kept. Errors: tensor_not_found (a rule matches no name),
-  // name_collision (two names become one), those of KeyMap::map().
+  // The same tensors and aliases under other names, in the same order, and joined or split where
+  // rules say so (key_map.hpp). Without rules it is this checkpoint. Otherwise the result is a flat
+  // state dict: its tree is a dict of the new names, and of the metadata only "format" is kept. The
+  // bytes of joined and split tensors are put together when they are read, from stored ones, which
+  // are checked against their digests: such a tensor has Stored::computed, no digests and no view.
+  //
+  // Errors: tensor_not_found (a rule matches no name, or finds only some of the tensors to join),
+  // name_collision (two names become one), those of KeyMap::map(). Of joins and splits:
+  // invalid_argument (tensors that do not fit together, sizes that do not add up), partial_byte,
+  // size_overflow, limit_exceeded.
   [[nodiscard]] Result<Checkpoint> rename(const KeyMap& map) const;
 
   // The same checkpoint with tensors of floats as another dtype (cast.hpp); names, aliases and

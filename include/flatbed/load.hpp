@@ -47,10 +47,17 @@ struct Slice {
   std::size_t dim = 0;
   std::uint64_t begin = 0;
   std::uint64_t end = kEnd;  // kEnd: to the last
+  // Set by shard_slice(); 0: by nobody. Where the tensor is joined along `dim`, they say which
+  // elements are loaded, and [begin, end) is only their number.
+  std::uint64_t rank = 0;
+  std::uint64_t count = 0;
 };
 
 // Part `rank` of `count` nearly equal parts of a dimension, as in tensor parallelism: the sizes
-// differ by at most one. Errors: slice_invalid.
+// differ by at most one. Along a dimension that the tensor is joined along (KeyMap::cat()), it is
+// that part of each of the tensors that it is joined of, one after the other: what cutting q, k and
+// v and then joining them gives. Elements [begin, end) of the joined tensor are others, so pass the
+// slice on as it is. Each of the joined tensors must divide evenly. Errors: slice_invalid.
 [[nodiscard]] FLATBED_EXPORT Result<Slice> shard_slice(const TensorInfo& tensor, std::size_t dim,
                                                        std::uint64_t rank, std::uint64_t count);
 
@@ -134,8 +141,8 @@ struct LoadPlanReport {
   std::uint64_t bytes_to_read = 0;
   std::uint64_t reads = 0;  // pieces of files; each is read by one thread
   // Staging memory, at most; 0: all is read straight into place. Each reading thread may hold
-  // another 1 MiB for what does not stay together, and 256 KiB for casts (16 MiB if the tensor is
-  // strided).
+  // another 1 MiB for what does not stay together, and 256 KiB for casts (2 MiB of what is computed
+  // itself; 16 MiB if the tensor is strided, or joined along another than the first dimension).
   std::uint64_t peak_staging_nbytes = 0;
   std::uint32_t groups = 0;
   std::vector<std::filesystem::path> files;  // in the order of their first use

@@ -26,7 +26,8 @@ enum class Stored : std::uint8_t {
   byteswapped,  // big endian in the file
   deflated,     // inside a compressed zip entry
   held,  // in the checkpoint's own memory (a long `bytes` object of a pickle); `where` is unused
-  computed,  // made of stored bytes when it is read: by Checkpoint::cast()
+  // Made of stored bytes when it is read: by Checkpoint::cast(), or joined or split by rename().
+  computed,
 };
 
 // A range of bytes of one of the checkpoint's files.
@@ -52,18 +53,38 @@ class DigestView {
   std::string_view hex_;
 };
 
+// That a tensor is joined of others along a dimension (KeyMap::cat()), and their sizes there.
+// Borrows.
+struct JoinedDim {
+  std::size_t dim = 0;
+  ShapeView sizes;
+};
+
 struct TensorInfo {
   // Any UTF-8, possibly empty or with NUL. Check it before use as a path or a C string.
   std::string_view name;
   ShapeView shape;
   std::uint64_t nbytes = 0;  // of the contiguous contents that read() returns
-  // If plain: the tensor; otherwise the stored bytes of its storage, or of what it is computed of.
+  // If plain: the tensor; otherwise the stored bytes of its storage, or of the first tensor that it
+  // is computed of.
   Extent where;
   DigestView digests;
-  std::uint32_t index = 0;    // of this tensor in Checkpoint::tensors()
-  std::uint32_t storage = 0;  // tensors with the same number share stored bytes
+  std::span<const JoinedDim> joined;  // the dimensions that it is joined along; usually none
+  std::uint32_t index = 0;            // of this tensor in Checkpoint::tensors()
+  // Tensors with the same number share stored bytes. That of a computed tensor is the number of the
+  // first tensor that it is computed of.
+  std::uint32_t storage = 0;
   Dtype dtype = Dtype::u8;
   Stored stored = Stored::plain;
+  bool cast = false;  // values have another dtype than the stored ones, by Checkpoint::cast()
+
+  // The sizes of the tensors that it is joined of along this dimension; empty if it is not.
+  [[nodiscard]] ShapeView joined_along(std::size_t along) const noexcept {
+    for (const JoinedDim& one : joined) {
+      if (one.dim == along) return one.sizes;
+    }
+    return {};
+  }
 };
 
 // Another name of a tensor.

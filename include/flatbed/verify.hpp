@@ -26,7 +26,7 @@ struct VerifyOptions {
 struct DamagedRange {
   std::uint32_t file = 0;    // index into Checkpoint::files()
   std::uint32_t tensor = 0;  // index into Checkpoint::tensors()
-  std::uint64_t begin = 0;   // within the tensor, in bytes
+  std::uint64_t begin = 0;   // within the tensor, or the stored one that it is made of, in bytes
   std::uint64_t end = 0;
 };
 

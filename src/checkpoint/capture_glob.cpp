@@ -83,6 +83,19 @@ void CaptureGlob::capture(const Segment& segment, const char* text,
   }
 }
 
+std::string CaptureGlob::text_with(std::span<const std::string_view> captured) const {
+  std::string text;
+  auto next = captured.begin();
+  for (std::size_t i = 0; i < segments_.size(); ++i) {
+    if (i != 0) text += *next++;
+    for (std::size_t at = segments_[i].begin; at < segments_[i].end; ++at) {
+      const Element& element = elements_[at];
+      element.kind == Element::Kind::literal ? text += element.c : text += *next++;
+    }
+  }
+  return text;
+}
+
 bool CaptureGlob::match(std::string_view text, std::vector<std::string_view>& captured) const {
   if (segments_.empty() || text.size() < min_size()) return false;
   const Segment& first = segments_.front();

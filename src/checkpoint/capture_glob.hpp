@@ -5,6 +5,7 @@
 #include <bitset>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -23,6 +24,9 @@ class CaptureGlob {
   // left to right. Each star but the last matches as little as possible; no star is tried again
   // after a later one, so that time is at most proportional to pattern times text.
   [[nodiscard]] bool match(std::string_view text, std::vector<std::string_view>& captured) const;
+
+  // The text that the glob matches with these captures.
+  [[nodiscard]] std::string text_with(std::span<const std::string_view> captured) const;
 
   // What every matching text begins and ends with, and its least size: to reject others early.
   [[nodiscard]] const std::string& prefix() const noexcept { return prefix_; }

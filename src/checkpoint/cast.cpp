@@ -18,7 +18,6 @@
 #include "checkpoint/checkpoint_state.hpp"
 #include "checkpoint/glob.hpp"
 #include "flatbed/checkpoint.hpp"
-#include "safetensors/seal.hpp"
 
 namespace flatbed {
 
@@ -26,11 +25,6 @@ namespace {
 
 using State = CheckpointAccess::State;
 
-// Stored bytes that are converted at once: a chunk, which is hashed and converted while it is in a
-// cache of the processor. Gathering a strided tensor in such steps would read its storage again and
-// again, so it gets larger ones.
-constexpr std::uint64_t kStepNbytes = safetensors::kChunkBytes;
-constexpr std::uint64_t kStridedStepNbytes = 16 << 20;
 // Results of this size are too large to stay in a cache until they are used.
 constexpr std::uint64_t kStreamingNbytes = 4 << 20;
 
@@ -150,16 +144,13 @@ class CastState final : public State {
                                      const Reading& reading) const override {
     const TensorInfo& source = from_->tensors[tensor.index];
     if (source.dtype == tensor.dtype) return from_->compute(source, offset, out, reading);
-    std::vector<SourceTensor> stored;
-    append_sources(tensor.index, stored);
-    const bool strided = std::ranges::any_of(
-        stored, [](const SourceTensor& one) { return one.info.stored == Stored::strided; });
     return CastRead(*from_, source, tensor.dtype, reading)
-        .run(offset, out, strided ? kStridedStepNbytes : kStepNbytes);
+        .run(offset, out, from_->step_nbytes(source));
   }
   void append_sources(std::uint32_t tensor, std::vector<SourceTensor>& sources) const override {
     from_->append_sources(tensor, sources);
   }
+  [[nodiscard]] bool gathers(std::uint32_t tensor) const override { return from_->gathers(tensor); }
 
  private:
   // The new size is known to fit.
@@ -168,6 +159,7 @@ class CastState final : public State {
     tensor.dtype = to;
     tensor.stored = Stored::computed;
     tensor.digests = {};
+    tensor.cast = true;
   }
 
   std::shared_ptr<const State> from_;

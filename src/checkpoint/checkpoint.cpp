@@ -162,10 +162,7 @@ Result<void> CheckpointAccess::read(const Checkpoint& checkpoint, const TensorIn
                       ": read out of range: found ", out.size(), " bytes at ", offset,
                       ", the tensor has ", own.nbytes);
   }
-  Result<void> done = state.read(own, offset, out, reading);
-  if (!done)
-    return with_context(state.files[own.where.file].path.native(), std::move(done).error());
-  return {};
+  return state.read(own, offset, out, reading);
 }
 
 Checkpoint::State::~State() = default;
@@ -183,6 +180,10 @@ std::vector<SourceTensor> CheckpointAccess::sources(const Checkpoint& checkpoint
   std::vector<SourceTensor> sources;
   checkpoint.state_->append_sources(tensor.index, sources);
   return sources;
+}
+
+bool CheckpointAccess::gathers(const Checkpoint& checkpoint, const TensorInfo& tensor) {
+  return checkpoint.state_->gathers(tensor.index);
 }
 
 Result<void> CheckpointAccess::check_chunk(const Checkpoint& checkpoint, const TensorInfo& tensor,
@@ -269,13 +270,24 @@ void Checkpoint::State::append_sources(std::uint32_t tensor,
   sources.push_back({tensors[tensor], locate(tensor)});
 }
 
+bool Checkpoint::State::gathers(std::uint32_t tensor) const {
+  return tensors[tensor].stored == Stored::strided;
+}
+
+std::uint64_t Checkpoint::State::step_nbytes(const TensorInfo& tensor) const {
+  if (gathers(tensor.index)) return kGatheredStepNbytes;
+  return tensor.stored == Stored::computed ? kComputedStepNbytes : kChunkBytes;
+}
+
 Result<void> Checkpoint::State::read(const TensorInfo& tensor, std::uint64_t offset,
                                      std::span<std::byte> out, const Reading& reading) const {
   if (tensor.stored == Stored::computed) return compute(tensor, offset, out, reading);
-  if (reading.verify == Verify::yes && !tensor.digests.empty())
-    return read_verified(tensor, offset, out, reading.tally);
-  reading.tally.bytes_read += out.size();
-  return read_stored(tensor, offset, out);
+  const bool verified = reading.verify == Verify::yes && !tensor.digests.empty();
+  if (!verified) reading.tally.bytes_read += out.size();
+  Result<void> done = verified ? read_verified(tensor, offset, out, reading.tally)
+                               : read_stored(tensor, offset, out);
+  if (done) return done;
+  return with_context(files[tensor.where.file].path.native(), std::move(done).error());
 }
 
 Result<void> Checkpoint::State::read_stored(const TensorInfo& tensor, std::uint64_t offset,

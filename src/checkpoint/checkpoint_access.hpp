@@ -1,6 +1,8 @@
 // CheckpointAccess: what the rooms above may use of a Checkpoint besides its public members.
 #pragma once
 
+#include <compare>
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <span>
@@ -43,6 +45,14 @@ struct ReadRange {
   std::span<std::byte> out;
 };
 
+// See shard_slice().
+struct RankCut {
+  std::size_t dim = 0;
+  std::uint64_t rank = 0;
+  std::uint64_t count = 1;
+  auto operator<=>(const RankCut&) const = default;
+};
+
 struct CheckpointAccess {
   using State = Checkpoint::State;  // for this room: checkpoint_state.hpp
 
@@ -59,6 +69,13 @@ struct CheckpointAccess {
   // The tensor itself, or what it is computed of, in order.
   [[nodiscard]] static std::vector<SourceTensor> sources(const Checkpoint& checkpoint,
                                                          const TensorInfo& tensor);
+  // Whether the tensor is put together of strided runs, so that it is best read in large ranges.
+  [[nodiscard]] static bool gathers(const Checkpoint& checkpoint, const TensorInfo& tensor);
+  // The same tensors for one of `count` ranks, in the same order: of each one that is joined along
+  // `dim`, the rank's part of every tensor that it is joined of, if all of these divide evenly. All
+  // others stay whole. Errors: partial_byte.
+  [[nodiscard]] static Result<Checkpoint> rank_view(const Checkpoint& checkpoint,
+                                                    const RankCut& cut);
   // Compares the digest of a chunk with the seal's. Errors: chunk_corrupt, chunk_rewritten.
   [[nodiscard]] static Result<void> check_chunk(const Checkpoint& checkpoint,
                                                 const TensorInfo& tensor, std::uint64_t chunk,

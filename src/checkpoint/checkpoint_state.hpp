@@ -1,8 +1,8 @@
-// Checkpoint::State: the state that a Checkpoint handle shares. There are four classes: a file
-// (open_file.cpp), a set (open_set.cpp), and two views of another state: a selection
-// (selection_state.hpp), which select() and rename() make, and one with casts (cast.cpp). Immutable
-// once its maker returns, except for the tree, which is decoded on first use under a once_flag.
-// Const members are thread-safe.
+// Checkpoint::State: the state that a Checkpoint handle shares. There are five classes: a file
+// (open_file.cpp), a set (open_set.cpp), and three views of another state: a selection
+// (selection_state.hpp), one with other names, joins and splits (fused_state.hpp), which rename()
+// makes, and one with casts (cast.cpp). Immutable once its maker returns, except for the tree,
+// which is decoded on first use under a once_flag. Const members are thread-safe.
 #pragma once
 
 #include <functional>
@@ -22,6 +22,13 @@
 
 namespace flatbed {
 
+// Tensors that are put together of strided runs are read in steps of this size, because smaller
+// ones would read what they are made of again and again.
+inline constexpr std::uint64_t kGatheredStepNbytes = 16 << 20;
+// Of other tensors that are computed: the stored bytes behind a step, which may be an eighth of it,
+// do not always begin and end where chunks do.
+inline constexpr std::uint64_t kComputedStepNbytes = 2 << 20;
+
 struct Checkpoint::State {
   State() = default;
   State(const State&) = delete;
@@ -34,12 +41,15 @@ struct Checkpoint::State {
   [[nodiscard]] virtual TensorPlace locate(std::uint32_t tensor) const = 0;
 
   // Fills `out` from byte `offset` of a tensor that is Stored::computed. The caller has checked the
-  // range. A view of another state passes it on, and append_sources() as well.
+  // range. A view of another state passes it on, and so it does with append_sources() and
+  // gathers().
   [[nodiscard]] virtual Result<void> compute(const TensorInfo& tensor, std::uint64_t offset,
                                              std::span<std::byte> out,
                                              const Reading& reading) const;
   // Appends the stored tensors that one of `tensors` is made of: itself, unless it is computed.
   virtual void append_sources(std::uint32_t tensor, std::vector<SourceTensor>& sources) const;
+  // Whether one of `tensors` is put together of strided runs.
+  [[nodiscard]] virtual bool gathers(std::uint32_t tensor) const;
 
   // Decodes aliases_text, adds the aliases to `index` and checks that every name occurs once. The
   // tensors must be complete.
@@ -55,7 +65,12 @@ struct Checkpoint::State {
   // The value of tree(), decoded on the first call.
   [[nodiscard]] const Result<ValueTree>& decoded_tree() const;
 
-  // Reads the tensor's bytes, however it is stored. The range is checked by the caller.
+  // The bytes of a tensor that whoever works through it reads at once: a chunk, which is hashed and
+  // used while it is in a cache of the processor, or more.
+  [[nodiscard]] std::uint64_t step_nbytes(const TensorInfo& tensor) const;
+
+  // Reads the tensor's bytes, however it is stored. The range is checked by the caller. Errors
+  // begin with the path of the file.
   [[nodiscard]] Result<void> read(const TensorInfo& tensor, std::uint64_t offset,
                                   std::span<std::byte> out, const Reading& reading) const;
   // Reads the tensor's bytes unverified; it is not computed. The range is checked by the caller.

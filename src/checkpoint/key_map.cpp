@@ -7,6 +7,7 @@
 #include "base/bytes.hpp"
 #include "base/str_cat.hpp"
 #include "base/utf8.hpp"
+#include "checkpoint/fusion_rule.hpp"
 #include "checkpoint/key_mapper.hpp"
 #include "checkpoint/key_rule.hpp"
 #include "io/file.hpp"
@@ -108,6 +109,20 @@ Result<void> KeyMap::add_callback(Callback callback) {
   return add(std::make_shared<const Rule>(std::move(rule)));
 }
 
+Result<void> KeyMap::cat(std::string_view name, const std::vector<std::string>& parts,
+                         std::int64_t dim) {
+  const CatRule cat{std::string(name), parts, dim};
+  FLATBED_ASSIGN(Rule rule, make_rule(text_of(cat), cat));
+  return add(std::make_shared<const Rule>(std::move(rule)));
+}
+
+Result<void> KeyMap::split(const std::vector<std::string>& names, std::string_view whole,
+                           const std::vector<std::uint64_t>& sizes, std::int64_t dim) {
+  const SplitRule split{names, std::string(whole), sizes, dim};
+  FLATBED_ASSIGN(Rule rule, make_rule(text_of(split), split));
+  return add(std::make_shared<const Rule>(std::move(rule)));
+}
+
 Result<void> KeyMap::append(const KeyMap& other) {
   if (other.size() > kMaxRules - size())
     return too_many("too many rename rules", size() + other.size(), kMaxRules);
@@ -118,8 +133,11 @@ Result<void> KeyMap::append(const KeyMap& other) {
 
 Result<std::string> KeyMap::map(std::string_view name) const {
   KeyMapper mapper(*this);
-  FLATBED_ASSIGN(const std::string_view mapped, mapper.map(name));
-  return std::string(mapped);
+  FLATBED_ASSIGN(const KeyMapper::Stop stop, mapper.run(name));
+  if (stop.rule == size()) return std::string(stop.name);
+  return make_error(ErrorCode::invalid_argument, KeyMapAccess::rules(*this)[stop.rule]->describe(),
+                    " is about a tensor and not a name alone: found ", quoted(stop.name),
+                    ", expected that rename() of a checkpoint runs it");
 }
 
 }  // namespace flatbed

@@ -41,17 +41,22 @@ bool is_ascii(std::string_view text) {
 
 KeyMapper::KeyMapper(const KeyMap& map)
     : rules_(KeyMapAccess::rules(map)), matched_(rules_.size()) {
-  probes_.reserve(rules_.size());
-  for (const auto& rule : rules_) probes_.push_back(probe_of(*rule));
+  for (std::size_t i = 0; i < rules_.size(); ++i) {
+    first_step_.push_back(static_cast<std::uint32_t>(steps_.size()));
+    for (std::size_t glob = 0; glob < rules_[i]->globs(); ++glob) {
+      steps_.push_back({static_cast<std::uint32_t>(i), static_cast<std::uint32_t>(glob)});
+      probes_.push_back(probe_of(*rules_[i], glob));
+    }
+  }
 }
 
-KeyMapper::Probe KeyMapper::probe_of(const Rule& rule) {
-  const std::string_view prefix = rule.head();
-  const std::string_view suffix = rule.tail();
+KeyMapper::Probe KeyMapper::probe_of(const Rule& rule, std::size_t glob) {
+  const std::string_view prefix = rule.head(glob);
+  const std::string_view suffix = rule.tail(glob);
   const std::string_view head = prefix.substr(prefix.size() - std::min(prefix.size(), kProbed));
   const std::string_view tail = suffix.substr(0, kProbed);
   Probe probe;
-  probe.min_size = rule.min_size();
+  probe.min_size = rule.min_size(glob);
   probe.head_at = prefix.size() - head.size();
   probe.tail_at = std::max(suffix.size(), kProbed);
   probe.head = word_of(head);
@@ -71,18 +76,33 @@ bool KeyMapper::may_match(const Probe& probe, std::string_view name) noexcept {
          ((load_word(end - probe.tail_at) ^ probe.tail) & probe.tail_mask) == 0;
 }
 
-Result<std::string_view> KeyMapper::map(std::string_view name) {
-  for (std::size_t i = 0; i < probes_.size(); ++i) {
+Result<KeyMapper::Stop> KeyMapper::run(std::string_view name, std::size_t first) {
+  const std::size_t first_step = first < rules_.size() ? first_step_[first] : probes_.size();
+  for (std::size_t i = first_step; i < probes_.size(); ++i) {
     if (!may_match(probes_[i], name)) continue;
-    const Rule& rule = *rules_[i];
+    const Step& step = steps_[i];
+    const Rule& rule = *rules_[step.rule];
+    if (rule.fuses()) {
+      if (!rule.olds[step.glob].match(name, captured_)) continue;
+      matched_[step.rule] = true;
+      return Stop{name, step.rule, step.glob};
+    }
     FLATBED_ASSIGN(const bool matches, apply(rule, name));
     if (!matches) continue;
     FLATBED_TRY(check_new(rule, name));
-    matched_[i] = true;
+    matched_[step.rule] = true;
     std::swap(current_, next_);
     name = current_;
   }
-  return name;
+  return Stop{name, rules_.size(), 0};
+}
+
+Result<std::string_view> KeyMapper::name_of(const Rule& rule, std::size_t number,
+                                            std::string_view name,
+                                            std::span<const std::string_view> captured) {
+  make_new(rule.news[number], captured);
+  FLATBED_TRY(check_new(rule, name));
+  return std::string_view(next_);
 }
 
 Result<bool> KeyMapper::apply(const Rule& rule, std::string_view name) {
@@ -95,7 +115,12 @@ Result<bool> KeyMapper::apply(const Rule& rule, std::string_view name) {
       next_.assign(rule.prefix).append(name);
       return true;
     case Rule::Kind::replace:
-      return replace(rule, name);
+      if (!rule.olds.front().match(name, captured_)) return false;
+      make_new(rule.news.front(), captured_);
+      return true;
+    case Rule::Kind::cat:
+    case Rule::Kind::split:
+      return false;  // names stop there
     case Rule::Kind::callback:
       break;
   }
@@ -103,15 +128,13 @@ Result<bool> KeyMapper::apply(const Rule& rule, std::string_view name) {
   return true;
 }
 
-Result<bool> KeyMapper::replace(const Rule& rule, std::string_view name) {
-  if (!rule.old.match(name, captured_)) return false;
+void KeyMapper::make_new(const Rule::NewName& parts, std::span<const std::string_view> captured) {
   next_.clear();
-  for (const Rule::Piece& piece : rule.replacement) {
+  for (const Rule::Piece& piece : parts) {
     next_ += piece.literal;
-    if (piece.capture != 0) next_ += captured_[piece.capture - 1];
+    if (piece.capture != 0) next_ += captured[piece.capture - 1];
     if (next_.size() > KeyMap::kMaxNameNbytes) break;  // check_new() refuses it
   }
-  return true;
 }
 
 Result<void> KeyMapper::check_new(const Rule& rule, std::string_view name) const {

@@ -1,5 +1,5 @@
-// SelectionState: the state of a view of another checkpoint, which select() and rename() make.
-// Shares the ownership of the state that it is a view of. Immutable once its index is built.
+// SelectionState: the state of a view of another checkpoint, which select() makes. Shares the
+// ownership of the state that it is a view of. Immutable once its index is built.
 #pragma once
 
 #include <cstddef>
@@ -49,6 +49,9 @@ class FLATBED_HIDDEN SelectionState final : public CheckpointAccess::State {
   void append_sources(std::uint32_t tensor, std::vector<SourceTensor>& sources) const override {
     from_->append_sources(number_in_from_[tensor], sources);
   }
+  [[nodiscard]] bool gathers(std::uint32_t tensor) const override {
+    return from_->gathers(number_in_from_[tensor]);
+  }
 
   // Adds one tensor under a name that this or `from` owns.
   void take(std::uint32_t tensor, std::string_view name) {
@@ -57,15 +60,6 @@ class FLATBED_HIDDEN SelectionState final : public CheckpointAccess::State {
     info.index = static_cast<std::uint32_t>(tensors.size());
     number_in_from_.push_back(tensor);
     tensors.push_back(info);
-  }
-
-  // All tensors, under `names`, which are for each tensor. Unlike the names that take() gets, these
-  // are owned by this.
-  void take_all(TextList names) {
-    names_ = std::move(names);
-    tensors.reserve(names_.size());
-    number_in_from_.reserve(names_.size());
-    for (std::uint32_t i = 0; i < names_.size(); ++i) take(i, names_[i]);
   }
 
   // The part of the tree of `from` that begins at `root`. Its tensors get new names from there.

@@ -243,9 +243,8 @@ Result<void> Load::judge() {
 
 LoadReport Load::make_report() const {
   LoadReport report = report_;
-  const auto cast = std::ranges::count_if(plan_.transfers, [](const Transfer& transfer) {
-    return transfer.tensor->stored == Stored::computed;
-  });
+  const auto cast = std::ranges::count_if(
+      plan_.transfers, [](const Transfer& transfer) { return transfer.tensor->cast; });
   report.casts = casts_.report(static_cast<std::uint64_t>(cast), [this](std::uint32_t transfer) {
     const TensorInfo& tensor = *plan_.transfers[transfer].tensor;
     return CastOverflow{std::string(tensor.name), tensor.dtype, {}};

@@ -25,6 +25,22 @@ Error slice_error(const TensorInfo& tensor, const Parts&... parts) {
                     shape_text(tensor.shape.data(), tensor.shape.size()), ": ", parts...);
 }
 
+// Whether each of the tensors that this one is joined of is to be cut.
+bool cuts_parts(const TensorInfo& tensor, const Slice& slice) {
+  return slice.count != 0 && !tensor.joined_along(slice.dim).empty();
+}
+
+// begin and end of a slice of parts are not what is loaded, but have to be those of shard_slice():
+// others were changed by someone who expected that, or are of another tensor.
+Result<void> check_rank(const TensorInfo& tensor, const Slice& slice) {
+  FLATBED_ASSIGN(const Slice expected, shard_slice(tensor, slice.dim, slice.rank, slice.count));
+  if (slice.begin == expected.begin && slice.end == expected.end) return {};
+  return slice_error(tensor, "part ", slice.rank, " of ", slice.count,
+                     " of a joined tensor has elements of its own: found [", slice.begin, ",",
+                     slice.end, "), expected [", expected.begin, ",", expected.end,
+                     ") as shard_slice() says, or a count of 0");
+}
+
 Result<Cut> resolve(const TensorInfo& tensor, const Slice& slice) {
   const bool whole = slice.begin == 0 && slice.end == Slice::kEnd;
   if (tensor.shape.empty() && slice.dim == 0 && whole) return Cut{0, 0, 1};  // a scalar
@@ -37,6 +53,7 @@ Result<Cut> resolve(const TensorInfo& tensor, const Slice& slice) {
     return slice_error(tensor, "slice out of range: found elements [", slice.begin, ",", end,
                        ") of dimension ", slice.dim, ", which has ", size);
   }
+  if (cuts_parts(tensor, slice)) FLATBED_TRY(check_rank(tensor, slice));
   return Cut{slice.dim, slice.begin, end};
 }
 
@@ -159,11 +176,20 @@ Result<Slice> shard_slice(const TensorInfo& tensor, std::size_t dim, std::uint64
   if (rank >= count) {
     return slice_error(tensor, "there is no part ", rank, " of ", count);
   }
+  std::uint64_t at = 0;
+  for (const std::uint64_t size : tensor.joined_along(dim)) {
+    if (size % count != 0) {
+      return slice_error(tensor, "elements [", at, ",", at + size, ") of dimension ", dim,
+                         " are one of the tensors that it is joined of, and do not divide into ",
+                         count, " equal parts");
+    }
+    at += size;
+  }
   // The first parts get one more element each, until none are left over.
   const std::uint64_t each = tensor.shape[dim] / count;
   const std::uint64_t left_over = tensor.shape[dim] % count;
   const auto border = [&](std::uint64_t part) { return each * part + std::min(part, left_over); };
-  return Slice{dim, border(rank), border(rank + 1)};
+  return Slice{dim, border(rank), border(rank + 1), rank, count};
 }
 
 Result<std::uint64_t> slice_nbytes(const TensorInfo& tensor, const Slice& slice) {
@@ -258,6 +284,17 @@ Result<Checkpoint> LoadPlan::State::cast_view(const Checkpoint& checkpoint,
   return view->second;
 }
 
+Result<Checkpoint> LoadPlan::State::rank_view(const Checkpoint& checkpoint, const Slice& slice) {
+  const RankCut cut{slice.dim, slice.rank, slice.count};
+  const std::pair key(CheckpointAccess::identity(checkpoint), cut);
+  auto view = rank_views.find(key);
+  if (view == rank_views.end()) {
+    FLATBED_ASSIGN(Checkpoint made, CheckpointAccess::rank_view(checkpoint, cut));
+    view = rank_views.emplace(key, std::move(made)).first;
+  }
+  return view->second;
+}
+
 std::uint32_t LoadPlan::State::device_index(Device* device) {
   if (device == nullptr || device->is_host()) return 0;
   const auto found = std::ranges::find(devices, device);
@@ -301,11 +338,15 @@ Result<void> LoadPlan::add(const Checkpoint& checkpoint, std::string_view name,
                            const Destination& to, const LoadItem& item) {
   const TensorInfo* const found = checkpoint.find(name);
   if (found == nullptr) return checkpoint.tensor(name).error();
-  FLATBED_ASSIGN(const Cut cut, resolve(*found, item.slice));
+  FLATBED_ASSIGN(Cut cut, resolve(*found, item.slice));
   FLATBED_TRY(check_expectations(*found, cut, item));
   Checkpoint source = checkpoint;
+  if (cuts_parts(*found, item.slice)) {
+    FLATBED_ASSIGN(source, state_->rank_view(checkpoint, item.slice));
+    cut = {cut.dim, 0, cut.end - cut.begin};  // all of what the view has
+  }
   if (item.as && *item.as != found->dtype) {
-    Result<Checkpoint> cast = state_->cast_view(checkpoint, *found, *item.as);
+    Result<Checkpoint> cast = state_->cast_view(source, *found, *item.as);
     if (!cast) return with_context(str_cat("tensor ", quoted(name)), std::move(cast).error());
     source = *std::move(cast);
   }

@@ -22,6 +22,7 @@
 #include <utility>
 #include <vector>
 
+#include "checkpoint/checkpoint_access.hpp"
 #include "flatbed/load.hpp"
 
 namespace flatbed {
@@ -74,6 +75,10 @@ struct LoadPlan::State {
   // For LoadItem::as: views of a checkpoint, by its identity, with all that can be cast to a dtype.
   std::map<std::pair<const void*, Dtype>, Checkpoint> casts;
 
+  // For slices by shard_slice() of joined tensors: views, by the checkpoint's identity.
+  std::map<std::pair<const void*, RankCut>, Checkpoint> rank_views;
+
+  [[nodiscard]] Result<Checkpoint> rank_view(const Checkpoint& checkpoint, const Slice& slice);
   // The checkpoint in which the tensor has that dtype. Errors: those of Checkpoint::cast().
   [[nodiscard]] Result<Checkpoint> cast_view(const Checkpoint& checkpoint, const TensorInfo& tensor,
                                              Dtype as);

@@ -67,6 +67,7 @@ class Scheduler {
   [[nodiscard]] std::uint64_t cut_before(std::uint64_t limit) const;
   [[nodiscard]] JobKind kind_of(const Job& job, const Span& span) const;
   std::uint32_t file_index(const Transfer& transfer);
+  std::uint32_t file_index(const ByteSource& file);
   [[nodiscard]] const Transfer& transfer_of(const Want& want) const {
     return plan_.transfers[want.transfer];
   }
@@ -118,8 +119,16 @@ std::vector<std::vector<std::uint32_t>> Scheduler::transfers_of_groups() const {
 }
 
 std::uint32_t Scheduler::file_index(const Transfer& transfer) {
-  const ByteSource& file =
-      CheckpointAccess::source(plan_.checkpoints[transfer.checkpoint], transfer.tensor->where.file);
+  const Checkpoint& checkpoint = plan_.checkpoints[transfer.checkpoint];
+  if (transfer.tensor->stored == Stored::computed) {
+    // All files that it is made of, so that they are listed and checked.
+    for (const SourceTensor& source : CheckpointAccess::sources(checkpoint, *transfer.tensor))
+      file_index(source.place.container.source());
+  }
+  return file_index(CheckpointAccess::source(checkpoint, transfer.tensor->where.file));
+}
+
+std::uint32_t Scheduler::file_index(const ByteSource& file) {
   const auto [entry, added] =
       files_.try_emplace(&file, static_cast<std::uint32_t>(out_.files.size()));
   if (added) {

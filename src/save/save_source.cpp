@@ -86,7 +86,10 @@ Result<void> read_item(const SaveItem& item, std::uint64_t offset, std::span<std
 CastReport report_casts(const SavePlan& plan, std::span<const std::uint32_t> written,
                         const CastSums& sums) {
   std::uint64_t tensors = 0;
-  for (const std::uint32_t item : written) tensors += is_computed(plan.items[item]) ? 1 : 0;
+  for (const std::uint32_t item : written) {
+    const TensorInfo* tensor = source_tensor(plan.items[item]);
+    tensors += tensor != nullptr && tensor->cast ? 1 : 0;
+  }
   return sums.report(tensors, [&](std::uint32_t item) {
     return CastOverflow{plan.items[item].name, plan.items[item].dtype, {}};
   });
@@ -154,7 +157,7 @@ std::size_t way_of(const SaveItem& item) {
         sources, [stored](const SourceTensor& source) { return source.info.stored == stored; });
   };
   if (any(Stored::deflated)) return Way::deflated;
-  return any(Stored::strided) ? Way::strided_computed : Way::plain;
+  return CheckpointAccess::gathers(checkpoint, *tensor) ? Way::strided_computed : Way::plain;
 }
 
 Result<void> work_through(RunsByWay runs, const SaveOptions& options, const PieceWork& work) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <set>
 #include <utility>
 
 #include "base/str_cat.hpp"
@@ -46,6 +47,8 @@ class Verifier {
 
   const Checkpoint& checkpoint_;
   std::vector<Sealed> sealed_;
+  // Stored tensors that others are computed of, by file and number.
+  std::set<std::pair<const Container*, std::uint32_t>> seen_;
   std::uint64_t chunks_ = 0;
   std::vector<std::uint8_t> damaged_;   // for each chunk 0 or 1; each is written by one thread
   RecordSums sums_;                     // of all records of zips that state sums
@@ -78,8 +81,11 @@ Result<VerifyReport> Verifier::run(const VerifyOptions& options) {
 
 void Verifier::add(const TensorInfo& tensor) {
   if (tensor.stored != Stored::computed) return add_sealed(tensor, tensor.index);
-  for (const SourceTensor& stored : CheckpointAccess::sources(checkpoint_, tensor))
-    add_sealed(stored.info, tensor.index);
+  // What several tensors are made of is checked once, as a part of the first of them.
+  for (const SourceTensor& stored : CheckpointAccess::sources(checkpoint_, tensor)) {
+    if (seen_.emplace(&stored.place.container, stored.place.number).second)
+      add_sealed(stored.info, tensor.index);
+  }
 }
 
 void Verifier::add_sealed(const TensorInfo& info, std::uint32_t tensor) {

@@ -22,6 +22,7 @@ LANGUAGES = ["cpp", "c", "console", "python", "cmake", ""]  # none: drawings and
 NOT_CODE = [
     ("error.hpp", "a.safetensors: tensor 'w'", "a message"),
     ("key_map.hpp", "OLD=NEW", "a table"),
+    ("key_map.hpp", "layers.{1}.qkv.weight", "a rule"),
     ("match.hpp", "- Of a PyTorch file", "a list"),
     ("save_set.hpp", "folder/model-00001-of-00002", "a table"),
     ("cast.hpp", "F32, F16, BF16, F8_E5M2", "a table"),

@@ -7,8 +7,11 @@ Usage: run_examples.py PROGRAM TOOL [NAME...]      the names of some examples; w
 In what a document shows, a line `...` stands for any lines, and times and rates may differ.
 """
 
+import array
 import io
 import itertools
+import json
+import math
 import os
 import re
 import shutil
@@ -33,8 +36,38 @@ def make_files(folder, tool):
     os.symlink(SHARDED, os.path.join(folder, "sharded"))
     for arguments in (["checkpoint.pth"], ["--select", "model", "checkpoint.pth", "-o", "model.safetensors"]):
         subprocess.run([tool, "convert", "--quiet", *arguments], cwd=folder, check=True)
+    make_llama(os.path.join(folder, "llama"))
     make_damaged(os.path.join(folder, "checkpoint.safetensors"), os.path.join(folder, "damaged.safetensors"))
     make_stranger(os.path.join(folder, "stranger.pth"))
+
+
+def make_llama(folder):
+    """Two shards of a model with the names of Hugging Face's Llama: two layers, 4 heads of q and 2 of k and v."""
+    heads, shared, rows, hidden, inner, words = 4, 2, 8, 32, 48, 64
+    shapes = {"model.embed_tokens.weight": [words, hidden], "model.norm.weight": [hidden],
+              "lm_head.weight": [words, hidden]}
+    for layer in range(2):
+        parts = {"self_attn.q_proj": [heads * rows, hidden], "self_attn.k_proj": [shared * rows, hidden],
+                 "self_attn.v_proj": [shared * rows, hidden], "self_attn.o_proj": [hidden, heads * rows],
+                 "mlp.gate_proj": [inner, hidden], "mlp.up_proj": [inner, hidden],
+                 "mlp.down_proj": [hidden, inner], "input_layernorm": [hidden], "post_attention_layernorm": [hidden]}
+        for part, shape in parts.items():
+            shapes[f"model.layers.{layer}.{part}.weight"] = shape
+    os.mkdir(folder)
+    weight_map = {}
+    for number in (1, 2):
+        file, header, at = f"model-0000{number}-of-00002.safetensors", {}, 0
+        for name in sorted(shapes)[number - 1::2]:
+            nbytes = 4 * math.prod(shapes[name])
+            header[name] = {"dtype": "F32", "shape": shapes[name], "data_offsets": [at, at + nbytes]}
+            at += nbytes
+            weight_map[name] = file
+        text = json.dumps(header).encode()
+        values = array.array("f", (value % 997 for value in range(at // 4)))
+        with open(os.path.join(folder, file), "wb") as stream:
+            stream.write(struct.pack("<Q", len(text)) + text + values.tobytes())
+    with open(os.path.join(folder, "model.safetensors.index.json"), "w", encoding="utf-8") as stream:
+        json.dump({"metadata": {}, "weight_map": weight_map}, stream)
 
 
 def make_stranger(target):

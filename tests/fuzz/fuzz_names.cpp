@@ -8,9 +8,32 @@ namespace flatbed::fuzz {
 
 namespace {
 
+// A file with the tensors that `json` describes, and 16 bytes of data.
+std::string file_of(std::string_view json) {
+  std::string file(8, '\0');
+  file[0] = static_cast<char>(json.size() % 256);
+  file[1] = static_cast<char>(json.size() / 256);
+  return file.append(json).append("0123456789abcdef");
+}
+
+// Rules that join and split have tensors to do it with.
+void use_on_tensors(const KeyMap& map) {
+  static const std::string file =
+      file_of(R"({"a":{"dtype":"U8","shape":[2,2],"data_offsets":[0,4]},)"
+              R"("b":{"dtype":"U8","shape":[2,2],"data_offsets":[4,8]},)"
+              R"("h.0.w":{"dtype":"F4","shape":[2,4],"data_offsets":[8,12]},)"
+              R"("h.1.w":{"dtype":"U8","shape":[4],"data_offsets":[12,16]}})");
+  const Result<Checkpoint> checkpoint = open(file);
+  require(checkpoint.has_value(), "the file is one");
+  const Result<Checkpoint> view = checkpoint->rename(map);
+  if (!view) return check_error(view.error());
+  read_tensors(*view);
+}
+
 void use_rules(std::string_view bytes) {
   const Result<KeyMap> map = KeyMap::parse(bytes, "rules");
   if (!map) return check_error(map.error());
+  use_on_tensors(*map);
   for (const std::string_view name : {"h.0.attn.q.weight", "module.a", "b", "\xC3\xA9"}) {
     const Result<std::string> mapped = map->map(name);
     if (!mapped) {

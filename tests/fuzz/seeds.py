@@ -104,6 +104,7 @@ def main():
     put(out, "index", b'{"metadata":{"total_size":8},"weight_map":'
                       b'{"a":"a.safetensors","b":"b.safetensors"}}')
     for text in (b"# rules\nstrip-prefix module.\nh.*.attn.*=layers.{1}.{{2}}.{2}\nadd-prefix x.\n",
+                 b"x = cat(a, b, dim=-1)\ny, z = split(x, 1, 3, dim=1)\n{1}.v = cat(h.*.w, a\\,*)\n",
                  b'{"w": {"shape": [8, 5], "dtype": "F32"}, "module.b": {"shape": null}, "c": null}'):
         put(out, "names", text)
     for folder in sorted(out.iterdir()):
