@@ -236,7 +236,8 @@ enum {
   FLATBED_STORED_BYTESWAPPED = 2,  // big endian in the file
   FLATBED_STORED_DEFLATED = 3,     // in a compressed zip entry
   FLATBED_STORED_HELD = 4,         // in memory of the checkpoint's
-  FLATBED_STORED_COMPUTED = 5      // made of stored bytes when it is read, by flatbed_cast()
+  // Made of stored bytes when it is read: cast, or joined or split by flatbed_rename().
+  FLATBED_STORED_COMPUTED = 5
 };
 
 typedef struct flatbed_tensor {
@@ -383,8 +384,10 @@ FLATBED_API int32_t flatbed_select(const flatbed_checkpoint* checkpoint,
 
 // The same tensors under other names. `rules` is a text with one rule per line, which run in order:
 // OLD=NEW with globs and captures ("h.*.attn.*=layers.{1}.attention.{2}"), strip-prefix PREFIX,
-// add-prefix PREFIX; # begins a comment. Errors: invalid_argument (a rule that is not understood,
-// with its line), tensor_not_found (a rule matches no name), name_collision, limit_exceeded.
+// add-prefix PREFIX; NEW = cat(OLD, OLD..., dim=0) joins tensors, NEW, NEW... = split(OLD, SIZE...,
+// dim=0) splits one; # begins a comment. key_map.hpp describes them all. Errors: invalid_argument
+// (a rule that is not understood, with its line; tensors that cannot be joined or split so),
+// tensor_not_found (a rule matches no name), name_collision, limit_exceeded.
 FLATBED_API int32_t flatbed_rename(const flatbed_checkpoint* checkpoint, flatbed_string rules,
                                    flatbed_checkpoint** out, flatbed_error* error);
 
@@ -662,6 +665,8 @@ typedef struct flatbed_transfer {
   uint64_t dim;                  // with `sliced`: elements [begin, end) of this dimension
   uint64_t begin;
   uint64_t end;
+  uint64_t rank;  // with `sliced`, by flatbed_shard_slice() alone; 0: by nobody
+  uint64_t count;
   const uint64_t* expect_shape;  // of what arrives; NULL: any. Otherwise load_mismatch
   uint64_t expect_rank;
   uint32_t sliced;        // 0: the whole tensor
@@ -682,11 +687,14 @@ FLATBED_API int32_t flatbed_plan_add(flatbed_plan* plan, const flatbed_checkpoin
                                      flatbed_error* error);
 FLATBED_API uint64_t flatbed_plan_size(const flatbed_plan* plan);  // transfers; 0 for a NULL
 
-// Part `rank` of `count` nearly equal parts of a dimension, as in tensor parallelism. Errors:
-// slice_invalid.
+// Makes a transfer one of part `rank` of `count` nearly equal parts of a dimension, as in tensor
+// parallelism: sets dim, begin, end, rank, count and sliced; end - begin elements arrive. Along a
+// dimension that the tensor is joined along (by a rule NEW = cat(...) of flatbed_rename()), it is
+// that part of each of the tensors that it is joined of, which [begin, end) alone cannot say.
+// Errors: slice_invalid.
 FLATBED_API int32_t flatbed_shard_slice(const flatbed_checkpoint* checkpoint, uint64_t tensor,
                                         uint64_t dim, uint64_t rank, uint64_t count,
-                                        uint64_t* begin, uint64_t* end, flatbed_error* error);
+                                        flatbed_transfer* transfer, flatbed_error* error);
 
 enum { FLATBED_IO_AUTOMATIC = 0, FLATBED_IO_BUFFERED = 1, FLATBED_IO_DIRECT = 2 };
 

@@ -25,7 +25,7 @@ FLATBED_FIRST_SIZE(flatbed_selection, 64);
 FLATBED_FIRST_SIZE(flatbed_cast_rules, 48);
 FLATBED_FIRST_SIZE(flatbed_tensor_attributes, 120);
 FLATBED_FIRST_SIZE(flatbed_device_ops, 136);
-FLATBED_FIRST_SIZE(flatbed_transfer, 104);
+FLATBED_FIRST_SIZE(flatbed_transfer, 120);
 FLATBED_FIRST_SIZE(flatbed_load_options, 88);
 FLATBED_FIRST_SIZE(flatbed_plan_report, 48);
 FLATBED_FIRST_SIZE(flatbed_load_report, 160);

@@ -31,7 +31,8 @@ Result<std::optional<Dtype>> optional_dtype(std::uint32_t dtype, std::string_vie
 Result<LoadItem> item_of(const flatbed_transfer& transfer) {
   LoadItem item;
   FLATBED_ASSIGN(const bool sliced, read_flag(transfer.sliced, "transfer.sliced"));
-  if (sliced) item.slice = {transfer.dim, transfer.begin, transfer.end};
+  if (sliced)
+    item.slice = {transfer.dim, transfer.begin, transfer.end, transfer.rank, transfer.count};
   item.group = {transfer.group, transfer.priority};
   FLATBED_ASSIGN(item.dtype, optional_dtype(transfer.expect_dtype, "transfer.expect_dtype"));
   FLATBED_ASSIGN(item.as, optional_dtype(transfer.cast_to, "transfer.cast_to"));
@@ -168,16 +169,20 @@ uint64_t flatbed_plan_size(const flatbed_plan* plan) {
 }
 
 int32_t flatbed_shard_slice(const flatbed_checkpoint* checkpoint, uint64_t tensor, uint64_t dim,
-                            uint64_t rank, uint64_t count, uint64_t* begin, uint64_t* end,
+                            uint64_t rank, uint64_t count, flatbed_transfer* transfer,
                             flatbed_error* error) {
   return guarded(error, [&]() -> Result<void> {
-    if (begin == nullptr) return flatbed::c::null_argument("begin");
-    if (end == nullptr) return flatbed::c::null_argument("end");
+    if (transfer == nullptr) return flatbed::c::null_argument("transfer");
+    FLATBED_TRY(check_report(transfer, "transfer"));
     FLATBED_ASSIGN(const flatbed::TensorInfo info,
                    flatbed::c::tensor_at(checkpoint, tensor, "tensor"));
     FLATBED_ASSIGN(const flatbed::Slice slice, flatbed::shard_slice(info, dim, rank, count));
-    *begin = slice.begin;
-    *end = slice.end;
+    transfer->dim = slice.dim;
+    transfer->begin = slice.begin;
+    transfer->end = slice.end;
+    transfer->rank = slice.rank;
+    transfer->count = slice.count;
+    transfer->sliced = 1;
     return {};
   });
 }

@@ -43,13 +43,36 @@ static void loads_whole_tensors(flatbed_checkpoint* model) {
   flatbed_plan_free(plan);
 }
 
+static void loads_the_part_of_a_rank(const flatbed_checkpoint* model) {
+  flatbed_error error;
+  flatbed_transfer transfer = FLATBED_INIT(flatbed_transfer);
+  CHECK_OK(flatbed_shard_slice(model, 0, 1, 1, 2, &transfer, &error));
+  CHECK(transfer.sliced == 1 && transfer.dim == 1 && transfer.begin == 2 && transfer.end == 3);
+
+  // The two rows side by side: 0 1 2 and 3 4 5, of which the second of three ranks has 1 and 4.
+  flatbed_checkpoint* joined = NULL;
+  CHECK_OK(flatbed_rename(model,
+                          flatbed_text("x, y = split(a.weight, 1, 1)\nrow = cat(x, y, dim=1)\n"),
+                          &joined, &error));
+  flatbed_tensor row = FLATBED_INIT(flatbed_tensor);
+  CHECK_OK(flatbed_tensor_find(joined, flatbed_text("row"), &row, &error));
+  CHECK_NUMBER(row.stored, FLATBED_STORED_COMPUTED);
+  float elements[2] = {0};
+  transfer = to_host(elements, sizeof elements);
+  CHECK_OK(flatbed_shard_slice(joined, row.index, 1, 1, 3, &transfer, &error));
+  CHECK_NUMBER(transfer.end - transfer.begin, 2);
+  flatbed_plan* const plan = new_plan();
+  CHECK_OK(flatbed_plan_add(plan, joined, flatbed_text("row"), &transfer, &error));
+  CHECK_OK(flatbed_load(plan, NULL, NULL, &error));
+  CHECK(elements[0] == 1 && elements[1] == 4);
+  flatbed_plan_free(plan);
+  flatbed_checkpoint_free(joined);
+}
+
 static void loads_slices_and_casts(const flatbed_checkpoint* model) {
   flatbed_error error;
   flatbed_plan* const plan = new_plan();
   float columns[2][4] = {{0}};
-  uint64_t begin = 9, end = 9;
-  CHECK_OK(flatbed_shard_slice(model, 0, 1, 1, 2, &begin, &end, &error));
-  CHECK(begin == 2 && end == 3);
   flatbed_transfer transfer = to_host(columns, sizeof columns);
   transfer.sliced = 1;
   transfer.dim = 1;
@@ -124,7 +147,6 @@ static void refuses_what_does_not_fit(const flatbed_checkpoint* model) {
 static void checks_arguments(const flatbed_checkpoint* model) {
   flatbed_error error;
   flatbed_plan* const plan = new_plan();
-  uint64_t number = 0;
   flatbed_transfer transfer = to_host(NULL, 0);
   const flatbed_string name = flatbed_text("a.bias");
   CHECK_INVALID(flatbed_plan_new(NULL, &error), "'out'");
@@ -156,11 +178,13 @@ static void checks_arguments(const flatbed_checkpoint* model) {
   CHECK_INVALID(flatbed_load(plan, NULL, &report, &error), "'report'");
   flatbed_plan_report planned = {0};
   CHECK_INVALID(flatbed_plan_check(plan, NULL, &planned, &error), "'report'");
-  CHECK_INVALID(flatbed_shard_slice(model, 0, 0, 0, 1, NULL, &number, &error), "'begin'");
-  CHECK_INVALID(flatbed_shard_slice(model, 0, 0, 0, 1, &number, NULL, &error), "'end'");
-  CHECK_INVALID(flatbed_shard_slice(model, 3, 0, 0, 1, &number, &number, &error), "'tensor'");
-  CHECK_ERROR(flatbed_shard_slice(model, 0, 0, 1, 1, &number, &number, &error),
-              FLATBED_ERROR_SLICE_INVALID, "");
+  flatbed_transfer part = FLATBED_INIT(flatbed_transfer);
+  CHECK_INVALID(flatbed_shard_slice(model, 0, 0, 0, 1, NULL, &error), "'transfer'");
+  CHECK_INVALID(flatbed_shard_slice(model, 3, 0, 0, 1, &part, &error), "'tensor'");
+  CHECK_ERROR(flatbed_shard_slice(model, 0, 0, 1, 1, &part, &error), FLATBED_ERROR_SLICE_INVALID,
+              "");
+  part.struct_size = 8;
+  CHECK_INVALID(flatbed_shard_slice(model, 0, 0, 0, 1, &part, &error), "'transfer'");
   CHECK_OK(flatbed_load(plan, NULL, NULL, &error));  // of nothing
   CHECK_NUMBER(flatbed_plan_size(NULL), 0);
   flatbed_plan_free(plan);
@@ -292,6 +316,7 @@ static void outlives_its_checkpoint(void) {
 void test_load(void) {
   flatbed_checkpoint* const model = open_small_model();
   loads_whole_tensors(model);
+  loads_the_part_of_a_rank(model);
   loads_slices_and_casts(model);
   refuses_what_does_not_fit(model);
   checks_arguments(model);
