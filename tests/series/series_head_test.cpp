@@ -83,6 +83,17 @@ TEST(SeriesHead, SeesNothingElse) {
   EXPECT_FALSE(read_series_head(head_of(std::string(kSeal) + R"(","flatbed.series":"x\")")));
 }
 
+TEST(SeriesHead, ASealWithOtherDigitsIsNotSeen) {
+  const std::string good = head_of(std::string(kSeal) + R"(","flatbed.series":"x")");
+  for (std::size_t at = 36; at < 71; ++at) {
+    for (const char other : {'g', 'A', '\\', ' '}) {
+      std::string bad = good;
+      bad[at] = other;
+      EXPECT_FALSE(read_series_head(bad)) << at;
+    }
+  }
+}
+
 TEST(SeriesHead, ReadsEscapes) {
   const std::string text =
       head_of(std::string(kSeal) + R"(","flatbed.series":"\"\\\u0041\n","more":"")");
