@@ -72,8 +72,8 @@ struct CheckpointAccess {
   // Whether the tensor is put together of strided runs, so that it is best read in large ranges.
   [[nodiscard]] static bool gathers(const Checkpoint& checkpoint, const TensorInfo& tensor);
   // The same tensors for one of `count` ranks, in the same order: of each one that is joined along
-  // `dim`, the rank's part of every tensor that it is joined of, if all of these divide evenly. All
-  // others stay whole. Errors: partial_byte.
+  // `dim`, the rank's part of every tensor that it is joined of, if all of these divide evenly and
+  // into whole bytes. All others stay whole. Errors: limit_exceeded.
   [[nodiscard]] static Result<Checkpoint> rank_view(const Checkpoint& checkpoint,
                                                     const RankCut& cut);
   // Compares the digest of a chunk with the seal's. Errors: chunk_corrupt, chunk_rewritten.

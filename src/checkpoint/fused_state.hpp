@@ -56,6 +56,10 @@ class FLATBED_HIDDEN FusedState final : public CheckpointAccess::State {
 
   // Owns the texts, which stay where they are.
   const TextList& own(TextList names);
+  void reserve(std::size_t count) {
+    tensors.reserve(count);
+    node_of_.reserve(count);
+  }
   // Adds a node to the tensors, under a name that this or `from` owns.
   void take(Node node, std::string_view name);
 

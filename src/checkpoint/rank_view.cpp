@@ -31,7 +31,9 @@ Result<Checkpoint> CheckpointAccess::rank_view(const Checkpoint& checkpoint, con
         std::ranges::all_of(sizes, [&](std::uint64_t size) { return size % cut.count == 0; });
     FusedState::Node node = tensor.index;
     if (!sizes.empty() && even) {
-      FLATBED_ASSIGN(node, state->add(cut.dim, parts_of(tensor, cut)));
+      const Result<FusedState::Node> made = state->add(cut.dim, parts_of(tensor, cut));
+      if (made) node = *made;
+      if (!made && made.error().code != ErrorCode::partial_byte) return made.error();
     }
     state->take(node, tensor.name);
   }

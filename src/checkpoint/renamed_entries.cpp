@@ -217,7 +217,7 @@ Result<void> RenamedEntries::join(std::size_t number, const Arrivals& arrivals,
                         " cannot be joined along dimension ", dim, ": ", *differs);
     }
     parts.push_back({node, 0, info.shape[dim]});
-    if (path(one.entry) < path(earliest)) earliest = one.entry;
+    if (comes_before(one.entry, earliest)) earliest = one.entry;
   }
   static_cast<void>(rule.olds[0].match(first_name, captured_));
   FLATBED_ASSIGN(const std::string_view name, mapper_.name_of(rule, 0, first_name, captured_));
@@ -299,6 +299,11 @@ std::vector<std::uint32_t> RenamedEntries::path(std::uint32_t entry) const {
   return path;
 }
 
+bool RenamedEntries::comes_before(std::uint32_t a, std::uint32_t b) const {
+  const bool listed = entries_[a].parent == kNone && entries_[b].parent == kNone;  // the usual case
+  return listed ? a < b : path(a) < path(b);
+}
+
 // ---- the end ------------------------------------------------------------------------------------
 
 std::uint32_t RenamedEntries::origin(std::uint32_t entry) const {
@@ -331,7 +336,9 @@ std::vector<std::uint32_t> RenamedEntries::finish() {
   std::vector<std::uint32_t> origins;
   std::vector<std::uint32_t> of_aliases;
   std::vector<std::uint32_t> taken;  // for each node the number of its tensor
-  for (const std::uint32_t number : final_order()) {
+  const std::vector<std::uint32_t> order = final_order();
+  to_.reserve(order.size());
+  for (const std::uint32_t number : order) {
     const Entry& entry = entries_[number];
     const std::string_view name = names[entry.name];
     if (entry.node == kNone) {

@@ -75,6 +75,7 @@ class RenamedEntries {
   [[nodiscard]] Result<Node> add_node(std::size_t dim, std::span<const FusedState::Part> parts);
   [[nodiscard]] Result<std::uint32_t> add_entries(std::uint32_t parent, std::size_t count);
   [[nodiscard]] std::vector<std::uint32_t> path(std::uint32_t entry) const;
+  [[nodiscard]] bool comes_before(std::uint32_t a, std::uint32_t b) const;
   [[nodiscard]] std::vector<std::uint32_t> final_order() const;
   [[nodiscard]] std::uint32_t origin(std::uint32_t entry) const;
 

@@ -176,6 +176,42 @@ TEST_F(LoadFused, CutsWhatDividesBesideWhatDoesNot) {
   EXPECT_ERROR(shard_slice(*view.find("cd"), 0, 1, 2), slice_invalid);
 }
 
+TEST_F(LoadFused, RefusesPartsThatDoNotFillBytes) {
+  std::vector<ModelTensor> tensors{{"a", Dtype::f4, {2, 4}},
+                                   {"b", Dtype::f4, {2, 2}},
+                                   {"c", Dtype::u8, {2, 2}},
+                                   {"d", Dtype::u8, {2, 2}}};
+  test::fill(tensors);
+  KeyMap map;
+  ASSERT_OK(map.cat("ab", {"a", "b"}, 1));
+  ASSERT_OK(map.cat("cd", {"c", "d"}, 1));
+  const Checkpoint view = test::write_model(dir_ / "b.safetensors", tensors).rename(map).value();
+  const Slice slice = shard_slice(*view.find("ab"), 1, 1, 2).value();
+  Target target(100);
+  LoadPlan plan;
+  expect_error(plan.add(view, "ab", target.destination(), {.slice = slice}),
+               ErrorCode::slice_invalid,
+               "tensor 'ab' [2,6]: part 1 of 2 of the tensors that it is joined of along dimension "
+               "1 does not fill whole bytes of F4");
+  const Slice other = shard_slice(*view.find("cd"), 1, 1, 2).value();
+  expect_loads(view, "cd", {.slice = other},
+               rows_joined(part_of(tensors[2], 1, 2, 1), part_of(tensors[3], 1, 2, 1), 2));
+}
+
+// A tensor that the file has joined is cut by parts, too, once rules say what they are.
+TEST_F(LoadFused, CutsAFusedTensorOfAFileByItsParts) {
+  std::vector<ModelTensor> tensors{{"qkv", Dtype::f32, {120, kHidden}}};
+  test::fill(tensors);
+  const KeyMap map =
+      KeyMap::parse("q, k, v = split(qkv, 80, 20, 20)\nqkv = cat(q, k, v)", "r").value();
+  const Checkpoint view = test::write_model(dir_ / "b.safetensors", tensors).rename(map).value();
+  const Slice slice = shard_slice(*view.find("qkv"), 0, 1, 2).value();
+  expect_loads(view, "qkv", {}, tensors[0].bytes);
+  expect_loads(view, "qkv", {.slice = slice},
+               test::slice_of(tensors[0], 0, 40, 80) + test::slice_of(tensors[0], 0, 90, 100) +
+                   test::slice_of(tensors[0], 0, 110, 120));
+}
+
 TEST_F(LoadFused, CastsWhatIsJoinedAndJoinsWhatIsCast) {
   const Slice slice = shard_slice(*view_->find("qkv"), 0, 1, 2).value();
   const std::string expected = slow_cast(Dtype::f32, Dtype::bf16, qkv(1, 2));
