@@ -175,10 +175,10 @@ class Finder {
   }
 
   FoundSeries finish() {
-    std::ranges::sort(found_.entries, {}, [](const FoundEntry& found) {
-      return std::tie(found.entry.sequence, found.entry.path.native());
-    });
+    sort();
     join_copies();
+    sort();  // another name may stand for one that has several
+    note_equal_sequences();
     find_metric();
     return std::move(found_);
   }
@@ -203,39 +203,40 @@ class Finder {
     return {};
   }
 
+  void sort() {
+    std::ranges::sort(found_.entries, {}, [](const FoundEntry& found) {
+      return std::tie(found.entry.sequence, found.entry.path.native());
+    });
+  }
+
   // Equal seals mean equal headers, and so equal bytes, unless one was damaged since. Only where
   // there are copies, the headers are read to find one that is whole.
   void join_copies() {
     std::vector<FoundEntry> kept;
     std::map<std::string, std::size_t> seals;  // of those with the last sequence number
     for (FoundEntry& found : found_.entries) {
-      const std::uint64_t sequence = found.entry.sequence;
-      if (!kept.empty() && kept.back().entry.sequence != sequence) seals.clear();
+      if (!kept.empty() && kept.back().entry.sequence != found.entry.sequence) seals.clear();
       const auto [same, is_new] = seals.emplace(found.seal, kept.size());
-      if (!is_new) {
-        kept[same->second].copies.push_back(found.entry.path);
+      if (is_new) {
+        kept.push_back(std::move(found));
         continue;
       }
-      if (seals.size() > 1) {
-        found_.notes.push_back(str_cat(
-            quoted(found.entry.path.native()), " and ", quoted(kept.back().entry.path.native()),
-            ": are different and both have the sequence number ", sequence));
-      }
-      kept.push_back(std::move(found));
+      FoundEntry& standing = kept[same->second];
+      if (!Series::open_entry(standing.entry) && Series::open_entry(found.entry))
+        std::swap(standing.entry, found.entry);
+      standing.copies.push_back(std::move(found.entry.path));
     }
-    for (FoundEntry& found : kept) prefer_whole(found);
     found_.entries = std::move(kept);
   }
 
-  static void prefer_whole(FoundEntry& found) {
-    if (found.copies.empty() || Series::open_entry(found.entry)) return;
-    for (fs::path& copy : found.copies) {
-      SeriesEntry entry = found.entry;
-      entry.path = copy;
-      entry.is_set = fs::is_directory(copy);
-      if (!Series::open_entry(entry)) continue;
-      std::swap(found.entry.path, copy);
-      return;
+  void note_equal_sequences() {
+    for (std::size_t i = 1; i < found_.entries.size(); ++i) {
+      const SeriesEntry& one = found_.entries[i - 1].entry;
+      const SeriesEntry& other = found_.entries[i].entry;
+      if (one.sequence != other.sequence) continue;
+      found_.notes.push_back(
+          str_cat(quoted(one.path.native()), " and ", quoted(other.path.native()),
+                  ": are different and both have the sequence number ", one.sequence));
     }
   }
 
