@@ -178,13 +178,19 @@ def entries():
         "cut.safetensors": (second.raw[:71], "header_truncated"),
         "envelope-damaged.safetensors": (replaced(second.raw, '"flatbed":', '"flatbee":'), "seal_malformed"),
         "key-damaged.safetensors": (replaced(second.raw, "flatbed.series", "flatbed.serjes"), "seal_content_mismatch"),
-        "seal-damaged.safetensors": (version_3, "seal_header_mismatch"),
+        "version-damaged.safetensors": (version_3, "seal_header_mismatch"),
+        "header-digit-damaged.safetensors": (no_digit(second.raw, 36), "seal_malformed"),
+        "content-digit-damaged.safetensors": (no_digit(second.raw, 55), "seal_malformed"),
     }
     files = {ONE: first, **{name: raw for name, (raw, _) in unreadable.items()}}
     skipped = {name: code for name, (_, code) in unreadable.items()}
     yield "unreadable-files", "Q8", files, expect(named({ONE: first}), ONE, ONE, skipped=skipped)
     files = {ONE: first, "abandoned": {TWO: second.raw, "3": b"", "model.safetensors": third.raw}}
     yield "abandoned", "Q1", files, expect(named({ONE: first}), ONE, ONE)
+
+
+def no_digit(raw, at):
+    return raw[:at] + b"g" + raw[at + 1 :]
 
 
 def unsealed(raw):
@@ -204,7 +210,11 @@ def copies():
     yield "copies-all-cut", "Q6", files, expect(named(files), ONE, ONE, not_whole={a: "data_truncated"})
     files = {ONE: first, a: checkpoint(b"xyz", **second.members), b: second}
     yield "equal-sequences", "Q6", files, expect(named(files), b, a, noted=[a, b])
-    files[b] = Saved(second.raw[:-1], second.members)
+    # The name that stands counts, also for the order.
+    files = {ONE: first, a: second.raw[:-1], b: files[a], "c.safetensors": second}
+    noted = [b, "c.safetensors"]
+    yield "copies-first-cut-beside-another", "Q6", files, expect(named(files), noted[1], noted[0], noted=noted)
+    files = {ONE: first, a: files[b], b: Saved(second.raw[:-1], second.members)}
     cut = {b: "data_truncated"}
     yield "equal-sequences-last-cut", "Q6", files, expect(named(files), a, a, noted=[a, b], not_whole=cut)
 
