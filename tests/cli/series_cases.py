@@ -254,6 +254,12 @@ class SeriesTest(ToolTest):
         self.run_tool("series", "run", "prune", "--keep-every", 5000, "--keep-best", 0)
         self.assertEqual(sorted(self.in_run()), [name_of(5000)])
 
+    def test_prune_spares_what_has_a_name_of_the_users(self):
+        self.training(0.5, 0.25, 0.125)
+        self.path(f"run/{name_of(1000)}").rename(self.path("run/mine.safetensors"))
+        self.run_tool("series", "run", "prune", "--keep-last", 1)
+        self.assertEqual(sorted(self.in_run()), ["mine.safetensors", name_of(3000)])
+
     def test_prune_needs_a_limit(self):
         self.training(0.5, 0.25)
         self.assert_error(self.run_tool("series", "run", "prune", expect=USAGE), "invalid_argument", "--keep-last")
