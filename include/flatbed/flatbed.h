@@ -15,7 +15,8 @@
 //           takes a flatbed_error last, which may be NULL. Each says which errors are its own; any
 //           may also be invalid_argument (NULL where it is not allowed, a handle of another kind, a
 //           struct_size that is not understood) and resource_exhausted. After an error what a
-//           function gives back is unchanged, and a handle that it would have given is NULL.
+//           function gives back is unchanged, and a handle that it would have given is NULL. (If a
+//           callback ends a list of results, the report with their numbers is filled.)
 // HANDLES   Pointers to types that are not defined here. Each has one owner, the caller, and one
 //           function that frees it and takes NULL, too. Handles may be freed in any order: what is
 //           made from a checkpoint shares what it needs of it. A NULL and a handle of another kind
@@ -32,10 +33,12 @@
 //           All zero besides the size is the default of every options struct, and NULL in its
 //           place means the default, too. Programs compiled against an older header have smaller
 //           structs, for which the rest is zero. A larger one is accepted if the rest is zero.
+//           What is called reserved is zero. The structs without a size never change.
 // CALLBACKS Take the `context` that was given with them. They return 0 to continue. Anything else
 //           ends the work, which returns it: the number of an error; numbers that flatbed does not
 //           know become the one that is named with the callback. Callbacks may call flatbed, also
-//           with the handles in use, but must not free these, throw or longjmp.
+//           with the handles in use where these are `const`, but must not free them, throw or
+//           longjmp. A reader must not use the checkpoint that it serves.
 //
 // No function throws, prints, ends the process, or reads the environment. A thread must not be
 // cancelled (pthread_cancel) inside of one.
@@ -513,8 +516,9 @@ FLATBED_API int32_t flatbed_tree_json(const flatbed_checkpoint* checkpoint,
 
 // A tree of the caller's, for a save: it begins with no root. Values are added to a tree and then
 // put into others of the same tree. *out is the new value, and `out` may not be NULL. Each of these
-// functions is called by one thread at a time. Errors: invalid_argument (values of another tree or
-// of the wrong kind), limit_exceeded (2^32 - 2 values).
+// functions is called by one thread at a time, and ends the validity of strings that the tree gave.
+// Errors: invalid_argument (values of another tree or of the wrong kind), limit_exceeded (2^32 - 2
+// values).
 FLATBED_API int32_t flatbed_tree_new(flatbed_tree** out, flatbed_error* error);
 FLATBED_API int32_t flatbed_tree_add_none(flatbed_tree* tree, flatbed_value* out,
                                           flatbed_error* error);

@@ -96,6 +96,11 @@ Result<void> check_struct(const void* given, std::uint64_t first, std::uint64_t 
                         " bytes that this version of flatbed does not have");
 }
 
+Result<void> check_reserved(std::uint32_t reserved, std::string_view parameter) {
+  if (reserved == 0) return {};
+  return argument_error(parameter, "reserved: found ", reserved, ", expected 0");
+}
+
 Result<void> check_filled(const void* given, std::uint64_t first, std::string_view parameter) {
   FLATBED_TRY(read_size(given, first, parameter));
   return {};

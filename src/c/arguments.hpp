@@ -89,6 +89,10 @@ template <typename Enum>
 [[nodiscard]] Result<void> check_struct(const void* given, std::uint64_t first, std::uint64_t known,
                                         std::string_view parameter);
 
+// What a later version may give a meaning is zero: a caller who sets it would not get what it
+// means.
+[[nodiscard]] Result<void> check_reserved(std::uint32_t reserved, std::string_view parameter);
+
 // A caller's struct as this version has it: what an older caller does not have is zero.
 template <typename Struct>
 [[nodiscard]] Result<Struct> read_struct(const Struct* given, std::string_view parameter) {
@@ -97,6 +101,7 @@ template <typename Struct>
   std::memcpy(&size, given, sizeof size);
   Struct read{};
   std::memcpy(&read, given, size < sizeof read ? size : sizeof read);
+  if constexpr (requires { read.reserved; }) FLATBED_TRY(check_reserved(read.reserved, parameter));
   return read;
 }
 

@@ -18,6 +18,12 @@ struct Grown {
   std::uint64_t third;
 };
 
+struct Reserving {
+  std::uint64_t struct_size;
+  std::uint32_t known;
+  std::uint32_t reserved;
+};
+
 struct Thing {
   static constexpr std::uint64_t kMagic = 77;
   static constexpr std::string_view kType = "thing";
@@ -31,6 +37,8 @@ namespace flatbed::c {
 
 template <>
 inline constexpr std::uint64_t kFirstSize<Grown> = 16;
+template <>
+inline constexpr std::uint64_t kFirstSize<Reserving> = 16;
 
 namespace {
 
@@ -48,6 +56,13 @@ TEST(CStructs, SizesBelowTheFirstVersionAreRefused) {
     const Grown given{size, 1, 2, 3};
     EXPECT_ERROR(read_struct(&given, "given"), invalid_argument);
   }
+}
+
+TEST(CStructs, WhatIsReservedIsZero) {
+  const Reserving given{16, 5, 0};
+  EXPECT_OK(read_struct(&given, "given"));
+  const Reserving later{16, 5, 1};
+  EXPECT_ERROR(read_struct(&later, "given"), invalid_argument);
 }
 
 TEST(CStructs, FillsNoMoreThanTheCallerHas) {

@@ -21,6 +21,10 @@ static void selects(const flatbed_checkpoint* model) {
   selection.path = flatbed_text("");
   selection.state_dict = 2;
   CHECK_INVALID(flatbed_select(model, &selection, &part, &error), "'selection.state_dict'");
+  selection.state_dict = 0;
+  selection.reserved = 1;
+  CHECK_INVALID(flatbed_select(model, &selection, &part, &error), "reserved: found 1");
+  selection.reserved = 0;
   selection.include = NULL;
   CHECK_INVALID(flatbed_select(model, &selection, &part, &error), "'selection.include'");
   CHECK_INVALID(flatbed_select(model, NULL, &part, &error), "'selection': found NULL");
