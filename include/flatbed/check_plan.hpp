@@ -5,8 +5,8 @@
 //   plan.tree.set_root(plan.tree.add_list());
 //   FLATBED_TRY(check_plan_tree(plan));
 //
-// save() and save_torch() take a tree as it is: its numbers must be those of the plan's items, its
-// keys distinct, its texts UTF-8. May be called from several threads at once.
+// Of this, save() and save_torch() check only that its tensors are items of the plan: keys must be
+// distinct and texts UTF-8. May be called from several threads at once.
 #pragma once
 
 #include "flatbed/export.hpp"

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "base/str_cat.hpp"
+#include "save/save_source.hpp"
 #include "value/tree_json.hpp"
 
 namespace flatbed {
@@ -27,6 +28,7 @@ void push_children(Value value, std::vector<NodeId>& pending) {
 // Every tensor that the root reaches is an item of the plan.
 Result<void> check_numbers(const ValueTree& tree, std::size_t items) {
   std::vector<bool> seen(tree.size());
+  if (tree.root().id() == kNoNode) return {};
   std::vector<NodeId> pending{tree.root().id()};
   while (!pending.empty()) {
     const NodeId id = pending.back();
@@ -45,9 +47,13 @@ Result<void> check_numbers(const ValueTree& tree, std::size_t items) {
 
 }  // namespace
 
+Result<void> check_tensor_numbers(const SavePlan& plan) {
+  return check_numbers(plan.tree, plan.items.size());
+}
+
 Result<void> check_plan_tree(const SavePlan& plan) {
   if (plan.tree.root().id() == kNoNode) return {};
-  FLATBED_TRY(check_numbers(plan.tree, plan.items.size()));
+  FLATBED_TRY(check_tensor_numbers(plan));
   std::vector<std::string> names;
   std::unordered_map<std::string_view, TensorInfo> tensors;
   names.reserve(plan.items.size());

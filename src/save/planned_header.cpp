@@ -80,6 +80,7 @@ Result<PlannedHeader::Texts> plan_texts(const SavePlan& whole, const SaveOptions
   FLATBED_TRY(check_aliases(whole));
   if (!whole.aliases.empty()) texts.aliases = encode_aliases(whole.aliases);
   if (whole.tree.root().id() == kNoNode) return texts;
+  FLATBED_TRY(check_tensor_numbers(whole));
   std::vector<std::string> names;
   names.reserve(whole.items.size());
   for (const SaveItem& item : whole.items) names.push_back(item.name);

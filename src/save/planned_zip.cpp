@@ -101,6 +101,7 @@ Result<pth::ZipLayout> make_layout(const SavePlan& plan, const pth::TorchPickle&
 
 Result<PlannedZip> plan_zip(const SavePlan& plan, const SaveTorchOptions& options,
                             std::vector<bool>& written) {
+  FLATBED_TRY(check_tensor_numbers(plan));
   FLATBED_ASSIGN(pth::TorchPickle pickle, make_pickle(plan, options, written));
   FLATBED_ASSIGN(pth::ZipLayout layout, make_layout(plan, pickle));
   return PlannedZip{std::move(pickle), std::move(layout)};

@@ -23,6 +23,10 @@ namespace flatbed {
 // invalid_argument (no such tensor).
 [[nodiscard]] Result<std::uint64_t> item_nbytes(const SaveItem& item);
 
+// Whether every tensor that the plan's tree reaches is one of its items. Errors:
+// tree_unknown_tensor.
+[[nodiscard]] Result<void> check_tensor_numbers(const SavePlan& plan);
+
 // Whether the item is a tensor that is computed when it is read.
 [[nodiscard]] bool is_computed(const SaveItem& item);
 

@@ -7,7 +7,11 @@
 #include <string_view>
 
 #include "base/bytes.hpp"
+#include "flatbed/save.hpp"
+#include "flatbed/save_set.hpp"
+#include "flatbed/save_torch.hpp"
 #include "support/expect_error.hpp"
+#include "support/temp_dir.hpp"
 
 namespace flatbed {
 namespace {
@@ -42,6 +46,11 @@ TEST(CheckPlan, TensorsAreItemsOfThePlan) {
     example.set(example.tree.add_string("w"),
                 example.tree.add_tensor(in_state ? 0 : 1, attributes));
     EXPECT_ERROR(check_plan_tree(example.plan), tree_unknown_tensor);
+    const test::TempDir dir;
+    EXPECT_ERROR(save(dir / "a", example.plan), tree_unknown_tensor);
+    EXPECT_ERROR(save_set(dir / "b", example.plan), tree_unknown_tensor);
+    EXPECT_ERROR(save_torch(dir / "c", example.plan), tree_unknown_tensor);
+    EXPECT_TRUE(std::filesystem::is_empty(dir.path()));
   }
 }
 
