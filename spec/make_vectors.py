@@ -7,6 +7,7 @@ one rule only (but those of E1), and its twin is a valid neighbour.
 
 import io
 import json
+import math
 import os
 import re
 import shutil
@@ -16,6 +17,7 @@ import reader
 import vector_containers
 import vector_rules
 import vector_seals
+import vector_series
 import vector_sets
 import vector_trees
 import vector_writers
@@ -28,12 +30,12 @@ MADE_COLUMNS = ("path", "how", "source", "size")
 # The level of conformance that a vector of each kind belongs to (section 1 of FORMAT.md).
 LEVELS = {
     "container": "0", "seal": "1", "sidecar": "1", "tree": "2", "aliases": "2", "shards": "2",
-    "writer": "W", "names": "W",
+    "series": "Q", "writer": "W", "names": "W",
 }  # fmt: skip
 
 
 def all_vectors():
-    for module in (vector_containers, vector_seals, vector_trees, vector_sets, vector_writers):
+    for module in (vector_containers, vector_seals, vector_trees, vector_sets, vector_series, vector_writers):
         yield from module.vectors()
 
 
@@ -130,6 +132,8 @@ def outcome(folder, row):
     path, kind = os.path.join(folder, row["path"]), row["kind"]
     options = dict(option.split("=", 1) for option in row["options"].split(" ") if option != "-")
     try:
+        if kind == "series":
+            return judge_series(folder, path)
         if kind in ("seal", "sidecar"):
             return judge_state(path)
         if kind in ("writer", "names"):
@@ -150,6 +154,48 @@ def judge(path, kind, follow_links):
             source.aliases()
         absent = kind in ("tree", "aliases") and "flatbed." + kind not in source.strings
     return "absent" if absent else "ok"
+
+
+def judge_series(folder, path):
+    """Whether the .json of a series says what reader.py finds; then what the manifest says of it."""
+    series = reader.Series(path)
+    entries = [entry_of(series, entry) for entry in series.entries]
+    found = {
+        "entries": entries,
+        "metric": series.metric,
+        "mode": series.mode,
+        "latest": chosen(series.latest),
+        "best": chosen(series.best),
+        "skipped": {name: error.code for name, error in series.skipped.items()},
+        "noted": series.noted,
+    }
+    with open(os.path.join(folder, "series", os.path.basename(path) + ".json"), encoding="utf-8") as stream:
+        if found != json.load(stream):
+            return json.dumps(found), "-", "-"
+    codes = {entry["verified"] for entry in entries} | set(found["skipped"].values())
+    return "ok" if found["latest"] else "step_not_found", "|".join(sorted(codes - {"ok"})) or "-", "-"
+
+
+def entry_of(series, entry):
+    stated = entry.statement._asdict()
+    if stated["score"] is not None and not math.isfinite(stated["score"]):
+        stated["score"] = repr(stated["score"])
+    error = series.error_of(entry)
+    found = {"name": entry.name, **stated, "whole": error.code if error else "ok"}
+    try:
+        judge(os.path.join(series.folder, entry.name), "shards", False)
+    except FormatError as damage:
+        error = error or damage
+    return {**found, "verified": error.code if error else "ok"}
+
+
+def chosen(choose):
+    """The name of what Series.latest() or best() gives, or None."""
+    try:
+        return choose().name
+    except FormatError as error:
+        assert error.code == "step_not_found"
+        return None
 
 
 def judge_state(path):

@@ -7,13 +7,17 @@
     file = reader.File("model.safetensors")              # or piece by piece
     file.state, file.tensors["fc.weight"].shape, file.read("fc.weight")
 
+    series = reader.Series("run")                        # a folder of the checkpoints of one run
+    series.latest().name, series.best().score
+
 This one file is the whole reader: copy it where it is needed. writer.py beside it writes, make_vectors.py makes and
 checks the test vectors. In the order of the sections below: JSON, XXH3, the container, the seal, the tree and the
-aliases, files and sets, the tree as Python objects, the command. Section marks such as (R7) are the numbered rules of
-FORMAT.md. Every refusal is a FormatError, whose code is the name of the rule's error.
+aliases, files and sets, series, the tree as Python objects, the command. Section marks such as (R7) are the numbered
+rules of FORMAT.md. Every refusal is a FormatError, whose code is the name of the rule's error.
 torch and numpy are used when they can be imported, the xxhash module or libxxhash for speed; none of them is needed.
 
     python3 reader.py check FILE...          print the seal state or the error of files, index files, directories
+    python3 reader.py series DIR...          list the checkpoints of series, with the latest and the best one
     python3 reader.py make-vectors DIR       write the test vectors
     python3 reader.py check-vectors DIR      check every vector against its expectation
 """
@@ -21,12 +25,13 @@ torch and numpy are used when they can be imported, the xxhash module or libxxha
 import contextlib
 import ctypes
 import errno
+import json
 import os
 import re
 import stat
 import struct
 import sys
-from collections import OrderedDict, namedtuple
+from collections import Counter, OrderedDict, namedtuple
 
 MAX_HEADER = 100_000_000  # R2
 MAX_SIDECAR = 100_000_000  # C2
@@ -36,6 +41,9 @@ SIDECAR_DEPTH = 8  # C1
 TREE_DEPTH = 512  # T7
 ALIASES_DEPTH = 8  # A2
 CHUNK = 262_144  # S3
+STATEMENT_END = 4096  # Q2
+MAX_STATEMENT = 3072  # Q3
+MAX_METRIC = 256  # Q4
 
 # The 22 element types and their size in bits (section 5 of FORMAT.md).
 DTYPE_BITS = {
@@ -1189,6 +1197,194 @@ def complete_set(path, shards):
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+# Series (section 13): Q1 to Q8. A folder is listed from the first 4,096 bytes of each file.
+
+
+SEALED_START = re.compile(re.escape(SEAL_PREFIX) + rb'([0-9a-f]{16}/1/[0-9a-f]{16})","flatbed\.series":')
+STRING_BYTES = re.compile(rb'"((?:[^"\\]|\\.)*)"', re.DOTALL)
+STATEMENT_VALUE = re.compile(r"1/([0-9a-f]{16})/(.*)", re.DOTALL)
+SHARD_OF_OURS = re.compile(r"model-[0-9]{5}-of-[0-9]{5}\.safetensors")
+LIMIT_53 = 1 << 53
+
+
+class Statement(namedtuple("Statement", "sequence step score metric mode parent saved_at epoch")):
+    """What a checkpoint says of its place in a series (Q4), member by member. score: a float or None."""
+
+
+class SeriesEntry(namedtuple("SeriesEntry", "name file seal text statement")):
+    """A checkpoint in the folder. name: its file or folder; file: the path of what states; seal, text: the values of
+    "flatbed" and "flatbed.series" in it."""
+
+    step = property(lambda self: self.statement.step)
+    score = property(lambda self: self.statement.score)
+
+
+def read_statement(path):
+    """The values of "flatbed" and "flatbed.series" in a file, or None if it is not of a series (Q2)."""
+    with open(path, "rb") as stream:
+        head = stream.read(STATEMENT_END)
+    start = SEALED_START.match(head, 8)
+    string = start and STRING_BYTES.match(head, start.end())
+    if string:
+        with contextlib.suppress(FormatError):
+            text = decode_utf8(string[0], "series_malformed")
+            return start[1].decode(), JsonParser(text, 0, "series_malformed").parse()
+    with File(path) as file:
+        text = file.strings.get("flatbed.series")
+        return None if text is None else (file.strings["flatbed"], text)
+
+
+def parse_statement(text):
+    """The Statement of a value of flatbed.series (Q3, Q4)."""
+    code = "series_malformed"
+    value = STATEMENT_VALUE.fullmatch(text)
+    if not value or len(text.encode("utf-8")) > MAX_STATEMENT:
+        raise FormatError(code, "no value of the form 1/sum/json, or one that is too long")
+    if digest(value[2].encode("utf-8")) != value[1]:
+        raise FormatError(code, "the statement does not match its sum")
+    members = JsonParser(value[2], 1, code).parse()
+    if not isinstance(members, Members) or tuple(key for key, _ in members) != Statement._fields:
+        raise FormatError(code, "no object with exactly the eight members, in their order")
+    stated = Statement(**dict(members))
+    for member, right in (
+        ("sequence", is_53_bit(stated.sequence) and stated.sequence >= 1),
+        ("step", is_53_bit(stated.step) and stated.step >= 0),
+        ("score", stated.score is None or type(stated.score) is float or stated.score in ("nan", "inf", "-inf")),
+        ("score", stated.score is None or stated.metric is not None),
+        ("metric", stated.metric is None or is_metric(stated.metric)),
+        ("mode", stated.mode is None if stated.metric is None else stated.mode in ("min", "max")),
+        ("parent", stated.parent is None or is_digest(stated.parent)),
+        ("saved_at", is_53_bit(stated.saved_at)),
+        ("epoch", stated.epoch is None or is_53_bit(stated.epoch)),
+    ):
+        if not right:
+            raise FormatError(code, f"{member} is {getattr(stated, member)!r}")
+    if json.dumps(stated._asdict(), ensure_ascii=False, separators=(",", ":")) != value[2]:
+        raise FormatError(code, "not the one form that its members have")
+    return stated if stated.score is None else stated._replace(score=float(stated.score))
+
+
+def is_53_bit(value):
+    return type(value) is int and abs(value) < LIMIT_53
+
+
+def is_metric(value):
+    return isinstance(value, str) and 1 <= len(value.encode("utf-8")) <= MAX_METRIC
+
+
+def is_digest(value):
+    return isinstance(value, str) and HEX_16.fullmatch(value) is not None
+
+
+class Series:
+    """The checkpoints of a folder. entries: in order (Q6); skipped: name -> why it is not listed (Q8); noted: names of
+    entries that are odd; notes: sentences about all of these."""
+
+    def __init__(self, folder):
+        self.folder, self.skipped, self.noted, self.notes = folder, {}, [], []
+        found = sorted(self._find(), key=lambda entry: (entry.statement.sequence, file_name_bytes(entry.name)))
+        self.entries = list(self._without_copies(found))
+        named = [entry.statement for entry in self.entries if entry.statement.metric is not None]
+        self.metric, self.mode = (named[0].metric, named[0].mode) if named else (None, None)  # Q7
+        self._note()
+
+    def _find(self):
+        for name in sorted(os.listdir(self.folder), key=file_name_bytes):
+            file = stating_file(self.folder, name)
+            try:
+                found = file and read_statement(file)
+                if found:
+                    yield SeriesEntry(name, file, *found, parse_statement(found[1]))
+            except (FormatError, OSError) as error:
+                self.skipped[name] = error
+                self.notes.append(f"{name} is skipped: {error}")
+
+    def _without_copies(self, found):
+        """Q6: of copies the first that is whole, or the first."""
+        groups = {}
+        for entry in found:
+            groups.setdefault((entry.statement.sequence, entry.seal), []).append(entry)
+        standing = {self._first_of(copies).name for copies in groups.values()}
+        return (entry for entry in found if entry.name in standing)
+
+    def _first_of(self, copies):
+        alone = len(copies) == 1
+        return copies[0] if alone else next((c for c in copies if self.error_of(c) is None), copies[0])
+
+    def _note(self):
+        sequences = Counter(entry.statement.sequence for entry in self.entries)
+        for entry in self.entries:
+            stated = entry.statement
+            if sequences[stated.sequence] > 1:
+                self.notes.append(f"{entry.name}: another checkpoint has the sequence number {stated.sequence}, too")
+            if stated.metric is not None and not self._has_our_metric(entry):
+                self.notes.append(f"{entry.name}: has another metric: {stated.metric!r} ({stated.mode})")
+            if self.notes and self.notes[-1].startswith(entry.name + ":"):
+                self.noted.append(entry.name)
+
+    def _has_our_metric(self, entry):
+        return (entry.statement.metric, entry.statement.mode) == (self.metric, self.mode)
+
+    def error_of(self, entry):
+        """Why a checkpoint is not whole (Q5), or None. The bytes of its tensors are not read."""
+        try:
+            with open_path(os.path.join(self.folder, entry.name), "if_sealed", follow_links=False) as source:
+                files = source.files.values() if isinstance(source, ShardedSet) else [source]
+                for file in files:
+                    admit(file.seal, "required")
+                    if file.state != "sealed":
+                        raise FormatError("seal_header_mismatch", f"{file.path} was changed after it was sealed")
+                for name in getattr(source, "missing", ()):
+                    source.find(name)
+                first = next(iter(files))
+                stated = first.metadata.get("flatbed"), first.metadata.get("flatbed.series")
+                if not os.path.samefile(first.path, entry.file) or stated != (entry.seal, entry.text):
+                    raise FormatError("file_changed", f"{first.path} does not state what {entry.file} did")
+        except (FormatError, OSError) as error:
+            return error
+
+    def latest(self):
+        """The last checkpoint that is whole (Q7)."""
+        return self._first_whole(reversed(self.entries))
+
+    def best(self):
+        """The whole checkpoint with the best score (Q7); of equal ones the first."""
+        scored = [entry for entry in self.entries if entry.score is not None and self._has_our_metric(entry)]
+        sign = -1 if self.mode == "max" else 1
+        numbers = [entry for entry in scored if entry.score == entry.score]  # no NaN
+        return self._first_whole(sorted(numbers, key=lambda entry: sign * entry.score))
+
+    def at(self, step):
+        """The last checkpoint of this step that is whole (Q7)."""
+        return self._first_whole(entry for entry in reversed(self.entries) if entry.step == step)
+
+    def _first_whole(self, entries):
+        for entry in entries:
+            if self.error_of(entry) is None:
+                return entry
+        raise FormatError("step_not_found", f"{self.folder} has no such checkpoint that is whole")
+
+
+def stating_file(folder, name):
+    """Q1: the path of the file that speaks for an entry of the folder, or None if the entry is not considered."""
+    path = os.path.join(folder, name)
+    if name.startswith(".") or name == "abandoned" or os.path.islink(path):
+        return None
+    if not os.path.isdir(path):
+        return path if name.endswith(".safetensors") and is_plain_file(path) else None
+    names = ["model.safetensors"]
+    if is_plain_file(os.path.join(path, "model.safetensors.index.json")):
+        names = sorted(n for n in os.listdir(path) if SHARD_OF_OURS.fullmatch(n))
+    files = (os.path.join(path, n) for n in names)
+    return next((file for file in files if is_plain_file(file)), None)
+
+
+def is_plain_file(path):
+    """Whether this is a regular file and not a link."""
+    return os.path.lexists(path) and stat.S_ISREG(os.lstat(path).st_mode)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
 # The tree as Python objects. Nothing named in a file is ever imported or called, but for the closed list of
 # constructors (T4) and the classes that the caller passes in. Everything else becomes an inert Object or Global.
 
@@ -1636,7 +1832,25 @@ def check_with_notes(path):
         return source.state, source.notes
 
 
+def series_lines(folder):
+    """A series as lines of text: its notes, its checkpoints, and which of them are the latest and the best."""
+    series = Series(folder)
+    yield from (f"{folder}: {note}" for note in series.notes)
+    for entry in series.entries:
+        stated = entry.statement
+        score = "no score" if stated.score is None else f"score {stated.score}"
+        error = series.error_of(entry)
+        yield f"{os.path.join(folder, entry.name)}: step {stated.step}, {score}, {error or 'sealed'}"
+    for word, choose in (("latest", series.latest), ("best", series.best)):
+        with contextlib.suppress(FormatError):
+            yield f"{folder}: {word}: {choose().name}"
+
+
 def main(arguments):
+    if len(arguments) >= 2 and arguments[0] == "series":
+        for folder in arguments[1:]:
+            print(*series_lines(folder), sep="\n")
+        return 0
     if len(arguments) >= 2 and arguments[0] == "check":
         failed = False
         for path in arguments[1:]:

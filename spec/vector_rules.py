@@ -57,6 +57,14 @@ ALSO = (
     (r"shards/(unsealed-shard|plain)|made/link", "H2"),
     (r"shards/directory", "H3"),
     (r"shards/(shard-is-a-folder|index-not-json)|made/link-to-a-folder", "H5"),
+    # Series
+    (r"valid/sealed-series", "S4,Q2,Q3,Q4"),
+    (r"writer/of-a-series", "Q9"),
+    (r"series/(three|other-names)$", "Q3,Q4,Q6,Q7"),
+    (r"series/newest-with-a-bit-of-its-s", "Q3"),
+    (r"series/foreign-files", "Q2,S8"),
+    (r"series/sets$", "H3,H6"),
+    (r"series/(other-metric|equal-sequences)", "Q8"),
     # Versions
     (r"sealed-unknown-key|row4-other-strings", "V1"),
     (r"seal/row4", "V2,V3"),

@@ -118,6 +118,7 @@ def valid_seals():
     yield "sealed-name-order", "S4", writer.build([(name, "U8", [1], bytes([i])) for i, name in enumerate(names)])
     yield "sealed-unknown-key", "S1", small(metadata={"flatbed.later": "anything", "z": "1"})
     yield "sealed-key-of-a-third-party", "V1", small(metadata={"flatbed.x.org.example": "anything"})
+    yield "sealed-series", "L2", small(metadata={"flatbed.series": writer.statement(), "flatbed.a": "1", "a": "2"})
     yield "sealed-escapes", "L6", small(metadata={"note": '"\\\b\t\n\f\r\0\x1f/\u2028é'})
     yield "sealed-two-chunks", "S3", writer.build(WIDE)
     yield "sealed-unpadded", "L1", unpadded(small())

@@ -92,6 +92,7 @@ def inputs():
     yield "two-chunks", "S3", container('{"k":' + entry("U8", [262_147], 0, 262_147) + "}", bytes(262_144) + b"end")
     yield "newer", "V4", newer_strings()
     yield "unknown-key", "V4", small(metadata={"flatbed.later": "anything"})
+    yield "of-a-series", "V4", small(metadata={"flatbed.series": writer.statement()})
     yield "aliases", "A1", writer.build(SMALL, tree=shared_tree(), aliases={"tied": "h"})
     yield "floats", "L10", tree_file(of_floats())
     for name, rule, text in REWRITTEN_TREES:

@@ -29,6 +29,7 @@ from reader import (
     Object,
     PlainBackend,
     Scalar,
+    Statement,
     Tensor,
     TensorInfo,
     TreeCheck,
@@ -114,9 +115,8 @@ def chunk_digests(tensors):
 
 def pad_header(strings, tensors):
     """Bytes 0..7+N (L1, L2, L3)."""
-    keys = [key for key in in_name_order(strings) if key != "flatbed"]
-    if "flatbed" in strings:
-        keys.insert(0, "flatbed")
+    first = [key for key in ("flatbed", "flatbed.series") if key in strings]
+    keys = first + [key for key in in_name_order(strings) if key not in first]
     members = [quote("__metadata__") + ":" + compact({key: strings[key] for key in keys})] if keys else []
     at = 0
     for name, dtype, shape, raw in tensors:
@@ -127,6 +127,19 @@ def pad_header(strings, tensors):
     text += b" " * (-(8 + len(text)) % BLOCK)
     assert "flatbed" not in strings or text.startswith(SEAL_PREFIX)
     return struct.pack("<Q", len(text)) + text
+
+
+def statement(**members):
+    """The value of flatbed.series (Q3, Q4): of a first checkpoint without a score, but for these members."""
+    stated = Statement(1, 0, None, None, None, None, 0, None)._replace(**members)._asdict()
+    if stated["score"] is not None and not math.isfinite(stated["score"]):
+        stated["score"] = repr(stated["score"])
+    return summed(compact(stated))
+
+
+def summed(text):
+    """A value of flatbed.series of this JSON, whatever it says."""
+    return f"1/{digest(text.encode('utf-8'))}/{text}"
 
 
 def compact(value):

@@ -23,6 +23,7 @@
 #include "match_command_line.hpp"
 #include "read_command_line.hpp"
 #include "renames.hpp"
+#include "series_command_line.hpp"
 #include "suggest.hpp"
 
 namespace flatbed::tool {
@@ -321,11 +322,12 @@ struct CommandEntry {
 
 // In the order of --help. `completion` is not among them: it needs all of them.
 constexpr std::array kCommands{
-    CommandEntry{"ls", add_ls},       CommandEntry{"verify", add_verify},
-    CommandEntry{"diff", add_diff},   CommandEntry{"scan", add_scan},
-    CommandEntry{"cat", add_cat},     CommandEntry{"convert", add_convert},
-    CommandEntry{"match", add_match}, CommandEntry{"map", add_map},
-    CommandEntry{"load", add_load},   CommandEntry{"bench", add_bench},
+    CommandEntry{"ls", add_ls},         CommandEntry{"verify", add_verify},
+    CommandEntry{"diff", add_diff},     CommandEntry{"scan", add_scan},
+    CommandEntry{"cat", add_cat},       CommandEntry{"convert", add_convert},
+    CommandEntry{"match", add_match},   CommandEntry{"map", add_map},
+    CommandEntry{"series", add_series}, CommandEntry{"load", add_load},
+    CommandEntry{"bench", add_bench},
 };
 
 }  // namespace
@@ -391,6 +393,10 @@ ExitCode CommandLine::run(int argc, char** argv, Output& output) {
   if (command == "map") {
     parsed_.map.form = form;
     return run_map(parsed_.map, output);
+  }
+  if (command == "series") {
+    parsed_.series.form = form;
+    return run_series(parsed_.series, output);
   }
   if (command == "completion") {
     output.write(completion_of(parsed_.completion)(app_));

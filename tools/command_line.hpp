@@ -41,6 +41,7 @@ class CommandLine {
     LoadCommandOptions load;
     MatchCommandOptions match;
     MapCommandOptions map;
+    SeriesCommandOptions series;
     BenchOptions bench;
     std::string completion;
     bool as_json = false;

@@ -23,6 +23,7 @@ ArgumentRow argument_row(const CLI::Option& option) {
   const bool is_flag = option.get_type_size_max() == 0;
   if (!is_flag) row.value = option.get_type_name();
   row.words = choices(row.value);
+  row.required = option.get_required();
   row.repeatable = option.get_expected_max() > 1 || option.get_trigger_on_parse();
   if (option.get_positional()) {
     row.names = {option.get_name(true) + (row.repeatable ? "..." : "")};
@@ -34,6 +35,10 @@ ArgumentRow argument_row(const CLI::Option& option) {
 }
 
 }  // namespace
+
+std::string usage_text(const ArgumentRow& positional) {
+  return positional.required ? positional.names[0] : "[" + positional.names[0] + "]";
+}
 
 CommandRow command_row(const CLI::App& app) {
   CommandRow row{app.get_name(), app.get_description(), app.get_footer(), {}, {}};

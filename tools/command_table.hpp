@@ -15,6 +15,7 @@ struct ArgumentRow {
   std::vector<std::string> words;  // the values that are possible, if they are a few words
   std::string text;
   bool repeatable = false;
+  bool required = false;
 };
 
 struct CommandRow {
@@ -24,6 +25,9 @@ struct CommandRow {
   std::vector<ArgumentRow> positionals;
   std::vector<ArgumentRow> options;
 };
+
+// A positional in a line that shows how the command is used: in brackets if it may be left out.
+[[nodiscard]] std::string usage_text(const ArgumentRow& positional);
 
 // One command, or the tool itself.
 [[nodiscard]] CommandRow command_row(const CLI::App& app);

@@ -5,11 +5,13 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "cast_text.hpp"
 #include "exit_code.hpp"
 #include "flatbed/load.hpp"
+#include "flatbed/series.hpp"
 #include "load_words.hpp"
 #include "output.hpp"
 
@@ -171,6 +173,24 @@ struct MapCommandOptions {
   Form form = Form::text;
 };
 [[nodiscard]] ExitCode run_map(const MapCommandOptions& options, Output& output);
+
+// What `flatbed series` does with a folder of checkpoints.
+enum class SeriesAction : std::uint8_t { list, latest, best, save, prune, roll_back, verify };
+inline constexpr std::size_t kSeriesActions = 7;
+[[nodiscard]] std::string_view word_of(SeriesAction action);  // "roll-back"
+
+struct SeriesCommandOptions {
+  std::filesystem::path folder;
+  SeriesAction action = SeriesAction::list;
+  std::string argument;         // save: the checkpoint to add
+  std::uint64_t step = 0;       // save, roll_back
+  std::optional<double> score;  // save
+  SeriesOptions series;         // of save and prune; the progress is not set
+  bool dry_run = false;         // prune
+  unsigned threads = 2;         // verify
+  Form form = Form::text;
+};
+[[nodiscard]] ExitCode run_series(const SeriesCommandOptions& options, Output& output);
 
 struct BenchOptions {
   std::filesystem::path path;

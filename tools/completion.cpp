@@ -43,8 +43,44 @@ std::vector<std::string> option_names(const CommandRow& command) {
   return names;
 }
 
-std::vector<std::string> positional_words(const CommandRow& command) {
-  return command.positionals.empty() ? std::vector<std::string>{} : command.positionals[0].words;
+// The lines for the words of a command that are no options. The first words after a command
+// replace those that the shell has itself, names of files; of others the place counts.
+std::string bash_positionals(const CommandRow& command) {
+  std::string lines;
+  for (std::size_t i = 0; i < command.positionals.size(); ++i) {
+    const std::vector<std::string>& words = command.positionals[i].words;
+    if (words.empty()) continue;
+    lines += fmt::format("    {}:{}:*) words=\"{}\" ;;\n", command.name,
+                         i == 0 ? "*" : fmt::format("{}", i + 1), fmt::join(words, " "));
+  }
+  return lines;
+}
+
+// " \ ':value:(a b)' \ '*:file:_files'"
+std::string zsh_positionals(const CommandRow& command) {
+  const auto has_words = [](const ArgumentRow& row) { return !row.words.empty(); };
+  const auto last =
+      std::find_if(command.positionals.rbegin(), command.positionals.rend(), has_words);
+  std::string text;
+  for (auto row = command.positionals.begin(); row != last.base(); ++row) {
+    text += " \\\n        ";
+    text += row->words.empty() ? "':file:_files'"
+                               : fmt::format("':value:({})'", fmt::join(row->words, " "));
+  }
+  if (last.base() != command.positionals.end() || text.empty())
+    text += " \\\n        '*:file:_files'";
+  return text;
+}
+
+// Fish does not know places: words of later ones are offered beside names of files.
+std::string fish_positionals(const CommandRow& command, std::string_view seen) {
+  std::string lines;
+  for (std::size_t i = 0; i < command.positionals.size(); ++i) {
+    const std::vector<std::string>& words = command.positionals[i].words;
+    if (words.empty()) continue;
+    lines += fmt::format("{}{} -a '{}'\n", seen, i == 0 ? " -f" : "", fmt::join(words, " "));
+  }
+  return lines;
 }
 
 std::vector<std::string> names_of(const std::vector<CommandRow>& commands) {
@@ -154,10 +190,9 @@ std::string bash_completion(const CLI::App& app) {
         values += fmt::format("    {}:{}) words=\"{}\" ;;\n", command.name, name,
                               fmt::join(option.words, " "));
     }
-    words += fmt::format("    {}:-*) words=\"{}\" ;;\n", command.name,
+    words += fmt::format("    {}:*:-*) words=\"{}\" ;;\n", command.name,
                          fmt::join(option_names(command), " "));
-    if (const std::vector<std::string> own = positional_words(command); !own.empty())
-      words += fmt::format("    {}:*) words=\"{}\" ;;\n", command.name, fmt::join(own, " "));
+    words += bash_positionals(command);
   }
   return fmt::format(R"(# bash completion for flatbed; made by `flatbed completion bash`
 _flatbed() {{
@@ -170,7 +205,7 @@ _flatbed() {{
   done
   case $command:$previous in
 {}  esac
-  [[ -n $words ]] || case $command:$current in
+  [[ -n $words ]] || case $command:$((COMP_CWORD - i)):$current in
     :*) words="{} {}" ;;
 {}  esac
   # Without words the shell completes the names of files.
@@ -190,9 +225,7 @@ std::string zsh_completion(const CLI::App& app) {
     cases += fmt::format("    {})\n      _arguments -s", command.name);
     for (const ArgumentRow& option : command.options)
       cases += fmt::format(" \\\n        {}", zsh_option(option));
-    const std::vector<std::string> words = positional_words(command);
-    cases += words.empty() ? " \\\n        '*:file:_files' ;;\n"
-                           : fmt::format(" \\\n        ':value:({})' ;;\n", fmt::join(words, " "));
+    cases += zsh_positionals(command) + " ;;\n";
   }
   std::string options;
   for (const ArgumentRow& option : command_row(app).options) options += ' ' + zsh_option(option);
@@ -228,8 +261,7 @@ std::string fish_completion(const CLI::App& app) {
     const std::string seen =
         fmt::format("complete -c flatbed -n '__fish_seen_subcommand_from {}'", command.name);
     for (const ArgumentRow& option : command.options) text += seen + fish_option(option) + '\n';
-    if (const std::vector<std::string> words = positional_words(command); !words.empty())
-      text += fmt::format("{} -f -a '{}'\n", seen, fmt::join(words, " "));
+    text += fish_positionals(command, seen);
   }
   return text;
 }
@@ -245,7 +277,7 @@ std::string manual_page(const CLI::App& app) {
   page += ".SH COMMANDS\n";
   for (const CommandRow& command : command_table(app)) {
     page += fmt::format(".SS flatbed {} [OPTIONS]", command.name);
-    for (const ArgumentRow& positional : command.positionals) page += ' ' + positional.names[0];
+    for (const ArgumentRow& positional : command.positionals) page += ' ' + usage_text(positional);
     page += fmt::format("\n{}\n", roff_text(command.text));
     append_roff_arguments(page, command.positionals);
     append_roff_arguments(page, command.options);

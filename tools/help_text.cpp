@@ -85,7 +85,7 @@ std::string HelpText::make_help(const CLI::App* app, std::string, CLI::AppFormat
   std::string usage = "[OPTIONS]";
   for (const ArgumentRow& positional : own.positionals) {
     positionals.push_back({positional.names[0], positional.text});
-    usage += ' ' + positional.names[0];
+    usage += ' ' + usage_text(positional);
   }
   for (const ArgumentRow& option : own.options)
     options.push_back({option_text(option), option.text});

@@ -1,5 +1,5 @@
-// ASCII letters of either case, and blanks. All other bytes are left alone, so a result does not
-// depend on the locale. Pure functions, thread-safe.
+// ASCII letters of either case, hex digits, and blanks. All other bytes are left alone, so a result
+// does not depend on the locale. Pure functions, thread-safe.
 #pragma once
 
 #include <algorithm>
@@ -23,6 +23,12 @@ namespace flatbed {
 [[nodiscard]] constexpr bool has_ending(std::string_view name, std::string_view ending) noexcept {
   if (name.size() < ending.size()) return false;
   return std::ranges::equal(name.substr(name.size() - ending.size()), ending, {}, to_lower);
+}
+
+// Whether all of it is hex in lower case, as digests are written.
+[[nodiscard]] constexpr bool is_hex(std::string_view text) noexcept {
+  return std::ranges::all_of(
+      text, [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); });
 }
 
 // What C's isspace() and Python call whitespace.

@@ -4,6 +4,7 @@
 #include <array>
 #include <utility>
 
+#include "base/ascii.hpp"
 #include "base/bytes.hpp"
 #include "base/str_cat.hpp"
 #include "io/digest.hpp"
@@ -21,11 +22,6 @@ struct SealText {
   unsigned version = 0;
   std::string_view rest;
 };
-
-bool is_hex(std::string_view text) noexcept {
-  return std::ranges::all_of(
-      text, [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); });
-}
 
 // Decimal 1..9999 without leading zero.
 std::optional<unsigned> parse_version(std::string_view text) noexcept {

@@ -7,6 +7,7 @@
 #include <variant>
 #include <vector>
 
+#include "base/ascii.hpp"
 #include "base/bytes.hpp"
 #include "base/str_cat.hpp"
 #include "io/digest.hpp"
@@ -23,11 +24,6 @@ namespace {
 using safetensors::kContentDigestOffset;
 using safetensors::kDigestDigits;
 using safetensors::kHeaderDigestOffset;
-
-bool is_digest_text(std::string_view text) {
-  return std::ranges::all_of(
-      text, [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); });
-}
 
 class HeaderComparison {
  public:
@@ -64,7 +60,7 @@ Result<void> HeaderComparison::compare(std::string_view found) {
     // With the digests of the file in their slots, sealing gives the file's own header, if the rest
     // is equal and its seal fits.
     const std::string_view digests = found.substr(header.digests_begin, header.digests.size);
-    if (!is_digest_text(digests)) return difference("the header differs");
+    if (!is_hex(digests)) return difference("the header differs");
     header.bytes.replace(header.digests_begin, digests.size(), digests);
     seal_header(header, planned_.tensors, planned_.metadata);
   }

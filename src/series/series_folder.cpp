@@ -177,8 +177,8 @@ class Finder {
   FoundSeries finish() {
     sort();
     join_copies();
-    sort();  // by the names that stand for them now
-    note_equal_numbers();
+    sort();  // another name may stand for one that has several
+    note_equal_sequences();
     find_metric();
     return std::move(found_);
   }
@@ -219,15 +219,17 @@ class Finder {
       const auto [same, is_new] = seals.emplace(found.seal, kept.size());
       if (is_new) {
         kept.push_back(std::move(found));
-      } else {
-        kept[same->second].copies.push_back(found.entry.path);
+        continue;
       }
+      FoundEntry& standing = kept[same->second];
+      if (!Series::open_entry(standing.entry) && Series::open_entry(found.entry))
+        std::swap(standing.entry, found.entry);
+      standing.copies.push_back(std::move(found.entry.path));
     }
-    for (FoundEntry& found : kept) prefer_whole(found);
     found_.entries = std::move(kept);
   }
 
-  void note_equal_numbers() {
+  void note_equal_sequences() {
     for (std::size_t i = 1; i < found_.entries.size(); ++i) {
       const SeriesEntry& one = found_.entries[i - 1].entry;
       const SeriesEntry& other = found_.entries[i].entry;
@@ -235,20 +237,6 @@ class Finder {
       found_.notes.push_back(
           str_cat(quoted(one.path.native()), " and ", quoted(other.path.native()),
                   ": are different and both have the sequence number ", one.sequence));
-    }
-  }
-
-  static void prefer_whole(FoundEntry& found) {
-    if (found.copies.empty() || Series::open_entry(found.entry)) return;
-    for (fs::path& copy : found.copies) {
-      SeriesEntry entry = found.entry;
-      entry.path = copy;
-      std::error_code ignored;
-      entry.is_set = fs::is_directory(copy, ignored);
-      if (!Series::open_entry(entry)) continue;
-      std::swap(found.entry.path, copy);
-      found.entry.is_set = entry.is_set;
-      return;
     }
   }
 

@@ -1,5 +1,6 @@
 #include "series/series_head.hpp"
 
+#include "base/ascii.hpp"
 #include "base/json.hpp"
 #include "base/str_cat.hpp"
 #include "safetensors/seal.hpp"
@@ -16,10 +17,6 @@ constexpr std::string_view kNext = "\",\"flatbed.series\":";
 constexpr JsonRules kRules{ErrorCode::series_malformed, ErrorCode::series_malformed,
                            ErrorCode::series_malformed, ErrorCode::series_malformed, 1};
 
-bool is_hex(std::string_view text) noexcept {
-  return text.find_first_not_of("0123456789abcdef") == std::string_view::npos;
-}
-
 // The JSON string that `text` begins with, in its quotes; empty if it does not end.
 std::string_view first_string(std::string_view text) noexcept {
   if (!text.starts_with('"')) return {};
@@ -28,6 +25,12 @@ std::string_view first_string(std::string_view text) noexcept {
     if (text[i] == '\\') ++i;
   }
   return {};
+}
+
+// <header>/1/<content>
+bool is_seal(std::string_view text) noexcept {
+  return text.size() == kSealNbytes && text.substr(kDigestDigits, kVersion.size()) == kVersion &&
+         is_hex(text.substr(0, kDigestDigits)) && is_hex(text.substr(kSealNbytes - kDigestDigits));
 }
 
 }  // namespace
@@ -43,9 +46,7 @@ std::optional<SeriesHead> read_series_head(std::string_view first_bytes) {
   take(kLengthNbytes);
   if (take(safetensors::kSealEnvelope.size()) != safetensors::kSealEnvelope) return std::nullopt;
   const std::string_view seal = take(kSealNbytes);
-  if (seal.size() != kSealNbytes || seal.substr(kDigestDigits, kVersion.size()) != kVersion ||
-      !is_hex(seal.substr(0, kDigestDigits)) || !is_hex(seal.substr(kSealNbytes - kDigestDigits)))
-    return std::nullopt;
+  if (!is_seal(seal)) return std::nullopt;
   if (take(kNext.size()) != kNext) return std::nullopt;
   const std::string_view value = first_string(rest);
   if (value.empty()) return std::nullopt;

@@ -6,6 +6,7 @@
 #include <limits>
 #include <utility>
 
+#include "base/ascii.hpp"
 #include "base/bytes.hpp"
 #include "base/json.hpp"
 #include "base/json_write.hpp"
@@ -30,11 +31,7 @@ Error malformed(const Parts&... parts) {
   return make_error(ErrorCode::series_malformed, "flatbed.series: ", parts...);
 }
 
-bool is_digest(std::string_view text) noexcept {
-  return text.size() == kDigits && std::ranges::all_of(text, [](char c) {
-           return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f');
-         });
-}
+bool is_digest(std::string_view text) noexcept { return text.size() == kDigits && is_hex(text); }
 
 bool is_exact(std::int64_t value) noexcept {
   constexpr auto kMost = static_cast<std::int64_t>(kMaxSequence);

@@ -1,4 +1,4 @@
-// Letters of either case, and blanks.
+// Letters of either case, hex digits, and blanks.
 #include "base/ascii.hpp"
 
 #include <gtest/gtest.h>
@@ -9,6 +9,13 @@ namespace {
 TEST(Ascii, LowersLettersAndNothingElse) {
   EXPECT_EQ(lower_case("@AZ[`az{ 09-.\xC3\x84"), "@az[`az{ 09-.\xC3\x84");
   EXPECT_EQ(lower_case(""), "");
+}
+
+TEST(Ascii, HexIsInLowerCase) {
+  EXPECT_TRUE(is_hex("0123456789abcdef"));
+  EXPECT_TRUE(is_hex(""));
+  for (const char* text : {"A", "g", "/", ":", "`", "0 ", "0x1"})
+    EXPECT_FALSE(is_hex(text)) << text;
 }
 
 TEST(Ascii, FindsAnEndingInEitherCase) {

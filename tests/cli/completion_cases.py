@@ -6,7 +6,9 @@ import subprocess
 
 from tool import OK, USAGE, ToolTest
 
-COMMANDS = ("ls", "verify", "diff", "scan", "cat", "convert", "match", "map", "load", "bench", "completion")
+COMMANDS = (
+    "ls", "verify", "diff", "scan", "cat", "convert", "match", "map", "series", "load", "bench", "completion",
+)  # fmt: skip
 
 
 class CompletionTest(ToolTest):
@@ -31,6 +33,8 @@ class CompletionTest(ToolTest):
         self.assertEqual(self.complete("flatbed", "convert", "--dry"), ["--dry-run"])
         self.assertEqual(self.complete("flatbed", "ls", "--sort", "s"), ["size"])
         self.assertEqual(self.complete("flatbed", "completion", "z"), ["zsh"])
+        self.assertEqual(self.complete("flatbed", "series", "run", "la"), ["latest"])
+        self.assertEqual(self.complete("flatbed", "series", "ru"), [])
         self.assertEqual(self.complete("flatbed", "ls", "a"), [])  # files, by the shell itself
         for command in COMMANDS:
             offered = self.complete("flatbed", command, "--")

@@ -4,7 +4,9 @@ import re
 
 from tool import OK, ROOT, USAGE, ToolTest
 
-COMMANDS = ("ls", "verify", "diff", "scan", "cat", "convert", "match", "map", "load", "bench", "completion")
+COMMANDS = (
+    "ls", "verify", "diff", "scan", "cat", "convert", "match", "map", "series", "load", "bench", "completion",
+)  # fmt: skip
 
 
 class HelpTest(ToolTest):
@@ -107,6 +109,7 @@ Subcommands:
             ["load"],
             ["match", "a"],
             ["map", "a"],
+            ["series"],
             ["bench"],
             ["convert", "a.pth", "--jobs", "0"],
             ["convert", "a.pth", "-j", "65"],

@@ -54,6 +54,17 @@ class InterruptTest(ToolTest):
         self.assertRegex(err, r"\Aflatbed: .*: interrupted at .* of 3\.0 GiB; nothing written \[cancelled\]\n\Z")
         self.assertEqual(self.names(), ["big.safetensors"])
 
+    def test_a_series_keeps_what_it_had(self):
+        inputs.write_safetensors(self.path("small.safetensors"), {"w": ("U8", [1], b"x")})
+        self.run_tool("series", "run", "save", "small.safetensors", "--step", 1)
+        before = {path.name: path.read_bytes() for path in self.path("run").iterdir()}
+        for options in ((), ("--max-shard-size", "1GB")):
+            process = self.start("series", "run", "save", self.big(), "--step", 2, *options)
+            _, err = self.interrupt_when_writing(process, signal.SIGINT)
+            self.assertEqual(process.returncode, -signal.SIGINT)
+            self.assertRegex(err, r"\Aflatbed: run.*: interrupted at .* of 3\.0 GiB; nothing written \[cancelled\]\n\Z")
+            self.assertEqual({path.name: path.read_bytes() for path in self.path("run").iterdir()}, before)
+
     def test_an_existing_output_stays(self):
         self.path("out.safetensors").write_bytes(b"the old one")
         process = self.start("convert", "--no-sync", "--force", self.big(), "-o", "out.safetensors")

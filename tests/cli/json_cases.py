@@ -75,6 +75,12 @@ class JsonTest(ToolTest):
         self.report("match", torch, "--expect", sealed, "--partial", "--ready-sets", expect=FAILURE)
         self.report("map", sealed, "-o", "map.svg")
         self.report("map", sealed, "--diff", torch, "-o", "map.html")
+        self.report("series", "run", "save", sealed, "--step", "1", "--score", "0.5", "--metric", "loss")
+        self.report("series", "run", "save", sealed, "--step", "2", "--score", "nan", "--max-shard-size", "1KB")
+        for action in ((), ("latest",), ("best",), ("verify",), ("prune", "--keep-last", "1"), ("roll-back", "1")):
+            self.report("series", "run", *action)
+        self.report("series", "nowhere", expect=FAILURE)
+        self.report("series", "nowhere", "latest", expect=FAILURE)
         self.report("load", sealed, "--digests", "--slice", "0:0/2")
         self.report("bench", sealed, "--runs", "1", "--threads", "1")
         self.report("convert", torch, "out.safetensors")

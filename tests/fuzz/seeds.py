@@ -56,7 +56,14 @@ def from_safetensors(out, data):
     put(out, "header", text)
     # The tree stands in the header as a JSON string.
     for found in re.finditer(rb'"flatbed\.tree":"((?:[^"\\]|\\.)*)"', text):
-        put(out, "tree", found[1].replace(b'\\"', b'"').replace(b"\\\\", b"\\"))
+        put(out, "tree", unescaped(found[1]))
+    for found in re.finditer(rb'"flatbed\.series":"((?:[^"\\]|\\.)*)"', text):
+        put(out, "series", data[:4096])
+        put(out, "series", unescaped(found[1]).split(b"/", 2)[-1])
+
+
+def unescaped(text):
+    return text.replace(b'\\"', b'"').replace(b"\\\\", b"\\")
 
 
 def from_file(out, path):

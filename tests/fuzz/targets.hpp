@@ -25,6 +25,7 @@ void script(std::string_view bytes);     // the code of a TorchScript archive
 void header(std::string_view bytes);     // the JSON of a safetensors header, with data after it
 void tree(std::string_view bytes);       // the JSON of flatbed.tree
 void index(std::string_view bytes);      // the index of a sharded set next to two shards
+void series(std::string_view bytes);     // the head, value or JSON of a checkpoint of a series
 void names(std::string_view bytes);      // rules that rename, and expectations as JSON
 
 struct Target {
@@ -36,7 +37,8 @@ inline constexpr std::array kTargets{
     Target{"pickle", pickle}, Target{"repickle", repickle}, Target{"torch_zip", torch_zip},
     Target{"legacy", legacy}, Target{"zip", zip},           Target{"inflate", inflate},
     Target{"tar", tar},       Target{"file", file},         Target{"header", header},
-    Target{"tree", tree},     Target{"index", index},       Target{"names", names},
+    Target{"tree", tree},     Target{"index", index},       Target{"series", series},
+    Target{"names", names},
 };
 
 }  // namespace flatbed::fuzz

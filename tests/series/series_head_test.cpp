@@ -36,6 +36,19 @@ TEST(SeriesHead, TheKeyFollowsTheSeal) {
   EXPECT_LT(bytes.find("\"a\""), bytes.find("\"flatbed.digests\""));
 }
 
+TEST(SeriesHead, ASealWithoutHexDigitsIsNone) {
+  const TempDir dir;
+  put(dir / "a.safetensors", statement_of(1, 7));
+  const std::string bytes = read_file(dir / "a.safetensors");
+  for (const std::size_t at : {36, 51, 55, 70}) {
+    for (const char c : {'g', 'A', '\\', '/'}) {
+      std::string damaged = bytes;
+      damaged[at] = c;
+      EXPECT_FALSE(read_series_head(damaged)) << at << c;
+    }
+  }
+}
+
 TEST(SeriesHead, OnlyTheFirstFileOfASetHasTheKey) {
   const TempDir dir;
   put_set(dir / "set", statement_of(1, 7));
@@ -81,17 +94,6 @@ TEST(SeriesHead, SeesNothingElse) {
   EXPECT_FALSE(read_series_head(head_of(std::string(kSeal) + R"(","flatbed.series":"\x")")));
   EXPECT_FALSE(read_series_head(head_of(std::string(kSeal) + "\",\"flatbed.series\":\"\x01\"")));
   EXPECT_FALSE(read_series_head(head_of(std::string(kSeal) + R"(","flatbed.series":"x\")")));
-}
-
-TEST(SeriesHead, ASealWithOtherDigitsIsNotSeen) {
-  const std::string good = head_of(std::string(kSeal) + R"(","flatbed.series":"x")");
-  for (std::size_t at = 36; at < 71; ++at) {
-    for (const char other : {'g', 'A', '\\', ' '}) {
-      std::string bad = good;
-      bad[at] = other;
-      EXPECT_FALSE(read_series_head(bad)) << at;
-    }
-  }
 }
 
 TEST(SeriesHead, ReadsEscapes) {

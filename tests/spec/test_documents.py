@@ -25,6 +25,7 @@ import make_vectors  # noqa: E402
 import reader  # noqa: E402
 import vector_rules  # noqa: E402
 import vector_writers  # noqa: E402
+import writer  # noqa: E402
 
 with contextlib.suppress(ImportError):
     import jsonschema
@@ -54,7 +55,7 @@ class Format(unittest.TestCase):
         text = text_of("FORMAT.md")
         defined = set(make_vectors.rules_of_the_text())
         letters = "".join(sorted({rule[0] for rule in defined}))
-        self.assertEqual(letters, "ACEHJLNRSTV")
+        self.assertEqual(letters, "ACEHJLNQRSTV")
         # Not rules: names of element types, and hex.
         prose = re.sub(r"`[^`]*`|```.*?```", "", text, flags=re.DOTALL)
         named = set(re.findall(rf"\b([{letters}][1-9][0-9]?)\b", prose))
@@ -92,6 +93,15 @@ class Format(unittest.TestCase):
             self.assertEqual(json.loads(block), json.loads(file.strings["flatbed.tree"]))
             said = re.findall(r"`(model\.[\w.]+)`", text_of("FORMAT.md"))
             self.assertLessEqual(set(file.tensors), set(said))
+
+    def test_the_statement_is_that_of_a_vector(self):
+        text = text_of("FORMAT.md")
+        shown = "".join(line.strip() for line in block_after(text, "so that it has one form only").splitlines())
+        stated = reader.Series(os.path.join(VECTORS, "series", "three")).entries[1].text
+        self.assertEqual(stated, writer.summed(shown))
+        self.assertIn(f"its SUM is `{stated[2:18]}`", text)
+        members = re.findall(r"^\| `(\w+)` \| ", text[text.index("**Q4") : text.index("**Q5")], re.MULTILINE)
+        self.assertEqual(tuple(members), reader.Statement._fields)
 
     def test_the_grammar_of_type_is_the_readers(self):
         block = block_after(text_of("FORMAT.md"), "TYPE of `array` and `scalar`")
@@ -146,7 +156,7 @@ class Registry(unittest.TestCase):
             table = re.findall(r'X\((\d+), (\w+), "([^"]*)"\)', stream.read())
         self.assertLessEqual({row for row in table if 30 <= int(row[0]) <= 99}, set(listed))
         self.assertLessEqual(set(listed), set(table))
-        codes = {code for row in manifest() for code in (*row["expect"].split("|"), row["cause"])}
+        codes = {code for row in manifest() for code in (*row["expect"].split("|"), *row["cause"].split("|"))}
         names = {name for _, name, _ in table}
         self.assertLessEqual(codes & names, {name for _, name, _ in listed})
 
@@ -238,6 +248,17 @@ class Schemas(unittest.TestCase):
                     self.assertTrue(valid, path)
                 elif row["cause"] in ("sidecar_malformed", "seal_malformed") and "twice" not in path:
                     self.assertFalse(valid, path)
+
+    def test_of_statements(self):
+        validator = self.validator("series")
+        beyond_a_schema = re.compile(r"score-integer|sequence-real|epoch-real|metric-of-257-bytes")
+        for name, expected in (("statements", True), ("statements-malformed", False)):
+            folder = os.path.join(VECTORS, "series", name)
+            for file in os.listdir(folder):
+                if not beyond_a_schema.match(file):
+                    _, text = reader.read_statement(os.path.join(folder, file))
+                    valid = validator.is_valid(json.loads(text.split("/", 2)[2]))
+                    self.assertEqual(valid, expected or file == "good.safetensors", file)
 
     def test_of_indexes(self):
         validator = self.validator("index")

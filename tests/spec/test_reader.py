@@ -18,6 +18,7 @@ import struct
 import sys
 import tempfile
 import unittest
+from unittest import mock
 
 SPEC = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "spec")
 VECTORS = os.path.join(SPEC, "vectors")
@@ -97,7 +98,7 @@ class Specification(unittest.TestCase):
 
     def test_the_hex_dump_of_the_worked_example(self):
         raw = vector("valid/worked-example.safetensors")
-        block = code_block_after(specification(), "## 16. Worked example")
+        block = code_block_after(specification(), "## 17. Worked example")
         rows = re.findall(r"^\+0x([0-9a-f]{4}) \| ((?:[0-9a-f]{2} )+)\|", block, re.MULTILINE)
         self.assertGreaterEqual(len(rows), 8)
         for offset, text in rows:
@@ -106,7 +107,7 @@ class Specification(unittest.TestCase):
 
     def test_the_header_and_the_content_of_the_worked_example(self):
         raw, section = vector("valid/worked-example.safetensors"), specification()
-        block = code_block_after(section, "## 16. Worked example")
+        block = code_block_after(section, "## 17. Worked example")
         text = "".join(re.findall(r"\| JSON +\| (.*)", block))
         self.assertEqual(raw[8:4096], text.encode() + b" " * 3720)
         lines = code_block_after(section, "`flatbed.digests` holds nothing for").splitlines()
@@ -606,6 +607,50 @@ class Sets(unittest.TestCase):
             self.assertEqual(code_of(lambda: reader.File(path).close()), "ok")
 
 
+class Series(unittest.TestCase):
+    def folder_of(self, *names):
+        """A folder with copies of files of the series `three`."""
+        folder = tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, folder)
+        for name in names:
+            shutil.copy(os.path.join(VECTORS, "series", "three", name), folder)
+        return folder
+
+    def test_no_damaged_bit_of_a_header_loses_a_checkpoint_unnoticed(self):
+        name = "step-000000002000.safetensors"
+        raw, folder = vector("series/three/" + name), self.folder_of()
+        path, known = os.path.join(folder, name), reader.parse_statement(reader.read_statement(
+            os.path.join(VECTORS, "series", "three", name))[1])
+        for bit in range(8 * (8 + struct.unpack_from("<Q", raw)[0])):
+            changed = bytearray(raw)
+            changed[bit // 8] ^= 1 << bit % 8
+            with open(path, "wb") as stream:
+                stream.write(changed)
+            series = reader.Series(folder)
+            self.assertEqual(len(series.entries) + len(series.skipped), 1, bit)
+            for entry in series.entries:
+                self.assertEqual(entry.statement, known, bit)
+                self.assertIsNotNone(series.error_of(entry), bit)
+
+    def test_at_is_the_last_of_a_step(self):
+        first, *_, last = (f"step-00000000{step}000.safetensors" for step in (1, 2, 3))
+        series = reader.Series(self.folder_of(first, last))
+        self.assertEqual([series.at(step).name for step in (1000, 3000)], [first, last])
+        self.assertEqual(code_of(lambda: series.at(2000)), "step_not_found")
+
+    def test_a_list_reads_only_the_first_bytes_of_files(self):
+        folder = self.folder_of("step-000000001000.safetensors")
+        with mock.patch.object(reader, "read_container", side_effect=AssertionError):
+            self.assertEqual(len(reader.Series(folder).entries), 1)
+
+    def test_a_metric_of_bytes_that_are_no_text_is_escaped_in_notes(self):
+        folder = self.folder_of("step-000000001000.safetensors")
+        value = writer.statement(sequence=2, step=2000, metric="a\0\n", mode="min")
+        with open(os.path.join(folder, "b.safetensors"), "wb") as stream:
+            stream.write(writer.build([], metadata={"flatbed.series": value}))
+        self.assertIn(r"'a\x00\n'", reader.Series(folder).notes[0])
+
+
 class Writer(unittest.TestCase):
     def test_tensors_are_aligned_without_holes(self):
         sizes = [3, 4096, 0, 8192, 24, 1, 4100, 64]
@@ -655,6 +700,17 @@ class Command(unittest.TestCase):
         beside = os.path.join(VECTORS, "sidecar", "row8-ignored-beside-a-seal.safetensors")
         wanted = f"{beside}: sealed; the sidecar is ignored: the file has a seal of its own\n"
         self.assertEqual(self.run_command("check", beside), (0, wanted))
+
+    def test_series(self):
+        folder = os.path.join(VECTORS, "series", "copies-first-cut")
+        status, text = self.run_command("series", folder)
+        wanted = [
+            f"{folder}/step-000000001000.safetensors: step 1000, score 0.5, sealed",
+            f"{folder}/b.safetensors: step 2000, score 0.25, sealed",
+            f"{folder}: latest: b.safetensors",
+            f"{folder}: best: b.safetensors",
+        ]
+        self.assertEqual((status, text.splitlines()), (0, wanted))
 
     def test_check_names_a_file_that_is_not_there(self):
         self.assertEqual(self.run_command("check", "/nowhere/x")[0], 1)
