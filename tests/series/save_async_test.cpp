@@ -7,6 +7,7 @@
 #include <atomic>
 #include <cerrno>
 #include <optional>
+#include <sstream>
 #include <string>
 #include <thread>
 #include <utility>
@@ -208,6 +209,17 @@ TEST(SaveAsync, MemoryIsKeptForTheNextCopy) {
   EXPECT_EQ(place(bytes), first);
 }
 
+// What RLIMIT_DATA counts of this process.
+std::uint64_t data_nbytes() {
+  std::istringstream status(test::read_file("/proc/self/status"));
+  std::string word;
+  std::uint64_t kib = 0;
+  while (status >> word) {
+    if (word == "VmData:") status >> kib;
+  }
+  return kib * 1024;
+}
+
 TEST(SaveAsync, WithoutMemoryItSavesBeforeItReturns) {
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
   GTEST_SKIP() << "a sanitizer needs the memory";
@@ -216,7 +228,8 @@ TEST(SaveAsync, WithoutMemoryItSavesBeforeItReturns) {
   const std::string bytes(256 << 20, 'x');
   const pid_t child = ::fork();
   if (child == 0) {
-    const rlimit limit{std::uint64_t{1} << 20, RLIM_INFINITY};  // less than it has already
+    // Enough for a save, and less than a copy takes.
+    const rlimit limit{data_nbytes() + (128 << 20), RLIM_INFINITY};
     Series series = open_series(dir.path(), {.file = {.threads = 1}});
     if (::setrlimit(RLIMIT_DATA, &limit) != 0) ::_exit(2);
     const Result<PendingSave> pending = series.save_async(plan_of(bytes), {.step = 1});

@@ -91,6 +91,7 @@ void check_state(const fs::path& folder, const Scenario& scenario, std::uint64_t
   const Steps steps = was_made ? steps_in(folder) : Steps();
   EXPECT_TRUE(std::ranges::find(scenario.allowed, steps) != scenario.allowed.end())
       << testing::PrintToString(steps);
+  EXPECT_EQ(names_of_steps(folder), steps.size());  // nothing in part has a checkpoint's name
   if (steps.empty()) {
     EXPECT_EQ(reported, 0U);
   } else {
