@@ -203,6 +203,8 @@ TEST(DiffValues, EveryKernelFindsTheSame) {
     for (float& value : a) value = values(random);
     b = a;
     for (std::size_t i = 0; i < b.size(); i += 3) b[i] = i % 2 == 0 ? values(random) : -0.0F;
+    for (std::size_t i = 0; i < b.size(); i += 5) a[i] = b[i] = 0.0F;
+    a[1] = 1e-40F;  // subnormal
     const std::string unaligned_a = 'x' + bytes_of(a), unaligned_b = 'x' + bytes_of(b);
     const LaneSums<float> plain =
         sum_floats(as_bytes(unaligned_a).data() + 1, as_bytes(unaligned_b).data() + 1);
