@@ -68,6 +68,7 @@ LAYERS = [
     (r"cuda/", r"flatbed/(c_handles|cuda|device|error|export|flatbed_cuda|result)\.hp?p?$|c/(callbacks|guard)\.hpp$"
      r"|[a-z_]+\.hpp$"),
     (r"tools/", r"flatbed/|[a-z_]+\.hpp$"),
+    (r"python/src/", r"flatbed/|[a-z_]+\.hpp$"),  # over what everybody has
     (r"(tests|bench)/", r""),
 ]
 
@@ -136,7 +137,7 @@ def find_files():
             or folder == ROOT and name.startswith("build")))
         for name in sorted(names):
             path = os.path.relpath(os.path.join(folder, name), ROOT)
-            if not name.endswith((".pth", ".pt", ".bin", ".safetensors", ".pyc", ".txt", ".out",
+            if not name.endswith((".pth", ".pt", ".bin", ".safetensors", ".pyc", ".txt", ".out", "py.typed",
                                   "compile_commands.json")) or name == "CMakeLists.txt":
                 yield File(path)
 
@@ -200,7 +201,7 @@ def is_function_head(head):
 
 
 def check_function_sizes(file):
-    limit = MAX_LINES_IN_TESTS if file.path.startswith(("tests/", "bench/")) else MAX_LINES
+    limit = MAX_LINES_IN_TESTS if file.path.startswith(("tests/", "bench/", "python/tests/")) else MAX_LINES
     spans = []
     if file.is_cpp:
         spans = list(find_functions(file.code))
@@ -220,7 +221,8 @@ def check_head(file):
     """A file says first what it is; a source may leave that to its own header."""
     first = file.lines[0] if file.lines else ""
     own_header = re.sub(r"\.cpp$", ".hpp", file.path.split("/", 1)[-1])
-    own_headers = (f'#include "{own_header}"', f'#include "flatbed/{os.path.basename(own_header)}"')
+    own_headers = (f'#include "{own_header}"', f'#include "flatbed/{os.path.basename(own_header)}"',
+                   f'#include "{own_header.removeprefix("src/")}"')
     if file.is_cpp:
         if not first.startswith("// ") and first not in own_headers:
             yield 1, "the file does not begin with what it is"
@@ -235,7 +237,8 @@ def check_head(file):
 
 def check_lines(file):
     table = False
-    limit = MAX_COLUMNS_PYTHON if file.path.endswith(".py") else MAX_COLUMNS
+    is_python = file.path.endswith(".py") and not file.path.startswith("python/")
+    limit = MAX_COLUMNS_PYTHON if is_python else MAX_COLUMNS
     if file.path.endswith((".md", ".json", ".tsv", "LICENSE")):
         limit = math.inf
     for number, line in enumerate(file.lines, 1):
@@ -323,7 +326,7 @@ def check_documents(files):
                     yield file.path, number, f"a link to {link}, which is not there"
                 elif anchor and anchor[1:] not in find_anchors(target):
                     yield file.path, number, f"a link to {link}{anchor}: there is no such heading"
-            for path in re.findall(r"`((?:include|src|cuda|tools|tests|bench|spec|doc|\.ci)/[\w./*-]+)`", line):
+            for path in re.findall(r"`((?:include|src|cuda|tools|python|tests|bench|spec|doc|\.ci)/[\w./*-]+)`", line):
                 if not glob.glob(os.path.join(ROOT, path)):
                     yield file.path, number, f"{path} is not there"
 

@@ -3,6 +3,7 @@
 #   FLATBED_DEPS=fetch   pinned sources are downloaded, and the few files of them that flatbed needs
 #                        are compiled into it: it then requires libc and libstdc++ alone, and an
 #                        engine may have versions of its own of the same libraries.
+#   FLATBED_DEPS=auto    system where all of them are installed, otherwise fetch.
 # liblzma is used where it is installed, and only with `system`: without it, .xz and .lzma files are
 # unknown to a scan.
 # Sets flatbed_simdjson, flatbed_xxhash, flatbed_zlib and flatbed_libdeflate, and for the tool
@@ -11,10 +12,25 @@
 # targets of this build. flatbed_internals is the library for tests, which need more than its public
 # API, and flatbed_dependency_objects are the objects that were compiled into it.
 set(FLATBED_DEPS system CACHE STRING
-    "Where simdjson, xxHash, zlib, libdeflate, fmt and CLI11 come from: system or fetch")
-set_property(CACHE FLATBED_DEPS PROPERTY STRINGS system fetch)
-if(NOT FLATBED_DEPS MATCHES "^(system|fetch)$")
-  message(FATAL_ERROR "FLATBED_DEPS is '${FLATBED_DEPS}', expected system or fetch")
+    "Where simdjson, xxHash, zlib, libdeflate, fmt and CLI11 come from: system, fetch or auto")
+set_property(CACHE FLATBED_DEPS PROPERTY STRINGS system fetch auto)
+if(NOT FLATBED_DEPS MATCHES "^(system|fetch|auto)$")
+  message(FATAL_ERROR "FLATBED_DEPS is '${FLATBED_DEPS}', expected system, fetch or auto")
+endif()
+if(FLATBED_DEPS STREQUAL "auto")
+  set(FLATBED_DEPS system)
+  set(flatbed_wanted simdjson xxHash ZLIB libdeflate)
+  if(FLATBED_TOOLS)
+    list(APPEND flatbed_wanted CLI11 fmt)
+  endif()
+  foreach(package ${flatbed_wanted})
+    find_package(${package} QUIET)
+    if(NOT ${package}_FOUND)
+      message(STATUS "${package} is not installed: all dependencies are compiled in")
+      set(FLATBED_DEPS fetch)
+      break()
+    endif()
+  endforeach()
 endif()
 find_package(Threads REQUIRED)
 set(flatbed_internals flatbed)

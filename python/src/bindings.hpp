@@ -1,0 +1,14 @@
+// The rooms of the compiled module: each adds its classes and functions to it.
+#pragma once
+
+#include <nanobind/nanobind.h>
+
+namespace flatbed::python {
+
+namespace nb = nanobind;
+
+void bind_errors(nb::module_& module);
+void bind_tensor(nb::module_& module);
+void bind_checkpoint(nb::module_& module);
+
+}  // namespace flatbed::python

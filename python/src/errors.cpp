@@ -1,0 +1,54 @@
+#include "errors.hpp"
+
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/string_view.h>
+
+#include <string>
+
+#include "bindings.hpp"
+
+namespace flatbed::python {
+
+void raise_error(const Error& error) {
+  const nb::object made =
+      nb::module_::import_("flatbed.errors")
+          .attr("_from_code")(static_cast<int>(error.code), name(error.code), error.message);
+  PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(made.ptr())), made.ptr());
+  throw nb::python_error();
+}
+
+Interruptible::Interruptible(const nb::object& progress)
+    : callback_(progress.is_none()
+                    ? progress
+                    : nb::module_::import_("flatbed._progress").attr("callback")(progress)) {}
+
+ProgressCallback Interruptible::progress() {
+  return [this](const Progress& progress) { return tell(progress); };
+}
+
+Result<void> Interruptible::tell(const Progress& progress) {
+  const nb::gil_scoped_acquire acquire;
+  try {
+    if (PyErr_CheckSignals() != 0) throw nb::python_error();
+    if (!callback_.is_none()) callback_(progress.bytes_done, progress.bytes_total);
+    return {};
+  } catch (nb::python_error& raised) {
+    raised_.emplace(std::move(raised));
+  }
+  return Error{ErrorCode::cancelled, "interrupted by an exception of Python"};
+}
+
+void Interruptible::finish() {
+  if (!callback_.is_none() && nb::hasattr(callback_, "close")) callback_.attr("close")();
+  if (raised_) throw nb::python_error(std::move(*raised_));
+}
+
+void bind_errors(nb::module_& module) {
+  nb::list table;
+#define FLATBED_X(number, name, text) table.append(nb::make_tuple(number, #name, text));
+  FLATBED_ERROR_CODES(FLATBED_X)
+#undef FLATBED_X
+  module.attr("ERROR_CODES") = nb::tuple(table);
+}
+
+}  // namespace flatbed::python

@@ -1,0 +1,70 @@
+// Errors of the library as exceptions of Python, and the GIL around calls that block.
+//
+//   return value_or_raise(released([&] { return Checkpoint::open(path); }));
+//
+// An exception that is thrown here is an instance of a class of flatbed/errors.py.
+#pragma once
+
+#include <nanobind/nanobind.h>
+
+#include <functional>
+#include <optional>
+#include <type_traits>
+#include <utility>
+
+#include "flatbed/progress.hpp"
+#include "flatbed/result.hpp"
+
+namespace flatbed::python {
+
+namespace nb = nanobind;
+
+// Throws the flatbed.Error that stands for `error`. The GIL must be held, as for value_or_raise().
+[[noreturn]] void raise_error(const Error& error);
+
+template <typename T>
+T value_or_raise(Result<T> result) {
+  if (!result) raise_error(result.error());
+  if constexpr (!std::is_void_v<T>) return *std::move(result);
+}
+
+// Calls `work`, which must not touch Python, without the GIL.
+template <typename Work>
+auto released(Work&& work) {
+  const nb::gil_scoped_release release;
+  return std::forward<Work>(work)();
+}
+
+// Long work that a signal (Ctrl-C) or an exception of a progress callback ends.
+//
+//   Interruptible work(progress);
+//   VerifyOptions options{.progress = work.progress()};
+//   const VerifyReport report = work.run([&] { return verify(checkpoint, options); });
+//
+// Belongs to the thread that makes it. Make it with the GIL held.
+class Interruptible {
+ public:
+  // `progress`: None, a callable that takes the bytes done and the bytes in total, or True for a
+  // bar of tqdm. Throws what flatbed._progress does for anything else.
+  explicit Interruptible(const nb::object& progress);
+
+  // For the options of the work. Borrows this object. Takes the GIL whenever it is called.
+  [[nodiscard]] ProgressCallback progress();
+
+  // Calls `work` without the GIL, and throws what Python raised meanwhile, or the work's error.
+  template <typename Work>
+  auto run(Work&& work) {
+    auto result = released(std::forward<Work>(work));
+    finish();
+    return value_or_raise(std::move(result));
+  }
+
+ private:
+  Result<void> tell(const Progress& progress);
+  void finish();
+
+  nb::object callback_;  // None, or a callable
+  std::optional<nb::python_error> raised_;
+};
+
+}  // namespace flatbed::python

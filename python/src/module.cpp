@@ -1,0 +1,17 @@
+// The compiled module flatbed._flatbed. The package in python/flatbed/ is what programs import.
+#include <nanobind/stl/string.h>
+
+#include <string>
+
+#include "bindings.hpp"
+#include "flatbed/version.hpp"
+
+NB_MODULE(_flatbed, module) {
+  module.doc() = "The compiled part of flatbed.";
+  module.attr("__version__") = std::to_string(FLATBED_VERSION_MAJOR) + "." +
+                               std::to_string(FLATBED_VERSION_MINOR) + "." +
+                               std::to_string(FLATBED_VERSION_PATCH);
+  flatbed::python::bind_errors(module);
+  flatbed::python::bind_tensor(module);
+  flatbed::python::bind_checkpoint(module);
+}
