@@ -206,7 +206,7 @@ def check_function_sizes(file):
     if file.is_cpp:
         spans = list(find_functions(file.code))
     elif file.path.endswith(".py"):
-        spans = [(node.lineno, node.end_lineno) for node in ast.walk(ast.parse(file.text))
+        spans = [(node.lineno, node.end_lineno - docstring_lines(node)) for node in ast.walk(ast.parse(file.text))
                  if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
     check_function_sizes.count += len(spans)
     for first, last in spans:
@@ -215,6 +215,11 @@ def check_function_sizes(file):
 
 
 check_function_sizes.count = 0
+
+
+def docstring_lines(node):
+    first = node.body[0]
+    return first.end_lineno - first.lineno + 1 if ast.get_docstring(node) is not None else 0
 
 
 def check_head(file):

@@ -1,8 +1,16 @@
-"""flatbed: model checkpoints as safetensors files: trusted, mapped, resumed from."""
+"""flatbed: model checkpoints as safetensors files: trusted, mapped, resumed from.
+
+    import flatbed
+
+    ckpt = flatbed.open("model.pth")  # any layout, any set: a Mapping of names to Tensors
+    ckpt["fc.weight"].shape
+"""
 
 from collections.abc import Mapping as _Mapping
 
+from . import reports
 from ._flatbed import ERROR_CODES, Checkpoint, Tensor, __version__, open
+from .commands import convert, diff, match, scan, verify
 from .errors import DeviceError, Error, FileError, FormatError, SealError, TensorNotFoundError
 
 _Mapping.register(Checkpoint)
@@ -18,5 +26,11 @@ __all__ = [
     "Tensor",
     "TensorNotFoundError",
     "__version__",
+    "convert",
+    "diff",
+    "match",
     "open",
+    "reports",
+    "scan",
+    "verify",
 ]

@@ -10,5 +10,6 @@ namespace nb = nanobind;
 void bind_errors(nb::module_& module);
 void bind_tensor(nb::module_& module);
 void bind_checkpoint(nb::module_& module);
+void bind_commands(nb::module_& module);
 
 }  // namespace flatbed::python

@@ -7,7 +7,9 @@
 
 #include <nanobind/nanobind.h>
 
-#include <functional>
+#include <atomic>
+#include <chrono>
+#include <future>
 #include <optional>
 #include <type_traits>
 #include <utility>
@@ -59,7 +61,27 @@ class Interruptible {
     return value_or_raise(std::move(result));
   }
 
+  // For work without a progress callback, which looks at a flag: calls it on a thread of its own
+  // and sets the flag when a signal handler raises.
+  template <typename Work>
+  static auto run_cancellable(Work&& work) {
+    std::atomic<bool> cancel = false;
+    auto running = std::async(std::launch::async, [&] { return work(std::as_const(cancel)); });
+    while (!wait_briefly(running)) {
+      if (PyErr_CheckSignals() == 0) continue;
+      cancel = true;
+      released([&] { running.wait(); });
+      throw nb::python_error();
+    }
+    return value_or_raise(running.get());
+  }
+
  private:
+  template <typename Future>
+  static bool wait_briefly(Future& future) {
+    return released([&] { return future.wait_for(std::chrono::milliseconds(20)); }) ==
+           std::future_status::ready;
+  }
   Result<void> tell(const Progress& progress);
   void finish();
 

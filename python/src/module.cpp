@@ -14,4 +14,5 @@ NB_MODULE(_flatbed, module) {
   flatbed::python::bind_errors(module);
   flatbed::python::bind_tensor(module);
   flatbed::python::bind_checkpoint(module);
+  flatbed::python::bind_commands(module);
 }

@@ -5,12 +5,14 @@
 
 #include <nanobind/nanobind.h>
 
+#include <cstddef>
+#include <memory>
 #include <mutex>
 #include <optional>
+#include <span>
 #include <utility>
 
 #include "flatbed/checkpoint.hpp"
-#include "flatbed/private_view.hpp"
 #include "flatbed/tensor.hpp"
 
 namespace flatbed::python {
@@ -33,6 +35,13 @@ class CheckpointObject {
   std::optional<Checkpoint> checkpoint_;
 };
 
+// A tensor's bytes in memory that may be written: nobody else sees what is written. Copies share
+// it.
+struct TensorMemory {
+  std::shared_ptr<const void> owner;
+  std::span<std::byte> bytes;
+};
+
 // flatbed.Tensor
 class TensorObject {
  public:
@@ -41,15 +50,17 @@ class TensorObject {
 
   [[nodiscard]] const Checkpoint& checkpoint() const { return checkpoint_; }
   [[nodiscard]] const TensorInfo& info() const { return info_; }
-  // The bytes in memory, made on the first call and kept as long as this object. Blocks: call it
-  // without the GIL.
-  [[nodiscard]] Result<PrivateView> memory() const;
+  // The bytes as a PrivateView, made on the first call and kept as long as this object: mapped and
+  // not verified where they are stored plainly, otherwise read. Blocks: call it without the GIL.
+  [[nodiscard]] Result<TensorMemory> memory() const;
+  // The bytes, read and verified into memory of their own. Blocks likewise.
+  [[nodiscard]] Result<TensorMemory> read_copy() const;
 
  private:
   Checkpoint checkpoint_;
   TensorInfo info_;
   mutable std::mutex mutex_;
-  mutable std::optional<PrivateView> memory_;
+  mutable std::optional<TensorMemory> memory_;
 };
 
 }  // namespace flatbed::python

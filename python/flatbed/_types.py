@@ -1,0 +1,26 @@
+"""Types of arguments, for annotations."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Union
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer, Protocol
+
+    class HasFileno(Protocol):
+        """An open file."""
+
+        def fileno(self) -> int: ...
+
+    from ._flatbed import Checkpoint
+
+    Path = Union[str, os.PathLike[str]]
+    Source = Union[Path, Buffer, int, HasFileno, Sequence[Union[Path, Buffer]]]
+    Opened = Union[Checkpoint, Source]
+    Progress = Union[Callable[[int, int], object], bool, None]
+    RenameRule = Union[str, Mapping[str, str], Callable[[str], str]]
+    RenameRules = Union[RenameRule, Sequence[RenameRule], None]
+else:
+    Path = Source = Opened = Progress = RenameRule = RenameRules = Any
