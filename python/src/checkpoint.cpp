@@ -210,7 +210,18 @@ void bind_facts(nb::class_<CheckpointObject>& checkpoint) {
                    "The file, or every shard.")
       .def_prop_ro(
           "has_tree", [](const CheckpointObject& self) { return self.get().has_tree(); },
-          "Whether the file records the structure around the tensors.");
+          "Whether the file records the structure around the tensors.")
+      .def_prop_ro(
+          "tree",
+          [](const nb::handle& self) {
+            return nb::module_::import_("flatbed._tree").attr("tree_of")(self);
+          },
+          nb::sig("def tree(self, /) -> typing.Any"),
+          "The structure around the tensors, as Python had it: dicts, lists, numbers and texts,\n"
+          "with Tensors in their places. Objects of classes that flatbed does not know are\n"
+          "``flatbed.inert.Object``: nothing is imported or called. Built anew on each call.\n\n"
+          "Raises:\n"
+          "    FormatError: the file's structure is malformed; its tensors can be read.");
 }
 
 void bind_views(nb::class_<CheckpointObject>& checkpoint) {

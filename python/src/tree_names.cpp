@@ -1,0 +1,130 @@
+#include "tree_names.hpp"
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <set>
+#include <utility>
+
+#include "tree.hpp"
+
+namespace flatbed::python {
+
+namespace {
+
+constexpr std::uint32_t kNoStep = 0xFFFFFFFF;
+constexpr std::size_t kMaxPlace = 400;  // bytes of a place that is shown
+
+// How a node is reached: from which one, by which key or index.
+struct Reached {
+  NodeId from = kNoNode;
+  NodeId key = kNoNode;          // of a dict or object
+  std::uint32_t step = kNoStep;  // index in a list or tuple
+  bool seen = false;
+};
+
+class NameSearch {
+ public:
+  explicit NameSearch(Value root) : root_(root) {}
+
+  std::vector<TreeName> search() {
+    visit(root_.id(), {});
+    while (!pending_.empty()) {
+      const NodeId id = pending_.back();
+      pending_.pop_back();
+      name(root_.node(id));
+      const std::size_t first = pending_.size();
+      open(root_.node(id));
+      std::reverse(pending_.begin() + static_cast<std::ptrdiff_t>(first), pending_.end());
+    }
+    return std::move(names_);
+  }
+
+ private:
+  void visit(NodeId id, const Reached& by) {
+    if (id == kNoNode) return;
+    Reached& reached = node_slot(reached_, id);
+    if (std::exchange(reached.seen, true)) return;
+    reached = by;
+    reached.seen = true;
+    pending_.push_back(id);
+  }
+
+  void open(Value value) {
+    const NodeId id = value.id();
+    if (value.kind() == Kind::object) {
+      visit(value.callable().id(), {id});
+      visit(value.arguments().id(), {id});
+      for (std::size_t i = 0; i < value.appended_size(); ++i)
+        visit(value.appended(i).id(), {id, kNoNode, static_cast<std::uint32_t>(i)});
+    }
+    if (value.kind() == Kind::tensor) {
+      visit(value.attributes().quantizer, {id});
+      visit(value.attributes().state, {id});
+    }
+    for (const auto [key, item] : value.pairs()) {
+      visit(key.id(), {id});
+      visit(item.id(), {id, key.id()});
+    }
+    if (value.kind() == Kind::list || value.kind() == Kind::tuple) {
+      for (std::size_t i = 0; i < value.size(); ++i)
+        visit(value.item(i).id(), {id, kNoNode, static_cast<std::uint32_t>(i)});
+    }
+    if (const std::optional<Value> state = value.state()) visit(state->id(), {id});
+  }
+
+  void name(Value value) {
+    switch (value.kind()) {
+      case Kind::global:
+        add("named", std::string(value.text()) + "." + std::string(value.qualname()), value);
+        break;
+      case Kind::array:
+        add("array", std::string(value.text()), value);
+        break;
+      case Kind::scalar:
+        add("scalar", std::string(value.text()), value);
+        break;
+      case Kind::object:
+        if (value.callable().kind() != Kind::global) add("call", {}, value);
+        break;
+      default:
+        break;
+    }
+  }
+
+  void add(std::string_view what, std::string name, Value value) {
+    if (!known_.emplace(what, name).second) return;
+    names_.push_back({what, std::move(name), place_of(value.id())});
+  }
+
+  [[nodiscard]] std::string place_of(NodeId id) const {
+    std::string place;
+    for (Reached by = reached_[id]; by.from != kNoNode; by = reached_[by.from]) {
+      const std::string part = component(by);
+      if (part.empty()) continue;
+      place = place.empty() ? part : part + "." + place;
+      if (place.size() > kMaxPlace) return "..." + place.substr(place.size() - kMaxPlace);
+    }
+    return place;
+  }
+
+  [[nodiscard]] std::string component(const Reached& by) const {
+    if (by.step != kNoStep) return std::to_string(by.step);
+    const Value key = root_.node(by.key);
+    if (key.kind() == Kind::string) return std::string(key.text());
+    if (const auto number = key.as_int()) return std::to_string(*number);
+    return {};
+  }
+
+  Value root_;
+  std::vector<Reached> reached_;
+  std::vector<NodeId> pending_;
+  std::set<std::pair<std::string_view, std::string>> known_;
+  std::vector<TreeName> names_;
+};
+
+}  // namespace
+
+std::vector<TreeName> tree_names(Value root) { return NameSearch(root).search(); }
+
+}  // namespace flatbed::python
