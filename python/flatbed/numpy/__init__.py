@@ -1,0 +1,109 @@
+"""Checkpoints as dicts of numpy arrays.
+
+from flatbed.numpy import load_file, save_file
+
+save_file({"weight": numpy.ones((2, 3), "float32")}, "w.safetensors")
+arrays = load_file("w.safetensors")
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Mapping
+
+import numpy
+
+from .. import _flatbed, errors
+from .. import open as _open
+from ._arrays import numpy_dtype, stored_dtype
+
+__all__ = ["load_file", "save_file"]
+
+
+def load_file(
+    path: str | os.PathLike[str] | _flatbed.Checkpoint,
+    *,
+    mmap: bool = False,
+    verify: bool = True,
+    threads: int = 0,
+    progress: Any = None,
+) -> dict[str, numpy.ndarray[Any, Any]]:
+    """Loads all tensors, by name and in the order of the file; an alias is the same array.
+
+    Args:
+        path: a file or set of any layout that flatbed reads, or a ``flatbed.Checkpoint``.
+        mmap: map the file copy on write, so that nothing is read before it is used. Mapped bytes
+            are not verified. Otherwise arrays own their memory.
+        verify: compare the bytes with the digests of a sealed file.
+        threads: how many read and hash; 0 chooses.
+        progress: called with the bytes done and in total; True for a bar of tqdm.
+
+    Raises:
+        flatbed.Error: of reading. ``unsupported_format`` for a dtype that numpy lacks: bfloat16
+            and float8 need ``ml_dtypes``.
+    """
+    checkpoint = path if isinstance(path, _flatbed.Checkpoint) else _open(path)
+    rows = _flatbed.tensor_rows(checkpoint)
+    dtypes = [_dtype_of(name, dtype) for name, dtype, *_ in rows]
+    arrays = {}
+    targets = []
+    for index, (name, _, shape, nbytes, _) in enumerate(rows):
+        if mmap and nbytes:
+            data = numpy.frombuffer(_flatbed.map_tensor(checkpoint, index), numpy.uint8)
+        else:
+            data = numpy.empty(nbytes, numpy.uint8)
+            targets.append((index, data.ctypes.data, nbytes, None))
+        arrays[name] = data.view(dtypes[index]).reshape(shape)
+    targets = [target for target in targets if target[2]]
+    _flatbed.load_tensors(checkpoint, targets, verify, threads, progress)
+    for other, stored in checkpoint.aliases.items():
+        arrays[other] = arrays[stored]
+    return arrays
+
+
+def save_file(
+    arrays: Mapping[str, Any],
+    path: str | os.PathLike[str],
+    metadata: Mapping[str, str] | None = None,
+    *,
+    seal: bool = True,
+    overwrite: bool = True,
+    progress: Any = None,
+) -> None:
+    """Saves arrays by name as a sealed safetensors file, written whole or not at all.
+
+    Args:
+        arrays: names and arrays. Those that are not contiguous or not little-endian are copied.
+        path: the file.
+        metadata: texts for the file's ``__metadata__``; ``format`` is ``"np"`` unless it is given.
+        seal: write the digests with which a load verifies every byte.
+        overwrite: replace a file that exists; otherwise that is ``file_exists``.
+        progress: called with the bytes done and in total; True for a bar of tqdm.
+
+    Raises:
+        TypeError: an array of a dtype that the format lacks, with its name.
+        flatbed.Error: of writing; the file at ``path`` is then as it was.
+    """
+    rows, keep = [], []
+    for name, value in arrays.items():
+        if not isinstance(name, str):
+            raise TypeError(f"the name {name!r} is not a str")
+        array = numpy.asarray(value)
+        dtype = stored_dtype(array.dtype)
+        if dtype is None:
+            raise TypeError(f"{name!r}: arrays of dtype {array.dtype} cannot be saved")
+        array = numpy.ascontiguousarray(array, array.dtype.newbyteorder("<")).reshape(array.shape)
+        keep.append(array)
+        rows.append((name, dtype, array.shape, array.ctypes.data, array.nbytes))
+    pairs = list({"format": "np", **(metadata or {})}.items())
+    plan = _flatbed.plan_tensors(rows, keep)
+    _flatbed.save_plan(plan, path, seal=seal, replace=overwrite, metadata=pairs, progress=progress)
+
+
+def _dtype_of(name: str, dtype: str) -> numpy.dtype[Any]:
+    found = numpy_dtype(dtype)
+    if found is None:
+        raise errors._from_code(
+            22, "unsupported_format", f"tensor {name!r}: numpy has no dtype for {dtype}"
+        )
+    return found
