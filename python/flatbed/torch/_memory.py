@@ -1,0 +1,134 @@
+"""The bytes of all tensors of a checkpoint, in memory of torch's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from .. import _flatbed
+from ._storage import PAIRS, TORCH_NAMES, as_bytes, spread, torch_dtype, typed, untyped
+
+
+class Row:
+    """What the checkpoint knows about one tensor."""
+
+    __slots__ = ("dtype", "name", "nbytes", "shape", "stored")
+
+    def __init__(self, row: tuple[str, str, tuple[int, ...], int, int]) -> None:
+        self.name, self.dtype, self.shape, self.nbytes, self.stored = row
+
+
+class Memory:
+    """One block of bytes for each tensor, on the CPU, and its storage where ``map_location`` says.
+
+    Tensors of one block share a storage: they are the tensors that were saved as one.
+    """
+
+    def __init__(self, checkpoint: _flatbed.Checkpoint, map_location: Any) -> None:
+        self.checkpoint = checkpoint
+        self.rows = [Row(row) for row in _flatbed.tensor_rows(checkpoint)]
+        self.blocks: list[torch.Tensor] = []
+        self.map_location = map_location
+        self.is_meta = isinstance(map_location, (str, torch.device)) and str(map_location) == "meta"
+        self._storages: dict[Any, tuple[Any, tuple[int, ...]]] = {}
+
+    def read(self, verify: bool = True, threads: int = 0, progress: Any = None) -> None:
+        """Reads all bytes, verified, into memory of their own."""
+        device = "meta" if self.is_meta else "cpu"
+        self.blocks = [
+            torch.empty(row.nbytes, dtype=torch.uint8, device=device) for row in self.rows
+        ]
+        if self.is_meta:
+            return
+        targets = [
+            (index, *as_bytes(block), None)
+            for index, block in enumerate(self.blocks)
+            if block.numel() != 0
+        ]
+        _flatbed.load_tensors(self.checkpoint, targets, verify, threads, progress)
+
+    def map(self) -> None:
+        """Maps them copy on write; what is not stored plainly is read."""
+        for index, row in enumerate(self.rows):
+            if self.is_meta or row.nbytes == 0:
+                block = torch.empty(
+                    row.nbytes, dtype=torch.uint8, device="meta" if self.is_meta else "cpu"
+                )
+            else:
+                block = torch.frombuffer(
+                    _flatbed.map_tensor(self.checkpoint, index), dtype=torch.uint8
+                )
+            self.blocks.append(block)
+
+    def tensor(self, index: int, attributes: dict[str, Any]) -> torch.Tensor:
+        """A tensor without Python attributes, gradients and class."""
+        row = self.rows[index]
+        name = attributes.get("dtype") or TORCH_NAMES.get(row.dtype, row.dtype)
+        dtype = torch_dtype(name, row.name)
+        size = own_size(row, name, attributes)
+        device = attributes.get("device", "cpu")
+        storage, stride = self._storage(index, dtype, size, (device, attributes.get("stride")))
+        if "quantizer" in attributes:
+            return torch._utils._rebuild_qtensor(
+                typed(storage, dtype), 0, size, stride, attributes["quantizer"], False, {}
+            )
+        empty = torch.empty((0,), dtype=dtype, device=storage.device)
+        return empty.set_(storage, 0, size, stride)
+
+    def _storage(
+        self,
+        index: int,
+        dtype: torch.dtype,
+        size: tuple[int, ...],
+        place: tuple[str, tuple[int, ...] | None],
+    ) -> tuple[Any, tuple[int, ...]]:
+        device, wanted = place
+        known = self._storages.get((index, size, *place))
+        if known is not None:
+            return known
+        block, stride = self.blocks[index], c_order(size)
+        itemsize = torch.empty(0, dtype=dtype, device="meta").element_size()
+        if wanted is not None and len(wanted) == len(size):
+            moved = None
+            if block.numel() != 0 and not self.is_meta:
+                moved = spread(block, itemsize, size, wanted)
+            if moved is not None or block.numel() == 0:
+                block, stride = block if moved is None else moved, wanted
+        storage = self._restore(untyped(block), device)
+        self._storages[(index, size, *place)] = storage, stride
+        return storage, stride
+
+    def _restore(self, storage: Any, location: str) -> Any:
+        """The storage where ``map_location`` wants it, as torch.load decides."""
+        restore = torch.serialization.default_restore_location
+        wanted = self.map_location
+        if self.is_meta:
+            return storage
+        if wanted is None:
+            return restore(storage, location)
+        if isinstance(wanted, dict) or hasattr(wanted, "get"):
+            return restore(storage, wanted.get(location, location))
+        if isinstance(wanted, (str, bytes, torch.device)):
+            return restore(storage, wanted if isinstance(wanted, bytes) else str(wanted))
+        restored = wanted(storage, location)
+        return restore(storage, location) if restored is None else restored
+
+
+def own_size(row: Row, name: str, attributes: dict[str, Any]) -> tuple[int, ...]:
+    """The shape that torch sees; the stored one may differ (T6 of the specification)."""
+    if "shape" in attributes:
+        return attributes["shape"]
+    if name in PAIRS:
+        return row.shape[:-1]
+    if row.dtype == "F4":
+        return (*row.shape[:-1], row.shape[-1] // 2)
+    return row.shape
+
+
+def c_order(size: tuple[int, ...]) -> tuple[int, ...]:
+    stride, step = [], 1
+    for n in reversed(size):
+        stride.append(step)
+        step *= max(n, 1)
+    return tuple(reversed(stride))
