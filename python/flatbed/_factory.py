@@ -60,7 +60,7 @@ class Factory:
     def tensor(self, index: int, attributes: dict[str, Any]) -> Any:
         raise NotImplementedError
 
-    def bytes(self, index: int) -> bytes:
+    def long_bytes(self, index: int) -> bytes:
         raise NotImplementedError
 
     def array(self, index: int, typestr: str) -> Any:
@@ -77,11 +77,15 @@ class Factory:
     def call(self, function: Any, args: tuple[Any, ...]) -> Any:
         make = None if isinstance(function, (Global, Object)) else self.maker(function)
         if make is None or any(isinstance(arg, (Global, Object)) for arg in args):
-            return Object(self.as_global(function), args)
+            return self.inert(self.as_global(function), args)
         try:
             return make(*args)
         except (TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
             raise malformed(f"{full_name(function)}: {error}") from error
+
+    def inert(self, function: Any, args: tuple[Any, ...]) -> Object:
+        """What becomes of a call that is not made."""
+        return Object(function, args)
 
     def maker(self, function: Any) -> Callable[..., Any] | None:
         known = self.known.get(full_name(function))
@@ -116,5 +120,7 @@ class Factory:
 
 def full_name(function: Any) -> str:
     """``module.qualname``, as a pickle names it."""
+    if isinstance(function, Global):
+        return str(function)
     module = getattr(function, "__module__", None) or "builtins"
     return f"{module}.{getattr(function, '__qualname__', function)}"

@@ -22,7 +22,7 @@ class _CoreFactory(Factory):
     def array(self, index: int, typestr: str) -> _flatbed.Tensor:
         return self.checkpoint[self.names[index]]
 
-    def bytes(self, index: int) -> bytes:
+    def long_bytes(self, index: int) -> bytes:
         return self.checkpoint[self.names[index]].read()
 
 

@@ -165,17 +165,23 @@ nb::list verified_of(const SeriesVerify& report) {
 
 void bind_entry(nb::module_& module) {
   nb::class_<SeriesEntry>(module, "SeriesEntry", "A checkpoint as its header states it.")
-      .def_prop_ro("path", [](const SeriesEntry& self) { return self.path; })
-      .def_ro("sequence", &SeriesEntry::sequence)
-      .def_ro("step", &SeriesEntry::step)
-      .def_ro("score", &SeriesEntry::score)
-      .def_ro("epoch", &SeriesEntry::epoch)
-      .def_ro("parent", &SeriesEntry::parent)
-      .def_ro("content", &SeriesEntry::content)
-      .def_ro("nbytes", &SeriesEntry::nbytes)
-      .def_ro("saved_at", &SeriesEntry::saved_at)
-      .def_ro("is_set", &SeriesEntry::is_set)
-      .def_ro("notes", &SeriesEntry::notes)
+      .def_prop_ro(
+          "path", [](const SeriesEntry& self) { return self.path; },
+          "The file, or the folder of a set.")
+      .def_ro("sequence", &SeriesEntry::sequence, "Orders the series.")
+      .def_ro("step", &SeriesEntry::step, "The step it was saved with.")
+      .def_ro("score", &SeriesEntry::score, "The score it was saved with, or None.")
+      .def_ro("epoch", &SeriesEntry::epoch, "The integer ``epoch`` of the saved dict, or None.")
+      .def_ro("parent", &SeriesEntry::parent,
+              "The ``content`` of the one before it; of the first \"\".")
+      .def_ro("content", &SeriesEntry::content,
+              "The digest of everything in it; of a set, in its first file.")
+      .def_ro("nbytes", &SeriesEntry::nbytes, "The size of its files.")
+      .def_ro("saved_at", &SeriesEntry::saved_at,
+              "When, by the clock then, in milliseconds since 1970, UTC.")
+      .def_ro("is_set", &SeriesEntry::is_set, "Whether it is a folder of shards.")
+      .def_ro("notes", &SeriesEntry::notes,
+              "Which ones were passed over to find this one, and why.")
       .def("__repr__", [](const SeriesEntry& self) {
         return "<SeriesEntry step=" + std::to_string(self.step) + " path='" + self.path.string() +
                "'>";
@@ -184,12 +190,14 @@ void bind_entry(nb::module_& module) {
 
 void bind_readers(nb::class_<SeriesObject>& series) {
   series
-      .def("list",
-           [](const SeriesObject& self) {
-             const SeriesListing listing = self.read([](Series& one) { return one.list(); });
-             return nb::make_tuple(entries_of(listing.entries), listing.metric, name(listing.mode),
-                                   lines_of(listing.notes));
-           })
+      .def(
+          "listing",
+          [](const SeriesObject& self) {
+            const SeriesListing listing = self.read([](Series& one) { return one.list(); });
+            return nb::make_tuple(entries_of(listing.entries), listing.metric, name(listing.mode),
+                                  lines_of(listing.notes));
+          },
+          nb::sig("def listing(self) -> tuple[list[SeriesEntry], str | None, str, list[str]]"))
       .def("latest",
            [](const SeriesObject& self) {
              return self.read([](Series& one) { return one.latest(); });
@@ -213,7 +221,9 @@ void bind_readers(nb::class_<SeriesObject>& series) {
             return verified_of(
                 self.read_with(work, [&](Series& one) { return one.verify(options); }));
           },
-          nb::arg("progress") = nb::none());
+          nb::arg("progress") = nb::none(),
+          nb::sig("def verify(self, progress: flatbed._types.Progress = None) -> "
+                  "list[tuple[SeriesEntry, bool, str]]"));
 }
 
 void bind_writers(nb::class_<SeriesObject>& series) {
@@ -227,7 +237,9 @@ void bind_writers(nb::class_<SeriesObject>& series) {
             }));
           },
           nb::arg("plan"), nb::arg("step"), nb::arg("score") = nb::none(),
-          nb::arg("progress") = nb::none())
+          nb::arg("progress") = nb::none(),
+          nb::sig("def save(self, plan: Plan, step: int, score: float | None = None, "
+                  "progress: flatbed._types.Progress = None) -> dict[str, typing.Any]"))
       .def(
           "save_async",
           [](SeriesObject& self, const PlanObject& plan, std::uint64_t step,
@@ -245,7 +257,9 @@ void bind_writers(nb::class_<SeriesObject>& series) {
             return nb::make_tuple(entries_of(report.removed), entries_of(report.kept),
                                   lines_of(report.notes));
           },
-          nb::arg("dry_run") = false)
+          nb::arg("dry_run") = false,
+          nb::sig("def prune(self, dry_run: bool = False) -> "
+                  "tuple[list[SeriesEntry], list[SeriesEntry], list[str]]"))
       .def(
           "roll_back",
           [](SeriesObject& self, std::uint64_t step) {
@@ -253,7 +267,8 @@ void bind_writers(nb::class_<SeriesObject>& series) {
                 self.write(nb::none(), [&](Series& one) { return one.roll_back(step); });
             return nb::make_tuple(nb::cast(report.latest), entries_of(report.moved));
           },
-          nb::arg("step"))
+          nb::arg("step"),
+          nb::sig("def roll_back(self, step: int) -> tuple[SeriesEntry, list[SeriesEntry]]"))
       .def("close", &SeriesObject::close);
 }
 
@@ -279,9 +294,12 @@ void bind_series(nb::module_& module) {
   bind_entry(module);
   nb::class_<PendingSave>(module, "PendingSave", "A save that may still be running.")
       .def("ready", &PendingSave::ready)
-      .def("wait", [](const PendingSave& self) {
-        return saved_of(value_or_raise(released([&] { return self.wait(); })));
-      });
+      .def(
+          "wait",
+          [](const PendingSave& self) {
+            return saved_of(value_or_raise(released([&] { return self.wait(); })));
+          },
+          nb::sig("def wait(self) -> dict[str, typing.Any]"));
   nb::class_<SeriesObject> series(module, "Series",
                                   "The checkpoints of a training run, in a folder.");
   bind_readers(series);
@@ -289,7 +307,10 @@ void bind_series(nb::module_& module) {
   module.def("open_series", &open_with, nb::arg("folder"), nb::kw_only(),
              nb::arg("metric") = nb::none(), nb::arg("mode") = nb::none(), nb::arg("keep_last") = 0,
              nb::arg("keep_best") = 1, nb::arg("keep_every") = 0,
-             nb::arg("max_shard_nbytes") = nb::none());
+             nb::arg("max_shard_nbytes") = nb::none(),
+             nb::sig("def open_series(folder: flatbed._types.Path, *, metric: str | None = None, "
+                     "mode: str | None = None, keep_last: int = 0, keep_best: int = 1, "
+                     "keep_every: int = 0, max_shard_nbytes: int | None = None) -> Series"));
   module.def("open_entry", &open_entry, nb::arg("entry"));
 }
 

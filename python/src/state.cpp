@@ -310,23 +310,36 @@ std::uint64_t plan_nbytes(const PlanObject& self) {
   return nbytes;
 }
 
-}  // namespace
-
-void bind_state(nb::module_& module) {
-  module.def("build_tree", &build_tree, nb::arg("checkpoint"), nb::arg("factory"));
-  module.def("tree_names", &list_tree_names, nb::arg("checkpoint"));
-  module.def("tensor_rows", &tensor_rows, nb::arg("checkpoint"));
+void bind_loads(nb::module_& module) {
+  module.def("build_tree", &build_tree, nb::arg("checkpoint"), nb::arg("factory"),
+             nb::sig("def build_tree(checkpoint: Checkpoint, factory: object) -> typing.Any"));
+  module.def("tree_names", &list_tree_names, nb::arg("checkpoint"),
+             nb::sig("def tree_names(checkpoint: Checkpoint) -> list[tuple[str, str, str]]"));
+  module.def("tensor_rows", &tensor_rows, nb::arg("checkpoint"),
+             nb::sig("def tensor_rows(checkpoint: Checkpoint) -> "
+                     "list[tuple[str, str, tuple[int, ...], int, int]]"));
   module.def("load_tensors", &load_tensors, nb::arg("checkpoint"), nb::arg("targets"),
-             nb::arg("verify") = true, nb::arg("threads") = 0, nb::arg("progress") = nb::none());
+             nb::arg("verify") = true, nb::arg("threads") = 0, nb::arg("progress") = nb::none(),
+             nb::sig("def load_tensors(checkpoint: Checkpoint, "
+                     "targets: collections.abc.Sequence[tuple[int, int, int, str | None]], "
+                     "verify: bool = True, threads: int = 0, "
+                     "progress: flatbed._types.Progress = None) -> dict[str, typing.Any]"));
   module.def("match_names", &match_names, nb::arg("checkpoint"), nb::arg("expected"),
-             nb::arg("ignore_mismatched_sizes") = false);
+             nb::arg("ignore_mismatched_sizes") = false,
+             nb::sig("def match_names(checkpoint: Checkpoint, "
+                     "expected: collections.abc.Sequence[tuple[str, "
+                     "collections.abc.Sequence[int], str | None, collections.abc.Sequence[str]]], "
+                     "ignore_mismatched_sizes: bool = False) -> dict[str, typing.Any]"));
   nb::class_<MemoryObject>(module, "Memory", nb::type_slots(memory_slots),
                            "The bytes of a tensor, mapped copy on write where that is possible.");
   module.def("map_tensor", &map_tensor, nb::arg("checkpoint"), nb::arg("index"));
+}
+
+void bind_saves(nb::module_& module) {
   nb::class_<PlanObject>(module, "Plan", "What a file shall hold.")
       .def("__len__", [](const PlanObject& self) { return self.plan.items.size(); })
       .def_prop_ro("nbytes", &plan_nbytes)
-      .def_prop_ro("notes", &plan_notes)
+      .def_prop_ro("notes", &plan_notes, nb::sig("def notes(self, /) -> list[str]"))
       .def("gather", &gather_plan, "Copies what does not lie in memory as it is written.")
       .def("detach", &detach_plan, "Copies what the plan borrows.");
   module.def("plan_state", &plan_state, nb::arg("head"), nb::arg("storages"), nb::arg("label"),
@@ -336,7 +349,19 @@ void bind_state(nb::module_& module) {
              nb::arg("seal") = true, nb::arg("replace") = true, nb::arg("sync") = true,
              nb::arg("max_shard_nbytes") = nb::none(),
              nb::arg("metadata") = std::vector<std::pair<std::string, std::string>>(),
-             nb::arg("progress") = nb::none());
+             nb::arg("progress") = nb::none(),
+             nb::sig("def save_plan(plan: Plan, path: flatbed._types.Path, *, seal: bool = True, "
+                     "replace: bool = True, sync: bool = True, "
+                     "max_shard_nbytes: int | None = None, "
+                     "metadata: collections.abc.Sequence[tuple[str, str]] = (), "
+                     "progress: flatbed._types.Progress = None) -> dict[str, typing.Any]"));
+}
+
+}  // namespace
+
+void bind_state(nb::module_& module) {
+  bind_loads(module);
+  bind_saves(module);
 }
 
 }  // namespace flatbed::python

@@ -74,7 +74,7 @@ TreeBuilder::TreeBuilder(Value root, const nb::object& factory)
       tensor_(factory.attr("tensor")),
       array_(factory.attr("array")),
       scalar_(factory.attr("scalar")),
-      bytes_(factory.attr("bytes")),
+      bytes_(factory.attr("long_bytes")),
       named_(factory.attr("named")),
       call_(factory.attr("call")),
       extend_(factory.attr("extend")),

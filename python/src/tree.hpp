@@ -5,7 +5,7 @@
 //                                 from the defaults: requires_grad, parameter, device, dtype,
 //                                 stride, shape, quantizer, state
 //   array(index, typestr)         a numpy array;  scalar(typestr, bytes)    a numpy scalar
-//   bytes(index)                  the bytes object with the contents of this tensor
+//   long_bytes(index)             the bytes object with the contents of this tensor
 //   named(module, qualname)       a class, function or constant
 //   call(function, arguments)     what the call returns, where it is made
 //   extend(made, items)  update(made, pairs)  set_state(made, state)

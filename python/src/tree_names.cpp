@@ -20,6 +20,7 @@ struct Reached {
   NodeId from = kNoNode;
   NodeId key = kNoNode;          // of a dict or object
   std::uint32_t step = kNoStep;  // index in a list or tuple
+  bool is_arguments = false;     // whose indices say nothing
   bool seen = false;
 };
 
@@ -54,7 +55,7 @@ class NameSearch {
     const NodeId id = value.id();
     if (value.kind() == Kind::object) {
       visit(value.callable().id(), {id});
-      visit(value.arguments().id(), {id});
+      visit(value.arguments().id(), {.from = id, .is_arguments = true});
       for (std::size_t i = 0; i < value.appended_size(); ++i)
         visit(value.appended(i).id(), {id, kNoNode, static_cast<std::uint32_t>(i)});
     }
@@ -67,8 +68,9 @@ class NameSearch {
       visit(item.id(), {id, key.id()});
     }
     if (value.kind() == Kind::list || value.kind() == Kind::tuple) {
+      const bool named = !node_slot(reached_, id).is_arguments;
       for (std::size_t i = 0; i < value.size(); ++i)
-        visit(value.item(i).id(), {id, kNoNode, static_cast<std::uint32_t>(i)});
+        visit(value.item(i).id(), {id, kNoNode, named ? static_cast<std::uint32_t>(i) : kNoStep});
     }
     if (const std::optional<Value> state = value.state()) visit(state->id(), {id});
   }

@@ -1,28 +1,21 @@
-"""What several tests of states need: an equality that sees everything, and where fixtures are."""
+"""What the tests of states need: an equality that sees everything, and where fixtures are."""
 
 from __future__ import annotations
 
 import collections
 import ctypes
-import os
-import pathlib
 import struct
-import tempfile
-import unittest
 
-FIXTURES = pathlib.Path(__file__).resolve().parents[2] / "tests" / "fixtures"
+import support
+
+FIXTURES = support.ROOT / "tests" / "fixtures"
 
 
-class FolderTest(unittest.TestCase):
-    """Each test has a folder of its own."""
-
-    def setUp(self):
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.folder = folder.name
+class FolderTest(support.FolderTest):
+    """A test with a folder of its own, and paths in it as texts."""
 
     def path(self, name="state.safetensors"):
-        return os.path.join(self.folder, name)
+        return str(self.folder / name)
 
 
 def assert_same(test, a, b, place="root", seen=None):

@@ -481,7 +481,7 @@ class Processes(StateTest):
             ft.save({"w": torch.ones(5)}, sys.argv[1] + "/no/such", wait=False)
         """)
         self.assertIn("a save failed", done.stderr)
-        self.assertIn(self.folder, done.stderr)
+        self.assertIn(str(self.folder), done.stderr)
 
     def test_a_child_of_fork_can_load(self):
         ft.save({"w": torch.ones(5)}, self.path())

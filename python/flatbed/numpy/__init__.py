@@ -1,37 +1,37 @@
 """Checkpoints as dicts of numpy arrays.
 
-from flatbed.numpy import load_file, save_file
+    from flatbed.numpy import load_file, save_file
 
-save_file({"weight": numpy.ones((2, 3), "float32")}, "w.safetensors")
-arrays = load_file("w.safetensors")
+    save_file({"weight": numpy.ones((2, 3), "float32")}, "w.safetensors")
+    arrays = load_file("w.safetensors")
 """
 
 from __future__ import annotations
 
-import os
 from typing import Any, Mapping
 
 import numpy
 
 from .. import _flatbed, errors
 from .. import open as _open
+from .._types import Opened, Path, Progress
 from ._arrays import numpy_dtype, stored_dtype
 
 __all__ = ["load_file", "save_file"]
 
 
 def load_file(
-    path: str | os.PathLike[str] | _flatbed.Checkpoint,
+    path: Opened,
     *,
     mmap: bool = False,
     verify: bool = True,
     threads: int = 0,
-    progress: Any = None,
+    progress: Progress = None,
 ) -> dict[str, numpy.ndarray[Any, Any]]:
     """Loads all tensors, by name and in the order of the file; an alias is the same array.
 
     Args:
-        path: a file or set of any layout that flatbed reads, or a ``flatbed.Checkpoint``.
+        path: what ``flatbed.open`` takes, or a ``flatbed.Checkpoint``.
         mmap: map the file copy on write, so that nothing is read before it is used. Mapped bytes
             are not verified. Otherwise arrays own their memory.
         verify: compare the bytes with the digests of a sealed file.
@@ -63,12 +63,12 @@ def load_file(
 
 def save_file(
     arrays: Mapping[str, Any],
-    path: str | os.PathLike[str],
+    path: Path,
     metadata: Mapping[str, str] | None = None,
     *,
     seal: bool = True,
     overwrite: bool = True,
-    progress: Any = None,
+    progress: Progress = None,
 ) -> None:
     """Saves arrays by name as a sealed safetensors file, written whole or not at all.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import numpy
@@ -37,13 +36,13 @@ def numpy_dtype(dtype: str) -> numpy.dtype[Any] | None:
     """numpy's dtype of a stored one; None if there is none."""
     if dtype in TYPES:
         return numpy.dtype(TYPES[dtype])
-    extension = sys.modules.get("ml_dtypes")
-    if extension is None and dtype in EXTENSIONS:
-        try:
-            import ml_dtypes as extension
-        except ImportError:
-            return None
-    found = getattr(extension, EXTENSIONS.get(dtype, ""), None)
+    if dtype not in EXTENSIONS:
+        return None
+    try:
+        import ml_dtypes
+    except ImportError:
+        return None
+    found = getattr(ml_dtypes, EXTENSIONS[dtype], None)
     return None if found is None else numpy.dtype(found)
 
 

@@ -1,16 +1,17 @@
 """State dicts and whole training states in PyTorch, without pickle.
 
-import flatbed.torch as ft
+    import flatbed.torch as ft
 
-ft.save({"model": model.state_dict(), "epoch": 3}, "last.safetensors")
-state = ft.load("last.safetensors")
-report = ft.load_into(model, "model.pth", strict=False)
+    ft.save({"model": model.state_dict(), "epoch": 3}, "last.safetensors")
+    state = ft.load("last.safetensors")
+    report = ft.load_into(model, "model.pth", strict=False)
 
-with ft.Series("run", metric="accuracy", mode="max") as series:
-    series.save(state, step=100, score=0.81)
-    state = series.load_best()
+    with ft.Series("run", metric="accuracy", mode="max") as series:
+        series.save(state, step=100, score=0.81)
+        state = series.load_best()
 """
 
+from .._flatbed import SeriesEntry
 from ._load import load
 from ._load_into import LoadIntoReport, load_into
 from ._save import PendingSave, SaveReport, save
@@ -21,6 +22,7 @@ __all__ = [
     "PendingSave",
     "SaveReport",
     "Series",
+    "SeriesEntry",
     "SeriesListing",
     "SeriesSaved",
     "load",

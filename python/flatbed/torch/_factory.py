@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import collections
 import ctypes
-from typing import Any, Callable
+from typing import Any, Callable, cast
 
 import torch
 
+from .. import errors
 from .._factory import Factory, full_name, malformed
 from ..inert import Global, Object
 from ._allowed import Allowed
@@ -59,9 +60,11 @@ def set_attributes(value: Any, state: Any) -> None:
 
 
 class TorchFactory(Factory):
-    def __init__(self, memory: Memory, allowed: Allowed) -> None:
+    """``unknown`` is "inert", or "raise" for calls that are not made."""
+
+    def __init__(self, memory: Memory, allowed: Allowed, unknown: str) -> None:
         super().__init__()
-        self.memory, self.allowed = memory, allowed
+        self.memory, self.allowed, self.unknown = memory, allowed, unknown
         self.makers: dict[str, Callable[..., Any]] = {
             **{name: make for name, (_, make) in self.known.items() if make is not None},
             "collections.Counter": _counter,
@@ -87,7 +90,7 @@ class TorchFactory(Factory):
             set_attributes(tensor, attributes["state"])
         return tensor
 
-    def bytes(self, index: int) -> bytes:
+    def long_bytes(self, index: int) -> bytes:
         return ctypes.string_at(*as_bytes(self.memory.blocks[index]))
 
     def array(self, index: int, typestr: str) -> Any:
@@ -114,6 +117,13 @@ class TorchFactory(Factory):
             return self._new(function, args)
         return super().call(function, args)
 
+    def inert(self, function: Any, args: tuple[Any, ...]) -> Object:
+        made = super().inert(function, args)
+        if self.unknown == "raise":
+            what = f"an object of {made.class_name} that is made by {full_name(function)}"
+            raise errors._from_code(173, "weights_only_refused", f"{what} is not allowed")
+        return made
+
     def maker(self, function: Any) -> Callable[..., Any] | None:
         name = full_name(function)
         if name == "torch._tensor._rebuild_from_type_v2":
@@ -122,15 +132,15 @@ class TorchFactory(Factory):
             return self.makers[name]
         if any(function is kind for kind in torch._storage_classes):
             return lambda tensor: typed(untyped(tensor), tensor_dtype(function))
-        return function
+        return cast("Callable[..., Any]", function)
 
     def _new(self, function: Global, args: tuple[Any, ...]) -> Any:
         """An object that its class makes, where that is allowed."""
-        kind = args[0] if args else None
-        if kind is torch.nn.Parameter:
+        kind: Any = args[0] if args else None
+        if kind is torch.nn.Parameter and function.qualname == "__newobj__":
             return torch.nn.Parameter(*args[1:])
         if not isinstance(kind, type) or not self.allowed.by_user(kind):
-            return Object(function, args)
+            return self.inert(function, args)
         plain = (Global("builtins", "object"), None)
         if function.qualname == "_reconstructor" and args[1:] == plain:
             return object.__new__(kind)
@@ -138,11 +148,11 @@ class TorchFactory(Factory):
             return kind.__new__(*args)
         if function.qualname == "__newobj_ex__" and len(args) == 3:
             return kind.__new__(kind, *args[1], **args[2])
-        return Object(function, args)
+        return self.inert(function, args)
 
     def _from_type(self, function: Any, kind: Any, args: tuple[Any, ...], state: Any) -> Any:
         if any(isinstance(part, (Global, Object)) for part in (function, kind, *args)):
-            return Object(
+            return self.inert(
                 Global("torch._tensor", "_rebuild_from_type_v2"), (function, kind, args, state)
             )
         of_tensor = len(args) == 1 and isinstance(args[0], torch.Tensor)

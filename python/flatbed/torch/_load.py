@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from typing import Any, Callable, Iterable, Iterator, Mapping, Union
 
 import torch
 
 from .. import _flatbed, errors
 from .. import open as _open
+from .._types import Opened, Progress
 from ._allowed import STRUCTURE, Allowed
 from ._factory import TorchFactory
 from ._memory import Memory
@@ -17,11 +17,10 @@ from ._memory import Memory
 MapLocation = Union[
     None, str, torch.device, Mapping[str, str], Callable[[Any, str], Any]  # noqa: UP007
 ]
-Source = Union[str, "os.PathLike[str]", _flatbed.Checkpoint]  # noqa: UP007
 
 
 def load(
-    path: Source,
+    path: Opened,
     map_location: MapLocation = None,
     *,
     mmap: bool = False,
@@ -29,7 +28,7 @@ def load(
     allow: Iterable[Any] = (),
     verify: bool = True,
     threads: int = 0,
-    progress: Any = None,
+    progress: Progress = None,
 ) -> Any:
     """Loads what was saved at ``path``, a file or sharded set of any layout that flatbed reads.
 
@@ -38,7 +37,7 @@ def load(
     OrderedDicts and Python's containers are those that were saved. No pickle is run.
 
     Args:
-        path: what to load, or a ``flatbed.Checkpoint``, for example a selection of one.
+        path: what ``flatbed.open`` takes, or a ``flatbed.Checkpoint``, such as a part of one.
         map_location: where tensors go, in all forms that torch.load takes. None is the device that
             each was saved from.
         mmap: map tensors copy on write instead of reading them. What is written stays in memory.
@@ -73,7 +72,7 @@ def load(
     else:
         memory.read(verify=verify, threads=threads, progress=progress)
     with _map_location_of_rebuilds(map_location):
-        loaded = _flatbed.build_tree(checkpoint, TorchFactory(memory, allowed))
+        loaded = _flatbed.build_tree(checkpoint, TorchFactory(memory, allowed, unknown))
         _validate_sparse()
     return loaded
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from typing import Any, Mapping
 
 import torch
 
 from .. import _flatbed
 from .. import open as _open
+from .._types import Opened, Progress, RenameRules
 from ._memory import Row
 from ._storage import PAIRS, TORCH_NAMES, as_bytes, torch_dtype, untyped
 
@@ -74,16 +74,16 @@ class _Target:
 
 def load_into(
     model: torch.nn.Module | Mapping[str, torch.Tensor],
-    path: str | os.PathLike[str] | _flatbed.Checkpoint,
+    path: Opened,
     strict: bool = True,
     *,
     select: str | None = None,
-    rename: Any = None,
+    rename: RenameRules = None,
     dtype: torch.dtype | None = None,
     ignore_mismatched_sizes: bool = False,
     verify: bool = True,
     threads: int = 0,
-    progress: Any = None,
+    progress: Progress = None,
 ) -> LoadIntoReport:
     """Loads a checkpoint into the parameters and persistent buffers of a model.
 
@@ -93,7 +93,7 @@ def load_into(
 
     Args:
         model: a module, or a dict of tensors by name.
-        path: a file or set of any layout that flatbed reads, or a ``flatbed.Checkpoint``.
+        path: what ``flatbed.open`` takes, or a ``flatbed.Checkpoint``.
         strict: raise if names are missing or unexpected.
         select: the part of the checkpoint that holds the model, as ``"model"`` or
             ``"state.ema"``.

@@ -84,7 +84,8 @@ class Memory:
         place: tuple[str, tuple[int, ...] | None],
     ) -> tuple[Any, tuple[int, ...]]:
         device, wanted = place
-        known = self._storages.get((index, size, *place))
+        key = index, size, place
+        known = self._storages.get(key)
         if known is not None:
             return known
         block, stride = self.blocks[index], c_order(size)
@@ -96,7 +97,7 @@ class Memory:
             if moved is not None or block.numel() == 0:
                 block, stride = block if moved is None else moved, wanted
         storage = self._restore(untyped(block), device)
-        self._storages[(index, size, *place)] = storage, stride
+        self._storages[key] = storage, stride
         return storage, stride
 
     def _restore(self, storage: Any, location: str) -> Any:
@@ -118,7 +119,8 @@ class Memory:
 def own_size(row: Row, name: str, attributes: dict[str, Any]) -> tuple[int, ...]:
     """The shape that torch sees; the stored one may differ (T6 of the specification)."""
     if "shape" in attributes:
-        return attributes["shape"]
+        shape: tuple[int, ...] = attributes["shape"]
+        return shape
     if name in PAIRS:
         return row.shape[:-1]
     if row.dtype == "F4":

@@ -9,6 +9,7 @@ import threading
 from typing import Any, Callable, Mapping
 
 from .. import _flatbed
+from .._types import Path, Progress
 from ._state import plan_of
 
 
@@ -80,7 +81,7 @@ def in_background(work: Callable[[], Any]) -> PendingSave:
 
 def save(
     state: Any,
-    path: str | os.PathLike[str],
+    path: Path,
     *,
     seal: bool = True,
     overwrite: bool = True,
@@ -88,7 +89,7 @@ def save(
     max_shard_size: int | None = None,
     metadata: Mapping[str, str] | None = None,
     sync: bool = True,
-    progress: Any = None,
+    progress: Progress = None,
 ) -> SaveReport | PendingSave:
     """Saves an object: tensors as such, and everything around them as data.
 

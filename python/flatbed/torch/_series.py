@@ -8,6 +8,7 @@ from typing import Any, Iterator, Mapping
 
 from .. import _flatbed
 from .._flatbed import SeriesEntry
+from .._types import Path, Progress
 from ._load import load
 from ._save import PendingSave, in_background
 from ._state import plan_of
@@ -77,7 +78,7 @@ class Series:
 
     def __init__(
         self,
-        folder: str | os.PathLike[str],
+        folder: Path,
         *,
         metric: str | None = None,
         mode: str | None = None,
@@ -101,7 +102,7 @@ class Series:
         score: float | None = None,
         metrics: Mapping[str, float] | None = None,
         wait: bool = True,
-        progress: Any = None,
+        progress: Progress = None,
     ) -> SeriesSaved | PendingSave:
         """Saves a checkpoint that follows the latest one, then prunes.
 
@@ -130,7 +131,7 @@ class Series:
 
     def list(self) -> SeriesListing:
         """All checkpoints, read from their headers."""
-        return SeriesListing(*self._series.list())
+        return SeriesListing(*self._series.listing())
 
     def latest(self) -> SeriesEntry:
         """The one that was saved last, of those that are whole.
@@ -160,7 +161,7 @@ class Series:
         """Loads ``best()``."""
         return self.load(self.best(), *args, **options)
 
-    def verify(self, progress: Any = None) -> Verified:
+    def verify(self, progress: Progress = None) -> Verified:
         """Reads all bytes: each checkpoint, whether it is undamaged, and otherwise why."""
         return self._series.verify(progress)
 
