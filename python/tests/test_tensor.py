@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import gc
+import importlib
 import struct
 import unittest
 from typing import Any
@@ -283,20 +284,19 @@ class NumpyTest(unittest.TestCase):
 
 @needs_torch
 class TorchTest(unittest.TestCase):
-    def test_takes_memory_over_and_may_write(self) -> None:
-        import torch
+    def setUp(self) -> None:
+        self.torch: Any = importlib.import_module("torch")
 
+    def test_takes_memory_over_and_may_write(self) -> None:
         checkpoint = flatbed.open(FIXTURES / "state_dict.pth")
-        taken = torch.from_dlpack(checkpoint["0.weight"])
+        taken = self.torch.from_dlpack(checkpoint["0.weight"])
         taken.add_(1)
-        again = torch.from_dlpack(checkpoint["0.weight"])
-        self.assertTrue(torch.equal(taken, again + 1))
+        again = self.torch.from_dlpack(checkpoint["0.weight"])
+        self.assertTrue(self.torch.equal(taken, again + 1))
 
     def test_takes_bf16(self) -> None:
-        import torch
-
-        taken = torch.from_dlpack(one_of_each()["BF16"])
-        self.assertEqual((taken.dtype, tuple(taken.shape)), (torch.bfloat16, (2, 4)))
+        taken = self.torch.from_dlpack(one_of_each()["BF16"])
+        self.assertEqual((taken.dtype, tuple(taken.shape)), (self.torch.bfloat16, (2, 4)))
 
 
 if __name__ == "__main__":
