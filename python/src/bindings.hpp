@@ -11,5 +11,7 @@ void bind_errors(nb::module_& module);
 void bind_tensor(nb::module_& module);
 void bind_checkpoint(nb::module_& module);
 void bind_commands(nb::module_& module);
+void bind_safetensors(nb::module_& module);
+void bind_safetensors_save(nb::module_& module);
 
 }  // namespace flatbed::python

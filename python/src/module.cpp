@@ -15,4 +15,6 @@ NB_MODULE(_flatbed, module) {
   flatbed::python::bind_tensor(module);
   flatbed::python::bind_checkpoint(module);
   flatbed::python::bind_commands(module);
+  flatbed::python::bind_safetensors(module);
+  flatbed::python::bind_safetensors_save(module);
 }
