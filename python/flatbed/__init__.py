@@ -9,7 +9,8 @@
 from collections.abc import Mapping as _Mapping
 
 from . import reports
-from ._flatbed import ERROR_CODES, Checkpoint, Tensor, __version__, open
+from ._flatbed import ERROR_CODES, Checkpoint, Tensor, open
+from ._flatbed import VERSION as __version__
 from .commands import convert, diff, match, scan, verify
 from .errors import DeviceError, Error, FileError, FormatError, SealError, TensorNotFoundError
 

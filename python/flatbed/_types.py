@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Union
 
 if TYPE_CHECKING:
+    import numpy
     from typing_extensions import Buffer, Protocol
 
     class HasFileno(Protocol):
@@ -17,10 +18,11 @@ if TYPE_CHECKING:
     from ._flatbed import Checkpoint
 
     Path = Union[str, os.PathLike[str]]
-    Source = Union[Path, Buffer, int, HasFileno, Sequence[Union[Path, Buffer]]]
+    BufferLike = Union[Buffer, numpy.ndarray[Any, Any]]
+    Source = Union[Path, BufferLike, int, HasFileno, Sequence[Union[Path, BufferLike]]]
     Opened = Union[Checkpoint, Source]
     Progress = Union[Callable[[int, int], object], bool, None]
     RenameRule = Union[str, Mapping[str, str], Callable[[str], str]]
     RenameRules = Union[RenameRule, Sequence[RenameRule], None]
 else:
-    Path = Source = Opened = Progress = RenameRule = RenameRules = Any
+    Path = BufferLike = Source = Opened = Progress = RenameRule = RenameRules = Any

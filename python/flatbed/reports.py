@@ -299,6 +299,6 @@ class MatchReport:
     complete: bool
 
 
-def _make(name: str, **fields: Any) -> Any:
-    """The report of the class ``name``; for the compiled module."""
-    return globals()[name](**fields)
+def _make(report: str, /, **fields: Any) -> Any:
+    """The report of this class; for the compiled module."""
+    return globals()[report](**fields)

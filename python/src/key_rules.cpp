@@ -12,6 +12,13 @@ namespace {
 
 using Raised = std::shared_ptr<std::optional<nb::python_error>>;
 
+std::string text(const nb::handle& str) {
+  Py_ssize_t nbytes = 0;
+  const char* const utf8 = PyUnicode_AsUTF8AndSize(str.ptr(), &nbytes);
+  if (utf8 == nullptr) throw nb::python_error();  // UnicodeEncodeError, for a lone surrogate
+  return {utf8, static_cast<std::size_t>(nbytes)};
+}
+
 // The callable is kept by the map and freed with it, whatever thread that is on.
 KeyMap::Callback to_callback(const nb::handle& callable, Raised raised) {
   const std::shared_ptr<nb::object> kept(
@@ -28,7 +35,7 @@ KeyMap::Callback to_callback(const nb::handle& callable, Raised raised) {
     const nb::gil_scoped_acquire acquire;
     try {
       const nb::object renamed = (*kept)(name);
-      if (nb::isinstance<nb::str>(renamed)) return nb::cast<std::string>(renamed);
+      if (nb::isinstance<nb::str>(renamed)) return text(renamed);
       nb::raise_type_error("a callable that renames must return a str, not %s",
                            nb::type_name(renamed.type()).c_str());
     } catch (nb::python_error& error) {
@@ -46,7 +53,7 @@ std::string rule_text(const nb::handle& old_name, const nb::handle& new_name) {
   if (!nb::isinstance<nb::str>(old_name) || !nb::isinstance<nb::str>(new_name)) {
     nb::raise_type_error("rename: a dict of rules holds str only");
   }
-  return nb::cast<std::string>(old_name) + "=" + nb::cast<std::string>(new_name);
+  return text(old_name) + "=" + text(new_name);
 }
 
 }  // namespace
@@ -63,8 +70,7 @@ void KeyRules::add_prefix(const std::string& prefix) { value_or_raise(map_.add_p
 
 void KeyRules::add(const nb::handle& rules) {
   if (nb::isinstance<nb::str>(rules)) {
-    value_or_raise(
-        map_.append(value_or_raise(KeyMap::parse(nb::cast<std::string>(rules), "rename"))));
+    value_or_raise(map_.append(value_or_raise(KeyMap::parse(text(rules), "rename"))));
   } else if (nb::isinstance<nb::dict>(rules)) {
     for (const auto [old_name, new_name] : nb::borrow<nb::dict>(rules)) {
       value_or_raise(

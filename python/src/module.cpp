@@ -8,9 +8,9 @@
 
 NB_MODULE(_flatbed, module) {
   module.doc() = "The compiled part of flatbed.";
-  module.attr("__version__") = std::to_string(FLATBED_VERSION_MAJOR) + "." +
-                               std::to_string(FLATBED_VERSION_MINOR) + "." +
-                               std::to_string(FLATBED_VERSION_PATCH);
+  module.attr("VERSION") = std::to_string(FLATBED_VERSION_MAJOR) + "." +
+                           std::to_string(FLATBED_VERSION_MINOR) + "." +
+                           std::to_string(FLATBED_VERSION_PATCH);
   flatbed::python::bind_errors(module);
   flatbed::python::bind_tensor(module);
   flatbed::python::bind_checkpoint(module);

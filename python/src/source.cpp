@@ -1,9 +1,5 @@
 #include "source.hpp"
 
-#include <nanobind/stl/filesystem.h>
-#include <nanobind/stl/string.h>
-
-#include <algorithm>
 #include <cstring>
 #include <memory>
 #include <string_view>
@@ -78,11 +74,14 @@ Checkpoint open_shards(const nb::handle& shards, const SourceOptions& options) {
 }  // namespace
 
 std::filesystem::path path_argument(const nb::handle& path, const char* what) {
-  std::filesystem::path out;
-  if (is_path(path) && nb::try_cast(path, out)) return out;
-  if (PyErr_Occurred() != nullptr) throw nb::python_error();
-  nb::raise_type_error("%s: expected a str or an os.PathLike, not %s", what,
-                       nb::type_name(path.type()).c_str());
+  if (!is_path(path)) {
+    nb::raise_type_error("%s: expected a str or an os.PathLike, not %s", what,
+                         nb::type_name(path.type()).c_str());
+  }
+  PyObject* bytes = nullptr;  // as the operating system takes it; a NUL is a ValueError
+  if (PyUnicode_FSConverter(path.ptr(), &bytes) == 0) throw nb::python_error();
+  const nb::bytes owned = nb::steal<nb::bytes>(bytes);
+  return std::string(owned.c_str(), owned.size());
 }
 
 Checkpoint open_source(const nb::handle& source, const SourceOptions& options) {

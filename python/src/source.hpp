@@ -3,6 +3,7 @@
 
 #include <nanobind/nanobind.h>
 
+#include <filesystem>
 #include <string>
 
 #include "flatbed/checkpoint.hpp"

@@ -1,4 +1,5 @@
 // flatbed.Tensor: reading, and the bytes as memory: buffer protocol, DLPack, numpy.
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/string_view.h>
 
@@ -6,6 +7,7 @@
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -49,10 +51,11 @@ std::string repr(const TensorObject& self) {
 
 Verify to_verify(bool verify) { return verify ? Verify::yes : Verify::no; }
 
-// The bytes [offset, offset + nbytes) of the tensor, to its end if `nbytes` is None.
-std::uint64_t length_of(const TensorInfo& info, std::uint64_t offset, const nb::object& nbytes) {
+// The number of bytes from `offset`: `nbytes`, or all. Throws if the tensor does not have them.
+std::uint64_t length_of(const TensorInfo& info, std::uint64_t offset,
+                        std::optional<std::uint64_t> nbytes) {
   const std::uint64_t rest = offset < info.nbytes ? info.nbytes - offset : 0;
-  const std::uint64_t wanted = nbytes.is_none() ? rest : nb::cast<std::uint64_t>(nbytes);
+  const std::uint64_t wanted = nbytes.value_or(rest);
   if (offset > info.nbytes || wanted > rest) {
     raise_error({ErrorCode::buffer_too_small, "tensor '" + std::string(info.name) +
                                                   "': " + std::to_string(wanted) + " bytes at " +
@@ -62,7 +65,7 @@ std::uint64_t length_of(const TensorInfo& info, std::uint64_t offset, const nb::
   return wanted;
 }
 
-nb::bytes read(const TensorObject& self, std::uint64_t offset, const nb::object& nbytes,
+nb::bytes read(const TensorObject& self, std::uint64_t offset, std::optional<std::uint64_t> nbytes,
                bool verify) {
   const std::uint64_t length = length_of(self.info(), offset, nbytes);
   nb::object out = nb::steal(PyBytes_FromStringAndSize(nullptr, static_cast<Py_ssize_t>(length)));
@@ -222,7 +225,7 @@ Raises:
     Error: the tensor has no such bytes (``buffer_too_small``).)")
       .def("read_into", &read_into, nb::arg("buffer"), nb::arg("offset") = 0, nb::kw_only(),
            nb::arg("verify") = true,
-           nb::sig("def read_into(self, buffer: collections.abc.Buffer, offset: int = 0, *, "
+           nb::sig("def read_into(self, buffer: flatbed._types.BufferLike, offset: int = 0, *, "
                    "verify: bool = True) -> int"),
            R"(Fills ``buffer`` with the bytes from ``offset`` on, and returns how many these are.
 
@@ -272,6 +275,7 @@ Raises:
 
 void bind_tensor(nb::module_& module) {
   nb::class_<TensorObject> tensor(module, "Tensor", nb::type_slots(kSlots),
+                                  nb::sig("class Tensor(typing_extensions.Buffer)"),
                                   nb::is_weak_referenceable(), R"(A tensor of a checkpoint.
 
 Nothing is read until it is asked for. ``read()`` and ``read_into()`` verify what they read. The
@@ -285,10 +289,13 @@ be called from several threads at once.)");
   bind_properties(tensor);
   bind_reading(tensor);
   bind_memory(tensor);
-  tensor.def("__repr__", &repr);
-  tensor.def("__reduce__", [](const TensorObject&) {
-    nb::raise_type_error("cannot pickle a flatbed.Tensor: it belongs to an open file");
-  });
+  tensor.def("__repr__", &repr)
+      .def(
+          "__reduce__",
+          [](const TensorObject&) {
+            nb::raise_type_error("cannot pickle a flatbed.Tensor: it belongs to an open file");
+          },
+          nb::sig("def __reduce__(self) -> typing.NoReturn"));
 }
 
 }  // namespace flatbed::python

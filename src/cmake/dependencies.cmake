@@ -78,7 +78,8 @@ include(FetchContent)
 # A "unique" symbol stays global in every object, so that objcopy cannot make it local.
 set(flatbed_not_unique $<$<COMPILE_LANG_AND_ID:CXX,GNU>:-fno-gnu-unique>)
 
-# Makes the object library flatbed_<name> of the files in SOURCES, and installs the licence.
+# Makes the object library flatbed_<name> of the files in SOURCES, and installs the licence, which
+# the build tree has in third_party/.
 # FETCHCONTENT_SOURCE_DIR_FLATBED_<NAME> names an unpacked source tree to use instead of the
 # download, for builds without network: tests/install/get_sources.sh unpacks Debian's.
 function(flatbed_fetch name)
@@ -106,9 +107,10 @@ function(flatbed_fetch name)
     target_include_directories(flatbed_${name} SYSTEM INTERFACE ${arg_INCLUDES})
   endif()
   set(flatbed_${name} flatbed_${name} PARENT_SCOPE)
+  set(licence "${PROJECT_BINARY_DIR}/third_party/${name}.txt")
+  configure_file("${source_dir}/${arg_TERMS}" "${licence}" COPYONLY)
   if(FLATBED_INSTALL)
-    install(FILES "${source_dir}/${arg_TERMS}" RENAME "${name}.txt"
-            DESTINATION "${CMAKE_INSTALL_DOCDIR}/third_party")
+    install(FILES "${licence}" DESTINATION "${CMAKE_INSTALL_DOCDIR}/third_party")
   endif()
 endfunction()
 
