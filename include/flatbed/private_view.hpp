@@ -13,6 +13,9 @@
 //
 // Shares the ownership of its memory with its copies, not with the checkpoint, which may be gone
 // first. Copies may be used on several threads.
+//
+// PrivateViews does the same for many tensors of a checkpoint, in one mapping for each file: the
+// system limits the number of a process's mappings.
 #pragma once
 
 #include <cstddef>
@@ -38,12 +41,29 @@ class FLATBED_EXPORT PrivateView {
   [[nodiscard]] bool is_mapping() const noexcept { return mapped_; }  // false: they were read
 
  private:
+  friend class PrivateViews;
   PrivateView(std::shared_ptr<void> owner, std::span<std::byte> bytes, bool mapped)
       : owner_(std::move(owner)), bytes_(bytes), mapped_(mapped) {}
 
   std::shared_ptr<void> owner_;
   std::span<std::byte> bytes_;
   bool mapped_;
+};
+
+// Its copies share the mappings, which a view also owns. Thread-safe.
+class FLATBED_EXPORT PrivateViews {
+ public:
+  explicit PrivateViews(Checkpoint checkpoint);
+
+  // As PrivateView::make(), with one difference: views of one tensor are the same memory, unless it
+  // had to be read. `verify`: whether bytes that are read are checked. Maps a file on the first
+  // view.
+  [[nodiscard]] Result<PrivateView> view(const TensorInfo& tensor,
+                                         Verify verify = Verify::yes) const;
+
+ private:
+  struct FLATBED_HIDDEN State;
+  std::shared_ptr<State> state_;
 };
 
 }  // namespace flatbed

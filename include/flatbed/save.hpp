@@ -19,8 +19,11 @@
 #pragma once
 
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
+#include <span>
 #include <string>
 
 #include "flatbed/cast.hpp"
@@ -31,6 +34,12 @@
 #include "flatbed/save_plan.hpp"
 
 namespace flatbed {
+
+// How a file is laid out. `safetensors`: byte for byte as the safetensors library writes it, for
+// programs that compare files; only unsealed. Tensors are sorted by dtype and name and not aligned
+// to pages, and "format" is not added. The library writes metadata of two or more pairs in random
+// order; here it is in name order.
+enum class FileLayout : std::uint8_t { flatbed, safetensors };
 
 struct SaveOptions {
   bool seal = true;
@@ -52,6 +61,10 @@ struct SaveOptions {
   ProgressCallback progress = {};
   // May be set from any thread: save() stops, removes what it wrote, and returns cancelled.
   const std::atomic<bool>* cancel = nullptr;
+  FileLayout layout = FileLayout::flatbed;
+  // With FileLayout::safetensors: whether metadata without pairs is written, as {}, which some
+  // readers refuse. Default: false.
+  bool empty_metadata = false;
 };
 
 // committed: complete and durable. durability_unknown: complete and visible, but the directory
@@ -76,6 +89,17 @@ struct SaveReport {
 [[nodiscard]] FLATBED_EXPORT Result<SaveReport> save(const std::filesystem::path& path,
                                                      const SavePlan& plan,
                                                      const SaveOptions& options = {});
+
+// Returns memory of `nbytes` bytes; it must stay valid until save_memory() returns.
+using AllocateFile = std::function<Result<std::span<std::byte>>(std::uint64_t nbytes)>;
+
+// Writes the file that save() would write into memory. `allocate` is called at most once, on the
+// calling thread, when the size is known. `sync` and `replace` have no effect; a dry run allocates
+// nothing. Errors: those of save() that have nothing to do with the new file, those of `allocate`;
+// buffer_too_small if it returns memory of another size.
+[[nodiscard]] FLATBED_EXPORT Result<SaveReport> save_memory(const SavePlan& plan,
+                                                            const AllocateFile& allocate,
+                                                            const SaveOptions& options = {});
 
 // Seals a safetensors file that must not change: writes <path>.flatbed.json beside it (spec C1),
 // atomically.

@@ -17,4 +17,6 @@ NB_MODULE(_flatbed, module) {
   flatbed::python::bind_commands(module);
   flatbed::python::bind_state(module);
   flatbed::python::bind_series(module);
+  flatbed::python::bind_safetensors(module);
+  flatbed::python::bind_safetensors_save(module);
 }

@@ -1,5 +1,6 @@
 #include "flatbed/private_view.hpp"
 
+#include <mutex>
 #include <vector>
 
 #include "base/str_cat.hpp"
@@ -26,15 +27,37 @@ std::shared_ptr<std::byte> allocate(std::size_t nbytes) {
   return {lines, lines->front().bytes};
 }
 
+// The checkpoint's own description of the tensor. Errors: invalid_argument.
+Result<TensorInfo> own_info(const Checkpoint& checkpoint, const TensorInfo& tensor) {
+  const std::span<const TensorInfo> tensors = checkpoint.tensors();
+  if (tensor.index < tensors.size() && tensors[tensor.index].name == tensor.name)
+    return tensors[tensor.index];
+  return make_error(ErrorCode::invalid_argument, "tensor ", quoted(tensor.name),
+                    " is not of this checkpoint");
+}
+
+// The tensor's bytes in memory of their own.
+struct Owned {
+  std::shared_ptr<std::byte> memory;
+  std::span<std::byte> bytes;
+};
+
+Result<Owned> read_owned(const Checkpoint& checkpoint, const TensorInfo& own, Verify verify) {
+  const auto nbytes = static_cast<std::size_t>(own.nbytes);
+  std::shared_ptr<std::byte> memory = allocate(nbytes);
+  if (memory == nullptr) {
+    return make_error(ErrorCode::resource_exhausted, "tensor ", quoted(own.name),
+                      ": no memory for ", size_text(own.nbytes));
+  }
+  const std::span<std::byte> bytes(memory.get(), nbytes);
+  FLATBED_TRY(checkpoint.read(own, 0, bytes, verify));
+  return Owned{std::move(memory), bytes};
+}
+
 }  // namespace
 
 Result<PrivateView> PrivateView::make(const Checkpoint& checkpoint, const TensorInfo& tensor) {
-  const std::span<const TensorInfo> tensors = checkpoint.tensors();
-  if (tensor.index >= tensors.size() || tensors[tensor.index].name != tensor.name) {
-    return make_error(ErrorCode::invalid_argument, "tensor ", quoted(tensor.name),
-                      " is not of this checkpoint");
-  }
-  const TensorInfo& own = tensors[tensor.index];
+  FLATBED_ASSIGN(const TensorInfo own, own_info(checkpoint, tensor));
   if (own.stored == Stored::plain && is_aligned(own)) {
     const ByteSource& source = CheckpointAccess::source(checkpoint, own.where.file);
     FLATBED_ASSIGN(PrivateMapping mapping,
@@ -44,15 +67,50 @@ Result<PrivateView> PrivateView::make(const Checkpoint& checkpoint, const Tensor
       return PrivateView(std::make_shared<PrivateMapping>(std::move(mapping)), bytes, true);
     }
   }
-  const auto nbytes = static_cast<std::size_t>(own.nbytes);
-  const std::shared_ptr<std::byte> memory = allocate(nbytes);
-  if (memory == nullptr) {
-    return make_error(ErrorCode::resource_exhausted, "tensor ", quoted(own.name),
-                      ": no memory for ", size_text(own.nbytes));
+  FLATBED_ASSIGN(Owned owned, read_owned(checkpoint, own, Verify::yes));
+  return PrivateView(std::move(owned.memory), owned.bytes, false);
+}
+
+struct PrivateViews::State {
+  using Mapped = std::shared_ptr<PrivateMapping>;
+
+  explicit State(Checkpoint of)
+      : checkpoint(std::move(of)), mappings(checkpoint.files().size()) {}
+
+  // The mapping of a whole file; one without bytes if the file cannot be mapped.
+  Result<Mapped> mapping(std::uint32_t file) {
+    const std::lock_guard lock(mutex);
+    Mapped& mapped = mappings[file];
+    if (mapped == nullptr) {
+      const ByteSource& source = CheckpointAccess::source(checkpoint, file);
+      FLATBED_ASSIGN(PrivateMapping made, PrivateMapping::map(source, 0, source.size()));
+      mapped = std::make_shared<PrivateMapping>(std::move(made));
+    }
+    return mapped;
   }
-  const std::span<std::byte> bytes(memory.get(), nbytes);
-  FLATBED_TRY(checkpoint.read(own, 0, bytes));
-  return PrivateView(memory, bytes, false);
+
+  const Checkpoint checkpoint;
+  std::mutex mutex;
+  std::vector<Mapped> mappings;  // null: not mapped yet
+};
+
+PrivateViews::PrivateViews(Checkpoint checkpoint)
+    : state_(std::make_shared<State>(std::move(checkpoint))) {}
+
+Result<PrivateView> PrivateViews::view(const TensorInfo& tensor, Verify verify) const {
+  FLATBED_ASSIGN(const TensorInfo own, own_info(state_->checkpoint, tensor));
+  if (own.stored == Stored::plain && own.nbytes != 0 && is_aligned(own)) {
+    FLATBED_ASSIGN(State::Mapped mapping, state_->mapping(own.where.file));
+    const std::span<std::byte> bytes = mapping->bytes();
+    if (!bytes.empty()) {
+      return PrivateView(std::move(mapping),
+                         bytes.subspan(static_cast<std::size_t>(own.where.offset),
+                                       static_cast<std::size_t>(own.nbytes)),
+                         true);
+    }
+  }
+  FLATBED_ASSIGN(Owned owned, read_owned(state_->checkpoint, own, verify));
+  return PrivateView(std::move(owned.memory), owned.bytes, false);
 }
 
 }  // namespace flatbed

@@ -3,12 +3,14 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <functional>
 #include <utility>
 
 #include "base/bytes.hpp"
 #include "base/json_write.hpp"
 #include "base/str_cat.hpp"
 #include "base/utf8.hpp"
+#include "safetensors/header.hpp"
 
 namespace flatbed::safetensors {
 
@@ -17,6 +19,7 @@ namespace {
 constexpr std::uint64_t kMaxInteger = std::uint64_t{1}
                                       << 53;  // exclusive: what every JSON reader keeps exact
 constexpr std::size_t kAlignment = 4096;
+constexpr std::size_t kReferenceAlignment = 8;
 constexpr unsigned kMaxAlignmentBits = 12;
 // The largest N below the reference's limit for which 8 + N is a multiple of a page.
 constexpr std::size_t kMaxHeaderBytes = 99'999'736;
@@ -72,6 +75,14 @@ std::vector<std::uint32_t> file_order(std::span<const SealTensor> tensors) {
   return order;
 }
 
+// The reference's order. `names` is name order.
+std::vector<std::uint32_t> reference_order(std::span<const SealTensor> tensors,
+                                           std::vector<std::uint32_t> names) {
+  std::ranges::stable_sort(names, std::greater(),
+                           [&](std::uint32_t i) { return tensors[i].dtype; });
+  return names;
+}
+
 Error too_large(std::size_t limit, std::size_t tensors) {
   return make_error(ErrorCode::header_over_limit, "the header of ", counted(tensors, "tensor"),
                     " would be longer than ", limit, " bytes",
@@ -94,14 +105,19 @@ class Builder {
   Result<NewHeader> build() {
     header_.name_order = name_order(tensors_);
     FLATBED_TRY(check_tensors(tensors_, header_.name_order));
-    header_.file_order = file_order(tensors_);
+    header_.file_order =
+        is_reference() ? reference_order(tensors_, header_.name_order) : file_order(tensors_);
     header_.bytes.assign(sizeof(std::uint64_t), '\0');
+    header_.bytes += '{';
     FLATBED_TRY(append_metadata());
     FLATBED_TRY(append_tensors());
     return finish();
   }
 
  private:
+  [[nodiscard]] bool is_reference() const noexcept {
+    return options_.layout == HeaderLayout::reference;
+  }
   [[nodiscard]] std::size_t limit() const noexcept { return max_header_nbytes(options_); }
   // Called before a text is appended, so that no text much longer than the limit is ever built.
   Result<void> check_room(std::uint64_t nbytes) const {
@@ -125,7 +141,9 @@ class Builder {
 };
 
 Result<void> Builder::append_metadata() {
-  if (std::ranges::find(metadata_, kFormatKey, &MetadataPair::first) == metadata_.end()) {
+  if (is_reference() && metadata_.empty() && !options_.empty_metadata) return {};
+  if (!is_reference() &&
+      std::ranges::find(metadata_, kFormatKey, &MetadataPair::first) == metadata_.end()) {
     metadata_.emplace_back(kFormatKey, kDefaultFormat);
   }
   if (options_.seal) metadata_.emplace_back(kDigestsKey, "");
@@ -135,7 +153,7 @@ Result<void> Builder::append_metadata() {
   });
 
   std::string& out = header_.bytes;
-  out += "{\"__metadata__\":{";
+  out += "\"__metadata__\":{";
   if (options_.seal) out += str_cat("\"flatbed\":\"", kEmptySeal, "\",");
   bool first = true;
   for (const auto& [key, value] : metadata_) {
@@ -193,7 +211,7 @@ Result<void> Builder::append_tensors() {
 
 void Builder::append_entry(const SealTensor& tensor, std::uint64_t begin) {
   std::string& out = header_.bytes;
-  out += ',';
+  if (out.back() != '{') out += ',';
   append_json_string(out, tensor.name);
   out += ":{\"dtype\":\"";
   out += name(tensor.dtype);
@@ -209,7 +227,8 @@ void Builder::append_entry(const SealTensor& tensor, std::uint64_t begin) {
 
 // Pads the header and converts offsets in the data to offsets in the file.
 Result<NewHeader> Builder::finish() {
-  const std::size_t end = (header_.bytes.size() + kAlignment - 1) / kAlignment * kAlignment;
+  const std::size_t alignment = is_reference() ? kReferenceAlignment : kAlignment;
+  const std::size_t end = (header_.bytes.size() + alignment - 1) / alignment * alignment;
   const std::uint64_t length = end - sizeof(std::uint64_t);
   if (length > limit()) return too_large(limit(), tensors_.size());
   header_.bytes.resize(end, ' ');
@@ -224,11 +243,16 @@ Result<NewHeader> Builder::finish() {
 Result<NewHeader> build_header(std::span<const SealTensor> tensors,
                                std::span<const MetadataPair> metadata,
                                const HeaderOptions& options) {
+  if (options.seal && options.layout == HeaderLayout::reference) {
+    return make_error(ErrorCode::invalid_argument,
+                      "a sealed file cannot have the layout of the safetensors library");
+  }
   return Builder(tensors, metadata, options).build();
 }
 
 std::size_t max_header_nbytes(const HeaderOptions& options) noexcept {
-  return options.allow_large ? kMaxHeaderBytes : kLargeHeaderBytes;
+  if (!options.allow_large) return kLargeHeaderBytes;
+  return options.layout == HeaderLayout::reference ? kMaxHeader : kMaxHeaderBytes;
 }
 
 void put_digest(NewHeader& header, std::uint32_t tensor, std::uint64_t chunk,

@@ -24,9 +24,16 @@
 
 namespace flatbed::safetensors {
 
+// How a header is laid out. `reference` is what the safetensors library writes, instead of L1, L2,
+// L4 and L7: tensors by dtype, descending in the order of Dtype, then by name; no "format" that was
+// not given; 8 + N is a multiple of 8.
+enum class HeaderLayout : std::uint8_t { flatbed, reference };
+
 struct HeaderOptions {
   bool seal = true;
   bool allow_large = false;  // allow a header above 25,000,000 bytes
+  HeaderLayout layout = HeaderLayout::flatbed;
+  bool empty_metadata = false;  // `reference` only: write __metadata__ also if it has no pairs
 };
 
 struct NewHeader {
@@ -41,8 +48,8 @@ struct NewHeader {
 
 // `tensors` are in source order. `metadata` is in any order and must not contain `flatbed`,
 // `flatbed.digests` or duplicates; "format" is added if it is missing. Errors: invalid_argument (a
-// name or key that is not UTF-8, the name `__metadata__`, a dimension of 2^53 or more),
-// name_collision, limit_exceeded (2^53 bytes of data), header_over_limit.
+// name or key that is not UTF-8, the name `__metadata__`, a dimension of 2^53 or more, a seal in
+// the reference's layout), name_collision, limit_exceeded (2^53 bytes of data), header_over_limit.
 [[nodiscard]] Result<NewHeader> build_header(std::span<const SealTensor> tensors,
                                              std::span<const MetadataPair> metadata,
                                              const HeaderOptions& options);

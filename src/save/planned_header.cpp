@@ -13,8 +13,15 @@ namespace flatbed {
 
 namespace {
 
+using safetensors::HeaderLayout;
 using safetensors::MetadataPair;
 using safetensors::SealTensor;
+
+safetensors::HeaderOptions header_options(const SaveOptions& options) {
+  const bool reference = options.layout == FileLayout::safetensors;
+  return {options.seal, options.allow_large_header,
+          reference ? HeaderLayout::reference : HeaderLayout::flatbed, options.empty_metadata};
+}
 
 // The items as the header needs them, once their bytes fit their shapes.
 Result<std::vector<SealTensor>> describe_items(const SavePlan& plan) {
@@ -85,8 +92,7 @@ Result<PlannedHeader::Texts> plan_texts(const SavePlan& whole, const SaveOptions
   names.reserve(whole.items.size());
   for (const SaveItem& item : whole.items) names.push_back(item.name);
   // The header is at least as long as the text, so a text that is too long for it is not built.
-  const std::size_t most =
-      safetensors::max_header_nbytes({options.seal, options.allow_large_header});
+  const std::size_t most = safetensors::max_header_nbytes(header_options(options));
   FLATBED_ASSIGN(texts.tree, encode_tree(whole.tree, names, most));
   return texts;
 }
@@ -102,8 +108,8 @@ Result<PlannedHeader> plan_header(const SavePlan& plan, PlannedHeader::Texts tex
   FLATBED_ASSIGN(planned.tensors, describe_items(plan));
   planned.texts = std::make_unique<PlannedHeader::Texts>(std::move(texts));
   FLATBED_ASSIGN(planned.metadata, collect_metadata(plan, *planned.texts));
-  FLATBED_ASSIGN(planned.header, build_header(planned.tensors, planned.metadata,
-                                              {options.seal, options.allow_large_header}));
+  FLATBED_ASSIGN(planned.header,
+                 build_header(planned.tensors, planned.metadata, header_options(options)));
   return planned;
 }
 

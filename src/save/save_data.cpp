@@ -17,8 +17,8 @@ namespace {
 class DataWriter {
  public:
   DataWriter(const DataPart& part, const SaveOptions& options, safetensors::NewHeader& header,
-             AtomicFile& file)
-      : part_(part), plan_(part.plan), options_(options), header_(header), file_(file) {}
+             const WriteBytes& write)
+      : part_(part), plan_(part.plan), options_(options), header_(header), write_(write) {}
 
   Result<void> run() {
     FLATBED_TRY(work_through(
@@ -40,7 +40,7 @@ class DataWriter {
   const SavePlan& plan_;
   const SaveOptions& options_;
   safetensors::NewHeader& header_;
-  AtomicFile& file_;
+  const WriteBytes& write_;
 };
 
 RunsByWay DataWriter::collect_runs() const {
@@ -67,11 +67,7 @@ Result<void> DataWriter::write_piece(const PieceQueue& queue, const Piece& piece
                      [&](const Run& run, std::uint64_t chunk, std::span<const std::byte> bytes) {
                        return hash(run.tensor, chunk, bytes);
                      }));
-  FLATBED_TRY(file_.write_at(piece.offset, buffer.first(piece.nbytes)));
-  // Starts at once: the device works while the next piece is read, and commit() has little left to
-  // wait for.
-  file_.start_writeback(piece.offset, piece.nbytes);
-  return {};
+  return write_(piece.offset, buffer.first(piece.nbytes));
 }
 
 Result<void> DataWriter::read(std::uint32_t item, std::uint64_t skip, std::span<std::byte> part) {
@@ -95,20 +91,28 @@ Result<void> DataWriter::hash(std::uint32_t item, std::uint64_t chunk,
 
 }  // namespace
 
+WriteBytes write_to(AtomicFile& file) {
+  return [&file](std::uint64_t offset, std::span<const std::byte> bytes) -> Result<void> {
+    FLATBED_TRY(file.write_at(offset, bytes));
+    file.start_writeback(offset, bytes.size());
+    return {};
+  };
+}
+
 Result<DataReport> write_data(const SavePlan& plan, const SaveOptions& options,
-                              safetensors::NewHeader& header, AtomicFile& file) {
+                              safetensors::NewHeader& header, const WriteBytes& write) {
   std::vector<std::uint32_t> numbers(plan.items.size());
   std::iota(numbers.begin(), numbers.end(), 0U);
   FLATBED_ASSIGN(SourceRecords records, SourceRecords::of(plan, header.file_order, options));
   CastSums casts;
-  FLATBED_TRY(write_part({plan, numbers, records, casts}, options, header, file));
+  FLATBED_TRY(write_part({plan, numbers, records, casts}, options, header, write));
   FLATBED_ASSIGN(CrcReport crc, records.finish(options));
   return DataReport{std::move(crc), report_casts(plan, header.file_order, casts)};
 }
 
 Result<void> write_part(const DataPart& part, const SaveOptions& options,
-                        safetensors::NewHeader& header, AtomicFile& file) {
-  return DataWriter(part, options, header, file).run();
+                        safetensors::NewHeader& header, const WriteBytes& write) {
+  return DataWriter(part, options, header, write).run();
 }
 
 }  // namespace flatbed

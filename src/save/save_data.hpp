@@ -2,7 +2,9 @@
 // hashes them on the way. The caller writes the header.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <span>
 
 #include "flatbed/result.hpp"
@@ -14,13 +16,22 @@
 
 namespace flatbed {
 
-// Writes every item of `plan` to its place in `file`. With options.seal the digests of all chunks
+// Writes bytes to their offset in a new file. Called from several threads, for different ranges.
+using WriteBytes =
+    std::function<Result<void>(std::uint64_t offset, std::span<const std::byte> bytes)>;
+
+// To a file on disk, where writing back starts at once: the device works while the next bytes are
+// read, and commit() has little left to wait for. Borrows `file`.
+[[nodiscard]] WriteBytes write_to(AtomicFile& file);
+
+// Writes every item of `plan` to its place in the file. With options.seal the digests of all chunks
 // go to their slots in `header`. A sealed source is verified chunk by chunk with the same digests
 // that the new file gets, and the records of a zip by their CRCs. Memory: 48 MiB for tensors that
 // are strided or deflated, otherwise 1 MiB per thread. Errors: those of Checkpoint::read
 // (chunk_corrupt, ...), no_space, io_error, cancelled, file_changed, zip_crc_mismatch.
 [[nodiscard]] Result<DataReport> write_data(const SavePlan& plan, const SaveOptions& options,
-                                            safetensors::NewHeader& header, AtomicFile& file);
+                                            safetensors::NewHeader& header,
+                                            const WriteBytes& write);
 
 // The items of one file of a set, all borrowed.
 struct DataPart {
@@ -32,6 +43,6 @@ struct DataPart {
 
 // The same for one file of a set. Errors: those above but zip_crc_mismatch.
 [[nodiscard]] Result<void> write_part(const DataPart& part, const SaveOptions& options,
-                                      safetensors::NewHeader& header, AtomicFile& file);
+                                      safetensors::NewHeader& header, const WriteBytes& write);
 
 }  // namespace flatbed

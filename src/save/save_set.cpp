@@ -92,7 +92,8 @@ Result<void> SetWriter::write_shard(const AtomicFolder& folder, std::size_t shar
   const std::filesystem::path path = folder.path() / planned_shard.file_name;
   const NewFile target{path, permissions_, true, folder.target() / planned_shard.file_name};
   FLATBED_ASSIGN(AtomicFile file, create_file(target, options, header.file_nbytes));
-  FLATBED_TRY(write_part({part, planned_shard.items, *records_, casts_}, options, header, file));
+  FLATBED_TRY(
+      write_part({part, planned_shard.items, *records_, casts_}, options, header, write_to(file)));
   if (options.seal) saved.content = seal_header(header, planned.tensors, planned.metadata);
   FLATBED_TRY(file.write_at(0, as_bytes(header.bytes)));
   saved.nbytes = header.file_nbytes;

@@ -9,6 +9,7 @@
 #include <string>
 
 #include "base/bytes.hpp"
+#include "base/str_cat.hpp"
 #include "flatbed/save.hpp"
 #include "support/expect_error.hpp"
 #include "support/temp_dir.hpp"
@@ -105,6 +106,70 @@ TEST(PrivateView, OfAnotherCheckpointIsRefused) {
   TensorInfo other = checkpoint.tensor("w").value();
   other.name = "other";
   EXPECT_ERROR(PrivateView::make(checkpoint, other), invalid_argument);
+}
+
+// 2 TiB, more than the memory of most machines.
+TEST(PrivateView, AFileMayBeLargerThanMemory) {
+  const test::TempDir dir;
+  constexpr std::uint64_t kHuge = std::uint64_t{2} << 40;
+  const std::string json =
+      str_cat(R"({"w":{"dtype":"U8","shape":[)", kHuge, R"(],"data_offsets":[0,)", kHuge, "]}}");
+  std::string head(8, '\0');
+  head[0] = static_cast<char>(json.size());
+  test::write_file(dir / "a.safetensors", head + json);
+  std::filesystem::resize_file(dir / "a.safetensors", head.size() + json.size() + kHuge);
+  const Checkpoint checkpoint = Checkpoint::open(dir / "a.safetensors").value();
+  const TensorInfo info = checkpoint.tensor("w").value();
+  const Result<PrivateView> view = PrivateView::make(checkpoint, info);
+  ASSERT_OK(view);
+  view->bytes()[kHuge - 1] = std::byte{1};
+  EXPECT_EQ(view->bytes()[kHuge - 2], std::byte{0});
+}
+
+TEST(PrivateViews, ShareOneMappingAndOutliveTheCheckpoint) {
+  const test::TempDir dir;
+  const auto path = example(dir);
+  const std::string before = test::read_file(path);
+  std::optional<PrivateViews> views(Checkpoint::open(path).value());
+  const Checkpoint checkpoint = Checkpoint::open(path).value();
+  const PrivateView small = views->view(checkpoint.tensor("s").value()).value();
+  const PrivateView large = views->view(checkpoint.tensor("w").value()).value();
+  const PrivateView again = views->view(checkpoint.tensor("w").value()).value();
+  EXPECT_TRUE(small.is_mapping() && large.is_mapping());
+  EXPECT_EQ(small.bytes().data() - large.bytes().data(),
+            static_cast<std::ptrdiff_t>(checkpoint.tensor("s").value().where.offset -
+                                        checkpoint.tensor("w").value().where.offset));
+  EXPECT_EQ(again.bytes().data(), large.bytes().data());
+  EXPECT_TRUE(views->view(checkpoint.tensor("none").value()).value().bytes().empty());
+  views.reset();
+  std::filesystem::remove(path);
+  ASSERT_EQ(small.bytes().size(), 12u);
+  std::memset(large.bytes().data(), 'y', large.bytes().size());
+  EXPECT_EQ(small.bytes()[11], std::byte{'x'});
+}
+
+TEST(PrivateViews, ReadWhatCannotBeMappedInPlace) {
+  const test::TempDir dir;
+  // Three bytes before the floats: they are not aligned in the file.
+  const std::string json = R"({"o":{"dtype":"U8","shape":[3],"data_offsets":[0,3]},)"
+                           R"("f":{"dtype":"F32","shape":[2],"data_offsets":[3,11]}})";
+  std::string head(8, '\0');
+  head[0] = static_cast<char>(json.size());
+  test::write_file(dir / "a.safetensors", head + json + "abc12345678");
+  const Checkpoint checkpoint = Checkpoint::open(dir / "a.safetensors").value();
+  const PrivateViews views(checkpoint);
+  const PrivateView view = views.view(checkpoint.tensor("f").value()).value();
+  EXPECT_FALSE(view.is_mapping());
+  EXPECT_EQ(view.bytes()[7], std::byte{'8'});
+  EXPECT_TRUE(views.view(checkpoint.tensor("o").value()).value().is_mapping());
+}
+
+TEST(PrivateViews, OfAnotherCheckpointIsRefused) {
+  const test::TempDir dir;
+  const Checkpoint checkpoint = Checkpoint::open(example(dir)).value();
+  TensorInfo other = checkpoint.tensor("w").value();
+  other.name = "other";
+  EXPECT_ERROR(PrivateViews(checkpoint).view(other), invalid_argument);
 }
 
 }  // namespace

@@ -178,6 +178,50 @@ TEST(HeaderWrite, RefusesNumbersThatReadersRound) {
   EXPECT_ERROR(build_header(two, {}, {.seal = false}), limit_exceeded);
 }
 
+// What safetensors 0.8.0 writes for the same tensors and metadata.
+TEST(HeaderWrite, WritesWhatTheReferenceWrites) {
+  const Shape square{2, 2};
+  const Shape scalar;
+  const Shape none{2, 0};
+  const std::vector<SealTensor> tensors{{"b", Dtype::f16, square, 8},
+                                        {"z", Dtype::f32, square, 16},
+                                        {"a\n", Dtype::f32, scalar, 4},
+                                        {"s", Dtype::boolean, scalar, 1},
+                                        {"e", Dtype::i64, none, 0}};
+  const std::vector<MetadataPair> metadata{{"k", "v"}};
+  const Result<NewHeader> header = build_header(
+      tensors, metadata, {.seal = false, .layout = HeaderLayout::reference});
+  ASSERT_OK(header);
+  const std::string_view json =
+      R"({"__metadata__":{"k":"v"},"e":{"dtype":"I64","shape":[2,0],"data_offsets":[0,0]},)"
+      R"("a\n":{"dtype":"F32","shape":[],"data_offsets":[0,4]},)"
+      R"("z":{"dtype":"F32","shape":[2,2],"data_offsets":[4,20]},)"
+      R"("b":{"dtype":"F16","shape":[2,2],"data_offsets":[20,28]},)"
+      R"("s":{"dtype":"BOOL","shape":[],"data_offsets":[28,29]}})";
+  EXPECT_EQ(json_of(*header), json);
+  EXPECT_EQ(header->bytes.size(), 8 + (json.size() + 7) / 8 * 8);
+  EXPECT_EQ(load_le64(as_bytes(header->bytes).data()), header->bytes.size() - 8);
+  EXPECT_EQ(header->file_nbytes, header->bytes.size() + 29);
+  EXPECT_EQ(header->offsets[1], header->bytes.size() + 4);
+}
+
+TEST(HeaderWrite, WritesMetadataAsTheReferenceDoesIfThereIsNone) {
+  const auto written = [](bool empty_metadata) {
+    return build_header({}, {},
+                        {.seal = false,
+                         .layout = HeaderLayout::reference,
+                         .empty_metadata = empty_metadata})
+        .value()
+        .bytes.substr(8);
+  };
+  EXPECT_EQ(written(false), "{}      ");
+  EXPECT_EQ(written(true), R"({"__metadata__":{}}     )");
+}
+
+TEST(HeaderWrite, RefusesASealInTheReferencesLayout) {
+  EXPECT_ERROR(build_header({}, {}, {.layout = HeaderLayout::reference}), invalid_argument);
+}
+
 // A header whose JSON text has exactly this many bytes, without tensors and seal.
 Result<NewHeader> build_json_of(std::size_t nbytes, bool allow_large) {
   const std::string_view around = R"({"__metadata__":{"format":"pt","k":""}})";

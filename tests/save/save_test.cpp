@@ -171,6 +171,62 @@ TEST(Save, WithoutSealWritesNoFlatbedKey) {
   EXPECT_EQ(checkpoint->seal(), SealState::unsealed);
 }
 
+// The bytes that safetensors 0.8.0 writes for the same tensors.
+TEST(Save, WritesWhatTheReferenceWritesIfAsked) {
+  const TempDir dir;
+  const std::string bytes = pattern(24, 1);
+  SavePlan plan = plan_of({u8_item("b", std::string_view(bytes).substr(16, 8)),
+                           {"a", Dtype::i32, {2, 2}, as_bytes(bytes).first(16)}});
+  SaveOptions options{.seal = false, .layout = FileLayout::safetensors};
+  ASSERT_OK(save(dir / "a", plan, options));
+  const std::string json = R"({"a":{"dtype":"I32","shape":[2,2],"data_offsets":[0,16]},)"
+                           R"("b":{"dtype":"U8","shape":[8],"data_offsets":[16,24]}})";
+  EXPECT_EQ(read_file(dir / "a"),
+            std::string("\x70\0\0\0\0\0\0\0", 8) + json + std::string(112 - json.size(), ' ') + bytes);
+  options.empty_metadata = true;
+  ASSERT_OK(save(dir / "b", plan, options));
+  EXPECT_EQ(read_file(dir / "b").substr(8, 21), R"({"__metadata__":{},"a)");
+  options.seal = true;
+  EXPECT_ERROR(save(dir / "c", plan, options), invalid_argument);
+  EXPECT_FALSE(std::filesystem::exists(dir / "c"));
+}
+
+TEST(SaveMemory, WritesTheBytesOfTheFile) {
+  const TempDir dir;
+  const Mixed mixed;
+  for (const bool seal : {true, false}) {
+    SaveOptions options{.seal = seal};
+    ASSERT_OK(save(dir / "a", mixed.plan(), options));
+    std::string memory;
+    const AllocateFile allocate = [&](std::uint64_t nbytes) -> Result<std::span<std::byte>> {
+      memory.assign(nbytes, '?');
+      return std::as_writable_bytes(std::span(memory));
+    };
+    const Result<SaveReport> report = save_memory(mixed.plan(), allocate, options);
+    ASSERT_OK(report);
+    EXPECT_EQ(report->nbytes, memory.size());
+    EXPECT_EQ(report->content.empty(), !seal);
+    EXPECT_TRUE(memory == read_file(dir / "a"));
+    memory.clear();
+    options.dry_run = true;
+    EXPECT_EQ(save_memory(mixed.plan(), allocate, options).value().nbytes, report->nbytes);
+    EXPECT_TRUE(memory.empty());
+  }
+}
+
+TEST(SaveMemory, ReturnsTheErrorsOfItsAllocator) {
+  const SavePlan plan = plan_of({u8_item("a", "abc")});
+  std::array<std::byte, 3> small{};
+  EXPECT_ERROR(save_memory(plan, [](std::uint64_t) -> Result<std::span<std::byte>> {
+                 return make_error(ErrorCode::resource_exhausted, "none left");
+               }),
+               resource_exhausted);
+  EXPECT_ERROR(save_memory(plan, [&](std::uint64_t) -> Result<std::span<std::byte>> {
+                 return std::span<std::byte>(small);
+               }),
+               buffer_too_small);
+}
+
 TEST(Save, WritesAFileWithoutTensors) {
   const TempDir dir;
   ASSERT_OK(save(dir / "out", SavePlan{}));
