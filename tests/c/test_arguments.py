@@ -1,8 +1,9 @@
-"""Every function of flatbed.h with NULL in the place of each of its pointers, one at a time, while the others are as
-they should be: it returns invalid_argument and names the argument, or the header allows it. Everything is taken from
-the header, so that a new function is tried without a change here.
+"""Every function of flatbed.h with one wrong argument at a time, while the others are as they should be. NULL in the
+place of a pointer is invalid_argument and named, or the header allows it; structs of an impossible size, and of a
+later version that sets what this one does not have, are refused. Everything is taken from the header, so that a new
+function is tried without a change here.
 
-Usage: test_nulls.py LIBRARY
+Usage: test_arguments.py LIBRARY
 """
 
 import ctypes
@@ -29,6 +30,10 @@ OPTIONAL_OF = {
 }
 # An error of their own comes before the pointer is looked at, with the arguments that are passed here.
 NOT_NAMED = {"flatbed_open_shards": {"paths"}, "flatbed_open_reader_shards": {"readers"}}
+
+
+# These set members of the caller's struct, and fill none.
+FILL_SOME = {"flatbed_shard_slice", "flatbed_group_by_layer"}
 
 
 class String(Structure):
@@ -72,7 +77,7 @@ def struct_sizes():
                                                          read("src", "c", "first_sizes.hpp"))}
 
 
-class Nulls(unittest.TestCase):
+class Arguments(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.sizes = struct_sizes()
@@ -141,6 +146,8 @@ class Nulls(unittest.TestCase):
         if name in self.sizes:
             buffer = (c_uint64 * (self.sizes[name] // 8))()
             buffer[0] = self.sizes[name]
+            if name == "flatbed_reader":
+                buffer[6] = ctypes.cast(CALLBACK, c_void_p).value  # `read`
             return buffer
         handle = re.fullmatch(r"flatbed_(\w+)\*", kind)
         if handle and handle.group(1) not in ("string", "value"):
@@ -173,6 +180,49 @@ class Nulls(unittest.TestCase):
                         self.assertIn(f"'{parameter}'".encode(), error.contents.message)
         self.assertGreater(tried, 300)
         print(f"{tried} calls with one NULL each")
+
+    def structs(self):
+        """Each struct with a size that a function takes: the function, and its position there."""
+        for result, name, parameters in parse_header():
+            for position, (kind, parameter) in enumerate(parameters):
+                if kind.removeprefix("const ").removesuffix("*") in self.sizes and result == "int32_t":
+                    yield name, parameters, position, parameter
+
+    def call_with_size(self, name, parameters, position, size, after):
+        """Calls with a struct of `size` bytes, in whose place there is room for more, of which all is `after`."""
+        kind, _ = parameters[position]
+        known = self.sizes[kind.removeprefix("const ").removesuffix("*")] // 8
+        struct = (c_uint64 * (known + 8))(*([size] + [0] * (known - 1) + [after] * 8))
+        arguments = [struct if at == position else self.valid(*each) for at, each in enumerate(parameters)]
+        return self.call(name, "int32_t", arguments), arguments[-1].contents.message, struct[known:]
+
+    def test_structs_that_are_too_small_or_absurd_are_refused(self):
+        for name, parameters, position, parameter in self.structs():
+            kind, _ = parameters[position]
+            for size in (0, 8, self.sizes[kind.removeprefix("const ").removesuffix("*")] - 8, 1 << 40):
+                with self.subTest(function=name, parameter=parameter, size=size):
+                    code, message, after = self.call_with_size(name, parameters, position, size, 7)
+                    self.assertEqual(code, INVALID_ARGUMENT)
+                    self.assertIn(b"struct_size", message)
+                    self.assertEqual(after, [7] * 8)
+
+    def test_structs_of_a_later_version_may_not_set_what_this_one_lacks(self):
+        tried = 0
+        for name, parameters, position, parameter in self.structs():
+            kind, _ = parameters[position]
+            size = self.sizes[kind.removeprefix("const ").removesuffix("*")]
+            with self.subTest(function=name, parameter=parameter):
+                code, _, _ = self.call_with_size(name, parameters, position, size, 7)
+                later, _, _ = self.call_with_size(name, parameters, position, size + 64, 0)
+                self.assertEqual(later, code)  # zero is the default of what it lacks
+                code, message, after = self.call_with_size(name, parameters, position, size + 64, 7)
+                if kind.startswith("const "):
+                    self.assertEqual(code, INVALID_ARGUMENT)
+                    self.assertIn(b"bytes that this version of flatbed does not have", message)
+                elif code == 0 and name not in FILL_SOME:
+                    self.assertEqual(after, [0] * 8)  # what is filled has no more than this version's
+                tried += 1
+        self.assertGreater(tried, 50)
 
     def test_everything_may_be_zero_at_once(self):
         for result, name, parameters in parse_header():
