@@ -8,8 +8,8 @@
 //   flatbed_checkpoint_free(model);
 //
 // The library, strings, errors, dtypes; opening; contents; bytes; other views; trees; cancelling;
-// devices; loading; matching; verifying; saving and converting; scanning; comparing; DLPack: each
-// has a section below. What holds for every function here:
+// devices; loading; matching; verifying; saving and converting; series; scanning; comparing;
+// DLPack: each has a section below. What holds for every function here:
 //
 // ERRORS    A function that can fail returns 0, or the number of an error (error_codes.h), and
 //           takes a flatbed_error last, which may be NULL. Each says which errors are its own; any
@@ -393,6 +393,17 @@ FLATBED_API int32_t flatbed_select(const flatbed_checkpoint* checkpoint,
 // tensor_not_found (a rule matches no name), name_collision, limit_exceeded.
 FLATBED_API int32_t flatbed_rename(const flatbed_checkpoint* checkpoint, flatbed_string rules,
                                    flatbed_checkpoint** out, flatbed_error* error);
+
+// The same tensors under the names that a function of the caller's gives them. `rename` is called
+// on the calling thread, once for every name, aliases included. *new_name is `name` at first; what
+// it is set to is borrowed until the next call, or until flatbed_rename_by() returns. Unknown
+// numbers become cancelled. Errors: invalid_argument (a name that is empty or not UTF-8),
+// name_collision, limit_exceeded, those of the callback.
+FLATBED_API int32_t flatbed_rename_by(const flatbed_checkpoint* checkpoint,
+                                      int32_t (*rename)(void* context, flatbed_string name,
+                                                        flatbed_string* new_name),
+                                      void* context, flatbed_checkpoint** out,
+                                      flatbed_error* error);
 
 typedef struct flatbed_cast_rules {
   uint64_t struct_size;
@@ -785,6 +796,73 @@ typedef struct flatbed_load_report {
 FLATBED_API int32_t flatbed_load(const flatbed_plan* plan, const flatbed_load_options* options,
                                  flatbed_load_report* report, flatbed_error* error);
 
+// All tensors of a checkpoint in one block of a device's memory, by name: for callers without a
+// layout of their own. Keeps what it needs of the checkpoint and the device.
+typedef struct flatbed_loaded flatbed_loaded;
+
+typedef struct flatbed_load_all_options {
+  uint64_t struct_size;
+  void* context;
+  // Both are called on the calling thread; unknown numbers become cancelled. Both may be NULL.
+  // `choose` is asked about each tensor in turn, and borrows what it is given. *transfer is zero
+  // but for its size: sliced, dim, begin, end, rank, count, group and priority may be set, and
+  // nothing else. *is_loaded is 1; 0 leaves the tensor out.
+  int32_t (*choose)(void* context, const flatbed_tensor* tensor, flatbed_transfer* transfer,
+                    uint32_t* is_loaded);
+  // Called once, when every tensor has its place and nothing was read yet, with the handle that
+  // flatbed_load_all() will give: `ready` can then know where a group's tensors are. If the load
+  // fails, the handle is freed.
+  int32_t (*placed)(void* context, const flatbed_loaded* loaded);
+  const flatbed_load_options* load;  // NULL: its default
+  // Where each tensor begins in the device's memory: at a multiple of this power of two; 0: 256.
+  // Tensors of 1 MiB or more begin at a multiple of 4096, too.
+  uint64_t alignment;
+} flatbed_load_all_options;
+
+// Makes one allocation, loads and verifies. `device` may be NULL: the host; `options` and `report`
+// may be NULL, too. Free *out with flatbed_loaded_free(). Errors: those of flatbed_buffer_new() and
+// flatbed_load(), slice_invalid, size_overflow, those of the callbacks; the memory is then given
+// back.
+FLATBED_API int32_t flatbed_load_all(const flatbed_checkpoint* checkpoint,
+                                     const flatbed_device* device,
+                                     const flatbed_load_all_options* options, flatbed_loaded** out,
+                                     flatbed_load_report* report, flatbed_error* error);
+FLATBED_API void flatbed_loaded_free(flatbed_loaded* loaded);
+
+// Borrows what it points to: valid until flatbed_loaded_free().
+typedef struct flatbed_loaded_tensor {
+  uint64_t struct_size;
+  flatbed_string name;    // its own, also where an alias found it
+  const uint64_t* shape;  // of what arrived: after slicing
+  uint64_t rank;
+  void* data;       // memory of the device: C order, little endian, packed; NULL if nbytes is 0
+  uint64_t nbytes;  // of `data`
+  uint64_t index;   // of the tensor in the checkpoint
+  uint32_t group;
+  uint32_t dtype;  // FLATBED_DTYPE_*
+} flatbed_loaded_tensor;
+
+// In the order of the checkpoint, without those that were left out. Of a NULL: 0.
+FLATBED_API uint64_t flatbed_loaded_count(const flatbed_loaded* loaded);
+FLATBED_API int32_t flatbed_loaded_at(const flatbed_loaded* loaded, uint64_t index,
+                                      flatbed_loaded_tensor* out, flatbed_error* error);
+// The tensor of this name or alias, in constant time. Errors: tensor_not_found (there is none, or
+// it was left out).
+FLATBED_API int32_t flatbed_loaded_find(const flatbed_loaded* loaded, flatbed_string name,
+                                        flatbed_loaded_tensor* out, flatbed_error* error);
+// Bytes that are allocated, gaps included; 0 for a NULL.
+FLATBED_API uint64_t flatbed_loaded_nbytes(const flatbed_loaded* loaded);
+
+// The group of tensors that belong to no layer.
+#define FLATBED_NO_LAYER 0xFFFFFFFFu
+
+// Makes a transfer one of a layer's group: sets group and priority, for flatbed_plan_add() and for
+// `choose`. A tensor's layer is the first whole number between the dots of its name: 7 for
+// "model.layers.7.mlp.weight". Layers come in order. Tensors without a layer, embeddings among
+// them, are of FLATBED_NO_LAYER and come first. Thread-safe.
+FLATBED_API int32_t flatbed_group_by_layer(flatbed_string name, flatbed_transfer* transfer,
+                                           flatbed_error* error);
+
 // ---- Matching -----------------------------------------------------------------------------------
 // Compares what an engine expects with what a checkpoint has. Lists go to callbacks, one call for
 // each entry, with arguments that are borrowed for the call; unknown numbers become cancelled.
@@ -1040,6 +1118,218 @@ FLATBED_API int32_t flatbed_convert(const char* from, const char* to,
                                     const flatbed_convert_options* options,
                                     flatbed_save_report* report, flatbed_error* error);
 
+// What a path holds, compared with what a save would write there.
+enum {
+  FLATBED_OUTPUT_ABSENT = 0,      // nothing has the name
+  FLATBED_OUTPUT_UP_TO_DATE = 1,  // as it would be written, as far as bytes were compared
+  FLATBED_OUTPUT_DIFFERENT = 2
+};
+
+typedef struct flatbed_compare_options {
+  uint64_t struct_size;
+  // What the save would be given; may be NULL. What counts of it: max_shard_nbytes, threads,
+  // unsealed, allow_large_header, unsafe_objects, keep_device, cancel, and with `all_data`
+  // progress.
+  const flatbed_save_options* save;
+  uint32_t format;    // FLATBED_FORMAT_*
+  uint32_t all_data;  // 1: compare every byte; 0: at most 256 chunks of 256 KiB
+} flatbed_compare_options;
+
+typedef struct flatbed_output_state {
+  uint64_t struct_size;
+  uint64_t nbytes;           // if up to date: of the file, or all files of a set
+  char content[24];          // if up to date and sealed: 16 hex digits and NULs
+  uint32_t kind;             // FLATBED_OUTPUT_*
+  uint32_t difference_size;  // in bytes, without the NUL
+  char difference[1000];     // if different: the first one; NUL-terminated, cut where it is longer
+} flatbed_output_state;
+
+// Compares the file, or the folder of a set, with what flatbed_save(), flatbed_save_torch() or
+// flatbed_save_set() would write; writes nothing. Times of files decide nothing. `options` may be
+// NULL. Errors: those of the save for the plan and its sources, not_a_regular_file, cancelled.
+FLATBED_API int32_t flatbed_compare_output(const char* path, const flatbed_save_plan* plan,
+                                           const flatbed_compare_options* options,
+                                           flatbed_output_state* out, flatbed_error* error);
+// The same for flatbed_save_sidecar(): whether the sidecar of `path` seals the file as it is.
+// `format` has no effect.
+FLATBED_API int32_t flatbed_compare_sidecar(const char* path,
+                                            const flatbed_compare_options* options,
+                                            flatbed_output_state* out, flatbed_error* error);
+
+// ---- Series -------------------------------------------------------------------------------------
+// The checkpoints of one training run, in a folder: saved during training, then found again by the
+// latest step or the best score. Every checkpoint states its place in its own sealed header, so a
+// series is what the headers in the folder say. One process writes: the first call that writes
+// locks the folder until the handle is freed. Readers take no lock.
+
+// Functions that take a `const flatbed_series` may be called from several threads at once, also
+// while another thread saves. The others write, and are called by one thread at a time.
+typedef struct flatbed_series flatbed_series;
+
+// Which score is best.
+enum {
+  FLATBED_SCORE_ANY = 0,  // what the series has; FLATBED_SCORE_MIN for a new one
+  FLATBED_SCORE_MIN = 1,
+  FLATBED_SCORE_MAX = 2
+};
+
+typedef struct flatbed_series_options {
+  uint64_t struct_size;
+  // The name of the score, of at most 256 bytes; copied. Empty: what the series has; a new one then
+  // has no scores. The first save with a metric fixes metric and mode.
+  flatbed_string metric;
+  // What flatbed_series_prune(), which every save calls, keeps: the latest checkpoint and the union
+  // of these.
+  uint64_t keep_last;         // so many; 0 together with keep_every = 0: everything is kept
+  uint64_t keep_best;         // so many, if there are scores; 0: 1
+  uint64_t keep_every;        // those whose step is a multiple of this; 0: none for this reason
+  uint64_t max_shard_nbytes;  // not 0: each checkpoint is a sharded set in a folder of its own
+  // How every file is written; NULL: its default. Its members are copied; its `cancel` and its
+  // `context` must outlive the handle. flatbed_series_save_async() calls `progress` on a thread of
+  // its own. dry_run is invalid_argument; `note`, max_shard_nbytes, unsealed, keep_existing and
+  // what is of flatbed_save_torch() have no effect.
+  const flatbed_save_options* save;
+  uint32_t mode;          // FLATBED_SCORE_*
+  uint32_t keep_no_best;  // 1: scores keep nothing; keep_best is then 0
+} flatbed_series_options;
+
+// Makes and locks nothing. The folder may be absent until the first save, which makes it; the
+// folder above must exist. `options` may be NULL. Errors: series_mismatch (the series has another
+// metric or mode), not_a_regular_file (a file is in the folder's place), the system's (1-9).
+FLATBED_API int32_t flatbed_series_open(const char* folder, const flatbed_series_options* options,
+                                        flatbed_series** out, flatbed_error* error);
+// Waits for flatbed_series_save_async(), and gives the lock back.
+FLATBED_API void flatbed_series_free(flatbed_series* series);
+
+// Checkpoints of a series, and notes of what was skipped or is odd: what one call found. It
+// outlives the series and does not change. Each function says which entries it gives; free them
+// with flatbed_series_entries_free().
+typedef struct flatbed_series_entries flatbed_series_entries;
+FLATBED_API void flatbed_series_entries_free(flatbed_series_entries* entries);
+
+// What became of a checkpoint in the call that gave it.
+enum {
+  FLATBED_ENTRY_PRESENT = 0,
+  FLATBED_ENTRY_REMOVED = 1,  // pruned; in a dry run it would be
+  FLATBED_ENTRY_MOVED = 2     // rolled back: it is no longer part of the series
+};
+
+// What the header of a checkpoint states. Borrows the entries.
+typedef struct flatbed_series_entry {
+  uint64_t struct_size;
+  flatbed_string path;     // for flatbed_open(): a file, or the folder of a set; NUL-terminated
+  flatbed_string content;  // the seal's digest, 16 hex digits; of a set, its first file's
+  flatbed_string parent;   // the content of the one before it; empty: the first
+  uint64_t sequence;       // orders the series
+  uint64_t step;
+  uint64_t nbytes;      // of the file, or all files of a set
+  int64_t saved_at_ms;  // by the clock at that time, since 1970, UTC
+  int64_t epoch;        // with has_epoch: the integer `epoch` of the saved dict
+  double score;         // with has_score
+  uint32_t has_epoch;
+  uint32_t has_score;
+  uint32_t is_set;
+  uint32_t state;  // FLATBED_ENTRY_*
+} flatbed_series_entry;
+
+// 0 for a NULL.
+FLATBED_API uint64_t flatbed_series_entry_count(const flatbed_series_entries* entries);
+FLATBED_API int32_t flatbed_series_entry_at(const flatbed_series_entries* entries, uint64_t index,
+                                            flatbed_series_entry* out, flatbed_error* error);
+// Opens the checkpoint, which must be complete and sealed, and state what the entry says. Reads the
+// headers alone. Errors: those of flatbed_open(), seal_header_mismatch, shard_tensor_missing,
+// file_changed (it is another one now).
+FLATBED_API int32_t flatbed_series_entry_open(const flatbed_series_entries* entries, uint64_t index,
+                                              flatbed_checkpoint** out, flatbed_error* error);
+// Of flatbed_series_verify(): what verifying this one found. `out` may be NULL. Errors: why it does
+// not open or cannot be read; invalid_argument (it was not verified).
+FLATBED_API int32_t flatbed_series_entry_verified(const flatbed_series_entries* entries,
+                                                  uint64_t index, flatbed_verify_report* out,
+                                                  flatbed_error* error);
+// One sentence each; 0 for a NULL.
+FLATBED_API uint64_t flatbed_series_note_count(const flatbed_series_entries* entries);
+FLATBED_API int32_t flatbed_series_note_at(const flatbed_series_entries* entries, uint64_t index,
+                                           flatbed_string* note, flatbed_error* error);
+// Of flatbed_series_list(): the metric, empty if there are no scores, and FLATBED_SCORE_MIN or
+// FLATBED_SCORE_MAX. Of others: empty and FLATBED_SCORE_ANY.
+FLATBED_API flatbed_string flatbed_series_metric(const flatbed_series_entries* entries);
+FLATBED_API uint32_t flatbed_series_mode(const flatbed_series_entries* entries);
+// Of flatbed_series_verify(): 1 if every checkpoint is whole and none was skipped. Of others: 0.
+FLATBED_API uint32_t flatbed_series_is_whole(const flatbed_series_entries* entries);
+
+// All checkpoints, ascending. Reads the first 4 KiB of each file. Errors: file_not_found (no
+// folder), the system's (1-9).
+FLATBED_API int32_t flatbed_series_list(const flatbed_series* series, flatbed_series_entries** out,
+                                        flatbed_error* error);
+// One checkpoint: the last one, the best one, or that of a step, of those that
+// flatbed_series_entry_open() opens. Notes say which were passed over, and why. Errors:
+// step_not_found (also where there is no folder); flatbed_series_at() that of the open, if there is
+// one that does not open.
+FLATBED_API int32_t flatbed_series_latest(const flatbed_series* series,
+                                          flatbed_series_entries** out, flatbed_error* error);
+FLATBED_API int32_t flatbed_series_best(const flatbed_series* series, flatbed_series_entries** out,
+                                        flatbed_error* error);
+FLATBED_API int32_t flatbed_series_at(const flatbed_series* series, uint64_t step,
+                                      flatbed_series_entries** out, flatbed_error* error);
+// Reads and checks every byte of every checkpoint. Gives all, as the listing does. Damage is a
+// result, not an error. `options` may be NULL; its `damaged` must be. Errors: file_not_found,
+// cancelled, those of the callback.
+FLATBED_API int32_t flatbed_series_verify(const flatbed_series* series,
+                                          const flatbed_verify_options* options,
+                                          flatbed_series_entries** out, flatbed_error* error);
+
+// What a save states beside the tensors.
+typedef struct flatbed_series_stamp {
+  uint64_t struct_size;
+  uint64_t step;  // below 2^53; must rise within a series
+  double score;   // with has_score, which needs a metric; NaN is never best
+  uint32_t has_score;
+  uint32_t reserved;
+} flatbed_series_stamp;
+
+// Writes a checkpoint that follows the latest one, then prunes. `out` may be NULL; it gives the new
+// checkpoint, then those that were pruned. `report` may be NULL, too. Errors, after which nothing
+// is changed: step_not_after (the latest has this step or a later one), series_locked,
+// series_mismatch, invalid_argument (a score without a metric), limit_exceeded, those of
+// flatbed_save() and flatbed_save_set().
+FLATBED_API int32_t flatbed_series_save(flatbed_series* series, const flatbed_save_plan* plan,
+                                        const flatbed_series_stamp* stamp,
+                                        flatbed_series_entries** out, flatbed_save_report* report,
+                                        flatbed_error* error);
+
+// A save that may still be running. It outlives the series, and all of its functions may be called
+// from several threads at once.
+typedef struct flatbed_pending_save flatbed_pending_save;
+
+// The same in the background: returns once the plan's memory is copied, so that it may be changed
+// and the plan freed. Tensors of checkpoints are not copied but kept. One save runs at a time:
+// every call that writes waits for the one before, and returns its error if nobody waited for it.
+// Errors: those of such a save; its own come from flatbed_pending_save_wait().
+FLATBED_API int32_t flatbed_series_save_async(flatbed_series* series, const flatbed_save_plan* plan,
+                                              const flatbed_series_stamp* stamp,
+                                              flatbed_pending_save** out, flatbed_error* error);
+// 1 if it is done, and for a NULL; does not wait.
+FLATBED_API uint32_t flatbed_pending_save_ready(const flatbed_pending_save* pending);
+// Waits until it is done; may be called again. Gives and fails as flatbed_series_save() does.
+FLATBED_API int32_t flatbed_pending_save_wait(const flatbed_pending_save* pending,
+                                              flatbed_series_entries** out,
+                                              flatbed_save_report* report, flatbed_error* error);
+// Does not wait, and does not stop the save.
+FLATBED_API void flatbed_pending_save_free(flatbed_pending_save* pending);
+
+// Removes what the options do not keep. `out` may be NULL; it gives all checkpoints that could be
+// read, ascending, with what became of each. What does not open is neither removed nor counted as
+// kept, and nothing is removed if there is no latest one. With `dry_run` nothing is, and no lock is
+// needed. Errors: series_locked, file_not_found, the system's (1-9).
+FLATBED_API int32_t flatbed_series_prune(flatbed_series* series, uint32_t dry_run,
+                                         flatbed_series_entries** out, flatbed_error* error);
+// Makes the checkpoint of this step the latest, by moving all later ones to the folder `abandoned`
+// in the series' own. Nothing is deleted. `out` may be NULL; it gives the latest, then those that
+// were moved, descending, with their new paths. Errors: those of flatbed_series_at(),
+// series_locked, the system's (1-9); if it ends early, the series ends at a later step.
+FLATBED_API int32_t flatbed_series_roll_back(flatbed_series* series, uint64_t step,
+                                             flatbed_series_entries** out, flatbed_error* error);
+
 // ---- Scanning -----------------------------------------------------------------------------------
 // What the pickles in a file would import and call if Python loaded them. flatbed itself runs none.
 
@@ -1201,6 +1491,23 @@ FLATBED_API int32_t flatbed_buffer_dlpack(const flatbed_buffer* buffer,
                                           const flatbed_placed_tensor* tensor,
                                           struct DLManagedTensorVersioned** out,
                                           flatbed_error* error);
+FLATBED_API int32_t flatbed_buffer_dlpack_legacy(const flatbed_buffer* buffer,
+                                                 const flatbed_placed_tensor* tensor,
+                                                 struct DLManagedTensor** out,
+                                                 flatbed_error* error);
+
+// A tensor that flatbed_load_all() loaded, by its index there, with DLPack's names of the device.
+// Exports share the memory with each other and with the handle, which may be freed first. Errors:
+// size_overflow; invalid_argument (nothing is loaded yet: in `placed`; floats of 4 bits whose last
+// dimension is odd).
+FLATBED_API int32_t flatbed_loaded_dlpack(const flatbed_loaded* loaded, uint64_t index,
+                                          int32_t device_type, int32_t device_id,
+                                          struct DLManagedTensorVersioned** out,
+                                          flatbed_error* error);
+FLATBED_API int32_t flatbed_loaded_dlpack_legacy(const flatbed_loaded* loaded, uint64_t index,
+                                                 int32_t device_type, int32_t device_id,
+                                                 struct DLManagedTensor** out,
+                                                 flatbed_error* error);
 
 #ifdef __cplusplus
 }  // extern "C"

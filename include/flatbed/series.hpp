@@ -98,6 +98,7 @@ struct SeriesSave {
   SaveReport files;                 // of save(), or save_set()'s of all files
   std::vector<SeriesEntry> pruned;  // removed afterwards
   std::vector<std::string> notes;   // why something could not be pruned; one sentence each
+  std::uint64_t file_count = 1;     // of the checkpoint; of a set, its shards
 };
 
 struct PruneReport {

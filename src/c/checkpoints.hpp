@@ -19,6 +19,9 @@ namespace flatbed::c {
   return {};
 }
 
+// contents.cpp: borrows what the checkpoint has.
+[[nodiscard]] flatbed_tensor tensor_to_c(const TensorInfo& info);
+
 // The tensor of this number. `checkpoint` is a caller's.
 [[nodiscard]] inline Result<TensorInfo> tensor_at(const flatbed_checkpoint* checkpoint,
                                                   std::uint64_t index, std::string_view parameter) {

@@ -24,25 +24,6 @@ static_assert(static_cast<int>(Layout::safetensors) == FLATBED_LAYOUT_SAFETENSOR
               static_cast<int>(Layout::torch_pickle) == FLATBED_LAYOUT_TORCH_PICKLE &&
               static_cast<int>(Layout::torch_script) == FLATBED_LAYOUT_TORCH_SCRIPT);
 
-flatbed_tensor tensor_to_c(const TensorInfo& info) {
-  flatbed_tensor tensor{};
-  tensor.name = to_c(info.name);
-  tensor.shape = info.shape.data();
-  tensor.rank = info.shape.size();
-  tensor.nbytes = info.nbytes;
-  tensor.index = info.index;
-  tensor.dtype = dtype_number(info.dtype);
-  tensor.stored = static_cast<std::uint32_t>(info.stored);
-  tensor.storage = info.storage;
-  tensor.file = info.where.file;
-  tensor.file_offset = info.where.offset;
-  tensor.file_nbytes = info.where.nbytes;
-  if (!info.digests.empty()) {
-    tensor.digests = {info.digests.hex(0).data(), info.digests.size() * 16};
-  }
-  return tensor;
-}
-
 flatbed_file file_to_c(const FileInfo& info) {
   flatbed_file file{};
   file.path = to_c(std::string_view(info.path.native()));
@@ -65,19 +46,46 @@ auto element(const flatbed_checkpoint* checkpoint, std::uint64_t index, List lis
   return &elements[index];
 }
 
+// Where a caller wants a string.
+struct OutString {
+  flatbed_string* out;
+  std::string_view parameter;
+};
+
 // Element `index` of a list of pairs of strings.
 template <typename List>
 Result<void> pair_at(const flatbed_checkpoint* checkpoint, std::uint64_t index,
-                     std::span<flatbed_string* const> out, List list) {
-  if (out[0] == nullptr || out[1] == nullptr) return null_argument("out");
+                     const std::array<OutString, 2>& out, List list) {
+  for (const OutString& string : out) {
+    if (string.out == nullptr) return null_argument(string.parameter);
+  }
   FLATBED_ASSIGN(const auto* const found, element(checkpoint, index, list));
   const auto& [first, second] = *found;
-  *out[0] = to_c(std::string_view(first));
-  *out[1] = to_c(std::string_view(second));
+  *out[0].out = to_c(std::string_view(first));
+  *out[1].out = to_c(std::string_view(second));
   return {};
 }
 
 }  // namespace
+
+flatbed_tensor tensor_to_c(const TensorInfo& info) {
+  flatbed_tensor tensor{};
+  tensor.name = to_c(info.name);
+  tensor.shape = info.shape.data();
+  tensor.rank = info.shape.size();
+  tensor.nbytes = info.nbytes;
+  tensor.index = info.index;
+  tensor.dtype = dtype_number(info.dtype);
+  tensor.stored = static_cast<std::uint32_t>(info.stored);
+  tensor.storage = info.storage;
+  tensor.file = info.where.file;
+  tensor.file_offset = info.where.offset;
+  tensor.file_nbytes = info.where.nbytes;
+  if (!info.digests.empty()) {
+    tensor.digests = {info.digests.hex(0).data(), info.digests.size() * 16};
+  }
+  return tensor;
+}
 
 }  // namespace flatbed::c
 
@@ -123,7 +131,7 @@ uint64_t flatbed_alias_count(const flatbed_checkpoint* checkpoint) {
 int32_t flatbed_alias_at(const flatbed_checkpoint* checkpoint, uint64_t index, flatbed_string* name,
                          flatbed_string* tensor, flatbed_error* error) {
   return guarded(error, [&]() -> Result<void> {
-    return flatbed::c::pair_at(checkpoint, index, std::array{name, tensor},
+    return flatbed::c::pair_at(checkpoint, index, {{{name, "name"}, {tensor, "tensor"}}},
                                [](const Checkpoint& opened) { return opened.aliases(); });
   });
 }
@@ -135,7 +143,7 @@ uint64_t flatbed_metadata_count(const flatbed_checkpoint* checkpoint) {
 int32_t flatbed_metadata_at(const flatbed_checkpoint* checkpoint, uint64_t index,
                             flatbed_string* key, flatbed_string* value, flatbed_error* error) {
   return guarded(error, [&]() -> Result<void> {
-    return flatbed::c::pair_at(checkpoint, index, std::array{key, value},
+    return flatbed::c::pair_at(checkpoint, index, {{{key, "key"}, {value, "value"}}},
                                [](const Checkpoint& opened) { return opened.metadata(); });
   });
 }

@@ -136,8 +136,9 @@ Result<std::uint64_t> nbytes_of(Dtype dtype, ShapeView shape) {
   return bits_left / 8 + (bits_left % 8 != 0 ? 1 : 0);
 }
 
+template <typename Managed>
 Result<void> export_placed(const flatbed_buffer* buffer, const flatbed_placed_tensor* given,
-                           DLManagedTensorVersioned** out) {
+                           Managed** out) {
   FLATBED_TRY(clear_out(out));
   FLATBED_TRY(check(buffer, "buffer"));
   FLATBED_ASSIGN(const flatbed_placed_tensor placed, read_struct(given, "tensor"));
@@ -153,6 +154,23 @@ Result<void> export_placed(const flatbed_buffer* buffer, const flatbed_placed_te
   const std::span<std::byte> bytes(buffer->owned->buffer.data() + placed.offset, nbytes);
   return give_export({dtype, shape, {placed.device_type, placed.device_id}, bytes, buffer->owned},
                      out);
+}
+
+template <typename Managed>
+Result<void> export_loaded(const flatbed_loaded* loaded, std::uint64_t index, DlDevice device,
+                           Managed** out) {
+  FLATBED_TRY(clear_out(out));
+  FLATBED_TRY(check(loaded, "loaded"));
+  if (loaded->owned == nullptr) {
+    return make_error(ErrorCode::invalid_argument,
+                      "argument 'loaded': found one that is still being loaded, expected one that "
+                      "flatbed_load_all() has given");
+  }
+  const std::span<const LoadedTensor> tensors = loaded->owned->tensors.tensors();
+  if (index >= tensors.size()) return index_error(index, tensors.size(), "index");
+  const LoadedTensor& tensor = tensors[index];
+  return give_export(
+      {tensor.dtype, tensor.shape, device, {tensor.data, tensor.nbytes}, loaded->owned}, out);
 }
 
 }  // namespace
@@ -174,6 +192,28 @@ int32_t flatbed_view_dlpack(const flatbed_checkpoint* checkpoint, uint64_t tenso
 int32_t flatbed_view_dlpack_legacy(const flatbed_checkpoint* checkpoint, uint64_t tensor,
                                    struct DLManagedTensor** out, flatbed_error* error) {
   return guarded(error, [&]() { return flatbed::c::export_tensor(checkpoint, tensor, out); });
+}
+
+int32_t flatbed_loaded_dlpack(const flatbed_loaded* loaded, uint64_t index, int32_t device_type,
+                              int32_t device_id, struct DLManagedTensorVersioned** out,
+                              flatbed_error* error) {
+  return guarded(error, [&]() {
+    return flatbed::c::export_loaded(loaded, index, {device_type, device_id}, out);
+  });
+}
+
+int32_t flatbed_loaded_dlpack_legacy(const flatbed_loaded* loaded, uint64_t index,
+                                     int32_t device_type, int32_t device_id,
+                                     struct DLManagedTensor** out, flatbed_error* error) {
+  return guarded(error, [&]() {
+    return flatbed::c::export_loaded(loaded, index, {device_type, device_id}, out);
+  });
+}
+
+int32_t flatbed_buffer_dlpack_legacy(const flatbed_buffer* buffer,
+                                     const flatbed_placed_tensor* tensor,
+                                     struct DLManagedTensor** out, flatbed_error* error) {
+  return guarded(error, [&]() { return flatbed::c::export_placed(buffer, tensor, out); });
 }
 
 int32_t flatbed_buffer_dlpack(const flatbed_buffer* buffer, const flatbed_placed_tensor* tensor,

@@ -4,6 +4,7 @@
 // first is left.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <new>
 #include <string_view>
@@ -12,6 +13,9 @@
 #include "flatbed/result.hpp"
 
 namespace flatbed::c {
+
+// The longest beginning of `text` of at most `limit` bytes that ends between two characters.
+[[nodiscard]] std::string_view cut_text(std::string_view text, std::size_t limit) noexcept;
 
 // Both fill `out`, if there is one, and return its code. They allocate nothing. Exported for
 // flatbed_cuda.

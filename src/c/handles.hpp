@@ -4,6 +4,8 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <optional>
+#include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -12,9 +14,11 @@
 #include "flatbed/device.hpp"
 #include "flatbed/flatbed.h"
 #include "flatbed/load.hpp"
+#include "flatbed/load_all.hpp"
 #include "flatbed/match.hpp"
 #include "flatbed/page_lock.hpp"
 #include "flatbed/save_plan.hpp"
+#include "flatbed/series.hpp"
 #include "flatbed/value.hpp"
 
 struct flatbed_checkpoint {
@@ -127,4 +131,57 @@ struct flatbed_save_plan {
   std::uint64_t magic = kMagic;
   flatbed::SavePlan plan;
   bool own_tree = false;  // the caller's, which is checked before it is written
+};
+
+struct flatbed_loaded {
+  static constexpr std::uint64_t kMagic = 0x666c6174'6c6f640b;
+  static constexpr std::string_view kType = "flatbed_loaded";
+
+  // The memory and its device, which DLPack's exports share.
+  struct Owned {
+    std::shared_ptr<flatbed::Device> device;
+    flatbed::LoadedTensors tensors;
+  };
+
+  std::uint64_t magic = kMagic;
+  std::shared_ptr<const Owned> owned;               // none until everything is loaded
+  const flatbed::LoadedTensors* tensors = nullptr;  // also while it is loaded
+};
+
+struct flatbed_series {
+  static constexpr std::uint64_t kMagic = 0x666c6174'7365720c;
+  static constexpr std::string_view kType = "flatbed_series";
+
+  explicit flatbed_series(flatbed::Series opened) : series(std::move(opened)) {}
+
+  std::uint64_t magic = kMagic;
+  flatbed::Series series;
+};
+
+struct flatbed_series_entries {
+  static constexpr std::uint64_t kMagic = 0x666c6174'656e740d;
+  static constexpr std::string_view kType = "flatbed_series_entries";
+
+  struct Entry {
+    flatbed::SeriesEntry entry;
+    std::uint32_t state = FLATBED_ENTRY_PRESENT;
+    std::optional<flatbed::Result<flatbed::VerifyReport>> verified = {};
+  };
+
+  std::uint64_t magic = kMagic;
+  std::vector<Entry> entries;
+  std::vector<std::string> notes;
+  std::string metric;
+  std::uint32_t mode = FLATBED_SCORE_ANY;
+  bool is_whole = false;
+};
+
+struct flatbed_pending_save {
+  static constexpr std::uint64_t kMagic = 0x666c6174'706e640e;
+  static constexpr std::string_view kType = "flatbed_pending_save";
+
+  explicit flatbed_pending_save(flatbed::PendingSave running) : pending(std::move(running)) {}
+
+  std::uint64_t magic = kMagic;
+  const flatbed::PendingSave pending;
 };

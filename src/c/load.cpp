@@ -6,6 +6,7 @@
 #include "c/callbacks.hpp"
 #include "c/checkpoints.hpp"
 #include "c/guard.hpp"
+#include "c/loading.hpp"
 
 namespace flatbed::c {
 
@@ -30,10 +31,8 @@ Result<std::optional<Dtype>> optional_dtype(std::uint32_t dtype, std::string_vie
 
 Result<LoadItem> item_of(const flatbed_transfer& transfer) {
   LoadItem item;
-  FLATBED_ASSIGN(const bool sliced, read_flag(transfer.sliced, "transfer.sliced"));
-  if (sliced)
-    item.slice = {transfer.dim, transfer.begin, transfer.end, transfer.rank, transfer.count};
-  item.group = {transfer.group, transfer.priority};
+  FLATBED_ASSIGN(item.slice, slice_of(transfer));
+  item.group = group_of(transfer);
   FLATBED_ASSIGN(item.dtype, optional_dtype(transfer.expect_dtype, "transfer.expect_dtype"));
   FLATBED_ASSIGN(item.as, optional_dtype(transfer.cast_to, "transfer.cast_to"));
   FLATBED_TRY(check_bytes(transfer.expect_shape, transfer.expect_rank, "transfer.expect_shape"));
@@ -76,22 +75,28 @@ const flatbed_device* handle_of(const flatbed_plan& plan, const Device* device) 
   return nullptr;
 }
 
-void set_callbacks(const flatbed_plan& plan, const flatbed_load_options& read,
+HandleOf handles_of(const flatbed_plan& plan) {
+  return [&plan](const Device* device) { return handle_of(plan, device); };
+}
+
+void set_callbacks(const flatbed_load_options& read, const HandleOf& handle_of,
                    LoadOptions& options) {
   void* const context = read.context;
   options.progress = progress_callback(read.progress, context);
   if (read.ready == nullptr) return;
-  options.ready = [&plan, ready = read.ready, context](const GroupReady& group) {
+  options.ready = [handle_of, ready = read.ready, context](const GroupReady& group) {
     std::vector<flatbed_ready_event> events;
     for (const GroupReady::Event& event : group.events) {
-      events.push_back({handle_of(plan, event.device), event.event});
+      events.push_back({handle_of(event.device), event.event});
     }
     return callback_result(ready(context, group.group, events.data(), events.size()),
                            "the caller's ready", ErrorCode::cancelled);
   };
 }
 
-Result<LoadOptions> options_of(const flatbed_plan& plan, const flatbed_load_options* given) {
+}  // namespace
+
+Result<LoadOptions> load_options(const flatbed_load_options* given, const HandleOf& handle_of) {
   FLATBED_ASSIGN(const flatbed_load_options read, read_options(given));
   LoadOptions options;
   FLATBED_ASSIGN(options.verify, read_enum<Verify>(read.verify, 2, "verify"));
@@ -109,8 +114,18 @@ Result<LoadOptions> options_of(const flatbed_plan& plan, const flatbed_load_opti
         static_cast<std::int64_t>(std::min(read.device_timeout_ms, kLongest)));
   }
   FLATBED_ASSIGN(options.cancel, read_cancel(read.cancel));
-  set_callbacks(plan, read, options);
+  set_callbacks(read, handle_of, options);
   return options;
+}
+
+Result<Slice> slice_of(const flatbed_transfer& transfer) {
+  FLATBED_ASSIGN(const bool sliced, read_flag(transfer.sliced, "transfer.sliced"));
+  if (!sliced) return Slice{};
+  return Slice{transfer.dim, transfer.begin, transfer.end, transfer.rank, transfer.count};
+}
+
+Group group_of(const flatbed_transfer& transfer) noexcept {
+  return {transfer.group, transfer.priority};
 }
 
 flatbed_load_report report_to_c(const LoadReport& from) {
@@ -136,8 +151,6 @@ flatbed_load_report report_to_c(const LoadReport& from) {
   report.bottleneck = static_cast<std::uint32_t>(from.bottleneck);
   return report;
 }
-
-}  // namespace
 
 }  // namespace flatbed::c
 
@@ -192,7 +205,8 @@ int32_t flatbed_plan_check(const flatbed_plan* plan, const flatbed_load_options*
   return guarded(error, [&]() -> Result<void> {
     FLATBED_TRY(check(plan, "plan"));
     if (report != nullptr) FLATBED_TRY(check_report(report, "report"));
-    FLATBED_ASSIGN(const LoadOptions load_options, flatbed::c::options_of(*plan, options));
+    FLATBED_ASSIGN(const LoadOptions load_options,
+                   flatbed::c::load_options(options, flatbed::c::handles_of(*plan)));
     FLATBED_ASSIGN(const flatbed::LoadPlanReport found, plan->plan.check(load_options));
     if (report == nullptr) return {};
     flatbed_plan_report filled{};
@@ -211,7 +225,8 @@ int32_t flatbed_load(const flatbed_plan* plan, const flatbed_load_options* optio
   return guarded(error, [&]() -> Result<void> {
     FLATBED_TRY(check(plan, "plan"));
     if (report != nullptr) FLATBED_TRY(check_report(report, "report"));
-    FLATBED_ASSIGN(const LoadOptions load_options, flatbed::c::options_of(*plan, options));
+    FLATBED_ASSIGN(const LoadOptions load_options,
+                   flatbed::c::load_options(options, flatbed::c::handles_of(*plan)));
     FLATBED_ASSIGN(const flatbed::LoadReport found, flatbed::load(plan->plan, load_options));
     if (report != nullptr) fill_report(flatbed::c::report_to_c(found), report);
     return {};

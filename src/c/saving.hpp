@@ -15,6 +15,13 @@ namespace flatbed::c {
 
 [[nodiscard]] Result<SavePlanOptions> plan_options(const flatbed_save_plan_options* given);
 
+// Options that have been read. Errors: invalid_argument.
+[[nodiscard]] Result<SaveOptions> file_options(const flatbed_save_options& read);
+[[nodiscard]] Result<SaveTorchOptions> torch_options(const flatbed_save_options& read);
+[[nodiscard]] Result<SaveSetOptions> set_options(const flatbed_save_options& read);
+
+[[nodiscard]] flatbed_save_report report_to_c(const SaveReport& from, std::uint64_t files);
+
 // A target, and how it is written.
 struct SaveTarget {
   std::filesystem::path path;

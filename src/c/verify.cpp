@@ -4,6 +4,7 @@
 #include "c/callbacks.hpp"
 #include "c/checkpoints.hpp"
 #include "c/guard.hpp"
+#include "c/series_results.hpp"
 
 namespace flatbed::c {
 
@@ -24,6 +25,8 @@ Result<void> tell(const VerifyReport& found, const flatbed_verify_options& optio
   return {};
 }
 
+}  // namespace
+
 flatbed_verify_report report_to_c(const VerifyReport& found) {
   flatbed_verify_report report{};
   report.bytes_checked = found.bytes_checked;
@@ -36,8 +39,6 @@ flatbed_verify_report report_to_c(const VerifyReport& found) {
   report.damaged_complete = found.damaged_complete ? 1 : 0;
   return report;
 }
-
-}  // namespace
 
 }  // namespace flatbed::c
 

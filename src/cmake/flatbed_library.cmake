@@ -1,13 +1,17 @@
 # What the libraries flatbed and flatbed_cuda have in common: both can go into any program or shared
 # library, and a shared one exports the public API and nothing else.
+#
+# The ABI of the C interface is the number in the soname (libflatbed.so.1) and in the symbol version
+# of the C functions (FLATBED_1). It changes if a C program of an earlier version would no longer
+# run. The C++ symbols have versions of their own, see exports.map.in.
+set(flatbed_C_ABI 1)
 set(flatbed_exports "${PROJECT_BINARY_DIR}/exports.map")
 configure_file("${CMAKE_CURRENT_LIST_DIR}/exports.map.in" "${flatbed_exports}" @ONLY)
 
 # `name`: of the library's file, lib<name>.
 function(flatbed_library target name)
-  # Before 1.0 a minor version may change the ABI.
   set_target_properties(${target} PROPERTIES
-    VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR}
+    VERSION ${flatbed_C_ABI}.${PROJECT_VERSION} SOVERSION ${flatbed_C_ABI}
     POSITION_INDEPENDENT_CODE ON CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON
     INSTALL_RPATH "$ORIGIN" LINK_DEPENDS "${flatbed_exports}"
     DEFINE_SYMBOL "")  # the objects of a shared library are those of a static one

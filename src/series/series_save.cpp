@@ -94,6 +94,7 @@ Result<void> write_checkpoint(const SeriesOptions& series, const SavePlan& plan,
   FLATBED_ASSIGN(SaveSetReport report, save_set_in_series(entry.path, plan, set, statement));
   saved.files = std::move(report.files);
   saved.notes = std::move(report.notes);
+  saved.file_count = report.shards.size();
   entry.content = std::move(report.shards.front().content);
   return {};
 }

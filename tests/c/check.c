@@ -1,10 +1,14 @@
 // The checks, and the model of the C tests.
 #include "check.h"
 
-static int failures = 0;
+#include <dirent.h>
+#include <stdatomic.h>
+#include <sys/stat.h>
+
+static atomic_int failures = 0;
 
 static void fail(const char* file, int line) {
-  ++failures;
+  atomic_fetch_add(&failures, 1);
   fprintf(stderr, "%s:%d: ", file, line);
 }
 
@@ -83,6 +87,20 @@ flatbed_checkpoint* open_small_model(void) {
   return model;
 }
 
+void remove_all(const char* path) {
+  struct stat found;
+  if (lstat(path, &found) != 0) return;
+  DIR* const folder = S_ISDIR(found.st_mode) ? opendir(path) : NULL;
+  for (struct dirent* entry; folder != NULL && (entry = readdir(folder)) != NULL;) {
+    char inner[4096];
+    if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0) continue;
+    const int size = snprintf(inner, sizeof inner, "%s/%s", path, entry->d_name);
+    if (size > 0 && size < (int)sizeof inner) remove_all(inner);
+  }
+  if (folder != NULL) closedir(folder);
+  CHECK(remove(path) == 0);
+}
+
 void write_file(const char* path, const void* bytes, uint64_t nbytes) {
   FILE* const file = fopen(path, "wb");
   CHECK(file != NULL);
@@ -107,4 +125,4 @@ flatbed_checkpoint* wrong_kind(void) {
 const char* fixtures_folder = NULL;
 const char* output_folder = NULL;
 
-int failed_checks(void) { return failures; }
+int failed_checks(void) { return atomic_load(&failures); }

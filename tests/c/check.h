@@ -31,7 +31,7 @@ void check_ok(int32_t code, const flatbed_error* error, const char* what, const 
 void check_error(int32_t code, const flatbed_error* error, int32_t expected, const char* part,
                  const char* what, const char* file, int line);
 
-// So many checks have failed.
+// So many checks have failed. Checks are thread-safe; the paths and models below are not.
 int failed_checks(void);
 
 // Folders of the tests: the sources' and one to write to.
@@ -49,6 +49,8 @@ const void* small_model(uint64_t* nbytes);
 flatbed_checkpoint* open_small_model(void);
 // Writes it to a file of the output folder, whose path it returns.
 const char* write_small_model(const char* name);
+// Removes a file, or a folder with everything in it, if there is one.
+void remove_all(const char* path);
 void write_file(const char* path, const void* bytes, uint64_t nbytes);
 
 // A handle of another kind than the function under test takes.

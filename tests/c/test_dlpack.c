@@ -1,34 +1,6 @@
 // DLPack: what a consumer finds in the structs, which memory it gets, and when that ends.
 #include "check.h"
-
-// As in dlpack.h.
-typedef struct DLTensor {
-  void* data;
-  int32_t device_type;
-  int32_t device_id;
-  int32_t ndim;
-  uint8_t code;
-  uint8_t bits;
-  uint16_t lanes;
-  int64_t* shape;
-  int64_t* strides;
-  uint64_t byte_offset;
-} DLTensor;
-
-struct DLManagedTensor {
-  DLTensor tensor;
-  void* manager;
-  void (*deleter)(struct DLManagedTensor* self);
-};
-
-struct DLManagedTensorVersioned {
-  uint32_t major;
-  uint32_t minor;
-  void* manager;
-  void (*deleter)(struct DLManagedTensorVersioned* self);
-  uint64_t flags;
-  DLTensor tensor;
-};
+#include "dlpack.h"
 
 static void exports_a_file(void) {
   flatbed_error error;
@@ -178,9 +150,49 @@ static void exports_buffers(void) {
   CHECK_INVALID(flatbed_buffer_dlpack(buffer, NULL, &none, &error), "'tensor'");
   CHECK_INVALID(flatbed_buffer_dlpack(NULL, &placed, &none, &error), "'buffer'");
   CHECK_INVALID(flatbed_buffer_dlpack(buffer, &placed, NULL, &error), "'out'");
+  struct DLManagedTensor* legacy = NULL;
+  placed.shape = shape;
+  placed.offset = 8;
+  placed.device_type = 2;  // what the caller says of its device is what the consumer reads
+  placed.device_id = 3;
+  CHECK_OK(flatbed_buffer_dlpack_legacy(buffer, &placed, &legacy, &error));
+  CHECK(legacy->tensor.device_type == 2 && legacy->tensor.device_id == 3);
+  struct DLManagedTensor* none_legacy = NULL;
+  CHECK_INVALID(flatbed_buffer_dlpack_legacy(buffer, NULL, &none_legacy, &error), "'tensor'");
+  CHECK_INVALID(flatbed_buffer_dlpack_legacy(NULL, &placed, &none_legacy, &error), "'buffer'");
+  CHECK_INVALID(flatbed_buffer_dlpack_legacy(buffer, &placed, NULL, &error), "'out'");
   flatbed_buffer_free(buffer);  // may go first
   CHECK(memcmp(out->tensor.data, "abcdefgh", 8) == 0);
   out->deleter(out);
+  CHECK(memcmp(legacy->tensor.data, "abcdefgh", 8) == 0);
+  legacy->deleter(legacy);
+}
+
+static void exports_what_was_loaded(void) {
+  flatbed_error error;
+  flatbed_loaded* loaded = NULL;
+  struct DLManagedTensorVersioned* weight = NULL;
+  struct DLManagedTensor* bias = NULL;
+  flatbed_checkpoint* const model = open_small_model();
+  CHECK_OK(flatbed_load_all(model, NULL, NULL, &loaded, NULL, &error));
+  flatbed_checkpoint_free(model);
+  CHECK_OK(flatbed_loaded_dlpack(loaded, 0, 1, 0, &weight, &error));
+  CHECK_OK(flatbed_loaded_dlpack_legacy(loaded, 1, 1, 0, &bias, &error));
+  struct DLManagedTensorVersioned* none = NULL;
+  struct DLManagedTensor* none_legacy = NULL;
+  CHECK_INVALID(flatbed_loaded_dlpack(loaded, 3, 1, 0, &none, &error), "'index'");
+  CHECK_INVALID(flatbed_loaded_dlpack(NULL, 0, 1, 0, &none, &error), "'loaded'");
+  CHECK_INVALID(flatbed_loaded_dlpack(loaded, 0, 1, 0, NULL, &error), "'out'");
+  CHECK_INVALID(flatbed_loaded_dlpack_legacy(loaded, 3, 1, 0, &none_legacy, &error), "'index'");
+  CHECK_INVALID(flatbed_loaded_dlpack_legacy(NULL, 0, 1, 0, &none_legacy, &error), "'loaded'");
+  CHECK_INVALID(flatbed_loaded_dlpack_legacy(loaded, 0, 1, 0, NULL, &error), "'out'");
+  flatbed_loaded_free(loaded);  // may go first
+  CHECK(weight->flags == 0 && weight->tensor.ndim == 2 && weight->tensor.shape[1] == 3);
+  CHECK(((const float*)weight->tensor.data)[5] == 5);
+  ((float*)weight->tensor.data)[5] = 50;  // it is the consumer's memory
+  weight->deleter(weight);
+  CHECK(((const float*)bias->tensor.data)[1] == 7);
+  bias->deleter(bias);
 }
 
 static void checks_arguments(void) {
@@ -202,5 +214,6 @@ void test_dlpack(void) {
   exports_every_dtype();
   exports_the_odd_ones();
   exports_buffers();
+  exports_what_was_loaded();
   checks_arguments();
 }

@@ -65,6 +65,59 @@ static void renames(const flatbed_checkpoint* model) {
   CHECK_INVALID(flatbed_rename(NULL, rules, &renamed, &error), "'checkpoint'");
 }
 
+// ---- Names by a function ------------------------------------------------------------------------
+
+typedef struct renamer {
+  char name[64];  // of the last call
+  int calls;
+  int32_t answer;
+  flatbed_string fixed;  // if it has data: every new name
+  bool calls_back;
+} renamer;
+
+static int32_t on_rename(void* context, flatbed_string name, flatbed_string* new_name) {
+  renamer* const self = context;
+  CHECK(new_name->size == name.size && memcmp(new_name->data, name.data, name.size) == 0);
+  if (self->calls++ == 0) return self->answer;  // the first keeps its name
+  snprintf(self->name, sizeof self->name, "new.%.*s", (int)name.size, name.data);
+  *new_name = self->fixed.size != 0 ? self->fixed : flatbed_text(self->name);
+  if (self->calls_back) flatbed_checkpoint_free(open_small_model());
+  return self->answer;
+}
+
+static void renames_by_a_function(const flatbed_checkpoint* model) {
+  flatbed_error error;
+  flatbed_checkpoint* renamed = NULL;
+  renamer self = {.calls_back = true};
+  CHECK_OK(flatbed_rename_by(model, on_rename, &self, &renamed, &error));
+  CHECK_NUMBER(self.calls, 3);
+  memset(&self, 0, sizeof self);  // nothing is asked or borrowed afterwards
+  flatbed_tensor tensor = FLATBED_INIT(flatbed_tensor);
+  CHECK_OK(flatbed_tensor_at(renamed, 0, &tensor, &error));
+  CHECK_TEXT(tensor.name, "a.weight");
+  CHECK_OK(flatbed_tensor_find(renamed, flatbed_text("new.b"), &tensor, &error));
+  CHECK_NUMBER(tensor.index, 2);
+  flatbed_checkpoint_free(renamed);
+
+  self.fixed = flatbed_text("one");
+  CHECK_ERROR(flatbed_rename_by(model, on_rename, &self, &renamed, &error),
+              FLATBED_ERROR_NAME_COLLISION, "one");
+  CHECK(renamed == NULL);
+  self.fixed = flatbed_text("\xff");
+  CHECK_INVALID(flatbed_rename_by(model, on_rename, &self, &renamed, &error), "UTF-8");
+  self.fixed = (flatbed_string){NULL, 1};
+  CHECK_INVALID(flatbed_rename_by(model, on_rename, &self, &renamed, &error), "'new_name'");
+  self.answer = -5;
+  CHECK_ERROR(flatbed_rename_by(model, on_rename, &self, &renamed, &error), FLATBED_ERROR_CANCELLED,
+              "rename returned -5");
+  self.answer = FLATBED_ERROR_LIMIT_EXCEEDED;
+  CHECK_ERROR(flatbed_rename_by(model, on_rename, &self, &renamed, &error),
+              FLATBED_ERROR_LIMIT_EXCEEDED, "rename");
+  CHECK_INVALID(flatbed_rename_by(model, NULL, NULL, &renamed, &error), "'rename'");
+  CHECK_INVALID(flatbed_rename_by(model, on_rename, &self, NULL, &error), "'out'");
+  CHECK_INVALID(flatbed_rename_by(NULL, on_rename, &self, &renamed, &error), "'checkpoint'");
+}
+
 static void casts(const flatbed_checkpoint* model) {
   flatbed_error error;
   flatbed_checkpoint* cast = NULL;
@@ -102,6 +155,7 @@ void test_views(void) {
   selects(model);
   selects_a_subtree();
   renames(model);
+  renames_by_a_function(model);
   casts(model);
   flatbed_checkpoint_free(model);
 }

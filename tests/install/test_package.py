@@ -59,7 +59,7 @@ class Package(unittest.TestCase):
             self.skipTest("built without flatbed::cuda")
         # Moved together, and loaded by a program that knows of neither.
         with tempfile.TemporaryDirectory() as folder:
-            for path in find(SHARED_PREFIX, "libflatbed*.so.?.?"):
+            for path in find(SHARED_PREFIX, "libflatbed*.so.?"):
                 shutil.copy(path, folder)
             cuda, = find(folder, "libflatbed_cuda.so.*")
             ctypes.CDLL(cuda, mode=os.RTLD_LOCAL | os.RTLD_NOW)
