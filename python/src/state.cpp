@@ -26,6 +26,7 @@
 #include "flatbed/private_view.hpp"
 #include "flatbed/save.hpp"
 #include "flatbed/save_set.hpp"
+#include "flatbed/storage_offset.hpp"
 #include "objects.hpp"
 #include "plan.hpp"
 #include "state_source.hpp"
@@ -72,14 +73,23 @@ nb::list list_tree_names(const CheckpointObject& self) {
   return names;
 }
 
-// Of every tensor: name, dtype, shape, nbytes, and how it is stored.
+nb::list list_tree_tensors(const CheckpointObject& self) {
+  const Checkpoint checkpoint = self.get();
+  nb::list rows;
+  for (const Value tensor : tree_tensors(value_or_raise(checkpoint.tree())))
+    rows.append(nb::make_tuple(*tensor.tensor(), attributes_of(tensor)));
+  return rows;
+}
+
+// Of every tensor: name, dtype, shape, nbytes, its storage, and where it begins in that; None if
+// nobody knows.
 nb::list tensor_rows(const CheckpointObject& self) {
   const Checkpoint checkpoint = self.get();
   nb::list rows;
   for (const TensorInfo& tensor : checkpoint.tensors())
     rows.append(nb::make_tuple(tensor.name, name(tensor.dtype),
                                shape_tuple({tensor.shape.begin(), tensor.shape.end()}),
-                               tensor.nbytes, static_cast<int>(tensor.stored)));
+                               tensor.nbytes, tensor.storage, storage_offset(checkpoint, tensor)));
   return rows;
 }
 
@@ -317,7 +327,10 @@ void bind_loads(nb::module_& module) {
              nb::sig("def tree_names(checkpoint: Checkpoint) -> list[tuple[str, str, str]]"));
   module.def("tensor_rows", &tensor_rows, nb::arg("checkpoint"),
              nb::sig("def tensor_rows(checkpoint: Checkpoint) -> "
-                     "list[tuple[str, str, tuple[int, ...], int, int]]"));
+                     "list[tuple[str, str, tuple[int, ...], int, int, int | None]]"));
+  module.def("tree_tensors", &list_tree_tensors, nb::arg("checkpoint"),
+             nb::sig("def tree_tensors(checkpoint: Checkpoint) -> "
+                     "list[tuple[int, dict[str, typing.Any]]]"));
   module.def("load_tensors", &load_tensors, nb::arg("checkpoint"), nb::arg("targets"),
              nb::arg("verify") = true, nb::arg("threads") = 0, nb::arg("progress") = nb::none(),
              nb::sig("def load_tensors(checkpoint: Checkpoint, "

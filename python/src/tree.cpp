@@ -69,6 +69,18 @@ bool has_parts(Value value) {
 
 }  // namespace
 
+nb::dict attributes_of(Value tensor) {
+  const TensorAttributes& given = tensor.attributes();
+  nb::dict attributes;
+  if (given.requires_grad) attributes["requires_grad"] = true;
+  if (given.parameter) attributes["parameter"] = true;
+  if (!given.device.empty()) attributes["device"] = text_of(given.device);
+  if (!given.dtype.empty()) attributes["dtype"] = text_of(given.dtype);
+  if (given.stride) attributes["stride"] = counts_of(*given.stride);
+  if (given.shape) attributes["shape"] = counts_of(*given.shape);
+  return attributes;
+}
+
 TreeBuilder::TreeBuilder(Value root, const nb::object& factory)
     : root_(root),
       tensor_(factory.attr("tensor")),
@@ -234,13 +246,7 @@ nb::object TreeBuilder::finish(Frame& frame) {
 
 nb::object TreeBuilder::make_tensor(const Frame& frame, Value value) {
   const TensorAttributes& given = value.attributes();
-  nb::dict attributes;
-  if (given.requires_grad) attributes["requires_grad"] = true;
-  if (given.parameter) attributes["parameter"] = true;
-  if (!given.device.empty()) attributes["device"] = text_of(given.device);
-  if (!given.dtype.empty()) attributes["dtype"] = text_of(given.dtype);
-  if (given.stride) attributes["stride"] = counts_of(*given.stride);
-  if (given.shape) attributes["shape"] = counts_of(*given.shape);
+  nb::dict attributes = attributes_of(value);
   if (given.quantizer != kNoNode) attributes["quantizer"] = frame.parts[0];
   if (given.state != kNoNode) attributes["state"] = frame.parts[1];
   return tensor_(*value.tensor(), attributes);

@@ -33,6 +33,9 @@ T& node_slot(std::vector<T>& slots, NodeId id) {
   return slots[id];
 }
 
+// The attributes of a tensor as tensor() of the factory gets them, without quantizer and state.
+[[nodiscard]] nb::dict attributes_of(Value tensor);
+
 // For one tree, on one thread that holds the GIL. Borrows the tree.
 class TreeBuilder {
  public:

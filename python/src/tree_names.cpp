@@ -28,6 +28,9 @@ class NameSearch {
  public:
   explicit NameSearch(Value root) : root_(root) {}
 
+  // The tensors that search() met.
+  [[nodiscard]] std::vector<Value> tensors() && { return std::move(tensors_); }
+
   std::vector<TreeName> search() {
     visit(root_.id(), {});
     while (!pending_.empty()) {
@@ -80,6 +83,9 @@ class NameSearch {
       case Kind::global:
         add("named", std::string(value.text()) + "." + std::string(value.qualname()), value);
         break;
+      case Kind::tensor:
+        tensors_.push_back(value);
+        break;
       case Kind::array:
         add("array", std::string(value.text()), value);
         break;
@@ -123,10 +129,17 @@ class NameSearch {
   std::vector<NodeId> pending_;
   std::set<std::pair<std::string_view, std::string>> known_;
   std::vector<TreeName> names_;
+  std::vector<Value> tensors_;
 };
 
 }  // namespace
 
 std::vector<TreeName> tree_names(Value root) { return NameSearch(root).search(); }
+
+std::vector<Value> tree_tensors(Value root) {
+  NameSearch search(root);
+  static_cast<void>(search.search());
+  return std::move(search).tensors();
+}
 
 }  // namespace flatbed::python

@@ -17,6 +17,9 @@ struct TreeName {
   std::string place;  // where it is first, "optimizer.args"; "": the root
 };
 
+// The nodes of tensors, in the order of the tree. Visits a node once, without recursion.
+[[nodiscard]] std::vector<Value> tree_tensors(Value root);
+
 // Each once, in the order of the tree. Visits a node once, without recursion.
 [[nodiscard]] std::vector<TreeName> tree_names(Value root);
 

@@ -104,6 +104,30 @@ class SaveAndLoad(StateTest):
         for name in ("t", "step", "wide", "overlap", "last"):
             self.assertEqual(found[name].stride(), state[name].stride(), name)
 
+    def test_views_of_one_storage_of_a_torch_file_are_views_again(self):
+        base = torch.arange(12.0).view(3, 4)
+        apart = torch.arange(8, dtype=torch.int16)
+        state = {
+            "base": base,
+            "t": base.t(),
+            "row": base[1],
+            "column": base[:, 2],
+            "low": apart[:3],
+            "high": apart[5:],
+            "plain": torch.ones(3),
+        }
+        torch.save(state, self.path("views.pth"))
+        for mmap in (False, True):
+            found = ft.load(self.path("views.pth"), mmap=mmap)
+            assert_same(self, state, found)
+            found["t"][2, 1] = -5
+            for value in (found["base"][1, 2], found["row"][2], found["column"][1]):
+                self.assertEqual(float(value), -5)
+            step = found["high"].data_ptr() - found["low"].data_ptr()
+            self.assertEqual(step, 5 * 2)
+        meta = ft.load(self.path("views.pth"), "meta")
+        self.assertEqual(meta["t"].stride(), (1, 4))
+
     def test_loaded_memory_is_its_own(self):
         state = {"w": torch.zeros(5000)}
         for mmap in (False, True):

@@ -161,4 +161,11 @@ std::optional<TensorRecord> TorchContainer::record_of(std::uint32_t number) cons
   return TensorRecord{storage.record, whole};
 }
 
+std::optional<std::uint64_t> TorchContainer::storage_offset(std::uint32_t number) const {
+  const TorchTensor& from = tensor(number);
+  const bool shown = from.storage != kNoStorage && from.nbytes != 0;
+  if (!shown || from.conjugate || from.negate) return std::nullopt;
+  return from.offset * from.element_nbytes;
+}
+
 }  // namespace flatbed::pth

@@ -37,6 +37,9 @@ class TorchContainer final : public Container {
   }
   [[nodiscard]] ContainerRecords records() const override;
   [[nodiscard]] std::optional<TensorRecord> record_of(std::uint32_t number) const override;
+  // Where the tensor begins in its storage, in bytes; nullopt if it has no storage or no elements,
+  // or if its values are not the stored ones.
+  [[nodiscard]] std::optional<std::uint64_t> storage_offset(std::uint32_t number) const;
 
  private:
   static Result<std::unique_ptr<Container>> make(std::shared_ptr<const ByteSource> source,

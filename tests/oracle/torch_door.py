@@ -27,11 +27,13 @@ FIXTURES = os.path.join(os.path.dirname(HERE), "fixtures")
 
 
 class Same(judge.Same):
-    """The judge's comparison, and strides and storages too."""
+    """The judge's comparison, and strides too; of PyTorch files also which tensors are views of one
+    storage, which other files do not tell."""
 
-    def __init__(self, exact=True):
+    def __init__(self, exact=True, views=False):
         super().__init__()
-        self.exact = exact
+        self.exact, self.views = exact, views
+        self.storages = {}   # address in one graph -> in the other
 
     def check_tensor(self, a, b, path):
         if a.layout in (torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc):
@@ -44,6 +46,9 @@ class Same(judge.Same):
         if self.exact and a.layout == torch.strided and not a.is_conj() and not a.is_quantized:
             self.demand(used_strides(a) == used_strides(b), path,
                         f"strides {a.stride()} became {b.stride()}")
+        if self.views and a.layout == torch.strided and not a.is_conj() and not a.is_neg() and a.numel():
+            own, other = a.untyped_storage().data_ptr(), b.untyped_storage().data_ptr()
+            self.demand(self.storages.setdefault(own, other) == other, path, "has another storage")
 
 
 def used_strides(tensor):
@@ -119,7 +124,7 @@ def judge_one(ft, flatbed, source, truth):
         expected = judge.load_pth(os.path.join(os.path.dirname(FIXTURES), name))
         outcome = "the same as with weights_only=False, which torch needs for another reason"
     try:
-        Same().check(expected, loaded, name)
+        Same(views=kind == "itself").check(expected, loaded, name)
     except AssertionError as error:
         print(f"WRONG {name} ({kind}): {error}")
         return "WRONG"
@@ -230,7 +235,9 @@ def compare_graphs(ft, flatbed, work, count, seed):
             expected = torch.load(pth, weights_only=True)
             ft.save(graph, out)
             flatbed.convert(pth, converted, replace=True)
-            Same().check(expected, ft.load(pth, map_location="cpu"), f"graph {number}, the .pth")
+            for mmap in (False, True):
+                found = ft.load(pth, map_location="cpu", mmap=mmap)
+                Same(views=True).check(expected, found, f"graph {number}, the .pth, mmap={mmap}")
             Same().check(expected, ft.load(out), f"graph {number}, saved")
             Same().check(expected, ft.load(out, mmap=True), f"graph {number}, mapped")
             with open(out, "rb") as ours, open(converted, "rb") as tools:

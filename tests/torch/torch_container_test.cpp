@@ -69,6 +69,20 @@ TEST(TorchContainer, ViewsThatDifferOnlyInAStrideOfOneElementAreShared) {
   EXPECT_EQ(container->take_contents().tensors.size(), 1u);
 }
 
+TEST(TorchContainer, TellsWhereTensorsBeginInTheirStorage) {
+  const string other = tensor({.offset = "K\3", .sizes = counts({3}), .strides = counts({1})});
+  const string flipped = tensor({.sizes = counts({3, 2}), .strides = counts({1, 3})});
+  const string empty = tensor({.offset = "K\3", .sizes = counts({0}), .strides = counts({1})});
+  const string values = dict({text("all"), tensor(), text("other"), other, text("flipped"), flipped,
+                              text("empty"), empty});
+  const auto container = open_zip({.pickle = finish(values)});
+  const auto& torch = static_cast<const TorchContainer&>(*container);
+  EXPECT_EQ(torch.storage_offset(0), 0u);
+  EXPECT_EQ(torch.storage_offset(1), 12u);
+  EXPECT_EQ(torch.storage_offset(2), 0u);
+  EXPECT_EQ(torch.storage_offset(3), std::nullopt);
+}
+
 TEST(TorchContainer, HasNoRecordsInOtherLayouts) {
   const auto container =
       TorchContainer::open_pickle(std::make_shared<BytesSource>(test::legacy_stream()), {}).value();

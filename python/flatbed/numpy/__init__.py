@@ -4,6 +4,8 @@
 
     save_file({"weight": numpy.ones((2, 3), "float32")}, "w.safetensors")
     arrays = load_file("w.safetensors")
+
+Files are sealed, and every byte is verified when it is loaded.
 """
 
 from __future__ import annotations
@@ -47,7 +49,7 @@ def load_file(
     dtypes = [_dtype_of(name, dtype) for name, dtype, *_ in rows]
     arrays = {}
     targets = []
-    for index, (name, _, shape, nbytes, _) in enumerate(rows):
+    for index, (name, _, shape, nbytes, *_) in enumerate(rows):
         if mmap and nbytes:
             data = numpy.frombuffer(_flatbed.map_tensor(checkpoint, index), numpy.uint8)
         else:

@@ -9,6 +9,8 @@
     with ft.Series("run", metric="accuracy", mode="max") as series:
         series.save(state, step=100, score=0.81)
         state = series.load_best()
+
+doc/python_torch.md goes through it task by task.
 """
 
 from .._flatbed import SeriesEntry

@@ -10,8 +10,7 @@ import torch
 from .. import _flatbed
 from .. import open as _open
 from .._types import Opened, Progress, RenameRules
-from ._memory import Row
-from ._storage import PAIRS, TORCH_NAMES, as_bytes, torch_dtype, untyped
+from ._storage import PAIRS, TORCH_NAMES, Row, as_bytes, torch_dtype, untyped
 
 _STORED_NAMES = {name: dtype for dtype, name in TORCH_NAMES.items()}
 _STORED_PAIRS = {"complex32": "F16", "complex128": "F64", "bcomplex32": "BF16"}

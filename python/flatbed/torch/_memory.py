@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+import collections
 from typing import Any
 
 import torch
 
 from .. import _flatbed
-from ._storage import PAIRS, TORCH_NAMES, as_bytes, spread, torch_dtype, typed, untyped
-
-
-class Row:
-    """What the checkpoint knows about one tensor."""
-
-    __slots__ = ("dtype", "name", "nbytes", "shape", "stored")
-
-    def __init__(self, row: tuple[str, str, tuple[int, ...], int, int]) -> None:
-        self.name, self.dtype, self.shape, self.nbytes, self.stored = row
+from ._shared import SharedStorage, View, c_order
+from ._storage import (
+    PAIRS,
+    TORCH_NAMES,
+    Row,
+    as_bytes,
+    spread,
+    torch_dtype,
+    typed,
+    untyped,
+)
 
 
 class Memory:
     """One block of bytes for each tensor, on the CPU, and its storage where ``map_location`` says.
 
-    Tensors of one block share a storage: they are the tensors that were saved as one.
+    Tensors of one block share a storage: they are the tensors that were saved as one. Of PyTorch
+    files, all tensors of a storage share one again (SharedStorage).
     """
 
     def __init__(self, checkpoint: _flatbed.Checkpoint, map_location: Any) -> None:
@@ -31,14 +34,18 @@ class Memory:
         self.blocks: list[torch.Tensor] = []
         self.map_location = map_location
         self.is_meta = isinstance(map_location, (str, torch.device)) and str(map_location) == "meta"
+        self.shared = self._find_shared()
         self._storages: dict[Any, tuple[Any, tuple[int, ...]]] = {}
+        self._restored: dict[tuple[int, str], Any] = {}
 
     def read(self, verify: bool = True, threads: int = 0, progress: Any = None) -> None:
         """Reads all bytes, verified, into memory of their own."""
         device = "meta" if self.is_meta else "cpu"
-        self.blocks = [
-            torch.empty(row.nbytes, dtype=torch.uint8, device=device) for row in self.rows
-        ]
+        for index, row in enumerate(self.rows):
+            block = self.shared[index].place(index) if index in self.shared else None
+            if block is None:
+                block = torch.empty(row.nbytes, dtype=torch.uint8, device=device)
+            self.blocks.append(block)
         if self.is_meta:
             return
         targets = [
@@ -47,19 +54,26 @@ class Memory:
             if block.numel() != 0
         ]
         _flatbed.load_tensors(self.checkpoint, targets, verify, threads, progress)
+        self._fill_shared()
 
     def map(self) -> None:
         """Maps them copy on write; what is not stored plainly is read."""
         for index, row in enumerate(self.rows):
             if self.is_meta or row.nbytes == 0:
-                block = torch.empty(
-                    row.nbytes, dtype=torch.uint8, device="meta" if self.is_meta else "cpu"
-                )
+                device = "meta" if self.is_meta else "cpu"
+                block = torch.empty(row.nbytes, dtype=torch.uint8, device=device)
             else:
-                block = torch.frombuffer(
-                    _flatbed.map_tensor(self.checkpoint, index), dtype=torch.uint8
-                )
+                mapped = _flatbed.map_tensor(self.checkpoint, index)
+                block = torch.frombuffer(mapped, dtype=torch.uint8)
             self.blocks.append(block)
+        if not self.is_meta:
+            self._fill_shared()
+
+    def _fill_shared(self) -> None:
+        for index, shared in self.shared.items():
+            block = self.blocks[index]
+            if untyped(block).data_ptr() != untyped(shared.memory()).data_ptr():
+                shared.fill(index, block)
 
     def tensor(self, index: int, attributes: dict[str, Any]) -> torch.Tensor:
         """A tensor without Python attributes, gradients and class."""
@@ -68,13 +82,26 @@ class Memory:
         dtype = torch_dtype(name, row.name)
         size = own_size(row, name, attributes)
         device = attributes.get("device", "cpu")
-        storage, stride = self._storage(index, dtype, size, (device, attributes.get("stride")))
+        begin = 0
+        shared = self.shared.get(index)
+        view = View(dtype, size, attributes.get("stride") or c_order(size))
+        if shared is not None and shared.holds(index, view):
+            storage, stride = self._shared_storage(shared, device), view.stride
+            begin = shared.views[index].begin
+        else:
+            storage, stride = self._storage(index, dtype, size, (device, attributes.get("stride")))
         if "quantizer" in attributes:
             return torch._utils._rebuild_qtensor(
-                typed(storage, dtype), 0, size, stride, attributes["quantizer"], False, {}
+                typed(storage, dtype), begin, size, stride, attributes["quantizer"], False, {}
             )
         empty = torch.empty((0,), dtype=dtype, device=storage.device)
-        return empty.set_(storage, 0, size, stride)
+        return empty.set_(storage, begin, size, stride)
+
+    def _shared_storage(self, shared: SharedStorage, device: str) -> Any:
+        key = id(shared), device
+        if key not in self._restored:
+            self._restored[key] = self._restore(untyped(shared.memory()), device)
+        return self._restored[key]
 
     def _storage(
         self,
@@ -99,6 +126,26 @@ class Memory:
         storage = self._restore(untyped(block), device)
         self._storages[key] = storage, stride
         return storage, stride
+
+    def _find_shared(self) -> dict[int, SharedStorage]:
+        """The storages of which several tensors are views, by the index of each tensor."""
+        numbers = collections.Counter(row.storage for row in self.rows if row.begin is not None)
+        if max(numbers.values(), default=0) < 2:
+            return {}
+        groups: dict[int, SharedStorage] = {}
+        for index, attributes in _flatbed.tree_tensors(self.checkpoint):
+            row = self.rows[index]
+            several_in_a_byte = "shape" in attributes
+            if row.begin is None or numbers[row.storage] < 2 or several_in_a_byte:
+                continue
+            name = attributes.get("dtype") or TORCH_NAMES.get(row.dtype, row.dtype)
+            size = own_size(row, name, attributes)
+            stride = attributes.get("stride") or c_order(size)
+            view = View(torch_dtype(name, row.name), size, stride)
+            groups.setdefault(row.storage, SharedStorage()).add(index, row, view)
+        device = "meta" if self.is_meta else "cpu"
+        made = [group for group in groups.values() if group.views and group.make(device)]
+        return {index: group for group in made for index in group.views}
 
     def _restore(self, storage: Any, location: str) -> Any:
         """The storage where ``map_location`` wants it, as torch.load decides."""
@@ -126,11 +173,3 @@ def own_size(row: Row, name: str, attributes: dict[str, Any]) -> tuple[int, ...]
     if row.dtype == "F4":
         return (*row.shape[:-1], row.shape[-1] // 2)
     return row.shape
-
-
-def c_order(size: tuple[int, ...]) -> tuple[int, ...]:
-    stride, step = [], 1
-    for n in reversed(size):
-        stride.append(step)
-        step *= max(n, 1)
-    return tuple(reversed(stride))

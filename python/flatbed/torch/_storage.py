@@ -18,6 +18,15 @@ TORCH_NAMES = {
 PAIRS = ("complex32", "complex128", "bcomplex32")
 
 
+class Row:
+    """What the checkpoint knows about one tensor."""
+
+    __slots__ = ("begin", "dtype", "name", "nbytes", "shape", "storage")
+
+    def __init__(self, row: tuple[str, str, tuple[int, ...], int, int, int | None]) -> None:
+        self.name, self.dtype, self.shape, self.nbytes, self.storage, self.begin = row
+
+
 def torch_dtype(name: str, where: str) -> torch.dtype:
     dtype = getattr(torch, name, None)
     if isinstance(dtype, torch.dtype):
@@ -57,7 +66,7 @@ def as_bytes(tensor: torch.Tensor) -> tuple[int, int]:
 
 
 # Integers, and a pair of floats, to copy elements of any dtype bit for bit.
-_SAME_SIZE = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64, 16: torch.complex128}
+SAME_SIZE = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64, 16: torch.complex128}
 # A view whose elements lie further apart than this is loaded as one block, with other strides.
 _MAX_SPREAD, _ALWAYS_SPREAD = 16, 65536
 
@@ -69,24 +78,30 @@ def spread(
 
     Returns the bytes of a new storage, or None if it would be far larger than the elements.
     """
-    elements = block.view(_SAME_SIZE[itemsize]).view(size)
+    elements = block.view(SAME_SIZE[itemsize]).view(size)
     count = elements.numel()
     extent = 1 + sum((n - 1) * step for n, step in zip(size, stride))
     if extent > max(_MAX_SPREAD * count, _ALWAYS_SPREAD):
         return None
     storage = torch.zeros(extent, dtype=elements.dtype)
+    put(elements, storage, stride)
+    return storage.view(torch.uint8)
+
+
+def put(elements: torch.Tensor, storage: torch.Tensor, stride: tuple[int, ...]) -> None:
+    """Copies elements to where a view with these strides has them, from the storage's begin on."""
     for dim, step in enumerate(stride):
         if step == 0:
             elements = elements.narrow(dim, 0, 1)
     if _is_apart(elements.shape, stride):
-        storage.as_strided(elements.shape, stride).copy_(elements)
-    else:  # several elements in one place, which have one value
-        places = torch.zeros((), dtype=torch.int64)
-        for dim, (n, step) in enumerate(zip(elements.shape, stride)):
-            steps = torch.arange(n) * step
-            places = places + steps.view([-1 if i == dim else 1 for i in range(len(stride))])
-        storage[places.reshape(-1)] = elements.reshape(-1)
-    return storage.view(torch.uint8)
+        storage.as_strided(elements.shape, stride, storage.storage_offset()).copy_(elements)
+        return
+    # Several elements are in one place, and have one value.
+    places = torch.zeros((), dtype=torch.int64)
+    for dim, (n, step) in enumerate(zip(elements.shape, stride)):
+        steps = torch.arange(n) * step
+        places = places + steps.view([-1 if i == dim else 1 for i in range(len(stride))])
+    storage[places.reshape(-1)] = elements.reshape(-1)
 
 
 def _is_apart(size: Any, stride: tuple[int, ...]) -> bool:
