@@ -21,8 +21,8 @@ namespace {
 using FilePtr = std::shared_ptr<const SafetensorsFile>;
 
 nb::object text(std::string_view utf8) {
-  return nb::steal(PyUnicode_DecodeUTF8(utf8.data(), static_cast<Py_ssize_t>(utf8.size()),
-                                        nullptr));
+  return nb::steal(
+      PyUnicode_DecodeUTF8(utf8.data(), static_cast<Py_ssize_t>(utf8.size()), nullptr));
 }
 
 // Work that Ctrl-C ends.
@@ -33,7 +33,7 @@ auto interruptible(Work&& work) {
   return running.run([&] { return work(progress); });
 }
 
-// ---- memory --------------------------------------------------------------------------------------
+// ---- memory -------------------------------------------------------------------------------------
 
 std::byte no_bytes{};
 
@@ -48,7 +48,7 @@ PyType_Slot kMemorySlots[] = {
     {0, nullptr},
 };
 
-// ---- the file ------------------------------------------------------------------------------------
+// ---- the file -----------------------------------------------------------------------------------
 
 struct FileObject {
   SafetensorsFile file;
@@ -173,13 +173,13 @@ nb::list all(const FileObject& self, bool copy) {
   return result;
 }
 
-// ---- a file in memory ----------------------------------------------------------------------------
+// ---- a file in memory ---------------------------------------------------------------------------
 
 // (name, dtype, shape, bytearray) of every tensor of a file in memory, in the order of the file.
 nb::list deserialize(const nb::object& data, bool verify) {
   const BufferArgument buffer(data, BufferUse::read, "bytes");
-  const SafetensorsFile file = value_or_raise(released(
-      [&] { return SafetensorsFile::open_memory(buffer.bytes(), to_verify(verify)); }));
+  const SafetensorsFile file = value_or_raise(
+      released([&] { return SafetensorsFile::open_memory(buffer.bytes(), to_verify(verify)); }));
   nb::list result;
   std::vector<std::span<std::byte>> outputs;
   for (const TensorInfo& info : file.checkpoint().tensors()) {
@@ -190,9 +190,8 @@ nb::list deserialize(const nb::object& data, bool verify) {
                          static_cast<std::size_t>(info.nbytes));
     result.append(nb::make_tuple(text(info.name), text(name(info.dtype)), shape_of(info), bytes));
   }
-  interruptible([&](const ProgressCallback& progress) {
-    return file.read_into(outputs, progress);
-  });
+  interruptible(
+      [&](const ProgressCallback& progress) { return file.read_into(outputs, progress); });
   return result;
 }
 

@@ -64,8 +64,8 @@ void cut(std::uint32_t tensor, std::uint64_t offset, std::span<std::byte> out,
   }
 }
 
-Result<void> read_parts(const Checkpoint& checkpoint, Verify verify,
-                        const std::vector<Part>& parts, const ProgressCallback& progress) {
+Result<void> read_parts(const Checkpoint& checkpoint, Verify verify, const std::vector<Part>& parts,
+                        const ProgressCallback& progress) {
   std::uint64_t nbytes = 0;
   for (const Part& part : parts) nbytes += part.out.size();
   return for_each_piece(
@@ -161,14 +161,14 @@ Result<void> SafetensorsFile::check(std::uint32_t tensor, std::uint64_t begin, s
   if (pieces.empty()) return {};
   const std::uint64_t nbytes = checkpoint_.tensors()[tensor].nbytes;
   const std::uint64_t scratch_nbytes = std::min(kPieceBytes, nbytes - pieces[0] * kChunkBytes);
-  return for_each_piece(
-      {pieces.size(), std::min(nbytes, pieces.size() * kPieceBytes),
-       static_cast<std::size_t>(scratch_nbytes), progress},
-      [&](std::size_t piece, std::span<std::byte> scratch) {
-        const std::uint64_t chunk = pieces[piece];
-        return check_chunks(tensor, chunk,
-                            std::min(chunk + kPieceBytes / kChunkBytes, last + 1), scratch);
-      });
+  return for_each_piece({pieces.size(), std::min(nbytes, pieces.size() * kPieceBytes),
+                         static_cast<std::size_t>(scratch_nbytes), progress},
+                        [&](std::size_t piece, std::span<std::byte> scratch) {
+                          const std::uint64_t chunk = pieces[piece];
+                          return check_chunks(tensor, chunk,
+                                              std::min(chunk + kPieceBytes / kChunkBytes, last + 1),
+                                              scratch);
+                        });
 }
 
 Result<void> SafetensorsFile::check_chunks(std::uint32_t tensor, std::uint64_t first,
@@ -176,7 +176,8 @@ Result<void> SafetensorsFile::check_chunks(std::uint32_t tensor, std::uint64_t f
   const TensorInfo& info = checkpoint_.tensors()[tensor];
   const std::uint64_t offset = first * kChunkBytes;
   const std::uint64_t nbytes = std::min(end * kChunkBytes, info.nbytes) - offset;
-  Result<void> read = checkpoint_.read(info, offset, scratch.first(static_cast<std::size_t>(nbytes)));
+  Result<void> read =
+      checkpoint_.read(info, offset, scratch.first(static_cast<std::size_t>(nbytes)));
   if (!read) return read;
   for (std::uint64_t chunk = first; chunk < end; ++chunk)
     verified_->add(first_chunks_[tensor] + chunk);
@@ -224,8 +225,7 @@ Result<Memory> SafetensorsFile::view(std::uint32_t tensor) const {
 }
 
 Result<Memory> SafetensorsFile::read(std::uint32_t tensor, std::uint64_t begin,
-                                     std::uint64_t nbytes,
-                                     const ProgressCallback& progress) const {
+                                     std::uint64_t nbytes, const ProgressCallback& progress) const {
   Result<Memory> memory = allocate(nbytes);
   if (!memory) return memory;
   std::vector<Part> parts;

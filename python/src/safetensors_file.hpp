@@ -1,8 +1,8 @@
 // SafetensorsFile: a safetensors file as flatbed.safetensors hands out its tensors: in place, once
 // their chunks have matched their digests, or read into memory of their own and hashed on the way.
 //
-// Knows nothing of Python: call its members without the GIL. Thread-safe. What it hands out outlives
-// it.
+// Knows nothing of Python: call its members without the GIL. Thread-safe. What it hands out
+// outlives it.
 #pragma once
 
 #include <cstddef>
@@ -76,7 +76,7 @@ class SafetensorsFile {
   Checkpoint checkpoint_;
   PrivateViews views_;
   Verify verify_;
-  // For each tensor the number of its first chunk, and then the number of all; empty without digests.
+  // For each tensor the number of its first chunk, and then that of all; empty without digests.
   std::vector<std::uint64_t> first_chunks_;
   std::shared_ptr<VerifiedChunks> verified_;
 };

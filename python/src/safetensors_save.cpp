@@ -82,10 +82,9 @@ struct TensorSpec {
 
 // As a flatbed.safetensors.SafetensorError.
 [[noreturn]] void raise_safetensors_error(const Error& error) {
-  const nb::object made = nb::module_::import_("flatbed.safetensors._errors")
-                              .attr("SafetensorError")(error.message,
-                                                       static_cast<int>(error.code),
-                                                       name(error.code));
+  const nb::object made =
+      nb::module_::import_("flatbed.safetensors._errors")
+          .attr("SafetensorError")(error.message, static_cast<int>(error.code), name(error.code));
   PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(made.ptr())), made.ptr());
   throw nb::python_error();
 }

@@ -21,12 +21,9 @@ std::int64_t to_ns(const timespec& time) { return time.tv_sec * kSecond + time.t
 std::optional<FileIdentity> FileIdentity::of(const std::filesystem::path& path) {
   struct stat status = {};
   if (::stat(path.c_str(), &status) != 0) return std::nullopt;
-  return FileIdentity{status.st_dev,
-                      status.st_ino,
-                      static_cast<std::uint64_t>(status.st_size),
-                      to_ns(status.st_mtim),
-                      to_ns(status.st_ctim),
-                      S_ISDIR(status.st_mode)};
+  return FileIdentity{
+      status.st_dev,         status.st_ino,         static_cast<std::uint64_t>(status.st_size),
+      to_ns(status.st_mtim), to_ns(status.st_ctim), S_ISDIR(status.st_mode)};
 }
 
 bool FileIdentity::is_settled() const {

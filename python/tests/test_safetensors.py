@@ -34,9 +34,14 @@ def spec(values, dtype="uint8", shape=None):
     """A TensorSpec of a bytearray, which the caller keeps."""
     import ctypes
 
-    address = ctypes.addressof((ctypes.c_char * max(len(values), 1)).from_buffer(values or bytearray(1)))
+    address = ctypes.addressof(
+        (ctypes.c_char * max(len(values), 1)).from_buffer(values or bytearray(1))
+    )
     return fs.TensorSpec(
-        dtype=dtype, shape=[len(values)] if shape is None else shape, data_ptr=address, data_len=len(values)
+        dtype=dtype,
+        shape=[len(values)] if shape is None else shape,
+        data_ptr=address,
+        data_len=len(values),
     )
 
 
@@ -54,7 +59,10 @@ class FileTest(unittest.TestCase):
 
     def write(self, path, seal, metadata=None):
         fs.serialize_file(
-            {"b": spec(self.b, "float32", [2, 5]), "a": spec(self.a, shape=[3, CHUNK])}, path, metadata, seal=seal
+            {"b": spec(self.b, "float32", [2, 5]), "a": spec(self.a, shape=[3, CHUNK])},
+            path,
+            metadata,
+            seal=seal,
         )
 
     def offset(self, name, path=None):
@@ -105,7 +113,8 @@ class SerializeTest(FileTest):
         values = bytearray(range(16))
         header = b'{"test":{"dtype":"I32","shape":[2,2],"data_offsets":[0,16]}}    '
         self.assertEqual(
-            fs.serialize({"test": spec(values, "int32", [2, 2])}), struct.pack("<Q", 64) + header + values
+            fs.serialize({"test": spec(values, "int32", [2, 2])}),
+            struct.pack("<Q", 64) + header + values,
         )
         self.assertEqual(fs.serialize({}), struct.pack("<Q", 8) + b"{}      ")
         self.assertEqual(fs.serialize({}, {}), struct.pack("<Q", 24) + b'{"__metadata__":{}}     ')
@@ -115,7 +124,9 @@ class SerializeTest(FileTest):
         specs = {"a": spec(self.a), "b": spec(self.b)}
         for seal in (False, True):
             fs.serialize_file(specs, self.folder / "same", {"k": "v"}, seal=seal)
-            self.assertEqual((self.folder / "same").read_bytes(), fs.serialize(specs, {"k": "v"}, seal=seal))
+            self.assertEqual(
+                (self.folder / "same").read_bytes(), fs.serialize(specs, {"k": "v"}, seal=seal)
+            )
 
     def test_hides_the_keys_of_a_seal(self):
         self.write(self.path, True, {"flat": "bed", "format": "pt"})
@@ -135,7 +146,9 @@ class SerializeTest(FileTest):
         values = bytearray(8)
         with self.assertRaisesRegex(fs.SafetensorError, "'nonsense', expected one of: bool"):
             spec(values, "nonsense")
-        with self.assertRaisesRegex(fs.SafetensorError, "Error while serializing: tensor 'a'.*needs 12"):
+        with self.assertRaisesRegex(
+            fs.SafetensorError, "Error while serializing: tensor 'a'.*needs 12"
+        ):
             fs.serialize({"a": spec(values, "float32", [3])})
         with self.assertRaisesRegex(fs.SafetensorError, "reserved"):
             fs.serialize({}, {"flatbed": "x"})
@@ -146,7 +159,9 @@ class SerializeTest(FileTest):
                 fs.serialize(*arguments)
         for arguments in ({"shape": [-1]}, {"data_len": -1}, {"dtype": 1}, {"data_ptr": "0"}):
             with self.assertRaises((TypeError, OverflowError)):
-                fs.TensorSpec(**{"dtype": "int8", "shape": [0], "data_ptr": 0, "data_len": 0, **arguments})
+                fs.TensorSpec(
+                    **{"dtype": "int8", "shape": [0], "data_ptr": 0, "data_len": 0, **arguments}
+                )
         with self.assertRaises(TypeError):
             fs.TensorSpec("int8", [0], 0, 0)
 
@@ -180,10 +195,14 @@ class ErrorTest(unittest.TestCase):
     def test_is_copied_and_pickled(self):
         for error in (fs.SafetensorError("m"), fs.SafetensorError("m", 66, "chunk_corrupt")):
             for twin in (copy.copy(error), pickle.loads(pickle.dumps(error))):
-                self.assertEqual((str(twin), twin.code, twin.name), (str(error), error.code, error.name))
+                self.assertEqual(
+                    (str(twin), twin.code, twin.name), (str(error), error.code, error.name)
+                )
 
     def test_its_module_can_be_imported(self):
-        self.assertIs(sys.modules[fs.SafetensorError.__module__].SafetensorError, fs.SafetensorError)
+        self.assertIs(
+            sys.modules[fs.SafetensorError.__module__].SafetensorError, fs.SafetensorError
+        )
 
 
 @unittest.skipIf(np is None, "needs numpy")
@@ -216,8 +235,14 @@ class OpenTest(FileTest):
         for verify in ("tensor", "copy"):
             for backend in ("mmap", "pread"):
                 with fs.safe_open(self.path, "np", backend=backend, verify=verify) as file:
-                    for call in (lambda: file.get_tensor("a"), file.get_tensors, lambda: file.get_slice("a")[:, 0]):
-                        with self.assertRaisesRegex(fs.SafetensorError, "tensor 'a': chunk 2") as raised:
+                    for call in (
+                        lambda: file.get_tensor("a"),
+                        file.get_tensors,
+                        lambda: file.get_slice("a")[:, 0],
+                    ):
+                        with self.assertRaisesRegex(
+                            fs.SafetensorError, "tensor 'a': chunk 2"
+                        ) as raised:
                             call()
                         self.assertEqual(raised.exception.name, "chunk_corrupt")
                     file.get_tensor("b")
@@ -231,7 +256,9 @@ class OpenTest(FileTest):
         data = bytearray(self.path.read_bytes())
         data[data.index(b"flatbed.digests") + 20] ^= 1
         self.path.write_bytes(data)
-        with self.assertRaisesRegex(fs.SafetensorError, "Error while deserializing header: ") as raised:
+        with self.assertRaisesRegex(
+            fs.SafetensorError, "Error while deserializing header: "
+        ) as raised:
             fs.safe_open(self.path, "np")
         self.assertEqual(raised.exception.name, "seal_content_mismatch")
         fs.safe_open(self.path, "np", verify="off").get_tensors()
@@ -246,7 +273,12 @@ class OpenTest(FileTest):
 
     def test_a_sidecar_seals_too(self):
         self.write(self.path, seal=False)
-        command = [os.environ.get("FLATBED_TOOL", "flatbed"), "convert", "--sidecar", str(self.path)]
+        command = [
+            os.environ.get("FLATBED_TOOL", "flatbed"),
+            "convert",
+            "--sidecar",
+            str(self.path),
+        ]
         try:
             subprocess.run(command, check=True, capture_output=True)
         except FileNotFoundError:
@@ -306,7 +338,10 @@ class OpenTest(FileTest):
             fs._safe_open_handle("text", "np")
 
     def test_many_threads_share_one_file(self):
-        with fs.safe_open(self.path, "np") as file, concurrent.futures.ThreadPoolExecutor(8) as pool:
+        with (
+            fs.safe_open(self.path, "np") as file,
+            concurrent.futures.ThreadPoolExecutor(8) as pool,
+        ):
             for a in pool.map(lambda row: file.get_slice("a")[row % 3], range(64)):
                 self.assertEqual(a.shape, (CHUNK,))
             for b in pool.map(lambda _: file.get_tensor("b"), range(64)):
@@ -320,7 +355,9 @@ class NumpySliceTest(FileTest):
         self.array = np.arange(60, dtype=np.int16).reshape(3, 4, 5)
         from flatbed.safetensors.numpy import save_file
 
-        save_file({"t": self.array, "s": np.array(7.0), "e": np.zeros((0, 3))}, self.path, seal=True)
+        save_file(
+            {"t": self.array, "s": np.array(7.0), "e": np.zeros((0, 3))}, self.path, seal=True
+        )
         self.file = fs.safe_open(self.path, "np")
 
     def test_takes_what_numpy_takes(self):
@@ -328,12 +365,35 @@ class NumpySliceTest(FileTest):
         taken = self.file.get_slice("t")
         self.assertEqual((taken.get_shape(), taken.get_dtype()), ([3, 4, 5], "I16"))
         for index in (
-            whole, (), ..., 0, -1, (1, 2), (1, 2, 3), (1, -1, slice(2, 4)), slice(1, 2), slice(1, 3),
-            (slice(0, 2), slice(1, 3)), (whole, 0), (whole, whole, 0), (..., 1), (0, ..., slice(None, None, 2)),
-            slice(None, None, 2), (whole, slice(1, 4, 2)), slice(0, 3, 5), (0, slice(1, 4), whole), (slice(0, 1), 0),
-            (2, slice(None, None, 3)), slice(-2, None), slice(None, -1), (whole, slice(0, 0)), (1, slice(2, 1)),
-            (np.int64(1), whole), [], (slice(2, 3), slice(1, 2), slice(0, 5)),
-        ):  # fmt: skip
+            whole,
+            (),
+            ...,
+            0,
+            -1,
+            (1, 2),
+            (1, 2, 3),
+            (1, -1, slice(2, 4)),
+            slice(1, 2),
+            slice(1, 3),
+            (slice(0, 2), slice(1, 3)),
+            (whole, 0),
+            (whole, whole, 0),
+            (..., 1),
+            (0, ..., slice(None, None, 2)),
+            slice(None, None, 2),
+            (whole, slice(1, 4, 2)),
+            slice(0, 3, 5),
+            (0, slice(1, 4), whole),
+            (slice(0, 1), 0),
+            (2, slice(None, None, 3)),
+            slice(-2, None),
+            slice(None, -1),
+            (whole, slice(0, 0)),
+            (1, slice(2, 1)),
+            (np.int64(1), whole),
+            [],
+            (slice(2, 3), slice(1, 2), slice(0, 5)),
+        ):
             expected = self.array[slice(0, 0) if index == [] else index]
             found = taken[index]
             self.assertEqual((found.shape, found.dtype), (expected.shape, expected.dtype), index)
@@ -346,9 +406,15 @@ class NumpySliceTest(FileTest):
     def test_says_what_does_not_fit(self):
         taken = self.file.get_slice("t")
         for index, message in (
-            ((slice(1, None), 20), r"Error during slicing \[1:, 20\] with shape \[3, 4, 5\]: index 20 out of bounds "
-                                   "for tensor dimension #1 of size 4"),
-            (slice(None, 20), r"slicing \[:20\] with shape .*: index 19 out of bounds for tensor dimension #0"),
+            (
+                (slice(1, None), 20),
+                r"Error during slicing \[1:, 20\] with shape \[3, 4, 5\]: index 20 out of bounds "
+                "for tensor dimension #1 of size 4",
+            ),
+            (
+                slice(None, 20),
+                r"slicing \[:20\] with shape .*: index 19 out of bounds for tensor dimension #0",
+            ),
             ((0, -5), "Invalid index -5 for dimension 1 of size 4"),
             ((0, 0, 0, 0), "more slicing indexes than dimensions"),
             ([0, 1], "Non empty lists"),
@@ -357,7 +423,7 @@ class NumpySliceTest(FileTest):
             ((..., ...), "only one ellipsis"),
             (None, "position 0 must be an integer"),
             ((0, 1.5), "position 1 must be an integer, a slice or an ellipsis, not float"),
-        ):  # fmt: skip
+        ):
             with self.assertRaisesRegex(fs.SafetensorError, message):
                 taken[index]
         with self.assertRaises(TypeError):
@@ -370,9 +436,13 @@ class NumpyTest(FileTest):
         from flatbed.safetensors import numpy as fn
 
         arrays = {
-            "bool": np.array([True, False]), "c64": np.array([1 + 2j], np.complex64), "e": np.zeros((0, 3), np.int64),
-            "big": np.arange(5, dtype=">u2"), "scalar": np.array(5.5), "f16": np.ones((2, 3), np.float16),
-        }  # fmt: skip
+            "bool": np.array([True, False]),
+            "c64": np.array([1 + 2j], np.complex64),
+            "e": np.zeros((0, 3), np.int64),
+            "big": np.arange(5, dtype=">u2"),
+            "scalar": np.array(5.5),
+            "f16": np.ones((2, 3), np.float16),
+        }
         for seal in (False, True):
             fn.save_file(arrays, self.path, {"k": "v"}, seal=seal)
             self.assertEqual(self.path.read_bytes(), fn.save(arrays, {"k": "v"}, seal=seal))
@@ -413,7 +483,8 @@ class NumpyTest(FileTest):
         np.savez(self.folder / "arrays.npz", **arrays)
         theirs = self.folder / "theirs"
         subprocess.run(
-            [sys.executable, "-c", textwrap.dedent(script), self.folder / "arrays.npz", theirs], check=True
+            [sys.executable, "-c", textwrap.dedent(script), self.folder / "arrays.npz", theirs],
+            check=True,
         )
         for suffix, metadata in ((".none", None), (".empty", {}), (".one", {"ké\n": '"v\x01'})):
             expected = theirs.with_suffix(suffix).read_bytes()
@@ -432,9 +503,12 @@ class TorchTest(FileTest):
 
     def test_loads_what_it_saved(self):
         tensors = {
-            "bf16": torch.arange(6, dtype=torch.bfloat16).view(2, 3), "scalar": torch.tensor(5), "c": torch.zeros(2, 0),
-            "bool": torch.tensor([True, False]), "c64": torch.tensor([1 + 2j], dtype=torch.complex64),
-        }  # fmt: skip
+            "bf16": torch.arange(6, dtype=torch.bfloat16).view(2, 3),
+            "scalar": torch.tensor(5),
+            "c": torch.zeros(2, 0),
+            "bool": torch.tensor([True, False]),
+            "c64": torch.tensor([1 + 2j], dtype=torch.complex64),
+        }
         for name in ("float8_e4m3fn", "float8_e5m2", "float8_e8m0fnu", "uint16", "uint64"):
             if hasattr(torch, name):
                 tensors[name] = torch.ones(3).to(getattr(torch, name))
@@ -452,19 +526,27 @@ class TorchTest(FileTest):
             ):
                 self.assertEqual(sorted(loaded), sorted(tensors))
                 for name, tensor in tensors.items():
-                    self.assertEqual((loaded[name].dtype, loaded[name].shape), (tensor.dtype, tensor.shape))
+                    self.assertEqual(
+                        (loaded[name].dtype, loaded[name].shape), (tensor.dtype, tensor.shape)
+                    )
                     self.assertEqual(self.bytes_of(loaded[name]), self.bytes_of(tensor), name)
 
     @staticmethod
     def bytes_of(tensor):
-        return bytes(tensor.contiguous().view(-1).view(torch.uint8).tolist()) if tensor.numel() else b""
+        return (
+            bytes(tensor.contiguous().view(-1).view(torch.uint8).tolist())
+            if tensor.numel()
+            else b""
+        )
 
     def test_tensors_are_the_programs_own(self):
         before = self.path.read_bytes()
         loaded = self.ft.load_file(self.path)
         loaded["a"].zero_()
         self.assertEqual(self.path.read_bytes(), before)
-        self.assertEqual(bytes(self.ft.load_file(self.path)["a"][0, :9].tolist()), bytes(self.a[:9]))
+        self.assertEqual(
+            bytes(self.ft.load_file(self.path)["a"][0, :9].tolist()), bytes(self.a[:9])
+        )
         self.assertTrue(all(self.ft._is_complete(tensor) for tensor in loaded.values()))
         self.path.unlink()
         self.assertEqual(int(loaded["a"].sum()), 0)
@@ -478,26 +560,59 @@ class TorchTest(FileTest):
                 part = file.get_slice("a")
                 for index in (0, slice(2, 3), (0, slice(5, 9)), (slice(0, 1), 3), (2, ...)):
                     part[index]
-                for index in (1, slice(0, 2), (slice(None), 0), ..., [0], torch.tensor([0]), (1, slice(0, 9))):
-                    with self.assertRaisesRegex(fs.SafetensorError, "tensor 'a': chunk 1", msg=index):
+                for index in (
+                    1,
+                    slice(0, 2),
+                    (slice(None), 0),
+                    ...,
+                    [0],
+                    torch.tensor([0]),
+                    (1, slice(0, 9)),
+                ):
+                    with self.assertRaisesRegex(
+                        fs.SafetensorError, "tensor 'a': chunk 1", msg=index
+                    ):
                         part[index]
         self.assertEqual(len(self.ft.load_file(self.path, verify="off")), 2)
 
     def test_slices_are_those_of_torch(self):
         tensor = torch.arange(60, dtype=torch.int16).view(3, 4, 5)
-        self.ft.save_file({"t": tensor, "e": torch.zeros(0, 3), "s": torch.tensor(7.0)}, self.path, seal=True)
+        self.ft.save_file(
+            {"t": tensor, "e": torch.zeros(0, 3), "s": torch.tensor(7.0)}, self.path, seal=True
+        )
         whole = slice(None)
         for options in ({}, {"backend": "pread"}, {"verify": "off"}):
             with fs.safe_open(self.path, "pt", **options) as file:
                 taken = file.get_slice("t")
                 for index in (
-                    whole, (), ..., 0, -1, (1, 2), (slice(0, 2), slice(1, 3)), (whole, 0), (..., 1), slice(None, None, 2),
-                    (0, ..., slice(None, None, 2)), slice(-2, None), slice(5, 9), (1, slice(2, 1)), None, (None, 0),
-                    [0, 2], torch.tensor([2, 0]), (whole, [1, 1]), torch.tensor([True, False, True]), True, [],
-                ):  # fmt: skip
+                    whole,
+                    (),
+                    ...,
+                    0,
+                    -1,
+                    (1, 2),
+                    (slice(0, 2), slice(1, 3)),
+                    (whole, 0),
+                    (..., 1),
+                    slice(None, None, 2),
+                    (0, ..., slice(None, None, 2)),
+                    slice(-2, None),
+                    slice(5, 9),
+                    (1, slice(2, 1)),
+                    None,
+                    (None, 0),
+                    [0, 2],
+                    torch.tensor([2, 0]),
+                    (whole, [1, 1]),
+                    torch.tensor([True, False, True]),
+                    True,
+                    [],
+                ):
                     expected = tensor[index]
                     found = taken[index]
-                    self.assertEqual((found.shape, found.dtype), (expected.shape, expected.dtype), index)
+                    self.assertEqual(
+                        (found.shape, found.dtype), (expected.shape, expected.dtype), index
+                    )
                     self.assertTrue(torch.equal(found, expected), index)
                 with self.assertRaises(IndexError):
                     taken[7]
@@ -542,12 +657,20 @@ class TorchTest(FileTest):
             self.assertEqual((set(missing), list(unexpected)), (set(), []))
             for name, tensor in model.state_dict().items():
                 self.assertTrue(torch.equal(other.state_dict()[name], tensor))
-        with self.assertRaisesRegex(RuntimeError, 'Missing key.*"weight"\n.*Unexpected key.*"a.bias"'):
+        with self.assertRaisesRegex(
+            RuntimeError, 'Missing key.*"weight"\n.*Unexpected key.*"a.bias"'
+        ):
             self.ft.load_model(torch.nn.Linear(3, 3), self.path)
 
     def test_groups_tensors_that_overlap(self):
         a = torch.zeros(100)
-        tensors = {"a": a, "b": a[:10], "c": a[50:60], "d": torch.zeros(3), "m": torch.zeros(3, device="meta")}
+        tensors = {
+            "a": a,
+            "b": a[:10],
+            "c": a[50:60],
+            "d": torch.zeros(3),
+            "m": torch.zeros(3, device="meta"),
+        }
         self.assertEqual(self.ft._find_shared_tensors(tensors), [{"a", "b", "c"}, {"d"}])
         self.assertEqual(dict(self.ft._remove_duplicate_names(tensors)), {"a": ["b", "c"]})
 

@@ -1,4 +1,4 @@
-"""flatbed.safetensors.install(): before and after safetensors is imported. Needs safetensors and numpy."""
+"""flatbed.safetensors.install(), before and after safetensors is imported."""
 
 import importlib.util
 import os
@@ -23,8 +23,12 @@ class InstallTest(unittest.TestCase):
         path = os.pathsep.join(filter(None, sys.path))
         done = subprocess.run(
             [sys.executable, "-c", textwrap.dedent(script)],
-            cwd=self.folder, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False,
-        )  # fmt: skip
+            cwd=self.folder,
+            env={**os.environ, "PYTHONPATH": path},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         self.assertEqual(done.returncode, 0, done.stderr)
         return done.stdout
 
@@ -53,14 +57,19 @@ class InstallTest(unittest.TestCase):
     """
 
     def test_before_safetensors_is_imported(self):
-        self.run_python(self.CHECK + """
+        self.run_python(
+            self.CHECK
+            + """
         flatbed.safetensors.install()
         import sys
         check()
-        """)
+        """
+        )
 
     def test_after_safetensors_was_imported(self):
-        self.run_python(self.CHECK + """
+        self.run_python(
+            self.CHECK
+            + """
         import safetensors.numpy
         from safetensors import safe_open, serialize as write, SafetensorError
         import safetensors._safetensors_rust as module
@@ -88,14 +97,18 @@ class InstallTest(unittest.TestCase):
         assert load() == (new, flatbed.safetensors.SafetensorError)
         assert write is safetensors.serialize and module is safetensors._safetensors_rust
         assert Loader().opener is new
-        """)
+        """
+        )
 
     def test_raises_where_it_cannot_replace(self):
         for holder, where in (
             ("class Mine(safetensors.SafetensorError): pass", "the class __main__.Mine"),
             ("held = {safetensors.safe_open}", "a builtins.set"),
             ("held = {safetensors.safe_open: 1}", "a key of a dict"),
-            ("import functools; held = functools.partial(safetensors.safe_open, framework='np')", "functools.partial"),
+            (
+                "import functools; held = functools.partial(safetensors.safe_open, framework='np')",
+                "functools.partial",
+            ),
         ):
             self.run_python(f"""
                 import flatbed.safetensors, safetensors
@@ -113,7 +126,9 @@ class InstallTest(unittest.TestCase):
                 """)
 
     def test_again_with_other_options(self):
-        self.run_python(self.CHECK + """
+        self.run_python(
+            self.CHECK
+            + """
         flatbed.safetensors.install()
         check()
         import safetensors
@@ -126,7 +141,8 @@ class InstallTest(unittest.TestCase):
         assert safe_open("new.safetensors", "np").metadata() == {"a": "b", "format": "pt"}
         flatbed.safetensors.install(verify="tensor", seal=False)
         check()
-        """)
+        """
+        )
 
     def test_refuses_an_unknown_mode(self):
         self.run_python("""

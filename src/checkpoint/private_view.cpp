@@ -74,8 +74,7 @@ Result<PrivateView> PrivateView::make(const Checkpoint& checkpoint, const Tensor
 struct PrivateViews::State {
   using Mapped = std::shared_ptr<PrivateMapping>;
 
-  explicit State(Checkpoint of)
-      : checkpoint(std::move(of)), mappings(checkpoint.files().size()) {}
+  explicit State(Checkpoint of) : checkpoint(std::move(of)), mappings(checkpoint.files().size()) {}
 
   // The mapping of a whole file; one without bytes if the file cannot be mapped.
   Result<Mapped> mapping(std::uint32_t file) {

@@ -28,10 +28,9 @@ Result<PrivateMapping> PrivateMapping::map(const ByteSource& source, std::uint64
   }
   const std::uint64_t before = offset % static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
   const std::uint64_t whole = before + nbytes;
-  // MAP_NORESERVE: only pages that are written take memory, so a file may be larger than all memory.
-  void* const data =
-      ::mmap(nullptr, whole, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE, lease.get(),
-             static_cast<off_t>(offset - before));
+  // MAP_NORESERVE: only pages that are written take memory, so a file may be larger than all of it.
+  void* const data = ::mmap(nullptr, whole, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE,
+                            lease.get(), static_cast<off_t>(offset - before));
   if (data == MAP_FAILED) {
     return system_error(errno, str_cat(place, ": cannot map ", nbytes, " bytes at ", offset));
   }

@@ -189,8 +189,8 @@ TEST(HeaderWrite, WritesWhatTheReferenceWrites) {
                                         {"s", Dtype::boolean, scalar, 1},
                                         {"e", Dtype::i64, none, 0}};
   const std::vector<MetadataPair> metadata{{"k", "v"}};
-  const Result<NewHeader> header = build_header(
-      tensors, metadata, {.seal = false, .layout = HeaderLayout::reference});
+  const Result<NewHeader> header =
+      build_header(tensors, metadata, {.seal = false, .layout = HeaderLayout::reference});
   ASSERT_OK(header);
   const std::string_view json =
       R"({"__metadata__":{"k":"v"},"e":{"dtype":"I64","shape":[2,0],"data_offsets":[0,0]},)"
@@ -207,10 +207,9 @@ TEST(HeaderWrite, WritesWhatTheReferenceWrites) {
 
 TEST(HeaderWrite, WritesMetadataAsTheReferenceDoesIfThereIsNone) {
   const auto written = [](bool empty_metadata) {
-    return build_header({}, {},
-                        {.seal = false,
-                         .layout = HeaderLayout::reference,
-                         .empty_metadata = empty_metadata})
+    return build_header(
+               {}, {},
+               {.seal = false, .layout = HeaderLayout::reference, .empty_metadata = empty_metadata})
         .value()
         .bytes.substr(8);
   };

@@ -181,8 +181,8 @@ TEST(Save, WritesWhatTheReferenceWritesIfAsked) {
   ASSERT_OK(save(dir / "a", plan, options));
   const std::string json = R"({"a":{"dtype":"I32","shape":[2,2],"data_offsets":[0,16]},)"
                            R"("b":{"dtype":"U8","shape":[8],"data_offsets":[16,24]}})";
-  EXPECT_EQ(read_file(dir / "a"),
-            std::string("\x70\0\0\0\0\0\0\0", 8) + json + std::string(112 - json.size(), ' ') + bytes);
+  EXPECT_EQ(read_file(dir / "a"), std::string("\x70\0\0\0\0\0\0\0", 8) + json +
+                                      std::string(112 - json.size(), ' ') + bytes);
   options.empty_metadata = true;
   ASSERT_OK(save(dir / "b", plan, options));
   EXPECT_EQ(read_file(dir / "b").substr(8, 21), R"({"__metadata__":{},"a)");
@@ -217,13 +217,15 @@ TEST(SaveMemory, WritesTheBytesOfTheFile) {
 TEST(SaveMemory, ReturnsTheErrorsOfItsAllocator) {
   const SavePlan plan = plan_of({u8_item("a", "abc")});
   std::array<std::byte, 3> small{};
-  EXPECT_ERROR(save_memory(plan, [](std::uint64_t) -> Result<std::span<std::byte>> {
-                 return make_error(ErrorCode::resource_exhausted, "none left");
-               }),
+  EXPECT_ERROR(save_memory(plan,
+                           [](std::uint64_t) -> Result<std::span<std::byte>> {
+                             return make_error(ErrorCode::resource_exhausted, "none left");
+                           }),
                resource_exhausted);
-  EXPECT_ERROR(save_memory(plan, [&](std::uint64_t) -> Result<std::span<std::byte>> {
-                 return std::span<std::byte>(small);
-               }),
+  EXPECT_ERROR(save_memory(plan,
+                           [&](std::uint64_t) -> Result<std::span<std::byte>> {
+                             return std::span<std::byte>(small);
+                           }),
                buffer_too_small);
 }
 

@@ -23,7 +23,7 @@ from ._install import install
 from ._open import PySafeSlice, _safe_open_handle, safe_open
 from ._save import TensorSpec, deserialize, serialize, serialize_file
 
-# The version of safetensors whose interface this is. What later versions add is not here: prefetch().
+# The version of safetensors whose interface this is. What 0.9 adds is not here: prefetch().
 __version__ = "0.8.0"
 
 __all__ = [

@@ -50,4 +50,6 @@ def opening_error(path: str, error: Error) -> Exception:
         return FileNotFoundError(f"No such file or directory: {path}")
     if kind is not None:
         return kind(error.message)
-    return SafetensorError("Error while deserializing header: " + error.message, error.code, error.name)
+    return SafetensorError(
+        "Error while deserializing header: " + error.message, error.code, error.name
+    )

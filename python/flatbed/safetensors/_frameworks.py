@@ -91,7 +91,9 @@ def framework(kind: str, place: Optional[Any]) -> Any:
 
 def _unknown_dtype(dtype: str, module: Any) -> SafetensorError:
     return SafetensorError(
-        f"dtype {dtype}: {module.__name__} {module.__version__} has none like it", 42, "unknown_dtype"
+        f"dtype {dtype}: {module.__name__} {module.__version__} has none like it",
+        42,
+        "unknown_dtype",
     )
 
 

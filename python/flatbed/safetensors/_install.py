@@ -53,7 +53,9 @@ def install(verify: str = "tensor", seal: bool = False) -> None:
     made = _make_module(verify, bool(seal))
     old = sys.modules.get(_PLACE)
     if old is None and "safetensors" in sys.modules:
-        raise RuntimeError("safetensors was imported without its compiled module, so it has no place for flatbed")
+        raise RuntimeError(
+            "safetensors was imported without its compiled module, so it has no place for flatbed"
+        )
     _check_version()
     if old is not None:
         rebind(old, made, [name for name in _EXPORTS if name != "__version__"])

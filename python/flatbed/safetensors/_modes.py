@@ -12,5 +12,7 @@ def check_verify(verify: str) -> str:
         ValueError: it is not a mode.
     """
     if verify not in VERIFY_MODES:
-        raise ValueError(f"verify must be one of {', '.join(map(repr, VERIFY_MODES))}, not {verify!r}")
+        raise ValueError(
+            f"verify must be one of {', '.join(map(repr, VERIFY_MODES))}, not {verify!r}"
+        )
     return verify

@@ -21,7 +21,7 @@ def serialize(tensor_dict: SavedTensors, metadata: Metadata = None, *, seal: boo
     Args:
         tensor_dict: the tensors by name.
         metadata: pairs of texts for the header.
-        seal: whether the file is sealed. Without a seal its bytes are those that safetensors writes.
+        seal: whether the file is sealed. Without, its bytes are those that safetensors writes.
 
     Raises:
         SafetensorError: the tensors do not make a file.
@@ -42,7 +42,7 @@ def serialize_file(
         tensor_dict: the tensors by name.
         filename: where to write; a file that exists is replaced.
         metadata: pairs of texts for the header.
-        seal: whether the file is sealed. Without a seal its bytes are those that safetensors writes.
+        seal: whether the file is sealed. Without, its bytes are those that safetensors writes.
 
     Raises:
         SafetensorError: the tensors do not make a file, or it cannot be written.
@@ -59,8 +59,8 @@ def deserialize(bytes: bytes, *, verify: str = "tensor") -> list[tuple[str, dict
         verify: ``"off"`` ignores a seal; otherwise every chunk of a sealed file is verified.
 
     Returns:
-        ``(name, {"shape": [...], "dtype": "F32", "data": bytearray})`` of every tensor, in the order
-        of the file.
+        ``(name, {"shape": [...], "dtype": "F32", "data": bytearray})`` of every tensor, in the
+        order of the file.
 
     Raises:
         SafetensorError: the file is damaged or not safetensors.
