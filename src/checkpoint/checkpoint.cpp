@@ -13,6 +13,7 @@
 #include "checkpoint/open_set.hpp"
 #include "checkpoint/sniff.hpp"
 #include "io/digest.hpp"
+#include "io/file_error.hpp"
 #include "io/guarded_source.hpp"
 #include "io/memory_source.hpp"
 #include "safetensors/seal.hpp"
@@ -35,9 +36,9 @@ Result<Checkpoint> open_source(std::shared_ptr<const ByteSource> source,
                                const OpenOptions& options) {
   const std::string label(source->label());
   const Result<Content> content = sniff(*source);
-  if (!content) return with_context(label, content.error());
+  if (!content) return in_file(label, content.error());
   Result<Checkpoint> opened = open_file(std::move(source), *content, {options.check_seal, {}});
-  if (!opened) return with_context(label, std::move(opened).error());
+  if (!opened) return in_file(label, std::move(opened).error());
   return opened;
 }
 
@@ -64,7 +65,7 @@ Result<Checkpoint> Checkpoint::open(const std::filesystem::path& path, const Ope
   }
   FLATBED_ASSIGN(File content, File::open(file));
   Result<Checkpoint> opened = open_content(std::move(content), options);
-  if (!opened) return with_context(file.native(), std::move(opened).error());
+  if (!opened) return in_file(file.native(), std::move(opened).error());
   return opened;
 }
 
@@ -287,7 +288,7 @@ Result<void> Checkpoint::State::read(const TensorInfo& tensor, std::uint64_t off
   Result<void> done = verified ? read_verified(tensor, offset, out, reading.tally)
                                : read_stored(tensor, offset, out);
   if (done) return done;
-  return with_context(files[tensor.where.file].path.native(), std::move(done).error());
+  return in_file(files[tensor.where.file].path.native(), std::move(done).error());
 }
 
 Result<void> Checkpoint::State::read_stored(const TensorInfo& tensor, std::uint64_t offset,

@@ -12,6 +12,7 @@
 #include "checkpoint/checkpoint_state.hpp"
 #include "checkpoint/set_index.hpp"
 #include "checkpoint/sniff.hpp"
+#include "io/file_error.hpp"
 #include "io/guarded_source.hpp"
 
 namespace flatbed {
@@ -97,7 +98,7 @@ class SetBuilder {
   // The tensors that the index lists for the shard.
   Result<void> add_listed(const Shard& shard, const Listed& listed) {
     const Result<Content> content = sniff_as_named(*shard.source);
-    if (!content) return with_context(shard.name, content.error());
+    if (!content) return in_file(shard.name, content.error());
     FLATBED_TRY(open(shard, *content));
     if (contents_.aliases.empty()) {
       take_listed_tensors(shard.name, listed);
@@ -110,7 +111,7 @@ class SetBuilder {
 
   // All tensors and aliases of the shard. `content` is what it was found to be.
   Result<void> add_whole(const Shard& shard, const Result<Content>& content) {
-    if (!content) return with_context(shard.name, content.error());
+    if (!content) return in_file(shard.name, content.error());
     FLATBED_TRY(open(shard, *content));
     for (const TensorInfo& tensor : contents_.tensors) take(tensor);
     for (Alias& alias : contents_.aliases) take(std::move(alias));
@@ -168,7 +169,7 @@ class SetBuilder {
   Result<void> open(const Shard& shard, Content content) {
     Result<std::unique_ptr<Container>> container =
         open_container(shard.source, content, shard.options);
-    if (!container) return with_context(shard.name, std::move(container).error());
+    if (!container) return in_file(shard.name, std::move(container).error());
     contents_ = (*container)->take_contents();
     state_->containers.push_back(*std::move(container));
     return {};
@@ -368,7 +369,7 @@ Result<Checkpoint> open_set(const File& file, const OpenOptions& options) {
   const FileOptions file_options{options.follow_links, make_descriptor_pool(), directory};
   for (const auto& [name, numbers] : index.shards) {
     Result<Shard> shard = open_file_of(directory, name, options, file_options);
-    if (!shard) return with_context(name, std::move(shard).error());
+    if (!shard) return in_file(name, std::move(shard).error());
     FLATBED_TRY(builder.add_listed(*shard, {index.names, numbers}));
   }
   FLATBED_TRY(builder.check_contents(index.contents));

@@ -65,7 +65,7 @@ std::uint64_t JobRunner::offset_of(const Job& job, const Transfer& transfer) con
 }
 
 Error JobRunner::in_job(const Job& job, Error error) const {
-  return with_context(job_text(work_.plan, work_.schedule, job), std::move(error));
+  return flatbed::in_job(work_.plan, work_.schedule, job, std::move(error));
 }
 
 // ---- straight into host memory ------------------------------------------------------------------

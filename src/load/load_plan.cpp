@@ -260,10 +260,13 @@ std::vector<std::uint32_t> LoadPlan::State::group_order() const {
   return order;
 }
 
-std::string transfer_text(const LoadPlanState& plan, const Transfer& transfer) {
+const std::string& path_of(const LoadPlanState& plan, const Transfer& transfer) {
   const Checkpoint& checkpoint = plan.checkpoints[transfer.checkpoint];
-  return str_cat(checkpoint.files()[transfer.tensor->where.file].path.native(), ": tensor ",
-                 quoted(transfer.tensor->name));
+  return checkpoint.files()[transfer.tensor->where.file].path.native();
+}
+
+std::string transfer_text(const LoadPlanState& plan, const Transfer& transfer) {
+  return str_cat(path_of(plan, transfer), ": tensor ", quoted(transfer.tensor->name));
 }
 
 LoadPlan::LoadPlan() : state_(std::make_unique<State>()) {}

@@ -99,6 +99,8 @@ using LoadPlanState = LoadPlanAccess::State;
 // load_check.cpp: checks that devices can write their destinations, and that no two share a byte.
 [[nodiscard]] Result<void> check_destinations(const LoadPlanState& plan);
 
+// The path of the file that the transfer's tensor is in, or its label.
+[[nodiscard]] const std::string& path_of(const LoadPlanState& plan, const Transfer& transfer);
 // Names a transfer in messages: "a.safetensors: tensor 'w'".
 [[nodiscard]] std::string transfer_text(const LoadPlanState& plan, const Transfer& transfer);
 

@@ -7,6 +7,7 @@
 
 #include "base/str_cat.hpp"
 #include "checkpoint/checkpoint_access.hpp"
+#include "io/file_error.hpp"
 #include "io/page_cache.hpp"
 
 namespace flatbed {
@@ -324,10 +325,12 @@ Schedule make_schedule(const LoadPlanState& plan, const ScheduleOptions& options
   return Scheduler(plan, options).run();
 }
 
-std::string job_text(const LoadPlanState& plan, const Schedule& schedule, const Job& job) {
+Error in_job(const LoadPlanState& plan, const Schedule& schedule, const Job& job, Error error) {
   const Transfer& transfer = plan.transfers[schedule.parts[job.first_part].transfer];
-  return str_cat(transfer_text(plan, transfer), job.parts > 1 ? " and others" : "", ": ",
-                 lies_in_file(*transfer.tensor) ? "file offset " : "byte ", job.begin);
+  const std::string place =
+      str_cat("tensor ", quoted(transfer.tensor->name), job.parts > 1 ? " and others" : "", ": ",
+              lies_in_file(*transfer.tensor) ? "file offset " : "byte ", job.begin);
+  return in_file(path_of(plan, transfer), place, std::move(error));
 }
 
 }  // namespace flatbed

@@ -91,9 +91,9 @@ struct ScheduleOptions {
 // Asks which share of each file is in the page cache if io is automatic. Reads nothing.
 [[nodiscard]] Schedule make_schedule(const LoadPlanState& plan, const ScheduleOptions& options);
 
-// Names a job in messages: "a.safetensors: tensor 'w' and others: from offset 4096".
-[[nodiscard]] std::string job_text(const LoadPlanState& plan, const Schedule& schedule,
-                                   const Job& job);
+// Names the job in its error: "a.safetensors: tensor 'w' and others: file offset 4096: ...".
+[[nodiscard]] Error in_job(const LoadPlanState& plan, const Schedule& schedule, const Job& job,
+                           Error error);
 
 // Whether the tensor's bytes are read from its file. Others are read by Checkpoint::read().
 [[nodiscard]] inline bool lies_in_file(const TensorInfo& tensor) noexcept {

@@ -74,8 +74,8 @@ bool LoadSlots::wait_for_oldest(StageTimes& times) {
   bool all_done = true;
   for (const DeviceTicket& ticket : oldest.tickets) {
     if (Result<void> done = wait(ticket); !done) {
-      options_.stop.fail(with_context(job_text(options_.plan, options_.schedule, *oldest.job),
-                                      std::move(done).error()));
+      options_.stop.fail(
+          in_job(options_.plan, options_.schedule, *oldest.job, std::move(done).error()));
       all_done = false;
     }
   }

@@ -7,6 +7,7 @@
 #include "archive/crc32.hpp"
 #include "archive/inflate.hpp"
 #include "base/str_cat.hpp"
+#include "io/file_error.hpp"
 
 namespace flatbed {
 
@@ -59,9 +60,9 @@ class RecordReader {
 
   Result<void> named(std::uint32_t number, Result<void> done) const {
     if (done) return done;
-    return with_context(
-        str_cat(sums_.source(number).label(), ": zip entry ", quoted(sums_.entry(number).name)),
-        std::move(done).error());
+    return in_file(sums_.source(number).label(),
+                   str_cat("zip entry ", quoted(sums_.entry(number).name)),
+                   std::move(done).error());
   }
 
   RecordSums& sums_;

@@ -11,6 +11,7 @@
 #include "base/str_cat.hpp"
 #include "checkpoint/sniff.hpp"
 #include "io/file.hpp"
+#include "io/file_error.hpp"
 #include "io/guarded_source.hpp"
 #include "scan/content_scan.hpp"
 #include "scan/folder_list.hpp"
@@ -33,11 +34,11 @@ class Scanner {
     pth::ScanLog log(options_.cancel, file.size());
     log.set_index_names(names);
     Result<std::string> what = pth::scan_content(file, sniff(file), log);
-    if (!what) return with_context(file.label(), std::move(what).error());
+    if (!what) return in_file(file.label(), std::move(what).error());
     if (log.cancelled()) return make_error(ErrorCode::cancelled, "interrupted while scanning");
     // Data that another program wrote meanwhile was not scanned.
     if (auto same = file.check_unchanged(); !same)
-      return with_context(file.label(), std::move(same).error());
+      return in_file(file.label(), std::move(same).error());
     add({.path = file.label(), .what = *std::move(what)}, log);
     return {};
   }
@@ -47,7 +48,7 @@ class Scanner {
   Result<void> add_path_or_set(const fs::path& path) {
     Names names;
     Result<File> file = File::open(path);
-    if (!file) return with_context(path.native(), std::move(file).error());
+    if (!file) return in_file(path.native(), std::move(file).error());
     FLATBED_TRY(add_file(*file, &names));
     if (names.empty()) return {};
     if (report_.findings.empty()) report_.files.clear();

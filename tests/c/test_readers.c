@@ -78,10 +78,10 @@ static void reports_what_the_reader_says(void) {
   const flatbed_reader reader = make_reader(&source);
   source.answer = FLATBED_ERROR_PERMISSION_DENIED;
   CHECK_ERROR(flatbed_open_reader(&reader, NULL, &model, &error), FLATBED_ERROR_PERMISSION_DENIED,
-              "'s3://bucket/model': the caller's reader returned 3");
+              "s3://bucket/model: the caller's reader returned 3");
   source.message = "the token has expired";
   CHECK_ERROR(flatbed_open_reader(&reader, NULL, &model, &error), FLATBED_ERROR_PERMISSION_DENIED,
-              "'s3://bucket/model': the token has expired");
+              "s3://bucket/model: the token has expired");
   source.answer = -5;
   CHECK_ERROR(flatbed_open_reader(&reader, NULL, &model, &error), FLATBED_ERROR_IO_ERROR,
               "expired");
