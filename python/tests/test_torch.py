@@ -330,6 +330,8 @@ class Refused(StateTest):
     def test_an_interrupt_stops_the_work(self):
         state = {"w": torch.zeros(20_000_000)}
         ft.save(state, self.path())
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        self.addCleanup(signal.signal, signal.SIGINT, before)
 
         def interrupt(done, total):
             signal.raise_signal(signal.SIGINT)
