@@ -304,6 +304,12 @@ class Refused(StateTest):
         inert = ft.load(self.path("evil.pkl"), unknown="inert")
         self.assertEqual(str(inert.function), "posix.system")
 
+    def test_a_call_that_only_asks_for_memory_is_refused(self):
+        with open(self.path("bomb.pkl"), "wb") as file:
+            file.write(b"\x80\x02ctorch\nDoubleTensor\nJ\xff\xff\xff\x7f\x85R.")
+        with self.assertRaises(flatbed.FormatError):
+            ft.load(self.path("bomb.pkl"))
+
     def test_damage_is_found(self):
         ft.save({"w": torch.zeros(300_000)}, self.path())
         with open(self.path(), "r+b") as file:
@@ -330,6 +336,8 @@ class Refused(StateTest):
     def test_an_interrupt_stops_the_work(self):
         state = {"w": torch.zeros(20_000_000)}
         ft.save(state, self.path())
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        self.addCleanup(signal.signal, signal.SIGINT, before)
 
         def interrupt(done, total):
             signal.raise_signal(signal.SIGINT)

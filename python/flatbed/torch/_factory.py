@@ -132,6 +132,9 @@ class TorchFactory(Factory):
             return self.makers[name]
         if any(function is kind for kind in torch._storage_classes):
             return lambda tensor: typed(untyped(tensor), tensor_dtype(function))
+        # Other names may be values, but a call of torch.FloatTensor would only ask for memory.
+        if not name.startswith("torch._utils._rebuild_") and not self.allowed.by_user(function):
+            return None
         return cast("Callable[..., Any]", function)
 
     def _new(self, function: Global, args: tuple[Any, ...]) -> Any:

@@ -15,7 +15,7 @@ from typing import Any, Iterator
 import torch
 
 from .. import _flatbed, errors
-from ._storage import is_storage
+from ._storage import STORAGES
 
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 _PICKLE_PROTOCOL = 4
@@ -35,7 +35,7 @@ class _StatePickler(pickle.Pickler):
         self.keep: list[Any] = []
 
     def persistent_id(self, value: Any) -> Any:
-        if not is_storage(value):
+        if not isinstance(value, STORAGES):
             return None
         name = getattr(value, "_pickle_storage_type", getattr(value, "pickle_storage_type", None))
         if name is not None:

@@ -14,6 +14,9 @@ TORCH_NAMES = {
     "F8_E5M2": "float8_e5m2", "F8_E4M3FNUZ": "float8_e4m3fnuz", "F8_E5M2FNUZ": "float8_e5m2fnuz",
     "F8_E8M0": "float8_e8m0fnu", "F4": "float4_e2m1fn_x2",
 }  # fmt: skip
+_TYPED = getattr(torch.storage, "TypedStorage", None) or torch.storage._TypedStorage
+_UNTYPED = getattr(torch, "UntypedStorage", None) or torch.storage._UntypedStorage
+STORAGES = (_TYPED, _UNTYPED)
 # Stored with one more dimension: the real and the imaginary parts.
 PAIRS = ("complex32", "complex128", "bcomplex32")
 
@@ -48,16 +51,10 @@ def untyped(tensor: torch.Tensor) -> Any:
 
 def typed(storage: Any, dtype: torch.dtype) -> Any:
     """A storage as elements of a dtype, as the functions that rebuild tensors take it."""
-    kind = getattr(torch.storage, "TypedStorage", None) or torch.storage._TypedStorage
     try:
-        return kind(wrap_storage=storage, dtype=dtype, _internal=True)
+        return _TYPED(wrap_storage=storage, dtype=dtype, _internal=True)
     except (TypeError, RuntimeError):  # before 2.0
-        return kind(wrap_storage=storage, dtype=dtype)
-
-
-def is_storage(value: Any) -> bool:
-    kind = getattr(torch.storage, "TypedStorage", None) or torch.storage._TypedStorage
-    return isinstance(value, kind) or torch.is_storage(value)
+        return _TYPED(wrap_storage=storage, dtype=dtype)
 
 
 def as_bytes(tensor: torch.Tensor) -> tuple[int, int]:
