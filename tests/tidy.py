@@ -68,7 +68,7 @@ LAYERS = [
     (r"cuda/", r"flatbed/(c_handles|cuda|device|error|export|flatbed_cuda|result)\.hp?p?$|c/(callbacks|guard)\.hpp$"
      r"|[a-z_]+\.hpp$"),
     (r"tools/", r"flatbed/|[a-z_]+\.hpp$"),
-    (r"python/src/", r"flatbed/|[a-z_]+\.hpp$"),  # over what everybody has
+    (r"python/src/", r"flatbed/|base/sort_names\.hpp$|[a-z_]+\.hpp$"),  # over what everybody has
     (r"(tests|bench)/", r""),
 ]
 

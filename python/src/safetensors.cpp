@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/sort_names.hpp"
 #include "bindings.hpp"
 #include "buffer_argument.hpp"
 #include "errors.hpp"
@@ -88,11 +89,11 @@ nb::list name_list(std::size_t count, Order&& name_at) {
 }
 
 nb::list keys(const FileObject& self) {
-  std::vector<std::string_view> names;
+  std::vector<NumberedName> names;
   names.reserve(self.tensors().size());
-  for (const TensorInfo& tensor : self.tensors()) names.push_back(tensor.name);
-  if (!std::ranges::is_sorted(names)) std::ranges::sort(names);
-  return name_list(names.size(), [&](std::size_t i) { return names[i]; });
+  for (const TensorInfo& tensor : self.tensors()) names.push_back({tensor.name, tensor.index});
+  sort_names(names);
+  return name_list(names.size(), [&](std::size_t i) { return names[i].name; });
 }
 
 nb::list offset_keys(const FileObject& self) {
