@@ -209,11 +209,17 @@ void bind_safetensors(nb::module_& module) {
   nb::class_<FileObject>(module, "SafetensorsFile",
                          "An opened safetensors file, as ``flatbed.safetensors`` reads it.")
       .def_static("open", &open_file, nb::arg("path"), nb::arg("verify"), nb::arg("known"),
+                  nb::sig("def open(path: str | os.PathLike[str], verify: bool, "
+                          "known: VerifiedFiles) -> SafetensorsFile"),
                   "Opens `path`; `known` says what need not be hashed again.")
-      .def("keys", &keys, "The names of the tensors, sorted.")
-      .def("offset_keys", &offset_keys, "The names of the tensors, in the order of the file.")
-      .def("metadata", &metadata, "Metadata without flatbed's own keys; None if there is none.")
+      .def("keys", &keys, nb::sig("def keys(self) -> list[str]"),
+           "The names of the tensors, sorted.")
+      .def("offset_keys", &offset_keys, nb::sig("def offset_keys(self) -> list[str]"),
+           "The names of the tensors, in the order of the file.")
+      .def("metadata", &metadata, nb::sig("def metadata(self) -> dict[str, str] | None"),
+           "Metadata without flatbed's own keys; None if there is none.")
       .def("find", &find, nb::arg("name"),
+           nb::sig("def find(self, name: str) -> tuple[int, str, list[int], int] | None"),
            "(index, dtype, shape, nbytes) of the tensor of this name, or None.")
       .def("check", &check, nb::arg("tensor"), nb::arg("begin"), nb::arg("end"),
            "Verifies the chunks under bytes [begin, end) of a tensor, once.")
@@ -223,8 +229,12 @@ void bind_safetensors(nb::module_& module) {
       .def("read", &read, nb::arg("tensor"), nb::arg("begin"), nb::arg("nbytes"),
            "Bytes of a tensor in memory of their own, hashed while they are read.")
       .def("all", &all, nb::arg("copy"),
+           nb::sig(
+               "def all(self, copy: bool) -> list[tuple[str, str, list[int], SafetensorsMemory]]"),
            "(name, dtype, shape, memory) of every tensor, verified, in the order of the file.");
   module.def("safetensors_deserialize", &deserialize, nb::arg("data"), nb::arg("verify"),
+             nb::sig("def safetensors_deserialize(data: typing.Any, verify: bool) -> "
+                     "list[tuple[str, str, list[int], bytearray]]"),
              "(name, dtype, shape, bytearray) of every tensor of a file in memory.");
 }
 
