@@ -7,6 +7,10 @@
 #include "flatbed/version.hpp"
 
 NB_MODULE(_flatbed, module) {
+#ifdef NDEBUG
+  // Torch and others keep objects until the process ends, about which nothing can be done here.
+  nanobind::set_leak_warnings(false);
+#endif
   module.doc() = "The compiled part of flatbed.";
   module.attr("VERSION") = std::to_string(FLATBED_VERSION_MAJOR) + "." +
                            std::to_string(FLATBED_VERSION_MINOR) + "." +

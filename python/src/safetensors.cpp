@@ -74,29 +74,26 @@ nb::list shape_of(const TensorInfo& info) {
   return shape;
 }
 
-template <typename Order>
-nb::list name_list(std::size_t count, Order&& name_at) {
-  PyObject* const list = PyList_New(static_cast<Py_ssize_t>(count));
+// In the order of the data.
+nb::list offset_keys(const FileObject& self) {
+  PyObject* const list = PyList_New(static_cast<Py_ssize_t>(self.tensors().size()));
   if (list == nullptr) throw nb::python_error();
   nb::list names = nb::steal<nb::list>(list);
-  for (std::size_t i = 0; i < count; ++i) {
-    nb::object name = text(name_at(i));
+  Py_ssize_t i = 0;
+  for (const TensorInfo& tensor : self.tensors()) {
+    nb::object name = text(tensor.name);
     if (!name.is_valid()) throw nb::python_error();
-    PyList_SetItem(list, static_cast<Py_ssize_t>(i), name.release().ptr());
+    PyList_SetItem(list, i++, name.release().ptr());
   }
   return names;
 }
 
+// Python's sort takes the few sorted runs of names that most files have (one for each dtype) in
+// linear time.
 nb::list keys(const FileObject& self) {
-  std::vector<std::string_view> names;
-  names.reserve(self.tensors().size());
-  for (const TensorInfo& tensor : self.tensors()) names.push_back(tensor.name);
-  if (!std::ranges::is_sorted(names)) std::ranges::sort(names);
-  return name_list(names.size(), [&](std::size_t i) { return names[i]; });
-}
-
-nb::list offset_keys(const FileObject& self) {
-  return name_list(self.tensors().size(), [&](std::size_t i) { return self.tensors()[i].name; });
+  nb::list names = offset_keys(self);
+  if (PyList_Sort(names.ptr()) != 0) throw nb::python_error();
+  return names;
 }
 
 bool is_own_key(std::string_view key) { return key == "flatbed" || key.starts_with("flatbed."); }
@@ -208,11 +205,17 @@ void bind_safetensors(nb::module_& module) {
   nb::class_<FileObject>(module, "SafetensorsFile",
                          "An opened safetensors file, as ``flatbed.safetensors`` reads it.")
       .def_static("open", &open_file, nb::arg("path"), nb::arg("verify"), nb::arg("known"),
+                  nb::sig("def open(path: str | os.PathLike[str], verify: bool, "
+                          "known: VerifiedFiles) -> SafetensorsFile"),
                   "Opens `path`; `known` says what need not be hashed again.")
-      .def("keys", &keys, "The names of the tensors, sorted.")
-      .def("offset_keys", &offset_keys, "The names of the tensors, in the order of the file.")
-      .def("metadata", &metadata, "Metadata without flatbed's own keys; None if there is none.")
+      .def("keys", &keys, nb::sig("def keys(self) -> list[str]"),
+           "The names of the tensors, sorted.")
+      .def("offset_keys", &offset_keys, nb::sig("def offset_keys(self) -> list[str]"),
+           "The names of the tensors, in the order of the file.")
+      .def("metadata", &metadata, nb::sig("def metadata(self) -> dict[str, str] | None"),
+           "Metadata without flatbed's own keys; None if there is none.")
       .def("find", &find, nb::arg("name"),
+           nb::sig("def find(self, name: str) -> tuple[int, str, list[int], int] | None"),
            "(index, dtype, shape, nbytes) of the tensor of this name, or None.")
       .def("check", &check, nb::arg("tensor"), nb::arg("begin"), nb::arg("end"),
            "Verifies the chunks under bytes [begin, end) of a tensor, once.")
@@ -222,8 +225,12 @@ void bind_safetensors(nb::module_& module) {
       .def("read", &read, nb::arg("tensor"), nb::arg("begin"), nb::arg("nbytes"),
            "Bytes of a tensor in memory of their own, hashed while they are read.")
       .def("all", &all, nb::arg("copy"),
+           nb::sig(
+               "def all(self, copy: bool) -> list[tuple[str, str, list[int], SafetensorsMemory]]"),
            "(name, dtype, shape, memory) of every tensor, verified, in the order of the file.");
   module.def("safetensors_deserialize", &deserialize, nb::arg("data"), nb::arg("verify"),
+             nb::sig("def safetensors_deserialize(data: typing.Any, verify: bool) -> "
+                     "list[tuple[str, str, list[int], bytearray]]"),
              "(name, dtype, shape, bytearray) of every tensor of a file in memory.");
 }
 

@@ -189,14 +189,22 @@ void bind_safetensors_save(nb::module_& module) {
       .def_prop_ro(
           "dtype", [](const TensorSpec& self) { return name(self.dtype); },
           "The dtype's name in a file, such as \"F32\".")
-      .def_prop_ro("shape", &shape_list, "The sizes of the dimensions, in elements.")
+      .def_prop_ro("shape", &shape_list, nb::for_getter(nb::sig("def shape(self) -> list[int]")),
+                   "The sizes of the dimensions, in elements.")
       .def_ro("data_ptr", &TensorSpec::data_ptr, "The address of the first byte.")
       .def_ro("data_len", &TensorSpec::data_len, "The size in bytes.")
-      .def("__repr__", &repr);
+      .def("__repr__", &repr, nb::sig("def __repr__(self) -> str"));
   module.def("safetensors_serialize", &serialize, nb::arg("tensor_dict"),
-             nb::arg("metadata").none(), nb::arg("seal"), "The file as bytes.");
+             nb::arg("metadata").none(), nb::arg("seal"),
+             nb::sig("def safetensors_serialize(tensor_dict: dict[str, TensorSpec], "
+                     "metadata: dict[str, str] | None, seal: bool) -> bytes"),
+             "The file as bytes.");
   module.def("safetensors_serialize_file", &serialize_file, nb::arg("tensor_dict"),
-             nb::arg("filename"), nb::arg("metadata").none(), nb::arg("seal"), "Writes the file.");
+             nb::arg("filename"), nb::arg("metadata").none(), nb::arg("seal"),
+             nb::sig("def safetensors_serialize_file(tensor_dict: dict[str, TensorSpec], "
+                     "filename: str | os.PathLike[str], metadata: dict[str, str] | None, "
+                     "seal: bool) -> None"),
+             "Writes the file.");
 }
 
 }  // namespace flatbed::python

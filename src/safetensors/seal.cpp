@@ -6,6 +6,7 @@
 
 #include "base/ascii.hpp"
 #include "base/bytes.hpp"
+#include "base/sort_names.hpp"
 #include "base/str_cat.hpp"
 #include "io/digest.hpp"
 
@@ -152,14 +153,12 @@ bool is_seal_key(std::string_view key) noexcept {
 }
 
 std::vector<std::uint32_t> name_order(std::span<const SealTensor> tensors) {
-  // Keeps names next to their numbers: two to three times as fast as sorting numbers that refer to
-  // names.
-  std::vector<std::pair<std::string_view, std::uint32_t>> names;
+  std::vector<NumberedName> names;
   names.reserve(tensors.size());
-  for (std::uint32_t i = 0; i < tensors.size(); ++i) names.emplace_back(tensors[i].name, i);
-  std::ranges::sort(names, {}, &std::pair<std::string_view, std::uint32_t>::first);
+  for (std::uint32_t i = 0; i < tensors.size(); ++i) names.push_back({tensors[i].name, i});
+  sort_names(names);
   std::vector<std::uint32_t> order(names.size());
-  std::ranges::transform(names, order.begin(), [](const auto& entry) { return entry.second; });
+  std::ranges::transform(names, order.begin(), &NumberedName::number);
   return order;
 }
 

@@ -220,7 +220,7 @@ class _Numpy:
             return _Numpy.tensor(self, memory, of._dtype, chosen.shape())
         of._check(0, of._nbytes)
         whole = self._numpy.frombuffer(of._mapped(), dtype=dtype).reshape(of._shape)
-        return whole[chosen.index()].copy()
+        return whole[chosen.items()].copy()
 
 
 class _Converted(_Numpy):

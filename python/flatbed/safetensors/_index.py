@@ -19,7 +19,7 @@ class Taken(NamedTuple):
     size: int  # of the whole dimension
 
     @property
-    def count(self) -> int:
+    def number(self) -> int:
         return len(range(self.start, self.stop, self.step))
 
 
@@ -29,9 +29,9 @@ class Index(NamedTuple):
     taken: list[Taken]
 
     def shape(self) -> list[int]:
-        return [one.count for one in self.taken if one.kept]
+        return [one.number for one in self.taken if one.kept]
 
-    def index(self) -> tuple[Union[int, slice], ...]:
+    def items(self) -> tuple[Union[int, slice], ...]:
         """For numpy."""
         return tuple(
             slice(one.start, one.stop, one.step) if one.kept else one.start for one in self.taken
@@ -42,17 +42,17 @@ class Index(NamedTuple):
 
         That is so if single positions come first, then one range, then whole dimensions.
         """
-        counts = [one.count for one in self.taken]
+        counts = [one.number for one in self.taken]
         if 0 in counts:
             return 0, 0
         begin, at = 0, 0
         for at, one in enumerate(self.taken):
             begin += one.start * math.prod(other.size for other in self.taken[at + 1 :])
-            if one.count != 1:
+            if one.number != 1:
                 break
         else:
             return begin, 1
-        if self.taken[at].step != 1 or any(one.count != one.size for one in self.taken[at + 1 :]):
+        if self.taken[at].step != 1 or any(one.number != one.size for one in self.taken[at + 1 :]):
             return None
         return begin, math.prod(counts)
 

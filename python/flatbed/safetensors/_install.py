@@ -62,7 +62,7 @@ def install(verify: str = "tensor", seal: bool = False) -> None:
     sys.modules[_PLACE] = made
     # An import of the module's name finds it in sys.modules, and does not set this attribute.
     if importlib.util.find_spec("safetensors") is not None:
-        importlib.import_module("safetensors")._safetensors_rust = made
+        setattr(importlib.import_module("safetensors"), "_safetensors_rust", made)
 
 
 def _check_version() -> None:

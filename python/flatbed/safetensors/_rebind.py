@@ -9,6 +9,7 @@ import typing
 from typing import Any, Callable, Iterable
 
 Change = Callable[[], object]
+_TYPING_ALIAS: Any = type(typing.List[int])  # the class has no public name
 
 
 def rebind(old: types.ModuleType, new: types.ModuleType, names: Iterable[str]) -> None:
@@ -39,7 +40,8 @@ class _Search:
         if value is new:
             return
         if isinstance(value, type):
-            for subclass in value.__subclasses__():
+            subclasses: list[type] = value.__subclasses__()
+            for subclass in subclasses:
                 self._refuse(name, f"the class {subclass.__module__}.{subclass.__qualname__}")
         self._replace(name, value, new, 0)
 
@@ -52,15 +54,15 @@ class _Search:
             elif isinstance(holder, list):
                 for at, item in enumerate(holder):
                     if item is value:
-                        self._later(lambda holder=holder, at=at: holder.__setitem__(at, new))
+                        self._later(functools.partial(holder.__setitem__, at, new))
             elif isinstance(holder, types.CellType):
-                self._later(lambda holder=holder: setattr(holder, "cell_contents", new))
+                self._later(functools.partial(setattr, holder, "cell_contents", new))
             elif isinstance(holder, tuple) and type(holder) is tuple and depth < 4:
                 made = tuple(new if item is value else item for item in holder)
                 self._ignored.add(id(made))
                 self._replace(name, holder, made, depth + 1)
             elif isinstance(holder, types.FunctionType) and holder.__defaults__ is value:
-                self._later(lambda holder=holder: setattr(holder, "__defaults__", new))
+                self._later(functools.partial(setattr, holder, "__defaults__", new))
             elif not self._replace_attribute(holder, value, new):
                 self._refuse(name, f"a {type(holder).__module__}.{type(holder).__qualname__}")
 
@@ -74,44 +76,38 @@ class _Search:
         owner = next((owner for owner in owners if _is_namespace_of(holder, owner)), None)
         for key in keys:
             if owner is not None:
-                self._later(lambda key=key: setattr(owner, key, new))
+                self._later(functools.partial(setattr, owner, key, new))
             else:
-                self._later(lambda key=key: holder.__setitem__(key, new))
+                self._later(functools.partial(holder.__setitem__, key, new))
 
     def _replace_attribute(self, holder: Any, value: Any, new: Any) -> bool:
         """Where an object holds its attributes without a dict."""
         attributes = getattr(holder, "__dict__", None)
         keys = [key for key, item in dict(attributes or {}).items() if item is value]
         for key in keys:
-            self._later(lambda key=key: setattr(holder, key, new))
+            self._later(functools.partial(setattr, holder, key, new))
         return bool(keys)
 
     def _later(self, change: Change) -> None:
         self.changes.append(change)
-        self._ignored.add(id(change))
-        # What the change holds on to is no place to rebind.
-        self._ignored.update(id(cell) for cell in change.__closure__ or ())
-        self._ignored.add(id(change.__defaults__))
+        self._ignored.add(id(change))  # it holds what it replaces by, and is no place to rebind
 
     def _is_harmless(self, holder: Any, value: Any) -> bool:
         """Whether a program cannot get at the value through the holder, or only what it was."""
         if isinstance(holder, (types.FrameType, types.GeneratorType, types.CoroutineType)):
             return True  # a call that has not ended
-        if isinstance(holder, types.FunctionType) and id(holder) in self._ignored:
-            return True
         if isinstance(holder, (types.BuiltinFunctionType, functools._lru_cache_wrapper)):
             return True  # a function of the module or of the type; a cache, such as typing's
         if isinstance(value, type):
             return (
                 isinstance(holder, value)  # an open file, an error that was raised
                 or getattr(holder, "__objclass__", None) is value  # its methods
-                or any(holder is kind.__mro__ for kind in value.__subclasses__())
                 or holder is value.__mro__
             )
         if type(value) is tuple:  # that holds it; here only for annotations
             if isinstance(holder, types.FunctionType):
                 return holder.__defaults__ is not value
-            return isinstance(holder, (types.GenericAlias, typing._GenericAlias, types.UnionType))
+            return isinstance(holder, (types.GenericAlias, _TYPING_ALIAS, types.UnionType))
         return False
 
     def _refuse(self, name: str, where: str) -> None:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Mapping, Optional, Union
+from typing import Any, Dict, Optional, Union
 
 from .. import _flatbed
-from .._flatbed import TensorSpec
+from .._flatbed import TensorSpec as TensorSpec
 from ._errors import reported
 from ._modes import check_verify
 
 PathLike = Union[str, "os.PathLike[str]"]
-SavedTensors = Mapping[str, TensorSpec]
-Metadata = Optional[Mapping[str, str]]
+SavedTensors = Dict[str, TensorSpec]
+Metadata = Optional[Dict[str, str]]
 
 
 def serialize(tensor_dict: SavedTensors, metadata: Metadata = None, *, seal: bool = False) -> bytes:

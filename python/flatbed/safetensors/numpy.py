@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Mapping, Optional
-
-import numpy as np
+from typing import Any, Mapping, Optional
 
 from . import TensorSpec, deserialize, safe_open, serialize, serialize_file
 from ._frameworks import framework
@@ -12,9 +10,11 @@ from ._save import Metadata, PathLike
 
 __all__ = ["load", "load_file", "save", "save_file"]
 
+Array = Any  # numpy.ndarray
+
 
 def save(
-    tensor_dict: Mapping[str, np.ndarray], metadata: Metadata = None, *, seal: bool = False
+    tensor_dict: Mapping[str, Array], metadata: Metadata = None, *, seal: bool = False
 ) -> bytes:
     """The safetensors file of these arrays, as bytes.
 
@@ -32,7 +32,7 @@ def save(
 
 
 def save_file(
-    tensor_dict: Mapping[str, np.ndarray],
+    tensor_dict: Mapping[str, Array],
     filename: PathLike,
     metadata: Metadata = None,
     *,
@@ -54,7 +54,7 @@ def save_file(
     serialize_file(_specs(arrays), filename, metadata, seal=seal)
 
 
-def load(data: bytes, *, verify: str = "tensor") -> dict[str, np.ndarray]:
+def load(data: bytes, *, verify: str = "tensor") -> dict[str, Array]:
     """The arrays of a safetensors file in memory, by name.
 
     Args:
@@ -73,7 +73,7 @@ def load(data: bytes, *, verify: str = "tensor") -> dict[str, np.ndarray]:
 
 def load_file(
     filename: PathLike, *, backend: str = "mmap", verify: Optional[str] = None
-) -> dict[str, np.ndarray]:
+) -> dict[str, Array]:
     """The arrays of a safetensors file by name, each in memory of its own.
 
     Args:
@@ -90,7 +90,7 @@ def load_file(
         return file.get_tensors()
 
 
-def _little_endian(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _little_endian(arrays: Mapping[str, Array]) -> dict[str, Array]:
     """The arrays as a file has them."""
     made = {}
     for name, array in arrays.items():
@@ -100,7 +100,7 @@ def _little_endian(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return made
 
 
-def _specs(arrays: Mapping[str, np.ndarray]) -> dict[str, TensorSpec]:
+def _specs(arrays: Mapping[str, Array]) -> dict[str, TensorSpec]:
     return {
         name: TensorSpec(
             dtype=array.dtype.name,

@@ -239,7 +239,7 @@ def _storage(tensor: torch.Tensor) -> Any:
 def storage_ptr(tensor: torch.Tensor) -> int:
     """The address of a tensor's storage; 0 if it has none."""
     try:
-        return _storage(tensor).data_ptr()
+        return int(_storage(tensor).data_ptr())
     except (NotImplementedError, RuntimeError):  # on the meta device
         return 0
 
@@ -247,23 +247,23 @@ def storage_ptr(tensor: torch.Tensor) -> int:
 def storage_size(tensor: torch.Tensor) -> int:
     """The size of a tensor's storage, in bytes."""
     try:
-        return _storage(tensor).nbytes()
+        return int(_storage(tensor).nbytes())
     except NotImplementedError:  # on the meta device, before torch 2.0
-        return tensor.numel() * tensor.element_size()
+        return int(tensor.numel() * tensor.element_size())
 
 
 def _end_ptr(tensor: torch.Tensor) -> int:
     """The address after the last element."""
     if not tensor.numel():
-        return tensor.data_ptr()
+        return int(tensor.data_ptr())
     last = sum((size - 1) * step for size, step in zip(tensor.shape, tensor.stride()))
-    return tensor.data_ptr() + (last + 1) * tensor.element_size()
+    return int(tensor.data_ptr() + (last + 1) * tensor.element_size())
 
 
 def _is_complete(tensor: torch.Tensor) -> bool:
     """Whether a tensor is all of its storage."""
     nbytes = tensor.numel() * tensor.element_size()
-    return tensor.data_ptr() == storage_ptr(tensor) and nbytes == storage_size(tensor)
+    return bool(tensor.data_ptr() == storage_ptr(tensor) and nbytes == storage_size(tensor))
 
 
 def _find_shared_tensors(state_dict: Mapping[str, torch.Tensor]) -> list[set[str]]:
