@@ -3,6 +3,7 @@ what is known about the machine. Python's standard library only.
 """
 
 import collections
+import glob
 import mmap
 import os
 import statistics
@@ -174,12 +175,33 @@ def cached_value(build, name):
     return find_line(cache, name + ":").partition("=")[2] if os.path.exists(cache) else ""
 
 
+def caches():
+    """Those of the first core, as the kernel lists them, with the cores that share each."""
+    found = []
+    for folder in sorted(glob.glob("/sys/devices/system/cpu/cpu0/cache/index*")):
+        level, kind, size, cores = (find_text(os.path.join(folder, name))
+                                    for name in ("level", "type", "size", "shared_cpu_list"))
+        if kind != "Instruction":
+            found.append(f"L{level} {size} (cores {cores})")
+    return ", ".join(found) or "unknown"
+
+
+def find_text(path):
+    """What the file holds, if it is there."""
+    try:
+        with open(path, encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        return "unknown"
+
+
 def machine_facts(build, folder):
     """Lines about processor, memory, disk, kernel and what built the programs."""
     system = os.uname()
     compiler = cached_value(build, "CMAKE_CXX_COMPILER")
     yield "date", time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
     yield "processor", f"{find_line('/proc/cpuinfo', 'model name')}, {os.cpu_count()} cores, {system.machine}"
+    yield "caches", caches()
     yield "memory", find_line("/proc/meminfo", "MemTotal")
     yield "kernel", f"{system.sysname} {system.release}"
     yield "file system", filesystem(folder)

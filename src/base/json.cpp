@@ -3,6 +3,9 @@
 
 #include <simdjson.h>
 
+#include <algorithm>
+#include <utility>
+
 #include "base/bytes.hpp"
 #include "base/json_check.hpp"
 #include "base/str_cat.hpp"
@@ -74,6 +77,10 @@ struct JsonDocument::Parser {
   // Makes room for a text of this size. parse() would do the same, but would not let us at the
   // memory before it is touched.
   simdjson::error_code allocate(std::size_t size, std::size_t max_depth, MemoryAdvice advise) {
+    if (parser.doc.capacity() >= size && parser.capacity() >= size &&
+        parser.max_depth() == max_depth) {
+      return simdjson::SUCCESS;
+    }
     if (const auto code = parser.allocate(size, max_depth)) return code;
     if (const auto code = parser.doc.allocate(size)) return code;
     if (advise == nullptr) return simdjson::SUCCESS;
@@ -95,16 +102,28 @@ JsonDocument::JsonDocument(JsonDocument&&) noexcept = default;
 JsonDocument& JsonDocument::operator=(JsonDocument&&) noexcept = default;
 JsonDocument::~JsonDocument() = default;
 
+JsonScratch::JsonScratch() noexcept = default;
+JsonScratch::~JsonScratch() = default;
+
 Result<JsonDocument> JsonDocument::parse(std::span<const std::byte> padded, const JsonRules& rules,
-                                         MemoryAdvice advise) {
+                                         const JsonMemory& memory) {
+  // simdjson counts the root as one level more than it has.
+  return parse_to_depth(padded, rules, memory, rules.max_depth + 1);
+}
+
+// `max_depth` as simdjson counts it.
+Result<JsonDocument> JsonDocument::parse_to_depth(std::span<const std::byte> padded,
+                                                  const JsonRules& rules, const JsonMemory& memory,
+                                                  std::size_t max_depth) {
   static_assert(kPadding >= simdjson::SIMDJSON_PADDING);
   const std::string_view text = as_text(padded.first(padded.size() - kPadding));
   if (!kParserIsKnown || text.starts_with(kByteOrderMark)) {
     FLATBED_TRY(check_all(text, rules));
   }
-  auto parser = std::make_unique<Parser>();
-  // simdjson counts the root as one level more than it has.
-  if (const auto code = parser->allocate(text.size(), rules.max_depth + 1, advise)) {
+  std::unique_ptr<Parser> parser;
+  if (memory.scratch != nullptr) parser = std::move(memory.scratch->parser_);
+  if (!parser) parser = std::make_unique<Parser>();
+  if (const auto code = parser->allocate(text.size(), max_depth, memory.advise)) {
     return json_error(code, text, rules);
   }
   const auto code = parser->parser.parse(text.data(), text.size(), false).error();
@@ -113,9 +132,12 @@ Result<JsonDocument> JsonDocument::parse(std::span<const std::byte> padded, cons
 }
 
 Result<JsonDocument> JsonDocument::parse_exactly(std::span<const std::byte> padded,
-                                                 const JsonRules& rules, MemoryAdvice advise) {
-  Result<JsonDocument> document = parse(padded, rules, advise);
-  // simdjson lets an empty array or object pass one level deeper.
+                                                 const JsonRules& rules, const JsonMemory& memory) {
+  // simdjson lets an empty array or object pass one level deeper, which takes a walk to find. What
+  // passes with one level less needs none: nearly every text.
+  if (Result<JsonDocument> shallow = parse_to_depth(padded, rules, memory, rules.max_depth))
+    return shallow;
+  Result<JsonDocument> document = parse(padded, rules, memory);
   if (document && document->root().depth() > rules.max_depth)
     return make_error(rules.too_deep, "the JSON text nests more than ", rules.max_depth, " levels");
   return document;
@@ -126,6 +148,12 @@ Result<JsonDocument> JsonDocument::parse_copy(std::string_view text, const JsonR
   std::memcpy(copy.get(), text.data(), text.size());
   std::memset(copy.get() + text.size(), 0, kPadding);
   return parse_exactly({copy.get(), text.size() + kPadding}, rules);
+}
+
+void JsonDocument::recycle(JsonScratch& scratch) noexcept {
+  scratch.parser_ = std::move(parser_);
+  tape_ = nullptr;
+  strings_ = nullptr;
 }
 
 void JsonDocument::keep_texts_only() noexcept {

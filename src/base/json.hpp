@@ -117,6 +117,14 @@ struct JsonRules {
 // Told of each large block before it is first touched, e.g. to ask for huge pages.
 using MemoryAdvice = void (*)(void* memory, std::size_t nbytes);
 
+class JsonScratch;
+
+// Where a document gets its memory.
+struct JsonMemory {
+  MemoryAdvice advise = nullptr;
+  JsonScratch* scratch = nullptr;  // null: all of it is new
+};
+
 class JsonDocument {
  public:
   // simdjson reads up to this many bytes behind the text; they must be readable, their values do
@@ -127,11 +135,11 @@ class JsonDocument {
   // accepted; nothing else is.
   [[nodiscard]] static Result<JsonDocument> parse(std::span<const std::byte> padded,
                                                   const JsonRules& rules,
-                                                  MemoryAdvice advise = nullptr);
+                                                  const JsonMemory& memory = {});
   // The same, but the depth is checked exactly.
   [[nodiscard]] static Result<JsonDocument> parse_exactly(std::span<const std::byte> padded,
                                                           const JsonRules& rules,
-                                                          MemoryAdvice advise = nullptr);
+                                                          const JsonMemory& memory = {});
   // The same for a text without padding, which is copied.
   [[nodiscard]] static Result<JsonDocument> parse_copy(std::string_view text,
                                                        const JsonRules& rules);
@@ -142,16 +150,36 @@ class JsonDocument {
 
   [[nodiscard]] JsonValue root() const noexcept { return {tape_, strings_, 1}; }
 
-  // Frees all but the strings, most of the memory: texts stay valid, and JsonValues do not. A set
-  // of files that are read one after the other so uses the same warm memory again.
+  // Frees all but the strings, most of the memory: texts stay valid, and JsonValues do not.
   void keep_texts_only() noexcept;
+  // Leaves all memory to the next document: neither texts nor JsonValues stay valid.
+  void recycle(JsonScratch& scratch) noexcept;
 
  private:
+  friend class JsonScratch;
   struct Parser;
   explicit JsonDocument(std::unique_ptr<Parser> parser);
+  [[nodiscard]] static Result<JsonDocument> parse_to_depth(std::span<const std::byte> padded,
+                                                           const JsonRules& rules,
+                                                           const JsonMemory& memory,
+                                                           std::size_t max_depth);
   std::unique_ptr<Parser> parser_;
   const std::uint64_t* tape_ = nullptr;
   const std::uint8_t* strings_ = nullptr;
+};
+
+// The memory of documents that were recycled, for files that are read one after the other: fresh
+// memory takes a page fault for every 4 KiB. Owns it. Not thread-safe.
+class JsonScratch {
+ public:
+  JsonScratch() noexcept;
+  JsonScratch(const JsonScratch&) = delete;
+  JsonScratch& operator=(const JsonScratch&) = delete;
+  ~JsonScratch();
+
+ private:
+  friend class JsonDocument;
+  std::unique_ptr<JsonDocument::Parser> parser_;
 };
 
 // The places of integer literals `-0` in a JSON text, outside strings: simdjson reads them as 0,

@@ -167,20 +167,22 @@ class SetBuilder {
 
  private:
   Result<void> open(const Shard& shard, Content content) {
-    Result<std::unique_ptr<Container>> container =
-        open_container(shard.source, content, shard.options);
+    ContainerOptions options = shard.options;
+    options.set = &memory_;
+    Result<std::unique_ptr<Container>> container = open_container(shard.source, content, options);
     if (!container) return in_file(shard.name, std::move(container).error());
     contents_ = (*container)->take_contents();
     state_->containers.push_back(*std::move(container));
     return {};
   }
 
-  void take(TensorInfo tensor) {
+  void take(const TensorInfo& tensor) {
     state_->number_in_file.push_back(tensor.index);
-    tensor.index = static_cast<std::uint32_t>(state_->tensors.size());
-    tensor.where.file = static_cast<std::uint32_t>(state_->files.size());
-    tensor.storage += first_storage_;
-    state_->tensors.push_back(tensor);
+    const auto index = static_cast<std::uint32_t>(state_->tensors.size());
+    TensorInfo& taken = state_->tensors.emplace_back(tensor);
+    taken.index = index;
+    taken.where.file = static_cast<std::uint32_t>(state_->files.size());
+    taken.storage += first_storage_;
   }
 
   void take(Alias alias) {
@@ -194,11 +196,15 @@ class SetBuilder {
     const auto name_of = [&](std::uint32_t i) { return tensors[i].name; };
     std::vector<std::uint32_t> listed_as(tensors.size(), kNoTensor);  // numbers of the index
     std::vector<bool> found(listed.size());
+    std::uint32_t next = 0;  // mostly the index lists tensors in the order of their file
     for (std::size_t i = 0; i < listed.size(); ++i) {
-      const std::optional<std::uint32_t> number = contents_.index.find(listed[i], name_of);
+      std::optional<std::uint32_t> number = next;
+      if (next >= tensors.size() || tensors[next].name != listed[i])
+        number = contents_.index.find(listed[i], name_of);
       if (!number) continue;
       listed_as[*number] = listed.numbers[i];
       found[i] = true;
+      next = *number + 1;
     }
     std::size_t ignored = 0;
     for (std::size_t i = 0; i < tensors.size(); ++i) {
@@ -338,6 +344,7 @@ class SetBuilder {
 
   const OpenOptions& options_;
   std::shared_ptr<SetState> state_;
+  SetMemory memory_;
   ContainerContents contents_;             // of the file that is being added
   std::vector<std::uint32_t> alias_file_;  // for each alias
   std::vector<std::uint32_t> tensor_of_;   // for each name of the index, or kNoTensor

@@ -57,10 +57,9 @@ std::string_view shard_ending(const std::filesystem::path& index) {
   return name.find(".bin.index.") != std::string::npos ? kBin : kSafetensors;
 }
 
-Result<void> read_weight_map(JsonValue map, std::string_view ending, SetIndex& index) {
+Result<void> read_members(JsonValue map, std::string_view ending, SetIndex& index) {
   std::vector<std::string_view>& names = index.names;
   names.reserve(map.size_hint());
-  index.numbers = NameIndex(map.size_hint());
   // The shard of each spelling, which is checked only once. Most entries repeat the last one.
   std::map<std::string_view, std::vector<std::uint32_t>*> spellings;
   std::string_view last;
@@ -69,10 +68,6 @@ Result<void> read_weight_map(JsonValue map, std::string_view ending, SetIndex& i
     const JsonValue file = key.member();
     if (!file.is_string()) return malformed("a value of weight_map is not a string");
     const auto number = static_cast<std::uint32_t>(names.size());
-    if (index.numbers.insert(key.text(), number, [&](std::uint32_t i) { return names[i]; })) {
-      return make_error(ErrorCode::index_duplicate_name, "duplicate name: weight_map lists ",
-                        quoted(key.text()), " twice");
-    }
     names.push_back(key.text());
     if (shard == nullptr || file.text() != last) {
       auto& spelled = spellings[last = file.text()];
@@ -91,6 +86,17 @@ Result<void> read_weight_map(JsonValue map, std::string_view ending, SetIndex& i
   }
   if (names.empty()) return malformed("weight_map is empty");
   return {};
+}
+
+Result<void> read_weight_map(JsonValue map, std::string_view ending, SetIndex& index) {
+  const Result<void> read = read_members(map, ending, index);
+  // A name that is listed twice comes before what ended the reading.
+  const std::vector<std::string_view>& names = index.names;
+  const std::optional<std::uint32_t> twice = index.numbers.insert_all(
+      static_cast<std::uint32_t>(names.size()), [&](std::uint32_t i) { return names[i]; });
+  if (!twice) return read;
+  return make_error(ErrorCode::index_duplicate_name, "duplicate name: weight_map lists ",
+                    quoted(names[*twice]), " twice");
 }
 
 Result<void> read_index_metadata(JsonValue metadata, SetIndex& index) {
@@ -115,7 +121,7 @@ Result<SetIndex> read_set_index(const File& file) {
   FLATBED_ASSIGN(const ByteBuffer text,
                  read_padded(file, {kMaxIndex, "the index"}, JsonDocument::kPadding));
   FLATBED_ASSIGN(JsonDocument json,
-                 JsonDocument::parse_exactly(text, kIndexRules, prefer_huge_pages));
+                 JsonDocument::parse_exactly(text, kIndexRules, {prefer_huge_pages}));
   SetIndex index{std::move(json), {}, NameIndex(), {}, std::nullopt};
   const JsonValue root = index.json.root();
   if (!root.is_object()) return malformed("the index is not a JSON object");

@@ -19,7 +19,7 @@ ContainerRecords Container::records() const { return {}; }
 
 std::optional<TensorRecord> Container::record_of(std::uint32_t) const { return std::nullopt; }
 
-std::span<const std::byte> Container::raw_header() const { return {}; }
+Result<ByteBuffer> Container::read_raw_header() const { return ByteBuffer(); }
 
 Result<std::span<const std::byte>> Container::bytes() const {
   const std::span<const std::byte> memory = source_->memory();

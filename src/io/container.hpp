@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/json.hpp"
 #include "flatbed/byte_source.hpp"
 #include "flatbed/file_info.hpp"
 #include "flatbed/tensor.hpp"
@@ -22,6 +23,7 @@
 #include "io/large_allocator.hpp"
 #include "io/mapped_file.hpp"
 #include "io/name_index.hpp"
+#include "io/text_pool.hpp"
 
 namespace flatbed {
 
@@ -64,10 +66,17 @@ struct TensorRecord {
   bool whole = false;  // the tensor's contents are exactly the record
 };
 
+// What the files of a set share while they are opened one after the other.
+struct SetMemory {
+  JsonScratch scratch;
+  std::shared_ptr<TextPool> texts = std::make_shared<TextPool>();  // kept by the containers
+};
+
 // Requirements on a file, and the files next to it.
 struct ContainerOptions {
   CheckSeal check_seal = CheckSeal::if_sealed;
   std::filesystem::path path;  // where to look for a sidecar; empty: no files are next to it
+  SetMemory* set = nullptr;    // null: the file is opened alone
 };
 
 class Container {
@@ -96,8 +105,9 @@ class Container {
   // nullopt if no record has bytes of the tensor.
   [[nodiscard]] virtual std::optional<TensorRecord> record_of(std::uint32_t number) const;
 
-  // The bytes that describe the data, which a sidecar also covers; empty if there are none.
-  [[nodiscard]] virtual std::span<const std::byte> raw_header() const;
+  // Reads the bytes that describe the data, which a sidecar also covers; empty if there are none.
+  // Errors: those of ByteSource::read_at().
+  [[nodiscard]] virtual Result<ByteBuffer> read_raw_header() const;
 
   // All bytes of the source: its own memory, or a mapping created on the first call. Errors: those
   // of MappedFile::map().

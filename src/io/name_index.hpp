@@ -3,6 +3,8 @@
 // on one thread; then find() from any.
 #pragma once
 
+#include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -20,7 +22,9 @@ namespace flatbed {
 
 class NameIndex {
  public:
-  explicit NameIndex(std::size_t expected = 0) : NameIndex(expected, random_seed()) {}
+  // Has no memory and no seed until the first name comes.
+  NameIndex() = default;
+  explicit NameIndex(std::size_t expected) : NameIndex(expected, random_seed()) {}
   // For many small tables, with the caller's random_seed(), because getting one is a system call.
   NameIndex(std::size_t expected, std::uint64_t seed) : seed_(seed) { grow(expected); }
 
@@ -31,14 +35,28 @@ class NameIndex {
   template <typename TextOf>
   std::optional<std::uint32_t> insert(std::string_view name, std::uint32_t number, TextOf text_of) {
     if ((count_ + 1) * 2 > slots_.size()) rehash(text_of);
-    const std::uint64_t hash = xxh3_seeded(name, seed_);
-    std::size_t at = hash & (slots_.size() - 1);
-    for (; slots_[at].number != kFree; at = (at + 1) & (slots_.size() - 1)) {
-      if (slots_[at].check == check_of(hash) && text_of(slots_[at].number) == name)
-        return slots_[at].number;
+    return insert_hashed(name, xxh3_seeded(name, seed_), number, text_of);
+  }
+
+  // Adds the numbers 0 to `count` - 1 to an index without any, in this order, up to the first one
+  // whose name an earlier one has, and returns that one. Single calls wait for one slot of a large
+  // table after the other; this waits for several at once.
+  template <typename TextOf>
+  std::optional<std::uint32_t> insert_all(std::uint32_t count, TextOf text_of) {
+    if (slots_.empty()) seed_ = random_seed();
+    if (count * std::size_t{2} > slots_.size()) grow(count);
+    std::array<std::uint64_t, 16> hashes;
+    for (std::uint32_t begin = 0; begin < count;) {
+      const std::uint32_t end = begin + std::min<std::uint32_t>(hashes.size(), count - begin);
+      for (std::uint32_t i = begin; i < end; ++i) {
+        hashes[i - begin] = xxh3_seeded(text_of(i), seed_);
+        __builtin_prefetch(&slots_[hashes[i - begin] & (slots_.size() - 1)], 1);
+      }
+      for (std::uint32_t i = begin; i < end; ++i) {
+        if (insert_hashed(text_of(i), hashes[i - begin], i, text_of)) return i;
+      }
+      begin = end;
     }
-    slots_[at] = {check_of(hash), number};
-    ++count_;
     return std::nullopt;
   }
 
@@ -73,6 +91,20 @@ class NameIndex {
     return static_cast<std::uint32_t>(hash >> 32);
   }
 
+  // There is a free slot.
+  template <typename TextOf>
+  std::optional<std::uint32_t> insert_hashed(std::string_view name, std::uint64_t hash,
+                                             std::uint32_t number, TextOf text_of) {
+    std::size_t at = hash & (slots_.size() - 1);
+    for (; slots_[at].number != kFree; at = (at + 1) & (slots_.size() - 1)) {
+      if (slots_[at].check == check_of(hash) && text_of(slots_[at].number) == name)
+        return slots_[at].number;
+    }
+    slots_[at] = {check_of(hash), number};
+    ++count_;
+    return std::nullopt;
+  }
+
   void grow(std::size_t expected) {
     std::size_t capacity = 16;
     while (capacity < expected * 2) capacity *= 2;
@@ -82,6 +114,7 @@ class NameIndex {
   template <typename TextOf>
   void rehash(TextOf text_of) {
     const LargeVector<Slot> old = std::move(slots_);
+    if (old.empty()) seed_ = random_seed();
     grow(old.size());
     for (const Slot& slot : old) {
       if (slot.number == kFree) continue;
@@ -93,7 +126,7 @@ class NameIndex {
 
   LargeVector<Slot> slots_;
   std::size_t count_ = 0;
-  std::uint64_t seed_;
+  std::uint64_t seed_ = 0;
 };
 
 }  // namespace flatbed

@@ -9,8 +9,8 @@
 //
 // clang-format on
 // read_header() applies the rules R1 to R22 of spec/FORMAT.md in the spec's order, with one small
-// function and one error code each. Owns the header's bytes and everything its views point to.
-// Move-only.
+// function and one error code each. Owns the header's bytes, and owns or shares everything that its
+// views point to. Move-only.
 #pragma once
 
 #include <cstdint>
@@ -25,6 +25,7 @@
 #include "flatbed/byte_source.hpp"
 #include "flatbed/result.hpp"
 #include "flatbed/tensor.hpp"
+#include "io/container.hpp"
 #include "io/large_allocator.hpp"
 #include "io/name_index.hpp"
 
@@ -36,8 +37,9 @@ inline constexpr std::size_t kMaxDepth = 127;
 using TensorList = LargeVector<TensorInfo>;
 
 struct Header {
-  JsonDocument json;         // owns the texts of the members below, and has nothing else left
-  ByteBuffer bytes;          // the file's bytes 0 .. 8 + N, and padding
+  JsonDocument json;  // owns the texts of the members below, and has nothing else left
+  std::shared_ptr<const TextPool> texts;  // of a set: owns them instead
+  ByteBuffer bytes;          // the file's bytes 0 .. 8 + N, and padding; nothing points into it
   std::uint64_t nbytes = 0;  // 8 + N, the offset of the data
   std::vector<std::pair<std::string_view, std::string_view>> metadata;  // in file order
   TensorList tensors;  // in (begin, end, name) order; digests empty, file 0
@@ -49,6 +51,7 @@ struct Header {
   }
 };
 
-[[nodiscard]] Result<Header> read_header(const ByteSource& file);
+// `set`: of the files that are opened with this one.
+[[nodiscard]] Result<Header> read_header(const ByteSource& file, SetMemory* set = nullptr);
 
 }  // namespace flatbed::safetensors

@@ -45,12 +45,14 @@ Result<std::uint64_t> check_length(const ByteSource& file) {
 }
 
 // R4 to R6. The format has no integer -0. simdjson would read it as 0, so it is parsed as -1.
-Result<JsonDocument> parse_json(std::span<std::byte> padded_json) {
+Result<JsonDocument> parse_json(std::span<std::byte> padded_json, SetMemory* set) {
   std::byte* text = padded_json.data();
   const std::size_t size = padded_json.size() - JsonDocument::kPadding;
   const std::vector<std::size_t> zeros = find_negative_zeros(as_text({text, size}));
   for (const std::size_t at : zeros) text[at + 1] = std::byte{'1'};
-  Result<JsonDocument> document = JsonDocument::parse(padded_json, kJsonRules, prefer_huge_pages);
+  JsonScratch* const scratch = set == nullptr ? nullptr : &set->scratch;
+  Result<JsonDocument> document =
+      JsonDocument::parse(padded_json, kJsonRules, {prefer_huge_pages, scratch});
   for (const std::size_t at : zeros) text[at + 1] = std::byte{'0'};
   return document;
 }
@@ -61,7 +63,9 @@ class Checker {
   Checker(Header& header, std::uint64_t data_nbytes) : header_(header), data_nbytes_(data_nbytes) {}
 
   Result<void> run() {
-    FLATBED_TRY(read_members());
+    const Result<void> read = read_members();
+    FLATBED_TRY(index_names());  // a name that appears twice comes before what ended the reading
+    FLATBED_TRY(read);
     FLATBED_TRY(check_tiling());
     for (const TensorInfo& tensor : header_.tensors) FLATBED_TRY(check_size(tensor));
     FLATBED_TRY(check_file_size());
@@ -84,7 +88,6 @@ class Checker {
     if (!root.is_object())
       return make_error(ErrorCode::header_not_object, "the header is not a JSON object");
     header_.tensors.reserve(root.size_hint());
-    header_.names = NameIndex(root.size_hint());
     for (JsonValue key = root.first(); !key.at_end();) {
       const JsonValue value = key.member();
       if (key.text() == "__metadata__") {
@@ -125,18 +128,27 @@ class Checker {
   }
 
   Result<void> read_entry(std::string_view name, JsonValue value) {
-    auto& tensors = header_.tensors;
-    const auto number = static_cast<std::uint32_t>(tensors.size());
-    if (header_.names.insert(name, number, [&](std::uint32_t i) { return tensors[i].name; })) {
-      return tensor_error(ErrorCode::duplicate_name, name, "the name appears twice");
-    }
-    TensorInfo& tensor = tensors.emplace_back();
+    TensorInfo& tensor = header_.tensors.emplace_back(blank_);
     tensor.name = name;
     Entry entry;
     FLATBED_TRY(read_fields(name, value, entry));
     FLATBED_TRY(read_dtype(*entry.dtype, tensor));
     FLATBED_TRY(read_shape(*entry.shape, tensor));
     return read_offsets(*entry.offsets, tensor);
+  }
+
+  // R10
+  Result<void> index_names() {
+    const std::optional<std::uint32_t> twice = insert_names();
+    if (!twice) return {};
+    return tensor_error(ErrorCode::duplicate_name, header_.tensors[*twice].name,
+                        "the name appears twice");
+  }
+
+  std::optional<std::uint32_t> insert_names() {
+    const TensorList& tensors = header_.tensors;
+    return header_.names.insert_all(static_cast<std::uint32_t>(tensors.size()),
+                                    [&](std::uint32_t i) { return tensors[i].name; });
   }
 
   // R11, R12: an object with each of the three fields once. Other fields are ignored.
@@ -262,10 +274,8 @@ class Checker {
     };
     if (std::is_sorted(tensors.begin(), tensors.end(), before)) return;
     std::sort(tensors.begin(), tensors.end(), before);
-    header_.names = NameIndex(tensors.size());
-    const auto name_of = [&](std::uint32_t i) { return tensors[i].name; };
-    for (std::uint32_t i = 0; i < tensors.size(); ++i)
-      header_.names.insert(tensors[i].name, i, name_of);
+    header_.names = NameIndex();
+    static_cast<void>(insert_names());  // there is no name twice
   }
 
   // R18, R19, R20: dtype * shape, multiplied from left to right without overflow and in whole
@@ -321,11 +331,24 @@ class Checker {
   std::uint64_t data_end_ = 0;
   bool metadata_seen_ = false;
   Dtype last_dtype_ = Dtype::f32;
+  const TensorInfo blank_;  // copying it is faster than filling a tensor with zeros
 };
+
+// Names and metadata are half of a header's texts. In the pool they share few pages, and the next
+// file is parsed into the memory of this one.
+void move_texts(Header& header, SetMemory& set) {
+  for (auto& [key, value] : header.metadata) {
+    key = set.texts->add(key);
+    value = set.texts->add(value);
+  }
+  for (TensorInfo& tensor : header.tensors) tensor.name = set.texts->add(tensor.name);
+  header.texts = set.texts;
+  header.json.recycle(set.scratch);
+}
 
 }  // namespace
 
-Result<Header> read_header(const ByteSource& file) {
+Result<Header> read_header(const ByteSource& file, SetMemory* set) {
   FLATBED_ASSIGN(const std::uint64_t length, check_length(file));
   const std::size_t nbytes = 8 + static_cast<std::size_t>(length);
   ByteBuffer bytes(nbytes + JsonDocument::kPadding);
@@ -335,8 +358,9 @@ Result<Header> read_header(const ByteSource& file) {
                       "the length field changed while the header was read");
   }
   std::memset(bytes.data() + nbytes, 0, JsonDocument::kPadding);
-  FLATBED_ASSIGN(JsonDocument json, parse_json(std::span(bytes).subspan(8)));
+  FLATBED_ASSIGN(JsonDocument json, parse_json(std::span(bytes).subspan(8), set));
   Header header{.json = std::move(json),
+                .texts = nullptr,
                 .bytes = std::move(bytes),
                 .nbytes = nbytes,
                 .metadata = {},
@@ -344,7 +368,11 @@ Result<Header> read_header(const ByteSource& file) {
                 .names = NameIndex(),
                 .dims = {}};
   FLATBED_TRY(Checker(header, file.size() - nbytes).run());
-  header.json.keep_texts_only();
+  if (set == nullptr) {
+    header.json.keep_texts_only();
+  } else {
+    move_texts(header, *set);
+  }
   return header;
 }
 

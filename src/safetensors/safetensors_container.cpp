@@ -78,7 +78,7 @@ Result<std::unique_ptr<Container>> SafetensorsContainer::open(
     std::shared_ptr<const ByteSource> source, const ContainerOptions& options) {
   auto opened = std::make_unique<SafetensorsContainer>(std::move(source));
   ContainerContents& contents = opened->contents();
-  FLATBED_ASSIGN(opened->header_, read_header(opened->source()));
+  FLATBED_ASSIGN(opened->header_, read_header(opened->source(), options.set));
   contents.tensors = std::move(opened->header_->tensors);
   contents.index = std::move(opened->header_->names);
   contents.metadata = opened->header_->metadata;
@@ -87,7 +87,14 @@ Result<std::unique_ptr<Container>> SafetensorsContainer::open(
   FLATBED_TRY(check_seal(contents.info, options.check_seal));
   if (contents.info.seal == SealState::unsealed) opened->read_unsealed_aliases();
   opened->take_sealed_texts();
+  opened->header_->bytes = ByteBuffer();
   return std::unique_ptr<Container>(std::move(opened));
+}
+
+Result<ByteBuffer> SafetensorsContainer::read_raw_header() const {
+  ByteBuffer bytes(static_cast<std::size_t>(header_->nbytes));
+  FLATBED_TRY(source().read_at(0, bytes));
+  return bytes;
 }
 
 // S6, C1 to C3: an embedded seal wins, a sidecar counts only where no flatbed key is in the file.

@@ -24,7 +24,7 @@ class SafetensorsContainer final : public Container {
       : Container(std::move(source)) {}
 
   [[nodiscard]] Layout layout() const noexcept override { return Layout::safetensors; }
-  [[nodiscard]] std::span<const std::byte> raw_header() const override { return header_->raw(); }
+  [[nodiscard]] Result<ByteBuffer> read_raw_header() const override;
 
  private:
   [[nodiscard]] Result<void> judge(const ContainerOptions& options);

@@ -55,7 +55,9 @@ Result<PlannedSidecar> plan_sidecar(const std::filesystem::path& path) {
   planned.order = name_order(planned.tensors);
   planned.slots = digest_slots(planned.tensors, planned.order);
   const Container& container = CheckpointAccess::container(planned.checkpoint, 0);
-  planned.header_digest = hex16(xxh3(container.raw_header()));
+  // A file that has changed meanwhile is noticed when the sidecar is written.
+  FLATBED_ASSIGN(const ByteBuffer header, container.read_raw_header());
+  planned.header_digest = hex16(xxh3(header));
   if (planned.nbytes() > safetensors::kMaxSidecarBytes) {
     return make_error(ErrorCode::limit_exceeded, "the sidecar is too large: found ",
                       planned.nbytes(), " bytes, the limit is ", safetensors::kMaxSidecarBytes);

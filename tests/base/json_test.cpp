@@ -118,6 +118,36 @@ TEST(JsonDocument, TextsOutliveTheStructure) {
   EXPECT_EQ(second, "c");
 }
 
+// Texts that grow and shrink, some of them smaller than any memory that the parser keeps.
+TEST(JsonDocument, ParsesInTheMemoryOfTheLastOne) {
+  JsonScratch scratch;
+  for (const std::size_t count : {1, 1'000, 2, 50, 20'000, 0, 300}) {
+    std::string text = "[";
+    for (std::size_t i = 0; i < count; ++i)
+      text += (i == 0 ? "" : ",") + std::string(R"("a\u0062")");
+    text += "]" + std::string(JsonDocument::kPadding, '\0');
+    auto json = JsonDocument::parse(as_bytes(text), kRules, {.scratch = &scratch});
+    ASSERT_OK(json);
+    ASSERT_EQ(json->root().size(), count);
+    for (JsonValue item = json->root().first(); !item.at_end(); item = item.next())
+      ASSERT_EQ(item.text(), "ab");
+    json->recycle(scratch);
+  }
+}
+
+TEST(JsonDocument, ParsesAfterAFaultInTheSameMemory) {
+  JsonScratch scratch;
+  const JsonMemory memory{.scratch = &scratch};
+  const std::string padding(JsonDocument::kPadding, '\0');
+  const std::string good = "[[1]]" + padding;
+  JsonDocument::parse(as_bytes(good), kRules, memory)->recycle(scratch);
+  const std::string wrong = "[[1]" + padding;
+  EXPECT_ERROR(JsonDocument::parse(as_bytes(wrong), kRules, memory), tree_not_json);
+  const std::string deep = "[[[[[1]]]]]" + padding;
+  EXPECT_ERROR(JsonDocument::parse_exactly(as_bytes(deep), kRules, memory), tree_too_deep);
+  EXPECT_OK(JsonDocument::parse_exactly(as_bytes(good), kRules, memory));
+}
+
 TEST(JsonDocument, CountsEmptyArraysAndObjectsAsLevels) {
   for (const std::string_view text : {"[[[[]]]]", "[[[{}]]]"}) EXPECT_OK(parse(text));
   for (const std::string_view text : {"[[[[[]]]]]", "[[[[{}]]]]", "{\"a\":[[[{}]]]}"})

@@ -36,6 +36,19 @@ TEST(SetIndex, RefusesNamesThatLeaveTheFolderOrHide) {
     EXPECT_EQ(listed(file), "shard_name_refused") << file;
 }
 
+TEST(SetIndex, ReportsTheFirstFaultOfItsMap) {
+  const auto fault = [](std::string_view map) {
+    const test::TempDir dir;
+    test::write_file(dir / "m.safetensors.index.json", str_cat(R"({"weight_map":{)", map, "}}"));
+    return read_set_index(File::open(dir / "m.safetensors.index.json").value());
+  };
+  EXPECT_ERROR(fault(R"("a":"1.safetensors","a":"1.safetensors","b":"../x")"),
+               index_duplicate_name);
+  EXPECT_ERROR(fault(R"("a":"1.safetensors","a":"../x")"), index_duplicate_name);
+  EXPECT_ERROR(fault(R"("a":"1.safetensors","b":"../x","a":"1.safetensors")"), shard_name_refused);
+  EXPECT_ERROR(fault(R"("a":"1.safetensors","a":1)"), index_malformed);
+}
+
 // An index of so many files; the code of its error, or "ok".
 std::string index_of(int files) {
   const test::TempDir dir;

@@ -42,7 +42,9 @@ TEST(Container, HasNoRecordsUnlessItSaysSo) {
   EXPECT_TRUE(container.records().list.empty());
   EXPECT_FALSE(container.record_of(0));
   EXPECT_TRUE(container.held(0).empty());
-  EXPECT_TRUE(container.raw_header().empty());
+  const auto header = container.read_raw_header();
+  ASSERT_OK(header);
+  EXPECT_TRUE(header->empty());
   std::byte out[1];
   EXPECT_ERROR(container.read(0, 0, out), internal_error);
 }

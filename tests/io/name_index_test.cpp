@@ -55,6 +55,23 @@ TEST(NameIndex, GrowsFromAnyExpectation) {
   }
 }
 
+TEST(NameIndex, InsertsAllUpToTheFirstNameThatAppearsTwice) {
+  std::vector<std::string> names;
+  for (int i = 0; i < 1'000; ++i) names.push_back(str_cat("layers.", i, ".weight"));
+  const auto text_of = [&](std::uint32_t n) -> std::string_view { return names[n]; };
+  for (const std::uint32_t count : {0u, 1u, 15u, 16u, 17u, 1'000u}) {
+    NameIndex index;
+    EXPECT_EQ(index.insert_all(count, text_of), std::nullopt);
+    EXPECT_EQ(index.size(), count);
+    for (std::uint32_t i = 0; i < names.size(); ++i)
+      ASSERT_EQ(index.find(names[i], text_of).value_or(i), i);
+    EXPECT_EQ(index.find(names.back(), text_of).has_value(), count == names.size());
+  }
+  names[700] = names[3];
+  names[701] = names[2];
+  EXPECT_EQ(NameIndex().insert_all(1'000, text_of), 700u);
+}
+
 // Were the seed known, a file could choose names that all meet in one slot.
 TEST(NameIndex, RenumbersWhatItHolds) {
   const std::vector<std::string> names{"a", "b", "c"};

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
+#include <optional>
 #include <random>
 #include <string>
 #include <string_view>
@@ -51,6 +52,38 @@ std::vector<std::string> many(std::size_t count) {
   std::vector<std::string> members;
   for (std::size_t i = 0; i < count; ++i) members.push_back(entry(str_cat("t", i), i, i + 1));
   return members;
+}
+
+TEST(HeaderRead, ReportsTheFirstFaultOfItsMembers) {
+  const std::string a = entry("a", 0, 1);
+  EXPECT_ERROR(read(object({a, a, R"("b":1)"}), "a"), duplicate_name);
+  EXPECT_ERROR(read(object({a, R"("a":1)"}), "a"), duplicate_name);
+  EXPECT_ERROR(read(object({a, R"("b":1)", a}), "a"), entry_invalid);
+  EXPECT_ERROR(read(object({a, R"("__metadata__":1)", a}), "a"), metadata_invalid);
+  EXPECT_ERROR(read(object({a, a, R"("__metadata__":1)"}), "a"), duplicate_name);
+}
+
+TEST(HeaderRead, MovesTheTextsOfASetIntoItsPool) {
+  const TempDir dir;
+  std::optional<SetMemory> set(std::in_place);
+  std::vector<Header> headers;
+  for (const std::string_view name : {"first", "second", ""}) {
+    const std::string json = object({R"("__metadata__":{"k\u0065y":"value"})", entry(name, 0, 1)});
+    write_file(dir / "a", le(json.size(), 8) + json + "x");
+    const auto file = File::open(dir / "a");
+    ASSERT_OK(file);
+    auto header = read_header(*file, &*set);
+    ASSERT_OK(header);
+    headers.push_back(*std::move(header));
+  }
+  set.reset();  // the headers keep the pool
+  EXPECT_EQ(headers[0].tensors[0].name, "first");
+  EXPECT_EQ(headers[1].tensors[0].name, "second");
+  EXPECT_EQ(headers[2].tensors[0].name, "");
+  for (const Header& header : headers) {
+    EXPECT_EQ(header.metadata.front().first, "key");
+    EXPECT_EQ(header.metadata.front().second, "value");
+  }
 }
 
 TEST(HeaderRead, GivesTensorsInOrderOfTheirBytes) {
