@@ -12,6 +12,11 @@ NB_MODULE(_flatbed, module) {
   nanobind::set_leak_warnings(false);
 #endif
   module.doc() = "The compiled part of flatbed.";
+#ifdef NDEBUG
+  // torch keeps the memory of mapped tensors until the process ends, which is no leak of this
+  // module, but would be reported as one.
+  nanobind::set_leak_warnings(false);
+#endif
   module.attr("VERSION") = std::to_string(FLATBED_VERSION_MAJOR) + "." +
                            std::to_string(FLATBED_VERSION_MINOR) + "." +
                            std::to_string(FLATBED_VERSION_PATCH);
