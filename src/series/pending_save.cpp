@@ -1,6 +1,7 @@
 #include "series/pending_save.hpp"
 
 #include <algorithm>
+#include <chrono>
 #include <utility>
 
 #include "base/str_cat.hpp"
@@ -19,7 +20,9 @@ void PendingSave::State::set(Result<SeriesSave> value) {
 
 Result<SeriesSave> PendingSave::State::wait() {
   std::unique_lock lock(mutex);
-  done.wait(lock, [this] { return result.has_value(); });
+  // Not wait(): compiled with GCC 12 or later, its symbol is one that older systems do not have.
+  while (!done.wait_for(lock, std::chrono::hours(1), [this] { return result.has_value(); })) {
+  }
   was_returned = true;
   return *result;
 }
