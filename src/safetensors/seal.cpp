@@ -179,8 +179,14 @@ std::uint64_t content_digest(std::span<const SealTensor> tensors,
   ContentHasher hasher;
   hasher.add({"flatbed seal 1\n", 16});  // including its NUL
   hasher.add_number(order.size());
-  for (const std::uint32_t index : order) {
-    const SealTensor& tensor = tensors[index];
+  for (std::size_t i = 0; i < order.size(); ++i) {
+    // Name order is any order in memory: of 100,000 tensors most are in no cache.
+    if (i + 16 < order.size()) __builtin_prefetch(&tensors[order[i + 16]]);
+    if (i + 8 < order.size()) {
+      __builtin_prefetch(tensors[order[i + 8]].name.data());
+      __builtin_prefetch(tensors[order[i + 8]].shape.data());
+    }
+    const SealTensor& tensor = tensors[order[i]];
     hasher.add_string(tensor.name);
     hasher.add_string(name(tensor.dtype));
     hasher.add_number(tensor.shape.size());
