@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
 import typing
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from . import _flatbed
 from ._dtypes import dtype_name
 from ._flatbed import Checkpoint
 from ._types import Opened, Path, Progress, RenameRules
-from .reports import ConvertReport, DiffReport, MatchReport, ScanReport, VerifyReport
+
+if TYPE_CHECKING:
+    from .reports import ConvertReport, DiffReport, MatchReport, ScanReport, VerifyReport
 
 __all__ = ["convert", "diff", "match", "scan", "verify"]
 
@@ -39,7 +40,7 @@ def verify(source: Opened, *, threads: int = 2, progress: Progress = None) -> Ve
     Raises:
         FileError: a file could not be read, or changed meanwhile.
     """
-    return typing.cast(VerifyReport, _flatbed._verify(_opened(source), threads, progress))
+    return typing.cast("VerifyReport", _flatbed._verify(_opened(source), threads, progress))
 
 
 def _format_of(to: Path, max_shard_size: int | None) -> str:
@@ -127,7 +128,7 @@ def convert(
         max_shard_nbytes=_SHARD_NBYTES if max_shard_size is None else max_shard_size,
         progress=progress,
     )
-    return typing.cast(ConvertReport, report)
+    return typing.cast("ConvertReport", report)
 
 
 def scan(path: Path, *, recursive: bool = False) -> ScanReport:
@@ -140,7 +141,7 @@ def scan(path: Path, *, recursive: bool = False) -> ScanReport:
     Raises:
         FileError: the path itself could not be read. Every fault inside a file is a finding.
     """
-    return typing.cast(ScanReport, _flatbed._scan(path, recursive))
+    return typing.cast("ScanReport", _flatbed._scan(path, recursive))
 
 
 def diff(
@@ -156,10 +157,12 @@ def diff(
         threads, progress: as ``flatbed.verify()``.
     """
     report = _flatbed._diff(_opened(a), _opened(b), values, threads, progress)
-    return typing.cast(DiffReport, report)
+    return typing.cast("DiffReport", report)
 
 
 def _expectations(expected: Mapping[str, Any]) -> str:
+    import json
+
     entries = {}
     for name, tensor in expected.items():
         shape = getattr(tensor, "shape", None)
@@ -200,4 +203,4 @@ def match(
     report = _flatbed._match(
         _opened(source), wanted, torch, exact_dtypes, ignore_mismatched_sizes
     )
-    return typing.cast(MatchReport, report)
+    return typing.cast("MatchReport", report)

@@ -89,9 +89,10 @@ class ExportsTest(unittest.TestCase):
 
 
 class ImportTest(unittest.TestCase):
-    def test_needs_neither_numpy_nor_torch(self) -> None:
+    def test_needs_neither_numpy_nor_torch_nor_what_is_slow(self) -> None:
         code = ("import sys, flatbed; "
-                "print([m for m in ('numpy', 'torch', 'safetensors', 'tqdm') if m in sys.modules])")
+                "print([m for m in ('numpy', 'torch', 'safetensors', 'tqdm', 'inspect', 'json') "
+                "if m in sys.modules])")
         self.assertEqual(run("-c", code).stdout.strip(), "[]")
 
     def test_leaves_no_leaks_that_nanobind_would_print(self) -> None:
