@@ -42,7 +42,7 @@ class SeriesObject {
     return made;
   }
 
-  ~SeriesObject() { close(); }
+  ~SeriesObject() { wait_and_close(); }
 
   // A call that only reads.
   template <typename Call>
@@ -65,6 +65,7 @@ class SeriesObject {
   // One call that writes at a time; Ctrl-C stops it.
   template <typename Call>
   auto write(const nb::object& progress, Call&& call) {
+    refuse_in_callback();
     Interruptible work(progress);
     const ProgressCallback callback = work.progress();
     return work.run([&] {
@@ -81,12 +82,23 @@ class SeriesObject {
 
   // Waits for save_async().
   void close() {
-    const nb::gil_scoped_release release;
+    refuse_in_callback();
+    wait_and_close();
+  }
+
+ private:
+  void wait_and_close() {
+    const GilReleased release;
     const std::unique_lock lock(closing_);
     series_.reset();
   }
 
- private:
+  // A progress callback runs within write(), which holds both locks, so it would wait for itself.
+  void refuse_in_callback() const {
+    if (callback_ != nullptr && writer_.load() == std::this_thread::get_id())
+      throw std::runtime_error("a progress callback cannot write to its series or close it");
+  }
+
   // Throws where there is no GIL to raise with, so it is thrown as a plain exception.
   [[nodiscard]] Series& get() const {
     if (!series_) throw std::invalid_argument("the series is closed");

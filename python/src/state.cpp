@@ -250,13 +250,13 @@ Result<void> gather(PlanObject& self) {
 
 // Gives the plan memory of its own, which nobody else writes.
 Result<void> detach(PlanObject& self) {
-  FLATBED_TRY(gather(self));
   for (SaveItem& item : self.plan.items) {
-    const Bytes bytes = std::get<Bytes>(item.from);
-    const std::vector<std::byte>& copy = self.copies.emplace_back(bytes.begin(), bytes.end());
+    const Bytes* const bytes = std::get_if<Bytes>(&item.from);
+    if (bytes == nullptr) continue;
+    const std::vector<std::byte>& copy = self.copies.emplace_back(bytes->begin(), bytes->end());
     item.from = Bytes(copy);
   }
-  return {};
+  return gather(self);  // copies the others
 }
 
 void detach_plan(PlanObject& self) {

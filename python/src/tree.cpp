@@ -102,6 +102,7 @@ nb::object TreeBuilder::build() {
     const NodeId child = next_child(frame);
     if (child != kNoNode) {
       if (done(child).is_valid()) {
+        add_tuple(frame, child);
         give(frame, done(child));
       } else if (const Value value = root_.node(child); has_parts(value)) {
         open(child);
@@ -111,12 +112,12 @@ nb::object TreeBuilder::build() {
       continue;
     }
     result = finish(frame);
-    const std::size_t depth = root_.node(frame.id).kind() == Kind::tuple ? frame.depth + 1 : 0;
-    --node_slot(opened_, frame.id);
-    done(frame.id) = result;
+    const NodeId id = frame.id;
+    --node_slot(opened_, id);
+    done(id) = result;
     stack_.pop_back();
     if (stack_.empty()) break;
-    stack_.back().depth = std::max(stack_.back().depth, depth);
+    add_tuple(stack_.back(), id);
     give(stack_.back(), result);
   }
   return result;
@@ -180,6 +181,13 @@ NodeId TreeBuilder::next_of_object(Frame& frame, Value value) {
   }
 }
 
+void TreeBuilder::add_tuple(Frame& frame, NodeId child) {
+  if (root_.node(child).kind() != Kind::tuple) return;
+  const TupleSize& inner = node_slot(tuples_, child);
+  frame.tuples.depth = std::max(frame.tuples.depth, inner.depth);
+  frame.tuples.nparts += inner.nparts;
+}
+
 void TreeBuilder::give(Frame& frame, nb::object part) {
   switch (root_.node(frame.id).kind()) {
     case Kind::list:
@@ -238,7 +246,12 @@ nb::object TreeBuilder::finish(Frame& frame) {
   const Value value = root_.node(frame.id);
   if (value.kind() == Kind::tensor) return make_tensor(frame, value);
   if (value.kind() != Kind::tuple) return frame.made;
-  if (frame.depth >= kMaxTuples)
+  if (frame.tuples.nparts > kMaxTupleParts)
+    refuse(ErrorCode::limit_exceeded, "the tuples of a tuple have more than " +
+                                          std::to_string(kMaxTupleParts) +
+                                          " parts, which Python could not hash");
+  node_slot(tuples_, frame.id) = {frame.tuples.depth + 1, frame.tuples.nparts + frame.parts.size()};
+  if (frame.tuples.depth >= kMaxTuples)
     refuse(ErrorCode::tree_too_deep, "more than " + std::to_string(kMaxTuples) +
                                          " tuples are nested, which Python could not hash");
   return done(frame.id).is_valid() ? done(frame.id) : tuple_of(frame.parts);

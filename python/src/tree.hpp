@@ -39,8 +39,10 @@ T& node_slot(std::vector<T>& slots, NodeId id) {
 // For one tree, on one thread that holds the GIL. Borrows the tree.
 class TreeBuilder {
  public:
-  // Python hashes nested tuples by recursion, so their depth is limited.
+  // Python hashes nested tuples by recursion and a shared one each time that it meets it, so their
+  // depth is limited, and how many parts there are in the tuples of a tuple.
   static constexpr std::size_t kMaxTuples = 500;
+  static constexpr std::uint64_t kMaxTupleParts = std::uint64_t{1} << 22;
 
   TreeBuilder(Value root, const nb::object& factory);
 
@@ -50,12 +52,18 @@ class TreeBuilder {
  private:
   enum class Step : std::uint8_t { children, function, arguments, items, pairs, state, extras };
 
+  // What a tuple is to Python's hash.
+  struct TupleSize {
+    std::size_t depth = 0;     // of tuples in tuples
+    std::uint64_t nparts = 0;  // its own, and those of the tuples in it, as often as they are there
+  };
+
   // A container that is being filled.
   struct Frame {
     NodeId id = kNoNode;
     Step step = Step::children;
     std::size_t next = 0;
-    std::size_t depth = 0;  // of tuples in tuples
+    TupleSize tuples = {};  // of the tuples in it
     nb::object made = {};   // list, dict; object: once it was called
     nb::object key = {};    // the key whose value comes next
     std::vector<nb::object> parts = {};
@@ -65,6 +73,7 @@ class TreeBuilder {
   [[nodiscard]] NodeId next_child(Frame& frame);
   [[nodiscard]] NodeId next_of_object(Frame& frame, Value value);
   void give(Frame& frame, nb::object part);
+  void add_tuple(Frame& frame, NodeId child);
   [[nodiscard]] nb::object finish(Frame& frame);
   void finish_step(Frame& frame);
   [[nodiscard]] nb::object make_leaf(Value value);
@@ -75,6 +84,7 @@ class TreeBuilder {
   Value root_;
   nb::object tensor_, array_, scalar_, bytes_, named_, call_, extend_, update_, set_state_;
   std::vector<nb::object> done_;  // by node
+  std::vector<TupleSize> tuples_;
   std::vector<std::uint8_t> opened_;
   std::vector<Frame> stack_;
 };

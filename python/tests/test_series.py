@@ -166,6 +166,18 @@ class SeriesTest(FolderTest):
         self.assertTrue(saved.entry.is_set)
         self.assertEqual(series.load_latest()["epoch"], 1)
 
+    def test_a_callback_cannot_write_to_its_series(self):
+        series = self.series()
+        calls = {
+            "close": series.close,
+            "prune": series.prune,
+            "save": lambda: series.save(self.state(2), step=2),
+        }
+        for name, call in calls.items():
+            with self.subTest(name), self.assertRaisesRegex(RuntimeError, "progress callback"):
+                series.save(self.state(1), step=1, progress=lambda *_, call=call: call())
+        self.assertEqual(len(series.list()), 0)
+
     def test_a_callback_that_raises_leaves_nothing(self):
         def stop(done, total):
             raise ZeroDivisionError

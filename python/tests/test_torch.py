@@ -2,14 +2,18 @@
 
 import argparse
 import collections
+import json
+import importlib.util
 import math
 import os
+import pathlib
 import signal
 import subprocess
 import sys
 import textwrap
 import threading
 import unittest
+import unittest.mock
 
 import flatbed
 from states import FIXTURES, FolderTest, assert_same, tensor_bytes
@@ -43,6 +47,14 @@ class StateTest(FolderTest):
         """What is loaded after it was saved."""
         ft.save(state, self.path())
         return ft.load(self.path(), **options)
+
+    def write_tree(self, tree, tensors):
+        """A sealed file with this tree: name -> (dtype, shape, bytes)."""
+        spec = str(pathlib.Path(__file__).resolve().parents[2] / "spec")
+        with unittest.mock.patch.object(sys, "path", [spec, *sys.path]):
+            import writer
+        rows = [(name, *tensor) for name, tensor in tensors.items()]
+        writer.write(self.path(), rows, tree=json.dumps(tree, separators=(",", ":")))
 
     def resave(self, state):
         with self.assertRaises(flatbed.Error) as raised:
@@ -193,6 +205,11 @@ class SaveAndLoad(StateTest):
         found = ft.load(self.path())
         self.assertEqual((float(found["w"].sum()), float(found["t"].sum())), (0, 0))
 
+    def test_a_future_of_a_save_that_is_over_at_once(self):
+        pending = ft.save({"a": 1}, self.path(), wait=False, metadata={"note": 1})
+        with self.assertRaises(TypeError):
+            pending.result()
+
     def test_views_that_are_stored_apart_are_noted(self):
         base = torch.arange(6.0).view(2, 3)
         report = ft.save({"a": base, "b": base.t()}, self.path())
@@ -214,6 +231,15 @@ class SaveAndLoad(StateTest):
 
 
 class Refused(StateTest):
+    def test_what_an_unsealed_file_would_lose_is_refused(self):
+        w = torch.ones(2)
+        for state in ({"w": w, "epoch": 3}, {"m": {"w": w}}, [w], {"b": b"x" * 5000}, {1: w},
+                      {"c": torch.ones(2, dtype=torch.complex128)}):
+            with self.subTest(state=state):
+                with self.assertRaisesRegex(flatbed.FormatError, "seal=True"):
+                    ft.save(state, self.path(), seal=False)
+                self.assertEqual(os.listdir(self.folder), [])
+
     def test_what_cannot_be_saved_is_named_and_nothing_is_written(self):
         def local():
             pass
@@ -301,6 +327,8 @@ class Refused(StateTest):
             file.write(data)
         with self.assertRaisesRegex(flatbed.FormatError, "posix.system"):
             ft.load(self.path("evil.pkl"))
+        with self.assertRaisesRegex(flatbed.FormatError, "posix.system"):
+            ft.load(self.path("evil.pkl"), allow=[os.system])
         inert = ft.load(self.path("evil.pkl"), unknown="inert")
         self.assertEqual(str(inert.function), "posix.system")
 
@@ -351,6 +379,107 @@ class Refused(StateTest):
         self.assertEqual(os.listdir(self.folder), ["state.safetensors"])
 
 
+    def test_tensors_larger_than_their_bytes_are_refused(self):
+        for kind, size in (("double", [1000]), ("long", [1]), ("double", [2**40])):
+            tree = ["tensor", "w", {"dtype": kind, "shape": size}]
+            self.write_tree(tree, {"w": ("U8", [2], bytes(2))})
+            for options in ({}, {"mmap": True}, {"map_location": "meta"}):
+                with self.subTest(kind=kind, **options):
+                    with self.assertRaisesRegex(flatbed.FormatError, "'w'.*2 bytes"):
+                        ft.load(self.path(), **options)
+
+
+    def test_strides_of_a_small_file_do_not_ask_for_much_memory(self):
+        tree = ["list", *(["tensor", "w", {"stride": [60_000 + i]}] for i in range(1000))]
+        self.write_tree(tree, {"w": ("F32", [2], bytes(8))})
+        nbytes = sum(tensor.storage().nbytes() for tensor in ft.load(self.path()))
+        self.assertLess(nbytes, 100 << 20)
+
+
+    def test_names_do_not_make_torch_import_modules(self):
+        files = (
+            ["global", "torch", "_inductor"],
+            ["tensor", "w", {"dtype": "_inductor"}],
+        )
+        for tree in files:
+            self.write_tree(tree, {"w": ("F32", [2], bytes(8))})
+            with unittest.mock.patch.object(torch, "__getattr__", create=True) as asked:
+                with self.assertRaises(flatbed.FormatError):
+                    ft.load(self.path())
+                self.assertNotIn(unittest.mock.call("_inductor"), asked.mock_calls)
+
+
+    def test_a_sparse_tensor_that_points_outside_is_refused(self):
+        size = ["object", ["global", "torch", "Size"], ["tuple", ["tuple", 4]]]
+        data = ["tuple", ["tensor", "i"], ["tensor", "v"], size]
+        rebuild = ["global", "torch._utils", "_rebuild_sparse_tensor"]
+        layout = ["global", "torch", "sparse_coo"]
+        sparse = ["object", rebuild, ["tuple", layout, data]]
+        tensors = {
+            "i": ("I64", [1, 1], (1 << 30).to_bytes(8, "little")),
+            "v": ("F32", [1], bytes(4)),
+        }
+        self.write_tree(sparse, tensors)
+        with self.assertRaisesRegex(flatbed.FormatError, "a sparse tensor"):
+            ft.load(self.path())
+        # One that is refused for something else leaves nothing for the next load.
+        self.write_tree(["list", sparse, ["object", size[1], ["tuple", 5]]], tensors)
+        with self.assertRaises(flatbed.FormatError):
+            ft.load(self.path())
+        self.assertEqual(self.again({"w": 1}), {"w": 1})
+
+
+    def test_items_and_pairs_of_a_tensor_are_refused(self):
+        hooks = ["object", ["global", "collections", "OrderedDict"], ["tuple"]]
+        call = [
+            "object", ["global", "torch._utils", "_rebuild_parameter"],
+            ["tuple", ["tensor", "w"], False, hooks],
+        ]  # fmt: skip
+        for filled in ([[], [0, 7.0]], [[1.0], []]):
+            self.write_tree([*call, *filled], {"w": ("F32", [2], bytes(8))})
+            with self.assertRaisesRegex(flatbed.FormatError, "items of Parameter"):
+                ft.load(self.path())
+
+
+    def test_attributes_that_torch_refuses_are_malformed(self):
+        for dtype, attributes in (
+            ("I64", {"grad": True}),
+            ("F32", {"state": ["tuple", None, ["dict", 1, 2]]}),
+            ("F32", {"state": ["tuple", None, ["dict", "data", 5]]}),
+        ):
+            width = 8 if dtype == "I64" else 4
+            self.write_tree(["tensor", "w", attributes], {"w": (dtype, [1], bytes(width))})
+            with self.subTest(attributes=attributes):
+                with self.assertRaises(flatbed.FormatError):
+                    ft.load(self.path())
+
+
+    def test_a_call_through_rebuild_from_type_is_refused_as_others_are(self):
+        rebuild = ["global", "torch._tensor", "_rebuild_from_type_v2"]
+        of = ["global", "torch", "FloatTensor"], ["global", "torch", "Tensor"]
+        self.write_tree(["object", rebuild, ["tuple", *of, ["tuple", 110], ["dict"]]], {})
+        with self.assertRaises(flatbed.FormatError):
+            ft.load(self.path())
+
+
+    def test_an_object_is_not_called_whatever_it_claims_to_be(self):
+        called = []
+
+        class Callable:
+            def __call__(self, *args):
+                called.append(args)
+
+        names = ["dict", "__module__", "torch._utils", "__qualname__", "_rebuild_x"]
+        new = ["global", "copyreg", "__newobj__"]
+        made = ["object", new, ["tuple", ["global", "m", "C"]], [], [], names]
+        tree = ["list", ["id", 0, made], ["object", ["ref", 0], ["tuple", 5]]]
+        self.write_tree(tree, {})
+        with self.assertRaisesRegex(flatbed.FormatError, "'1': a call of an object is not allowed"):
+            ft.load(self.path(), allow=[(Callable, "m.C")])
+        ft.load(self.path(), allow=[(Callable, "m.C")], unknown="inert")
+        self.assertEqual(called, [])
+
+
 class MapLocation(StateTest):
     def test_forms_for_tensors_of_a_gpu(self):
         tag = torch.serialization.location_tag
@@ -374,6 +503,19 @@ class MapLocation(StateTest):
         for form in ("meta", torch.device("meta")):
             found = ft.load(self.path(), form)["w"]
             self.assertEqual((found.device.type, tuple(found.shape)), ("meta", (3,)))
+
+
+    def test_meta_keeps_bytes_and_arrays(self):
+        numpy = importlib.util.find_spec("numpy") and importlib.import_module("numpy")
+        state = {"b": b"x" * 500_000}
+        if numpy:
+            state["a"] = numpy.arange(6)
+        ft.save(state, self.path())
+        allow = [numpy.ndarray] if numpy else []
+        found = ft.load(self.path(), map_location="meta", allow=allow)
+        self.assertEqual(found["b"], state["b"])
+        if numpy:
+            self.assertEqual(found["a"].tolist(), [0, 1, 2, 3, 4, 5])
 
 
 class Fixtures(StateTest):
@@ -482,6 +624,12 @@ class LoadInto(StateTest):
         own = {"w": torch.zeros(3, 2).t()}
         ft.load_into(own, self.path())
         self.assertEqual(own["w"].tolist(), [[0, 1, 2], [3, 4, 5]])
+
+    def test_conjugated_tensors_get_the_values(self):
+        ft.save({"w": torch.tensor([1 + 2j, 3 + 4j])}, self.path())
+        w = torch.zeros(2, dtype=torch.complex64).conj()
+        ft.load_into({"w": w}, self.path())
+        self.assertEqual(w.tolist(), [1 + 2j, 3 + 4j])
 
     def test_meta_tensors_are_refused_by_name(self):
         with self.assertRaisesRegex(ValueError, "'w'.*to_empty"):

@@ -107,6 +107,17 @@ class TreeTest(unittest.TestCase):
             flatbed.open(data).tree
         self.assertEqual(raised.exception.name, "tree_too_deep")
 
+    def test_shared_tuples_that_python_could_not_hash_are_refused(self):
+        # Each tuple is made of the one before it, which a list holds, so that none of them is
+        # nested where it stands.
+        deep = b"\x80\x02]q\x01(K\x01\x85q\x00" + b"h\x00\x85q\x00" * 400_000 + b"}h\x00Nse."
+        with self.assertRaisesRegex(flatbed.FormatError, "tuples are nested"):
+            flatbed.open(deep).tree
+        # Each holds the one before it twice: 2^60 parts.
+        wide = b"\x80\x02}K\x01K\x02\x86" + b"q\x00h\x00\x86" * 60 + b"Ns."
+        with self.assertRaisesRegex(flatbed.Error, "parts"):
+            flatbed.open(wide).tree
+
     def test_a_key_that_cannot_be_hashed_raises(self):
         data = b"\x80\x02}((]\x85I1\ns"[:0] + b"\x80\x02}]\x85K\x01s."
         with self.assertRaises((TypeError, flatbed.FormatError)):

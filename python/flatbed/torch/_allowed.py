@@ -51,7 +51,8 @@ _CONSTANTS = (torch.dtype, torch.layout, torch.qscheme)
 def constant(name: str) -> Any:
     """``torch.float32``, ``torch.strided``, ``torch.per_tensor_affine``; None for other names."""
     module, _, attribute = name.partition(".")
-    value = getattr(torch, attribute, None) if module == "torch" else None
+    # Not getattr(), which imports torch._dynamo and others when it is asked for their names.
+    value = vars(torch).get(attribute) if module == "torch" else None
     return value if isinstance(value, _CONSTANTS) else None
 
 
@@ -94,10 +95,10 @@ class Allowed:
 
     def find(self, name: str) -> Any:
         """The object of this name; None if it is not allowed."""
+        if name.partition(".")[0] in BLOCKED_MODULES:  # whatever a caller allows, as in torch
+            return None
         if name in self._user:
             return self._user[name]
-        if name.partition(".")[0] in BLOCKED_MODULES:
-            return None
         found = self._names.get(name)
         return constant(name) if found is None else found
 

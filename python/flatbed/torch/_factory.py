@@ -53,10 +53,13 @@ def set_attributes(value: Any, state: Any) -> None:
     for part in (state, slots):
         if part is not None and not isinstance(part, dict):
             raise malformed(f"attributes of {type(value).__name__} that are no dict")
-    if state:
-        vars(value).update(state)
-    for name, item in (slots or {}).items():
-        setattr(value, name, item)
+    try:
+        if state:
+            vars(value).update(state)
+        for name, item in (slots or {}).items():
+            setattr(value, name, item)
+    except (TypeError, ValueError, RuntimeError, AttributeError) as error:
+        raise malformed(f"attributes of {type(value).__name__}: {error}") from error
 
 
 class TorchFactory(Factory):
@@ -83,6 +86,8 @@ class TorchFactory(Factory):
             if attributes.get("parameter"):
                 tensor = torch.nn.Parameter(tensor, attributes.get("requires_grad", False))
             elif attributes.get("requires_grad"):
+                if not (tensor.is_floating_point() or tensor.is_complex()):
+                    raise TypeError(f"requires_grad of {tensor.dtype}, expected floats")
                 tensor.requires_grad_(True)
         except (TypeError, ValueError, IndexError) as error:
             raise malformed(f"tensor {self.memory.rows[index].name!r}: {error}") from error
@@ -91,13 +96,21 @@ class TorchFactory(Factory):
         return tensor
 
     def long_bytes(self, index: int) -> bytes:
+        if self.memory.is_meta:  # whose tensors have no memory
+            return self.memory.checkpoint[self.memory.rows[index].name].read()
         return ctypes.string_at(*as_bytes(self.memory.blocks[index]))
 
     def array(self, index: int, typestr: str) -> Any:
         from ..numpy._arrays import array_of
 
         row = self.memory.rows[index]
-        return array_of(self.memory.blocks[index].numpy(), row.shape, typestr)
+        if self.memory.is_meta:
+            import numpy
+
+            block = numpy.frombuffer(bytearray(self.long_bytes(index)), numpy.uint8)
+        else:
+            block = self.memory.blocks[index].numpy()
+        return array_of(block, row.shape, typestr)
 
     def scalar(self, typestr: str, data: bytes) -> Any:
         try:
@@ -133,7 +146,9 @@ class TorchFactory(Factory):
         if any(function is kind for kind in torch._storage_classes):
             return lambda tensor: typed(untyped(tensor), tensor_dtype(function))
         # Other names may be values, but a call of torch.FloatTensor would only ask for memory.
-        if not name.startswith("torch._utils._rebuild_") and not self.allowed.by_user(function):
+        # An object's attributes may say that it is one of those, so it has to be the one.
+        rebuilds = name.startswith("torch._utils._rebuild_") and self.allowed.find(name) is function
+        if not rebuilds and not self.allowed.by_user(function):
             return None
         return cast("Callable[..., Any]", function)
 
@@ -161,7 +176,26 @@ class TorchFactory(Factory):
         of_tensor = len(args) == 1 and isinstance(args[0], torch.Tensor)
         if of_tensor and id(function) in self.dense:
             return torch._tensor._rebuild_from_type_v2(lambda tensor: tensor, kind, args, state)
-        return torch._tensor._rebuild_from_type_v2(function, kind, args, state)
+        make = self.maker(function)
+        if make is None:  # such as torch.FloatTensor, of a number: memory that nobody has written
+            return self.inert(
+                Global("torch._tensor", "_rebuild_from_type_v2"), (function, kind, args, state)
+            )
+        return torch._tensor._rebuild_from_type_v2(make, kind, args, state)
+
+    def extend(self, made: Any, items: list[Any]) -> None:
+        self._check_filled(made, list)
+        super().extend(made, items)
+
+    def update(self, made: Any, pairs: list[tuple[Any, Any]]) -> None:
+        self._check_filled(made, dict)
+        super().update(made, pairs)
+
+    def _check_filled(self, made: Any, kind: type) -> None:
+        """Items are for lists and pairs for dicts: ``tensor[key] = value`` would run torch."""
+        if isinstance(made, (Object, kind)) or self.allowed.by_user(type(made)):
+            return
+        raise malformed(f"items of {type(made).__name__}, expected a {kind.__name__}")
 
     def set_state(self, made: Any, state: Any) -> None:
         if isinstance(made, Object) or not self.allowed.by_user(type(made)):

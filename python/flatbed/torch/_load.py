@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 from typing import Any, Callable, Iterable, Iterator, Mapping, Union
 
 import torch
@@ -72,7 +73,12 @@ def load(
     else:
         memory.read(verify=verify, threads=threads, progress=progress)
     with _map_location_of_rebuilds(map_location):
-        loaded = _flatbed.build_tree(checkpoint, TorchFactory(memory, allowed, unknown))
+        try:
+            loaded = _flatbed.build_tree(checkpoint, TorchFactory(memory, allowed, unknown))
+        except BaseException:
+            # torch would refuse the next load for them.
+            getattr(torch._utils, "_sparse_tensors_to_validate", []).clear()
+            raise
         _validate_sparse()
     return loaded
 
@@ -82,6 +88,7 @@ def _refuse_unknown(names: list[tuple[str, str, str]], allowed: Allowed) -> None
     if not refused:
         return
     name, place = refused[0]
+    name = name or "a call of an object"
     more = f", and {len(refused) - 1} more" if len(refused) > 1 else ""
     where = f"at {place!r}: " if place else ""
     raise errors._from_code(
@@ -119,9 +126,12 @@ def _validate_sparse() -> None:
     validate = getattr(torch._utils, "_validate_loaded_sparse_tensors", None)
     if validate is None or not torch._utils._sparse_tensors_to_validate:
         return
+    # Some versions validate only what is asked for, and not all of them have this option.
+    invariants = getattr(torch.sparse, "check_sparse_tensor_invariants", contextlib.nullcontext)
+    takes = inspect.signature(validate).parameters
+    options = {"weights_only": True} if "weights_only" in takes else {}
     try:
-        validate(weights_only=True)
-    except TypeError:  # older ones always validate
-        validate()
+        with invariants():
+            validate(**options)
     except RuntimeError as error:
         raise errors._from_code(155, "rebuild_malformed", f"a sparse tensor: {error}") from error

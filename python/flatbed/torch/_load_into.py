@@ -66,6 +66,8 @@ class _Target:
         tensor, stored = self.tensor, self.stored_dtype()
         if tensor.device.type != "cpu" or not tensor.is_contiguous() or stored is None:
             return False
+        if tensor.is_conj() or tensor.is_neg():  # whose memory has other values
+            return False
         if row.dtype == stored:
             return True
         return self.dtype_name() not in PAIRS and {row.dtype, stored} <= _CASTABLE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import math
 from typing import Any
 
 import torch
@@ -10,6 +11,8 @@ import torch
 from .. import _flatbed
 from ._shared import SharedStorage, View, c_order
 from ._storage import (
+    ALWAYS_SPARE,
+    MAX_SPREAD,
     PAIRS,
     TORCH_NAMES,
     Row,
@@ -36,6 +39,8 @@ class Memory:
         self.is_meta = isinstance(map_location, (str, torch.device)) and str(map_location) == "meta"
         self.shared = self._find_shared()
         self._storages: dict[Any, tuple[Any, tuple[int, ...]]] = {}
+        # What all strides together may take: one tensor may stand in a tree under many.
+        self._spare_nbytes = MAX_SPREAD * sum(row.nbytes for row in self.rows) + ALWAYS_SPARE
         self._restored: dict[tuple[int, str], Any] = {}
 
     def read(self, verify: bool = True, threads: int = 0, progress: Any = None) -> None:
@@ -81,6 +86,7 @@ class Memory:
         name = attributes.get("dtype") or TORCH_NAMES.get(row.dtype, row.dtype)
         dtype = torch_dtype(name, row.name)
         size = own_size(row, name, attributes)
+        check_nbytes(row, dtype, size)
         device = attributes.get("device", "cpu")
         begin = 0
         shared = self.shared.get(index)
@@ -120,7 +126,9 @@ class Memory:
         if wanted is not None and len(wanted) == len(size):
             moved = None
             if block.numel() != 0 and not self.is_meta:
-                moved = spread(block, itemsize, size, wanted)
+                moved = spread(block, itemsize, size, wanted, self._spare_nbytes)
+            if moved is not None:
+                self._spare_nbytes -= moved.numel()
             if moved is not None or block.numel() == 0:
                 block, stride = block if moved is None else moved, wanted
         storage = self._restore(untyped(block), device)
@@ -140,6 +148,7 @@ class Memory:
                 continue
             name = attributes.get("dtype") or TORCH_NAMES.get(row.dtype, row.dtype)
             size = own_size(row, name, attributes)
+            check_nbytes(row, torch_dtype(name, row.name), size)
             stride = attributes.get("stride") or c_order(size)
             view = View(torch_dtype(name, row.name), size, stride)
             groups.setdefault(row.storage, SharedStorage()).add(index, row, view)
@@ -161,6 +170,19 @@ class Memory:
             return restore(storage, wanted if isinstance(wanted, bytes) else str(wanted))
         restored = wanted(storage, location)
         return restore(storage, location) if restored is None else restored
+
+
+def check_nbytes(row: Row, dtype: torch.dtype, size: tuple[int, ...]) -> None:
+    """A tree may name any dtype that torch has, and a shape with it. torch would make a storage
+    that is too small larger, with memory that nobody has written."""
+    itemsize = torch.empty(0, dtype=dtype, device="meta").element_size()
+    several_in_a_byte = dtype in (
+        getattr(torch, "quint4x2", None), getattr(torch, "quint2x4", None)
+    )  # fmt: skip
+    if not several_in_a_byte and math.prod(size) * itemsize != row.nbytes:
+        raise ValueError(
+            f"found {row.nbytes} bytes, {dtype}{list(size)} needs {math.prod(size) * itemsize}"
+        )
 
 
 def own_size(row: Row, name: str, attributes: dict[str, Any]) -> tuple[int, ...]:

@@ -10,7 +10,7 @@ from typing import Any, Callable, Mapping
 
 from .. import _flatbed
 from .._types import Path, Progress
-from ._state import plan_of
+from ._state import check_plain, plan_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,17 +65,17 @@ def in_background(work: Callable[[], Any]) -> PendingSave:
     pending = PendingSave()
     pending.set_running_or_notify_cancel()
 
-    def run() -> None:
-        nonlocal pending
+    # The thread drops what it was given when it ends, so that an error which nobody asked for is
+    # reported when the caller's reference goes. It must not be the caller's variable.
+    def run(own: PendingSave) -> None:
         try:
             result = work()
         except BaseException as error:  # noqa: BLE001 -- result() raises it
-            pending.set_exception(error)
+            own.set_exception(error)
         else:
-            pending.set_result(result)
-        del pending
+            own.set_result(result)
 
-    threading.Thread(target=run, name="flatbed save", daemon=False).start()
+    threading.Thread(target=run, args=(pending,), name="flatbed save", daemon=False).start()
     return pending
 
 
@@ -100,7 +100,8 @@ def save(
     Args:
         state: the object.
         path: the file; with ``max_shard_size`` a folder for a sharded set.
-        seal: write the digests with which a load verifies every byte.
+        seal: write the digests with which a load verifies every byte, and the structure. False
+            takes a dict of names and tensors alone, because an unsealed file keeps nothing else.
         overwrite: replace what is there; otherwise that is ``file_exists``.
         wait: False copies the tensors, writes them on another thread, and returns a
             ``PendingSave`` at once. The copy takes as much memory as the tensors.
@@ -112,10 +113,13 @@ def save(
 
     Raises:
         flatbed.FormatError: something in ``state`` cannot be saved (``tree_not_representable``):
-            a tensor of the meta device, an object that pickle refuses; the message has its place.
+            a tensor of the meta device, an object that pickle refuses, with ``seal=False`` what is
+            no tensor; the message has its place.
             Nothing was written.
         flatbed.FileError: the system reported an error; the file at ``path`` is as it was.
     """
+    if not seal:
+        check_plain(state)
     plan = plan_of(state, os.fspath(path))
     pairs = list((metadata or {}).items())
     if not wait:

@@ -15,7 +15,7 @@ from typing import Any, Iterator
 import torch
 
 from .. import _flatbed, errors
-from ._storage import STORAGES
+from ._storage import STORAGES, TORCH_NAMES
 
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 _PICKLE_PROTOCOL = 4
@@ -102,6 +102,31 @@ def plan_of(state: Any, label: str) -> _flatbed.Plan:
         raise errors._from_code(170, "tree_not_representable", f"{where}{error}") from error
     pickle.dump(list(pickler.keys.values()), head, protocol=2)
     return _flatbed.plan_state(head.getvalue(), pickler.rows, label, (state, pickler.keep))
+
+
+def check_plain(state: Any) -> None:
+    """Raises unless ``state`` is what an unsealed file can hold: tensors by name."""
+    place = ""
+    if isinstance(state, dict):
+        refused = [str(key) for key, value in state.items() if not _is_plain(key, value)]
+        if not refused:
+            return
+        place = refused[0]
+    where = f"at {place!r}: " if place else ""
+    raise errors._from_code(
+        170,
+        "tree_not_representable",
+        f"{where}an unsealed file keeps a dict of names and plain tensors alone; pass seal=True",
+    )
+
+
+def _is_plain(key: Any, value: Any) -> bool:
+    return (
+        isinstance(key, str)
+        and type(value) in (torch.Tensor, torch.nn.Parameter)
+        and value.layout == torch.strided
+        and str(value.dtype).rpartition(".")[2] in TORCH_NAMES.values()
+    )
 
 
 def _find_refused(state: Any) -> str:

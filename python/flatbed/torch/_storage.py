@@ -31,7 +31,7 @@ class Row:
 
 
 def torch_dtype(name: str, where: str) -> torch.dtype:
-    dtype = getattr(torch, name, None)
+    dtype = vars(torch).get(name)  # getattr() may import a module
     if isinstance(dtype, torch.dtype):
         return dtype
     from .. import errors
@@ -65,20 +65,26 @@ def as_bytes(tensor: torch.Tensor) -> tuple[int, int]:
 # Integers, and a pair of floats, to copy elements of any dtype bit for bit.
 SAME_SIZE = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64, 16: torch.complex128}
 # A view whose elements lie further apart than this is loaded as one block, with other strides.
-_MAX_SPREAD, _ALWAYS_SPREAD = 16, 65536
+MAX_SPREAD, _ALWAYS_SPREAD = 16, 65536
+ALWAYS_SPARE = 1 << 26  # bytes that all of them may take besides
 
 
 def spread(
-    block: torch.Tensor, itemsize: int, size: tuple[int, ...], stride: tuple[int, ...]
+    block: torch.Tensor,
+    itemsize: int,
+    size: tuple[int, ...],
+    stride: tuple[int, ...],
+    max_nbytes: int,
 ) -> torch.Tensor | None:
     """The elements of ``block``, which holds bytes in C order, with these strides.
 
-    Returns the bytes of a new storage, or None if it would be far larger than the elements.
+    Returns the bytes of a new storage, or None if it would be far larger than the elements, or
+    than ``max_nbytes``.
     """
     elements = block.view(SAME_SIZE[itemsize]).view(size)
     count = elements.numel()
     extent = 1 + sum((n - 1) * step for n, step in zip(size, stride))
-    if extent > max(_MAX_SPREAD * count, _ALWAYS_SPREAD):
+    if extent > max(MAX_SPREAD * count, _ALWAYS_SPREAD) or extent * itemsize > max_nbytes:
         return None
     storage = torch.zeros(extent, dtype=elements.dtype)
     put(elements, storage, stride)
