@@ -56,8 +56,8 @@ class FLATBED_EXPORT PrivateViews {
   explicit PrivateViews(Checkpoint checkpoint);
 
   // As PrivateView::make(), with one difference: views of one tensor are the same memory, unless it
-  // had to be read. `verify`: whether bytes that are read are checked. Maps a file on the first
-  // view.
+  // had to be read. `verify`: whether bytes that are read are checked, and whether a sealed file
+  // that has changed since it was opened is file_changed. Maps a file on the first view.
   [[nodiscard]] Result<PrivateView> view(const TensorInfo& tensor,
                                          Verify verify = Verify::yes) const;
 

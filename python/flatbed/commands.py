@@ -46,7 +46,7 @@ def verify(source: Opened, *, threads: int = 2, progress: Progress = None) -> Ve
 def _format_of(to: Path, max_shard_size: int | None) -> str:
     if max_shard_size is not None:
         return "set"
-    return "torch" if os.fspath(to).endswith(_TORCH_SUFFIXES) else "safetensors"
+    return "torch" if os.fsdecode(to).endswith(_TORCH_SUFFIXES) else "safetensors"
 
 
 def convert(
@@ -113,6 +113,8 @@ def convert(
     chosen = format or _format_of(to, max_shard_size)
     if chosen not in ("safetensors", "torch", "set"):
         raise ValueError(f"format: expected 'safetensors', 'torch' or 'set', not {format!r}")
+    if max_shard_size is not None and chosen != "set":
+        raise ValueError(f"max_shard_size is for format='set', not {chosen!r}")
     report = _flatbed._convert(
         checkpoint,
         to,

@@ -1,5 +1,7 @@
 #include "buffer_argument.hpp"
 
+#include "gil.hpp"
+
 namespace flatbed::python {
 
 BufferArgument::BufferArgument(const nb::handle& object, BufferUse use, const char* what) {
@@ -17,7 +19,7 @@ BufferArgument::BufferArgument(const nb::handle& object, BufferUse use, const ch
 
 BufferArgument::~BufferArgument() {
   if (!nb::is_alive()) return;  // the interpreter is gone, and so is the owner
-  const nb::gil_scoped_acquire acquire;
+  const GilHeld held;
   PyBuffer_Release(&buffer_);
 }
 

@@ -182,6 +182,9 @@ nb::object dlpack_capsule(const TensorObject& tensor, const nb::object& stream,
   const bool copied = wants_copy(tensor, copy);
   TensorMemory memory =
       value_or_raise(released([&] { return copied ? tensor.read_copy() : tensor.memory(); }));
+  // Of a source in memory, or a tensor that is not aligned in its file, even plain bytes are read.
+  if (copy.is(nb::handle(Py_False)) && !memory.is_mapping && tensor.info().nbytes != 0)
+    throw nb::buffer_error("copy=False: the tensor's bytes cannot be mapped, and must be read");
   if (!versioned) return make_capsule<Legacy>(tensor.info(), std::move(memory), 0);
   return make_capsule<Versioned>(tensor.info(), std::move(memory), copied ? kIsCopied : 0);
 }

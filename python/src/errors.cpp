@@ -9,10 +9,17 @@
 
 namespace flatbed::python {
 
+nb::object message_text(const std::string& message) {
+  nb::object text = nb::steal(PyUnicode_DecodeUTF8(
+      message.data(), static_cast<Py_ssize_t>(message.size()), "backslashreplace"));
+  if (!text.is_valid()) throw nb::python_error();
+  return text;
+}
+
 void raise_error(const Error& error) {
-  const nb::object made =
-      nb::module_::import_("flatbed.errors")
-          .attr("_from_code")(static_cast<int>(error.code), name(error.code), error.message);
+  const nb::object made = nb::module_::import_("flatbed.errors")
+                              .attr("_from_code")(static_cast<int>(error.code), name(error.code),
+                                                  message_text(error.message));
   PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(made.ptr())), made.ptr());
   throw nb::python_error();
 }
@@ -20,14 +27,15 @@ void raise_error(const Error& error) {
 Interruptible::Interruptible(const nb::object& progress)
     : callback_(progress.is_none()
                     ? progress
-                    : nb::module_::import_("flatbed._progress").attr("callback")(progress)) {}
+                    : nb::module_::import_("flatbed._progress").attr("callback")(progress)),
+      is_own_(!callback_.is(progress)) {}
 
 ProgressCallback Interruptible::progress() {
   return [this](const Progress& progress) { return tell(progress); };
 }
 
 Result<void> Interruptible::tell(const Progress& progress) {
-  const nb::gil_scoped_acquire acquire;
+  const GilHeld held;
   try {
     if (PyErr_CheckSignals() != 0) throw nb::python_error();
     if (!callback_.is_none()) callback_(progress.bytes_done, progress.bytes_total);
@@ -39,7 +47,7 @@ Result<void> Interruptible::tell(const Progress& progress) {
 }
 
 void Interruptible::finish() {
-  if (!callback_.is_none() && nb::hasattr(callback_, "close")) callback_.attr("close")();
+  if (is_own_ && !callback_.is_none()) callback_.attr("close")();
   if (raised_) throw nb::python_error(std::move(*raised_));
 }
 

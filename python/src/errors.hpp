@@ -11,11 +11,13 @@
 #include <chrono>
 #include <future>
 #include <optional>
+#include <string>
 #include <type_traits>
 #include <utility>
 
 #include "flatbed/progress.hpp"
 #include "flatbed/result.hpp"
+#include "gil.hpp"
 
 namespace flatbed::python {
 
@@ -23,6 +25,9 @@ namespace nb = nanobind;
 
 // Throws the flatbed.Error that stands for `error`. The GIL must be held, as for value_or_raise().
 [[noreturn]] void raise_error(const Error& error);
+
+// A message as a str. Names of files in it may hold any bytes.
+nb::object message_text(const std::string& message);
 
 template <typename T>
 T value_or_raise(Result<T> result) {
@@ -33,7 +38,7 @@ T value_or_raise(Result<T> result) {
 // Calls `work`, which must not touch Python, without the GIL.
 template <typename Work>
 auto released(Work&& work) {
-  const nb::gil_scoped_release release;
+  const GilReleased release;
   return std::forward<Work>(work)();
 }
 
@@ -86,6 +91,7 @@ class Interruptible {
   void finish();
 
   nb::object callback_;  // None, or a callable
+  bool is_own_;          // a bar that ends with the work, and not the caller's callable
   std::optional<nb::python_error> raised_;
 };
 

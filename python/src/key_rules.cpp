@@ -28,11 +28,11 @@ KeyMap::Callback to_callback(const nb::handle& callable, Raised raised) {
           owned->release();
           return;
         }
-        const nb::gil_scoped_acquire acquire;
+        const GilHeld held;
         owned->reset();
       });
   return [kept, raised](std::string_view name) -> Result<std::string> {
-    const nb::gil_scoped_acquire acquire;
+    const GilHeld held;
     try {
       const nb::object renamed = (*kept)(name);
       if (nb::isinstance<nb::str>(renamed)) return text(renamed);

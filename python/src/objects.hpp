@@ -40,6 +40,7 @@ class CheckpointObject {
 struct TensorMemory {
   std::shared_ptr<const void> owner;
   std::span<std::byte> bytes;
+  bool is_mapping = false;  // of the file; otherwise the bytes were read
 };
 
 // flatbed.Tensor

@@ -38,6 +38,11 @@ auto interruptible(Work&& work) {
 std::byte no_bytes{};
 
 int get_buffer(PyObject* self, Py_buffer* view, int flags) {
+  if (!nb::inst_ready(nb::handle(self))) {  // made by __new__() alone
+    view->obj = nullptr;
+    PyErr_SetString(PyExc_BufferError, "the memory was never initialized");
+    return -1;
+  }
   const std::span<std::byte> bytes = nb::inst_ptr<Memory>(nb::handle(self))->bytes;
   return PyBuffer_FillInfo(view, self, bytes.empty() ? &no_bytes : bytes.data(),
                            static_cast<Py_ssize_t>(bytes.size()), 0, flags);

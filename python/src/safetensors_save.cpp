@@ -84,7 +84,8 @@ struct TensorSpec {
 [[noreturn]] void raise_safetensors_error(const Error& error) {
   const nb::object made =
       nb::module_::import_("flatbed.safetensors._errors")
-          .attr("SafetensorError")(error.message, static_cast<int>(error.code), name(error.code));
+          .attr("SafetensorError")(message_text(error.message), static_cast<int>(error.code),
+                                   name(error.code));
   PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(made.ptr())), made.ptr());
   throw nb::python_error();
 }
@@ -115,7 +116,10 @@ nb::object repr(const TensorSpec& self) {
 std::string to_text(const nb::handle& object, const char* what) {
   if (!nb::isinstance<nb::str>(object))
     nb::raise_type_error("%s: expected a str, not %s", what, nb::type_name(object.type()).c_str());
-  return nb::cast<std::string>(object);
+  Py_ssize_t nbytes = 0;
+  const char* const utf8 = PyUnicode_AsUTF8AndSize(object.ptr(), &nbytes);
+  if (utf8 == nullptr) throw nb::python_error();  // UnicodeEncodeError, for a lone surrogate
+  return {utf8, static_cast<std::size_t>(nbytes)};
 }
 
 SavePlan plan_of(const nb::dict& tensors, const std::optional<nb::dict>& metadata) {
@@ -152,7 +156,7 @@ nb::object serialize(const nb::dict& tensors, const std::optional<nb::dict>& met
   SaveOptions options = options_for(seal, metadata);
   nb::object out;
   const AllocateFile allocate = [&](std::uint64_t nbytes) -> Result<std::span<std::byte>> {
-    const nb::gil_scoped_acquire acquire;
+    const GilHeld held;
     out = nb::steal(PyBytes_FromStringAndSize(nullptr, static_cast<Py_ssize_t>(nbytes)));
     if (!out.is_valid()) {
       PyErr_Clear();

@@ -117,11 +117,18 @@ void fill(Py_buffer& view, const TensorInfo& info, std::unique_ptr<Exported> mad
   view.readonly = 0;
   view.itemsize = static_cast<Py_ssize_t>(bits(info.dtype) / 8);
   view.format = (flags & PyBUF_FORMAT) != 0 ? const_cast<char*>(format_of(info)) : nullptr;
-  view.ndim = static_cast<int>(made->shape.size());
+  // Without a shape these are bytes in a row, for consumers that look at the number of dimensions.
+  view.ndim = (flags & PyBUF_ND) != 0 ? static_cast<int>(made->shape.size()) : 1;
   view.shape = (flags & PyBUF_ND) != 0 ? made->shape.data() : nullptr;
   view.strides = (flags & PyBUF_STRIDES) == PyBUF_STRIDES ? made->strides.data() : nullptr;
   view.suboffsets = nullptr;
   view.internal = made.release();
+}
+
+// Whether C order and Fortran's are the same: at most one dimension is not 1.
+bool is_fortran_order(const TensorInfo& info) {
+  return info.nbytes == 0 ||
+         std::ranges::count_if(info.shape, [](std::uint64_t size) { return size != 1; }) <= 1;
 }
 
 int get_buffer(PyObject* self, Py_buffer* view, int flags) {
@@ -134,6 +141,10 @@ int get_buffer(PyObject* self, Py_buffer* view, int flags) {
                    "a tensor of dtype %s has no buffer, because Python has no format for it; use "
                    "read() or DLPack",
                    std::string(name(info.dtype)).c_str());
+      return -1;
+    }
+    if ((flags & PyBUF_F_CONTIGUOUS) == PyBUF_F_CONTIGUOUS && !is_fortran_order(info)) {
+      PyErr_SetString(PyExc_BufferError, "a tensor is contiguous in C order, not in Fortran's");
       return -1;
     }
     fill(*view, info, export_memory(tensor), flags);
@@ -164,7 +175,8 @@ Result<TensorMemory> TensorObject::memory() const {
   if (!memory_) {
     FLATBED_ASSIGN(PrivateView view, PrivateView::make(checkpoint_, info_));
     const std::span<std::byte> bytes = view.bytes();
-    memory_ = TensorMemory{std::make_shared<const PrivateView>(std::move(view)), bytes};
+    const bool is_mapping = view.is_mapping();
+    memory_ = TensorMemory{std::make_shared<const PrivateView>(std::move(view)), bytes, is_mapping};
   }
   return *memory_;
 }

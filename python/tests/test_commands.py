@@ -15,6 +15,18 @@ import flatbed
 from support import FIXTURES, FolderTest, has, needs_numpy, two_tensors
 
 
+class ConvertArgumentsTest(FolderTest):
+    def test_a_size_of_shards_is_for_sets(self) -> None:
+        with self.assertRaisesRegex(ValueError, "max_shard_size"):
+            flatbed.convert(
+                two_tensors(), self.folder / "a.st", format="safetensors", max_shard_size=100
+            )
+
+    def test_bytes_are_no_path(self) -> None:
+        with self.assertRaisesRegex(TypeError, "to: expected a str or an os.PathLike, not bytes"):
+            flatbed.convert(two_tensors(), b"a.st")  # type: ignore[arg-type]
+
+
 class VerifyTest(FolderTest):
     def setUp(self) -> None:
         super().setUp()
@@ -36,6 +48,20 @@ class VerifyTest(FolderTest):
         (range_,) = report.damaged
         self.assertEqual((range_.tensor, range_.begin, range_.end), ("b", 0, 16))
         self.assertEqual(range_.file, str(self.path))
+
+    def test_a_callable_for_progress_stays_open(self) -> None:
+        class Bar:
+            closed = False
+
+            def __call__(self, done: int, total: int) -> None:
+                pass
+
+            def close(self) -> None:
+                self.closed = True
+
+        bar = Bar()
+        flatbed.verify(self.path, progress=bar)
+        self.assertFalse(bar.closed)
 
     def test_a_file_without_sums_says_so(self) -> None:
         report = flatbed.verify(two_tensors())

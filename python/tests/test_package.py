@@ -101,6 +101,33 @@ class ImportTest(unittest.TestCase):
         self.assertEqual((done.returncode, done.stdout, done.stderr), (0, "", ""))
 
 
+class ExitTest(unittest.TestCase):
+    def test_daemon_threads_at_work_do_not_abort_the_process(self) -> None:
+        code = """
+import flatbed, sys, threading, time
+
+def read():
+    while True:
+        flatbed.open(sys.argv[1])["0.weight"].read()
+
+def report():
+    while True:
+        flatbed.verify(sys.argv[1], progress=lambda done, total: None)
+
+class Slow:
+    def __del__(self):
+        time.sleep(0.3)
+
+slow = Slow()
+slow.itself = slow  # ends with the interpreter
+for work in (read, read, report, report):
+    threading.Thread(target=work, daemon=True).start()
+time.sleep(0.1)
+"""
+        done = run("-c", code, str(ROOT / "tests/fixtures/torch2/state_dict.pth"))
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+
+
 @unittest.skipUnless((PACKAGE / "_flatbed.pyi").exists(), "built without its stub")
 @unittest.skipUnless(has("mypy"), "mypy is not installed")
 class TypesTest(unittest.TestCase):

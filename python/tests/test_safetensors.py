@@ -14,6 +14,7 @@ import tempfile
 import textwrap
 import unittest
 
+import flatbed
 import flatbed.safetensors as fs
 from flatbed.safetensors import _open
 
@@ -165,6 +166,11 @@ class SerializeTest(FileTest):
         with self.assertRaises(TypeError):
             fs.TensorSpec("int8", [0], 0, 0)
 
+    def test_names_with_lone_surrogates_are_refused(self):
+        for tensors, metadata in (({"\ud800": spec(self.b)}, None), ({}, {"\ud800": ""})):
+            with self.assertRaises(UnicodeEncodeError):
+                fs.serialize(tensors, metadata)
+
     def test_a_file_that_is_replaced_stays_whole_for_its_readers(self):
         file = _open._flatbed.SafetensorsFile.open(str(self.path), True, _open._known)
         memory = file.view(0)
@@ -271,6 +277,18 @@ class OpenTest(FileTest):
                 fs.safe_open(self.path, "np").get_tensors()
             self.flip("b")
 
+    def test_an_open_file_that_changes_gives_no_more_tensors_in_place(self):
+        os.utime(self.path, (1, 1))  # so that the change shows, however soon it comes
+        file = fs.safe_open(self.path, "np")._opened()
+        (number, *_) = file.find("b")
+        self.assertEqual(bytes(file.view(number)), bytes(self.b))
+        self.flip("b")
+        for view in (file.view, file.view_unchecked):
+            with self.assertRaisesRegex(flatbed.FileError, "changed"):
+                view(number)
+        with self.assertRaises(flatbed.Error):
+            file.all(False)
+
     def test_a_sidecar_seals_too(self):
         self.write(self.path, seal=False)
         command = [
@@ -287,6 +305,12 @@ class OpenTest(FileTest):
         with self.assertRaisesRegex(fs.SafetensorError, "tensor 'b'"):
             fs.safe_open(self.path, "np").get_tensor("b")
 
+    def test_memory_that_was_never_initialized_has_no_bytes(self):
+        kind = _open._flatbed.SafetensorsMemory
+        for _ in range(100):
+            with self.assertRaises(BufferError):
+                memoryview(kind.__new__(kind))
+
     def test_what_was_taken_outlives_the_file(self):
         with fs.safe_open(self.path, "np") as file:
             taken = file.get_slice("b")
@@ -301,11 +325,26 @@ class OpenTest(FileTest):
         self.assertEqual(str(raised.exception), "No such file or directory: notafile")
         with self.assertRaises(OSError):
             fs.safe_open(self.folder, framework="np")
+        os.mkfifo(self.folder / "pipe")
+        with self.assertRaisesRegex(OSError, "not a regular file") as raised:
+            fs.safe_open(self.folder / "pipe", framework="np")
+        self.assertNotIsInstance(raised.exception, IsADirectoryError)
         other = self.folder / "index.json"
         other.write_text(json.dumps({"weight_map": {"a": self.path.name}}))
         for path, text in ((other, "safetensors file"), (pathlib.Path(__file__), "")):
             with self.assertRaisesRegex(fs.SafetensorError, text):
                 fs.safe_open(path, framework="np")
+
+    def test_names_that_are_not_utf8_have_their_errors(self):
+        path = os.fsencode(self.folder) + b"/\xff"
+        os.mkdir(path)
+        with self.assertRaisesRegex(IsADirectoryError, r"\\xff"):
+            fs.safe_open(os.fsdecode(path), "np")
+        index = path + b"/index.json"
+        with open(index, "w") as file:
+            json.dump({"weight_map": {"a": "../" + self.path.name}}, file)
+        with self.assertRaises(fs.SafetensorError):
+            fs.safe_open(os.fsdecode(index), "np")
 
     def test_refuses_arguments_that_it_does_not_know(self):
         for arguments, error in (
@@ -402,6 +441,16 @@ class NumpySliceTest(FileTest):
         self.assertTrue(np.array_equal(taken[:], self.array))
         self.assertEqual(self.file.get_slice("s")[...], 7.0)
         self.assertEqual(self.file.get_slice("e")[:, 1:].shape, (0, 2))
+
+    def test_copies_are_verified_each_time(self):
+        for options in ({"verify": "copy"}, {"backend": "pread"}):
+            with fs.safe_open(self.path, "np", **options) as file:
+                taken = file.get_slice("t")
+                self.assertTrue(np.array_equal(taken[:, ::2], self.array[:, ::2]))
+                self.flip("t")
+                with self.assertRaisesRegex(fs.SafetensorError, "tensor 't'"):
+                    taken[:, ::2]
+                self.flip("t")
 
     def test_says_what_does_not_fit(self):
         taken = self.file.get_slice("t")
@@ -581,7 +630,7 @@ class TorchTest(FileTest):
             {"t": tensor, "e": torch.zeros(0, 3), "s": torch.tensor(7.0)}, self.path, seal=True
         )
         whole = slice(None)
-        for options in ({}, {"backend": "pread"}, {"verify": "off"}):
+        for options in ({}, {"verify": "copy"}, {"backend": "pread"}, {"verify": "off"}):
             with fs.safe_open(self.path, "pt", **options) as file:
                 taken = file.get_slice("t")
                 for index in (
@@ -604,6 +653,10 @@ class TorchTest(FileTest):
                     [0, 2],
                     torch.tensor([2, 0]),
                     (whole, [1, 1]),
+                    ((1, 2),),
+                    ((2, 0), whole),
+                    (whole, (1, 3), slice(0, 2)),
+                    ((True, False, True),),
                     torch.tensor([True, False, True]),
                     True,
                     [],
@@ -618,6 +671,12 @@ class TorchTest(FileTest):
                     taken[7]
                 self.assertEqual(file.get_slice("e")[:, 1:].shape, (0, 2))
                 self.assertEqual(file.get_slice("s")[...], 7.0)
+
+    def test_conjugated_and_negated_tensors_are_written_as_their_values(self):
+        c = torch.tensor([1 + 2j, 3 - 4j], dtype=torch.complex64)
+        tensors = {"conj": c.conj(), "neg": torch._neg_view(torch.arange(3.0))}
+        for name, tensor in self.ft.load(self.ft.save(tensors)).items():
+            self.assertTrue(torch.equal(tensor, tensors[name]), name)
 
     def test_refuses_what_a_file_cannot_hold(self):
         shared = torch.zeros(4, 4)
@@ -673,6 +732,9 @@ class TorchTest(FileTest):
         }
         self.assertEqual(self.ft._find_shared_tensors(tensors), [{"a", "b", "c"}, {"d"}])
         self.assertEqual(dict(self.ft._remove_duplicate_names(tensors)), {"a": ["b", "c"]})
+        inside = {"a": a, "b": a[10:20], "c": a[30:40]}
+        self.assertEqual(self.ft._find_shared_tensors(inside), [{"a", "b", "c"}])
+        self.assertEqual(dict(self.ft._remove_duplicate_names(inside)), {"a": ["b", "c"]})
 
 
 if __name__ == "__main__":

@@ -125,6 +125,27 @@ class InstallTest(unittest.TestCase):
                 assert not safetensors.safe_open.__module__.startswith("flatbed")
                 """)
 
+    def test_changes_nothing_if_an_object_refuses(self):
+        self.run_python("""
+            import dataclasses, typing, flatbed.safetensors
+            import safetensors, safetensors.numpy
+            from safetensors import safe_open
+            @dataclasses.dataclass(frozen=True)
+            class Reader:
+                open: typing.Any
+            reader, readers, old = Reader(safe_open), {"open": safe_open}, [safe_open, safe_open]
+            held = [safetensors.safe_open, safetensors.numpy.safe_open, reader.open]
+            try:
+                flatbed.safetensors.install()
+            except RuntimeError as error:
+                assert "FrozenInstanceError" in str(error), error
+            else:
+                raise AssertionError("installed")
+            now = [safetensors.safe_open, safetensors.numpy.safe_open, reader.open]
+            assert len({id(one) for one in held + now + old + [readers["open"], safe_open]}) == 1
+            assert not safe_open.__module__.startswith("flatbed")
+            """)
+
     def test_again_with_other_options(self):
         self.run_python(
             self.CHECK

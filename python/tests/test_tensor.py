@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import array
+import ctypes
 import gc
+import hashlib
 import importlib
 import struct
 import unittest
@@ -159,6 +161,20 @@ class BufferTest(unittest.TestCase):
         scalar = memoryview(checkpoint["scalar"])
         self.assertEqual((scalar.ndim, scalar.tobytes()), (0, b"\1\0"))
 
+    def test_consumers_of_plain_bytes_get_one_dimension(self) -> None:
+        tensor = flatbed.open(two_tensors())["a"]
+        self.assertEqual(hashlib.sha256(tensor).digest(), hashlib.sha256(tensor.read()).digest())
+
+    def test_the_order_of_fortran_is_refused(self) -> None:
+        checkpoint = flatbed.open(two_tensors())
+        f_contiguous = 0x58
+        view = ctypes.create_string_buffer(128)  # at least a Py_buffer
+        get, release = ctypes.pythonapi.PyObject_GetBuffer, ctypes.pythonapi.PyBuffer_Release
+        with self.assertRaisesRegex(BufferError, "Fortran"):
+            get(ctypes.py_object(checkpoint["a"]), view, f_contiguous)
+        get(ctypes.py_object(checkpoint["b"]), view, f_contiguous)
+        release(view)
+
     def test_a_view_keeps_the_memory(self) -> None:
         tensor = flatbed.open(two_tensors())["b"]
         view = memoryview(tensor)
@@ -214,6 +230,8 @@ class DlpackTest(unittest.TestCase):
         with self.assertRaisesRegex(BufferError, "copy=False"):
             tensor[name].__dlpack__(copy=False)
         tensor[name].__dlpack__()
+        with self.assertRaisesRegex(BufferError, "copy=False"):
+            flatbed.open(two_tensors())["a"].__dlpack__(copy=False)  # bytes are not mapped
         flatbed.open(FIXTURES / "state_dict.pth")["0.weight"].__dlpack__(copy=False)
 
     def test_arguments_are_checked(self) -> None:

@@ -76,16 +76,22 @@ struct PrivateViews::State {
 
   explicit State(Checkpoint of) : checkpoint(std::move(of)), mappings(checkpoint.files().size()) {}
 
-  // The mapping of a whole file; one without bytes if the file cannot be mapped.
-  Result<Mapped> mapping(std::uint32_t file) {
+  // The mapping of a whole file; one without bytes if the file cannot be mapped. What was verified
+  // of a sealed file holds for its bytes as they were when it was opened.
+  Result<Mapped> mapping(std::uint32_t file, Verify verify) {
+    const ByteSource& source = CheckpointAccess::source(checkpoint, file);
+    if (verify == Verify::yes && is_sealed()) FLATBED_TRY(source.check_unchanged());
     const std::lock_guard lock(mutex);
     Mapped& mapped = mappings[file];
     if (mapped == nullptr) {
-      const ByteSource& source = CheckpointAccess::source(checkpoint, file);
       FLATBED_ASSIGN(PrivateMapping made, PrivateMapping::map(source, 0, source.size()));
       mapped = std::make_shared<PrivateMapping>(std::move(made));
     }
     return mapped;
+  }
+
+  [[nodiscard]] bool is_sealed() const {
+    return checkpoint.seal() == SealState::sealed || checkpoint.seal() == SealState::annotated;
   }
 
   const Checkpoint checkpoint;
@@ -99,7 +105,7 @@ PrivateViews::PrivateViews(Checkpoint checkpoint)
 Result<PrivateView> PrivateViews::view(const TensorInfo& tensor, Verify verify) const {
   FLATBED_ASSIGN(const TensorInfo own, own_info(state_->checkpoint, tensor));
   if (own.stored == Stored::plain && own.nbytes != 0 && is_aligned(own)) {
-    FLATBED_ASSIGN(State::Mapped mapping, state_->mapping(own.where.file));
+    FLATBED_ASSIGN(State::Mapped mapping, state_->mapping(own.where.file, verify));
     const std::span<std::byte> bytes = mapping->bytes();
     if (!bytes.empty()) {
       return PrivateView(std::move(mapping),

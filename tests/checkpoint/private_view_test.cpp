@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <cstring>
 #include <filesystem>
 #include <optional>
@@ -162,6 +163,19 @@ TEST(PrivateViews, ReadWhatCannotBeMappedInPlace) {
   EXPECT_FALSE(view.is_mapping());
   EXPECT_EQ(view.bytes()[7], std::byte{'8'});
   EXPECT_TRUE(views.view(checkpoint.tensor("o").value()).value().is_mapping());
+}
+
+TEST(PrivateViews, OfASealedFileThatChangedAreRefused) {
+  const test::TempDir dir;
+  const auto path = example(dir);
+  const Checkpoint checkpoint = Checkpoint::open(path).value();
+  const PrivateViews views(checkpoint);
+  const TensorInfo info = checkpoint.tensor("w").value();
+  EXPECT_OK(views.view(info));
+  std::filesystem::last_write_time(
+      path, std::filesystem::last_write_time(path) + std::chrono::seconds(5));
+  EXPECT_ERROR(views.view(info), file_changed);
+  EXPECT_OK(views.view(info, Verify::no));
 }
 
 TEST(PrivateViews, OfAnotherCheckpointIsRefused) {

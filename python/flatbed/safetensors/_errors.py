@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from typing import Iterator
 
 from ..errors import Error
@@ -28,7 +29,6 @@ SafetensorError.__module__ = "flatbed.safetensors"
 _SYSTEM_ERRORS: dict[str, type[OSError]] = {
     "file_not_found": FileNotFoundError,
     "permission_denied": PermissionError,
-    "not_a_regular_file": IsADirectoryError,
 }
 
 
@@ -45,6 +45,8 @@ def reported(what: str) -> Iterator[None]:
 
 def opening_error(path: str, error: Error) -> Exception:
     """The exception for a file that cannot be opened."""
+    if error.name == "not_a_regular_file":  # a folder, a pipe, a device
+        return (IsADirectoryError if os.path.isdir(path) else OSError)(error.message)
     kind = _SYSTEM_ERRORS.get(error.name)
     if kind is FileNotFoundError:
         return FileNotFoundError(f"No such file or directory: {path}")

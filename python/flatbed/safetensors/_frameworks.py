@@ -174,11 +174,14 @@ class _Torch:
 
 def _takes_view(index: Any) -> bool:
     """Whether an index of PyTorch gives a view of the tensor, and no copy."""
-    if isinstance(index, tuple):
-        return all(map(_takes_view, index))
-    if index is None or index is Ellipsis or isinstance(index, slice):
+    # A tuple inside a tuple is a list of positions, which copies.
+    return all(map(_keeps_view, index if isinstance(index, tuple) else (index,)))
+
+
+def _keeps_view(item: Any) -> bool:
+    if item is None or item is Ellipsis or isinstance(item, slice):
         return True
-    return isinstance(index, int) and not isinstance(index, bool)
+    return isinstance(item, int) and not isinstance(item, bool)
 
 
 class _Numpy:
@@ -218,8 +221,12 @@ class _Numpy:
             begin, count = run
             memory = of._read(begin * dtype.itemsize, count * dtype.itemsize)
             return _Numpy.tensor(self, memory, of._dtype, chosen.shape())
-        of._check(0, of._nbytes)
-        whole = self._numpy.frombuffer(of._mapped(), dtype=dtype).reshape(of._shape)
+        if of._maps:
+            of._check(0, of._nbytes)
+            memory = of._mapped()
+        else:
+            memory = of._read(0, of._nbytes)
+        whole = self._numpy.frombuffer(memory, dtype=dtype).reshape(of._shape)
         return whole[chosen.items()].copy()
 
 

@@ -64,7 +64,8 @@ class safe_open:
         except Error as error:
             raise opening_error(path, error) from None
         self._framework = _frameworks.framework(kind, place)
-        self._copies = backend == "pread" or mode == "copy" or not self._framework.takes_mapped
+        self._maps = backend == "mmap" and mode != "copy"
+        self._copies = not (self._maps and self._framework.takes_mapped)
         self._file = file
 
     def __enter__(self) -> "safe_open":
@@ -125,7 +126,8 @@ class safe_open:
         Raises:
             SafetensorError: there is no tensor of this name.
         """
-        return PySafeSlice(self._opened(), self._framework, self._copies, self._find(name))
+        found = self._find(name)
+        return PySafeSlice(self._opened(), self._framework, self._copies, self._maps, found)
 
 
 class _safe_open_handle(safe_open):
@@ -157,11 +159,13 @@ class PySafeSlice:
         file: _flatbed.SafetensorsFile,
         framework: Any,
         copies: bool,
+        maps: bool,
         found: tuple[int, str, list[int], int],
     ) -> None:
         self._file = file
         self._framework = framework
-        self._copies = copies
+        self._copies = copies  # whether a part has memory of its own
+        self._maps = maps  # whether it may be copied out of the mapped file
         self._number, self._dtype, self._shape, self._nbytes = found
 
     def get_shape(self) -> list[int]:

@@ -6,9 +6,10 @@ import functools
 import gc
 import types
 import typing
-from typing import Any, Callable, Iterable
+from typing import Any, Callable, Iterable, Tuple
 
-Change = Callable[[], object]
+Assign = Callable[[Any], object]
+Change = Tuple[Assign, Any, Any]  # the assignment, what is there, and what comes there
 _TYPING_ALIAS: Any = type(typing.List[int])  # the class has no public name
 
 
@@ -24,8 +25,21 @@ def rebind(old: types.ModuleType, new: types.ModuleType, names: Iterable[str]) -
         if name in old.__dict__:
             search.replace(name, old.__dict__[name], new.__dict__[name])
     search.replace(old.__name__, old, new)
-    for change in search.changes:
-        change()
+    _apply(search.changes)
+
+
+def _apply(changes: list[Change]) -> None:
+    """Makes all of the changes, or none."""
+    for at, (assign, _, new) in enumerate(changes):
+        try:
+            assign(new)
+        except Exception as error:  # a frozen object, or a class that refuses assignments
+            for undo, value, _ in reversed(changes[:at]):
+                undo(value)
+            raise RuntimeError(
+                "install() cannot replace what was imported from safetensors: "
+                f"{type(error).__name__}: {error}; call install() before"
+            ) from error
 
 
 class _Search:
@@ -54,15 +68,15 @@ class _Search:
             elif isinstance(holder, list):
                 for at, item in enumerate(holder):
                     if item is value:
-                        self._later(functools.partial(holder.__setitem__, at, new))
+                        self._later(functools.partial(holder.__setitem__, at), value, new)
             elif isinstance(holder, types.CellType):
-                self._later(functools.partial(setattr, holder, "cell_contents", new))
+                self._later(functools.partial(setattr, holder, "cell_contents"), value, new)
             elif isinstance(holder, tuple) and type(holder) is tuple and depth < 4:
                 made = tuple(new if item is value else item for item in holder)
                 self._ignored.add(id(made))
                 self._replace(name, holder, made, depth + 1)
             elif isinstance(holder, types.FunctionType) and holder.__defaults__ is value:
-                self._later(functools.partial(setattr, holder, "__defaults__", new))
+                self._later(functools.partial(setattr, holder, "__defaults__"), value, new)
             elif not self._replace_attribute(holder, value, new):
                 self._refuse(name, f"a {type(holder).__module__}.{type(holder).__qualname__}")
 
@@ -76,21 +90,22 @@ class _Search:
         owner = next((owner for owner in owners if _is_namespace_of(holder, owner)), None)
         for key in keys:
             if owner is not None:
-                self._later(functools.partial(setattr, owner, key, new))
+                self._later(functools.partial(setattr, owner, key), value, new)
             else:
-                self._later(functools.partial(holder.__setitem__, key, new))
+                self._later(functools.partial(holder.__setitem__, key), value, new)
 
     def _replace_attribute(self, holder: Any, value: Any, new: Any) -> bool:
         """Where an object holds its attributes without a dict."""
         attributes = getattr(holder, "__dict__", None)
         keys = [key for key, item in dict(attributes or {}).items() if item is value]
         for key in keys:
-            self._later(functools.partial(setattr, holder, key, new))
+            self._later(functools.partial(setattr, holder, key), value, new)
         return bool(keys)
 
-    def _later(self, change: Change) -> None:
+    def _later(self, assign: Assign, value: Any, new: Any) -> None:
+        change = (assign, value, new)
         self.changes.append(change)
-        self._ignored.add(id(change))  # it holds what it replaces by, and is no place to rebind
+        self._ignored.add(id(change))  # it holds the objects, and is no place to rebind
 
     def _is_harmless(self, holder: Any, value: Any) -> bool:
         """Whether a program cannot get at the value through the holder, or only what it was."""

@@ -211,7 +211,12 @@ def _to_cpu(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     for name, tensor in tensors.items():
         if not tensor.is_contiguous():
             raise ValueError(f"tensor {name!r} is not contiguous: pass tensor.contiguous()")
-    return {name: tensor.detach().to("cpu") for name, tensor in tensors.items()}
+    return {name: _plain(tensor) for name, tensor in tensors.items()}
+
+
+def _plain(tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor in the host's memory whose bytes are its values: conj() and the like are lazy."""
+    return tensor.detach().to("cpu").resolve_conj().resolve_neg()
 
 
 def _specs(tensors: Mapping[str, torch.Tensor]) -> dict[str, TensorSpec]:
@@ -286,7 +291,7 @@ def _find_shared_tensors(state_dict: Mapping[str, torch.Tensor]) -> list[set[str
             if begin >= end:
                 groups.append(set())
             groups[-1].add(name)
-            end = stop
+            end = max(end, stop)  # a tensor may lie inside one before
     return groups
 
 
