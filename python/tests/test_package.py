@@ -125,7 +125,9 @@ for work in (read, read, report, report):
 time.sleep(0.1)
 """
         done = run("-c", code, str(ROOT / "tests/fixtures/torch2/state_dict.pth"))
-        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        # A debug build also says that what those threads hold is never freed.
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertNotIn("terminate", done.stderr)
 
 
 @unittest.skipUnless((PACKAGE / "_flatbed.pyi").exists(), "built without its stub")
