@@ -34,11 +34,21 @@ ProgressCallback Interruptible::progress() {
   return [this](const Progress& progress) { return tell(progress); };
 }
 
+// The interpreter may end inside the callback, see gil.hpp: no destructor of C++ is in between.
+void Interruptible::call_back(const Progress& progress) {
+  const auto done = static_cast<unsigned long long>(progress.bytes_done);
+  const auto total = static_cast<unsigned long long>(progress.bytes_total);
+  PyObject* const told =
+      take_gil([&] { return PyObject_CallFunction(callback_.ptr(), "KK", done, total); });
+  if (told == nullptr) throw nb::python_error();
+  Py_DECREF(told);
+}
+
 Result<void> Interruptible::tell(const Progress& progress) {
   const GilHeld held;
   try {
     if (PyErr_CheckSignals() != 0) throw nb::python_error();
-    if (!callback_.is_none()) callback_(progress.bytes_done, progress.bytes_total);
+    if (!callback_.is_none()) call_back(progress);
     return {};
   } catch (nb::python_error& raised) {
     raised_.emplace(std::move(raised));

@@ -88,6 +88,7 @@ class Interruptible {
            std::future_status::ready;
   }
   Result<void> tell(const Progress& progress);
+  void call_back(const Progress& progress);
   void finish();
 
   nb::object callback_;  // None, or a callable

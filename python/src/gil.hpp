@@ -13,7 +13,7 @@
 
 namespace flatbed::python {
 
-// Calls `take`, which takes the GIL.
+// Calls `take`, which takes the GIL, or calls Python, which gives it away and takes it again.
 template <typename Take>
 auto take_gil(Take&& take) noexcept {
   try {
