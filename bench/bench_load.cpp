@@ -1,8 +1,11 @@
 // Compares load() of a whole file into touched memory with the minimum that reading it takes:
 // threads that pread pieces to their places. The bare loop uses the piece size, and for a cold file
-// also the thread count, that is fastest here.
+// also the thread count, that is fastest here. So does the bare loop that verifies: each thread
+// reads a piece into a buffer that stays in the cache, hashes it there, and stores it to its place
+// past the cache.
 //
-//   bench_load warm FILE ROUNDS [THREADS]   seconds of load() verified, unverified, the bare loop
+//   bench_load warm FILE ROUNDS [THREADS]   seconds of load() verified, unverified, the bare loop,
+//                                           the bare loop that verifies
 //   bench_load cast FILE ROUNDS [THREADS]   seconds of load() verified, with casts to BF16, and of
 //                                           the first again
 //   bench_load cold FILE ROUNDS [THREADS]   seconds and processor seconds of load() verified,
@@ -10,6 +13,13 @@
 //                                           bare loop past the page cache (O_DIRECT)
 //
 // Prints one line about itself, then one for each round. The order alternates between rounds.
+#if defined(__x86_64__)
+#include <emmintrin.h>
+#include <xxh_x86dispatch.h>
+#else
+#include <xxhash.h>
+#endif
+
 #include <array>
 #include <atomic>
 #include <functional>
@@ -31,11 +41,31 @@ struct LoopShape {
   std::uint64_t piece_nbytes = 0;
 };
 
+// Of a bare loop: reads to the places, or reads into a buffer, hashes and stores.
+enum class Way { in_place, bounce };
+
+// Both are multiples of a page. Where no such stores are known, it is memcpy().
+void store_past_cache(std::byte* to, const std::byte* from, std::uint64_t nbytes) {
+#if defined(__x86_64__)
+  for (std::uint64_t i = 0; i < nbytes; i += sizeof(__m128i)) {
+    _mm_stream_si128(reinterpret_cast<__m128i*>(to + i),
+                     _mm_load_si128(reinterpret_cast<const __m128i*>(from + i)));
+  }
+  _mm_sfence();
+#else
+  std::memcpy(to, from, nbytes);
+#endif
+}
+
 // Owns the descriptor. Reads a range of a file to the start of the memory.
 class BareLoop {
  public:
-  BareLoop(const char* path, DataRange data, const OwnedMemory& memory, int flags)
-      : descriptor_(open(path, O_RDONLY | O_CLOEXEC | flags)), data_(data), memory_(memory) {
+  BareLoop(const char* path, DataRange data, const OwnedMemory& memory, int flags,
+           Way way = Way::in_place)
+      : descriptor_(open(path, O_RDONLY | O_CLOEXEC | flags)),
+        data_(data),
+        memory_(memory),
+        way_(way) {
     if (descriptor_ < 0) fail(std::string(path) + ": cannot open it in this mode");
   }
   BareLoop(const BareLoop&) = delete;
@@ -71,21 +101,32 @@ class BareLoop {
   // Pieces are whole. The file's last bytes come with a short read, and the memory has room for the
   // full length.
   void take_pieces(std::uint64_t piece_nbytes) {
+    const std::unique_ptr<OwnedMemory> bounce =
+        way_ == Way::bounce ? std::make_unique<OwnedMemory>(piece_nbytes) : nullptr;
+    std::uint64_t sum = 0;
     for (;;) {
       const std::uint64_t at = next_.fetch_add(piece_nbytes);
-      if (at >= data_.end) return;
+      if (at >= data_.end) break;
       const std::uint64_t wanted = std::min(piece_nbytes, data_.end - at);
       const std::uint64_t asked = (wanted + bench::kPage - 1) / bench::kPage * bench::kPage;
-      const ssize_t got =
-          pread(descriptor_, memory_.data() + (at - data_.begin), asked, static_cast<off_t>(at));
-      if (got < static_cast<ssize_t>(wanted)) fail("short read");
+      std::byte* const place = memory_.data() + (at - data_.begin);
+      std::byte* const to = bounce ? bounce->data() : place;
+      if (pread(descriptor_, to, asked, static_cast<off_t>(at)) < static_cast<ssize_t>(wanted)) {
+        fail("short read");
+      }
+      if (!bounce) continue;
+      sum += XXH3_64bits(to, wanted);
+      store_past_cache(place, to, asked);
     }
+    sum_ += sum;
   }
 
   int descriptor_;
   DataRange data_;
   const OwnedMemory& memory_;
+  Way way_;
   std::atomic<std::uint64_t> next_ = 0;
+  std::atomic<std::uint64_t> sum_ = 0;  // written, so that no compiler removes the hashing
 };
 
 flatbed::LoadReport load_all(const flatbed::LoadPlan& plan, const flatbed::LoadOptions& options) {
@@ -100,24 +141,28 @@ void print_warm(const char* path, int rounds, unsigned threads) {
   const flatbed::LoadPlan plan = bench::make_plan(model, memory, Placement::as_in_file);
 
   BareLoop loop(path, data, memory, 0);
+  BareLoop bounce(path, data, memory, 0, Way::bounce);
   std::vector<LoopShape> shapes;
-  for (std::uint64_t kib = 256; kib <= 8192; kib *= 2) shapes.push_back({threads, kib << 10});
+  for (std::uint64_t kib = 64; kib <= 8192; kib *= 2) shapes.push_back({threads, kib << 10});
   const LoopShape best = loop.find_best(shapes, 3, [] {});
+  const LoopShape best_bounce = bounce.find_best(shapes, 3, [] {});
 
-  const std::array<std::function<void()>, 3> contenders = {
+  const std::array<std::function<void()>, 4> contenders = {
       [&] { load_all(plan, {.threads = threads}); },
       [&] { load_all(plan, {.verify = flatbed::Verify::no, .threads = threads}); },
-      [&] { loop.run(best); }};
-  std::printf("%llu bytes, %u threads, bare loop in pieces of %llu KiB\n",
+      [&] { loop.run(best); }, [&] { bounce.run(best_bounce); }};
+  std::printf("%llu bytes, %u threads, bare loop in pieces of %llu KiB, verifying %llu KiB\n",
               static_cast<unsigned long long>(data.nbytes()), threads,
-              static_cast<unsigned long long>(best.piece_nbytes >> 10));
+              static_cast<unsigned long long>(best.piece_nbytes >> 10),
+              static_cast<unsigned long long>(best_bounce.piece_nbytes >> 10));
   for (int i = -1; i < rounds; ++i) {
-    std::array<double, 3> seconds{};
-    for (std::size_t k = 0; k < 3; ++k) {
-      const std::size_t turn = i % 2 == 0 ? k : 2 - k;
+    std::array<double, 4> seconds{};
+    for (std::size_t k = 0; k < 4; ++k) {
+      const std::size_t turn = i % 2 == 0 ? k : 3 - k;
       seconds[turn] = bench::time_seconds(contenders[turn]);
     }
-    if (i >= 0) std::printf("%.9f %.9f %.9f\n", seconds[0], seconds[1], seconds[2]);
+    if (i < 0) continue;
+    std::printf("%.9f %.9f %.9f %.9f\n", seconds[0], seconds[1], seconds[2], seconds[3]);
   }
 }
 

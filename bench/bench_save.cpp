@@ -1,12 +1,18 @@
 // Compares save() from memory, 256 MiB as a few large tensors or as many small ones, sealed and
 // not, with a bare write of the same bytes. Nothing is synced, so this shows the cost of the work,
 // not of the disk. Writes into the temporary folder (TMPDIR) and removes the files.
+//
+//   bench_save durable FILE OUT ROUNDS   seconds of save() of FILE's tensors from memory to OUT,
+//                                        sealed and synced, and of `cp FILE OUT && sync OUT`, one
+//                                        line for each round
 #include <benchmark/benchmark.h>
+#include <unistd.h>
 
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <span>
@@ -14,6 +20,8 @@
 #include <vector>
 
 #include "flatbed/save.hpp"
+#include "load_common.hpp"
+#include "stopwatch.hpp"
 
 namespace {
 
@@ -89,6 +97,52 @@ BENCHMARK(save)
     ->UseRealTime();
 BENCHMARK(bare_write)->Unit(benchmark::kMillisecond)->UseRealTime();
 
+// The tensors of a file in memory, to be saved. Borrows the memory.
+flatbed::SavePlan plan_of(const flatbed::Checkpoint& model, const bench::OwnedMemory& memory) {
+  bench::take(flatbed::load(bench::make_plan(model, memory, bench::Placement::as_in_file), {}));
+  const bench::DataRange data = bench::find_data(model);
+  flatbed::SavePlan plan;
+  for (const flatbed::TensorInfo& tensor : model.tensors()) {
+    const std::byte* const at = memory.data() + (tensor.where.offset - data.begin);
+    plan.items.push_back({std::string(tensor.name),
+                          tensor.dtype,
+                          {tensor.shape.begin(), tensor.shape.end()},
+                          std::span(at, static_cast<std::size_t>(tensor.nbytes))});
+  }
+  return plan;
+}
+
+void print_durable(const char* path, const std::string& out, int rounds) {
+  const auto model = bench::take(flatbed::Checkpoint::open(path));
+  const bench::OwnedMemory memory(bench::count_memory(model, bench::Placement::as_in_file));
+  const flatbed::SavePlan plan = plan_of(model, memory);
+  const std::string copy = "cp '" + std::string(path) + "' '" + out + "' && sync '" + out + "'";
+  const auto time = [&](const auto& work) {
+    std::filesystem::remove(out);
+    ::sync();
+    return bench::time_seconds(work);
+  };
+  const auto save = [&] { bench::take(flatbed::save(out, plan, {})); };
+  const auto cp = [&] {
+    if (std::system(copy.c_str()) != 0) bench::fail(copy);
+  };
+  for (int i = -1; i < rounds; ++i) {
+    double copied = i % 2 == 0 ? time(cp) : 0;
+    const double saved = time(save);
+    if (i % 2 != 0) copied = time(cp);
+    if (i >= 0) std::printf("%.9f %.9f\n", saved, copied);
+  }
+  std::filesystem::remove(out);
+}
+
 }  // namespace
 
-BENCHMARK_MAIN();
+int main(int argc, char** argv) {
+  if (argc == 5 && std::strcmp(argv[1], "durable") == 0) {
+    print_durable(argv[2], argv[3], std::atoi(argv[4]));
+    return 0;
+  }
+  benchmark::Initialize(&argc, argv);
+  benchmark::RunSpecifiedBenchmarks();
+  return 0;
+}

@@ -29,7 +29,8 @@
 
 namespace {
 
-constexpr std::size_t kPieceSizes[] = {256U << 10, 512U << 10, 1U << 20, 2U << 20, 4U << 20};
+constexpr std::size_t kPieceSizes[] = {64U << 10, 128U << 10, 256U << 10, 512U << 10,
+                                       1U << 20,  2U << 20,   4U << 20,   8U << 20};
 
 struct alignas(4096) Page {
   std::byte bytes[4096];
