@@ -128,6 +128,12 @@ def write_llama(path):
     write_header(path, entries, "BF16")
 
 
+def write_wide(path):
+    """0.5 GB: what is cut by columns of a layer of a Llama of 70 billion parameters in F32, a quarter of its rows."""
+    write_header(path, [("model.layers.0.self_attn.o_proj.weight", (8192, 8192)),
+                        ("model.layers.0.mlp.down_proj.weight", (2048, 28672))])
+
+
 def write_experts(path):
     """0.6 GB: one layer of 64 experts of 768 x 2048."""
     write_header(path, [(f"model.layers.0.mlp.experts.{expert}.{name}.weight", shape) for expert in range(64)
@@ -266,6 +272,7 @@ LARGE_PTH_INPUTS = {
 INPUTS = {
     "large_header.safetensors": write_large_header,
     "llama.safetensors": write_llama,
+    "wide.safetensors": write_wide,
     "experts.safetensors": write_experts,
     "model.safetensors": write_model,
     "legacy.pth": lambda path: write_legacy(path, model_tensors()),

@@ -136,8 +136,9 @@ struct LoadOptions {
 // The work that a plan will do.
 struct LoadPlanReport {
   std::uint64_t bytes_wanted = 0;  // that arrive
-  // More than bytes_wanted if a slice cuts chunks that are verified. A tensor that is computed
-  // counts with the bytes that arrive of it.
+  // More than bytes_wanted if a slice cuts chunks that are verified, or where reading the little
+  // between two rows is faster than a new read; less if several items want the same bytes. A tensor
+  // that is computed counts with the bytes that arrive of it.
   std::uint64_t bytes_to_read = 0;
   std::uint64_t reads = 0;  // pieces of files; each is read by one thread
   // Staging memory, at most; 0: all is read straight into place. Each reading thread may hold

@@ -1,5 +1,6 @@
 #include "io/page_cache.hpp"
 
+#include <fcntl.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -93,6 +94,15 @@ std::optional<double> cached_fraction(const ByteSource& source, std::uint64_t of
   if (!lease || !*lease) return std::nullopt;
   if (const auto counted = counted_fraction(lease->get(), pages)) return counted;
   return sampled_fraction(lease->get(), pages);
+}
+
+void read_ahead(const ByteSource& source, std::span<const FileRange> ranges) {
+  const Result<DescriptorLease> lease = source.descriptor();
+  if (!lease || !*lease) return;
+  for (const FileRange& range : ranges) {
+    ::posix_fadvise(lease->get(), static_cast<off_t>(range.begin),
+                    static_cast<off_t>(range.nbytes()), POSIX_FADV_WILLNEED);
+  }
 }
 
 }  // namespace flatbed

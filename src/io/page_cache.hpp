@@ -1,9 +1,10 @@
 // cached_fraction(): how much of a file is in the page cache, to choose how to read it. It never
-// waits for reads and maps nothing. Thread-safe.
+// waits for reads and maps nothing. read_ahead(): asks for what will be read. Thread-safe.
 #pragma once
 
 #include <cstdint>
 #include <optional>
+#include <span>
 
 #include "flatbed/byte_source.hpp"
 
@@ -15,5 +16,16 @@ namespace flatbed {
 // there is no descriptor. 1 for an empty range.
 [[nodiscard]] std::optional<double> cached_fraction(const ByteSource& source, std::uint64_t offset,
                                                     std::uint64_t nbytes);
+
+// Bytes [begin, end) of a file.
+struct FileRange {
+  std::uint64_t begin = 0;
+  std::uint64_t end = 0;
+  [[nodiscard]] std::uint64_t nbytes() const noexcept { return end - begin; }
+};
+
+// Has the kernel begin to read all of these ranges into the page cache, so that the disk has many
+// requests at once, and does not wait for them. It is a hint.
+void read_ahead(const ByteSource& source, std::span<const FileRange> ranges);
 
 }  // namespace flatbed

@@ -50,6 +50,10 @@ Result<void> LoadFile::read(std::uint64_t offset, std::span<const std::span<std:
   return {};
 }
 
+void LoadFile::read_ahead(std::span<const FileRange> ranges) const {
+  if (!hooks_->read) flatbed::read_ahead(*file_, ranges);
+}
+
 // Returns how many of the blocks' bytes were read; nullopt once the system has refused.
 Result<std::size_t> LoadFile::read_blocks(std::uint64_t offset, std::span<std::byte> out) {
   Result<std::shared_ptr<const DirectFile>> file = past_cache();

@@ -15,6 +15,7 @@
 #include "flatbed/byte_source.hpp"
 #include "io/direct_file.hpp"
 #include "io/lru_pool.hpp"
+#include "io/page_cache.hpp"
 #include "load/load_hooks.hpp"
 
 namespace flatbed {
@@ -42,6 +43,8 @@ class LoadFile {
   // The same into several places, for consecutive bytes of the file.
   [[nodiscard]] Result<void> read(std::uint64_t offset,
                                   std::span<const std::span<std::byte>> parts);
+  // Has the kernel begin to read these ranges into the page cache; see page_cache.hpp.
+  void read_ahead(std::span<const FileRange> ranges) const;
   // Reads with O_DIRECT. `out` must have the same offset modulo 4096 in memory as in the file, and
   // whole blocks of that size around it may be overwritten.
   [[nodiscard]] Result<void> read_around(std::uint64_t offset, std::span<std::byte> out);

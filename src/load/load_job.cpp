@@ -11,39 +11,6 @@ namespace flatbed {
 
 using safetensors::kChunkBytes;
 
-class JobRunner::Units {
- public:
-  Units(const LoadWork& work, const Job& job)
-      : work_(work), parts_(std::span(work.schedule.parts).subspan(job.first_part, job.parts)) {}
-
-  // The next unit, without taking it.
-  [[nodiscard]] std::optional<Unit> peek() const {
-    if (part_ == parts_.size()) return std::nullopt;
-    const Part& part = parts_[part_];
-    const Transfer& transfer = work_.plan.transfers[part.transfer];
-    const TensorInfo& tensor = *transfer.tensor;
-    const bool checked = work_.verify == Verify::yes && !tensor.digests.empty();
-    Unit unit{part.begin + done_, part.end, &transfer, checked};
-    // A part begins at a chunk, and ends at the end of a chunk or of its tensor.
-    if (checked) unit.end = std::min(unit.end, unit.begin + kChunkBytes);
-    return unit;
-  }
-
-  // Moves past the unit that peek() returned.
-  void take(const Unit& unit) {
-    done_ += unit.nbytes();
-    if (unit.end != parts_[part_].end) return;
-    ++part_;
-    done_ = 0;
-  }
-
- private:
-  const LoadWork& work_;
-  std::span<const Part> parts_;
-  std::size_t part_ = 0;
-  std::uint64_t done_ = 0;  // bytes of the part
-};
-
 Result<void> JobRunner::run(const Job& job) {
   switch (job.kind) {
     case JobKind::in_place:
@@ -77,8 +44,8 @@ Result<void> JobRunner::run_in_place(const Job& job) {
   {
     const StageTimer timer(work_.hooks, times_, Stage::hash);
     std::uint64_t checked_to = job.begin;
-    Units units(work_, job);
-    while (const std::optional<Unit> unit = units.peek()) {
+    units_.begin(job);
+    while (const std::optional<Unit> unit = units_.peek()) {
       std::byte* const place = place_of(job, *unit);
       const std::byte* const at = place != nullptr ? place : scratch_at(job, unit->begin);
       if (unit->checked && unit->end > checked_to) {
@@ -88,19 +55,33 @@ Result<void> JobRunner::run_in_place(const Job& job) {
       const std::uint64_t offset = unit->transfer->tensor->where.offset;
       if (place == nullptr)
         unit->transfer->append_pieces(unit->begin - offset, unit->end - offset, at, pieces);
-      units.take(*unit);
+      units_.take(*unit);
     }
   }
   if (!pieces.empty()) {
     const StageTimer timer(work_.hooks, times_, Stage::submit);
     FLATBED_TRY(work_.host.copy(pieces));
   }
-  return work_.groups.job_done(job, job.nbytes);
+  return work_.groups.job_done(job, job.read_nbytes);
+}
+
+Result<void> JobRunner::read_in_place(const Job& job) {
+  units_.begin(job);
+  read_ahead(job);
+  for (const FileRange& range : units_.reads()) FLATBED_TRY(read_range_in_place(job, range));
+  return {};
+}
+
+// The reads of a job that the disk can do at once.
+void JobRunner::read_ahead(const Job& job) {
+  if (!job.sparse || job.direct || !work_.schedule.files[job.file].cold) return;
+  const StageTimer timer(work_.hooks, times_, Stage::read);
+  work_.files[job.file].read_ahead(units_.reads());
 }
 
 // Reads every unit that stays together to its place, and the rest and the gaps into the scratch
 // buffer.
-Result<void> JobRunner::read_in_place(const Job& job) {
+Result<void> JobRunner::read_range_in_place(const Job& job, const FileRange& range) {
   segments_.clear();
   const auto add = [this](std::byte* at, std::uint64_t nbytes) {
     const auto size = static_cast<std::size_t>(nbytes);
@@ -112,7 +93,7 @@ Result<void> JobRunner::read_in_place(const Job& job) {
       segments_.emplace_back(at, size);
     }
   };
-  std::uint64_t at = job.begin;
+  std::uint64_t at = range.begin;
   const auto add_beside = [&](std::uint64_t end) -> Result<void> {
     if (end <= at) return {};
     const std::uint64_t nbytes = work_.schedule.read_nbytes;
@@ -124,22 +105,23 @@ Result<void> JobRunner::read_in_place(const Job& job) {
     at = end;
     return {};
   };
-  Units units(work_, job);
-  while (const std::optional<Unit> unit = units.peek()) {
+  for (std::optional<Unit> unit = units_.peek(); unit && unit->begin < range.end;
+       unit = units_.peek()) {
     std::byte* const place = place_of(job, *unit);
     FLATBED_TRY(add_beside(place != nullptr ? unit->begin : unit->end));
     if (place != nullptr) {
       add(place, unit->nbytes());
       at = unit->end;
     }
-    units.take(*unit);
+    units_.take(*unit);
   }
-  FLATBED_TRY(add_beside(job.begin + job.nbytes));
+  FLATBED_TRY(add_beside(range.end));
   const StageTimer timer(work_.hooks, times_, Stage::read);
   LoadFile& file = work_.files[job.file];
   // Only a job of a single segment gets O_DIRECT without a slot.
-  const bool direct = file.direct() && segments_.size() == 1;
-  return direct ? file.read_within(job.begin, segments_.front()) : file.read(job.begin, segments_);
+  const bool direct = job.direct && segments_.size() == 1;
+  return direct ? file.read_within(range.begin, segments_.front())
+                : file.read(range.begin, segments_);
 }
 
 // Null if the unit is read elsewhere and the needed bytes are copied.
@@ -160,7 +142,8 @@ Result<void> JobRunner::run_staged(const Job& job) {
   if (!slot) return {};
   // Placed as in the file, so that O_DIRECT can read whole blocks around it.
   std::byte* const at = work_.slots->data(*slot) + job.begin % kDirectAlignment;
-  if (Result<void> read = read_staged(job, at); !read) {
+  Result<void> read = job.sparse ? read_sparse(job, at) : read_staged(job, at);
+  if (!read) {
     work_.slots->give_back(*slot);
     return read;
   }
@@ -173,26 +156,45 @@ Result<void> JobRunner::read_staged(const Job& job, std::byte* at) {
   LoadFile& file = work_.files[job.file];
   const std::uint64_t read_nbytes = work_.schedule.files[job.file].read_nbytes;
   const std::uint64_t end = job.begin + job.nbytes;
+  const bool direct = job.direct && file.direct();
   std::uint64_t checked_to = job.begin;
-  Units units(work_, job);
+  units_.begin(job);
   for (std::uint64_t from = job.begin; from < end && !work_.stop.stopped();) {
-    const std::uint64_t to = file.direct() ? end : std::min(end, from + read_nbytes);
+    const std::uint64_t to = direct ? end : std::min(end, from + read_nbytes);
     const std::span<std::byte> out(at + (from - job.begin), static_cast<std::size_t>(to - from));
     {
       const StageTimer timer(work_.hooks, times_, Stage::read);
-      Result<void> read = file.direct() ? file.read_around(from, out) : file.read(from, out);
+      Result<void> read = direct ? file.read_around(from, out) : file.read(from, out);
       if (!read) return in_job(job, std::move(read).error());
     }
     const StageTimer timer(work_.hooks, times_, Stage::hash);
-    for (std::optional<Unit> unit = units.peek(); unit && unit->end <= to; unit = units.peek()) {
+    for (std::optional<Unit> unit = units_.peek(); unit && unit->end <= to; unit = units_.peek()) {
       if (unit->checked && unit->end > checked_to) {
         FLATBED_TRY(check(
             *unit, {at + (unit->begin - job.begin), static_cast<std::size_t>(unit->nbytes())}));
         checked_to = unit->end;
       }
-      units.take(*unit);
+      units_.take(*unit);
     }
     from = to;
+  }
+  return {};
+}
+
+// The runs lie in the slot as in the file, so that they are delivered as if the holes had been
+// read. Nothing is checked.
+Result<void> JobRunner::read_sparse(const Job& job, std::byte* at) {
+  LoadFile& file = work_.files[job.file];
+  units_.begin(job);
+  read_ahead(job);
+  const StageTimer timer(work_.hooks, times_, Stage::read);
+  for (const FileRange& range : units_.reads()) {
+    if (work_.stop.stopped()) break;
+    const std::span<std::byte> out(at + (range.begin - job.begin),
+                                   static_cast<std::size_t>(range.nbytes()));
+    Result<void> read =
+        job.direct ? file.read_around(range.begin, out) : file.read(range.begin, out);
+    if (!read) return in_job(job, std::move(read).error());
   }
   return {};
 }
@@ -235,7 +237,7 @@ Result<void> JobRunner::deliver(const Job& job, std::uint32_t slot, const std::b
   Result<void> queued = queue(tickets);
   if (queued) {
     work_.slots->copying(slot, job, std::move(tickets));
-    return work_.groups.job_done(job, job.nbytes);
+    return work_.groups.job_done(job, job.read_nbytes);
   }
   for (const DeviceTicket& ticket : tickets)
     work_.plan.devices[ticket.device]->forget(ticket.ticket);

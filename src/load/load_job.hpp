@@ -18,6 +18,7 @@
 #include "load/load_file.hpp"
 #include "load/load_progress.hpp"
 #include "load/load_slots.hpp"
+#include "load/load_units.hpp"
 
 namespace flatbed {
 
@@ -53,21 +54,13 @@ class JobRunner {
   }
 
  private:
-  // A part, or one chunk of it if chunks are checked. Offsets count as in the job.
-  struct Unit {
-    std::uint64_t begin = 0;
-    std::uint64_t end = 0;
-    const Transfer* transfer = nullptr;
-    bool checked = false;
-    [[nodiscard]] std::uint64_t nbytes() const noexcept { return end - begin; }
-  };
-  // The units of a job, part by part. Chunks shared by two parts occur twice.
-  class Units;
-
   Result<void> run_in_place(const Job& job);
   Result<void> read_in_place(const Job& job);
+  Result<void> read_range_in_place(const Job& job, const FileRange& range);
+  void read_ahead(const Job& job);
   Result<void> run_staged(const Job& job);
   Result<void> read_staged(const Job& job, std::byte* at);
+  Result<void> read_sparse(const Job& job, std::byte* at);
   Result<void> run_contents(const Job& job);
   Result<void> run_contents_in_place(const Job& job);
   Result<void> read_contents(const Job& job, std::span<std::byte> out);
@@ -82,6 +75,7 @@ class JobRunner {
   [[nodiscard]] Error in_job(const Job& job, Error error) const;
 
   LoadWork work_;
+  Units units_{work_.plan, work_.schedule, work_.verify == Verify::yes};  // of the current job
   StageTimes times_ = {};
   std::uint64_t bytes_verified_ = 0;
   std::uint64_t chunks_verified_ = 0;

@@ -14,6 +14,7 @@
 // const and thread-safe once the plan no longer changes.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <map>
@@ -45,6 +46,10 @@ struct Transfer {
   [[nodiscard]] std::uint64_t source_end() const noexcept {
     return runs == 0 ? source : source + (runs - 1) * run_pitch + run_nbytes;
   }
+  // Between two runs.
+  [[nodiscard]] std::uint64_t hole_nbytes() const noexcept {
+    return runs < 2 ? 0 : run_pitch - run_nbytes;
+  }
   [[nodiscard]] bool packed() const noexcept { return row_nbytes == nbytes(); }
   [[nodiscard]] std::uint64_t rows() const noexcept {
     return row_nbytes == 0 ? 0 : nbytes() / row_nbytes;
@@ -52,6 +57,20 @@ struct Transfer {
   // From the first byte written to after the last.
   [[nodiscard]] std::uint64_t extent() const noexcept {
     return runs == 0 ? 0 : (rows() - 1) * row_pitch + row_nbytes;
+  }
+  // The first byte of the tensor from `at` on that is needed; source_end() or more if none is.
+  [[nodiscard]] std::uint64_t needed_from(std::uint64_t at) const noexcept {
+    if (at <= source) return source;
+    const std::uint64_t in_run = (at - source) % run_pitch;
+    return in_run < run_nbytes ? at : at - in_run + run_pitch;
+  }
+  // Where the run ends that has the byte `at` of the tensor.
+  [[nodiscard]] std::uint64_t run_end(std::uint64_t at) const noexcept {
+    return at - (at - source) % run_pitch + run_nbytes;
+  }
+  // After the last byte of the tensor before `at` that is needed, of which there is one.
+  [[nodiscard]] std::uint64_t needed_before(std::uint64_t at) const noexcept {
+    return std::min(at, run_end(at - 1));
   }
   // The place of byte `at` of the contents.
   [[nodiscard]] std::byte* place(std::uint64_t at) const noexcept {

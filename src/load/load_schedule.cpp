@@ -9,6 +9,7 @@
 #include "checkpoint/checkpoint_access.hpp"
 #include "io/file_error.hpp"
 #include "io/page_cache.hpp"
+#include "load/load_units.hpp"
 
 namespace flatbed {
 
@@ -22,6 +23,12 @@ constexpr std::uint64_t kMinDirectSpan = 128 << 10;
 constexpr std::uint64_t kMinDirectInPlace = 64 << 10;
 // If this share of a file is in the page cache, it is read from there.
 constexpr double kWarm = 0.5;
+// Holes: the share of what a source prefers to read, and the least where disks are asked.
+constexpr std::uint64_t kHoleShare = 64;
+constexpr std::uint64_t kColdHole = 16 << 10;
+constexpr std::uint64_t kDirectHole = 32 << 10;
+// A span of which this share is needed is read as a whole.
+constexpr double kNearlyAll = 0.875;
 // The size of one read of a tensor that is gathered or inflated: larger reads have longer runs.
 constexpr std::uint64_t kContentsNbytes = 16 << 20;
 
@@ -40,13 +47,15 @@ struct Span {
   std::size_t last = 0;   // after them
   std::uint64_t end = 0;
   bool all_host = true;
+  bool sparse = false;
 };
 
 // The wants of all groups are in one vector, group after group, and so are the spans and contents.
 struct GroupRange {
   std::uint32_t group = 0;
-  std::size_t last_span = 0;      // after its spans
+  std::size_t last_want = 0;      // after its wants
   std::size_t last_contents = 0;  // after its transfers that are read by contents
+  std::size_t last_span = 0;      // after its spans
 };
 
 class Scheduler {
@@ -60,10 +69,16 @@ class Scheduler {
   [[nodiscard]] std::vector<std::vector<std::uint32_t>> transfers_of_groups() const;
   void collect(std::uint32_t number);
   void add_want(std::uint32_t number, std::uint64_t begin, std::uint64_t end);
-  void join_wants(std::size_t first);
+  void choose_holes();
+  void join_wants(std::size_t first, std::size_t last);
+  [[nodiscard]] bool joins(const Span& span, const Want& want, bool sparse) const;
+  void finish_span(Span& span);
   void choose_io();
   void cut_span(const Span& span, std::uint32_t group);
+  [[nodiscard]] std::uint64_t needed_from(std::uint64_t at, const Span& span,
+                                          std::size_t next) const;
   void add_job(Job& job, const Span& span);
+  [[nodiscard]] Part part_of(const Want& want, std::uint64_t begin, std::uint64_t end) const;
   void add_contents(std::uint32_t number, std::uint32_t group);
   [[nodiscard]] std::uint64_t cut_before(std::uint64_t limit) const;
   [[nodiscard]] JobKind kind_of(const Job& job, const Span& span) const;
@@ -75,6 +90,11 @@ class Scheduler {
   [[nodiscard]] bool is_checked(const Transfer& transfer) const {
     return options_.verify && !transfer.tensor->digests.empty();
   }
+  // Whether it has holes that are not to be read.
+  [[nodiscard]] bool is_sparse(const Want& want) const {
+    const Transfer& transfer = transfer_of(want);
+    return transfer.hole_nbytes() > out_.files[want.file].max_hole_nbytes && !is_checked(transfer);
+  }
 
   const LoadPlanState& plan_;
   ScheduleOptions options_;
@@ -83,6 +103,7 @@ class Scheduler {
   std::vector<Span> spans_;
   std::vector<std::uint32_t> contents_;
   std::vector<std::size_t> active_;  // wants with a part in the current job
+  Units units_{plan_, out_, false};  // of the current job, if it is sparse: nothing is checked
   std::unordered_map<const ByteSource*, std::uint32_t> files_;
 };
 
@@ -93,10 +114,15 @@ Schedule Scheduler::run() {
   const std::vector<std::vector<std::uint32_t>> transfers = transfers_of_groups();
   std::vector<GroupRange> ranges;
   for (const std::uint32_t group : out_.groups) {
-    const std::size_t first = wants_.size();
     for (const std::uint32_t number : transfers[group]) collect(number);
-    join_wants(first);
-    ranges.push_back({group, spans_.size(), contents_.size()});
+    ranges.push_back({group, wants_.size(), contents_.size(), 0});
+  }
+  choose_holes();
+  std::size_t first = 0;
+  for (GroupRange& range : ranges) {
+    join_wants(first, range.last_want);
+    range.last_span = spans_.size();
+    first = range.last_want;
   }
   choose_io();
   std::size_t span = 0;
@@ -136,7 +162,11 @@ std::uint32_t Scheduler::file_index(const ByteSource& file) {
     const std::uint64_t most = std::max(kReadNbytes, options_.slot_nbytes);
     const auto preferred = static_cast<std::uint64_t>(file.preferred_read_nbytes());
     const std::uint64_t nbytes = std::clamp(preferred, kReadNbytes, most);
-    out_.files.push_back({&file, false, file.size(), 0, 0, 0, nbytes});
+    ScheduledFile& scheduled = out_.files.emplace_back();
+    scheduled.file = &file;
+    scheduled.begin = file.size();
+    scheduled.read_nbytes = nbytes;
+    scheduled.max_hole_nbytes = hole_limit(scheduled, options_.io);
     out_.read_nbytes = std::max(out_.read_nbytes, nbytes);
   }
   return entry->second;
@@ -147,7 +177,7 @@ void Scheduler::collect(std::uint32_t number) {
   out_.bytes_wanted += transfer.nbytes();
   if (!lies_in_file(*transfer.tensor)) {
     contents_.push_back(number);
-  } else if (transfer.run_pitch - transfer.run_nbytes <= kMaxHoleNbytes) {
+  } else if (!is_checked(transfer) || transfer.hole_nbytes() < kChunkBytes) {
     add_want(number, transfer.source, transfer.source_end());
   } else {
     for (std::uint64_t run = 0; run < transfer.runs; ++run) {
@@ -175,60 +205,97 @@ void Scheduler::add_want(std::uint32_t number, std::uint64_t begin, std::uint64_
   wants_.push_back({begin, end, file_index(transfer), number});
 }
 
-void Scheduler::join_wants(std::size_t first) {
+// Before wants are joined, for which it decides. A file's `nbytes` and `span_count` are those of
+// its wants here.
+void Scheduler::choose_holes() {
+  std::vector<bool> has_holes(out_.files.size());
+  for (const Want& want : wants_) {
+    ScheduledFile& file = out_.files[want.file];
+    file.begin = std::min(file.begin, want.begin);
+    file.end = std::max(file.end, want.end);
+    file.nbytes += want.end - want.begin;
+    if (is_sparse(want)) has_holes[want.file] = true;
+  }
+  for (std::size_t i = 0; i < out_.files.size(); ++i) {
+    ScheduledFile& file = out_.files[i];
+    const bool may_be_direct = options_.io == IoMode::automatic && file.nbytes >= kMinDirectNbytes;
+    if (options_.io != IoMode::direct && (may_be_direct || has_holes[i])) {
+      const std::optional<double> cached =
+          cached_fraction(*file.file, file.begin, file.end - file.begin);
+      file.cold = cached && *cached < kWarm;
+    }
+    file.max_hole_nbytes = hole_limit(file, options_.io);
+    file.nbytes = 0;
+  }
+}
+
+void Scheduler::join_wants(std::size_t first, std::size_t last_want) {
   const auto place = [](const Want& want) {
     return std::tie(want.file, want.begin, want.end, want.transfer);
   };
-  const auto first_want = wants_.begin() + static_cast<std::ptrdiff_t>(first);
+  const auto begin = wants_.begin() + static_cast<std::ptrdiff_t>(first);
+  const auto end = wants_.begin() + static_cast<std::ptrdiff_t>(last_want);
   const auto before = [&](const Want& a, const Want& b) { return place(a) < place(b); };
-  if (!std::is_sorted(first_want, wants_.end(), before))
-    std::sort(first_want, wants_.end(), before);
+  if (!std::is_sorted(begin, end, before)) std::sort(begin, end, before);
   const std::size_t first_span = spans_.size();
-  for (std::size_t i = first; i < wants_.size(); ++i) {
+  for (std::size_t i = first; i < last_want; ++i) {
     const Want& want = wants_[i];
     const bool is_host = transfer_of(want).device == 0;
+    const bool sparse = is_sparse(want);
     Span* last = spans_.size() == first_span ? nullptr : &spans_.back();
-    if (last == nullptr || wants_[last->first].file != want.file ||
-        (want.begin > last->end && want.begin - last->end > kMaxHoleNbytes)) {
-      spans_.push_back({i, i + 1, want.end, is_host});
+    if (last == nullptr || !joins(*last, want, sparse)) {
+      spans_.push_back({i, i + 1, want.end, is_host, sparse});
       continue;
     }
     last->last = i + 1;
     last->end = std::max(last->end, want.end);
     last->all_host &= is_host;
+    last->sparse |= sparse;
   }
-  for (std::size_t i = first_span; i < spans_.size(); ++i) {
-    const std::uint64_t begin = wants_[spans_[i].first].begin;
-    ScheduledFile& file = out_.files[wants_[spans_[i].first].file];
-    file.begin = std::min(file.begin, begin);
-    file.end = std::max(file.end, spans_[i].end);
-    file.nbytes += spans_[i].end - begin;
-    ++file.span_count;
+  for (std::size_t i = first_span; i < spans_.size(); ++i) finish_span(spans_[i]);
+}
+
+// Sparse wants are kept apart from others, which are read in another way.
+bool Scheduler::joins(const Span& span, const Want& want, bool sparse) const {
+  if (wants_[span.first].file != want.file) return false;
+  if (want.begin < span.end) return true;
+  return sparse == span.sparse && want.begin - span.end <= out_.files[want.file].max_hole_nbytes;
+}
+
+void Scheduler::finish_span(Span& span) {
+  const std::uint64_t nbytes = span.end - wants_[span.first].begin;
+  if (span.sparse) {
+    std::uint64_t needed = 0;
+    for (std::size_t i = span.first; i < span.last; ++i) {
+      const Transfer& transfer = transfer_of(wants_[i]);
+      needed += is_checked(transfer) ? nbytes : transfer.nbytes();
+    }
+    span.sparse = static_cast<double>(needed) < kNearlyAll * static_cast<double>(nbytes);
   }
+  if (span.sparse) return;
+  ScheduledFile& file = out_.files[wants_[span.first].file];
+  file.nbytes += nbytes;
+  ++file.span_count;
 }
 
 void Scheduler::choose_io() {
   for (ScheduledFile& file : out_.files) {
-    if (options_.io == IoMode::direct) file.direct = file.nbytes != 0;
-    if (options_.io != IoMode::automatic || file.nbytes < kMinDirectNbytes ||
-        file.nbytes / file.span_count < kMinDirectSpan) {
-      continue;
-    }
-    const std::optional<double> cached =
-        cached_fraction(*file.file, file.begin, file.end - file.begin);
-    file.direct = cached && *cached < kWarm;
+    if (options_.io == IoMode::direct) file.direct = file.end > file.begin;
+    if (options_.io != IoMode::automatic || file.nbytes < kMinDirectNbytes) continue;
+    file.direct = file.cold && file.nbytes / file.span_count >= kMinDirectSpan;
   }
 }
 
 void Scheduler::cut_span(const Span& span, std::uint32_t group) {
   const std::uint32_t file = wants_[span.first].file;
-  const bool by_slots = out_.files[file].direct || !span.all_host;
+  const bool direct = out_.files[file].direct && (!span.sparse || options_.io == IoMode::direct);
+  const bool by_slots = direct || !span.all_host;
   const std::uint64_t room = by_slots ? options_.slot_nbytes : out_.files[file].read_nbytes;
   std::uint64_t at = wants_[span.first].begin;
   std::size_t next = span.first;  // the first want without a part in any job
   active_.clear();
   while (!active_.empty() || next < span.last) {
-    if (active_.empty()) at = wants_[next].begin;  // the gap between jobs is not read
+    at = needed_from(at, span, next);  // a gap between jobs is not read
     // Slots hold what O_DIRECT reads, which begins at a multiple of its alignment.
     const std::uint64_t limit = at - at % kDirectAlignment + room;
     while (next < span.last && wants_[next].begin < limit) active_.push_back(next++);
@@ -242,10 +309,23 @@ void Scheduler::cut_span(const Span& span, std::uint32_t group) {
     job.nbytes = cut - at;
     job.file = file;
     job.group = group;
+    job.sparse = span.sparse;
+    job.direct = direct;
     add_job(job, span);
     at = job.begin + job.nbytes;
     std::erase_if(active_, [&](std::size_t i) { return wants_[i].end <= at; });
   }
+}
+
+// The first byte from `at` on that is needed. `next` is the first want that is not active.
+std::uint64_t Scheduler::needed_from(std::uint64_t at, const Span& span, std::size_t next) const {
+  if (!span.sparse) return active_.empty() ? wants_[next].begin : at;
+  std::uint64_t needed = next < span.last ? wants_[next].begin : span.end;
+  for (const std::size_t i : active_) {
+    const std::uint64_t offset = transfer_of(wants_[i]).tensor->where.offset;
+    needed = std::min(needed, offset + transfer_of(wants_[i]).needed_from(at - offset));
+  }
+  return needed;
 }
 
 // The last place up to `limit` where a job may end, which is not inside a chunk that is checked.
@@ -264,25 +344,43 @@ std::uint64_t Scheduler::cut_before(std::uint64_t limit) const {
 void Scheduler::add_job(Job& job, const Span& span) {
   const std::uint64_t limit = job.begin + job.nbytes;
   job.first_part = static_cast<std::uint32_t>(out_.parts.size());
-  job.parts = static_cast<std::uint32_t>(active_.size());
   std::uint64_t reached = job.begin;
   for (const std::size_t i : active_) {
-    const Want& want = wants_[i];
-    const Part part{std::max(job.begin, want.begin), std::min(limit, want.end), want.transfer};
+    const Part part = part_of(wants_[i], job.begin, limit);
+    if (part.begin >= part.end) continue;
     job.overlapping |= part.begin < reached;
     reached = std::max(reached, part.end);
     out_.parts.push_back(part);
   }
+  job.parts = static_cast<std::uint32_t>(out_.parts.size()) - job.first_part;
   job.nbytes = reached - job.begin;
+  job.read_nbytes = job.nbytes;
   job.kind = kind_of(job, span);
-  out_.bytes_to_read += job.nbytes;
+  if (job.sparse) {
+    units_.begin(job);
+    job.read_nbytes = units_.read_nbytes();
+    job.overlapping = units_.overlapping();
+  }
+  out_.bytes_to_read += job.read_nbytes;
   out_.slot_jobs += job.kind == JobKind::staged ? 1 : 0;
   out_.jobs.push_back(job);
 }
 
+// The share of [begin, end) in a want. Of one with holes that are not read, it begins and ends at
+// needed bytes; none may be left.
+Part Scheduler::part_of(const Want& want, std::uint64_t begin, std::uint64_t end) const {
+  Part part{std::max(begin, want.begin), std::min(end, want.end), want.transfer};
+  if (!is_sparse(want) || part.begin >= part.end) return part;
+  const Transfer& transfer = transfer_of(want);
+  const std::uint64_t offset = transfer.tensor->where.offset;
+  part.begin = offset + transfer.needed_from(part.begin - offset);
+  part.end = offset + transfer.needed_before(part.end - offset);
+  return part;
+}
+
 JobKind Scheduler::kind_of(const Job& job, const Span& span) const {
   if (!span.all_host) return JobKind::staged;
-  if (!out_.files[job.file].direct) return JobKind::in_place;
+  if (!job.direct) return JobKind::in_place;
   // With O_DIRECT the disk writes to memory itself, if both ends have the same alignment.
   const Part& part = out_.parts[job.first_part];
   const Transfer& transfer = plan_.transfers[part.transfer];
@@ -306,6 +404,7 @@ void Scheduler::add_contents(std::uint32_t number, std::uint32_t group) {
     Job job;
     job.begin = at;
     job.nbytes = std::min(room, end - at);
+    job.read_nbytes = job.nbytes;
     job.file = file;
     job.group = group;
     job.first_part = static_cast<std::uint32_t>(out_.parts.size());
@@ -320,6 +419,12 @@ void Scheduler::add_contents(std::uint32_t number, std::uint32_t group) {
 }
 
 }  // namespace
+
+std::uint64_t hole_limit(const ScheduledFile& file, IoMode io) noexcept {
+  const auto preferred = static_cast<std::uint64_t>(file.file->preferred_read_nbytes());
+  const std::uint64_t least = io == IoMode::direct ? kDirectHole : file.cold ? kColdHole : 0;
+  return std::min(std::max(preferred / kHoleShare, least), file.read_nbytes);
+}
 
 Schedule make_schedule(const LoadPlanState& plan, const ScheduleOptions& options) {
   return Scheduler(plan, options).run();

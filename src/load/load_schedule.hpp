@@ -9,6 +9,27 @@
 //   spans   |------------------------- one ------------------------------|        |-two---|
 //   jobs    |--------- 0 ---------|----------- 1 ----------|------ 2 -----|        |-- 3 --|
 //
+// A hole costs the time to read it, a new read that of a call or of a request to the disk. So holes
+// are read up to this size, by how the file is read:
+//
+//   through the page cache, warm     4 KiB   a 64th of what the source prefers to read at once, if
+//                                            that is more: far sources take long to answer
+//   through the page cache, cold    16 KiB
+//   past it, with O_DIRECT          32 KiB
+//
+// Columns of a matrix are many runs with holes. With larger holes than these, and not checked, they
+// are one want, and make a span sparse, in whose jobs each run is read to its place. Other
+// processes that load other columns need the holes, so sparse spans come through the page cache
+// unless O_DIRECT is asked for; from a cold file, the kernel is told of a job's reads beforehand.
+// Where the wants of a span need nearly all of it, such as the columns of all ranks, it is read as
+// a whole:
+//
+//   rank 0  |r0|........|r0|........|r0|            sparse: reads |--|        |--|        |--|
+//   rank 0  |r0|........|r0|........|r0|
+//   rank 1  ...|r1|........|r1|........|r1|
+//   rank 2  ......|r2|........|r2|........|r2|
+//   rank 3  .........|r3|........|r3|........|r3|   not sparse: one read, each byte once
+//
 // A part is the share of one job in one want. Tensors that are not stored plainly in their file
 // (strided, compressed) get jobs with offsets in their contents, not in a file.
 #pragma once
@@ -29,8 +50,6 @@ namespace flatbed {
 // processor's second-level cache. A source that prefers more is read in larger pieces, up to a
 // slot.
 inline constexpr std::uint64_t kReadNbytes = 1 << 20;
-// The most that is read and discarded to avoid a new read.
-inline constexpr std::uint64_t kMaxHoleNbytes = 32 << 10;
 // The alignment of O_DIRECT reads and of slots. Files that need more are read through the page
 // cache.
 inline constexpr std::uint64_t kDirectAlignment = 4096;
@@ -45,12 +64,15 @@ enum class JobKind : std::uint8_t {
 struct Job {
   std::uint64_t begin = 0;  // in the file, or in the tensor's contents
   std::uint64_t nbytes = 0;
-  std::uint32_t file = 0;   // index into Schedule::files
-  std::uint32_t group = 0;  // index into the plan's groups
+  std::uint64_t read_nbytes = 0;  // less if the job is sparse
+  std::uint32_t file = 0;         // index into Schedule::files
+  std::uint32_t group = 0;        // index into the plan's groups
   std::uint32_t first_part = 0;
   std::uint32_t parts = 0;
   JobKind kind = JobKind::in_place;
   bool overlapping = false;  // two parts share a byte
+  bool sparse = false;       // holes are not read: load_units.hpp
+  bool direct = false;       // read with O_DIRECT
 };
 
 struct Part {
@@ -61,12 +83,14 @@ struct Part {
 
 struct ScheduledFile {
   const ByteSource* file = nullptr;
-  bool direct = false;                      // read with O_DIRECT
+  bool cold = false;                        // known not to be in the page cache
+  bool direct = false;                      // read with O_DIRECT, except sparse jobs
   std::uint64_t begin = 0;                  // of the first byte that is read
   std::uint64_t end = 0;                    // after the last one
-  std::uint64_t nbytes = 0;                 // number of bytes read
-  std::uint64_t span_count = 0;             // number of places read from
+  std::uint64_t nbytes = 0;                 // number of bytes read, without sparse spans
+  std::uint64_t span_count = 0;             // number of places that they are read from
   std::uint64_t read_nbytes = kReadNbytes;  // of one read that is not direct
+  std::uint64_t max_hole_nbytes = 0;        // that is read and discarded
 };
 
 struct Schedule {
@@ -90,6 +114,9 @@ struct ScheduleOptions {
 
 // Asks which share of each file is in the page cache if io is automatic. Reads nothing.
 [[nodiscard]] Schedule make_schedule(const LoadPlanState& plan, const ScheduleOptions& options);
+
+// The most that is read and discarded to avoid a new read, as drawn above.
+[[nodiscard]] std::uint64_t hole_limit(const ScheduledFile& file, IoMode io) noexcept;
 
 // Names the job in its error: "a.safetensors: tensor 'w' and others: file offset 4096: ...".
 [[nodiscard]] Error in_job(const LoadPlanState& plan, const Schedule& schedule, const Job& job,

@@ -403,7 +403,7 @@ TEST(LoadGroupsTurn, EndsWithTheEvent) {
   const Schedule schedule = make_schedule(state, {true, IoMode::buffered, 1 << 20});
   LoadGroups groups(state, schedule, true);
   ASSERT_EQ(schedule.jobs.size(), 2u);
-  for (const Job& job : schedule.jobs) ASSERT_OK(groups.job_done(job, job.nbytes));
+  for (const Job& job : schedule.jobs) ASSERT_OK(groups.job_done(job, job.read_nbytes));
   EXPECT_EQ(device.open_tickets(), 2u);
   const std::optional<GroupReady> first = groups.ready_group();
   ASSERT_TRUE(first && first->events.size() == 1 && first->events[0].event != nullptr);

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/str_cat.hpp"
+#include "support/bytes_source.hpp"
 #include "support/expect_error.hpp"
 #include "support/fake_device.hpp"
 #include "support/load_model.hpp"
@@ -18,6 +19,7 @@
 namespace flatbed {
 namespace {
 
+using test::BytesSource;
 using test::FakeDevice;
 using test::fill;
 using test::kChunk;
@@ -56,17 +58,62 @@ struct Example {
   }
 };
 
+class FarSource final : public BytesSource {
+ public:
+  FarSource() : BytesSource("bytes") {}
+  [[nodiscard]] std::size_t preferred_read_nbytes() const noexcept override { return 8 << 20; }
+};
+
 TEST(LoadSchedule, ReadsThroughSmallHoles) {
-  for (const std::uint64_t hole : {32U << 10, (32U << 10) + 1}) {
-    Example a({{"t", Dtype::u8, {100'000}}}, false);
-    a.add("t", {0, 0, 1000});
-    a.add("t", {0, 1000 + hole, 2000 + hole});
-    const Schedule schedule = a.schedule();
-    const bool together = hole == 32U << 10;
-    EXPECT_EQ(schedule.jobs.size(), together ? 1u : 2u);
-    EXPECT_EQ(schedule.bytes_to_read, 2000 + (together ? hole : 0));
-    EXPECT_EQ(schedule.bytes_wanted, 2000u);
+  for (const IoMode io : {IoMode::buffered, IoMode::direct}) {
+    const std::uint64_t most = io == IoMode::direct ? 32 << 10 : 4 << 10;
+    for (const std::uint64_t hole : {most, most + 1}) {
+      Example a({{"t", Dtype::u8, {100'000}}}, false);
+      a.add("t", {0, 0, 1000});
+      a.add("t", {0, 1000 + hole, 2000 + hole});
+      const Schedule schedule = a.schedule({.io = io});
+      EXPECT_EQ(schedule.jobs.size(), hole == most ? 1u : 2u);
+      EXPECT_EQ(schedule.bytes_to_read, 2000 + (hole == most ? hole : 0));
+      EXPECT_EQ(schedule.bytes_wanted, 2000u);
+    }
   }
+}
+
+TEST(LoadSchedule, ReadsLargerHolesOfColdFilesAndOfFarSources) {
+  const BytesSource near("bytes");
+  ScheduledFile file{.file = &near};
+  EXPECT_EQ(hole_limit(file, IoMode::automatic), 4U << 10);
+  EXPECT_EQ(hole_limit(file, IoMode::direct), 32U << 10);
+  file.cold = true;
+  EXPECT_EQ(hole_limit(file, IoMode::automatic), 16U << 10);
+  EXPECT_EQ(hole_limit(file, IoMode::buffered), 16U << 10);
+  const FarSource far;
+  file = {.file = &far, .read_nbytes = 8 << 20};
+  EXPECT_EQ(hole_limit(file, IoMode::automatic), 128U << 10);
+  file.read_nbytes = kReadNbytes / 16;  // no more than is read at once
+  EXPECT_EQ(hole_limit(file, IoMode::automatic), 64U << 10);
+}
+
+TEST(LoadSchedule, LeavesOutTheHolesBetweenColumns) {
+  Example a({{"t", Dtype::u8, {100, 50'000}}, {"u", Dtype::u8, {100}}}, false);
+  a.add("t", {1, 20'000, 21'000});
+  a.add("u");
+  Schedule schedule = a.schedule();
+  ASSERT_EQ(schedule.jobs.size(), 6u);  // five of 1 MiB, and that of `u`
+  EXPECT_TRUE(schedule.jobs[0].sparse);
+  EXPECT_FALSE(schedule.jobs[5].sparse);
+  EXPECT_EQ(schedule.jobs[0].begin, a.offset("t") + 20'000);
+  EXPECT_EQ(schedule.jobs[0].read_nbytes, 21 * 1000U);
+  EXPECT_EQ(schedule.jobs[0].nbytes, 20 * 50'000U + 1000U);
+  EXPECT_EQ(schedule.bytes_to_read, 100'100U);
+
+  // The other ranks' columns fill the holes.
+  a.add("t", {1, 0, 20'000});
+  EXPECT_TRUE(a.schedule().jobs[0].sparse);
+  a.add("t", {1, 21'000, 50'000});
+  schedule = a.schedule();
+  EXPECT_FALSE(schedule.jobs[0].sparse);
+  EXPECT_EQ(schedule.bytes_to_read, 5'000'100U);
 }
 
 TEST(LoadSchedule, WidensToChunksWhereTheyAreChecked) {
@@ -213,7 +260,8 @@ void expect_jobs_fit(const Example& a, const Schedule& schedule, const ScheduleO
   std::vector<std::uint32_t> jobs_of_group(schedule.groups.size());
   for (std::size_t i = 0; i < schedule.jobs.size(); ++i) {
     const Job& job = schedule.jobs[i];
-    nbytes += job.nbytes;
+    nbytes += job.read_nbytes;
+    EXPECT_TRUE(job.sparse ? job.read_nbytes <= job.nbytes : job.read_nbytes == job.nbytes);
     ++jobs_of_group[job.group];
     const bool in_memory = job.kind == JobKind::in_place && !schedule.files[job.file].direct;
     const std::uint64_t room = in_memory ? kReadNbytes : options.slot_nbytes;

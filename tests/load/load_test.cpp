@@ -1,16 +1,22 @@
 // load(): what arrives is what the file holds, wherever it goes and however it is read.
 #include "flatbed/load.hpp"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <deque>
+#include <memory>
+#include <mutex>
 #include <random>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "base/str_cat.hpp"
+#include "io/memory_source.hpp"
 #include "support/expect_error.hpp"
 #include "support/fake_device.hpp"
 #include "support/load_model.hpp"
@@ -110,6 +116,132 @@ std::string way_name(const testing::TestParamInfo<Way>& info) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Ways, LoadEveryWay, testing::ValuesIn(every_way()), way_name);
+
+// ---- columns ------------------------------------------------------------------------------------
+
+// The bytes of a file, and how often each was read.
+class CountingSource final : public ByteSource {
+ public:
+  explicit CountingSource(std::string bytes)
+      : bytes_(std::move(bytes)), source_(as_bytes(bytes_), "counted"), counts_(bytes_.size()) {}
+  [[nodiscard]] std::string_view label() const noexcept override { return source_.label(); }
+  [[nodiscard]] std::uint64_t size() const noexcept override { return source_.size(); }
+  [[nodiscard]] Result<void> read_at(std::uint64_t offset,
+                                     std::span<std::byte> out) const override {
+    const std::lock_guard lock(mutex_);
+    for (std::size_t i = 0; i < out.size(); ++i) ++counts_[offset + i];
+    return source_.read_at(offset, out);
+  }
+  void forget() { std::ranges::fill(counts_, 0); }
+  // How many bytes were read `times` times.
+  [[nodiscard]] std::uint64_t count(unsigned char times) const {
+    return static_cast<std::uint64_t>(std::ranges::count(counts_, times));
+  }
+
+ private:
+  std::string bytes_;
+  MemorySource source_;
+  mutable std::mutex mutex_;
+  mutable std::vector<unsigned char> counts_;
+};
+
+// 40 rows of 40 KiB, of which a rank of eight has 5 KiB; and what lies beside.
+std::vector<ModelTensor> matrices() {
+  std::vector<ModelTensor> tensors{{"norm", Dtype::bf16, {20'480}},
+                                   {"down", Dtype::bf16, {40, 20'480}},
+                                   {"up", Dtype::u8, {5, 7}}};
+  fill(tensors);
+  return tensors;
+}
+
+// A plan of the columns of some of eight ranks, each into memory of its own.
+struct Columns {
+  const ModelTensor& tensor;
+  LoadPlan plan = {};
+  std::deque<std::pair<Target, std::string>> wanted = {};
+
+  void add(const Checkpoint& checkpoint, std::uint64_t rank, Device* device) {
+    const Slice slice = shard_slice(*checkpoint.find(tensor.name), 1, rank, 8).value();
+    std::string bytes = slice_of(tensor, 1, slice.begin, slice.end);
+    wanted.emplace_back(Target(bytes.size(), 8), std::move(bytes));
+    ASSERT_OK(plan.add(checkpoint, tensor.name, wanted.back().first.destination(device),
+                       {.slice = slice}));
+  }
+  void expect_arrived() {
+    for (auto& [target, bytes] : wanted) {
+      EXPECT_TRUE(target.bytes() == bytes);
+      EXPECT_TRUE(target.border_is_whole());
+    }
+  }
+};
+
+struct Ranks {
+  std::string_view name;
+  std::vector<std::uint64_t> ranks;
+};
+
+TEST(LoadColumns, AreReadOnceAndLittleBesideThem) {
+  const TempDir dir;
+  const std::vector<ModelTensor> tensors = matrices();
+  write_model(dir / "a", tensors);
+  const auto source = std::make_shared<CountingSource>(test::read_file(dir / "a"));
+  const Checkpoint checkpoint = Checkpoint::open(source).value();
+  const std::uint64_t nbytes = tensors[1].bytes.size();
+  const std::vector<Ranks> cases{{"one", {3}},
+                                 {"neighbours", {4, 3}},
+                                 {"one twice", {5, 5}},
+                                 {"all", {7, 0, 1, 2, 3, 4, 5, 6}}};
+  for (const Ranks& ranks : cases) {
+    for (const bool on_device : {false, true}) {
+      for (const Verify verify : {Verify::no, Verify::yes}) {
+        SCOPED_TRACE(str_cat(ranks.name, on_device ? ", on a device" : "",
+                             verify == Verify::yes ? ", checked" : ""));
+        FakeDevice device;
+        Columns columns{tensors[1]};
+        for (const std::uint64_t rank : ranks.ranks)
+          columns.add(checkpoint, rank, on_device ? &device : nullptr);
+        source->forget();
+        const Result<LoadReport> report = load(columns.plan, {.verify = verify, .threads = 2});
+        ASSERT_OK(report);
+        columns.expect_arrived();
+        const std::uint64_t distinct = ranks.name == "one twice" ? 1 : ranks.ranks.size();
+        const std::uint64_t read = verify == Verify::yes ? nbytes : nbytes / 8 * distinct;
+        EXPECT_EQ(source->count(1), read);
+        EXPECT_EQ(source->count(0), source->size() - read);
+        EXPECT_EQ(report->bytes_read, read);
+        EXPECT_EQ(columns.plan.check({.verify = verify})->bytes_to_read, read);
+      }
+    }
+  }
+}
+
+void drop_from_page_cache(const std::filesystem::path& path) {
+  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  ::fsync(descriptor);
+  ::posix_fadvise(descriptor, 0, 0, POSIX_FADV_DONTNEED);
+  ::close(descriptor);
+}
+
+TEST(LoadColumns, ArriveHoweverTheyAreRead) {
+  const TempDir dir;
+  const std::vector<ModelTensor> tensors = matrices();
+  const Checkpoint checkpoint = write_model(dir / "a", tensors, false);
+  for (const IoMode io : {IoMode::buffered, IoMode::direct, IoMode::automatic}) {
+    for (const bool on_device : {false, true}) {
+      FakeDevice device;
+      Columns columns{tensors[1]};
+      columns.add(checkpoint, 2, on_device ? &device : nullptr);
+      drop_from_page_cache(dir / "a");
+      const Result<LoadReport> report =
+          load(columns.plan, {.io = io, .threads = 2, .slot_nbytes = 512 << 10});
+      ASSERT_OK(report);
+      columns.expect_arrived();
+      if (io == IoMode::automatic) {
+        EXPECT_EQ(report->bytes_read, report->bytes_wanted);
+      }
+    }
+  }
+}
 
 }  // namespace
 }  // namespace flatbed

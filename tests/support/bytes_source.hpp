@@ -9,7 +9,7 @@
 
 namespace flatbed::test {
 
-class BytesSource final : public ByteSource {
+class BytesSource : public ByteSource {
  public:
   explicit BytesSource(std::string bytes, std::string label = "bytes")
       : bytes_(std::move(bytes)), source_(as_bytes(bytes_), std::move(label)) {}
