@@ -38,37 +38,44 @@ Error JobRunner::in_job(const Job& job, Error error) const {
 // ---- straight into host memory ------------------------------------------------------------------
 
 Result<void> JobRunner::run_in_place(const Job& job) {
-  if (Result<void> read = read_in_place(job); !read) return in_job(job, std::move(read).error());
-  std::vector<CopyPiece>& pieces = pieces_.empty() ? pieces_.emplace_back() : pieces_[0];
-  pieces.clear();
-  {
-    const StageTimer timer(work_.hooks, times_, Stage::hash);
-    std::uint64_t checked_to = job.begin;
-    units_.begin(job);
-    while (const std::optional<Unit> unit = units_.peek()) {
-      std::byte* const place = place_of(job, *unit);
-      const std::byte* const at = place != nullptr ? place : scratch_at(job, unit->begin);
-      if (unit->checked && unit->end > checked_to) {
-        FLATBED_TRY(check(*unit, {at, static_cast<std::size_t>(unit->nbytes())}));
-        checked_to = unit->end;
-      }
-      const std::uint64_t offset = unit->transfer->tensor->where.offset;
-      if (place == nullptr)
-        unit->transfer->append_pieces(unit->begin - offset, unit->end - offset, at, pieces);
-      units_.take(*unit);
+  std::vector<CopyPiece>& copies = pieces_.empty() ? pieces_.emplace_back() : pieces_[0];
+  copies.clear();
+  units_.begin(job);
+  read_ahead(job);
+  checked_to_ = job.begin;
+  for (const FileRange& range : units_.reads()) {
+    for (std::uint64_t at = range.begin; at < range.end;) {
+      const Units::Place place = units_.place();
+      const Result<std::uint64_t> end = read_in_place(job, {at, range.end});
+      if (!end) return in_job(job, end.error());
+      at = *end;
+      units_.go_to(place);
+      FLATBED_TRY(check_in_place(job, at, copies));
     }
   }
-  if (!pieces.empty()) {
+  if (!copies.empty()) {
     const StageTimer timer(work_.hooks, times_, Stage::submit);
-    FLATBED_TRY(work_.host.copy(pieces));
+    FLATBED_TRY(work_.host.copy(copies));
   }
   return work_.groups.job_done(job, job.read_nbytes);
 }
 
-Result<void> JobRunner::read_in_place(const Job& job) {
-  units_.begin(job);
-  read_ahead(job);
-  for (const FileRange& range : units_.reads()) FLATBED_TRY(read_range_in_place(job, range));
+// Checks the units before `end`, and collects the copies of what was read elsewhere.
+Result<void> JobRunner::check_in_place(const Job& job, std::uint64_t end,
+                                       std::vector<CopyPiece>& copies) {
+  const StageTimer timer(work_.hooks, times_, Stage::hash);
+  for (std::optional<Unit> unit = units_.peek(); unit && unit->begin < end; unit = units_.peek()) {
+    std::byte* const place = place_of(job, *unit);
+    const std::byte* const at = place != nullptr ? place : scratch_at(job, unit->begin);
+    if (unit->checked && unit->end > checked_to_) {
+      FLATBED_TRY(check(*unit, {at, static_cast<std::size_t>(unit->nbytes())}));
+      checked_to_ = unit->end;
+    }
+    const std::uint64_t offset = unit->transfer->tensor->where.offset;
+    if (place == nullptr)
+      unit->transfer->append_pieces(unit->begin - offset, unit->end - offset, at, copies);
+    units_.take(*unit);
+  }
   return {};
 }
 
@@ -79,9 +86,10 @@ void JobRunner::read_ahead(const Job& job) {
   work_.files[job.file].read_ahead(units_.reads());
 }
 
-// Reads every unit that stays together to its place, and the rest and the gaps into the scratch
-// buffer.
-Result<void> JobRunner::read_range_in_place(const Job& job, const FileRange& range) {
+// Reads units from the begin of the range on: all of them, or, if they are checked, as many as stay
+// in the processor's cache until then. Every unit that stays together goes to its place, the rest
+// and the gaps into the scratch buffer. Returns the end of what was read.
+Result<std::uint64_t> JobRunner::read_in_place(const Job& job, FileRange range) {
   segments_.clear();
   const auto add = [this](std::byte* at, std::uint64_t nbytes) {
     const auto size = static_cast<std::size_t>(nbytes);
@@ -93,6 +101,7 @@ Result<void> JobRunner::read_range_in_place(const Job& job, const FileRange& ran
       segments_.emplace_back(at, size);
     }
   };
+  const std::uint64_t piece_nbytes = work_.schedule.files[job.file].piece_nbytes;
   std::uint64_t at = range.begin;
   const auto add_beside = [&](std::uint64_t end) -> Result<void> {
     if (end <= at) return {};
@@ -114,14 +123,17 @@ Result<void> JobRunner::read_range_in_place(const Job& job, const FileRange& ran
       at = unit->end;
     }
     units_.take(*unit);
+    const bool full = unit->checked && unit->end - range.begin >= piece_nbytes;
+    if (full && !job.overlapping && !job.direct) range.end = unit->end;
   }
   FLATBED_TRY(add_beside(range.end));
   const StageTimer timer(work_.hooks, times_, Stage::read);
   LoadFile& file = work_.files[job.file];
   // Only a job of a single segment gets O_DIRECT without a slot.
   const bool direct = job.direct && segments_.size() == 1;
-  return direct ? file.read_within(range.begin, segments_.front())
-                : file.read(range.begin, segments_);
+  FLATBED_TRY(direct ? file.read_within(range.begin, segments_.front())
+                     : file.read(range.begin, segments_));
+  return range.end;
 }
 
 // Null if the unit is read elsewhere and the needed bytes are copied.
@@ -154,13 +166,13 @@ Result<void> JobRunner::run_staged(const Job& job) {
 // until they are hashed; with O_DIRECT it reads all at once, as disks prefer.
 Result<void> JobRunner::read_staged(const Job& job, std::byte* at) {
   LoadFile& file = work_.files[job.file];
-  const std::uint64_t read_nbytes = work_.schedule.files[job.file].read_nbytes;
+  const std::uint64_t piece_nbytes = work_.schedule.files[job.file].piece_nbytes;
   const std::uint64_t end = job.begin + job.nbytes;
   const bool direct = job.direct && file.direct();
   std::uint64_t checked_to = job.begin;
   units_.begin(job);
   for (std::uint64_t from = job.begin; from < end && !work_.stop.stopped();) {
-    const std::uint64_t to = direct ? end : std::min(end, from + read_nbytes);
+    const std::uint64_t to = direct ? end : std::min(end, from + piece_nbytes);
     const std::span<std::byte> out(at + (from - job.begin), static_cast<std::size_t>(to - from));
     {
       const StageTimer timer(work_.hooks, times_, Stage::read);

@@ -55,8 +55,8 @@ class JobRunner {
 
  private:
   Result<void> run_in_place(const Job& job);
-  Result<void> read_in_place(const Job& job);
-  Result<void> read_range_in_place(const Job& job, const FileRange& range);
+  [[nodiscard]] Result<std::uint64_t> read_in_place(const Job& job, FileRange range);
+  Result<void> check_in_place(const Job& job, std::uint64_t end, std::vector<CopyPiece>& copies);
   void read_ahead(const Job& job);
   Result<void> run_staged(const Job& job);
   Result<void> read_staged(const Job& job, std::byte* at);
@@ -76,6 +76,7 @@ class JobRunner {
 
   LoadWork work_;
   Units units_{work_.plan, work_.schedule, work_.verify == Verify::yes};  // of the current job
+  std::uint64_t checked_to_ = 0;  // of a job in place: chunks up to here are checked
   StageTimes times_ = {};
   std::uint64_t bytes_verified_ = 0;
   std::uint64_t chunks_verified_ = 0;

@@ -46,10 +46,14 @@
 
 namespace flatbed {
 
-// The least size of one read through the page cache: the bytes are hashed while they are in the
-// processor's second-level cache. A source that prefers more is read in larger pieces, up to a
-// slot.
+// The least room of a job through the page cache. A source that prefers more gets larger jobs, up
+// to a slot.
 inline constexpr std::uint64_t kReadNbytes = 1 << 20;
+// What is read at once before it is hashed, through the page cache: whole chunks that are then still
+// in the processor's second-level cache, together with the pages that they were copied from. Of
+// pieces of 64 KiB to 8 MiB none were faster, on Intel (9.7 GB/s, 1 MiB: 8.0) and on AMD (8.6 to
+// 8.9); see bench/results/2026-11-29-pieces.txt.
+inline constexpr std::uint64_t kPieceNbytes = safetensors::kChunkBytes;
 // The alignment of O_DIRECT reads and of slots. Files that need more are read through the page
 // cache.
 inline constexpr std::uint64_t kDirectAlignment = 4096;
@@ -83,14 +87,15 @@ struct Part {
 
 struct ScheduledFile {
   const ByteSource* file = nullptr;
-  bool cold = false;                        // known not to be in the page cache
-  bool direct = false;                      // read with O_DIRECT, except sparse jobs
-  std::uint64_t begin = 0;                  // of the first byte that is read
-  std::uint64_t end = 0;                    // after the last one
-  std::uint64_t nbytes = 0;                 // number of bytes read, without sparse spans
-  std::uint64_t span_count = 0;             // number of places that they are read from
-  std::uint64_t read_nbytes = kReadNbytes;  // of one read that is not direct
-  std::uint64_t max_hole_nbytes = 0;        // that is read and discarded
+  bool cold = false;                          // known not to be in the page cache
+  bool direct = false;                        // read with O_DIRECT, except sparse jobs
+  std::uint64_t begin = 0;                    // of the first byte that is read
+  std::uint64_t end = 0;                      // after the last one
+  std::uint64_t nbytes = 0;                   // number of bytes read, without sparse spans
+  std::uint64_t span_count = 0;               // number of places that they are read from
+  std::uint64_t read_nbytes = kReadNbytes;    // the room of a job that is not direct
+  std::uint64_t piece_nbytes = kPieceNbytes;  // of one read that is not direct and is checked
+  std::uint64_t max_hole_nbytes = 0;          // that is read and discarded
 };
 
 struct Schedule {

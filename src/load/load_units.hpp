@@ -45,6 +45,19 @@ class Units {
   // Moves past the unit that peek() returned.
   void take(const Unit& unit);
 
+  // Where the next unit is, to come back to it in the same job.
+  struct Place {
+    std::size_t part = 0;
+    std::uint64_t done = 0;
+    std::size_t run = 0;
+  };
+  [[nodiscard]] Place place() const noexcept { return {part_, done_, run_}; }
+  void go_to(const Place& place) noexcept {
+    part_ = place.part;
+    done_ = place.done;
+    run_ = place.run;
+  }
+
   // What is read: of a job that is not sparse, everything.
   [[nodiscard]] std::span<const FileRange> reads() const noexcept { return reads_; }
   [[nodiscard]] std::uint64_t read_nbytes() const noexcept;

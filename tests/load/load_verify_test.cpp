@@ -1,14 +1,20 @@
 // load(): what is checked, what is not, and what an error says.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdint>
+#include <cstring>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "base/str_cat.hpp"
 #include "flatbed/load.hpp"
+#include "io/digest.hpp"
+#include "load/load_hooks.hpp"
+#include "load/load_schedule.hpp"
 #include "support/expect_error.hpp"
 #include "support/fake_device.hpp"
 #include "support/load_model.hpp"
@@ -190,6 +196,40 @@ TEST(LoadVerify, ChecksAFileThatIsSealedBesideIt) {
   if (!changed) GTEST_SKIP() << "open() saw it: " << changed.error().message;
   a.checkpoint = *changed;
   EXPECT_ERROR(load_big(a, 0, kBig, {}), chunk_corrupt);
+}
+
+// Into memory and by way of a slot: what has been read and not been hashed is still in the
+// processor's cache.
+TEST(LoadVerify, HashesEachPieceBeforeTheNextIsRead) {
+  const TempDir dir;
+  std::vector<ModelTensor> tensors{{"small", Dtype::u8, {1000}}, {"big", Dtype::u8, {kBig}}};
+  fill(tensors);
+  const Checkpoint checkpoint = write_model(dir / "a.safetensors", tensors);
+  const std::string file = read_file(dir / "a.safetensors");
+  FakeDevice device;
+  for (Device* const to : {static_cast<Device*>(nullptr), static_cast<Device*>(&device)}) {
+    std::uint64_t waiting = 0;  // bytes that were read and not hashed
+    std::uint64_t most = 0;
+    LoadHooks hooks;
+    hooks.now_ns = [] { return std::uint64_t{0}; };
+    hooks.sleep_ns = [](std::uint64_t) {};
+    hooks.read = [&](std::uint32_t, std::uint64_t offset, std::span<std::byte> out) {
+      std::memcpy(out.data(), file.data() + offset, out.size());
+      most = std::max(most, waiting += out.size());
+      return Result<void>();
+    };
+    hooks.hash = [&](std::span<const std::byte> bytes) {
+      waiting -= std::min<std::uint64_t>(waiting, bytes.size());
+      return xxh3(bytes);
+    };
+    Target target(kBig);
+    LoadPlan plan;
+    ASSERT_OK(plan.add(checkpoint, "big", target.destination(to)));
+    ASSERT_OK(load_with_hooks(plan, {.io = IoMode::buffered, .threads = 1}, hooks));
+    EXPECT_EQ(target.bytes(), tensors[1].bytes);
+    EXPECT_GE(most, kPieceNbytes);
+    EXPECT_LT(most, 2 * kPieceNbytes);
+  }
 }
 
 }  // namespace
