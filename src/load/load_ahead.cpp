@@ -73,11 +73,13 @@ Result<std::uint64_t> LoadAhead::next() {
   }
   Piece& piece = under.pieces[under.next++];
   FLATBED_TRY(read_to(under, std::min(piece.begin, end)));  // before the first
-  while (!piece.ended && under_way_ != 0) {
-    take_one();
+  while (!piece.ended) {
     send();
+    if (under_way_ == 0) break;
+    take_one();
   }
-  if (!piece.sent) ++under.next_sent;  // the queue takes nothing
+  if (!piece.sent) ++under.next_sent;  // the queue takes nothing now, and this one is settled here
+  send();
   FLATBED_TRY(settle(under, piece));
   return under.reached;
 }
