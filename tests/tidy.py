@@ -79,6 +79,7 @@ GUARDED_HEADERS = [
     (r"zlib\.h", r"src/archive/(inflate|crc32|unpack)\.cpp|tests/"),
     (r"lzma\.h", r"src/archive/unpack\.cpp|tests/"),
     (r"libdeflate\.h", r"src/archive/crc32\.cpp|tests/"),
+    (r"liburing\.h", r"src/io/read_queue\.cpp|tests/"),
     (r"(CLI|fmt)/", r"tools/"),
     (r"cuda", r"cuda/|tests/cuda/|tests/support/(fake_cuda|load_)"),
     (r"pthread\.h", r"src/io/|cuda/own_thread\.cpp|tools/|tests/|bench/"),

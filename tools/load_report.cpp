@@ -230,9 +230,9 @@ void write_result(const LoadOutcome& outcome, const LoadCommandOptions& options,
                            size_text(report.bytes_wanted), report.seconds,
                            gigabytes_per_second(report.bytes_wanted, report.seconds),
                            count_text(report.threads, "thread")));
-  output.write(fmt::format("read: {}, {} through the page cache, {} with O_DIRECT\n",
+  output.write(fmt::format("read: {}, {} through the page cache, {} with O_DIRECT{}\n",
                            size_text(report.bytes_read), count_text(report.files_buffered, "file"),
-                           number_text(report.files_direct)));
+                           number_text(report.files_direct), report.queued ? " and io_uring" : ""));
   output.write(verified_text(outcome, options) + "\n");
   if (options.cast.dtype) {
     output.write(fmt::format("cast: {} to {}\n", count_text(report.casts.tensors, "tensor"),

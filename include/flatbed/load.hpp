@@ -115,8 +115,8 @@ struct GroupReady {
 struct LoadOptions {
   Verify verify = Verify::yes;
   IoMode io = IoMode::automatic;
-  // Number of threads that read and hash. 0 chooses: 8 if a file is read with O_DIRECT, otherwise
-  // one per core, but at least 2 and at most 8.
+  // Number of threads that read and hash. 0 chooses: one per core, but at least 2 and at most 8; 8
+  // if a file is read with O_DIRECT and the system has no io_uring.
   unsigned threads = 0;
   // Staging memory: `pool`, or else a pool of the load's own, of staging_nbytes, which is made only
   // where one is needed.
@@ -163,6 +163,7 @@ struct LoadReport {
   std::uint64_t peak_staging_nbytes = 0;
   std::uint32_t files_direct = 0;    // read with O_DIRECT
   std::uint32_t files_buffered = 0;  // read through the page cache
+  bool queued = false;               // files_direct by io_uring; otherwise by threads that wait
   unsigned threads = 0;              // that read
   double seconds = 0;                // of the whole load
   // Seconds of all reading threads together, by what they did or waited for.

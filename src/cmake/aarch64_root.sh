@@ -5,7 +5,8 @@
 set -eu
 root=${1:?usage: aarch64_root.sh DIR}
 packages="libsimdjson-dev libsimdjson14 libxxhash-dev zlib1g-dev zlib1g libdeflate-dev
-          libdeflate0 liblzma-dev liblzma5 libfmt-dev libfmt9 libcli11-dev libgtest-dev"
+          libdeflate0 liblzma-dev liblzma5 liburing-dev liburing2
+          libfmt-dev libfmt9 libcli11-dev libgtest-dev"
 
 state=$(mktemp -d)
 trap 'rm -rf "$state"' EXIT

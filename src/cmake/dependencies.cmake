@@ -5,7 +5,8 @@
 #                        engine may have versions of its own of the same libraries.
 #   FLATBED_DEPS=auto    system where all of them are installed, otherwise fetch.
 # liblzma is used where it is installed, and only with `system`: without it, .xz and .lzma files are
-# unknown to a scan.
+# unknown to a scan. So is liburing, for loads past the page cache, unless FLATBED_URING says
+# otherwise; without it, threads wait for the disk.
 # Sets flatbed_simdjson, flatbed_xxhash, flatbed_zlib and flatbed_libdeflate, and for the tool
 # flatbed_fmt and flatbed_cli11, to what a program links. The library calls
 # flatbed_link_dependencies() instead, since the package that it is installed as must not name
@@ -32,6 +33,15 @@ if(FLATBED_DEPS STREQUAL "auto")
     endif()
   endforeach()
 endif()
+set(FLATBED_URING AUTO CACHE STRING
+    "Read past the page cache with io_uring: AUTO (with an installed liburing), ON or OFF")
+set_property(CACHE FLATBED_URING PROPERTY STRINGS AUTO ON OFF)
+if(NOT FLATBED_URING MATCHES "^(AUTO|ON|OFF)$")
+  message(FATAL_ERROR "FLATBED_URING is '${FLATBED_URING}', wanted AUTO, ON or OFF")
+elseif(FLATBED_URING STREQUAL "ON" AND FLATBED_DEPS STREQUAL "fetch")
+  message(FATAL_ERROR "FLATBED_URING=ON needs an installed liburing, and FLATBED_DEPS=system")
+endif()
+set(flatbed_with_uring FALSE)
 find_package(Threads REQUIRED)
 set(flatbed_internals flatbed)
 set(flatbed_dependency_objects "")
@@ -44,6 +54,16 @@ if(FLATBED_DEPS STREQUAL "system")
   find_package(LibLZMA QUIET)
   if(NOT LIBLZMA_FOUND)
     message(STATUS "liblzma was not found: `flatbed scan` will not follow .xz and .lzma files")
+  endif()
+  if(FLATBED_URING STREQUAL "ON")
+    find_package(liburing REQUIRED)
+  elseif(FLATBED_URING STREQUAL "AUTO")
+    find_package(liburing QUIET)
+  endif()
+  if(liburing_FOUND AND NOT FLATBED_URING STREQUAL "OFF")
+    set(flatbed_with_uring TRUE)
+  else()
+    message(STATUS "without io_uring: loads past the page cache wait for the disk in threads")
   endif()
   set(flatbed_simdjson simdjson::simdjson)
   set(flatbed_xxhash xxHash::xxhash)
@@ -59,6 +79,9 @@ if(FLATBED_DEPS STREQUAL "system")
   if(LIBLZMA_FOUND)
     list(APPEND flatbed_pc_modules liblzma)
   endif()
+  if(flatbed_with_uring)
+    list(APPEND flatbed_pc_modules liburing)
+  endif()
 
   function(flatbed_link_dependencies)
     target_link_libraries(flatbed PRIVATE ${flatbed_simdjson} ${flatbed_xxhash} ${flatbed_zlib}
@@ -67,6 +90,11 @@ if(FLATBED_DEPS STREQUAL "system")
       target_link_libraries(flatbed PRIVATE LibLZMA::LibLZMA)
       set_source_files_properties(archive/unpack.cpp PROPERTIES
         COMPILE_DEFINITIONS FLATBED_LZMA=1 SKIP_PRECOMPILE_HEADERS ON)
+    endif()
+    if(flatbed_with_uring)
+      target_link_libraries(flatbed PRIVATE liburing::liburing)
+      set_source_files_properties(io/read_queue.cpp PROPERTIES
+        COMPILE_DEFINITIONS FLATBED_URING=1 SKIP_PRECOMPILE_HEADERS ON)
     endif()
   endfunction()
   return()

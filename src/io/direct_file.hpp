@@ -27,6 +27,9 @@ class DirectFile {
   // The alignment of offsets, sizes and addresses in bytes; a power of two, at least 512.
   [[nodiscard]] std::size_t alignment() const noexcept { return alignment_; }
 
+  // Open for reading with O_DIRECT as long as this object lives.
+  [[nodiscard]] int descriptor() const noexcept { return descriptor_; }
+
   // Reads from `offset` until `out` is full, and returns the number of bytes read. It is lower at
   // the end of the file, which `out` may extend past, and where the kernel stops at an unaligned
   // byte: read the rest another way. Offset, size and address of `out` must be aligned. Retries

@@ -32,10 +32,11 @@ constexpr std::chrono::milliseconds kIdle{1000};
 // Between two calls of the caller's progress callback.
 constexpr std::uint64_t kReportNbytes = 8 << 20;
 
-// Threads that read with O_DIRECT wait for the disk, so more of them than cores keep it busy.
-unsigned thread_count(const LoadOptions& options, const Schedule& schedule) {
+// Threads that read with O_DIRECT and have no queue wait for the disk, so more of them than cores
+// keep it busy.
+unsigned thread_count(const LoadOptions& options, bool waiting) {
   if (options.threads != 0) return std::min(options.threads, kMaxThreads);
-  if (std::ranges::any_of(schedule.files, &ScheduledFile::direct)) return kUsualThreads;
+  if (waiting) return kUsualThreads;
   return std::clamp(std::thread::hardware_concurrency(), kMinThreads, kUsualThreads);
 }
 
@@ -82,6 +83,7 @@ class Load {
  private:
   Result<void> prepare();
   Result<void> make_pool();
+  void open_queues();
   void read(unsigned number);
   void read_jobs(JobRunner& runner);
   void add_up(JobRunner& runner);
@@ -90,6 +92,8 @@ class Load {
   void stop_on_error(Result<void> result);
   [[nodiscard]] Result<void> judge();
   [[nodiscard]] LoadReport make_report() const;
+  // Whether a file is read with O_DIRECT.
+  [[nodiscard]] bool has_direct() const { return std::ranges::any_of(files_, &LoadFile::direct); }
 
   const LoadPlanState& plan_;
   const LoadOptions& options_;
@@ -103,6 +107,7 @@ class Load {
   std::uint64_t abandoned_before_ = 0;  // bytes of the pool abandoned by earlier loads
   std::shared_ptr<DirectPool> direct_files_ = std::make_shared<DirectPool>(kMaxDirectFiles);
   std::deque<LoadFile> files_;
+  std::vector<std::unique_ptr<ReadQueue>> queues_;  // of the first threads
   std::optional<LoadGroups> groups_;
   std::optional<LoadSlots> slots_;
   std::atomic<std::size_t> next_job_ = 0;
@@ -120,8 +125,8 @@ Result<LoadReport> Load::run() {
   FLATBED_TRY(prepare());
   {
     ThreadCrew crew;
-    const unsigned wanted = static_cast<unsigned>(
-        std::clamp<std::size_t>(schedule_.jobs.size(), 1, thread_count(options_, schedule_)));
+    const unsigned wanted = static_cast<unsigned>(std::clamp<std::size_t>(
+        schedule_.jobs.size(), 1, thread_count(options_, has_direct() && queues_.empty())));
     readers_ = wanted;
     threads_ = crew.start(wanted, 0, [this](unsigned number) { read(number); });
     // Threads that were not started count as ended.
@@ -146,6 +151,7 @@ Result<void> Load::prepare() {
     files_.emplace_back(*schedule_.files[i].file,
                         LoadFile::Options{&hooks_, i, schedule_.files[i].direct, direct_files_});
   }
+  open_queues();
   groups_.emplace(plan_, schedule_, options_.ready != nullptr);
   if (schedule_.slot_jobs != 0) FLATBED_TRY(make_pool());
   if (pool_ != nullptr) {
@@ -168,10 +174,24 @@ Result<void> Load::make_pool() {
   return {};
 }
 
-void Load::read(unsigned /*number*/) {
+// One for each thread. The first says whether the system has them; where a later one is not to be
+// had, its thread waits for its reads.
+void Load::open_queues() {
+  if (!hooks_.queue || !has_direct()) return;
+  const std::size_t most =
+      std::min<std::size_t>(thread_count(options_, false), schedule_.jobs.size());
+  while (queues_.size() < most) {
+    Result<std::unique_ptr<ReadQueue>> queue = hooks_.queue();
+    if (!queue) break;
+    queues_.push_back(*std::move(queue));
+  }
+}
+
+void Load::read(unsigned number) {
   if (hooks_.enter) hooks_.enter();
   JobRunner runner({plan_, schedule_, hooks_, options_.verify, files_, stop_, *groups_,
-                    slots_ ? &*slots_ : nullptr, *host_});
+                    slots_ ? &*slots_ : nullptr, *host_},
+                   number < queues_.size() ? queues_[number].get() : nullptr);
   read_jobs(runner);
   if (slots_) slots_->finish(runner.times());
   const bool last = --readers_ == 0;
@@ -187,6 +207,10 @@ void Load::read_jobs(JobRunner& runner) {
     if (number >= schedule_.jobs.size()) break;
     if (Result<void> done = runner.run(schedule_.jobs[number]); !done)
       stop_.fail(std::move(done).error());
+  }
+  // After an error the load stops, and the second time the rest is only ended.
+  for (int i = 0; i < 2; ++i) {
+    if (Result<void> done = runner.finish(); !done) stop_.fail(std::move(done).error());
   }
 }
 
@@ -254,6 +278,7 @@ LoadReport Load::make_report() const {
     report.bytes_read += file.bytes_read();
     ++(file.direct() ? report.files_direct : report.files_buffered);
   }
+  report.queued = report.files_direct != 0 && !queues_.empty();
   if (pool_ != nullptr) report.peak_staging_nbytes += pool_->peak_nbytes();
   report.threads = threads_;
   std::array<double, 5> seconds = {};
@@ -282,6 +307,7 @@ LoadHooks system_hooks() {
                         static_cast<long>(nanoseconds % kSecond)};
     ::nanosleep(&time, nullptr);
   };
+  hooks.queue = [] { return open_read_queue(); };
   return hooks;
 }
 

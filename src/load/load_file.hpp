@@ -51,10 +51,13 @@ class LoadFile {
   // The same, but nothing outside `out` is written: its ends are read through the page cache.
   [[nodiscard]] Result<void> read_within(std::uint64_t offset, std::span<std::byte> out);
 
+  // For reads by a queue: what to read from, and how much was read.
+  // Errors: unsupported_filesystem (it cannot be opened so, or needs more alignment).
+  [[nodiscard]] Result<std::shared_ptr<const DirectFile>> past_cache();
+  void count(std::uint64_t nbytes) noexcept { bytes_read_ += nbytes; }
+
  private:
   Result<std::size_t> read_blocks(std::uint64_t offset, std::span<std::byte> out);
-  // Errors: unsupported_filesystem (it cannot be opened so, or needs more alignment).
-  Result<std::shared_ptr<const DirectFile>> past_cache();
 
   const ByteSource* file_;
   const LoadHooks* hooks_;

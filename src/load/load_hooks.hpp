@@ -7,9 +7,11 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <span>
 
 #include "flatbed/load.hpp"
+#include "io/read_queue.hpp"
 
 namespace flatbed {
 
@@ -21,6 +23,9 @@ struct LoadHooks {
       read;
   // Replaces XXH3-64. Empty: xxh3().
   std::function<std::uint64_t(std::span<const std::byte>)> hash;
+  // Opens a queue of reads past the page cache, before any thread begins; an error means that
+  // threads wait for their reads. Empty: the same.
+  std::function<Result<std::unique_ptr<ReadQueue>>()> queue;
   // Called by each reading thread when it begins and before it ends.
   std::function<void()> enter;
   std::function<void()> leave;

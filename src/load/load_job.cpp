@@ -12,6 +12,7 @@ namespace flatbed {
 using safetensors::kChunkBytes;
 
 Result<void> JobRunner::run(const Job& job) {
+  if (goes_ahead(job)) return begin_ahead(job);
   switch (job.kind) {
     case JobKind::in_place:
       return run_in_place(job);
@@ -169,8 +170,8 @@ Result<void> JobRunner::read_staged(const Job& job, std::byte* at) {
   const std::uint64_t piece_nbytes = work_.schedule.files[job.file].piece_nbytes;
   const std::uint64_t end = job.begin + job.nbytes;
   const bool direct = job.direct && file.direct();
-  std::uint64_t checked_to = job.begin;
   units_.begin(job);
+  checked_to_ = job.begin;
   for (std::uint64_t from = job.begin; from < end && !work_.stop.stopped();) {
     const std::uint64_t to = direct ? end : std::min(end, from + piece_nbytes);
     const std::span<std::byte> out(at + (from - job.begin), static_cast<std::size_t>(to - from));
@@ -179,16 +180,22 @@ Result<void> JobRunner::read_staged(const Job& job, std::byte* at) {
       Result<void> read = direct ? file.read_around(from, out) : file.read(from, out);
       if (!read) return in_job(job, std::move(read).error());
     }
-    const StageTimer timer(work_.hooks, times_, Stage::hash);
-    for (std::optional<Unit> unit = units_.peek(); unit && unit->end <= to; unit = units_.peek()) {
-      if (unit->checked && unit->end > checked_to) {
-        FLATBED_TRY(check(
-            *unit, {at + (unit->begin - job.begin), static_cast<std::size_t>(unit->nbytes())}));
-        checked_to = unit->end;
-      }
-      units_.take(*unit);
-    }
+    FLATBED_TRY(check_to(to, job, at));
     from = to;
+  }
+  return {};
+}
+
+// Checks the units that end by then, of a job whose bytes lie at `at` as in the file.
+Result<void> JobRunner::check_to(std::uint64_t end, const Job& job, const std::byte* at) {
+  const StageTimer timer(work_.hooks, times_, Stage::hash);
+  for (std::optional<Unit> unit = units_.peek(); unit && unit->end <= end; unit = units_.peek()) {
+    if (unit->checked && unit->end > checked_to_) {
+      FLATBED_TRY(
+          check(*unit, {at + (unit->begin - job.begin), static_cast<std::size_t>(unit->nbytes())}));
+      checked_to_ = unit->end;
+    }
+    units_.take(*unit);
   }
   return {};
 }
@@ -263,6 +270,72 @@ Result<void> JobRunner::queue(std::vector<DeviceTicket>& tickets) {
     if (pieces_[device].empty()) continue;
     FLATBED_ASSIGN(const Ticket ticket, work_.plan.devices[device]->copy(pieces_[device]));
     tickets.push_back({device, ticket});
+  }
+  return {};
+}
+
+// ---- past the page cache, with a queue ----------------------------------------------------------
+
+bool JobRunner::goes_ahead(const Job& job) const {
+  const bool of_file = job.kind == JobKind::in_place || job.kind == JobKind::staged;
+  return ahead_ && of_file && job.direct && !job.sparse && !work_.hooks.read &&
+         work_.files[job.file].direct();
+}
+
+Result<void> JobRunner::begin_ahead(const Job& job) {
+  while (ahead_->is_full(job)) FLATBED_TRY(finish_oldest());
+  LoadAhead::Flight flight{&job};
+  if (job.kind == JobKind::staged) {
+    // Slots of jobs that were begun become free when these are finished.
+    while (!(flight.slot = work_.slots->try_take()) && !ahead_->empty())
+      FLATBED_TRY(finish_oldest());
+    if (!flight.slot) flight.slot = work_.slots->take(times_);
+    if (!flight.slot) return {};
+    flight.at = work_.slots->data(*flight.slot) + job.begin % kDirectAlignment;
+  } else {
+    // Such a job has one part, which lies in memory as in the file.
+    const Part& part = work_.schedule.parts[job.first_part];
+    const Transfer& transfer = work_.plan.transfers[part.transfer];
+    const std::uint64_t offset = transfer.tensor->where.offset;
+    flight.at = transfer.place_together(part.begin - offset, part.end - offset);
+  }
+  ahead_->begin(flight, work_.files[job.file]);
+  return {};
+}
+
+Result<void> JobRunner::finish() {
+  while (ahead_ && !ahead_->empty()) FLATBED_TRY(finish_oldest());
+  return {};
+}
+
+// Whatever becomes of the job, nothing writes to its place afterwards.
+Result<void> JobRunner::finish_oldest() {
+  const LoadAhead::Flight flight = ahead_->oldest();
+  const Job& job = *flight.job;
+  Result<void> read = work_.stop.stopped() ? Result<void>() : read_oldest(flight);
+  {
+    const StageTimer timer(work_.hooks, times_, Stage::read);
+    ahead_->drop();
+  }
+  if (flight.slot && read) return deliver(job, *flight.slot, flight.at);
+  if (flight.slot) work_.slots->give_back(*flight.slot);
+  if (!read || work_.stop.stopped()) return read;
+  return work_.groups.job_done(job, job.read_nbytes);
+}
+
+Result<void> JobRunner::read_oldest(const LoadAhead::Flight& flight) {
+  const Job& job = *flight.job;
+  const std::uint64_t end = job.begin + job.nbytes;
+  units_.begin(job);
+  checked_to_ = job.begin;
+  for (std::uint64_t reached = job.begin; reached < end && !work_.stop.stopped();) {
+    {
+      const StageTimer timer(work_.hooks, times_, Stage::read);
+      Result<std::uint64_t> next = ahead_->next();
+      if (!next) return in_job(job, std::move(next).error());
+      reached = *next;
+    }
+    FLATBED_TRY(check_to(reached, job, flight.at));
   }
   return {};
 }

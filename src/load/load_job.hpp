@@ -11,10 +11,12 @@
 #include <deque>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
 #include "io/large_allocator.hpp"
+#include "load/load_ahead.hpp"
 #include "load/load_file.hpp"
 #include "load/load_progress.hpp"
 #include "load/load_slots.hpp"
@@ -37,11 +39,17 @@ struct LoadWork {
 
 class JobRunner {
  public:
-  explicit JobRunner(const LoadWork& work) : work_(work) {}
+  // `queue`: for reads past the page cache; null if there is none.
+  explicit JobRunner(const LoadWork& work, ReadQueue* queue = nullptr) : work_(work) {
+    if (queue != nullptr) ahead_.emplace(*queue);
+  }
 
-  // Errors: those of the file, the digests and the device. Returns early without an error when the
-  // load stops.
+  // With a queue, jobs that are read past the page cache are only begun, and finished later.
+  // Errors: those of the file, the digests and the device, of this job or of an earlier one.
+  // Returns early without an error when the load stops.
   [[nodiscard]] Result<void> run(const Job& job);
+  // Call after the last job: finishes those that were begun, or ends them when the load stops.
+  [[nodiscard]] Result<void> finish();
 
   [[nodiscard]] StageTimes& times() noexcept { return times_; }
   [[nodiscard]] std::uint64_t bytes_verified() const noexcept { return bytes_verified_; }
@@ -61,6 +69,11 @@ class JobRunner {
   Result<void> run_staged(const Job& job);
   Result<void> read_staged(const Job& job, std::byte* at);
   Result<void> read_sparse(const Job& job, std::byte* at);
+  [[nodiscard]] bool goes_ahead(const Job& job) const;
+  Result<void> begin_ahead(const Job& job);
+  Result<void> finish_oldest();
+  Result<void> read_oldest(const LoadAhead::Flight& flight);
+  Result<void> check_to(std::uint64_t end, const Job& job, const std::byte* at);
   Result<void> run_contents(const Job& job);
   Result<void> run_contents_in_place(const Job& job);
   Result<void> read_contents(const Job& job, std::span<std::byte> out);
@@ -76,7 +89,8 @@ class JobRunner {
 
   LoadWork work_;
   Units units_{work_.plan, work_.schedule, work_.verify == Verify::yes};  // of the current job
-  std::uint64_t checked_to_ = 0;  // of a job in place: chunks up to here are checked
+  std::uint64_t checked_to_ = 0;                                          // within that job
+  std::optional<LoadAhead> ahead_;
   StageTimes times_ = {};
   std::uint64_t bytes_verified_ = 0;
   std::uint64_t chunks_verified_ = 0;

@@ -38,6 +38,8 @@ class LoadSlots {
 
   // Returns a slot to fill, and waits for one. nullopt once the load has stopped.
   [[nodiscard]] std::optional<std::uint32_t> take(StageTimes& times);
+  // The same, but does not wait.
+  [[nodiscard]] std::optional<std::uint32_t> try_take() const { return slots_.try_take(); }
   [[nodiscard]] std::byte* data(std::uint32_t slot) const { return slots_.data(slot); }
 
   void give_back(std::uint32_t slot) const { slots_.give_back(slot); }

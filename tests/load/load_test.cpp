@@ -145,10 +145,10 @@ class CountingSource final : public ByteSource {
   mutable std::vector<unsigned char> counts_;
 };
 
-// 40 rows of 40 KiB, of which a rank of eight has 5 KiB; and what lies beside.
+// 32 rows of 40 KiB, of which a rank of eight has 5 KiB; and what lies beside.
 std::vector<ModelTensor> matrices() {
   std::vector<ModelTensor> tensors{{"norm", Dtype::bf16, {20'480}},
-                                   {"down", Dtype::bf16, {40, 20'480}},
+                                   {"down", Dtype::bf16, {32, 20'480}},
                                    {"up", Dtype::u8, {5, 7}}};
   fill(tensors);
   return tensors;
@@ -157,13 +157,13 @@ std::vector<ModelTensor> matrices() {
 // A plan of the columns of some of eight ranks, each into memory of its own.
 struct Columns {
   const ModelTensor& tensor;
+  const std::vector<std::string>& of_ranks;  // bytes
   LoadPlan plan = {};
   std::deque<std::pair<Target, std::string>> wanted = {};
 
   void add(const Checkpoint& checkpoint, std::uint64_t rank, Device* device) {
     const Slice slice = shard_slice(*checkpoint.find(tensor.name), 1, rank, 8).value();
-    std::string bytes = slice_of(tensor, 1, slice.begin, slice.end);
-    wanted.emplace_back(Target(bytes.size(), 8), std::move(bytes));
+    wanted.emplace_back(Target(of_ranks[rank].size(), 8), of_ranks[rank]);
     ASSERT_OK(plan.add(checkpoint, tensor.name, wanted.back().first.destination(device),
                        {.slice = slice}));
   }
@@ -175,6 +175,14 @@ struct Columns {
   }
 };
 
+std::vector<std::string> cut_for_ranks(const ModelTensor& tensor) {
+  std::vector<std::string> out;
+  const std::uint64_t width = tensor.shape[1] / 8;
+  for (std::uint64_t begin = 0; begin < tensor.shape[1]; begin += width)
+    out.push_back(slice_of(tensor, 1, begin, begin + width));
+  return out;
+}
+
 struct Ranks {
   std::string_view name;
   std::vector<std::uint64_t> ranks;
@@ -183,6 +191,7 @@ struct Ranks {
 TEST(LoadColumns, AreReadOnceAndLittleBesideThem) {
   const TempDir dir;
   const std::vector<ModelTensor> tensors = matrices();
+  const std::vector<std::string> of_ranks = cut_for_ranks(tensors[1]);
   write_model(dir / "a", tensors);
   const auto source = std::make_shared<CountingSource>(test::read_file(dir / "a"));
   const Checkpoint checkpoint = Checkpoint::open(source).value();
@@ -197,7 +206,7 @@ TEST(LoadColumns, AreReadOnceAndLittleBesideThem) {
         SCOPED_TRACE(str_cat(ranks.name, on_device ? ", on a device" : "",
                              verify == Verify::yes ? ", checked" : ""));
         FakeDevice device;
-        Columns columns{tensors[1]};
+        Columns columns{tensors[1], of_ranks};
         for (const std::uint64_t rank : ranks.ranks)
           columns.add(checkpoint, rank, on_device ? &device : nullptr);
         source->forget();
@@ -225,11 +234,12 @@ void drop_from_page_cache(const std::filesystem::path& path) {
 TEST(LoadColumns, ArriveHoweverTheyAreRead) {
   const TempDir dir;
   const std::vector<ModelTensor> tensors = matrices();
+  const std::vector<std::string> of_ranks = cut_for_ranks(tensors[1]);
   const Checkpoint checkpoint = write_model(dir / "a", tensors, false);
   for (const IoMode io : {IoMode::buffered, IoMode::direct, IoMode::automatic}) {
     for (const bool on_device : {false, true}) {
       FakeDevice device;
-      Columns columns{tensors[1]};
+      Columns columns{tensors[1], of_ranks};
       columns.add(checkpoint, 2, on_device ? &device : nullptr);
       drop_from_page_cache(dir / "a");
       const Result<LoadReport> report =

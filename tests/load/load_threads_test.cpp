@@ -20,6 +20,7 @@
 #include "load/staging_pool.hpp"
 #include "support/expect_error.hpp"
 #include "support/fake_device.hpp"
+#include "support/fault_io.hpp"
 #include "support/load_model.hpp"
 #include "support/temp_dir.hpp"
 
@@ -176,7 +177,12 @@ TEST(LoadThreadsByDefault, AreMoreThanCoresWhereTheDiskIsWaitedFor) {
   options.io = IoMode::direct;
   const Result<LoadReport> direct = load(a.plan, options);
   ASSERT_OK(direct);
-  EXPECT_EQ(direct->threads, 8u);
+  EXPECT_EQ(direct->threads, direct->queued ? cores : 8u);
+  const test::FaultIo no_io_uring;
+  const Result<LoadReport> waiting = load(a.plan, options);
+  ASSERT_OK(waiting);
+  EXPECT_FALSE(waiting->queued);
+  EXPECT_EQ(waiting->threads, waiting->files_direct == 0 ? cores : 8u);
 }
 
 }  // namespace

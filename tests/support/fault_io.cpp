@@ -1,5 +1,6 @@
 #include "support/fault_io.hpp"
 
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -439,6 +440,16 @@ int openat(int directory, const char* path, int flags, ...) {
 int openat64(int directory, const char* path, int flags, ...) {
   FLATBED_MODE_ARGUMENT(flags)
   return flatbed::test::faulty_open(directory, path, flags, mode);
+}
+
+// What io_uring reads is not seen here, so while a FaultIo lives, the system has none.
+struct io_uring;
+int io_uring_queue_init(unsigned entries, io_uring* ring, unsigned flags) {
+  using Init = int (*)(unsigned, io_uring*, unsigned);
+  const auto init = flatbed::test::armed ? nullptr
+                                         : reinterpret_cast<Init>(  // NOLINT: what dlsym() gives
+                                               ::dlsym(RTLD_NEXT, "io_uring_queue_init"));
+  return init != nullptr ? init(entries, ring, flags) : -ENOSYS;
 }
 
 }  // extern "C"

@@ -11,7 +11,8 @@
 // One at a time. Calls may come from any thread, and meet one lock, which hides races from a thread
 // sanitizer; the FaultIo itself belongs to one thread and outlives the calls that it is to change.
 // A file without a name has none of the names that a FaultIo is made for: "" matches it, too.
-// Reads by the C and C++ libraries' streams and by mappings are not seen.
+// Reads by the C and C++ libraries' streams and by mappings are not seen. Those by io_uring are not
+// either: while a FaultIo lives, the system has no io_uring.
 #pragma once
 
 #include <cstddef>

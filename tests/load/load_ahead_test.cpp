@@ -1,0 +1,322 @@
+// Loads past the page cache with a queue of reads: whatever becomes of each read, the load delivers
+// what the file holds or fails, and nothing is under way afterwards. The queue here is a fake that
+// reads when it is waited for; the last tests have the system's.
+#include "load/load_ahead.hpp"
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <cstddef>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <iterator>
+#include <string>
+#include <vector>
+
+#include "base/str_cat.hpp"
+#include "io/system_error.hpp"
+#include "load/load_hooks.hpp"
+#include "support/expect_error.hpp"
+#include "support/fake_device.hpp"
+#include "support/load_model.hpp"
+#include "support/temp_dir.hpp"
+
+namespace flatbed {
+namespace {
+
+using test::FakeDevice;
+using test::fill;
+using test::ModelTensor;
+using test::Target;
+using test::TempDir;
+using test::write_model;
+
+// What the fake does, and what it saw.
+struct Disk {
+  unsigned capacity = 64;
+  bool moody = false;  // takes only one read of five
+  // Of the nth read that ends, from 1: bytes at most, or an errno below 0.
+  std::function<std::optional<std::int64_t>(std::uint64_t)> fault = {};
+  std::function<void(std::uint64_t)> before = {};
+  std::atomic<std::uint64_t> ended = 0;
+  std::atomic<std::uint64_t> most_under_way = 0;
+  std::atomic<std::uint64_t> left = 0;  // under way when a queue ended
+};
+
+class FakeQueue final : public ReadQueue {
+ public:
+  explicit FakeQueue(Disk& disk) : disk_(disk) {}
+  ~FakeQueue() override { disk_.left += reads_.size(); }
+
+  bool begin(const Read& read) override {
+    if (reads_.size() >= disk_.capacity || (disk_.moody && ++asked_ % 5 != 0)) return false;
+    // Until it has ended, the memory holds anything.
+    std::memset(read.out.data(), 0xa5, read.out.size());
+    reads_.push_back(read);
+    disk_.most_under_way = std::max<std::uint64_t>(disk_.most_under_way, reads_.size());
+    return true;
+  }
+
+  // The last ends first, and the first last: nothing ends in order.
+  Ended wait() override {
+    const std::uint64_t number = ++disk_.ended;
+    if (disk_.before) disk_.before(number);
+    const auto at = number % 2 == 0 ? reads_.begin() : reads_.end() - 1;
+    const Read read = *at;
+    reads_.erase(at);
+    const std::optional<std::int64_t> fault = disk_.fault ? disk_.fault(number) : std::nullopt;
+    if (fault && *fault < 0) return {read.tag, *fault};
+    const std::size_t most =
+        fault ? std::min(read.out.size(), static_cast<std::size_t>(*fault)) : read.out.size();
+    const ssize_t got =
+        ::pread(read.descriptor, read.out.data(), most, static_cast<off_t>(read.offset));
+    return {read.tag, got < 0 ? -errno : got};
+  }
+
+ private:
+  Disk& disk_;
+  std::vector<Read> reads_;
+  unsigned asked_ = 0;
+};
+
+// "place" goes into memory laid out as the file, "beside" through a slot, "device" onto a device.
+struct Example {
+  TempDir dir;
+  std::vector<ModelTensor> tensors{{"beside", Dtype::u8, {1'100'001}},
+                                   {"device", Dtype::u8, {1'200'000}},
+                                   {"place", Dtype::u8, {2'300'003}}};
+  Checkpoint checkpoint;
+  std::vector<Target> targets;
+  FakeDevice device;
+  LoadPlan plan;
+  Disk disk;
+  std::atomic<bool> cancel = false;
+  bool has_queue = true;
+
+  Example() : checkpoint(write()) {
+    for (const ModelTensor& tensor : tensors) {
+      const std::uint64_t lies = checkpoint.find(tensor.name)->where.offset % 4096;
+      const bool in_place = tensor.name == "place";
+      targets.emplace_back(tensor.bytes.size(), in_place ? lies : (lies + 64) % 4096);
+    }
+    for (std::size_t i = 0; i < tensors.size(); ++i) {
+      Device* const to = tensors[i].name == "device" ? &device : nullptr;
+      const auto group = static_cast<std::uint32_t>(i);  // so that none are read together
+      EXPECT_OK(
+          plan.add(checkpoint, tensors[i].name, targets[i].destination(to), {.group = {group}}));
+    }
+  }
+  [[nodiscard]] std::filesystem::path path() const { return dir / "a.safetensors"; }
+  Checkpoint write() {
+    fill(tensors);
+    return write_model(path(), tensors);
+  }
+
+  Result<LoadReport> run(IoMode io = IoMode::direct) {
+    LoadHooks hooks;
+    hooks.now_ns = [] { return std::uint64_t{0}; };
+    hooks.sleep_ns = [](std::uint64_t) { ::usleep(10); };
+    hooks.queue = [this]() -> Result<std::unique_ptr<ReadQueue>> {
+      if (!has_queue) return make_error(ErrorCode::permission_denied, "io_uring");
+      return std::unique_ptr<ReadQueue>(std::make_unique<FakeQueue>(disk));
+    };
+    disk.ended = 0;
+    Result<LoadReport> report = load_with_hooks(plan,
+                                                {.io = io,
+                                                 .threads = 1,
+                                                 .staging_nbytes = 8 << 20,
+                                                 .slot_nbytes = 4 << 20,
+                                                 .cancel = &cancel},
+                                                hooks);
+    EXPECT_EQ(disk.left, 0u);
+    EXPECT_EQ(device.pending(), 0u);
+    EXPECT_EQ(device.staged_nbytes(), 0u);
+    for (Target& target : targets) EXPECT_TRUE(target.border_is_whole());
+    return report;
+  }
+  void expect_arrived(const Result<LoadReport>& report) {
+    ASSERT_OK(report);
+    for (std::size_t i = 0; i < tensors.size(); ++i)
+      EXPECT_TRUE(targets[i].bytes() == tensors[i].bytes) << tensors[i].name;
+    EXPECT_EQ(report->bytes_verified, report->bytes_wanted);
+  }
+};
+
+// As in load_file_test: some folders for temporary files have no O_DIRECT.
+bool is_direct(const Result<LoadReport>& report) { return report && report->files_direct == 1; }
+
+TEST(LoadAhead, ReadsSeveralJobsAtOnce) {
+  Example a;
+  const Result<LoadReport> report = a.run();
+  a.expect_arrived(report);
+  if (!is_direct(report)) GTEST_SKIP() << "no O_DIRECT in the folder for temporary files";
+  EXPECT_TRUE(report->queued);
+  EXPECT_GT(a.disk.most_under_way, 3u);  // more than the pieces of one job
+  EXPECT_LE(report->bytes_read, report->bytes_wanted + 16 * 4096);
+}
+
+TEST(LoadAhead, NeedsNoMoreThanRoomForOneRead) {
+  for (const unsigned capacity : {0U, 1U, 2U}) {
+    Example a;
+    a.disk.capacity = capacity;
+    a.expect_arrived(a.run());
+    EXPECT_LE(a.disk.most_under_way, capacity);
+  }
+}
+
+TEST(LoadAhead, ReadsInTheUsualWayWhatTheQueueDoesNotTake) {
+  Example a;
+  a.disk.moody = true;
+  a.expect_arrived(a.run());
+  // Nor is it begun later: that would leave bytes that nobody looks at again.
+  a.disk.fault = [](std::uint64_t) { return std::optional<std::int64_t>(0); };
+  a.expect_arrived(a.run());
+}
+
+TEST(LoadAhead, ReadsOnceMoreWhatDidNotArriveWhole) {
+  Example a;
+  const Result<LoadReport> whole = a.run();
+  if (!is_direct(whole)) GTEST_SKIP() << "no O_DIRECT in the folder for temporary files";
+  const std::uint64_t reads = a.disk.ended;
+  ASSERT_EQ(reads, 7u);  // two, two and three
+  for (const std::int64_t result : {-EINTR, -EAGAIN, -ECANCELED, -EIO, 0, 4096, 5000}) {
+    for (std::uint64_t n = 1; n <= reads; ++n) {
+      SCOPED_TRACE(str_cat("read ", n, " gives ", result));
+      a.disk.fault = [&](std::uint64_t number) {
+        return number == n ? std::optional(result) : std::nullopt;
+      };
+      const Result<LoadReport> report = a.run();
+      a.expect_arrived(report);
+      EXPECT_TRUE(is_direct(report));
+    }
+    a.disk.fault = [&](std::uint64_t) { return result; };
+    a.expect_arrived(a.run());
+  }
+}
+
+TEST(LoadAhead, FindsFilesThatShrinkWhileTheyAreRead) {
+  Example a;
+  if (!is_direct(a.run())) GTEST_SKIP() << "no O_DIRECT in the folder for temporary files";
+  const std::uint64_t reads = a.disk.ended;
+  for (std::uint64_t n = 1; n <= reads; ++n) {
+    Example b;
+    b.disk.before = [&](std::uint64_t number) {
+      if (number == n) std::filesystem::resize_file(b.path(), 10'000);
+    };
+    EXPECT_ERROR(b.run(), file_changed);
+  }
+}
+
+TEST(LoadAhead, EndsWhatIsUnderWayWhenTheLoadStops) {
+  Example a;
+  if (!is_direct(a.run())) GTEST_SKIP() << "no O_DIRECT in the folder for temporary files";
+  const std::uint64_t reads = a.disk.ended;
+  for (std::uint64_t n = 1; n <= reads; ++n) {
+    a.cancel = false;
+    a.disk.before = [&](std::uint64_t number) { a.cancel = a.cancel || number == n; };
+    const Result<LoadReport> report = a.run();
+    if (!report) {
+      EXPECT_ERROR(report, cancelled);
+    }
+  }
+  a.disk.before = {};
+  a.cancel = false;
+  std::string damaged = test::read_file(a.path());
+  damaged[a.checkpoint.find("device")->where.offset + 1'000'000] ^= 1;
+  test::write_file(a.path(), damaged);
+  EXPECT_FALSE(a.run());
+}
+
+TEST(LoadAhead, IsNotNeeded) {
+  Example a;
+  a.has_queue = false;
+  const Result<LoadReport> report = a.run();
+  a.expect_arrived(report);
+  EXPECT_FALSE(report->queued);
+  EXPECT_EQ(a.disk.ended, 0u);
+}
+
+// ---- the system's queue -------------------------------------------------------------------------
+
+TEST(ReadQueue, ReadsWhateverItsSize) {
+  const TempDir dir;
+  const std::string bytes(10'000, 'x');
+  test::write_file(dir / "a", bytes);
+  const int descriptor = ::open((dir / "a").c_str(), O_RDONLY | O_CLOEXEC);
+  for (const unsigned reads : {1U, 2U, 64U}) {
+    const Result<std::unique_ptr<ReadQueue>> queue = open_read_queue(reads);
+    if (!queue) GTEST_SKIP() << queue.error().message;
+    std::vector<std::string> out(5, std::string(4000, '.'));
+    std::size_t begun = 0;
+    std::size_t ended = 0;
+    while (ended < out.size()) {
+      while (begun < out.size() &&
+             (*queue)->begin({descriptor, begun * 3000,
+                              std::as_writable_bytes(std::span(out[begun])), begun})) {
+        ++begun;
+      }
+      ASSERT_GT(begun, ended);
+      const ReadQueue::Ended one = (*queue)->wait();
+      const std::int64_t wanted = one.tag < 3 ? 4000 : one.tag == 3 ? 1000 : 0;
+      EXPECT_EQ(one.result, wanted) << one.tag;
+      EXPECT_EQ(out[one.tag].find('.'), wanted == 4000 ? std::string::npos : std::size_t(wanted));
+      ++ended;
+    }
+    ASSERT_TRUE((*queue)->begin({-1, 0, std::as_writable_bytes(std::span(out[0])), 7}));
+    EXPECT_EQ((*queue)->wait().result, -EBADF);
+  }
+  ::close(descriptor);
+}
+
+// What the system says in a process that may not make this call (from then on: its threads, too).
+std::string error_where_forbidden(unsigned call, unsigned error_number) {
+  sock_filter filter[] = {
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, call, 0, 1),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | error_number),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+  };
+  const sock_fprog program{std::size(filter), filter};
+  int ends[2] = {};
+  EXPECT_EQ(::pipe(ends), 0);
+  const pid_t child = ::fork();
+  if (child == 0) {
+    if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
+        ::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0) != 0) {
+      ::_exit(77);
+    }
+    const Result<std::unique_ptr<ReadQueue>> queue = open_read_queue();
+    const std::string text = queue ? "open" : queue.error().message;
+    ::_exit(::write(ends[1], text.data(), text.size()) < 0 ? 1 : 0);
+  }
+  ::close(ends[1]);
+  char text[200] = {};
+  EXPECT_GE(::read(ends[0], text, sizeof text - 1), 0);
+  ::close(ends[0]);
+  int status = 0;
+  EXPECT_EQ(::waitpid(child, &status, 0), child);
+  return WEXITSTATUS(status) == 77 ? "skip" : text;
+}
+
+TEST(ReadQueue, IsNotOpenedWhereItIsForbidden) {
+  if (!open_read_queue()) GTEST_SKIP() << "no io_uring here";
+  for (const unsigned call : {unsigned{SYS_io_uring_setup}, unsigned{SYS_io_uring_enter}}) {
+    for (const unsigned error_number : {unsigned{EPERM}, unsigned{ENOSYS}}) {
+      const std::string found = error_where_forbidden(call, error_number);
+      if (found == "skip") GTEST_SKIP() << "no seccomp here";
+      EXPECT_EQ(found, system_error(static_cast<int>(error_number), "io_uring").message);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace flatbed
