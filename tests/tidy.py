@@ -83,7 +83,8 @@ GUARDED_HEADERS = [
     (r"(CLI|fmt)/", r"tools/"),
     (r"cuda", r"cuda/|tests/cuda/|tests/support/(fake_cuda|load_)"),
     (r"pthread\.h", r"src/io/|cuda/own_thread\.cpp|tools/|tests/|bench/"),
-    (r"(unistd|fcntl|poll|dirent)\.h|sys/|linux/", r"src/io/|tools/|tests/|bench/|python/src/verified_chunks\.cpp"),
+    (r"(unistd|fcntl|poll|dirent)\.h|sys/|linux/",
+     r"src/io/|tools/|tests/|bench/|python/src/(pieces|verified_chunks)\.cpp"),
     (r"(iostream|cstdio|csignal|clocale|typeinfo)", r"tools/|tests/|bench/"),
 ]
 

@@ -36,37 +36,17 @@ std::string amount_text(const Checkpoint& checkpoint) {
                      size_text(tensor_nbytes(checkpoint)));
 }
 
-fs::path parent_of(const fs::path& path) {
-  return path.has_parent_path() ? path.parent_path() : fs::path(".");
-}
-
 bool selects(const ConvertOptions& options) {
   return !options.select.empty() || !options.include.empty() || !options.exclude.empty();
 }
 
-// Whether the file is in the folder, under its own name or as what a link leads to.
-bool lies_in(const fs::path& file, const fs::path& folder) {
-  std::error_code failed;
-  if (fs::equivalent(parent_of(file), folder, failed)) return true;
-  const fs::path own = fs::canonical(file, failed);
-  return !failed && fs::equivalent(parent_of(own), folder, failed);
-}
-
 // The output must not be one of the files that are read, under whatever name, nor their folder.
 Result<void> check_not_input(const ConvertJob& job, const Checkpoint& input, Outcome& outcome) {
-  std::vector<fs::path> files{job.input};  // which may be an index
-  for (const FileInfo& file : input.files()) files.push_back(file.path);
-  for (const fs::path& file : files) {
-    std::error_code not_there;
-    const bool is_file = fs::equivalent(file, job.output, not_there);
-    const bool is_folder = job.max_shard_nbytes != 0 && lies_in(file, job.output);
-    if (!is_file && !is_folder) continue;
-    outcome.refused = true;
-    return Error{ErrorCode::invalid_argument,
-                 fmt::format("refusing to overwrite {}: it is also the input{}",
-                             path_text(job.output), is_folder ? "'s folder" : "")};
-  }
-  return {};
+  const bool is_set = job.max_shard_nbytes != 0;
+  Result<void> other =
+      flatbed::check_not_input(input, job.output, is_set ? WrittenAs::folder : WrittenAs::file);
+  outcome.refused = !other;
+  return other;
 }
 
 // Applies --select and the globs. A whole model becomes its state dict unless --whole is given.

@@ -48,7 +48,7 @@ std::vector<Part> make_parts(std::span<const TensorInfo> tensors) {
 }
 
 // A few bytes may stand for a tensor of any size (stride 0), which would be read for days.
-Result<void> check_expansion(const Checkpoint& checkpoint) {
+Result<void> check_read_nbytes(const Checkpoint& checkpoint) {
   double read = 0, stored = 0;
   for (const TensorInfo& tensor : checkpoint.tensors()) {
     if (has_order(tensor.dtype) && tensor.stored != Stored::plain)
@@ -139,7 +139,7 @@ class StatsRun {
 
 Result<std::vector<std::optional<TensorStats>>> compute_stats(const Checkpoint& checkpoint,
                                                               const StatsOptions& options) {
-  FLATBED_TRY(check_expansion(checkpoint));
+  FLATBED_TRY(check_read_nbytes(checkpoint));
   StatsRun run(checkpoint, options);
   FLATBED_TRY(run.run());
   const std::vector<ValueSums> sums = run.seen();

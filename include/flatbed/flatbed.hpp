@@ -12,6 +12,7 @@
 #include "flatbed/crc.hpp"             // IWYU pragma: export
 #include "flatbed/device.hpp"          // IWYU pragma: export
 #include "flatbed/diff.hpp"            // IWYU pragma: export
+#include "flatbed/dlpack.hpp"          // IWYU pragma: export
 #include "flatbed/dtype.hpp"           // IWYU pragma: export
 #include "flatbed/error.hpp"           // IWYU pragma: export
 #include "flatbed/file_info.hpp"       // IWYU pragma: export

@@ -10,6 +10,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <filesystem>
 #include <span>
 #include <string>
 #include <utility>
@@ -63,5 +64,23 @@ struct SavePlanOptions {
 // malformed, expansion_refused.
 [[nodiscard]] FLATBED_EXPORT Result<SavePlan> make_plan(const Checkpoint& checkpoint,
                                                         const SavePlanOptions& options = {});
+
+// Whether the tensors take more than 1 GiB and more than 16 times the bytes of the checkpoint's
+// files: a few stored bytes can stand for any number of them. For callers that load or write every
+// tensor. Errors: expansion_refused.
+[[nodiscard]] FLATBED_EXPORT Result<void> check_expansion(const Checkpoint& checkpoint);
+// The same for callers that load a part of them, of this size.
+[[nodiscard]] FLATBED_EXPORT Result<void> check_expansion(const Checkpoint& checkpoint,
+                                                          std::uint64_t nbytes);
+
+// What a conversion writes to.
+enum class WrittenAs : std::uint8_t { file, folder };
+
+// Whether writing `output` would replace a file that `input`, or what it is a view of, was read
+// from, under whatever name: a file, or the index of a set. A folder, of which a set takes the
+// place, must not hold one. Errors: invalid_argument.
+[[nodiscard]] FLATBED_EXPORT Result<void> check_not_input(const Checkpoint& input,
+                                                          const std::filesystem::path& output,
+                                                          WrittenAs kind = WrittenAs::file);
 
 }  // namespace flatbed

@@ -15,7 +15,8 @@ from .commands import convert, diff, match, scan, verify
 from .errors import DeviceError, Error, FileError, FormatError, SealError, TensorNotFoundError
 
 if _TYPE_CHECKING:
-    from . import reports
+    from . import reports, series
+    from .series import Series
 
 _Mapping.register(Checkpoint)
 
@@ -27,6 +28,7 @@ __all__ = [
     "FileError",
     "FormatError",
     "SealError",
+    "Series",
     "Tensor",
     "TensorNotFoundError",
     "__version__",
@@ -36,14 +38,17 @@ __all__ = [
     "open",
     "reports",
     "scan",
+    "series",
     "verify",
 ]
 
 
 def __getattr__(name: str) -> object:
-    """``flatbed.reports`` is imported when it is first used: it takes most of the time."""
-    if name != "reports":
+    """``reports``, ``series`` and ``Series`` are imported when they are first used: they take most
+    of the time."""
+    if name not in ("reports", "series", "Series"):
         raise AttributeError(f"module 'flatbed' has no attribute {name!r}")
     import importlib
 
-    return importlib.import_module("flatbed.reports")
+    module = importlib.import_module("flatbed." + name.lower())
+    return module if name != "Series" else module.Series

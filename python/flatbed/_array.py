@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ._flatbed import Tensor
+from ._flatbed import Tensor, check_expansion
 
 # The dtypes that numpy has, with its names.
 NUMPY_DTYPES = {
@@ -43,6 +43,7 @@ def as_array(tensor: Tensor, dtype: Any, copy: bool | None) -> Any:
     if copy is False and wanted != own:
         raise ValueError(f"{tensor.dtype} as {wanted} needs a copy")
     if copy:
+        check_expansion(tensor)
         array = np.empty(tensor.shape, own)
         tensor.read_into(array)
     else:

@@ -68,6 +68,7 @@ def convert(
     verify: bool = True,
     ignore_crc: bool = False,
     expand_aliases: bool = False,
+    allow_expansion: bool = False,
     convert_objects: bool = False,
     threads: int = 2,
     progress: Progress = None,
@@ -92,6 +93,8 @@ def convert(
         verify: whether bytes of a sealed source are compared with their digests.
         ignore_crc: whether records of a zip that do not match their CRC are copied.
         expand_aliases: whether every alias becomes a tensor of its own.
+        allow_expansion: whether the output may be more than 1 GiB and more than 16 times the size
+            of the source.
         convert_objects: for ``"torch"``: whether objects that ``torch.load(weights_only=True)``
             refuses become ones that it loads.
         threads, progress: as ``flatbed.verify()``.
@@ -125,6 +128,7 @@ def convert(
         verify=verify,
         ignore_crc=ignore_crc,
         expand_aliases=expand_aliases,
+        allow_expansion=allow_expansion,
         convert_objects=convert_objects,
         threads=threads,
         max_shard_nbytes=_SHARD_NBYTES if max_shard_size is None else max_shard_size,

@@ -86,7 +86,7 @@ std::size_t length(const CheckpointObject& self) {
 // The views of collections.abc, which know a mapping by its own members.
 nb::object abc_view(const char* kind, const nb::handle& self) {
   static_cast<void>(nb::cast<const CheckpointObject&>(self).get());  // closed ones have no views
-  return nb::module_::import_("collections.abc").attr(kind)(self);
+  return call_python(import_python("collections.abc", kind), self);
 }
 
 // ---- what is known about the files --------------------------------------------------------------
@@ -148,7 +148,7 @@ Opened rename(const CheckpointObject& self, const nb::handle& rules,
 
 Opened cast(const CheckpointObject& self, const nb::handle& dtype, Globs include, Globs keep) {
   const Checkpoint checkpoint = self.get();
-  const nb::object to = nb::module_::import_("flatbed._dtypes").attr("dtype_name")(dtype);
+  const nb::object to = call_python(import_python("flatbed._dtypes", "dtype_name"), dtype);
   const CastRules rules{*parse_dtype(nb::cast<std::string_view>(to)), std::move(include),
                         std::move(keep)};
   return opened(value_or_raise(released([&] { return checkpoint.cast(rules); })));
@@ -214,7 +214,7 @@ void bind_facts(nb::class_<CheckpointObject>& checkpoint) {
       .def_prop_ro(
           "tree",
           [](const nb::handle& self) {
-            return nb::module_::import_("flatbed._tree").attr("tree_of")(self);
+            return call_python(import_python("flatbed._tree", "tree_of"), self);
           },
           nb::sig("def tree(self, /) -> typing.Any"),
           "The structure around the tensors, as Python had it: dicts, lists, numbers and texts,\n"
@@ -269,8 +269,10 @@ Raises:
       .def(
           "verify",
           [](const nb::handle& self, unsigned threads, const nb::object& progress) {
-            return nb::module_::import_("flatbed").attr("verify")(
-                self, nb::arg("threads") = threads, nb::arg("progress") = progress);
+            nb::dict options;
+            options["threads"] = threads;
+            options["progress"] = progress;
+            return call_python(import_python("flatbed", "verify"), nb::make_tuple(self), options);
           },
           nb::kw_only(), nb::arg("threads") = 2, nb::arg("progress") = nb::none(),
           nb::sig("def verify(self, *, threads: int = 2, "

@@ -9,7 +9,6 @@
 #include <filesystem>
 #include <optional>
 #include <string>
-#include <system_error>
 #include <vector>
 
 #include "bindings.hpp"
@@ -69,16 +68,6 @@ nb::object match_checkpoint(const CheckpointObject& source, const nb::handle& ex
   return to_python(value_or_raise(released([&] { return match(checkpoint, wanted, options); })));
 }
 
-// What is read is not replaced by a part of it.
-void check_not_input(const Checkpoint& input, const std::filesystem::path& output) {
-  for (const FileInfo& file : input.files()) {
-    std::error_code not_there;
-    if (!std::filesystem::equivalent(file.path, output, not_there)) continue;
-    raise_error({ErrorCode::invalid_argument,
-                 "'" + output.string() + "' is also the input: convert to another path"});
-  }
-}
-
 struct ConvertArguments {
   std::string format;  // "safetensors", "torch" or "set"
   bool replace = false;
@@ -87,6 +76,7 @@ struct ConvertArguments {
   bool verify = true;
   bool ignore_crc = false;
   bool expand_aliases = false;
+  bool allow_expansion = false;
   bool convert_objects = false;
   unsigned threads = 2;
   std::uint64_t max_shard_nbytes = kDefaultShardNbytes;
@@ -108,9 +98,11 @@ nb::object convert_checkpoint(const CheckpointObject& source, const nb::handle& 
                               const ConvertArguments& arguments, const nb::object& progress) {
   const Checkpoint checkpoint = source.get();
   const std::filesystem::path path = path_argument(to, "to");
-  check_not_input(checkpoint, path);
-  const SavePlan plan = value_or_raise(released(
-      [&] { return make_plan(checkpoint, {.expand_aliases = arguments.expand_aliases}); }));
+  const WrittenAs kind = arguments.format == "set" ? WrittenAs::folder : WrittenAs::file;
+  value_or_raise(released([&] { return check_not_input(checkpoint, path, kind); }));
+  const SavePlanOptions all{.expand_aliases = arguments.expand_aliases,
+                            .allow_expansion = arguments.allow_expansion};
+  const SavePlan plan = value_or_raise(released([&] { return make_plan(checkpoint, all); }));
   Interruptible work(progress);
   const SaveOptions file = save_options(arguments, work);
   if (arguments.format == "torch") {
@@ -146,17 +138,18 @@ void bind_commands(nb::module_& module) {
       "_convert",
       [](const CheckpointObject& source, const nb::handle& to, std::string format, bool replace,
          bool seal, bool sync, bool verify, bool ignore_crc, bool expand_aliases,
-         bool convert_objects, unsigned threads, std::uint64_t max_shard_nbytes,
-         const nb::object& progress) {
-        return convert_checkpoint(source, to,
-                                  {std::move(format), replace, seal, sync, verify, ignore_crc,
-                                   expand_aliases, convert_objects, threads, max_shard_nbytes},
-                                  progress);
+         bool allow_expansion, bool convert_objects, unsigned threads,
+         std::uint64_t max_shard_nbytes, const nb::object& progress) {
+        return convert_checkpoint(
+            source, to,
+            {std::move(format), replace, seal, sync, verify, ignore_crc, expand_aliases,
+             allow_expansion, convert_objects, threads, max_shard_nbytes},
+            progress);
       },
       nb::arg("source"), nb::arg("to"), nb::kw_only(), nb::arg("format"), nb::arg("replace"),
       nb::arg("seal"), nb::arg("sync"), nb::arg("verify"), nb::arg("ignore_crc"),
-      nb::arg("expand_aliases"), nb::arg("convert_objects"), nb::arg("threads"),
-      nb::arg("max_shard_nbytes"), nb::arg("progress").none());
+      nb::arg("expand_aliases"), nb::arg("allow_expansion"), nb::arg("convert_objects"),
+      nb::arg("threads"), nb::arg("max_shard_nbytes"), nb::arg("progress").none());
 }
 
 }  // namespace flatbed::python

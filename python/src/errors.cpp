@@ -17,9 +17,9 @@ nb::object message_text(const std::string& message) {
 }
 
 void raise_error(const Error& error) {
-  const nb::object made = nb::module_::import_("flatbed.errors")
-                              .attr("_from_code")(static_cast<int>(error.code), name(error.code),
-                                                  message_text(error.message));
+  const nb::object made =
+      call_python(import_python("flatbed.errors", "_from_code"), static_cast<int>(error.code),
+                  name(error.code), message_text(error.message));
   PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(made.ptr())), made.ptr());
   throw nb::python_error();
 }
@@ -27,21 +27,15 @@ void raise_error(const Error& error) {
 Interruptible::Interruptible(const nb::object& progress)
     : callback_(progress.is_none()
                     ? progress
-                    : nb::module_::import_("flatbed._progress").attr("callback")(progress)),
+                    : call_python(import_python("flatbed._progress", "callback"), progress)),
       is_own_(!callback_.is(progress)) {}
 
 ProgressCallback Interruptible::progress() {
   return [this](const Progress& progress) { return tell(progress); };
 }
 
-// The interpreter may end inside the callback, see gil.hpp: no destructor of C++ is in between.
 void Interruptible::call_back(const Progress& progress) {
-  const auto done = static_cast<unsigned long long>(progress.bytes_done);
-  const auto total = static_cast<unsigned long long>(progress.bytes_total);
-  PyObject* const told =
-      take_gil([&] { return PyObject_CallFunction(callback_.ptr(), "KK", done, total); });
-  if (told == nullptr) throw nb::python_error();
-  Py_DECREF(told);
+  call_python(callback_, progress.bytes_done, progress.bytes_total);
 }
 
 Result<void> Interruptible::tell(const Progress& progress) {
@@ -57,7 +51,7 @@ Result<void> Interruptible::tell(const Progress& progress) {
 }
 
 void Interruptible::finish() {
-  if (is_own_ && !callback_.is_none()) callback_.attr("close")();
+  if (is_own_ && !callback_.is_none()) call_python(callback_.attr("close"));
   if (raised_) throw nb::python_error(std::move(*raised_));
 }
 

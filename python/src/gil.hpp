@@ -1,8 +1,10 @@
-// GilReleased and GilHeld: scopes without the GIL, and with it.
+// GilReleased and GilHeld: scopes without the GIL, and with it. call_python(): a call of Python
+// code, which gives the GIL away now and then.
 //
 // A thread that wants the GIL while the interpreter ends, such as a daemon thread, stays where it
 // is until the process has ended, as from CPython 3.14 on. Before, CPython unwinds it
 // (pthread_exit), which no destructor of C++ survives: with nanobind's classes the process aborts.
+// So what a daemon thread may reach runs Python code by call_python() and import_python() alone.
 #pragma once
 
 #include <cxxabi.h>
@@ -21,6 +23,29 @@ auto take_gil(Take&& take) noexcept {
   } catch (const abi::__forced_unwind&) {
     for (;;) std::this_thread::sleep_for(std::chrono::hours(1));
   }
+}
+
+// callable(*arguments, **keywords). Throws what it raises.
+inline nanobind::object call_python(const nanobind::handle& callable,
+                                    const nanobind::tuple& arguments,
+                                    const nanobind::dict& keywords) {
+  // No destructor lies between the call and the catch in take_gil().
+  PyObject* const made =
+      take_gil([&] { return PyObject_Call(callable.ptr(), arguments.ptr(), keywords.ptr()); });
+  if (made == nullptr) throw nanobind::python_error();
+  return nanobind::steal(made);
+}
+
+template <typename... Arguments>
+nanobind::object call_python(const nanobind::handle& callable, const Arguments&... arguments) {
+  return call_python(callable, nanobind::make_tuple(arguments...), nanobind::dict());
+}
+
+// An attribute of a module, which is imported by the first call.
+inline nanobind::object import_python(const char* module, const char* attribute) {
+  PyObject* const found = take_gil([&] { return PyImport_ImportModule(module); });
+  if (found == nullptr) throw nanobind::python_error();
+  return nanobind::steal(found).attr(attribute);
 }
 
 class GilReleased {

@@ -7,10 +7,6 @@
 #include "flatbed/version.hpp"
 
 NB_MODULE(_flatbed, module) {
-#ifdef NDEBUG
-  // Torch and others keep objects until the process ends, about which nothing can be done here.
-  nanobind::set_leak_warnings(false);
-#endif
   module.doc() = "The compiled part of flatbed.";
 #ifdef NDEBUG
   // torch keeps the memory of mapped tensors until the process ends, which is no leak of this

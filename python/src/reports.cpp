@@ -7,14 +7,20 @@
 
 #include <filesystem>
 
+#include "gil.hpp"
+
 namespace flatbed::python {
 
 namespace {
 
+void put(nb::dict& fields, const nb::arg_v& field) { fields[field.name_] = field.value; }
+
 // flatbed.reports._make(name, field=value...)
 template <typename... Fields>
 nb::object make(const char* report, Fields&&... fields) {
-  return nb::module_::import_("flatbed.reports").attr("_make")(report, fields...);
+  nb::dict named;
+  (put(named, fields), ...);
+  return call_python(import_python("flatbed.reports", "_make"), nb::make_tuple(report), named);
 }
 
 // Any bytes are a path on Linux; Python has those that are no UTF-8 as surrogates.

@@ -45,15 +45,8 @@ Result<Memory> allocate(std::uint64_t nbytes) {
   return Memory{std::shared_ptr<std::byte>(memory, AlignedDelete()), {memory, size}};
 }
 
-// A part of a tensor, and where it is read to.
-struct Part {
-  std::uint32_t tensor;
-  std::uint64_t offset;
-  std::span<std::byte> out;
-};
-
 void cut(std::uint32_t tensor, std::uint64_t offset, std::span<std::byte> out,
-         std::vector<Part>& parts) {
+         std::vector<FilePart>& parts) {
   while (!out.empty()) {
     // The first part ends where a chunk does, so that no chunk is read twice.
     const std::uint64_t most = kPieceBytes - offset % kChunkBytes;
@@ -62,17 +55,6 @@ void cut(std::uint32_t tensor, std::uint64_t offset, std::span<std::byte> out,
     out = out.subspan(nbytes);
     offset += nbytes;
   }
-}
-
-Result<void> read_parts(const Checkpoint& checkpoint, Verify verify, const std::vector<Part>& parts,
-                        const ProgressCallback& progress) {
-  std::uint64_t nbytes = 0;
-  for (const Part& part : parts) nbytes += part.out.size();
-  return for_each_piece(
-      {parts.size(), nbytes, 0, progress}, [&](std::size_t piece, std::span<std::byte>) {
-        const Part& part = parts[piece];
-        return checkpoint.read(checkpoint.tensors()[part.tensor], part.offset, part.out, verify);
-      });
 }
 
 bool has_digests(const Checkpoint& checkpoint) {
@@ -94,8 +76,11 @@ Result<void> check_format(const Checkpoint& checkpoint, std::string_view path) {
 
 }  // namespace
 
-SafetensorsFile::SafetensorsFile(Checkpoint checkpoint, Verify verify)
-    : checkpoint_(std::move(checkpoint)), views_(checkpoint_), verify_(verify) {}
+SafetensorsFile::SafetensorsFile(Checkpoint checkpoint, Verify verify, std::shared_ptr<Crew> crew)
+    : checkpoint_(std::move(checkpoint)),
+      views_(checkpoint_),
+      verify_(verify),
+      crew_(std::move(crew)) {}
 
 Result<SafetensorsFile> SafetensorsFile::open(const std::filesystem::path& path, Verify verify,
                                               VerifiedFiles& known) {
@@ -106,7 +91,7 @@ Result<SafetensorsFile> SafetensorsFile::open(const std::filesystem::path& path,
   if (!opened) return std::move(opened).error();
   if (Result<void> fits = check_format(*opened, path.native()); !fits)
     return std::move(fits).error();
-  SafetensorsFile file(*std::move(opened), verify);
+  SafetensorsFile file(*std::move(opened), verify, known.crew());
   const std::uint64_t chunks = file.count_chunks();
   if (chunks == 0) return file;
   // Whether the path still leads to what was opened, and a later write would show.
@@ -123,7 +108,7 @@ Result<SafetensorsFile> SafetensorsFile::open_memory(std::span<const std::byte> 
       Checkpoint::open_memory(bytes, std::string(kLabel), open_options(verify));
   if (!opened) return std::move(opened).error();
   if (Result<void> fits = check_format(*opened, kLabel); !fits) return std::move(fits).error();
-  return SafetensorsFile(*std::move(opened), verify);
+  return SafetensorsFile(*std::move(opened), verify, std::make_shared<Crew>());
 }
 
 std::uint64_t SafetensorsFile::count_chunks() {
@@ -161,14 +146,14 @@ Result<void> SafetensorsFile::check(std::uint32_t tensor, std::uint64_t begin, s
   if (pieces.empty()) return {};
   const std::uint64_t nbytes = checkpoint_.tensors()[tensor].nbytes;
   const std::uint64_t scratch_nbytes = std::min(kPieceBytes, nbytes - pieces[0] * kChunkBytes);
-  return for_each_piece({pieces.size(), std::min(nbytes, pieces.size() * kPieceBytes),
-                         static_cast<std::size_t>(scratch_nbytes), progress},
-                        [&](std::size_t piece, std::span<std::byte> scratch) {
-                          const std::uint64_t chunk = pieces[piece];
-                          return check_chunks(tensor, chunk,
-                                              std::min(chunk + kPieceBytes / kChunkBytes, last + 1),
-                                              scratch);
-                        });
+  return crew_->for_each_piece(
+      {pieces.size(), std::min(nbytes, pieces.size() * kPieceBytes),
+       static_cast<std::size_t>(scratch_nbytes), progress},
+      [&](std::size_t piece, std::span<std::byte> scratch) {
+        const std::uint64_t chunk = pieces[piece];
+        return check_chunks(tensor, chunk, std::min(chunk + kPieceBytes / kChunkBytes, last + 1),
+                            scratch);
+      });
 }
 
 Result<void> SafetensorsFile::check_chunks(std::uint32_t tensor, std::uint64_t first,
@@ -224,22 +209,32 @@ Result<Memory> SafetensorsFile::view(std::uint32_t tensor) const {
   return Memory{std::make_shared<PrivateView>(*std::move(view)), bytes};
 }
 
+Result<void> SafetensorsFile::read_parts(const std::vector<FilePart>& parts,
+                                         const ProgressCallback& progress) const {
+  std::uint64_t nbytes = 0;
+  for (const FilePart& part : parts) nbytes += part.out.size();
+  return crew_->for_each_piece(
+      {parts.size(), nbytes, 0, progress}, [&](std::size_t piece, std::span<std::byte>) {
+        const FilePart& part = parts[piece];
+        return checkpoint_.read(checkpoint_.tensors()[part.tensor], part.offset, part.out, verify_);
+      });
+}
+
 Result<Memory> SafetensorsFile::read(std::uint32_t tensor, std::uint64_t begin,
                                      std::uint64_t nbytes, const ProgressCallback& progress) const {
   Result<Memory> memory = allocate(nbytes);
   if (!memory) return memory;
-  std::vector<Part> parts;
+  std::vector<FilePart> parts;
   cut(tensor, begin, memory->bytes, parts);
-  if (Result<void> done = read_parts(checkpoint_, verify_, parts, progress); !done)
-    return std::move(done).error();
+  if (Result<void> done = read_parts(parts, progress); !done) return std::move(done).error();
   return memory;
 }
 
 Result<void> SafetensorsFile::read_into(std::span<const std::span<std::byte>> outputs,
                                         const ProgressCallback& progress) const {
-  std::vector<Part> parts;
+  std::vector<FilePart> parts;
   for (std::uint32_t i = 0; i < outputs.size(); ++i) cut(i, 0, outputs[i], parts);
-  return read_parts(checkpoint_, verify_, parts, progress);
+  return read_parts(parts, progress);
 }
 
 Result<std::vector<Memory>> SafetensorsFile::read_all(const ProgressCallback& progress) const {

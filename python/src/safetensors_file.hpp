@@ -30,6 +30,13 @@ struct Memory {
   std::span<std::byte> bytes;
 };
 
+// A part of a tensor, and where it is read to.
+struct FilePart {
+  std::uint32_t tensor;
+  std::uint64_t offset;
+  std::span<std::byte> out;
+};
+
 class SafetensorsFile {
  public:
   // Opens `path`, which must be a safetensors file. With Verify::yes a broken seal is an error, and
@@ -66,16 +73,19 @@ class SafetensorsFile {
   [[nodiscard]] Result<std::vector<Memory>> read_all(const ProgressCallback& progress) const;
 
  private:
-  SafetensorsFile(Checkpoint checkpoint, Verify verify);
+  SafetensorsFile(Checkpoint checkpoint, Verify verify, std::shared_ptr<Crew> crew);
 
   [[nodiscard]] std::uint64_t count_chunks();
   [[nodiscard]] Result<void> check_chunks(std::uint32_t tensor, std::uint64_t first,
                                           std::uint64_t end, std::span<std::byte> scratch) const;
+  [[nodiscard]] Result<void> read_parts(const std::vector<FilePart>& parts,
+                                        const ProgressCallback& progress) const;
   [[nodiscard]] Result<void> explain(std::uint32_t tensor, std::uint64_t begin) const;
 
   Checkpoint checkpoint_;
   PrivateViews views_;
   Verify verify_;
+  std::shared_ptr<Crew> crew_;
   // For each tensor the number of its first chunk, and then that of all; empty without digests.
   std::vector<std::uint64_t> first_chunks_;
   std::shared_ptr<VerifiedChunks> verified_;

@@ -83,9 +83,8 @@ struct TensorSpec {
 // As a flatbed.safetensors.SafetensorError.
 [[noreturn]] void raise_safetensors_error(const Error& error) {
   const nb::object made =
-      nb::module_::import_("flatbed.safetensors._errors")
-          .attr("SafetensorError")(message_text(error.message), static_cast<int>(error.code),
-                                   name(error.code));
+      call_python(import_python("flatbed.safetensors._errors", "SafetensorError"),
+                  message_text(error.message), static_cast<int>(error.code), name(error.code));
   PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(made.ptr())), made.ptr());
   throw nb::python_error();
 }

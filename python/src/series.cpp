@@ -24,6 +24,7 @@
 #include "errors.hpp"
 #include "objects.hpp"
 #include "plan.hpp"
+#include "source.hpp"
 
 namespace flatbed::python {
 
@@ -284,15 +285,15 @@ void bind_writers(nb::class_<SeriesObject>& series) {
       .def("close", &SeriesObject::close);
 }
 
-using SeriesPath = std::filesystem::path;
 using Text = std::optional<std::string>;
 
-std::unique_ptr<SeriesObject> open_with(const SeriesPath& folder, Text metric, Text mode,
+std::unique_ptr<SeriesObject> open_with(const nb::handle& folder, Text metric, Text mode,
                                         std::uint64_t keep_last, std::uint64_t keep_best,
                                         std::uint64_t keep_every,
                                         std::optional<std::uint64_t> max_shard_nbytes) {
-  return open_series(folder, {std::move(metric), std::move(mode), keep_last, keep_best, keep_every,
-                              max_shard_nbytes});
+  return open_series(
+      path_argument(folder, "folder"),
+      {std::move(metric), std::move(mode), keep_last, keep_best, keep_every, max_shard_nbytes});
 }
 
 std::unique_ptr<CheckpointObject> open_entry(const SeriesEntry& entry) {

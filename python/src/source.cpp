@@ -79,7 +79,8 @@ std::filesystem::path path_argument(const nb::handle& path, const char* what) {
                          nb::type_name(path.type()).c_str());
   }
   PyObject* bytes = nullptr;  // as the operating system takes it; a NUL is a ValueError
-  if (PyUnicode_FSConverter(path.ptr(), &bytes) == 0) throw nb::python_error();
+  const int found = take_gil([&] { return PyUnicode_FSConverter(path.ptr(), &bytes); });
+  if (found == 0) throw nb::python_error();
   const nb::bytes owned = nb::steal<nb::bytes>(bytes);
   return std::string(owned.c_str(), owned.size());
 }

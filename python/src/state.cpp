@@ -1,6 +1,5 @@
 // Whole objects between files and Python: the structure of a checkpoint, loads of many tensors into
 // memory of Python, and saves of what Python holds.
-#include <nanobind/stl/filesystem.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
@@ -29,6 +28,7 @@
 #include "flatbed/storage_offset.hpp"
 #include "objects.hpp"
 #include "plan.hpp"
+#include "source.hpp"
 #include "state_source.hpp"
 #include "tree.hpp"
 #include "tree_names.hpp"
@@ -283,12 +283,13 @@ Result<SaveReport> save_request(const SavePlan& plan, const SaveRequest& request
   return std::move(report.files);
 }
 
-nb::dict save_plan(PlanObject& self, std::filesystem::path path, bool seal, bool replace, bool sync,
+nb::dict save_plan(PlanObject& self, const nb::handle& path, bool seal, bool replace, bool sync,
                    std::optional<std::uint64_t> max_shard_nbytes,
                    const std::vector<std::pair<std::string, std::string>>& metadata,
                    const nb::object& progress) {
   Interruptible work(progress);
-  SaveRequest request{.path = std::move(path), .max_shard_nbytes = max_shard_nbytes, .options = {}};
+  SaveRequest request{
+      .path = path_argument(path, "path"), .max_shard_nbytes = max_shard_nbytes, .options = {}};
   request.options.seal = seal;
   request.options.replace = replace;
   request.options.sync = sync;
@@ -321,6 +322,10 @@ std::uint64_t plan_nbytes(const PlanObject& self) {
 }
 
 void bind_loads(nb::module_& module) {
+  module.def(
+      "check_expansion",
+      [](const CheckpointObject& self) { value_or_raise(check_expansion(self.get())); },
+      nb::arg("checkpoint"), "Raises what a load of all tensors does if they are too large.");
   module.def("build_tree", &build_tree, nb::arg("checkpoint"), nb::arg("factory"),
              nb::sig("def build_tree(checkpoint: Checkpoint, factory: object) -> typing.Any"));
   module.def("tree_names", &list_tree_names, nb::arg("checkpoint"),

@@ -18,6 +18,7 @@
 #include "errors.hpp"
 #include "flatbed/device.hpp"
 #include "flatbed/private_view.hpp"
+#include "flatbed/save_plan.hpp"
 #include "objects.hpp"
 
 namespace flatbed::python {
@@ -65,9 +66,19 @@ std::uint64_t length_of(const TensorInfo& info, std::uint64_t offset,
   return wanted;
 }
 
+// A few stored bytes can stand for a tensor of any size (a stride of 0), for which memory is not
+// asked. read_into() takes what its caller has.
+Result<void> check_size(const TensorObject& self, std::uint64_t nbytes) {
+  Result<void> fits = check_expansion(self.checkpoint(), nbytes);
+  if (fits) return fits;
+  return Error{fits.error().code,
+               "tensor '" + std::string(self.info().name) + "': " + fits.error().message};
+}
+
 nb::bytes read(const TensorObject& self, std::uint64_t offset, std::optional<std::uint64_t> nbytes,
                bool verify) {
   const std::uint64_t length = length_of(self.info(), offset, nbytes);
+  value_or_raise(check_size(self, length));
   nb::object out = nb::steal(PyBytes_FromStringAndSize(nullptr, static_cast<Py_ssize_t>(length)));
   if (!out.is_valid()) throw nb::python_error();
   const std::span bytes(reinterpret_cast<std::byte*>(PyBytes_AsString(out.ptr())), length);
@@ -173,6 +184,7 @@ PyType_Slot kSlots[] = {
 Result<TensorMemory> TensorObject::memory() const {
   const std::lock_guard lock(mutex_);
   if (!memory_) {
+    FLATBED_TRY(check_size(*this, info_.nbytes));
     FLATBED_ASSIGN(PrivateView view, PrivateView::make(checkpoint_, info_));
     const std::span<std::byte> bytes = view.bytes();
     const bool is_mapping = view.is_mapping();
@@ -186,6 +198,7 @@ Result<TensorMemory> TensorObject::read_copy() const {
     std::unique_ptr<Device> host;
     DeviceBuffer buffer;
   };
+  FLATBED_TRY(check_size(*this, info_.nbytes));
   std::unique_ptr<Device> host = host_device();
   FLATBED_ASSIGN(DeviceBuffer buffer, DeviceBuffer::allocate(*host, info_.nbytes));
   const std::span bytes(buffer.data(), info_.nbytes);
@@ -234,7 +247,8 @@ Of a sealed file, every 256 KiB that are touched are compared with their digest,
 Raises:
     SealError: bytes do not match their digest.
     FileError: the file could not be read, or changed since it was opened.
-    Error: the tensor has no such bytes (``buffer_too_small``).)")
+    Error: the tensor has no such bytes (``buffer_too_small``), or they are more than 1 GiB and 16
+        times the size of the file (``expansion_refused``): ``read_into()`` reads those.)")
       .def("read_into", &read_into, nb::arg("buffer"), nb::arg("offset") = 0, nb::kw_only(),
            nb::arg("verify") = true,
            nb::sig("def read_into(self, buffer: flatbed._types.BufferLike, offset: int = 0, *, "
@@ -272,7 +286,7 @@ Raises:
       .def(
           "__array__",
           [](const nb::object& self, const nb::object& dtype, const nb::object& copy) {
-            return nb::module_::import_("flatbed._array").attr("as_array")(self, dtype, copy);
+            return call_python(import_python("flatbed._array", "as_array"), self, dtype, copy);
           },
           nb::arg("dtype") = nb::none(), nb::arg("copy") = nb::none(),
           nb::sig("def __array__(self, dtype: typing.Any = None, copy: bool | None = None) "
@@ -298,6 +312,10 @@ its memory is first asked for.
 
 A Tensor keeps the file open and the memory alive; it may outlive its checkpoint. All members may
 be called from several threads at once.)");
+  module.def(
+      "check_expansion",
+      [](const TensorObject& self) { value_or_raise(check_size(self, self.info().nbytes)); },
+      nb::arg("tensor"), "Raises what read() does if the tensor is too large.");
   bind_properties(tensor);
   bind_reading(tensor);
   bind_memory(tensor);

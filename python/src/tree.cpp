@@ -216,13 +216,13 @@ void TreeBuilder::finish_step(Frame& frame) {
       break;
     case Step::arguments:
       parts.swap(frame.parts);
-      frame.made = call_(parts[0], parts[1]);
+      frame.made = call_python(call_, parts[0], parts[1]);
       done(frame.id) = frame.made;
       frame.step = Step::items;
       break;
     case Step::items:
       parts.swap(frame.parts);
-      if (!parts.empty()) extend_(frame.made, list_of(parts));
+      if (!parts.empty()) call_python(extend_, frame.made, list_of(parts));
       frame.step = Step::pairs;
       break;
     case Step::pairs: {
@@ -230,13 +230,13 @@ void TreeBuilder::finish_step(Frame& frame) {
       nb::list pairs;
       for (std::size_t i = 0; i + 1 < parts.size(); i += 2)
         pairs.append(nb::make_tuple(parts[i], parts[i + 1]));
-      if (!parts.empty()) update_(frame.made, pairs);
+      if (!parts.empty()) call_python(update_, frame.made, pairs);
       frame.step = Step::state;
       break;
     }
     default:
       parts.swap(frame.parts);
-      if (!parts.empty()) set_state_(frame.made, parts[0]);
+      if (!parts.empty()) call_python(set_state_, frame.made, parts[0]);
       frame.step = Step::children;
   }
   frame.next = 0;
@@ -262,7 +262,7 @@ nb::object TreeBuilder::make_tensor(const Frame& frame, Value value) {
   nb::dict attributes = attributes_of(value);
   if (given.quantizer != kNoNode) attributes["quantizer"] = frame.parts[0];
   if (given.state != kNoNode) attributes["state"] = frame.parts[1];
-  return tensor_(*value.tensor(), attributes);
+  return call_python(tensor_, *value.tensor(), attributes);
 }
 
 nb::object TreeBuilder::make_leaf(Value value) {
@@ -276,7 +276,7 @@ nb::object TreeBuilder::make_leaf(Value value) {
     case Kind::real:
       return nb::float_(*value.as_real());
     case Kind::scalar:
-      return scalar_(text_of(value.text()), bytes_of(value.raw()));
+      return call_python(scalar_, text_of(value.text()), bytes_of(value.raw()));
     default:
       break;
   }
@@ -285,9 +285,11 @@ nb::object TreeBuilder::make_leaf(Value value) {
   nb::object& made = done(value.id());
   if (value.kind() == Kind::string) made = text_of(value.text());
   if (value.kind() == Kind::bytes)
-    made = value.tensor() ? nb::object(bytes_(*value.tensor())) : bytes_of(value.text());
-  if (value.kind() == Kind::global) made = named_(text_of(value.text()), text_of(value.qualname()));
-  if (value.kind() == Kind::array) made = array_(*value.tensor(), text_of(value.text()));
+    made = value.tensor() ? call_python(bytes_, *value.tensor()) : bytes_of(value.text());
+  if (value.kind() == Kind::global)
+    made = call_python(named_, text_of(value.text()), text_of(value.qualname()));
+  if (value.kind() == Kind::array)
+    made = call_python(array_, *value.tensor(), text_of(value.text()));
   if (value.kind() == Kind::tensor) made = make_tensor({}, value);
   return made;
 }

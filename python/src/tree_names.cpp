@@ -22,6 +22,7 @@ struct Reached {
   std::uint32_t step = kNoStep;  // index in a list or tuple
   bool is_arguments = false;     // whose indices say nothing
   bool seen = false;
+  bool opened = false;
 };
 
 class NameSearch {
@@ -33,6 +34,7 @@ class NameSearch {
 
   std::vector<TreeName> search() {
     visit(root_.id(), {});
+    add_value(root_);
     while (!pending_.empty()) {
       const NodeId id = pending_.back();
       pending_.pop_back();
@@ -48,14 +50,40 @@ class NameSearch {
   void visit(NodeId id, const Reached& by) {
     if (id == kNoNode) return;
     Reached& reached = node_slot(reached_, id);
-    if (std::exchange(reached.seen, true)) return;
+    if (std::exchange(reached.seen, true)) {
+      // Arguments of a call that are also a value: so is what they hold.
+      const bool was_arguments =
+          std::exchange(reached.is_arguments, reached.is_arguments && by.is_arguments);
+      if (was_arguments && !by.is_arguments && reached.opened) add_values(root_.node(id));
+      return;
+    }
     reached = by;
     reached.seen = true;
     pending_.push_back(id);
   }
 
+  // The names that are values in it, and no parts of a call.
+  void add_values(Value container) {
+    if (container.kind() == Kind::list || container.kind() == Kind::tuple) {
+      for (std::size_t i = 0; i < container.size(); ++i) add_value(container.item(i));
+    }
+    for (const auto [key, item] : container.pairs()) {
+      add_value(key);
+      add_value(item);
+    }
+    if (container.kind() != Kind::object) return;
+    for (std::size_t i = 0; i < container.appended_size(); ++i) add_value(container.appended(i));
+    if (const std::optional<Value> state = container.state()) add_value(*state);
+  }
+
+  void add_value(Value value) {
+    if (value.kind() != Kind::global) return;
+    add("value", std::string(value.text()) + "." + std::string(value.qualname()), value);
+  }
+
   void open(Value value) {
     const NodeId id = value.id();
+    node_slot(reached_, id).opened = true;
     if (value.kind() == Kind::object) {
       visit(value.callable().id(), {id});
       visit(value.arguments().id(), {.from = id, .is_arguments = true});
@@ -76,6 +104,7 @@ class NameSearch {
         visit(value.item(i).id(), {id, kNoNode, named ? static_cast<std::uint32_t>(i) : kNoStep});
     }
     if (const std::optional<Value> state = value.state()) visit(state->id(), {id});
+    if (!node_slot(reached_, id).is_arguments) add_values(value);
   }
 
   void name(Value value) {

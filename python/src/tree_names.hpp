@@ -10,7 +10,8 @@
 namespace flatbed::python {
 
 struct TreeName {
-  // "named": a class, function or constant; "array", "scalar": of numpy; "call": of something that
+  // "named": a class, function or constant; "value": one that is also there as it is, not only to
+  // be called or as an argument of a call; "array", "scalar": of numpy; "call": of something that
   // is no name.
   std::string_view what;
   std::string name;   // "collections.OrderedDict"; of arrays and scalars their dtype.str

@@ -1,6 +1,6 @@
 // VerifiedChunks: which chunks of a file matched their digests since it was last changed.
 // VerifiedFiles: the same for many files, by their identity, so that a file that is opened again is
-// not hashed again. Both are thread-safe and know nothing of Python.
+// not hashed again, and the threads that hash. Both are thread-safe and know nothing of Python.
 #pragma once
 
 #include <atomic>
@@ -16,6 +16,8 @@
 #include <tuple>
 #include <utility>
 #include <vector>
+
+#include "pieces.hpp"
 
 namespace flatbed::python {
 
@@ -68,6 +70,8 @@ class VerifiedFiles {
   [[nodiscard]] std::shared_ptr<VerifiedChunks> of(const FileIdentity& identity,
                                                    const std::string& content,
                                                    std::uint64_t chunks);
+  // The threads of those who read the files, which keep them, too.
+  [[nodiscard]] const std::shared_ptr<Crew>& crew() const { return crew_; }
   void clear();
   [[nodiscard]] std::size_t size() const;
 
@@ -76,6 +80,7 @@ class VerifiedFiles {
   mutable std::mutex mutex_;
   std::map<Key, std::shared_ptr<VerifiedChunks>> files_;
   std::list<Key> oldest_first_;
+  std::shared_ptr<Crew> crew_ = std::make_shared<Crew>();
 };
 
 }  // namespace flatbed::python

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import json
 import pathlib
+import pickle
 import struct
 import tempfile
 import unittest
+import zipfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 FIXTURES = ROOT / "tests" / "fixtures" / "torch2"
@@ -45,6 +48,22 @@ def two_tensors() -> bytes:
             "b": ("I64", [2], struct.pack("<2q", 7, 8)),
         }
     )
+
+
+def expanded_pth(count: int) -> bytes:
+    """A file of torch.save: ``w`` shows one stored float, 1.5, ``count`` times (a stride of 0)."""
+    size = pickle.dumps((count,), 2)[2:-1]
+    data = (
+        b"\x80\x02}X\1\0\0\0wctorch._utils\n_rebuild_tensor_v2\n((X\7\0\0\0storage"
+        b"ctorch\nFloatStorage\nX\1\0\0\x000X\3\0\0\0cpuK\1tQK\0" + size + b"K\0\x85\x89"
+        b"ccollections\nOrderedDict\n)RtRs."
+    )
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("archive/data.pkl", data)
+        archive.writestr("archive/data/0", struct.pack("<f", 1.5))
+        archive.writestr("archive/version", "3\n")
+    return file.getvalue()
 
 
 class FolderTest(unittest.TestCase):

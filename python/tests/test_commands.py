@@ -12,7 +12,7 @@ import unittest
 from typing import Any
 
 import flatbed
-from support import FIXTURES, FolderTest, has, needs_numpy, two_tensors
+from support import FIXTURES, FolderTest, expanded_pth, has, needs_numpy, two_tensors
 
 
 class ConvertArgumentsTest(FolderTest):
@@ -169,6 +169,28 @@ class ConvertTest(FolderTest):
         path = self.write("in.safetensors", two_tensors())
         with self.assertRaisesRegex(flatbed.Error, "also the input"):
             flatbed.convert(path, path, replace=True)
+
+    def test_refuses_to_replace_the_index_or_the_folder_of_its_input(self) -> None:
+        folder, plain = self.folder / "set", self.write("in.safetensors", two_tensors())
+        flatbed.convert(two_tensors(), folder, max_shard_size=24)
+        index = folder / "model.safetensors.index.json"
+        before = index.read_bytes()
+        part = flatbed.open(index).select(include=["a"]).rename({"*": "x.{1}"}).cast("bf16")
+        sources: tuple[tuple[Any, Any, int | None], ...] = (
+            (index, index, None), (folder, index, None), (part, index, None), (index, folder, 30),
+            (plain, self.folder, 30),
+        )  # fmt: skip
+        for source, to, shard in sources:
+            with self.subTest(source=source, to=to):
+                with self.assertRaisesRegex(flatbed.Error, "also the input"):
+                    flatbed.convert(source, to, replace=True, max_shard_size=shard)
+        self.assertEqual(index.read_bytes(), before)
+
+    def test_refuses_what_is_far_larger_than_its_source(self) -> None:
+        with self.assertRaises(flatbed.Error) as caught:
+            flatbed.convert(expanded_pth(1 << 44), self.folder / "out.safetensors")
+        self.assertEqual(caught.exception.name, "expansion_refused")
+        flatbed.convert(expanded_pth(4), self.folder / "out.safetensors", allow_expansion=True)
 
     def test_selects_renames_and_casts(self) -> None:
         path = self.folder / "out.safetensors"

@@ -4,6 +4,7 @@ import unittest
 
 import flatbed
 from states import FIXTURES, FolderTest
+from support import expanded_pth
 
 try:
     import numpy
@@ -73,6 +74,17 @@ class NumpyTest(FolderTest):
                 save_file({"bad": bad}, self.path())
         with self.assertRaisesRegex(TypeError, "str"):
             save_file({3: numpy.zeros(2)}, self.path())
+
+    def test_a_path_with_a_nul_is_refused(self):
+        with self.assertRaisesRegex(ValueError, "null byte"):
+            save_file({"a": numpy.zeros(2)}, "a\0b")
+
+    def test_far_more_than_the_file_has_is_loaded_where_it_is_allowed(self):
+        with self.assertRaises(flatbed.Error) as raised:
+            load_file(expanded_pth(1 << 44))
+        self.assertEqual(raised.exception.name, "expansion_refused")
+        found = load_file(expanded_pth(3), allow_expansion=True)
+        self.assertEqual(found["w"].tolist(), [1.5] * 3)
 
     def test_overwrite_false(self):
         save_file({"a": numpy.zeros(2)}, self.path())

@@ -110,14 +110,27 @@ def read():
     while True:
         flatbed.open(sys.argv[1])["0.weight"].read()
 
+def report():
+    while True:
+        flatbed.scan(sys.argv[1])
+
+def fail():
+    while True:
+        try:
+            flatbed.open("/")["x"]
+        except flatbed.Error:
+            flatbed.open(sys.argv[1]).tree
+
+sys.setswitchinterval(1e-6)  # so that the interpreter ends while they run code of Python
+
 class Slow:
     def __del__(self):
         time.sleep(0.3)
 
 slow = Slow()
 slow.itself = slow  # ends with the interpreter
-for _ in range(4):
-    threading.Thread(target=read, daemon=True).start()
+for work in (read, report, fail, report):
+    threading.Thread(target=work, daemon=True).start()
 time.sleep(0.1)
 """
         done = run("-c", code, str(ROOT / "tests/fixtures/torch2/state_dict.pth"))

@@ -7,12 +7,14 @@ import json
 import os
 import pathlib
 import pickle
+import signal
 import struct
 import subprocess
 import sys
 import tempfile
 import textwrap
 import unittest
+import warnings
 
 import flatbed
 import flatbed.safetensors as fs
@@ -323,6 +325,10 @@ class OpenTest(FileTest):
         with self.assertRaises(FileNotFoundError) as raised:
             fs.safe_open("notafile", framework="np")
         self.assertEqual(str(raised.exception), "No such file or directory: notafile")
+        with self.assertRaisesRegex(FileNotFoundError, "No such file or directory: a\0b"):
+            fs.safe_open("a\0b", framework="np")
+        with self.assertRaisesRegex(fs.SafetensorError, "NUL"):
+            fs.serialize_file({}, "a\0b")
         with self.assertRaises(OSError):
             fs.safe_open(self.folder, framework="np")
         os.mkfifo(self.folder / "pipe")
@@ -385,6 +391,30 @@ class OpenTest(FileTest):
                 self.assertEqual(a.shape, (CHUNK,))
             for b in pool.map(lambda _: file.get_tensor("b"), range(64)):
                 self.assertEqual(b.tobytes(), bytes(self.b))
+
+    def test_threads_that_verify_work_for_many_threads_and_after_a_fork(self):
+        path, large = self.folder / "large.safetensors", bytearray(16 << 20)
+        fs.serialize_file({"w": spec(large)}, path, seal=True)
+
+        def take(_=None):
+            with fs.safe_open(path, "np", verify="copy") as file:
+                return file.get_tensor("w").nbytes
+
+        with concurrent.futures.ThreadPoolExecutor(8) as pool:
+            self.assertEqual(set(pool.map(take, range(16))), {16 << 20})
+        with warnings.catch_warnings():  # that threads may have locks, which here they have not
+            warnings.simplefilter("ignore", DeprecationWarning)
+            child = os.fork()
+        if child == 0:  # where those threads are not
+            signal.alarm(30)
+            found = take(), take()
+            _open._known = None
+            os._exit(found != (16 << 20, 16 << 20))
+        self.assertEqual(os.waitpid(child, 0)[1], 0)
+        self.flip("w", (16 << 20) - 1, path)
+        for _ in range(4):
+            with self.assertRaisesRegex(fs.SafetensorError, "'w'"):
+                take()
 
 
 @unittest.skipIf(np is None, "needs numpy")

@@ -1,4 +1,4 @@
-"""flatbed.torch.Series."""
+"""flatbed.Series and flatbed.torch.Series."""
 
 import os
 import subprocess
@@ -10,11 +10,48 @@ import flatbed
 from states import FolderTest
 
 try:
+    import numpy
+except ImportError:
+    numpy = None
+try:
     import torch
 except ImportError:
     torch = None
 else:
     import flatbed.torch as ft
+
+
+@unittest.skipIf(numpy is None, "numpy is not installed")
+class ArraySeriesTest(FolderTest):
+    def series(self, **options):
+        series = flatbed.Series(self.path("run"), **options)
+        self.addCleanup(series.close)
+        return series
+
+    def test_arrays_by_name_come_back(self):
+        series = self.series(metric="loss", mode="min")
+        array = numpy.arange(6.0).reshape(2, 3).T
+        pending = series.save({"a": array}, step=1, score=0.5, wait=False)
+        array[:] = 0
+        self.assertEqual(pending.result().entry.step, 1)
+        series.save({"a": array}, step=2, score=0.7)
+        self.assertEqual((series.latest().step, series.best().step, len(series.list())), (2, 1, 2))
+        best = series.open(series.best())
+        self.assertEqual(numpy.asarray(best["a"]).tolist(), [[0, 3], [1, 4], [2, 5]])
+        with flatbed.Series(self.path("run")) as other, self.assertRaises(flatbed.Error) as raised:
+            other.save({"a": array}, step=3, score=0.1)
+        self.assertEqual(raised.exception.name, "series_locked")
+
+    def test_what_is_no_dict_of_arrays_is_refused(self):
+        series = self.series()
+        for state in ([1], None, {1: numpy.zeros(2)}, {"a": "text"}):
+            with self.assertRaises(TypeError):
+                series.save(state, step=1)
+        self.assertFalse(os.path.exists(self.path("run")))
+
+    def test_a_path_with_a_nul_is_refused(self):
+        with self.assertRaisesRegex(ValueError, "null byte"):
+            flatbed.Series("a\0b")
 
 
 @unittest.skipIf(torch is None, "torch is not installed")

@@ -12,7 +12,15 @@ import unittest
 from typing import Any
 
 import flatbed
-from support import FIXTURES, FolderTest, needs_numpy, needs_torch, safetensors_bytes, two_tensors
+from support import (
+    FIXTURES,
+    FolderTest,
+    expanded_pth,
+    needs_numpy,
+    needs_torch,
+    safetensors_bytes,
+    two_tensors,
+)
 
 FORMATS = {
     "BOOL": "?", "U8": "B", "I8": "b", "I16": "h", "U16": "H", "F16": "e", "I32": "i", "U32": "I",
@@ -112,6 +120,15 @@ class ReadTest(FolderTest):
         with self.assertRaises(flatbed.SealError):
             tensor.read_into(bytearray(16))
         self.assertEqual(len(tensor.read(verify=False)), 16)
+
+    def test_memory_for_far_more_than_the_file_has_is_not_asked_for(self) -> None:
+        tensor = flatbed.open(expanded_pth(1 << 44))["w"]  # 64 TiB of one float
+        for use in (tensor.read, tensor.__dlpack__, lambda: tensor.__dlpack__(copy=True),
+                    lambda: memoryview(tensor)):
+            with self.assertRaisesRegex(flatbed.Error, "'w'.*too large") as caught:
+                use()
+            self.assertEqual(caught.exception.name, "expansion_refused")
+        self.assertEqual(tensor.read(1 << 40, 8), struct.pack("<2f", 1.5, 1.5))
 
     def test_a_file_that_shrinks_is_an_error(self) -> None:
         path = self.write("two.safetensors", two_tensors())
@@ -237,7 +254,8 @@ class DlpackTest(unittest.TestCase):
     def test_arguments_are_checked(self) -> None:
         tensor = one_of_each()["F32"]
         for arguments in ({"max_version": 1}, {"max_version": (1,)}, {"max_version": ("1", "0")},
-                          {"dl_device": 1}, {"dl_device": ("cpu", 0)}, {"copy": 1}):
+                          {"dl_device": 1}, {"dl_device": ("cpu", 0)}, {"dl_device": (1, "x")},
+                          {"dl_device": ("1", 0)}, {"dl_device": (1.0, 0)}, {"copy": 1}):
             with self.assertRaises(TypeError):
                 tensor.__dlpack__(**arguments)
         with self.assertRaises(ValueError):
@@ -252,6 +270,12 @@ class NumpyTest(unittest.TestCase):
         import numpy
 
         self.np = numpy
+
+    def test_memory_for_far_more_than_the_file_has_is_not_asked_for(self) -> None:
+        tensor = flatbed.open(expanded_pth(1 << 44))["w"]
+        for copy in (True, None):
+            with self.assertRaisesRegex(flatbed.Error, "too large"):
+                tensor.__array__(copy=copy)
 
     def test_shares_memory(self) -> None:
         tensor = flatbed.open(FIXTURES / "state_dict.pth")["0.weight"]

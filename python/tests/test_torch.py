@@ -2,11 +2,13 @@
 
 import argparse
 import collections
+import copyreg
 import json
 import importlib.util
 import math
 import os
 import pathlib
+import pickle
 import signal
 import subprocess
 import sys
@@ -17,6 +19,7 @@ import unittest.mock
 
 import flatbed
 from states import FIXTURES, FolderTest, assert_same, tensor_bytes
+from support import expanded_pth
 
 try:
     import torch
@@ -395,6 +398,38 @@ class Refused(StateTest):
         nbytes = sum(tensor.storage().nbytes() for tensor in ft.load(self.path()))
         self.assertLess(nbytes, 100 << 20)
 
+
+    def test_far_more_than_the_file_has_is_loaded_where_it_is_allowed(self):
+        for options in ({}, {"mmap": True}):
+            with self.assertRaises(flatbed.Error) as raised:
+                ft.load(expanded_pth(1 << 44), **options)
+            self.assertEqual(raised.exception.name, "expansion_refused")
+        self.assertEqual(ft.load(expanded_pth(1 << 44), map_location="meta")["w"].shape, (1 << 44,))
+        found = ft.load(expanded_pth(3), allow_expansion=True)
+        self.assertEqual(found["w"].tolist(), [1.5] * 3)
+
+    def test_names_that_only_say_how_an_object_is_made_are_no_values(self):
+        structure = (object, copyreg.__newobj__, copyreg._reconstructor)
+        shared = (1, object)
+        states = [{"x": [name]} for name in structure]
+        states += [object, {object: 1}, [shared, shared], {"x": (1, [object])}]
+        for state in states:
+            with open(self.path("names.pkl"), "wb") as file:
+                pickle.dump(state, file, 2)
+            with self.subTest(state=state):
+                with self.assertRaisesRegex(flatbed.FormatError, "object|copyreg"):
+                    ft.load(self.path("names.pkl"))
+                ft.load(self.path("names.pkl"), unknown="inert")
+        # Protocol 0 makes objects by copyreg._reconstructor(class, object, None).
+        with open(self.path("old.pkl"), "wb") as file:
+            pickle.dump([argparse.Namespace(lr=1)], file, 0)
+        self.assertEqual(ft.load(self.path("old.pkl"), allow=[argparse.Namespace])[0].lr, 1)
+        # What such a call was given may stand beside it, too.
+        with open(self.path("both.pkl"), "wb") as file:
+            file.write(b"\x80\2(ccopyreg\n_reconstructor\n(cargparse\nNamespace\nc__builtin__\n"
+                       b"object\nNtq\0Rh\0l.")
+        with self.assertRaisesRegex(flatbed.FormatError, "builtins.object"):
+            ft.load(self.path("both.pkl"), allow=[argparse.Namespace])
 
     def test_names_do_not_make_torch_import_modules(self):
         files = (

@@ -10,6 +10,7 @@ namespace {
 
 constexpr std::size_t kKeyBytes = sizeof(std::uint64_t);
 constexpr std::size_t kFew = 16;  // a range this short is sorted by whole names
+constexpr std::size_t kMostRuns = 8;
 
 struct Range {
   std::span<NumberedName> names;
@@ -60,10 +61,31 @@ void split(const Range& range, std::vector<Range>& ranges) {
   }
 }
 
+// The numbers in names make a few ascending runs of them (9 is before 10), which are merged in
+// linear time. False if there are more than a few.
+bool merge_runs(std::vector<NumberedName>& names) {
+  const auto before = [](const NumberedName& a, const NumberedName& b) { return a.name < b.name; };
+  std::vector<std::vector<NumberedName>::iterator> runs{names.begin()};  // where they begin
+  for (auto at = names.begin(); at != names.end(); runs.push_back(at)) {
+    if (runs.size() > kMostRuns) return false;
+    at = std::is_sorted_until(at, names.end(), before);
+  }
+  while (runs.size() > 2) {
+    std::size_t kept = 1;
+    for (std::size_t i = 2; i < runs.size(); i += 2) {
+      std::inplace_merge(runs[i - 2], runs[i - 1], runs[i], before);
+      runs[kept++] = runs[i];
+    }
+    if (runs.size() % 2 == 0) runs[kept++] = runs.back();  // the last run has no neighbour
+    runs.resize(kept);
+  }
+  return true;
+}
+
 }  // namespace
 
 void sort_names(std::vector<NumberedName>& names) {
-  if (std::ranges::is_sorted(names, {}, &NumberedName::name)) return;
+  if (merge_runs(names)) return;
   std::vector<Range> ranges{{names, 0}};
   while (!ranges.empty()) {
     Range range = ranges.back();

@@ -1,6 +1,7 @@
 // sort_names(): sorts many names by their bytes. Names of tensors begin alike, so that comparing
 // whole names reads the same bytes again and again. Here a range is sorted by the eight bytes in
-// which its names first differ, and then every run of names that have these bytes in common.
+// which its names first differ, and then every run of names that have these bytes in common. Names
+// that are a few ascending runs are merged.
 #pragma once
 
 #include <cstdint>

@@ -1,7 +1,4 @@
 // Converting in one call, in flatbed.h: open, select, rename, cast, save.
-#include <system_error>
-
-#include "base/str_cat.hpp"
 #include "c/checkpoints.hpp"
 #include "c/guard.hpp"
 #include "c/saving.hpp"
@@ -29,17 +26,6 @@ Result<Checkpoint> view_of(Checkpoint checkpoint, const flatbed_convert_options&
   return checkpoint;
 }
 
-// What is read is not replaced by a part of it.
-Result<void> check_not_input(const Checkpoint& input, const std::filesystem::path& output) {
-  for (const FileInfo& file : input.files()) {
-    std::error_code not_there;
-    if (!std::filesystem::equivalent(file.path, output, not_there)) continue;
-    return make_error(ErrorCode::invalid_argument, "argument 'to': ", quoted(output.native()),
-                      " is also the input");
-  }
-  return {};
-}
-
 Result<void> convert(const char* from, const char* to, const flatbed_convert_options* given,
                      flatbed_save_report* report) {
   FLATBED_ASSIGN(const std::filesystem::path input, read_path(from, "from"));
@@ -53,7 +39,8 @@ Result<void> convert(const char* from, const char* to, const flatbed_convert_opt
   FLATBED_ASSIGN(const OpenOptions open_options, to_cpp(options.open));
   FLATBED_ASSIGN(const SavePlanOptions plan_options_read, plan_options(options.plan));
   FLATBED_ASSIGN(Checkpoint opened, Checkpoint::open(input, open_options));
-  FLATBED_TRY(check_not_input(opened, target.path));
+  const bool is_set = target.format == FLATBED_FORMAT_SET;
+  FLATBED_TRY(check_not_input(opened, target.path, is_set ? WrittenAs::folder : WrittenAs::file));
   FLATBED_ASSIGN(const Checkpoint view, view_of(std::move(opened), options));
   FLATBED_ASSIGN(const SavePlan plan, make_plan(view, plan_options_read));
   return write_plan(target, plan, options.save, report);

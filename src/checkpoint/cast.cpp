@@ -119,6 +119,7 @@ class CastState final : public State {
     layout = from_->layout;
     seal = from_->seal;
     files = from_->files;
+    index_file = from_->index_file;
     notes = from_->notes;
     tensors = from_->tensors;
     aliases = from_->aliases;

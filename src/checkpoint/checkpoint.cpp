@@ -172,6 +172,10 @@ const Container& CheckpointAccess::container(const Checkpoint& checkpoint, std::
   return checkpoint.state_->container(file);
 }
 
+const std::filesystem::path& CheckpointAccess::index_file(const Checkpoint& checkpoint) {
+  return checkpoint.state_->index_file;
+}
+
 TensorPlace CheckpointAccess::locate(const Checkpoint& checkpoint, const TensorInfo& tensor) {
   return checkpoint.state_->locate(tensor.index);
 }

@@ -4,6 +4,7 @@
 #include <compare>
 #include <cstddef>
 #include <cstdint>
+#include <filesystem>
 #include <optional>
 #include <span>
 #include <vector>
@@ -61,6 +62,8 @@ struct CheckpointAccess {
   [[nodiscard]] static const ByteSource& source(const Checkpoint& checkpoint, std::uint32_t file) {
     return container(checkpoint, file).source();
   }
+  // The index of a set, also of a view of one; empty if there is none.
+  [[nodiscard]] static const std::filesystem::path& index_file(const Checkpoint& checkpoint);
   // `tensor` is one of checkpoint.tensors().
   [[nodiscard]] static TensorPlace locate(const Checkpoint& checkpoint, const TensorInfo& tensor);
   // Checkpoint::read() of bytes of one of its tensors, with what it took added to a tally.

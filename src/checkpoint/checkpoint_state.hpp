@@ -5,6 +5,7 @@
 // which is decoded on first use under a once_flag. Const members are thread-safe.
 #pragma once
 
+#include <filesystem>
 #include <functional>
 #include <map>
 #include <memory>
@@ -85,6 +86,7 @@ struct Checkpoint::State {
   Layout layout = Layout::safetensors;
   SealState seal = SealState::unsealed;
   std::vector<FileInfo> files;
+  std::filesystem::path index_file;  // that of a set; empty if there is none
   LargeVector<TensorInfo> tensors;
   std::vector<Alias> aliases;
   std::optional<Error> aliases_error;  // the reason that aliases cannot be looked up

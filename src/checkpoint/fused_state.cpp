@@ -41,6 +41,7 @@ FusedState::FusedState(std::shared_ptr<const State> from) : from_(std::move(from
   layout = from_->layout;
   seal = from_->seal;
   files = from_->files;
+  index_file = from_->index_file;
   notes = from_->notes;
   for (const auto& pair : from_->metadata) {
     if (pair.first == "format") metadata.push_back(pair);  // spec L9

@@ -89,7 +89,9 @@ class SetBuilder {
   explicit SetBuilder(const OpenOptions& options)
       : options_(options), state_(std::make_shared<SetState>()) {}
   // For a set with an index, which is borrowed.
-  SetBuilder(const OpenOptions& options, const SetIndex& index) : SetBuilder(options) {
+  SetBuilder(const OpenOptions& options, const SetIndex& index, std::filesystem::path index_file)
+      : SetBuilder(options) {
+    state_->index_file = std::move(index_file);
     state_->tensors.reserve(index.names.size());
     state_->number_in_file.reserve(index.names.size());
     tensor_of_.resize(index.names.size(), kNoTensor);
@@ -371,7 +373,7 @@ Result<Checkpoint> open_paths(const std::vector<std::filesystem::path>& paths,
 
 Result<Checkpoint> open_set(const File& file, const OpenOptions& options) {
   FLATBED_ASSIGN(SetIndex index, read_set_index(file));
-  SetBuilder builder(options, index);
+  SetBuilder builder(options, index, file.path());
   const std::filesystem::path directory = file.path().parent_path();
   const FileOptions file_options{options.follow_links, make_descriptor_pool(), directory};
   for (const auto& [name, numbers] : index.shards) {

@@ -28,6 +28,7 @@ class FLATBED_HIDDEN SelectionState final : public CheckpointAccess::State {
     layout = from_->layout;
     seal = from_->seal;
     files = from_->files;
+    index_file = from_->index_file;
     notes = from_->notes;
     for (const auto& pair : from_->metadata) {
       if (pair.first == "format") metadata.push_back(pair);  // spec L9

@@ -2,6 +2,8 @@
 #include "flatbed/save_plan.hpp"
 
 #include <algorithm>
+#include <limits>
+#include <system_error>
 
 #include "base/checked.hpp"
 #include "base/str_cat.hpp"
@@ -12,22 +14,27 @@ namespace flatbed {
 
 namespace {
 
+namespace fs = std::filesystem;
+
 constexpr std::uint64_t kExpansionFactor = 16;
 constexpr std::uint64_t kExpansionFloor = std::uint64_t{1} << 30;
+constexpr std::uint64_t kTooLarge = std::numeric_limits<std::uint64_t>::max();  // 64 bits or more
 
-// A few stored bytes can describe exabytes (strides of 0, deflated zeros), so the bytes written are
-// bounded by the bytes read.
-Result<void> check_expansion(const Checkpoint& checkpoint) {
-  std::uint64_t stored = 0;
-  for (const FileInfo& file : checkpoint.files()) stored += file.nbytes;
-  std::optional<std::uint64_t> wanted = 0;
-  for (const TensorInfo& tensor : checkpoint.tensors()) {
-    if (wanted) wanted = checked_add(*wanted, tensor.nbytes);
-  }
-  if (wanted && (*wanted <= kExpansionFloor || *wanted / kExpansionFactor <= stored)) return {};
-  return make_error(ErrorCode::expansion_refused, "the output is too large: found ",
-                    wanted ? str_cat(*wanted) : "more than 2^64", " bytes for ", stored,
-                    " stored ones, more than ", kExpansionFactor, " times as much");
+// Whether the file is in the folder, under its own name or as what a link leads to.
+bool lies_in(const fs::path& file, const fs::path& folder) {
+  const fs::path named = file.has_parent_path() ? file.parent_path() : fs::path(".");
+  std::error_code failed;
+  if (fs::equivalent(named, folder, failed)) return true;
+  const fs::path own = fs::canonical(file, failed);
+  return !failed && fs::equivalent(own.parent_path(), folder, failed);
+}
+
+std::vector<fs::path> files_read(const Checkpoint& checkpoint) {
+  std::vector<fs::path> files;
+  for (const FileInfo& file : checkpoint.files()) files.push_back(file.path);
+  if (const fs::path& index = CheckpointAccess::index_file(checkpoint); !index.empty())
+    files.push_back(index);
+  return files;
 }
 
 SaveItem item_of(const Checkpoint& checkpoint, const TensorInfo& tensor, std::string name) {
@@ -38,6 +45,37 @@ SaveItem item_of(const Checkpoint& checkpoint, const TensorInfo& tensor, std::st
 }
 
 }  // namespace
+
+// Strides of 0 and deflated zeros can describe exabytes, so the bytes that are made are bounded by
+// the bytes that are stored.
+Result<void> check_expansion(const Checkpoint& checkpoint, std::uint64_t nbytes) {
+  std::uint64_t stored = 0;
+  for (const FileInfo& file : checkpoint.files()) stored += file.nbytes;
+  if (nbytes <= kExpansionFloor || nbytes / kExpansionFactor <= stored) return {};
+  return make_error(ErrorCode::expansion_refused, "the tensors are too large: found ",
+                    nbytes == kTooLarge ? "more than 2^64" : str_cat(nbytes), " bytes for ", stored,
+                    " stored ones, more than ", kExpansionFactor, " times as much");
+}
+
+Result<void> check_expansion(const Checkpoint& checkpoint) {
+  std::optional<std::uint64_t> wanted = 0;
+  for (const TensorInfo& tensor : checkpoint.tensors()) {
+    if (wanted) wanted = checked_add(*wanted, tensor.nbytes);
+  }
+  return check_expansion(checkpoint, wanted.value_or(kTooLarge));
+}
+
+Result<void> check_not_input(const Checkpoint& input, const fs::path& output, WrittenAs kind) {
+  for (const fs::path& file : files_read(input)) {
+    std::error_code not_there;
+    const bool is_file = fs::equivalent(file, output, not_there);
+    const bool is_folder = kind == WrittenAs::folder && lies_in(file, output);
+    if (!is_file && !is_folder) continue;
+    return make_error(ErrorCode::invalid_argument, "refusing to overwrite ", output.native(),
+                      ": it is also the input", is_folder ? "'s folder" : "");
+  }
+  return {};
+}
 
 Result<SavePlan> make_plan(const Checkpoint& checkpoint, const SavePlanOptions& options) {
   if (!options.allow_expansion) FLATBED_TRY(check_expansion(checkpoint));

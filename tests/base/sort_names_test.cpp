@@ -41,6 +41,20 @@ TEST(SortNames, SortsNamesThatBeginAlike) {
   expect_sorted(texts);
 }
 
+// As of layers without gaps: 0 to 9, 10 to 99 and so on, in one run each.
+TEST(SortNames, MergesAscendingRuns) {
+  for (int count = 1; count <= 12; ++count) {
+    std::vector<std::string> texts;
+    for (int run = count; run-- > 0;) {
+      for (int i = 0; i < 10 + run; ++i) texts.push_back(str_cat(run, ".", i + 100));
+    }
+    expect_sorted(texts);
+  }
+  std::vector<std::string> numbers;
+  for (int i = 0; i < 12'000; ++i) numbers.push_back(str_cat("block.", i, ".weight"));
+  expect_sorted(numbers);
+}
+
 // An end and a NUL are the same key, and have an order.
 TEST(SortNames, SortsNamesThatEndInsideAKey) {
   std::vector<std::string> texts;

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cstdint>
+#include <filesystem>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -142,6 +143,46 @@ TEST(MakePlan, ExpandsWhatStaysBelowAGibibyte) {
   EXPECT_OK(make_plan(torch_view(dir, pickle::counts({1 << 28}), pickle::counts({0}))));
   EXPECT_ERROR(make_plan(torch_view(dir, pickle::counts({(1 << 28) + 1}), pickle::counts({0}))),
                expansion_refused);
+}
+
+// Every file that was read, whatever it is called, also through views of the checkpoint.
+TEST(CheckNotInput, RefusesEveryFileOfTheInput) {
+  const TempDir dir;
+  static_cast<void>(foreign(dir));
+  std::filesystem::create_symlink(dir / "a", dir / "link");
+  write_file(dir / "x.index.json", R"({"weight_map":{"a":"a.safetensors"}})");
+  std::filesystem::copy(dir / "a", dir / "a.safetensors");
+  const Checkpoint file = Checkpoint::open(dir / "a").value();
+  const Checkpoint set = Checkpoint::open(dir / "x.index.json").value();
+  const Checkpoint part = set.select({.path = {}, .include = {"a"}, .exclude = {}}).value();
+
+  for (const char* name : {"a", "link"})
+    EXPECT_ERROR(check_not_input(file, dir / name), invalid_argument);
+  for (const char* name : {"a.safetensors", "x.index.json"})
+    EXPECT_ERROR(check_not_input(part, dir / name), invalid_argument);
+  for (const char* name : {"x.index.json", "nothing", "."})
+    EXPECT_OK(check_not_input(file, dir / name));
+}
+
+TEST(CheckNotInput, RefusesTheFolderOfTheInput) {
+  const TempDir dir;
+  const Checkpoint file = foreign(dir);
+  std::filesystem::create_directory(dir / "sub");
+  std::filesystem::create_symlink("../a", dir / "sub/link");
+  const Checkpoint linked = Checkpoint::open(dir / "sub/link").value();
+
+  EXPECT_ERROR(check_not_input(file, dir.path(), WrittenAs::folder), invalid_argument);
+  EXPECT_OK(check_not_input(file, dir / "sub", WrittenAs::folder));
+  EXPECT_ERROR(check_not_input(linked, dir / "sub", WrittenAs::folder), invalid_argument);
+  EXPECT_ERROR(check_not_input(linked, dir.path(), WrittenAs::folder), invalid_argument);
+}
+
+TEST(CheckExpansion, CountsTheBytesThatAreAskedFor) {
+  const TempDir dir;
+  const Checkpoint bomb = torch_view(dir, pickle::counts({1 << 30, 1}), pickle::counts({0, 1}));
+  EXPECT_ERROR(check_expansion(bomb), expansion_refused);
+  EXPECT_ERROR(check_expansion(bomb, (std::uint64_t{1} << 30) + 1), expansion_refused);
+  EXPECT_OK(check_expansion(bomb, std::uint64_t{1} << 30));
 }
 
 }  // namespace

@@ -17,7 +17,7 @@ import numpy
 from .. import _flatbed, errors
 from .. import open as _open
 from .._types import Opened, Path, Progress
-from ._arrays import numpy_dtype, stored_dtype
+from ._arrays import numpy_dtype, plan_of
 
 __all__ = ["load_file", "save_file"]
 
@@ -26,6 +26,7 @@ def load_file(
     path: Opened,
     *,
     mmap: bool = False,
+    allow_expansion: bool = False,
     verify: bool = True,
     threads: int = 0,
     progress: Progress = None,
@@ -36,15 +37,19 @@ def load_file(
         path: what ``flatbed.open`` takes, or a ``flatbed.Checkpoint``.
         mmap: map the file copy on write, so that nothing is read before it is used. Mapped bytes
             are not verified. Otherwise arrays own their memory.
+        allow_expansion: load tensors that take more than 1 GiB and more than 16 times the size of
+            the file, which a few bytes and a stride of 0 can ask for.
         verify: compare the bytes with the digests of a sealed file.
         threads: how many read and hash; 0 chooses.
         progress: called with the bytes done and in total; True for a bar of tqdm.
 
     Raises:
         flatbed.Error: of reading. ``unsupported_format`` for a dtype that numpy lacks: bfloat16
-            and float8 need ``ml_dtypes``.
+            and float8 need ``ml_dtypes``. ``expansion_refused``, see ``allow_expansion``.
     """
     checkpoint = path if isinstance(path, _flatbed.Checkpoint) else _open(path)
+    if not allow_expansion:
+        _flatbed.check_expansion(checkpoint)
     rows = _flatbed.tensor_rows(checkpoint)
     dtypes = [_dtype_of(name, dtype) for name, dtype, *_ in rows]
     arrays = {}
@@ -86,19 +91,8 @@ def save_file(
         TypeError: an array of a dtype that the format lacks, with its name.
         flatbed.Error: of writing; the file at ``path`` is then as it was.
     """
-    rows, keep = [], []
-    for name, value in arrays.items():
-        if not isinstance(name, str):
-            raise TypeError(f"the name {name!r} is not a str")
-        array = numpy.asarray(value)
-        dtype = stored_dtype(array.dtype)
-        if dtype is None:
-            raise TypeError(f"{name!r}: arrays of dtype {array.dtype} cannot be saved")
-        array = numpy.ascontiguousarray(array, array.dtype.newbyteorder("<")).reshape(array.shape)
-        keep.append(array)
-        rows.append((name, dtype, array.shape, array.ctypes.data, array.nbytes))
     pairs = list({"format": "np", **(metadata or {})}.items())
-    plan = _flatbed.plan_tensors(rows, keep)
+    plan = plan_of(arrays)
     _flatbed.save_plan(plan, path, seal=seal, replace=overwrite, metadata=pairs, progress=progress)
 
 

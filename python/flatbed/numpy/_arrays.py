@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Mapping
 
 import numpy
+
+from .. import _flatbed
 
 # Stored under their own dtype, little-endian whatever the array's byte order is.
 DTYPES = {
@@ -54,3 +56,21 @@ def stored_dtype(dtype: numpy.dtype[Any]) -> str | None:
         if dtype.name == extension:
             return name
     return None
+
+
+def plan_of(arrays: Mapping[str, Any]) -> _flatbed.Plan:
+    """A plan to save arrays by name, of which it keeps those that are as they are stored."""
+    if not isinstance(arrays, Mapping):
+        raise TypeError(f"expected a dict of names and arrays, not {type(arrays).__name__}")
+    rows, keep = [], []
+    for name, value in arrays.items():
+        if not isinstance(name, str):
+            raise TypeError(f"the name {name!r} is not a str")
+        array = numpy.asarray(value)
+        dtype = stored_dtype(array.dtype)
+        if dtype is None:
+            raise TypeError(f"{name!r}: arrays of dtype {array.dtype} cannot be saved")
+        array = numpy.ascontiguousarray(array, array.dtype.newbyteorder("<")).reshape(array.shape)
+        keep.append(array)
+        rows.append((name, dtype, array.shape, array.ctypes.data, array.nbytes))
+    return _flatbed.plan_tensors(rows, keep)

@@ -54,6 +54,8 @@ class safe_open:
         path = os.fspath(filename)
         if not isinstance(path, str):
             raise TypeError(f"filename must be a str or a path of one, not {type(path).__name__}")
+        if "\0" in path:  # which no file's name has
+            raise FileNotFoundError(f"No such file or directory: {path}")
         if backend not in _BACKENDS:
             raise SafetensorError(f"backend {backend!r} is invalid, expected 'mmap' or 'pread'")
         mode = check_verify(self._default_verify if verify is None else verify)

@@ -7,7 +7,7 @@ from typing import Any, Dict, Optional, Union
 
 from .. import _flatbed
 from .._flatbed import TensorSpec as TensorSpec
-from ._errors import reported
+from ._errors import SafetensorError, reported
 from ._modes import check_verify
 
 PathLike = Union[str, "os.PathLike[str]"]
@@ -47,8 +47,11 @@ def serialize_file(
     Raises:
         SafetensorError: the tensors do not make a file, or it cannot be written.
     """
+    path = os.fspath(filename)
+    if "\0" in path:
+        raise SafetensorError("Error while serializing: a file's name has no NUL")
     with reported("Error while serializing: "):
-        _flatbed.safetensors_serialize_file(tensor_dict, os.fspath(filename), metadata, seal)
+        _flatbed.safetensors_serialize_file(tensor_dict, path, metadata, seal)
 
 
 def deserialize(bytes: bytes, *, verify: str = "tensor") -> list[tuple[str, dict[str, Any]]]:

@@ -13,11 +13,12 @@
 doc/python_torch.md goes through it task by task.
 """
 
-from .._flatbed import SeriesEntry
+from .._background import PendingSave
+from ..series import SeriesEntry, SeriesListing, SeriesSaved
 from ._load import load
 from ._load_into import LoadIntoReport, load_into
-from ._save import PendingSave, SaveReport, save
-from ._series import Series, SeriesListing, SeriesSaved
+from ._save import SaveReport, save
+from ._series import Series
 
 __all__ = [
     "LoadIntoReport",

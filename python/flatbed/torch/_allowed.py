@@ -39,7 +39,8 @@ _NAMES = (
     "torch._utils._rebuild_tensor_v3",
     "torch._utils._rebuild_wrapper_subclass",
 )
-# How pickle says that a class makes the object. They make nothing that is not allowed by itself.
+# How pickle says that a class makes the object. They make nothing that is not allowed by itself,
+# and are no values.
 STRUCTURE = {
     "builtins.object", "copyreg.__newobj__", "copyreg.__newobj_ex__", "copyreg._reconstructor"
 }  # fmt: skip

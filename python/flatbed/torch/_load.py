@@ -27,6 +27,7 @@ def load(
     mmap: bool = False,
     unknown: str = "raise",
     allow: Iterable[Any] = (),
+    allow_expansion: bool = False,
     verify: bool = True,
     threads: int = 0,
     progress: Progress = None,
@@ -48,6 +49,8 @@ def load(
         allow: classes and functions that are made all the same, as
             ``torch.serialization.add_safe_globals()`` takes them. Their constructors run: allow
             only what you trust. What that function has allowed is allowed here too.
+        allow_expansion: load tensors that take more than 1 GiB and more than 16 times the size of
+            the file, which a few bytes and a stride of 0 can ask for.
         verify: compare the bytes with the digests of a sealed file.
         threads: how many read and hash; 0 chooses.
         progress: called with the bytes done and in total; True for a bar of tqdm. An exception
@@ -56,6 +59,7 @@ def load(
     Raises:
         flatbed.FormatError: the file is malformed, or (``weights_only_refused``) names a class
             that is not allowed; the message has its name and place.
+        flatbed.Error: ``expansion_refused``, see ``allow_expansion``.
         flatbed.SealError: bytes do not match the seal.
         flatbed.FileError: the system reported an error.
         RuntimeError: a tensor was saved on a device that is not there; pass ``map_location``.
@@ -68,6 +72,8 @@ def load(
     if unknown == "raise":
         _refuse_unknown(names, allowed)
     memory = Memory(checkpoint, map_location)
+    if not allow_expansion and not memory.is_meta:
+        _flatbed.check_expansion(checkpoint)
     if mmap:
         memory.map()
     else:
@@ -104,6 +110,8 @@ def _is_allowed(what: str, name: str, allowed: Allowed) -> bool:
         return allowed.numpy_arrays()
     if what == "scalar":
         return allowed.numpy_scalars()
+    if what == "value":
+        return name not in STRUCTURE or allowed.find(name) is not None
     return what == "named" and (name in STRUCTURE or allowed.find(name) is not None)
 
 
