@@ -445,7 +445,7 @@ class FakeCudaTest(LoadTest):
         for fake, message in (
             ("driver=11020", "cuda:0: the NVIDIA driver is too old: found one for CUDA 11.2, expected CUDA 11.4"),
             ("missing=cuEventRecord", "found one for CUDA 13.0 without cuEventRecord"),
-            ("init=100", "cudaErrorNoDevice"), ("init=803", "803"), ("devices=0", "cudaErrorNoDevice"),
+            ("init=100", "cudaErrorNoDevice"), ("init=803", "cudaGetDeviceCount"), ("devices=0", "cudaErrorNoDevice"),
         ):
             result = self.run_fake("s.safetensors", "--device", "cuda:0", fake=fake, expect=FAILURE)
             self.assert_error(result, "device_unavailable", message)
