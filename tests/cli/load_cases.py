@@ -445,7 +445,8 @@ class FakeCudaTest(LoadTest):
         for fake, message in (
             ("driver=11020", "cuda:0: the NVIDIA driver is too old: found one for CUDA 11.2, expected CUDA 11.4"),
             ("missing=cuEventRecord", "found one for CUDA 13.0 without cuEventRecord"),
-            ("init=100", "cudaErrorNoDevice"), ("init=803", "cudaGetDeviceCount"), ("devices=0", "cudaErrorNoDevice"),
+            ("init=100", "cudaErrorNoDevice"), ("init=802", "cudaGetDeviceCount"), ("init=803", "cudaGetDeviceCount"),
+            ("devices=0", "cudaErrorNoDevice"),
         ):
             result = self.run_fake("s.safetensors", "--device", "cuda:0", fake=fake, expect=FAILURE)
             self.assert_error(result, "device_unavailable", message)
@@ -463,7 +464,8 @@ class FakeCudaTest(LoadTest):
 
     def test_failing_calls_are_typed_errors_and_leak_nothing(self):
         self.sealed()
-        for call in ("EventRecord", "MemcpyAsync", "Malloc", "StreamCreateWithFlags", "PointerGetAttributes"):
+        for call in ("GetDeviceCount", "EventCreateWithFlags", "EventRecord", "EventQuery", "MemcpyAsync", "Malloc",
+                     "StreamCreateWithFlags", "PointerGetAttributes"):
             results = []
             while len(results) < 50 and (result := self.run_failing(call, len(results) + 1)) is not None:
                 self.assert_error(result, "device_error", "cuda:0", call)
