@@ -1,37 +1,19 @@
 #include "cuda_api.hpp"
 
+#ifdef FLATBED_CUDART_LINKED
+#include "runtime_api.hpp"
+#else
+#include "driver_api.hpp"
+#endif
+
 namespace flatbed::cuda {
-namespace {
 
-// Constant data: nothing runs before main or after it.
-constexpr CudaApi kLinked{
-    .GetDeviceCount = cudaGetDeviceCount,
-    .GetDeviceProperties = cudaGetDeviceProperties,
-    .SetDevice = cudaSetDevice,
-    .Malloc = cudaMalloc,
-    .Free = cudaFree,
-    .HostAlloc = cudaHostAlloc,
-    .FreeHost = cudaFreeHost,
-    .HostRegister = cudaHostRegister,
-    .HostUnregister = cudaHostUnregister,
-    .PointerGetAttributes = cudaPointerGetAttributes,
-    .StreamCreateWithFlags = cudaStreamCreateWithFlags,
-    .StreamDestroy = cudaStreamDestroy,
-    .StreamQuery = cudaStreamQuery,
-    .MemcpyAsync = cudaMemcpyAsync,
-    .Memcpy2DAsync = cudaMemcpy2DAsync,
-    .EventCreateWithFlags = cudaEventCreateWithFlags,
-    .EventDestroy = cudaEventDestroy,
-    .EventRecord = cudaEventRecord,
-    .EventQuery = cudaEventQuery,
-    .GetLastError = cudaGetLastError,
-    .PeekAtLastError = cudaPeekAtLastError,
-    .GetErrorName = cudaGetErrorName,
-    .GetErrorString = cudaGetErrorString,
-};
-
-}  // namespace
-
-const CudaApi& linked_cuda_api() noexcept { return kLinked; }
+Result<std::shared_ptr<const CudaApi>> open_cuda_api() {
+#ifdef FLATBED_CUDART_LINKED
+  return runtime_api();
+#else
+  return open_driver_api();
+#endif
+}
 
 }  // namespace flatbed::cuda

@@ -35,12 +35,19 @@ std::string memory_text(const cudaPointerAttributes& found) {
 Result<std::unique_ptr<Device>> make_cuda_device(const CudaApi& api, int ordinal,
                                                  const CudaDeviceOptions& options,
                                                  const CudaDeviceLimits& limits) {
+  return make_cuda_device(std::shared_ptr<const CudaApi>(std::shared_ptr<void>(), &api), ordinal,
+                          options, limits);
+}
+
+Result<std::unique_ptr<Device>> make_cuda_device(std::shared_ptr<const CudaApi> api, int ordinal,
+                                                 const CudaDeviceOptions& options,
+                                                 const CudaDeviceLimits& limits) {
   // If a step fails, the handles are destroyed on this thread, not by the destructor, which starts
   // a thread of its own.
-  auto device = std::make_unique<CudaDevice>(api, ordinal, limits);
+  auto device = std::make_unique<CudaDevice>(std::move(api), ordinal, limits);
   FLATBED_TRY(result_of_own_thread([&]() -> Result<void> {
     int count = 0;
-    if (const cudaError_t status = api.GetDeviceCount(&count); status != cudaSuccess) {
+    if (const cudaError_t status = device->api_.GetDeviceCount(&count); status != cudaSuccess) {
       return device->error(status, "cudaGetDeviceCount");
     }
     if (ordinal < 0 || ordinal >= count) {
@@ -53,13 +60,15 @@ Result<std::unique_ptr<Device>> make_cuda_device(const CudaApi& api, int ordinal
   return std::unique_ptr<Device>(std::move(device));
 }
 
-CudaDevice::CudaDevice(const CudaApi& api, int ordinal, const CudaDeviceLimits& limits)
-    : api_(api),
+CudaDevice::CudaDevice(std::shared_ptr<const CudaApi> api, int ordinal,
+                       const CudaDeviceLimits& limits)
+    : owned_api_(std::move(api)),
+      api_(*owned_api_),
       ordinal_(ordinal),
       name_("cuda:" + std::to_string(ordinal)),
       limits_(limits),
       handles_(std::make_unique<Handles>()),
-      pinned_(api, name_, limits.segment_nbytes) {}
+      pinned_(api_, name_, limits.segment_nbytes) {}
 
 // If no thread can be started, or the GPU cannot be made current, the handles are leaked:
 // destroying them would touch the caller's thread or open a context on another GPU.
@@ -364,7 +373,9 @@ Result<void> CudaDevice::wait_for_all() {
 namespace flatbed {
 
 Result<std::unique_ptr<Device>> cuda_device(int ordinal, const CudaDeviceOptions& options) {
-  return cuda::make_cuda_device(cuda::linked_cuda_api(), ordinal, options);
+  Result<std::shared_ptr<const cuda::CudaApi>> api = cuda::open_cuda_api();
+  if (!api) return with_context("cuda:" + std::to_string(ordinal), std::move(api).error());
+  return cuda::make_cuda_device(*std::move(api), ordinal, options);
 }
 
 }  // namespace flatbed

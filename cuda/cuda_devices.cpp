@@ -19,8 +19,8 @@ Result<CudaDeviceInfo> device_info(const CudaApi& api, int ordinal) {
       status != cudaSuccess) {
     return cuda_error(api, status, "cuda:" + std::to_string(ordinal), "cudaGetDeviceProperties");
   }
-  return CudaDeviceInfo{ordinal, properties.name, properties.totalGlobalMem, properties.major,
-                        properties.minor};
+  return CudaDeviceInfo{ordinal, properties.name.data(), properties.totalGlobalMem,
+                        properties.major, properties.minor};
 }
 
 Result<std::vector<CudaDeviceInfo>> list_devices(const CudaApi& api) {
@@ -47,7 +47,9 @@ Result<std::vector<CudaDeviceInfo>> make_cuda_devices(const CudaApi& api) {
 }  // namespace cuda
 
 Result<std::vector<CudaDeviceInfo>> cuda_devices() {
-  return cuda::make_cuda_devices(cuda::linked_cuda_api());
+  Result<std::shared_ptr<const cuda::CudaApi>> api = cuda::open_cuda_api();
+  if (!api) return with_context("CUDA", std::move(api).error());
+  return cuda::make_cuda_devices(**api);
 }
 
 }  // namespace flatbed

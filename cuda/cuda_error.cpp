@@ -10,11 +10,12 @@ ErrorCode code_of(cudaError_t status) {
   switch (status) {
     case cudaErrorMemoryAllocation:
       return ErrorCode::resource_exhausted;
-    // No driver, a driver older than the runtime, or no device: the machine cannot run CUDA, which
-    // is different from a failure of CUDA.
+    // No driver, a driver older than the runtime, no device, or one that is not ready yet: the
+    // machine cannot run CUDA, which is different from a failure of CUDA.
     case cudaErrorNoDevice:
     case cudaErrorInsufficientDriver:
     case cudaErrorStubLibrary:
+    case cudaErrorSystemNotReady:
     case cudaErrorSystemDriverMismatch:
     case cudaErrorCompatNotSupportedOnDevice:
     case cudaErrorDevicesUnavailable:

@@ -1,7 +1,9 @@
-// The fake's calls: the entries of CudaApi and three more.
+// The fake's calls: the entries of CudaApi and one more.
 #include <algorithm>
 #include <array>
+#include <cstdio>
 #include <cstring>
+#include <utility>
 
 #include "support/fake_cuda_state.hpp"
 
@@ -47,11 +49,41 @@ cudaError_t get_device_properties(cudaDeviceProp* properties, int device) {
   return enter(Call::GetDeviceProperties, [&](State& state, const Verdict&) {
     if (device < 0 || device >= state.options.devices) return cudaErrorInvalidDevice;
     *properties = {};
-    std::strcpy(properties->name, "flatbed's fake");
+    std::strcpy(properties->name.data(), "flatbed's fake");
+    properties->uuid.fill(std::byte{0xFA});
+    properties->uuid.back() = static_cast<std::byte>(device);
     properties->totalGlobalMem = state.options.device_limit_nbytes;
     properties->major = 9;
-    properties->unifiedAddressing = 1;
-    properties->asyncEngineCount = 3;
+    return cudaSuccess;
+  });
+}
+
+// A GPU of its own memory, in the PCI slot of its number.
+cudaError_t device_get_attribute(int* value, cudaDeviceAttr attribute, int device) {
+  return enter(Call::DeviceGetAttribute, [&](State& state, const Verdict&) {
+    if (device < 0 || device >= state.options.devices) return cudaErrorInvalidDevice;
+    constexpr std::array kOnes{cudaDevAttrManagedMemory, cudaDevAttrConcurrentManagedAccess};
+    *value = std::find(kOnes.begin(), kOnes.end(), attribute) == kOnes.end() ? 0 : 1;
+    if (attribute == cudaDevAttrComputeCapabilityMajor) *value = 9;
+    if (attribute == cudaDevAttrPciBusId) *value = device;
+    if (attribute == cudaDevAttrHostNumaId) *value = -1;
+    return cudaSuccess;
+  });
+}
+
+cudaError_t device_get_pci_bus_id(char* id, int size, int device) {
+  return enter(Call::DeviceGetPCIBusId, [&](State& state, const Verdict&) {
+    if (device < 0 || device >= state.options.devices) return cudaErrorInvalidDevice;
+    const int length = std::snprintf(id, static_cast<std::size_t>(size), "0000:%02x:00.0",
+                                     static_cast<unsigned>(device));
+    return length < size ? cudaSuccess : cudaErrorInvalidValue;
+  });
+}
+
+cudaError_t mem_get_info(std::size_t* free, std::size_t* total) {
+  return enter(Call::MemGetInfo, [&](State& state, const Verdict&) {
+    *total = state.options.device_limit_nbytes;
+    *free = *total - state.device_nbytes[static_cast<std::size_t>(thread_state(state).device)];
     return cudaSuccess;
   });
 }
@@ -187,6 +219,22 @@ cudaError_t memcpy_2d_async(void* to, size_t to_pitch, const void* from, size_t 
   });
 }
 
+cudaError_t memcpy_batch_async(void* const* to, const void* const* from, const size_t* nbytes,
+                               size_t count, cudaStream_t stream) {
+  pay_for_submission();
+  return enter(Call::MemcpyBatchAsync, [&](State& state, const Verdict&) {
+    for (std::size_t i = 0; i < count; ++i) {
+      const cudaError_t status = state.submit_copy({.to = static_cast<std::byte*>(to[i]),
+                                                    .from = static_cast<const std::byte*>(from[i]),
+                                                    .width = nbytes[i],
+                                                    .height = 1},
+                                                   cudaMemcpyHostToDevice, stream);
+      if (status != cudaSuccess) return status;
+    }
+    return cudaSuccess;
+  });
+}
+
 cudaError_t event_create_with_flags(cudaEvent_t* out, unsigned) {
   return enter(Call::EventCreateWithFlags, [&](State& state, const Verdict&) {
     *out = reinterpret_cast<cudaEvent_t>(&state.make_event(thread_state(state).device, false));
@@ -226,6 +274,57 @@ cudaError_t event_query(cudaEvent_t handle) {
     if (event == nullptr) return cudaErrorInvalidResourceHandle;
     if (verdict.never_ready() && event->capture != nullptr) event->capture->stuck = true;
     return state.query(event->capture);
+  });
+}
+
+cudaError_t event_synchronize(cudaEvent_t handle) {
+  return enter(Call::EventSynchronize, [&](State& state, const Verdict&) {
+    Event* const event = state.find_event(handle, "EventSynchronize");
+    if (event == nullptr) return cudaErrorInvalidResourceHandle;
+    if (event->capture == nullptr) return cudaSuccess;
+    state.run_to(*event->capture->stream, event->capture->number);
+    event->capture->not_ready_left = 0;
+    return state.query(event->capture);
+  });
+}
+
+cudaError_t stream_wait_event(cudaStream_t stream_handle, cudaEvent_t event_handle, unsigned) {
+  return enter(Call::StreamWaitEvent, [&](State& state, const Verdict&) {
+    Stream* const stream = state.find_stream(stream_handle, "StreamWaitEvent");
+    Event* const event = state.find_event(event_handle, "StreamWaitEvent");
+    if (event == nullptr || stream == nullptr) return cudaErrorInvalidResourceHandle;
+    state.wait(*stream, *event);
+    return cudaSuccess;
+  });
+}
+
+cudaError_t stream_is_capturing(cudaStream_t handle, cudaStreamCaptureStatus* status) {
+  return enter(Call::StreamIsCapturing, [&](State& state, const Verdict&) {
+    if (state.find_stream(handle, "StreamIsCapturing") == nullptr) {
+      return cudaErrorInvalidResourceHandle;
+    }
+    *status = cudaStreamCaptureStatusNone;
+    return cudaSuccess;
+  });
+}
+
+cudaError_t thread_exchange_stream_capture_mode(cudaStreamCaptureMode* mode) {
+  return enter(Call::ThreadExchangeStreamCaptureMode, [&](State& state, const Verdict&) {
+    std::swap(*mode, thread_state(state).capture_mode);
+    return cudaSuccess;
+  });
+}
+
+cudaError_t launch_host_func(cudaStream_t handle, cudaHostFn_t function, void* argument) {
+  return enter(Call::LaunchHostFunc, [&](State& state, const Verdict&) {
+    Stream* const stream = state.find_stream(handle, "LaunchHostFunc");
+    if (stream == nullptr) return cudaErrorInvalidResourceHandle;
+    Op op{.kind = Op::Kind::host};
+    op.host_function = function;
+    op.host_argument = argument;
+    state.enqueue(*stream, std::move(op));
+    state.after_submit();
+    return cudaSuccess;
   });
 }
 
@@ -314,32 +413,14 @@ cudaError_t stream_synchronize(cudaStream_t handle) {
   });
 }
 
-cudaError_t event_synchronize(cudaEvent_t handle) {
-  return enter(Call::EventSynchronize, [&](State& state, const Verdict&) {
-    Event* const event = state.find_event(handle, "EventSynchronize");
-    if (event == nullptr) return cudaErrorInvalidResourceHandle;
-    if (event->capture == nullptr) return cudaSuccess;
-    state.run_to(*event->capture->stream, event->capture->number);
-    event->capture->not_ready_left = 0;
-    return state.query(event->capture);
-  });
-}
-
-cudaError_t stream_wait_event(cudaStream_t stream_handle, cudaEvent_t event_handle, unsigned) {
-  return enter(Call::StreamWaitEvent, [&](State& state, const Verdict&) {
-    Stream* const stream = state.find_stream(stream_handle, "StreamWaitEvent");
-    Event* const event = state.find_event(event_handle, "StreamWaitEvent");
-    if (event == nullptr || stream == nullptr) return cudaErrorInvalidResourceHandle;
-    state.wait(*stream, *event);
-    return cudaSuccess;
-  });
-}
-
 const cuda::CudaApi& table() {
   static constexpr cuda::CudaApi kTable{
       .GetDeviceCount = get_device_count,
       .GetDeviceProperties = get_device_properties,
+      .DeviceGetAttribute = device_get_attribute,
+      .DeviceGetPCIBusId = device_get_pci_bus_id,
       .SetDevice = set_device,
+      .MemGetInfo = mem_get_info,
       .Malloc = malloc_device,
       .Free = free_device,
       .HostAlloc = host_alloc,
@@ -350,12 +431,18 @@ const cuda::CudaApi& table() {
       .StreamCreateWithFlags = stream_create_with_flags,
       .StreamDestroy = stream_destroy,
       .StreamQuery = stream_query,
+      .StreamWaitEvent = stream_wait_event,
+      .StreamIsCapturing = stream_is_capturing,
+      .ThreadExchangeStreamCaptureMode = thread_exchange_stream_capture_mode,
+      .LaunchHostFunc = launch_host_func,
       .MemcpyAsync = memcpy_async,
       .Memcpy2DAsync = memcpy_2d_async,
+      .MemcpyBatchAsync = memcpy_batch_async,
       .EventCreateWithFlags = event_create_with_flags,
       .EventDestroy = event_destroy,
       .EventRecord = event_record,
       .EventQuery = event_query,
+      .EventSynchronize = event_synchronize,
       .GetLastError = get_last_error,
       .PeekAtLastError = peek_at_last_error,
       .GetErrorName = get_error_name,

@@ -23,6 +23,9 @@ void touch(const State& state, Op& op, std::size_t first, std::size_t count) {
       std::memcpy(scratch.data(), op.from_view + at, std::min(scratch.size(), op.rows.width - at));
     }
   }
+  // Under the fake's lock, except in a thread of its own: it must not wait for a thread that calls
+  // CUDA.
+  if (op.kind == Op::Kind::host && !op.failed) op.host_function(op.host_argument);
   if (op.kind == Op::Kind::record) release_edge(&op.capture->edge);
   release_edge(&op.stream->edge);
 }

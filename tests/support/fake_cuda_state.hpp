@@ -21,32 +21,39 @@
 namespace flatbed::fake_cuda {
 
 // The calls that are counted. First those that can fail.
-#define FLATBED_FAKE_CUDA_CALLS(X) \
-  X(GetDeviceCount)                \
-  X(GetDeviceProperties)           \
-  X(SetDevice)                     \
-  X(Malloc)                        \
-  X(Free)                          \
-  X(HostAlloc)                     \
-  X(FreeHost)                      \
-  X(HostRegister)                  \
-  X(HostUnregister)                \
-  X(PointerGetAttributes)          \
-  X(StreamCreateWithFlags)         \
-  X(StreamDestroy)                 \
-  X(StreamQuery)                   \
-  X(StreamSynchronize)             \
-  X(StreamWaitEvent)               \
-  X(MemcpyAsync)                   \
-  X(Memcpy2DAsync)                 \
-  X(EventCreateWithFlags)          \
-  X(EventDestroy)                  \
-  X(EventRecord)                   \
-  X(EventQuery)                    \
-  X(EventSynchronize)              \
-  X(GetLastError)                  \
-  X(PeekAtLastError)               \
-  X(GetErrorName)                  \
+#define FLATBED_FAKE_CUDA_CALLS(X)   \
+  X(GetDeviceCount)                  \
+  X(GetDeviceProperties)             \
+  X(DeviceGetAttribute)              \
+  X(DeviceGetPCIBusId)               \
+  X(SetDevice)                       \
+  X(MemGetInfo)                      \
+  X(Malloc)                          \
+  X(Free)                            \
+  X(HostAlloc)                       \
+  X(FreeHost)                        \
+  X(HostRegister)                    \
+  X(HostUnregister)                  \
+  X(PointerGetAttributes)            \
+  X(StreamCreateWithFlags)           \
+  X(StreamDestroy)                   \
+  X(StreamQuery)                     \
+  X(StreamSynchronize)               \
+  X(StreamWaitEvent)                 \
+  X(StreamIsCapturing)               \
+  X(ThreadExchangeStreamCaptureMode) \
+  X(LaunchHostFunc)                  \
+  X(MemcpyAsync)                     \
+  X(Memcpy2DAsync)                   \
+  X(MemcpyBatchAsync)                \
+  X(EventCreateWithFlags)            \
+  X(EventDestroy)                    \
+  X(EventRecord)                     \
+  X(EventQuery)                      \
+  X(EventSynchronize)                \
+  X(GetLastError)                    \
+  X(PeekAtLastError)                 \
+  X(GetErrorName)                    \
   X(GetErrorString)
 enum class Call {
 #define FLATBED_FAKE_CUDA_ENUM(name) name,
@@ -87,7 +94,7 @@ struct Rows {
 };
 
 struct Op {
-  enum class Kind { copy, record, wait, read };
+  enum class Kind { copy, record, wait, read, host };
   Kind kind = Kind::copy;
   std::uint64_t number = 0;
   Stream* stream = nullptr;
@@ -95,6 +102,8 @@ struct Op {
   Rows rows = {};                         // of a copy; a read has `from` and `width`
   std::byte* to_view = nullptr;           // where the host can reach rows.to
   const std::byte* from_view = nullptr;
+  cudaHostFn_t host_function = nullptr;  // of a host function, with its argument
+  void* host_argument = nullptr;
   bool from_host = false;
   std::uint64_t source_hash = 0;
   std::size_t pieces_done = 0;
@@ -284,6 +293,7 @@ struct ThreadState {
   cudaError_t last_error = cudaSuccess;
   int device = 0;
   bool device_set = false;
+  cudaStreamCaptureMode capture_mode = cudaStreamCaptureModeGlobal;
 };
 ThreadState& thread_state(const State& state);
 
@@ -293,8 +303,6 @@ void set_current(State* state);
 // The calls, also those that are not in CudaApi.
 const cuda::CudaApi& table();
 cudaError_t stream_synchronize(cudaStream_t stream);
-cudaError_t event_synchronize(cudaEvent_t event);
-cudaError_t stream_wait_event(cudaStream_t stream, cudaEvent_t event, unsigned flags);
 
 // Parts of a sentence, put together.
 template <typename... Parts>
