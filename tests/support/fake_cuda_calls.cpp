@@ -1,7 +1,8 @@
-// The fake's calls: the entries of CudaApi and three more.
+// The fake's calls: the entries of CudaApi and two more.
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <utility>
 
 #include "support/fake_cuda_state.hpp"
 
@@ -156,6 +157,8 @@ cudaError_t stream_query(cudaStream_t handle) {
   return enter(Call::StreamQuery, [&](State& state, const Verdict& verdict) {
     Stream* const stream = state.find_stream(handle, "StreamQuery");
     if (stream == nullptr) return cudaErrorInvalidResourceHandle;
+    const cudaError_t wrong = state.use_uncaptured(*stream, "StreamQuery");
+    if (wrong != cudaSuccess) return wrong;
     if (verdict.never_ready()) stream->never_ready = true;
     return state.query(*stream);
   });
@@ -214,8 +217,10 @@ cudaError_t event_destroy(cudaEvent_t handle) {
 cudaError_t event_record(cudaEvent_t event_handle, cudaStream_t stream_handle) {
   return enter(Call::EventRecord, [&](State& state, const Verdict&) {
     Event* const event = state.find_event(event_handle, "EventRecord");
-    Stream* const stream = state.find_stream(stream_handle, "EventRecord");
+    Stream* const stream = state.find_any_stream(stream_handle, "EventRecord");
     if (event == nullptr || stream == nullptr) return cudaErrorInvalidResourceHandle;
+    const cudaError_t wrong = state.use_uncaptured(*stream, "EventRecord");
+    if (wrong != cudaSuccess) return wrong;
     return state.record(*event, *stream);
   });
 }
@@ -226,6 +231,33 @@ cudaError_t event_query(cudaEvent_t handle) {
     if (event == nullptr) return cudaErrorInvalidResourceHandle;
     if (verdict.never_ready() && event->capture != nullptr) event->capture->stuck = true;
     return state.query(event->capture);
+  });
+}
+
+cudaError_t stream_wait_event(cudaStream_t stream_handle, cudaEvent_t event_handle, unsigned) {
+  return enter(Call::StreamWaitEvent, [&](State& state, const Verdict&) {
+    Stream* const stream = state.find_any_stream(stream_handle, "StreamWaitEvent");
+    Event* const event = state.find_event(event_handle, "StreamWaitEvent");
+    if (event == nullptr || stream == nullptr) return cudaErrorInvalidResourceHandle;
+    const cudaError_t wrong = state.use_uncaptured(*stream, "StreamWaitEvent");
+    if (wrong != cudaSuccess) return wrong;
+    state.wait(*stream, *event);
+    return cudaSuccess;
+  });
+}
+
+cudaError_t stream_is_capturing(cudaStream_t handle, cudaStreamCaptureStatus* out) {
+  return enter(Call::StreamIsCapturing, [&](State& state, const Verdict&) {
+    const Stream* const stream = state.find_any_stream(handle, "StreamIsCapturing");
+    if (stream == nullptr) return cudaErrorInvalidResourceHandle;
+    return state.is_capturing(*stream, *out);
+  });
+}
+
+cudaError_t thread_exchange_stream_capture_mode(cudaStreamCaptureMode* mode) {
+  return enter(Call::ThreadExchangeStreamCaptureMode, [&](State& state, const Verdict&) {
+    std::swap(*mode, thread_state(state).capture_mode);
+    return cudaSuccess;
   });
 }
 
@@ -271,6 +303,11 @@ constexpr auto kErrors = std::to_array<ErrorText>({
     FLATBED_FAKE_CUDA_ERROR(cudaErrorHostMemoryNotRegistered,
                             "pointer does not correspond to a registered memory region"),
     FLATBED_FAKE_CUDA_ERROR(cudaErrorNotSupported, "operation not supported"),
+    FLATBED_FAKE_CUDA_ERROR(cudaErrorStreamCaptureUnsupported,
+                            "operation not permitted when stream is capturing"),
+    FLATBED_FAKE_CUDA_ERROR(cudaErrorStreamCaptureImplicit,
+                            "operation would make the legacy stream depend on a capturing blocking "
+                            "stream"),
     FLATBED_FAKE_CUDA_ERROR(cudaErrorUnknown, "unknown error"),
 });
 #undef FLATBED_FAKE_CUDA_ERROR
@@ -308,6 +345,8 @@ cudaError_t stream_synchronize(cudaStream_t handle) {
   return enter(Call::StreamSynchronize, [&](State& state, const Verdict&) {
     Stream* const stream = state.find_stream(handle, "StreamSynchronize");
     if (stream == nullptr) return cudaErrorInvalidResourceHandle;
+    const cudaError_t wrong = state.use_uncaptured(*stream, "StreamSynchronize");
+    if (wrong != cudaSuccess) return wrong;
     state.run_to(*stream, stream->last_number);
     stream->not_ready_left = 0;
     return state.query(*stream);
@@ -322,16 +361,6 @@ cudaError_t event_synchronize(cudaEvent_t handle) {
     state.run_to(*event->capture->stream, event->capture->number);
     event->capture->not_ready_left = 0;
     return state.query(event->capture);
-  });
-}
-
-cudaError_t stream_wait_event(cudaStream_t stream_handle, cudaEvent_t event_handle, unsigned) {
-  return enter(Call::StreamWaitEvent, [&](State& state, const Verdict&) {
-    Stream* const stream = state.find_stream(stream_handle, "StreamWaitEvent");
-    Event* const event = state.find_event(event_handle, "StreamWaitEvent");
-    if (event == nullptr || stream == nullptr) return cudaErrorInvalidResourceHandle;
-    state.wait(*stream, *event);
-    return cudaSuccess;
   });
 }
 
@@ -350,6 +379,9 @@ const cuda::CudaApi& table() {
       .StreamCreateWithFlags = stream_create_with_flags,
       .StreamDestroy = stream_destroy,
       .StreamQuery = stream_query,
+      .StreamWaitEvent = stream_wait_event,
+      .StreamIsCapturing = stream_is_capturing,
+      .ThreadExchangeStreamCaptureMode = thread_exchange_stream_capture_mode,
       .MemcpyAsync = memcpy_async,
       .Memcpy2DAsync = memcpy_2d_async,
       .EventCreateWithFlags = event_create_with_flags,

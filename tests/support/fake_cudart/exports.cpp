@@ -104,8 +104,13 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   return flatbed::fake_cuda::stream_synchronize(stream);
 }
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags) {
-  calls();
-  return flatbed::fake_cuda::stream_wait_event(stream, event, flags);
+  return calls().StreamWaitEvent(stream, event, flags);
+}
+cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* status) {
+  return calls().StreamIsCapturing(stream, status);
+}
+cudaError_t cudaThreadExchangeStreamCaptureMode(cudaStreamCaptureMode* mode) {
+  return calls().ThreadExchangeStreamCaptureMode(mode);
 }
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t nbytes, cudaMemcpyKind kind,
                             cudaStream_t stream) {
