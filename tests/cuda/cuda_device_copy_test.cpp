@@ -26,7 +26,9 @@ struct Rig {
   explicit Rig(FakeCuda& runtime, std::size_t size = kMiB, void* stream = nullptr,
                const cuda::CudaDeviceLimits& limits = {})
       : fake(runtime), nbytes(size) {
-    device = cuda::make_cuda_device(FakeCuda::api(), 0, {.stream = stream}, limits).value();
+    CudaDeviceOptions options;
+    if (stream != nullptr) options.stream = EngineStream::created(stream);
+    device = cuda::make_cuda_device(FakeCuda::api(), 0, options, limits).value();
     from = device->stage(nbytes).value();
     to = device->memory()->allocate(nbytes).value();
     for (std::size_t i = 0; i < nbytes; ++i) from[i] = static_cast<std::byte>(i % 251);
@@ -496,7 +498,7 @@ TEST(CudaDeviceStream, OfTheEngineIsUsedAndLeftAlone) {
     fake.engine_read(stream, rig.to, kMiB);
     rig.finish();
   }
-  EXPECT_EQ(fake.calls("EventCreateWithFlags"), 1U);
+  EXPECT_EQ(fake.calls("EventCreateWithFlags"), 2U);  // one of them to try the stream
   EXPECT_EQ(fake.calls("StreamCreateWithFlags"), 0U);
   EXPECT_EQ(fake.calls("StreamDestroy"), 0U);
   EXPECT_TRUE(fake.engine_finish(stream));
@@ -506,18 +508,18 @@ TEST(CudaDeviceStream, OfTheEngineIsUsedAndLeftAlone) {
 TEST(CudaDeviceStream, OfAnotherDeviceIsRefused) {
   FakeCuda fake({.devices = 2});
   void* const stream = fake.engine_stream(1);
-  const auto device = cuda::make_cuda_device(FakeCuda::api(), 0, {.stream = stream});
+  const auto device =
+      cuda::make_cuda_device(FakeCuda::api(), 0, {.stream = EngineStream::created(stream)});
   ASSERT_FALSE(device);
   EXPECT_EQ(device.error().code, ErrorCode::device_error);
-  EXPECT_EQ(device.error().message.rfind("the engine's stream: cuda:0: cudaEventRecord: ", 0), 0U)
+  EXPECT_EQ(device.error().message.rfind("cuda:0: stream: cudaEventRecord: ", 0), 0U)
       << device.error().message;
   EXPECT_THAT(fake.leaks(), IsEmpty());
 }
 
 TEST(CudaDeviceStream, ThatIsADefaultOneIsRefused) {
   FakeCuda fake;
-  for (void* const stream :
-       {static_cast<void*>(cudaStreamLegacy), static_cast<void*>(cudaStreamPerThread)}) {
+  for (const EngineStream stream : {EngineStream::legacy(), EngineStream::per_thread()}) {
     EXPECT_ERROR(cuda::make_cuda_device(FakeCuda::api(), 0, {.stream = stream}), invalid_argument);
   }
   EXPECT_THAT(fake.ledger(), IsEmpty());
