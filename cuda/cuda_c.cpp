@@ -1,4 +1,5 @@
 // GPUs for C: flatbed_cuda.h.
+#include <cstring>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -15,6 +16,21 @@ namespace flatbed::c {
 FLATBED_FIRST_SIZE(flatbed_cuda_options, 56);
 
 namespace {
+
+flatbed_cuda_device_info info_to_c(const CudaDeviceInfo& info) {
+  flatbed_cuda_device_info given{};
+  given.struct_size = sizeof given;
+  given.name = to_c(info.name);
+  given.pci_bus_id = to_c(info.pci_bus_id);
+  std::memcpy(given.uuid, info.uuid.data(), sizeof given.uuid);
+  given.memory_nbytes = info.memory_nbytes;
+  given.free_nbytes = info.free_nbytes.value_or(0);
+  given.ordinal = info.ordinal;
+  given.compute_major = info.compute_major;
+  given.compute_minor = info.compute_minor;
+  given.numa_node = info.numa_node;
+  return given;
+}
 
 Result<std::optional<EngineStream>> read_stream(const flatbed_cuda_stream& given,
                                                 std::string_view parameter) {
@@ -83,6 +99,27 @@ int32_t flatbed_cuda_devices(int32_t (*device)(void* context, int32_t ordinal, f
       const int32_t code = device(context, info.ordinal, {info.name.data(), info.name.size()},
                                   info.memory_nbytes, info.compute_major, info.compute_minor);
       FLATBED_TRY(flatbed::c::callback_result(code, "the caller's device", ErrorCode::cancelled));
+    }
+    return {};
+  });
+}
+
+int32_t flatbed_cuda_device_infos(uint32_t ask_free,
+                                  int32_t (*device)(void* context,
+                                                    const flatbed_cuda_device_info* info),
+                                  void* context, flatbed_error* error) {
+  return guarded(error, [&]() -> Result<void> {
+    if (device == nullptr || ask_free > 1) {
+      return flatbed::Error{ErrorCode::invalid_argument,
+                            device == nullptr ? "argument 'device': found NULL"
+                                              : "argument 'ask_free': found a number above 1"};
+    }
+    FLATBED_ASSIGN(const std::vector<flatbed::CudaDeviceInfo> devices,
+                   flatbed::cuda_devices(static_cast<flatbed::FreeMemory>(ask_free)));
+    for (const flatbed::CudaDeviceInfo& info : devices) {
+      const flatbed_cuda_device_info given = flatbed::c::info_to_c(info);
+      FLATBED_TRY(flatbed::c::callback_result(device(context, &given), "the caller's device",
+                                              ErrorCode::cancelled));
     }
     return {};
   });

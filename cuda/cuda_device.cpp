@@ -15,6 +15,7 @@ namespace {
 
 // cudaMemcpy2DAsync() accepts no larger pitch.
 constexpr std::uint64_t kMaxPitch = std::numeric_limits<std::int32_t>::max();
+constexpr std::size_t kMaxBatch = 4096;  // copies that go in one call
 
 bool is_default(cudaStream_t stream) {
   return stream == cudaStreamLegacy || stream == cudaStreamPerThread;
@@ -286,8 +287,10 @@ void CudaDevice::release(std::byte* memory, std::uint64_t /*nbytes*/) noexcept {
 Result<Ticket> CudaDevice::copy(std::span<const CopyPiece> pieces) {
   FLATBED_TRY(make_current());
   const TicketTable::Slot slot = handles_->tickets.take();
+  Batch batch;
   Result<void> queued;
-  for (std::size_t i = 0; i < pieces.size() && queued; ++i) queued = queue(pieces[i]);
+  for (std::size_t i = 0; i < pieces.size() && queued; ++i) queued = queue(pieces[i], batch);
+  if (queued) queued = submit(batch);
   if (queued) queued = record(slot);
   if (!queued) {
     handles_->tickets.put_back(slot.index);
@@ -296,8 +299,9 @@ Result<Ticket> CudaDevice::copy(std::span<const CopyPiece> pieces) {
   return handles_->tickets.begin(slot.index, TicketTable::Sign::event);
 }
 
-// Uses as few copies as the piece and the segments of its source allow.
-Result<void> CudaDevice::queue(CopyPiece piece) {
+// Uses as few copies as the piece and the segments of its source allow. Those of contiguous bytes
+// are only added to the batch.
+Result<void> CudaDevice::queue(CopyPiece piece, Batch& batch) {
   if (piece.nbytes == 0 || piece.rows == 0) return {};
   if (piece.rows > 1 && std::min(piece.from_pitch, piece.to_pitch) < piece.nbytes) {
     return Error{ErrorCode::invalid_argument,
@@ -316,7 +320,12 @@ Result<void> CudaDevice::queue(CopyPiece piece) {
     if (piece.rows > 1 && can_copy_rows && room >= piece.nbytes) {
       rows = std::min(piece.rows, (room - piece.nbytes) / piece.from_pitch + 1);
     }
-    FLATBED_TRY(rows == 1 ? queue_row(piece) : queue_rows(piece, rows));
+    if (rows == 1) {
+      add_row(piece, batch);
+      if (batch.nbytes.size() >= kMaxBatch) FLATBED_TRY(submit(batch));
+    } else {
+      FLATBED_TRY(queue_rows(piece, rows));
+    }
     piece.rows -= rows;
     if (piece.rows == 0) break;  // the pitches of a single row do not matter
     piece.from += rows * piece.from_pitch;
@@ -326,18 +335,49 @@ Result<void> CudaDevice::queue(CopyPiece piece) {
 }
 
 // The first row.
-Result<void> CudaDevice::queue_row(const CopyPiece& piece) {
+void CudaDevice::add_row(const CopyPiece& piece, Batch& batch) const {
   for (std::uint64_t at = 0; at < piece.nbytes;) {
-    const std::uint64_t nbytes = std::min<std::uint64_t>(
-        piece.nbytes - at, left_of_segment(piece.from + at, limits_.segment_nbytes));
-    if (const cudaError_t status = api_.MemcpyAsync(piece.to + at, piece.from + at, nbytes,
-                                                    cudaMemcpyHostToDevice, stream_);
-        status != cudaSuccess) {
-      return error(status, "cudaMemcpyAsync of " + bytes_text(nbytes));
-    }
+    const auto nbytes = static_cast<std::size_t>(std::min<std::uint64_t>(
+        piece.nbytes - at, left_of_segment(piece.from + at, limits_.segment_nbytes)));
+    batch.to.push_back(piece.to + at);
+    batch.from.push_back(piece.from + at);
+    batch.nbytes.push_back(nbytes);
     at += nbytes;
   }
+}
+
+// One call costs as much as the copy of some KiB, so many small copies go in one.
+Result<void> CudaDevice::submit(Batch& batch) {
+  bool submitted = false;
+  if (batch.nbytes.size() > 1) {
+    FLATBED_ASSIGN(submitted, submit_at_once(batch));
+  }
+  for (std::size_t i = 0; i < batch.nbytes.size() && !submitted; ++i) {
+    if (const cudaError_t status = api_.MemcpyAsync(batch.to[i], batch.from[i], batch.nbytes[i],
+                                                    cudaMemcpyHostToDevice, stream_);
+        status != cudaSuccess) {
+      return error(status, "cudaMemcpyAsync of " + bytes_text(batch.nbytes[i]));
+    }
+  }
+  batch.to.clear();
+  batch.from.clear();
+  batch.nbytes.clear();
   return {};
+}
+
+// False where CUDA cannot: it is older than 12.8, or the driver is.
+Result<bool> CudaDevice::submit_at_once(const Batch& batch) {
+  if (!api_.MemcpyBatchAsync || no_batches_) return false;
+  const cudaError_t status = api_.MemcpyBatchAsync(
+      batch.to.data(), batch.from.data(), batch.nbytes.data(), batch.nbytes.size(), stream_);
+  if (status == cudaSuccess) return true;
+  if (status != cudaErrorNotSupported) {
+    return error(status,
+                 "cudaMemcpyBatchAsync of " + std::to_string(batch.nbytes.size()) + " copies");
+  }
+  consume(api_, status);
+  no_batches_ = true;
+  return false;
 }
 
 Result<void> CudaDevice::queue_rows(const CopyPiece& piece, std::uint64_t rows) {

@@ -10,6 +10,7 @@
 // Owns its thread, its events and, unless the engine gave one, its stream. Thread-safe.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <memory>
@@ -42,7 +43,9 @@ struct CudaDeviceLimits {
 [[nodiscard]] Result<std::unique_ptr<Device>> make_cuda_device(const CudaApi& api, int ordinal,
                                                                const CudaDeviceOptions& options,
                                                                const CudaDeviceLimits& limits = {});
-[[nodiscard]] Result<std::vector<CudaDeviceInfo>> make_cuda_devices(const CudaApi& api);
+[[nodiscard]] Result<std::vector<CudaDeviceInfo>> make_cuda_devices(
+    const CudaApi& api, FreeMemory free_memory = FreeMemory::skip,
+    const std::string& sysfs = "/sys");
 
 class CudaDevice final : public Device, public DeviceMemory {
  public:
@@ -79,6 +82,12 @@ class CudaDevice final : public Device, public DeviceMemory {
     Event probe;  // recorded and never waited for
     TicketTable tickets;
   };
+  // Copies of contiguous bytes, in CUDA's form.
+  struct Batch {
+    std::vector<void*> to;
+    std::vector<const void*> from;
+    std::vector<std::size_t> nbytes;
+  };
   // A stream of the engine's, and what CudaDeviceOptions calls it.
   struct Ordered {
     cudaStream_t stream = nullptr;
@@ -96,9 +105,11 @@ class CudaDevice final : public Device, public DeviceMemory {
   template <typename Work>
   [[nodiscard]] Result<void> for_stream(const Ordered& ordered, const Work& work);
   [[nodiscard]] Result<void> check_byte(std::uintptr_t address, std::string_view which) const;
-  [[nodiscard]] Result<void> queue(CopyPiece piece);
-  [[nodiscard]] Result<void> queue_row(const CopyPiece& piece);
+  [[nodiscard]] Result<void> queue(CopyPiece piece, Batch& batch);
+  void add_row(const CopyPiece& piece, Batch& batch) const;
   [[nodiscard]] Result<void> queue_rows(const CopyPiece& piece, std::uint64_t rows);
+  [[nodiscard]] Result<void> submit(Batch& batch);
+  [[nodiscard]] Result<bool> submit_at_once(const Batch& batch);
   [[nodiscard]] Result<void> create_event(TicketTable::Slot& slot);
   [[nodiscard]] Result<void> record(TicketTable::Slot slot);
   [[nodiscard]] Result<bool> is_complete(cudaEvent_t event) const;
@@ -120,8 +131,9 @@ class CudaDevice final : public Device, public DeviceMemory {
   Ordered order_before_;
   std::unique_ptr<Handles> handles_;
   PinnedMemory pinned_;
-  std::mutex bounce_mutex_;           // guards idle_bounce_
-  std::byte* idle_bounce_ = nullptr;  // of read_back(), which keeps one for the next time
+  std::atomic<bool> no_batches_ = false;  // CUDA has said that it supports none
+  std::mutex bounce_mutex_;               // guards idle_bounce_
+  std::byte* idle_bounce_ = nullptr;      // of read_back(), which keeps one for the next time
 };
 
 }  // namespace flatbed::cuda

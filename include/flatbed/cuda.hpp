@@ -12,6 +12,8 @@
 // its own thread.)
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -26,16 +28,26 @@ namespace flatbed {
 
 struct CudaDeviceInfo {
   int ordinal = 0;
-  std::string name;
+  std::string name = {};
   std::uint64_t memory_nbytes = 0;
   int compute_major = 0;
   int compute_minor = 0;
+  std::array<std::byte, 16> uuid = {};  // as in "GPU-..." of nvidia-smi
+  std::string pci_bus_id = {};          // "0000:3B:00.0"
+  int numa_node = -1;                   // of the host, next to it; -1: unknown, or there is one
+  std::optional<std::uint64_t> free_nbytes = {};  // of memory_nbytes; only where it was asked for
 };
 
-// Every CUDA device that this process can use, in ordinal order; never empty. Creates no context.
-// Errors: device_unavailable (no driver, too old a driver, no device), device_error (anything
-// else). Thread-safe.
-[[nodiscard]] FLATBED_EXPORT Result<std::vector<CudaDeviceInfo>> cuda_devices();
+// Whether cuda_devices() asks how much memory is free. Only a context knows: to ask creates the
+// primary context of every device, which takes time, and hundreds of MiB of the device until the
+// process ends. Where an engine has created them, it costs nothing.
+enum class FreeMemory : std::uint8_t { skip, ask };
+
+// Every CUDA device that this process can use, in ordinal order; never empty. Creates no context,
+// unless it asks for free memory. Errors: device_unavailable (no driver, too old a driver, no
+// device), device_error (anything else). Thread-safe.
+[[nodiscard]] FLATBED_EXPORT Result<std::vector<CudaDeviceInfo>> cuda_devices(
+    FreeMemory free_memory = FreeMemory::skip);
 
 // A stream of the engine's. Which one is always said in words, because null is a stream to CUDA:
 // the legacy default stream, or the per-thread one where the caller was compiled for that.

@@ -26,6 +26,27 @@ FLATBED_API int32_t flatbed_cuda_devices(
                       int32_t compute_major, int32_t compute_minor),
     void* context, flatbed_error* error);
 
+// The same with all that is known of each GPU. What `info` points to is borrowed for the call.
+typedef struct flatbed_cuda_device_info {
+  uint64_t struct_size;
+  flatbed_string name;
+  flatbed_string pci_bus_id;  // "0000:3B:00.0"
+  uint8_t uuid[16];           // as in "GPU-..." of nvidia-smi
+  uint64_t memory_nbytes;
+  uint64_t free_nbytes;  // of memory_nbytes; 0 where it was not asked for
+  int32_t ordinal;
+  int32_t compute_major;
+  int32_t compute_minor;
+  int32_t numa_node;  // of the host, next to the GPU; -1: unknown, or there is one
+} flatbed_cuda_device_info;
+
+// `ask_free` of 1 asks how much memory is free, which creates the primary context of every GPU that
+// has none: that takes time, and hundreds of MiB of the GPU until the process ends. Errors: as
+// above, and invalid_argument.
+FLATBED_API int32_t flatbed_cuda_device_infos(
+    uint32_t ask_free, int32_t (*device)(void* context, const flatbed_cuda_device_info* info),
+    void* context, flatbed_error* error);
+
 // A GPU, usable from any thread. Its destinations may be any memory of that GPU. `stream` is a
 // cudaStream_t that the caller created, to which copies are queued, and outlives the device; NULL:
 // one of the device's own (and not the caller's default stream, which no copies are queued to; see

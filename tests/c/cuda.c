@@ -13,6 +13,21 @@ static int32_t on_device(void* context, int32_t ordinal, flatbed_string name,
   return 0;
 }
 
+static int32_t on_info(void* context, const flatbed_cuda_device_info* info) {
+  int* const devices = context;
+  CHECK(info->struct_size == sizeof *info && info->ordinal == *devices && info->name.size > 0);
+  CHECK(info->memory_nbytes >= info->free_nbytes && info->pci_bus_id.size >= 12);
+  CHECK(info->compute_major > 0 && info->compute_minor >= 0 && info->numa_node >= -1);
+  ++*devices;
+  return 0;
+}
+
+static int32_t has_free_memory(void* context, const flatbed_cuda_device_info* info) {
+  (void)context;
+  CHECK(info->free_nbytes > 0);
+  return -1;
+}
+
 static int32_t stop(void* context, int32_t ordinal, flatbed_string name, uint64_t memory_nbytes,
                     int32_t compute_major, int32_t compute_minor) {
   (void)context, (void)ordinal, (void)name, (void)memory_nbytes;
@@ -88,10 +103,16 @@ int main(int argc, char** argv) {
   CHECK(code == 0 || code == FLATBED_ERROR_DEVICE_UNAVAILABLE);
   if (argc == 2) CHECK((code == 0) == (strcmp(argv[1], "cuda") == 0));
   CHECK_INVALID(flatbed_cuda_devices(NULL, NULL, &error), "'device'");
+  CHECK_INVALID(flatbed_cuda_device_infos(0, NULL, NULL, &error), "'device'");
+  CHECK_INVALID(flatbed_cuda_device_infos(2, on_info, NULL, &error), "'ask_free'");
+  int infos = 0;
+  CHECK(flatbed_cuda_device_infos(0, on_info, &infos, &error) == code && infos == devices);
   CHECK_INVALID(flatbed_device_cuda(0, NULL, NULL, &error), "'out'");
   names_streams();
   if (code == 0) {
     flatbed_cuda_options options = FLATBED_INIT(flatbed_cuda_options);
+    CHECK_ERROR(flatbed_cuda_device_infos(1, has_free_memory, NULL, &error),
+                FLATBED_ERROR_CANCELLED, "device");
     loads_to_the_gpu(NULL);
     loads_to_the_gpu(&options);
     options.order_after.kind = FLATBED_CUDA_STREAM_LEGACY;

@@ -80,9 +80,10 @@ const CudaApi& noting_api() {
              &CudaApi::StreamCreateWithFlags, &CudaApi::StreamDestroy, &CudaApi::StreamQuery,
              &CudaApi::StreamWaitEvent, &CudaApi::StreamIsCapturing,
              &CudaApi::ThreadExchangeStreamCaptureMode, &CudaApi::MemcpyAsync,
-             &CudaApi::Memcpy2DAsync, &CudaApi::EventCreateWithFlags, &CudaApi::EventDestroy,
-             &CudaApi::EventRecord, &CudaApi::EventQuery, &CudaApi::GetLastError,
-             &CudaApi::PeekAtLastError>();
+             &CudaApi::Memcpy2DAsync, &CudaApi::MemcpyBatchAsync, &CudaApi::DeviceGetAttribute,
+             &CudaApi::DeviceGetPCIBusId, &CudaApi::MemGetInfo, &CudaApi::EventCreateWithFlags,
+             &CudaApi::EventDestroy, &CudaApi::EventRecord, &CudaApi::EventQuery,
+             &CudaApi::GetLastError, &CudaApi::PeekAtLastError>();
   return api;
 }
 
@@ -274,6 +275,10 @@ using Fault = Injection::Fault;
 
 constexpr const char* kAllCalls[] = {"GetDeviceCount",
                                      "GetDeviceProperties",
+                                     "DeviceGetAttribute",
+                                     "DeviceGetPCIBusId",
+                                     "MemGetInfo",
+                                     "MemcpyBatchAsync",
                                      "SetDevice",
                                      "Malloc",
                                      "Free",

@@ -44,6 +44,8 @@ struct FakeCudaOptions {
   bool last_first = false;              // the last piece, and of it the last byte, is copied first
   unsigned not_ready_queries = 0;       // so many queries of a record or stream say NotReady first
   bool host_register_supported = true;  // false: HostRegister reports NotSupported
+  bool batches_supported = true;        // false: MemcpyBatchAsync reports NotSupported
+  bool uses_host_pages = false;         // the GPUs use the host's page tables, as a GH200's does
   bool pageable_is_error = true;        // false: pageable sources are read late, and still noted
   bool guard_sources = true;            // hash sources when submitted, run and seen complete
   bool protect_sources = false;         // whole pages of sources in flight cannot be written

@@ -1,6 +1,7 @@
 // The fake's calls: the entries of CudaApi and two more.
 #include <algorithm>
 #include <array>
+#include <cstdio>
 #include <cstring>
 #include <utility>
 
@@ -51,8 +52,42 @@ cudaError_t get_device_properties(cudaDeviceProp* properties, int device) {
     std::strcpy(properties->name, "flatbed's fake");
     properties->totalGlobalMem = state.options.device_limit_nbytes;
     properties->major = 9;
-    properties->unifiedAddressing = 1;
-    properties->asyncEngineCount = 3;
+    properties->uuid.bytes[0] = static_cast<char>(0xFA);
+    properties->uuid.bytes[15] = static_cast<char>(device);
+    return cudaSuccess;
+  });
+}
+
+// A GPU in the PCI slot of its number.
+cudaError_t device_get_attribute(int* value, cudaDeviceAttr attribute, int device) {
+  return enter(Call::DeviceGetAttribute, [&](State& state, const Verdict&) {
+    if (device < 0 || device >= state.options.devices) return cudaErrorInvalidDevice;
+    const bool host_pages = state.options.uses_host_pages;
+    *value = 0;
+    if (attribute == cudaDevAttrComputeCapabilityMajor) *value = 9;
+    if (attribute == cudaDevAttrPciBusId) *value = device;
+    if (attribute == cudaDevAttrHostNumaId) *value = -1;
+    if (attribute == cudaDevAttrManagedMemory) *value = 1;
+    if (attribute == cudaDevAttrConcurrentManagedAccess) *value = 1;
+    if (attribute == cudaDevAttrPageableMemoryAccess) *value = host_pages ? 1 : 0;
+    if (attribute == cudaDevAttrPageableMemoryAccessUsesHostPageTables) *value = host_pages ? 1 : 0;
+    return cudaSuccess;
+  });
+}
+
+cudaError_t device_get_pci_bus_id(char* id, int size, int device) {
+  return enter(Call::DeviceGetPCIBusId, [&](State& state, const Verdict&) {
+    if (device < 0 || device >= state.options.devices) return cudaErrorInvalidDevice;
+    const int length = std::snprintf(id, static_cast<std::size_t>(size), "0000:%02X:00.0",
+                                     0xA0U + static_cast<unsigned>(device));
+    return length < size ? cudaSuccess : cudaErrorInvalidValue;
+  });
+}
+
+cudaError_t mem_get_info(size_t* free, size_t* total) {
+  return enter(Call::MemGetInfo, [&](State& state, const Verdict&) {
+    *total = state.options.device_limit_nbytes;
+    *free = *total - state.device_nbytes[static_cast<std::size_t>(thread_state(state).device)];
     return cudaSuccess;
   });
 }
@@ -187,6 +222,25 @@ cudaError_t memcpy_2d_async(void* to, size_t to_pitch, const void* from, size_t 
                               .width = width,
                               .height = height},
                              kind, stream);
+  });
+}
+
+// CUDA orders the copies of a batch in no way.
+cudaError_t memcpy_batch_async(void* const* to, const void* const* from, const size_t* nbytes,
+                               size_t count, cudaStream_t stream) {
+  pay_for_submission();
+  return enter(Call::MemcpyBatchAsync, [&](State& state, const Verdict&) {
+    if (!state.options.batches_supported) return cudaErrorNotSupported;
+    if (count == 0) state.add(Entry::misuse, "cudaMemcpyBatchAsync of no copies");
+    for (std::size_t i = count; i-- > 0;) {
+      const cudaError_t status = state.submit_copy({.to = static_cast<std::byte*>(to[i]),
+                                                    .from = static_cast<const std::byte*>(from[i]),
+                                                    .width = nbytes[i],
+                                                    .height = 1},
+                                                   cudaMemcpyDefault, stream);
+      if (status != cudaSuccess) return status;
+    }
+    return count == 0 ? cudaErrorInvalidValue : cudaSuccess;
   });
 }
 
@@ -368,7 +422,10 @@ const cuda::CudaApi& table() {
   static constexpr cuda::CudaApi kTable{
       .GetDeviceCount = get_device_count,
       .GetDeviceProperties = get_device_properties,
+      .DeviceGetAttribute = device_get_attribute,
+      .DeviceGetPCIBusId = device_get_pci_bus_id,
       .SetDevice = set_device,
+      .MemGetInfo = mem_get_info,
       .Malloc = malloc_device,
       .Free = free_device,
       .HostAlloc = host_alloc,
@@ -384,6 +441,7 @@ const cuda::CudaApi& table() {
       .ThreadExchangeStreamCaptureMode = thread_exchange_stream_capture_mode,
       .MemcpyAsync = memcpy_async,
       .Memcpy2DAsync = memcpy_2d_async,
+      .MemcpyBatchAsync = memcpy_batch_async,
       .EventCreateWithFlags = event_create_with_flags,
       .EventDestroy = event_destroy,
       .EventRecord = event_record,

@@ -9,13 +9,10 @@ namespace {
 
 // Calls that CUDA permits on every thread during a capture. It says of few that they are not, such
 // as cudaMalloc() and cudaEventQuery(); of the others the fake thinks the worst.
-constexpr std::array kPermitted{Call::GetDeviceCount,
-                                Call::GetDeviceProperties,
-                                Call::SetDevice,
-                                Call::EventRecord,
-                                Call::StreamWaitEvent,
-                                Call::StreamIsCapturing,
-                                Call::ThreadExchangeStreamCaptureMode};
+constexpr std::array kPermitted{
+    Call::GetDeviceCount,    Call::GetDeviceProperties, Call::DeviceGetAttribute,
+    Call::DeviceGetPCIBusId, Call::SetDevice,           Call::EventRecord,
+    Call::StreamWaitEvent,   Call::StreamIsCapturing,   Call::ThreadExchangeStreamCaptureMode};
 
 bool is_permitted(Call call) {
   return std::find(kPermitted.begin(), kPermitted.end(), call) != kPermitted.end();

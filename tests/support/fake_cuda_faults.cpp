@@ -18,6 +18,7 @@ std::atomic<State*> g_current = nullptr;
 // Calls that are about no device: they may come before SetDevice.
 bool needs_device(Call call) {
   return can_fail(call) && call != Call::GetDeviceCount && call != Call::GetDeviceProperties &&
+         call != Call::DeviceGetAttribute && call != Call::DeviceGetPCIBusId &&
          call != Call::SetDevice && call != Call::ThreadExchangeStreamCaptureMode;
 }
 

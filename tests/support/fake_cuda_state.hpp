@@ -24,7 +24,10 @@ namespace flatbed::fake_cuda {
 #define FLATBED_FAKE_CUDA_CALLS(X)   \
   X(GetDeviceCount)                  \
   X(GetDeviceProperties)             \
+  X(DeviceGetAttribute)              \
+  X(DeviceGetPCIBusId)               \
   X(SetDevice)                       \
+  X(MemGetInfo)                      \
   X(Malloc)                          \
   X(Free)                            \
   X(HostAlloc)                       \
@@ -41,6 +44,7 @@ namespace flatbed::fake_cuda {
   X(ThreadExchangeStreamCaptureMode) \
   X(MemcpyAsync)                     \
   X(Memcpy2DAsync)                   \
+  X(MemcpyBatchAsync)                \
   X(EventCreateWithFlags)            \
   X(EventDestroy)                    \
   X(EventRecord)                     \

@@ -42,7 +42,10 @@ inline const cuda::CudaApi& counted_cuda_api() {
   using Api = cuda::CudaApi;
   static constexpr Api kApi{Counted<&Api::GetDeviceCount>::call,
                             Counted<&Api::GetDeviceProperties>::call,
+                            Counted<&Api::DeviceGetAttribute>::call,
+                            Counted<&Api::DeviceGetPCIBusId>::call,
                             Counted<&Api::SetDevice>::call,
+                            Counted<&Api::MemGetInfo>::call,
                             Counted<&Api::Malloc>::call,
                             Counted<&Api::Free>::call,
                             Counted<&Api::HostAlloc>::call,
@@ -58,6 +61,7 @@ inline const cuda::CudaApi& counted_cuda_api() {
                             Counted<&Api::ThreadExchangeStreamCaptureMode>::call,
                             Counted<&Api::MemcpyAsync>::call,
                             Counted<&Api::Memcpy2DAsync>::call,
+                            Counted<&Api::MemcpyBatchAsync>::call,
                             Counted<&Api::EventCreateWithFlags>::call,
                             Counted<&Api::EventDestroy>::call,
                             Counted<&Api::EventRecord>::call,
