@@ -104,6 +104,12 @@ Result<void> CudaDevice::open(const CudaDeviceOptions& options) {
                  name_ + ": no such device: CUDA device count is " + std::to_string(count)};
   }
   FLATBED_TRY(enter_thread());
+  // CUDA that does not know the attribute is older than the GPUs that have it.
+  int uses = 0;
+  const cudaError_t status =
+      api_.DeviceGetAttribute(&uses, cudaDevAttrPageableMemoryAccessUsesHostPageTables, ordinal_);
+  consume(api_, status);
+  uses_host_pages_ = status == cudaSuccess && uses == 1;
   return open_streams();
 }
 
@@ -238,11 +244,32 @@ Result<void> CudaDevice::check_byte(std::uintptr_t address, std::string_view whi
       status != cudaSuccess) {
     return error(status, "cudaPointerGetAttributes");
   }
-  const bool fits = found.type == cudaMemoryTypeDevice || found.type == cudaMemoryTypeManaged;
-  if (fits && found.device == ordinal_) return {};
+  const bool is_devices = found.type == cudaMemoryTypeDevice || found.type == cudaMemoryTypeManaged;
+  if (is_devices && found.device == ordinal_) return {};
+  if (uses_host_pages_ && found.type != cudaMemoryTypeDevice && address != 0) return {};
+  const std::string_view why =
+      is_devices || uses_host_pages_ ? "" : ", because it does not use the host's page tables";
   return Error{ErrorCode::destination_invalid,
                name_ + ": wrong memory: found the " + std::string(which) + " byte in " +
-                   memory_text(found) + ", expected memory of " + name_};
+                   memory_text(found) + ", expected memory of " + name_ + std::string(why)};
+}
+
+// Where the GPU uses the host's page tables (GH200, GB10), all memory but its own is the host's.
+bool CudaDevice::host_can_write(const std::byte* data, std::uint64_t nbytes) {
+  if (!uses_host_pages_ || data == nullptr || nbytes == 0) return false;
+  const auto begin = reinterpret_cast<std::uintptr_t>(data);
+  bool can = false;
+  const bool asked =
+      thread_.run([&] { can = is_of_host(begin) && is_of_host(begin + (nbytes - 1)); });
+  return asked && can;
+}
+
+bool CudaDevice::is_of_host(std::uintptr_t address) const {
+  cudaPointerAttributes found = {};
+  const cudaError_t status =
+      api_.PointerGetAttributes(&found, reinterpret_cast<const void*>(address));
+  consume(api_, status);
+  return status == cudaSuccess && found.type != cudaMemoryTypeDevice;
 }
 
 Result<std::byte*> CudaDevice::stage(std::uint64_t nbytes) {

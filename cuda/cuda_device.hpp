@@ -64,6 +64,7 @@ class CudaDevice final : public Device, public DeviceMemory {
   void forget(Ticket ticket) noexcept override;
   [[nodiscard]] void* native_event(Ticket ticket) noexcept override;
   [[nodiscard]] Result<void> enter_thread() override;
+  [[nodiscard]] bool host_can_write(const std::byte* data, std::uint64_t nbytes) override;
   [[nodiscard]] Result<void> order_after_engine() override;
   [[nodiscard]] Result<void> order_before_engine(Ticket ticket) override;
   [[nodiscard]] DeviceMemory* memory() noexcept override { return this; }
@@ -105,6 +106,7 @@ class CudaDevice final : public Device, public DeviceMemory {
   template <typename Work>
   [[nodiscard]] Result<void> for_stream(const Ordered& ordered, const Work& work);
   [[nodiscard]] Result<void> check_byte(std::uintptr_t address, std::string_view which) const;
+  [[nodiscard]] bool is_of_host(std::uintptr_t address) const;
   [[nodiscard]] Result<void> queue(CopyPiece piece, Batch& batch);
   void add_row(const CopyPiece& piece, Batch& batch) const;
   [[nodiscard]] Result<void> queue_rows(const CopyPiece& piece, std::uint64_t rows);
@@ -125,6 +127,7 @@ class CudaDevice final : public Device, public DeviceMemory {
   const std::string name_;
   const CudaDeviceLimits limits_;
   DeviceThread thread_;
+  bool uses_host_pages_ = false;  // the GPU uses the host's page tables: it shares all its memory
   cudaStream_t stream_ = nullptr;
   Ordered copies_;  // stream_, if it is the engine's
   Ordered order_after_;

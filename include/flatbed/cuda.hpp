@@ -106,7 +106,10 @@ struct CudaDeviceOptions {
 };
 
 // A GPU, usable from any thread. Its destinations may be any memory of that GPU (cudaMalloc,
-// cudaMallocAsync, managed). It has a thread of its own, which ends with it.
+// cudaMallocAsync, managed), and, where the GPU uses the host's page tables (GH200, GB10), any of
+// the host's. What the host can write there, managed memory too, is read straight from the files,
+// once the GPU has done what `order_after` (or `stream`) names. It has a thread of its own, which
+// ends with it.
 // Errors: device_unavailable (also if there is no device of this ordinal), device_error,
 // resource_exhausted, invalid_argument (a null stream), stream_capturing.
 [[nodiscard]] FLATBED_EXPORT Result<std::unique_ptr<Device>> cuda_device(

@@ -104,6 +104,12 @@ class FLATBED_EXPORT Device {
   // there; so must other callers of those. A device whose interface keeps state for each thread (a
   // current device) sets it here. The default does nothing.
   [[nodiscard]] virtual Result<void> enter_thread() { return {}; }
+  // Whether the processor itself can write [data, data + nbytes), memory that check() accepts: a
+  // load then reads files straight into it, as into the host's, once the device has done what was
+  // queued before. Asked by LoadPlan::add(). The default says no.
+  [[nodiscard]] virtual bool host_can_write(const std::byte* /*data*/, std::uint64_t /*nbytes*/) {
+    return false;
+  }
   // Called when a load begins, on the thread that called load(): copies that are queued from now on
   // come after what the engine's own stream holds now. The default does nothing.
   [[nodiscard]] virtual Result<void> order_after_engine() { return {}; }

@@ -63,7 +63,7 @@ Result<Schedule> checked_schedule(const LoadPlanState& plan, const LoadOptions& 
   FLATBED_TRY(check_destinations(plan));
   Schedule schedule =
       make_schedule(plan, {options.verify == Verify::yes, options.io, staging.slot_nbytes});
-  if (options.pool != nullptr && options.pool->device().is_host() && plan.devices.size() > 1) {
+  if (options.pool != nullptr && options.pool->device().is_host() && plan.copies()) {
     return make_error(ErrorCode::invalid_argument, "the staging pool is of the host, and ",
                       plan.devices[1]->name(), " copies from its own staging memory only");
   }
@@ -82,6 +82,7 @@ class Load {
  private:
   Result<void> prepare();
   Result<void> make_pool();
+  Result<void> wait_for_engine(Device& device);
   void read(unsigned number);
   [[nodiscard]] Result<void> enter_devices();
   void read_jobs(JobRunner& runner);
@@ -154,10 +155,35 @@ Result<void> Load::prepare() {
     slots_.emplace(*pool_,
                    LoadSlots::Options{hooks_, stop_, plan_, schedule_, options_.device_timeout});
   }
-  for (Device* const device : plan_.others()) {
-    FLATBED_TRY(device->order_after_engine());
+  for (std::uint32_t i = 1; i < plan_.devices.size(); ++i) {
+    FLATBED_TRY(plan_.devices[i]->order_after_engine());
+    if (plan_.writes_directly(i)) FLATBED_TRY(wait_for_engine(*plan_.devices[i]));
   }
   return {};
+}
+
+// What the engine has queued may use memory that the processor is about to write, and no stream
+// orders the two.
+Result<void> Load::wait_for_engine(Device& device) {
+  constexpr std::uint64_t kPause = 20'000;
+  return run_on_own_thread([&]() -> Result<void> {
+    FLATBED_TRY(device.enter_thread());
+    FLATBED_ASSIGN(const Ticket fence, device.fence());
+    const std::chrono::nanoseconds begin(hooks_.now_ns());
+    while (true) {
+      FLATBED_ASSIGN(const bool done, device.done(fence));
+      if (done) return {};
+      const auto waited = std::chrono::duration_cast<std::chrono::milliseconds>(
+          std::chrono::nanoseconds(hooks_.now_ns()) - begin);
+      if (stop_.stopped() || waited >= options_.device_timeout) break;
+      hooks_.sleep_ns(kPause);
+    }
+    device.forget(fence);
+    if (stop_.stopped()) return stop_.result(0, schedule_.bytes_to_read);
+    return make_error(ErrorCode::device_timeout, device.name(),
+                      ": the engine's work was not complete after ",
+                      options_.device_timeout.count(), " ms");
+  });
 }
 
 // The first device that is not the host. All others of its kind can copy from its staging memory.

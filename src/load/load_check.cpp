@@ -79,8 +79,8 @@ Result<void> check_owners(const LoadPlanState& plan) {
     FLATBED_TRY(device->enter_thread());
   }
   for (const Transfer& transfer : plan.transfers) {
-    if (transfer.device == 0 || transfer.runs == 0) continue;
-    Result<void> checked = plan.devices[transfer.device]->check(transfer.to, transfer.extent());
+    if (transfer.owner == 0 || transfer.runs == 0) continue;
+    Result<void> checked = plan.devices[transfer.owner]->check(transfer.to, transfer.extent());
     if (!checked) return with_context(transfer_text(plan, transfer), std::move(checked).error());
   }
   return {};

@@ -4,6 +4,9 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <chrono>
+#include <cstring>
+#include <optional>
 #include <ostream>
 #include <string>
 #include <thread>
@@ -331,6 +334,110 @@ TEST_F(LoadDuringACapture, RefusesAStreamThatIsCapturedWhenAGroupIsReady) {
     EXPECT_TRUE(fake.engine_end_capture(engine));
   }
   EXPECT_THAT(fake.ledger(), IsEmpty());
+}
+
+// ---- memory that the GPU shares with the host ---------------------------------------------------
+
+class LoadToSharedMemory : public Load {
+ protected:
+  [[nodiscard]] std::size_t nbytes() const { return tensors_[0].bytes.size(); }
+  [[nodiscard]] std::byte* managed(FakeCuda& fake) const {
+    return static_cast<std::byte*>(fake.engine_allocate(0, nbytes(), FakeCuda::Memory::managed));
+  }
+  Result<LoadReport> load_to(Device& device, std::byte* to) const {
+    LoadPlan plan;
+    FLATBED_TRY(plan.add(checkpoint_, tensors_[0].name,
+                         {.device = &device, .data = to, .capacity = nbytes()}));
+    return load(plan, options_);
+  }
+  [[nodiscard]] bool arrived(const std::byte* at) const {
+    return std::memcmp(at, tensors_[0].bytes.data(), nbytes()) == 0;
+  }
+};
+INSTANTIATE_TEST_SUITE_P(Streams, LoadToSharedMemory, testing::ValuesIn(kKinds));
+
+TEST_F(LoadToSharedMemory, ReadsStraightIntoIt) {
+  for (const bool is_managed : {false, true}) {
+    FakeCuda fake({.uses_host_pages = true});
+    {
+      const Gpus gpus = one_gpu({});
+      std::vector<std::byte> host(nbytes());
+      std::byte* const to = is_managed ? managed(fake) : host.data();
+      std::size_t events = 1;
+      options_.ready = [&](const GroupReady& ready) -> Result<void> {
+        events = ready.events.size();
+        return {};
+      };
+      EXPECT_OK(load_to(*gpus[0], to));
+      EXPECT_TRUE(arrived(to));
+      EXPECT_EQ(events, 0U);
+      EXPECT_EQ(fake.calls("MemcpyAsync") + fake.calls("HostRegister"), 0U);
+    }
+    EXPECT_THAT(fake.ledger(), IsEmpty());
+  }
+}
+
+// No stream orders what the processor writes: it waits itself.
+TEST_P(LoadToSharedMemory, WaitsForWhatTheEngineHasQueued) {
+  FakeCuda fake({.not_ready_queries = 2, .uses_host_pages = true});
+  const EngineStream engine = stream_of(fake, GetParam());
+  {
+    const Gpus gpus = one_gpu({.order_after = engine});
+    std::byte* const to = managed(fake);
+    fake.engine_write(handle(engine), to, nbytes(), std::byte{9});
+    EXPECT_OK(load_to(*gpus[0], to));
+    EXPECT_TRUE(fake.engine_finish(handle(engine)));
+    EXPECT_TRUE(arrived(to));
+  }
+  EXPECT_THAT(fake.ledger(), IsEmpty());
+}
+
+TEST_F(LoadToSharedMemory, DoesNotWaitForEver) {
+  for (const bool cancelled : {false, true}) {
+    FakeCuda fake({.uses_host_pages = true});
+    const std::atomic<bool> cancel = cancelled;
+    const Gpus gpus = one_gpu({});
+    std::byte* const to = managed(fake);
+    fake.fail({.fault = Injection::Fault::not_ready, .call = "EventRecord", .forever = true});
+    options_.device_timeout = std::chrono::milliseconds(cancelled ? 60'000 : 1);
+    options_.cancel = &cancel;
+    const Result<LoadReport> loaded = load_to(*gpus[0], to);
+    EXPECT_TRUE(
+        test::has_error(loaded, cancelled ? ErrorCode::cancelled : ErrorCode::device_timeout));
+    fake.heal();
+  }
+}
+
+TEST_F(LoadToSharedMemory, IsCopiedToWhereItIsTheGpusOwn) {
+  FakeCuda fake({.uses_host_pages = true});
+  {
+    const Gpus gpus = one_gpu({});
+    LoadScene scene(fake, gpus);
+    fill_scene(scene);
+    EXPECT_OK(load(scene.plan, options_));
+    scene.expect_all_arrived();
+    EXPECT_GT(fake.calls("MemcpyAsync"), 0U);
+  }
+  EXPECT_THAT(fake.ledger(), IsEmpty());
+}
+
+TEST_F(LoadToSharedMemory, IsRefusedWhereTheGpuHasNoneOrItIsAnothers) {
+  for (const bool shares : {false, true}) {
+    FakeCuda fake({.devices = 2, .uses_host_pages = shares});
+    const Gpus gpus = one_gpu({});
+    std::vector<std::byte> host(nbytes());
+    auto* const others = static_cast<std::byte*>(fake.engine_allocate(1, nbytes()));
+    EXPECT_ERROR(load_to(*gpus[0], others), destination_invalid);
+    const Result<LoadReport> loaded = load_to(*gpus[0], host.data());
+    EXPECT_EQ(loaded.has_value(), shares);
+    if (!shares) {
+      EXPECT_THAT(loaded.error().message, HasSubstr("does not use the host's page tables"));
+    }
+    fake.fail({.call = "DeviceGetAttribute", .code = cudaErrorInvalidValue});
+    const auto old = cuda::make_cuda_device(FakeCuda::api(), 0, {});
+    ASSERT_OK(old);
+    EXPECT_ERROR(load_to(**old, host.data()), destination_invalid);
+  }
 }
 
 // ---- what is refused, and what fails ------------------------------------------------------------
