@@ -41,20 +41,29 @@ std::string memory_text(const cudaPointerAttributes& found) {
 Result<std::unique_ptr<Device>> make_cuda_device(const CudaApi& api, int ordinal,
                                                  const CudaDeviceOptions& options,
                                                  const CudaDeviceLimits& limits) {
-  auto device = std::make_unique<CudaDevice>(api, ordinal, limits);
+  return make_cuda_device(std::shared_ptr<const CudaApi>(std::shared_ptr<void>(), &api), ordinal,
+                          options, limits);
+}
+
+Result<std::unique_ptr<Device>> make_cuda_device(std::shared_ptr<const CudaApi> api, int ordinal,
+                                                 const CudaDeviceOptions& options,
+                                                 const CudaDeviceLimits& limits) {
+  auto device = std::make_unique<CudaDevice>(std::move(api), ordinal, limits);
   FLATBED_TRY(device->thread_.start());
   FLATBED_TRY(device->thread_.result_of([&] { return device->open(options); }));
   return std::unique_ptr<Device>(std::move(device));
 }
 
-CudaDevice::CudaDevice(const CudaApi& api, int ordinal, const CudaDeviceLimits& limits)
-    : api_(api),
+CudaDevice::CudaDevice(std::shared_ptr<const CudaApi> api, int ordinal,
+                       const CudaDeviceLimits& limits)
+    : owned_api_(std::move(api)),
+      api_(*owned_api_),
       ordinal_(ordinal),
       name_("cuda:" + std::to_string(ordinal)),
       limits_(limits),
       thread_(name_),
       handles_(std::make_unique<Handles>()),
-      pinned_(api, name_, limits.segment_nbytes) {}
+      pinned_(api_, name_, limits.segment_nbytes) {}
 
 // If the GPU cannot be made current, which is so while CUDA unloads, the handles are leaked, and in
 // a forked process, which has no CUDA.
@@ -566,7 +575,9 @@ Result<void> CudaDevice::wait_for(Ticket ticket) {
 namespace flatbed {
 
 Result<std::unique_ptr<Device>> cuda_device(int ordinal, const CudaDeviceOptions& options) {
-  return cuda::make_cuda_device(cuda::linked_cuda_api(), ordinal, options);
+  Result<std::shared_ptr<const cuda::CudaApi>> api = cuda::open_cuda_api();
+  if (!api) return with_context("cuda:" + std::to_string(ordinal), std::move(api).error());
+  return cuda::make_cuda_device(*std::move(api), ordinal, options);
 }
 
 }  // namespace flatbed

@@ -39,7 +39,12 @@ struct CudaDeviceLimits {
   std::chrono::milliseconds read_back_timeout{60'000};
 };
 
-// cuda_device() and cuda_devices() over a table, which must outlive the devices.
+// cuda_device() and cuda_devices() over a table. The device shares in it; where a reference is
+// given, it must outlive the device.
+[[nodiscard]] Result<std::unique_ptr<Device>> make_cuda_device(std::shared_ptr<const CudaApi> api,
+                                                               int ordinal,
+                                                               const CudaDeviceOptions& options,
+                                                               const CudaDeviceLimits& limits = {});
 [[nodiscard]] Result<std::unique_ptr<Device>> make_cuda_device(const CudaApi& api, int ordinal,
                                                                const CudaDeviceOptions& options,
                                                                const CudaDeviceLimits& limits = {});
@@ -50,7 +55,7 @@ struct CudaDeviceLimits {
 class CudaDevice final : public Device, public DeviceMemory {
  public:
   // Makes no CUDA call: make_cuda_device() does.
-  CudaDevice(const CudaApi& api, int ordinal, const CudaDeviceLimits& limits);
+  CudaDevice(std::shared_ptr<const CudaApi> api, int ordinal, const CudaDeviceLimits& limits);
   ~CudaDevice() override;
 
   [[nodiscard]] std::string_view name() const noexcept override { return name_; }
@@ -73,7 +78,7 @@ class CudaDevice final : public Device, public DeviceMemory {
   [[nodiscard]] Result<void> read_back(const std::byte* from, std::span<std::byte> out) override;
 
  private:
-  friend Result<std::unique_ptr<Device>> make_cuda_device(const CudaApi&, int,
+  friend Result<std::unique_ptr<Device>> make_cuda_device(std::shared_ptr<const CudaApi>, int,
                                                           const CudaDeviceOptions&,
                                                           const CudaDeviceLimits&);
 
@@ -122,6 +127,7 @@ class CudaDevice final : public Device, public DeviceMemory {
   [[nodiscard]] Result<void> wait_for(Ticket ticket);
   [[nodiscard]] Result<void> wait_for_all();
 
+  const std::shared_ptr<const CudaApi> owned_api_;
   const CudaApi& api_;
   const int ordinal_;
   const std::string name_;

@@ -90,7 +90,9 @@ Result<std::vector<CudaDeviceInfo>> make_cuda_devices(const CudaApi& api, FreeMe
 }  // namespace cuda
 
 Result<std::vector<CudaDeviceInfo>> cuda_devices(FreeMemory free_memory) {
-  return cuda::make_cuda_devices(cuda::linked_cuda_api(), free_memory);
+  Result<std::shared_ptr<const cuda::CudaApi>> api = cuda::open_cuda_api();
+  if (!api) return with_context("CUDA", std::move(api).error());
+  return cuda::make_cuda_devices(**api, free_memory);
 }
 
 }  // namespace flatbed

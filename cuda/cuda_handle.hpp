@@ -10,7 +10,7 @@
 
 namespace flatbed::cuda {
 
-template <typename Handle, cudaError_t (*CudaApi::*kDestroy)(Handle)>
+template <typename Handle, CudaApi::Call<Handle> CudaApi::*kDestroy>
 class UniqueHandle {
  public:
   UniqueHandle() = default;

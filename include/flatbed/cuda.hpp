@@ -1,5 +1,5 @@
-// CUDA: GPUs as devices for load(). Part of the component flatbed::cuda, which is built with
-// FLATBED_CUDA=ON, or with AUTO if the CUDA Toolkit is found.
+// CUDA: GPUs as devices for load(). Part of the component flatbed::cuda, which finds the NVIDIA
+// driver at run time, of CUDA 11.4 or newer, and needs nothing else of CUDA.
 //
 //   FLATBED_ASSIGN(const auto gpu, cuda_device(0));
 //   FLATBED_TRY(plan.add(model, "w", {.device = gpu.get(), .data = pointer, .capacity = nbytes}));

@@ -1,5 +1,5 @@
-// GPUs as devices for flatbed.h: part of the component flatbed_cuda, which is built with
-// FLATBED_CUDA=ON, or with AUTO if the CUDA Toolkit is found. What holds for flatbed.h holds here.
+// GPUs as devices for flatbed.h: part of the component flatbed_cuda, which finds the NVIDIA driver
+// at run time and needs nothing else of CUDA. What holds for flatbed.h holds here.
 //
 //   flatbed_device* gpu = NULL;
 //   if (flatbed_device_cuda(0, NULL, &gpu, &error) != 0) return fail(error.message);

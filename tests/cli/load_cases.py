@@ -387,14 +387,13 @@ class FailureTest(LoadTest):
             self.assertNotRegex(out.decode(), "[0-9a-f]{16}  big")
 
 
-SHARED = os.environ.get("FLATBED_BIN_SHARED")
-FAKE_DIR = os.environ.get("FLATBED_FAKE_CUDART_DIR")
+FAKE_DIR = os.environ.get("FLATBED_FAKE_DRIVER_DIR")
 
 
-@unittest.skipUnless(SHARED and FAKE_DIR, "FLATBED_BIN_SHARED and FLATBED_FAKE_CUDART_DIR are not set")
+@unittest.skipUnless(FAKE_DIR, "FLATBED_FAKE_DRIVER_DIR is not set")
 class FakeCudaTest(LoadTest):
-    """The shared build of the tool, end to end, over a libcudart.so that is not CUDA: it delays copies, guards their
-    sources, keeps a ledger of what was misused or not given back, and fails calls on demand."""
+    """The tool, end to end, over a libcuda.so.1 that is not NVIDIA's: it delays copies, guards their sources, keeps a
+    ledger of what was misused or not given back, and fails calls on demand."""
 
     def run_fake(self, *arguments, fake="devices=2,schedule=lazy", expect=OK):
         """The finished process; its ledger has no misuse and no leak."""
@@ -406,12 +405,7 @@ class FakeCudaTest(LoadTest):
             "FLATBED_FAKE_CUDA": fake,
             "FLATBED_FAKE_CUDA_LEDGER": str(ledger),
         }
-        own = os.environ["FLATBED_BIN"]
-        os.environ["FLATBED_BIN"] = SHARED
-        try:
-            result = self.run_tool("load", *arguments, expect=expect, env=environment)
-        finally:
-            os.environ["FLATBED_BIN"] = own
+        result = self.run_tool("load", *arguments, expect=expect, env=environment)
         self.assertTrue(ledger.exists(), "the fake wrote its ledger")
         faults = [line for line in ledger.read_text().splitlines() if not line.startswith("NOTE ")]
         self.assertEqual(faults, [], (arguments, fake))
@@ -445,6 +439,18 @@ class FakeCudaTest(LoadTest):
     def test_a_device_that_is_not_there(self):
         result = self.run_fake(self.sealed(), "--device", "cuda:5", expect=FAILURE)
         self.assert_error(result, "device_unavailable", "cuda:5")
+
+    def test_a_driver_that_cannot_be_used(self):
+        self.sealed()
+        for fake, message in (
+            ("driver=11020", "cuda:0: the NVIDIA driver is too old: found one for CUDA 11.2, expected CUDA 11.4"),
+            ("missing=cuEventRecord", "found one for CUDA 13.0 without cuEventRecord"),
+            ("init=100", "cudaErrorNoDevice"), ("init=803", "cudaGetDeviceCount"), ("devices=0", "cudaErrorNoDevice"),
+        ):
+            result = self.run_fake("s.safetensors", "--device", "cuda:0", fake=fake, expect=FAILURE)
+            self.assert_error(result, "device_unavailable", message)
+        result = self.run_fake("s.safetensors", "--device", "cuda:0", fake="retain=2", expect=FAILURE)
+        self.assert_error(result, "resource_exhausted", "cudaSetDevice")
 
     def run_failing(self, call, nth):
         """A load whose n-th such call fails, once; None when there were fewer and nothing failed."""

@@ -54,7 +54,7 @@ std::multiset<std::thread::id> g_callers;
 
 template <auto kCall>
 struct Noting;
-template <typename... Arguments, cudaError_t (*CudaApi::*kCall)(Arguments...)>
+template <typename... Arguments, CudaApi::Call<Arguments...> CudaApi::*kCall>
 struct Noting<kCall> {
   static cudaError_t call(Arguments... arguments) {
     {

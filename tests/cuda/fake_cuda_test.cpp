@@ -77,9 +77,10 @@ std::string first_of(const std::vector<std::string>& sentences) {
 }
 
 TEST(FakeCuda, FillsTheWholeTable) {
-  std::array<void*, sizeof(cuda::CudaApi) / sizeof(void*)> entries;
+  using Call = cuda::CudaCall<void()>;  // all calls have its size
+  std::array<std::array<std::byte, sizeof(Call)>, sizeof(cuda::CudaApi) / sizeof(Call)> entries;
   std::memcpy(entries.data(), &FakeCuda::api(), sizeof(cuda::CudaApi));
-  for (const void* const entry : entries) EXPECT_NE(entry, nullptr);
+  for (const auto& entry : entries) EXPECT_NE(entry, decltype(entries)::value_type{});
 }
 
 class EachSchedule : public ::testing::TestWithParam<FakeSchedule> {};

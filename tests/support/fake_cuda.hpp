@@ -12,8 +12,6 @@
 // the queries of events and streams that succeed, as with a GPU.
 #pragma once
 
-#include <cuda_runtime_api.h>
-
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -27,6 +25,8 @@
 #include "cuda/cuda_api.hpp"
 
 namespace flatbed {
+
+using namespace cuda::runtime_names;  // cudaStream_t and so on, as if the CUDA Toolkit were there
 
 enum class FakeSchedule {
   lazy,     // a query, a wait or a free runs what it needs, in the order of the streams

@@ -1,4 +1,4 @@
-// The fake's calls: the entries of CudaApi and two more.
+// The fake's calls: the entries of CudaApi and one more.
 #include <algorithm>
 #include <array>
 #include <cstdio>
@@ -49,11 +49,11 @@ cudaError_t get_device_properties(cudaDeviceProp* properties, int device) {
   return enter(Call::GetDeviceProperties, [&](State& state, const Verdict&) {
     if (device < 0 || device >= state.options.devices) return cudaErrorInvalidDevice;
     *properties = {};
-    std::strcpy(properties->name, "flatbed's fake");
+    std::strcpy(properties->name.data(), "flatbed's fake");
+    properties->uuid.fill(std::byte{0xFA});
+    properties->uuid.back() = static_cast<std::byte>(device);
     properties->totalGlobalMem = state.options.device_limit_nbytes;
     properties->major = 9;
-    properties->uuid.bytes[0] = static_cast<char>(0xFA);
-    properties->uuid.bytes[15] = static_cast<char>(device);
     return cudaSuccess;
   });
 }
@@ -84,7 +84,7 @@ cudaError_t device_get_pci_bus_id(char* id, int size, int device) {
   });
 }
 
-cudaError_t mem_get_info(size_t* free, size_t* total) {
+cudaError_t mem_get_info(std::size_t* free, std::size_t* total) {
   return enter(Call::MemGetInfo, [&](State& state, const Verdict&) {
     *total = state.options.device_limit_nbytes;
     *free = *total - state.device_nbytes[static_cast<std::size_t>(thread_state(state).device)];
@@ -288,6 +288,17 @@ cudaError_t event_query(cudaEvent_t handle) {
   });
 }
 
+cudaError_t event_synchronize(cudaEvent_t handle) {
+  return enter(Call::EventSynchronize, [&](State& state, const Verdict&) {
+    Event* const event = state.find_event(handle, "EventSynchronize");
+    if (event == nullptr) return cudaErrorInvalidResourceHandle;
+    if (event->capture == nullptr) return cudaSuccess;
+    state.run_to(*event->capture->stream, event->capture->number);
+    event->capture->not_ready_left = 0;
+    return state.query(event->capture);
+  });
+}
+
 cudaError_t stream_wait_event(cudaStream_t stream_handle, cudaEvent_t event_handle, unsigned) {
   return enter(Call::StreamWaitEvent, [&](State& state, const Verdict&) {
     Stream* const stream = state.find_any_stream(stream_handle, "StreamWaitEvent");
@@ -311,6 +322,21 @@ cudaError_t stream_is_capturing(cudaStream_t handle, cudaStreamCaptureStatus* ou
 cudaError_t thread_exchange_stream_capture_mode(cudaStreamCaptureMode* mode) {
   return enter(Call::ThreadExchangeStreamCaptureMode, [&](State& state, const Verdict&) {
     std::swap(*mode, thread_state(state).capture_mode);
+    return cudaSuccess;
+  });
+}
+
+cudaError_t launch_host_func(cudaStream_t handle, cudaHostFn_t function, void* argument) {
+  return enter(Call::LaunchHostFunc, [&](State& state, const Verdict&) {
+    Stream* const stream = state.find_stream(handle, "LaunchHostFunc");
+    if (stream == nullptr) return cudaErrorInvalidResourceHandle;
+    const cudaError_t wrong = state.use_uncaptured(*stream, "LaunchHostFunc");
+    if (wrong != cudaSuccess) return wrong;
+    Op op{.kind = Op::Kind::host};
+    op.host_function = function;
+    op.host_argument = argument;
+    state.enqueue(*stream, std::move(op));
+    state.after_submit();
     return cudaSuccess;
   });
 }
@@ -407,17 +433,6 @@ cudaError_t stream_synchronize(cudaStream_t handle) {
   });
 }
 
-cudaError_t event_synchronize(cudaEvent_t handle) {
-  return enter(Call::EventSynchronize, [&](State& state, const Verdict&) {
-    Event* const event = state.find_event(handle, "EventSynchronize");
-    if (event == nullptr) return cudaErrorInvalidResourceHandle;
-    if (event->capture == nullptr) return cudaSuccess;
-    state.run_to(*event->capture->stream, event->capture->number);
-    event->capture->not_ready_left = 0;
-    return state.query(event->capture);
-  });
-}
-
 const cuda::CudaApi& table() {
   static constexpr cuda::CudaApi kTable{
       .GetDeviceCount = get_device_count,
@@ -439,6 +454,7 @@ const cuda::CudaApi& table() {
       .StreamWaitEvent = stream_wait_event,
       .StreamIsCapturing = stream_is_capturing,
       .ThreadExchangeStreamCaptureMode = thread_exchange_stream_capture_mode,
+      .LaunchHostFunc = launch_host_func,
       .MemcpyAsync = memcpy_async,
       .Memcpy2DAsync = memcpy_2d_async,
       .MemcpyBatchAsync = memcpy_batch_async,
@@ -446,6 +462,7 @@ const cuda::CudaApi& table() {
       .EventDestroy = event_destroy,
       .EventRecord = event_record,
       .EventQuery = event_query,
+      .EventSynchronize = event_synchronize,
       .GetLastError = get_last_error,
       .PeekAtLastError = peek_at_last_error,
       .GetErrorName = get_error_name,

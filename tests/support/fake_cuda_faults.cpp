@@ -17,9 +17,11 @@ std::atomic<State*> g_current = nullptr;
 
 // Calls that are about no device: they may come before SetDevice.
 bool needs_device(Call call) {
-  return can_fail(call) && call != Call::GetDeviceCount && call != Call::GetDeviceProperties &&
-         call != Call::DeviceGetAttribute && call != Call::DeviceGetPCIBusId &&
-         call != Call::SetDevice && call != Call::ThreadExchangeStreamCaptureMode;
+  constexpr std::array kOfNoDevice{Call::GetDeviceCount,     Call::GetDeviceProperties,
+                                   Call::DeviceGetAttribute, Call::DeviceGetPCIBusId,
+                                   Call::SetDevice,          Call::ThreadExchangeStreamCaptureMode};
+  return can_fail(call) &&
+         std::find(kOfNoDevice.begin(), kOfNoDevice.end(), call) == kOfNoDevice.end();
 }
 
 }  // namespace

@@ -42,6 +42,7 @@ namespace flatbed::fake_cuda {
   X(StreamWaitEvent)                 \
   X(StreamIsCapturing)               \
   X(ThreadExchangeStreamCaptureMode) \
+  X(LaunchHostFunc)                  \
   X(MemcpyAsync)                     \
   X(Memcpy2DAsync)                   \
   X(MemcpyBatchAsync)                \
@@ -93,7 +94,7 @@ struct Rows {
 };
 
 struct Op {
-  enum class Kind { copy, record, wait, read, write };
+  enum class Kind { copy, record, wait, read, write, host };
   Kind kind = Kind::copy;
   std::uint64_t number = 0;
   Stream* stream = nullptr;
@@ -101,6 +102,8 @@ struct Op {
   Rows rows = {};  // of a copy; a read has `from` and `width`, a write `to` and `width`
   std::byte* to_view = nullptr;  // where the host can reach rows.to
   const std::byte* from_view = nullptr;
+  cudaHostFn_t host_function = nullptr;  // of a host function, with its argument
+  void* host_argument = nullptr;
   bool from_host = false;
   std::uint64_t source_hash = 0;
   std::byte written{};  // by a write
@@ -326,7 +329,6 @@ void set_current(State* state);
 // The calls, also those that are not in CudaApi.
 const cuda::CudaApi& table();
 cudaError_t stream_synchronize(cudaStream_t stream);
-cudaError_t event_synchronize(cudaEvent_t event);
 
 // Parts of a sentence, put together.
 template <typename... Parts>

@@ -30,7 +30,8 @@ inline thread_local std::uint64_t t_cuda_calls = 0;  // that this thread has mad
 
 template <auto kCall>
 struct Counted;
-template <typename Return, typename... Arguments, Return (*cuda::CudaApi::*kCall)(Arguments...)>
+template <typename Return, typename... Arguments,
+          cuda::CudaCall<Return(Arguments...)> cuda::CudaApi::*kCall>
 struct Counted<kCall> {
   static Return call(Arguments... arguments) {
     ++t_cuda_calls;
@@ -59,6 +60,7 @@ inline const cuda::CudaApi& counted_cuda_api() {
                             Counted<&Api::StreamWaitEvent>::call,
                             Counted<&Api::StreamIsCapturing>::call,
                             Counted<&Api::ThreadExchangeStreamCaptureMode>::call,
+                            Counted<&Api::LaunchHostFunc>::call,
                             Counted<&Api::MemcpyAsync>::call,
                             Counted<&Api::Memcpy2DAsync>::call,
                             Counted<&Api::MemcpyBatchAsync>::call,
@@ -66,6 +68,7 @@ inline const cuda::CudaApi& counted_cuda_api() {
                             Counted<&Api::EventDestroy>::call,
                             Counted<&Api::EventRecord>::call,
                             Counted<&Api::EventQuery>::call,
+                            Counted<&Api::EventSynchronize>::call,
                             Counted<&Api::GetLastError>::call,
                             Counted<&Api::PeekAtLastError>::call,
                             Counted<&Api::GetErrorName>::call,

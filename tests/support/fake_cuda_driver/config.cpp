@@ -1,4 +1,4 @@
-#include "support/fake_cudart/config.hpp"
+#include "support/fake_cuda_driver/config.hpp"
 
 #include <charconv>
 #include <optional>
@@ -94,6 +94,23 @@ bool parse_option(std::string_view key, std::uint64_t value, FakeCudaOptions& ou
   return false;
 }
 
+bool parse_driver(std::string_view key, std::string_view value, Config& out) {
+  if (key == "missing") {
+    out.missing.push_back(value);
+    return !value.empty();
+  }
+  const std::pair<std::string_view, int*> numbers[] = {
+      {"driver", &out.driver_version}, {"init", &out.init_status}, {"retain", &out.retain_status}};
+  for (const auto& [name, number] : numbers) {
+    if (name != key) continue;
+    const auto parsed = parse_number(value);
+    if (!parsed || *parsed > 99'999) return false;
+    *number = static_cast<int>(*parsed);
+    return true;
+  }
+  return false;
+}
+
 }  // namespace
 
 Config parse_config(std::string_view text) {
@@ -109,6 +126,8 @@ Config parse_config(std::string_view text) {
       Injection injection;
       understood = parse_injection(value, injection);
       if (understood) out.injections.push_back(injection);
+    } else if (parse_driver(key, value, out)) {
+      understood = true;
     } else if (const auto number = parse_number(value)) {
       understood = parse_option(key, *number, out.options);
     }
