@@ -170,10 +170,17 @@ Result<void> CudaDevice::for_stream(const Ordered& ordered, const Work& work) {
 // device succeeds only in a stream of this device.
 Result<void> CudaDevice::probe(const Ordered& ordered) const {
   const std::string place = name_ + ": " + std::string(ordered.option);
+  const auto failed = [&](cudaError_t status, std::string_view call) {
+    Error error = cuda_error(api_, status, place, call);
+    if (ordered.stream == cudaStreamPerThread && error.code != ErrorCode::stream_capturing) {
+      error.message += "; the device must be current on the thread that calls load()";
+    }
+    return error;
+  };
   cudaStreamCaptureStatus captured = cudaStreamCaptureStatusNone;
   if (const cudaError_t status = api_.StreamIsCapturing(ordered.stream, &captured);
       status != cudaSuccess) {
-    return cuda_error(api_, status, place, "cudaStreamIsCapturing");
+    return failed(status, "cudaStreamIsCapturing");
   }
   if (captured != cudaStreamCaptureStatusNone) {
     return Error{ErrorCode::stream_capturing,
@@ -181,7 +188,7 @@ Result<void> CudaDevice::probe(const Ordered& ordered) const {
   }
   if (const cudaError_t status = api_.EventRecord(handles_->probe.get(), ordered.stream);
       status != cudaSuccess) {
-    return cuda_error(api_, status, place, "cudaEventRecord");
+    return failed(status, "cudaEventRecord");
   }
   return {};
 }

@@ -116,7 +116,7 @@ int main(int argc, char** argv) {
     loads_to_the_gpu(NULL);
     loads_to_the_gpu(&options);
     options.order_after.kind = FLATBED_CUDA_STREAM_LEGACY;
-    options.order_before.kind = FLATBED_CUDA_STREAM_PER_THREAD;
+    options.order_before.kind = FLATBED_CUDA_STREAM_LEGACY;
     loads_to_the_gpu(&options);
     options.stream.kind = FLATBED_CUDA_STREAM_LEGACY;
     CHECK_INVALID(flatbed_device_cuda_with(0, &options, &gpu, &error), "default stream");

@@ -219,6 +219,7 @@ TEST_F(Load, WantsTheGpuToBeCurrentForTheThreadsDefaultStream) {
     const Result<LoadReport> loaded = load(scene.plan, options_);
     EXPECT_ERROR(loaded, device_error);
     EXPECT_THAT(loaded.error().message, HasSubstr(after ? "order_after" : "order_before"));
+    EXPECT_THAT(loaded.error().message, HasSubstr("the device must be current on the thread"));
     EXPECT_EQ(fake.last_error_of_this_thread(), cudaSuccess);
     EXPECT_EQ(fake.capture_mode_of_this_thread(), cudaStreamCaptureModeGlobal);
     fake.engine_device(0);
