@@ -109,7 +109,9 @@ struct GroupReady {
     // (cudaStreamWaitEvent) before the callback returns; it is invalid afterwards.
     void* event = nullptr;
   };
-  std::span<const Event> events;  // one for each device of the group that is not the host
+  // One for each device of the group that is not the host. Memory that a device shares with the
+  // host has arrived, and needs none.
+  std::span<const Event> events;
 };
 
 struct LoadOptions {

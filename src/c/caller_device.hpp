@@ -30,6 +30,9 @@ class CallerDevice final : public Device, public DeviceMemory {
   Result<bool> done(Ticket ticket) override;
   void forget(Ticket ticket) noexcept override;
   [[nodiscard]] void* native_event(Ticket ticket) noexcept override;
+  Result<void> enter_thread() override;
+  Result<void> order_after_engine() override;
+  Result<void> order_before_engine(Ticket ticket) override;
 
   [[nodiscard]] DeviceMemory* memory() noexcept override;
   Result<std::byte*> allocate(std::uint64_t nbytes) override;

@@ -64,7 +64,7 @@ Result<Schedule> checked_schedule(const LoadPlanState& plan, const LoadOptions& 
   FLATBED_TRY(check_destinations(plan));
   Schedule schedule =
       make_schedule(plan, {options.verify == Verify::yes, options.io, staging.slot_nbytes});
-  if (options.pool != nullptr && options.pool->device().is_host() && plan.devices.size() > 1) {
+  if (options.pool != nullptr && options.pool->device().is_host() && plan.copies()) {
     return make_error(ErrorCode::invalid_argument, "the staging pool is of the host, and ",
                       plan.devices[1]->name(), " copies from its own staging memory only");
   }
@@ -84,10 +84,13 @@ class Load {
   Result<void> prepare();
   Result<void> make_pool();
   void open_queues();
+  Result<void> wait_for_engine(Device& device);
   void read(unsigned number);
+  [[nodiscard]] Result<void> enter_devices();
   void read_jobs(JobRunner& runner);
   void add_up(JobRunner& runner);
   void call_back();
+  [[nodiscard]] Result<void> announce(const GroupReady& ready);
   void report_progress();
   void stop_on_error(Result<void> result);
   [[nodiscard]] Result<void> judge();
@@ -158,7 +161,35 @@ Result<void> Load::prepare() {
     slots_.emplace(*pool_,
                    LoadSlots::Options{hooks_, stop_, plan_, schedule_, options_.device_timeout});
   }
+  for (std::uint32_t i = 1; i < plan_.devices.size(); ++i) {
+    FLATBED_TRY(plan_.devices[i]->order_after_engine());
+    if (plan_.writes_directly(i)) FLATBED_TRY(wait_for_engine(*plan_.devices[i]));
+  }
   return {};
+}
+
+// What the engine has queued may use memory that the processor is about to write, and no stream
+// orders the two.
+Result<void> Load::wait_for_engine(Device& device) {
+  constexpr std::uint64_t kPause = 20'000;
+  return run_on_own_thread([&]() -> Result<void> {
+    FLATBED_TRY(device.enter_thread());
+    FLATBED_ASSIGN(const Ticket fence, device.fence());
+    const std::chrono::nanoseconds begin(hooks_.now_ns());
+    while (true) {
+      FLATBED_ASSIGN(const bool done, device.done(fence));
+      if (done) return {};
+      const auto waited = std::chrono::duration_cast<std::chrono::milliseconds>(
+          std::chrono::nanoseconds(hooks_.now_ns()) - begin);
+      if (stop_.stopped() || waited >= options_.device_timeout) break;
+      hooks_.sleep_ns(kPause);
+    }
+    device.forget(fence);
+    if (stop_.stopped()) return stop_.result(0, schedule_.bytes_to_read);
+    return make_error(ErrorCode::device_timeout, device.name(),
+                      ": the engine's work was not complete after ",
+                      options_.device_timeout.count(), " ms");
+  });
 }
 
 // The first device that is not the host. All others of its kind can copy from its staging memory.
@@ -192,13 +223,25 @@ void Load::read(unsigned number) {
   JobRunner runner({plan_, schedule_, hooks_, options_.verify, files_, stop_, *groups_,
                     slots_ ? &*slots_ : nullptr, *host_},
                    number < queues_.size() ? queues_[number].get() : nullptr);
-  read_jobs(runner);
-  if (slots_) slots_->finish(runner.times());
+  // A thread that cannot ask the devices leaves all of it to the others.
+  if (Result<void> entered = enter_devices(); entered) {
+    read_jobs(runner);
+    if (slots_) slots_->finish(runner.times());
+  } else {
+    stop_.fail(std::move(entered).error());
+  }
   const bool last = --readers_ == 0;
   if (last && slots_) slots_->settle(runner.times());
   add_up(runner);
   if (hooks_.leave) hooks_.leave();
   if (last) groups_->readers_done();
+}
+
+Result<void> Load::enter_devices() {
+  for (Device* const device : plan_.others()) {
+    FLATBED_TRY(device->enter_thread());
+  }
+  return {};
 }
 
 void Load::read_jobs(JobRunner& runner) {
@@ -230,11 +273,16 @@ void Load::call_back() {
   while (!groups_->finished()) {
     groups_->wait(patience);
     if (const std::optional<GroupReady> ready = groups_->ready_group()) {
-      if (options_.ready && !stop_.stopped()) stop_on_error(options_.ready(*ready));
+      if (options_.ready && !stop_.stopped()) stop_on_error(announce(*ready));
       groups_->next_group();
     }
     if (!stop_.stopped()) report_progress();
   }
+}
+
+Result<void> Load::announce(const GroupReady& ready) {
+  FLATBED_TRY(groups_->order_before_engine());
+  return options_.ready(ready);
 }
 
 void Load::report_progress() {

@@ -303,7 +303,10 @@ Result<void> LoadPlan::add(const Checkpoint& checkpoint, std::string_view name,
   FLATBED_TRY(set_destination(transfer, cut, to));
   FLATBED_ASSIGN(transfer.group, state_->group_index(item.group));
   transfer.checkpoint = state_->checkpoint_index(source);
-  transfer.device = state_->device_index(to.device);
+  transfer.owner = state_->device_index(to.device);
+  const bool direct = transfer.owner != 0 && transfer.runs != 0 &&
+                      to.device->host_can_write(transfer.to, transfer.extent());
+  transfer.device = direct ? 0 : transfer.owner;
   state_->transfers.push_back(transfer);
   return {};
 }

@@ -18,6 +18,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <span>
 #include <string>
 #include <unordered_map>
 #include <utility>
@@ -32,7 +33,8 @@ struct Transfer {
   const TensorInfo* tensor = nullptr;  // of a checkpoint that the plan shares
   std::uint32_t checkpoint = 0;        // index into the plan's
   std::uint32_t group = 0;             // index into the plan's
-  std::uint32_t device = 0;            // index into the plan's; 0 is the host
+  std::uint32_t owner = 0;             // of the destination; index into the plan's devices
+  std::uint32_t device = 0;            // that copies to it; 0: the processor writes it
   std::byte* to = nullptr;
   std::uint64_t source = 0;  // offset of the first run in the tensor
   std::uint64_t run_nbytes = 0;
@@ -86,6 +88,19 @@ struct Transfer {
 };
 
 struct LoadPlan::State {
+  // Whether the processor writes any memory of the device itself.
+  [[nodiscard]] bool writes_directly(std::uint32_t device) const {
+    return device != 0 && std::ranges::any_of(transfers, [&](const Transfer& transfer) {
+             return transfer.owner == device && transfer.device == 0;
+           });
+  }
+  // Whether anything is copied to a device.
+  [[nodiscard]] bool copies() const {
+    return std::ranges::any_of(transfers, [](const Transfer& each) { return each.device != 0; });
+  }
+  // All devices but the host.
+  [[nodiscard]] std::span<Device* const> others() const { return std::span(devices).subspan(1); }
+
   std::vector<Checkpoint> checkpoints;
   std::vector<Device*> devices{nullptr};  // [0] stands for the host, whichever object was named
   std::vector<Group> groups;              // in the order of their first use

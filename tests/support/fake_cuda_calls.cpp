@@ -58,15 +58,19 @@ cudaError_t get_device_properties(cudaDeviceProp* properties, int device) {
   });
 }
 
-// A GPU of its own memory, in the PCI slot of its number.
+// A GPU in the PCI slot of its number.
 cudaError_t device_get_attribute(int* value, cudaDeviceAttr attribute, int device) {
   return enter(Call::DeviceGetAttribute, [&](State& state, const Verdict&) {
     if (device < 0 || device >= state.options.devices) return cudaErrorInvalidDevice;
-    constexpr std::array kOnes{cudaDevAttrManagedMemory, cudaDevAttrConcurrentManagedAccess};
-    *value = std::find(kOnes.begin(), kOnes.end(), attribute) == kOnes.end() ? 0 : 1;
+    const bool host_pages = state.options.uses_host_pages;
+    *value = 0;
     if (attribute == cudaDevAttrComputeCapabilityMajor) *value = 9;
     if (attribute == cudaDevAttrPciBusId) *value = device;
     if (attribute == cudaDevAttrHostNumaId) *value = -1;
+    if (attribute == cudaDevAttrManagedMemory) *value = 1;
+    if (attribute == cudaDevAttrConcurrentManagedAccess) *value = 1;
+    if (attribute == cudaDevAttrPageableMemoryAccess) *value = host_pages ? 1 : 0;
+    if (attribute == cudaDevAttrPageableMemoryAccessUsesHostPageTables) *value = host_pages ? 1 : 0;
     return cudaSuccess;
   });
 }
@@ -74,8 +78,8 @@ cudaError_t device_get_attribute(int* value, cudaDeviceAttr attribute, int devic
 cudaError_t device_get_pci_bus_id(char* id, int size, int device) {
   return enter(Call::DeviceGetPCIBusId, [&](State& state, const Verdict&) {
     if (device < 0 || device >= state.options.devices) return cudaErrorInvalidDevice;
-    const int length = std::snprintf(id, static_cast<std::size_t>(size), "0000:%02x:00.0",
-                                     static_cast<unsigned>(device));
+    const int length = std::snprintf(id, static_cast<std::size_t>(size), "0000:%02X:00.0",
+                                     0xA0U + static_cast<unsigned>(device));
     return length < size ? cudaSuccess : cudaErrorInvalidValue;
   });
 }
@@ -188,6 +192,8 @@ cudaError_t stream_query(cudaStream_t handle) {
   return enter(Call::StreamQuery, [&](State& state, const Verdict& verdict) {
     Stream* const stream = state.find_stream(handle, "StreamQuery");
     if (stream == nullptr) return cudaErrorInvalidResourceHandle;
+    const cudaError_t wrong = state.use_uncaptured(*stream, "StreamQuery");
+    if (wrong != cudaSuccess) return wrong;
     if (verdict.never_ready()) stream->never_ready = true;
     return state.query(*stream);
   });
@@ -219,19 +225,22 @@ cudaError_t memcpy_2d_async(void* to, size_t to_pitch, const void* from, size_t 
   });
 }
 
+// CUDA orders the copies of a batch in no way.
 cudaError_t memcpy_batch_async(void* const* to, const void* const* from, const size_t* nbytes,
                                size_t count, cudaStream_t stream) {
   pay_for_submission();
   return enter(Call::MemcpyBatchAsync, [&](State& state, const Verdict&) {
-    for (std::size_t i = 0; i < count; ++i) {
+    if (!state.options.batches_supported) return cudaErrorNotSupported;
+    if (count == 0) state.add(Entry::misuse, "cudaMemcpyBatchAsync of no copies");
+    for (std::size_t i = count; i-- > 0;) {
       const cudaError_t status = state.submit_copy({.to = static_cast<std::byte*>(to[i]),
                                                     .from = static_cast<const std::byte*>(from[i]),
                                                     .width = nbytes[i],
                                                     .height = 1},
-                                                   cudaMemcpyHostToDevice, stream);
+                                                   cudaMemcpyDefault, stream);
       if (status != cudaSuccess) return status;
     }
-    return cudaSuccess;
+    return count == 0 ? cudaErrorInvalidValue : cudaSuccess;
   });
 }
 
@@ -262,8 +271,10 @@ cudaError_t event_destroy(cudaEvent_t handle) {
 cudaError_t event_record(cudaEvent_t event_handle, cudaStream_t stream_handle) {
   return enter(Call::EventRecord, [&](State& state, const Verdict&) {
     Event* const event = state.find_event(event_handle, "EventRecord");
-    Stream* const stream = state.find_stream(stream_handle, "EventRecord");
+    Stream* const stream = state.find_any_stream(stream_handle, "EventRecord");
     if (event == nullptr || stream == nullptr) return cudaErrorInvalidResourceHandle;
+    const cudaError_t wrong = state.use_uncaptured(*stream, "EventRecord");
+    if (wrong != cudaSuccess) return wrong;
     return state.record(*event, *stream);
   });
 }
@@ -290,21 +301,21 @@ cudaError_t event_synchronize(cudaEvent_t handle) {
 
 cudaError_t stream_wait_event(cudaStream_t stream_handle, cudaEvent_t event_handle, unsigned) {
   return enter(Call::StreamWaitEvent, [&](State& state, const Verdict&) {
-    Stream* const stream = state.find_stream(stream_handle, "StreamWaitEvent");
+    Stream* const stream = state.find_any_stream(stream_handle, "StreamWaitEvent");
     Event* const event = state.find_event(event_handle, "StreamWaitEvent");
     if (event == nullptr || stream == nullptr) return cudaErrorInvalidResourceHandle;
+    const cudaError_t wrong = state.use_uncaptured(*stream, "StreamWaitEvent");
+    if (wrong != cudaSuccess) return wrong;
     state.wait(*stream, *event);
     return cudaSuccess;
   });
 }
 
-cudaError_t stream_is_capturing(cudaStream_t handle, cudaStreamCaptureStatus* status) {
+cudaError_t stream_is_capturing(cudaStream_t handle, cudaStreamCaptureStatus* out) {
   return enter(Call::StreamIsCapturing, [&](State& state, const Verdict&) {
-    if (state.find_stream(handle, "StreamIsCapturing") == nullptr) {
-      return cudaErrorInvalidResourceHandle;
-    }
-    *status = cudaStreamCaptureStatusNone;
-    return cudaSuccess;
+    const Stream* const stream = state.find_any_stream(handle, "StreamIsCapturing");
+    if (stream == nullptr) return cudaErrorInvalidResourceHandle;
+    return state.is_capturing(*stream, *out);
   });
 }
 
@@ -319,6 +330,8 @@ cudaError_t launch_host_func(cudaStream_t handle, cudaHostFn_t function, void* a
   return enter(Call::LaunchHostFunc, [&](State& state, const Verdict&) {
     Stream* const stream = state.find_stream(handle, "LaunchHostFunc");
     if (stream == nullptr) return cudaErrorInvalidResourceHandle;
+    const cudaError_t wrong = state.use_uncaptured(*stream, "LaunchHostFunc");
+    if (wrong != cudaSuccess) return wrong;
     Op op{.kind = Op::Kind::host};
     op.host_function = function;
     op.host_argument = argument;
@@ -370,6 +383,11 @@ constexpr auto kErrors = std::to_array<ErrorText>({
     FLATBED_FAKE_CUDA_ERROR(cudaErrorHostMemoryNotRegistered,
                             "pointer does not correspond to a registered memory region"),
     FLATBED_FAKE_CUDA_ERROR(cudaErrorNotSupported, "operation not supported"),
+    FLATBED_FAKE_CUDA_ERROR(cudaErrorStreamCaptureUnsupported,
+                            "operation not permitted when stream is capturing"),
+    FLATBED_FAKE_CUDA_ERROR(cudaErrorStreamCaptureImplicit,
+                            "operation would make the legacy stream depend on a capturing blocking "
+                            "stream"),
     FLATBED_FAKE_CUDA_ERROR(cudaErrorUnknown, "unknown error"),
 });
 #undef FLATBED_FAKE_CUDA_ERROR
@@ -407,6 +425,8 @@ cudaError_t stream_synchronize(cudaStream_t handle) {
   return enter(Call::StreamSynchronize, [&](State& state, const Verdict&) {
     Stream* const stream = state.find_stream(handle, "StreamSynchronize");
     if (stream == nullptr) return cudaErrorInvalidResourceHandle;
+    const cudaError_t wrong = state.use_uncaptured(*stream, "StreamSynchronize");
+    if (wrong != cudaSuccess) return wrong;
     state.run_to(*stream, stream->last_number);
     stream->not_ready_left = 0;
     return state.query(*stream);

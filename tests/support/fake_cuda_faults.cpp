@@ -52,6 +52,7 @@ Verdict State::begin_call(Call call) {
     add(Entry::misuse,
         text("cuda", name_of(call), " was called by a thread that never called cudaSetDevice"));
   }
+  if (spoils_graphs(call)) return {Injection::Fault::error, cudaErrorStreamCaptureUnsupported};
   Verdict verdict;
   for (Armed& armed : injections) {
     if (!armed.call.empty() && armed.call != name_of(call)) continue;

@@ -80,11 +80,16 @@ using Gpus = std::vector<std::unique_ptr<Device>>;
 
 enum class Streams { own, engine };
 
+inline CudaDeviceOptions copies_in(void* stream) {
+  if (stream == nullptr) return {};
+  return {.stream = EngineStream::created(stream)};
+}
+
 inline Gpus make_gpus(FakeCuda& fake, int count, Streams streams = Streams::own) {
   Gpus gpus;
   for (int i = 0; i < count; ++i) {
     void* const stream = streams == Streams::engine ? fake.engine_stream(i) : nullptr;
-    auto gpu = cuda::make_cuda_device(counted_cuda_api(), i, {.stream = stream});
+    auto gpu = cuda::make_cuda_device(counted_cuda_api(), i, copies_in(stream));
     EXPECT_OK(gpu);
     if (gpu) gpus.push_back(*std::move(gpu));
   }
