@@ -628,6 +628,14 @@ typedef struct flatbed_device_ops {
                        flatbed_error* error);
   // May be NULL. Called once, when nothing needs the device any more.
   void (*close)(void* context);
+  // May be NULL. Waits until the ticket's copies are complete, for about `most_ns` at the longest,
+  // and answers as `done` does. Without it `done` is asked again and again, with pauses.
+  int32_t (*wait)(void* context, uint64_t ticket, uint64_t most_ns, uint32_t* is_done,
+                  flatbed_error* error);
+  // May be NULL. The NUMA node of the host that the device is attached to; -1: unknown. Threads
+  // that read for the device run there.
+  int32_t (*numa_node)(void* context);
+  uint64_t link_bytes_per_second;  // that copies reach at most; 0: unknown
 } flatbed_device_ops;
 
 // Errors: invalid_argument (a function that may not be NULL; then `close` is not called).

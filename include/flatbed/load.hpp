@@ -115,8 +115,11 @@ struct GroupReady {
 struct LoadOptions {
   Verify verify = Verify::yes;
   IoMode io = IoMode::automatic;
-  // Number of threads that read and hash. 0 chooses: 8 if a file is read with O_DIRECT, otherwise
-  // one per core, but at least 2 and at most 8.
+  // Number of threads that read and hash. 0 chooses: one per core, but at least 2 and at most 8,
+  // or as many as the devices' links need (Device::link_bytes_per_second()) at 4 GB/s each, up to
+  // 32; and at least 8 if a file is read with O_DIRECT, because those wait for the disk. Where all
+  // devices are on one NUMA node of the host, only its cores count, and the threads and the load's
+  // own staging memory stay there, unless the caller's thread may not run on all of them.
   unsigned threads = 0;
   // Staging memory: `pool`, or else a pool of the load's own, of staging_nbytes, which is made only
   // where one is needed.

@@ -137,7 +137,9 @@ GroupsSeen load_groups(FakeCuda& fake, bool wait) {
   const std::vector<cudaStream_t> streams{fake.engine_stream(0), fake.engine_stream(1)};
   GroupsSeen seen;
   std::atomic<std::size_t> called = 0;
-  LoadOptions options{.threads = 2, .staging_nbytes = 8 << 20, .slot_nbytes = 512 << 10};
+  // All slots are there, so that no thread sleeps before it has delivered its job.
+  const auto pool = StagingPool::create(*gpus[0], {8 << 20, 512 << 10}).value();
+  LoadOptions options{.threads = 2, .pool = pool.get()};
   options.ready = [&](const GroupReady& ready) -> Result<void> {
     seen.order.push_back(ready.group);
     seen.events[ready.group] = ready.events.size();
@@ -152,9 +154,9 @@ GroupsSeen load_groups(FakeCuda& fake, bool wait) {
   };
   HastyClock clock;
   LoadHooks hooks = clock.hooks();
-  hooks.sleep_ns = [&](std::uint64_t) {
+  test::poll(hooks, [&](std::uint64_t) {
     while (called != 3) std::this_thread::yield();
-  };
+  });
   const CallersThread caller(fake);
   EXPECT_OK(load_with_hooks(scene.plan, options, hooks));
   caller.expect_untouched();
@@ -403,8 +405,8 @@ TEST(LoadToGpu, StopsAndDrainsWhenCancelled) {
       scene.add(checkpoint, {&tensors[i], {}, 0, 0, {i}});
     std::atomic<bool> cancel = false;
     int groups = 0;
-    LoadOptions options = tight(2);
-    options.cancel = &cancel;
+    const auto pool = StagingPool::create(*gpus[0], {1 << 20, 512 << 10}).value();
+    LoadOptions options{.threads = 2, .pool = pool.get(), .cancel = &cancel};
     options.ready = [&](const GroupReady&) -> Result<void> {
       ++groups;
       cancel = true;
@@ -413,9 +415,9 @@ TEST(LoadToGpu, StopsAndDrainsWhenCancelled) {
     HastyClock clock;
     LoadHooks hooks = clock.hooks();
     // The last of the readers waits until the load was cancelled.
-    hooks.sleep_ns = [&](std::uint64_t) {
+    test::poll(hooks, [&](std::uint64_t) {
       while (!cancel) std::this_thread::yield();
-    };
+    });
     const CallersThread caller(fake);
     EXPECT_ERROR(load_with_hooks(scene.plan, options, hooks), cancelled);
     caller.expect_untouched();
