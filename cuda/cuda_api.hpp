@@ -11,7 +11,10 @@ namespace flatbed::cuda {
 struct CudaApi {
   cudaError_t (*GetDeviceCount)(int*);
   cudaError_t (*GetDeviceProperties)(cudaDeviceProp*, int);
+  cudaError_t (*DeviceGetAttribute)(int*, cudaDeviceAttr, int);
+  cudaError_t (*DeviceGetPCIBusId)(char*, int, int);
   cudaError_t (*SetDevice)(int);
+  cudaError_t (*MemGetInfo)(size_t*, size_t*);
   cudaError_t (*Malloc)(void**, size_t);
   cudaError_t (*Free)(void*);
   cudaError_t (*HostAlloc)(void**, size_t, unsigned int);
@@ -22,9 +25,17 @@ struct CudaApi {
   cudaError_t (*StreamCreateWithFlags)(cudaStream_t*, unsigned int);
   cudaError_t (*StreamDestroy)(cudaStream_t);
   cudaError_t (*StreamQuery)(cudaStream_t);
+  cudaError_t (*StreamWaitEvent)(cudaStream_t, cudaEvent_t, unsigned int);
+  cudaError_t (*StreamIsCapturing)(cudaStream_t, cudaStreamCaptureStatus*);
+  cudaError_t (*ThreadExchangeStreamCaptureMode)(cudaStreamCaptureMode*);
   cudaError_t (*MemcpyAsync)(void*, const void*, size_t, cudaMemcpyKind, cudaStream_t);
   cudaError_t (*Memcpy2DAsync)(void*, size_t, const void*, size_t, size_t, size_t, cudaMemcpyKind,
                                cudaStream_t);
+  // Copies sizes[i] bytes from from[i] to to[i], for i < count; sources are read in the stream's
+  // order. Empty where CUDA is older than 12.8. The stream must not be a default stream. After an
+  // error some of the copies may be queued.
+  cudaError_t (*MemcpyBatchAsync)(void* const*, const void* const*, const size_t*, size_t,
+                                  cudaStream_t);
   cudaError_t (*EventCreateWithFlags)(cudaEvent_t*, unsigned int);
   cudaError_t (*EventDestroy)(cudaEvent_t);
   cudaError_t (*EventRecord)(cudaEvent_t, cudaStream_t);

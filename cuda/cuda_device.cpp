@@ -6,6 +6,7 @@
 #include <thread>
 #include <utility>
 
+#include "capture_mode.hpp"
 #include "cuda_error.hpp"
 #include "own_thread.hpp"
 
@@ -14,6 +15,11 @@ namespace {
 
 // cudaMemcpy2DAsync() accepts no larger pitch.
 constexpr std::uint64_t kMaxPitch = std::numeric_limits<std::int32_t>::max();
+constexpr std::size_t kMaxBatch = 4096;  // copies that go in one call
+
+bool is_default(cudaStream_t stream) {
+  return stream == cudaStreamLegacy || stream == cudaStreamPerThread;
+}
 
 std::string bytes_text(std::uint64_t nbytes) { return std::to_string(nbytes) + " bytes"; }
 
@@ -35,21 +41,9 @@ std::string memory_text(const cudaPointerAttributes& found) {
 Result<std::unique_ptr<Device>> make_cuda_device(const CudaApi& api, int ordinal,
                                                  const CudaDeviceOptions& options,
                                                  const CudaDeviceLimits& limits) {
-  // If a step fails, the handles are destroyed on this thread, not by the destructor, which starts
-  // a thread of its own.
   auto device = std::make_unique<CudaDevice>(api, ordinal, limits);
-  FLATBED_TRY(result_of_own_thread([&]() -> Result<void> {
-    int count = 0;
-    if (const cudaError_t status = api.GetDeviceCount(&count); status != cudaSuccess) {
-      return device->error(status, "cudaGetDeviceCount");
-    }
-    if (ordinal < 0 || ordinal >= count) {
-      return Error{
-          ErrorCode::device_unavailable,
-          device->name_ + ": no such device: CUDA device count is " + std::to_string(count)};
-    }
-    return device->open_stream(options);
-  }));
+  FLATBED_TRY(device->thread_.start());
+  FLATBED_TRY(device->thread_.result_of([&] { return device->open(options); }));
   return std::unique_ptr<Device>(std::move(device));
 }
 
@@ -58,26 +52,28 @@ CudaDevice::CudaDevice(const CudaApi& api, int ordinal, const CudaDeviceLimits& 
       ordinal_(ordinal),
       name_("cuda:" + std::to_string(ordinal)),
       limits_(limits),
+      thread_(name_),
       handles_(std::make_unique<Handles>()),
       pinned_(api, name_, limits.segment_nbytes) {}
 
-// If no thread can be started, or the GPU cannot be made current, the handles are leaked:
-// destroying them would touch the caller's thread or open a context on another GPU.
+// If the GPU cannot be made current, which is so while CUDA unloads, the handles are leaked, and in
+// a forked process, which has no CUDA.
 CudaDevice::~CudaDevice() {
   if (stream_ == nullptr) return;  // nothing was created
-  const bool destroyed = on_own_thread([&] {
+  if (idle_bounce_ != nullptr) CudaDevice::unstage(idle_bounce_, limits_.bounce_nbytes);
+  static_cast<void>(thread_.run([&] {
     if (make_current()) handles_.reset();
-  });
-  if (!destroyed || handles_ != nullptr) static_cast<void>(handles_.release());
+  }));
+  static_cast<void>(handles_.release());
 }
 
 Error CudaDevice::error(cudaError_t status, std::string_view call) const {
   return cuda_error(api_, status, name_, call);
 }
 
-// Set on every call, because a thread that has set no device is on the first one. Asking for the
-// current device would cost as much as setting it. The previous device is not restored: on a thread
-// that had used none, that would open a context on the first one.
+// A thread that has set no device is on the first one. Asking for the current device would cost as
+// much as setting it. The previous device is not restored: on a thread that had used none, that
+// would open a context on the first one.
 Result<void> CudaDevice::make_current() const {
   if (const cudaError_t status = api_.SetDevice(ordinal_); status != cudaSuccess) {
     return error(status, "cudaSetDevice");
@@ -85,27 +81,140 @@ Result<void> CudaDevice::make_current() const {
   return {};
 }
 
-Result<void> CudaDevice::open_stream(const CudaDeviceOptions& options) {
-  const auto given = static_cast<cudaStream_t>(options.stream);
-  if (given == cudaStreamLegacy || given == cudaStreamPerThread) {
+Result<void> CudaDevice::enter_thread() {
+  FLATBED_TRY(relax_capture_mode(api_, name_));
+  return make_current();
+}
+
+// On the device's thread, as long as that works.
+Result<void> CudaDevice::open(const CudaDeviceOptions& options) {
+  FLATBED_TRY(take_stream(options.stream, "stream", copies_));
+  FLATBED_TRY(take_stream(options.order_after, "order_after", order_after_));
+  FLATBED_TRY(take_stream(options.order_before, "order_before", order_before_));
+  if (is_default(copies_.stream)) {
     return Error{ErrorCode::invalid_argument,
                  name_ + ": the stream is a default stream: expected one that was created"};
   }
-  FLATBED_TRY(make_current());
-  if (given == nullptr) {
+  int count = 0;
+  if (const cudaError_t status = api_.GetDeviceCount(&count); status != cudaSuccess) {
+    return error(status, "cudaGetDeviceCount");
+  }
+  if (ordinal_ < 0 || ordinal_ >= count) {
+    return Error{ErrorCode::device_unavailable,
+                 name_ + ": no such device: CUDA device count is " + std::to_string(count)};
+  }
+  FLATBED_TRY(enter_thread());
+  return open_streams();
+}
+
+Result<void> CudaDevice::take_stream(const std::optional<EngineStream>& given,
+                                     std::string_view option, Ordered& out) const {
+  if (!given) return {};
+  out = {static_cast<cudaStream_t>(given->handle()), option};
+  if (out.stream != nullptr) return {};
+  return Error{ErrorCode::invalid_argument,
+               name_ + ": " + std::string(option) +
+                   ": found a null stream, expected one that was created, or the name of a "
+                   "default stream (EngineStream)"};
+}
+
+Result<void> CudaDevice::open_streams() {
+  stream_ = copies_.stream;
+  if (stream_ == nullptr) {
     if (const cudaError_t status = api_.StreamCreateWithFlags(&stream_, cudaStreamNonBlocking);
         status != cudaSuccess) {
       return error(status, "cudaStreamCreateWithFlags");
     }
     handles_->own_stream = Stream(api_, stream_);
-    return {};
   }
-  stream_ = given;
-  // Recording an event of this device succeeds only in a stream of this device.
-  const TicketTable::Slot slot = handles_->tickets.take();
-  Result<void> recorded = record(slot);
+  const bool any = copies_.stream != nullptr || order_after_.stream != nullptr ||
+                   order_before_.stream != nullptr;
+  if (!any) return {};
+  cudaEvent_t event = nullptr;
+  if (const cudaError_t status = api_.EventCreateWithFlags(&event, cudaEventDisableTiming);
+      status != cudaSuccess) {
+    return error(status, "cudaEventCreateWithFlags");
+  }
+  handles_->probe = Event(api_, event);
+  for (const Ordered& each : {copies_, order_after_, order_before_}) {
+    if (each.stream != nullptr && !is_default(each.stream)) FLATBED_TRY(probe(each));
+  }
+  return {};
+}
+
+// ---- order with the engine's streams ---------------------------------------------------------
+
+// Calls `work` where the stream is the one that is meant: a thread's default stream on that thread.
+template <typename Work>
+Result<void> CudaDevice::for_stream(const Ordered& ordered, const Work& work) {
+  if (ordered.stream == cudaStreamPerThread) return in_relaxed_capture_mode(api_, name_, work);
+  return thread_.result_of(work);
+}
+
+// Whether the stream is of this device and captured into no graph. Recording an event of this
+// device succeeds only in a stream of this device.
+Result<void> CudaDevice::probe(const Ordered& ordered) const {
+  const std::string place = name_ + ": " + std::string(ordered.option);
+  cudaStreamCaptureStatus captured = cudaStreamCaptureStatusNone;
+  if (const cudaError_t status = api_.StreamIsCapturing(ordered.stream, &captured);
+      status != cudaSuccess) {
+    return cuda_error(api_, status, place, "cudaStreamIsCapturing");
+  }
+  if (captured != cudaStreamCaptureStatusNone) {
+    return Error{ErrorCode::stream_capturing,
+                 place + ": the stream is being captured into a graph, expected one that is not"};
+  }
+  if (const cudaError_t status = api_.EventRecord(handles_->probe.get(), ordered.stream);
+      status != cudaSuccess) {
+    return cuda_error(api_, status, place, "cudaEventRecord");
+  }
+  return {};
+}
+
+// The event is one of many, as those of tickets are: another load of this device may begin in
+// another thread, and its default stream be another one.
+Result<void> CudaDevice::order_after_engine() {
+  if (copies_.stream != nullptr) FLATBED_TRY(for_stream(copies_, [&] { return probe(copies_); }));
+  if (order_before_.stream != nullptr) {
+    FLATBED_TRY(for_stream(order_before_, [&] { return probe(order_before_); }));
+  }
+  if (order_after_.stream == nullptr) return {};
+  TicketTable::Slot slot = handles_->tickets.take();
+  Result<void> ordered = thread_.result_of([&] { return create_event(slot); });
+  if (ordered) {
+    ordered = for_stream(order_after_, [&]() -> Result<void> {
+      FLATBED_TRY(probe(order_after_));
+      if (const cudaError_t status = api_.EventRecord(slot.event, order_after_.stream);
+          status != cudaSuccess) {
+        return error(status, "order_after: cudaEventRecord");
+      }
+      return {};
+    });
+  }
+  if (ordered) ordered = thread_.result_of([&] { return order(stream_, slot.event); });
   handles_->tickets.put_back(slot.index);
-  if (!recorded) return with_context("the engine's stream", std::move(recorded).error());
+  return ordered;
+}
+
+// The ticket's event was recorded when its fence was: to wait for one that was not does nothing.
+Result<void> CudaDevice::order_before_engine(Ticket ticket) {
+  if (order_before_.stream == nullptr) return {};
+  const std::optional<cudaEvent_t> event = handles_->tickets.find(ticket);
+  if (!event || *event == nullptr) {
+    return Error{ErrorCode::device_error,
+                 name_ + ": order_before: there is no event that the stream could wait for"};
+  }
+  return for_stream(order_before_, [&]() -> Result<void> {
+    FLATBED_TRY(probe(order_before_));
+    return order(order_before_.stream, *event);
+  });
+}
+
+// From now on the stream waits for the event.
+Result<void> CudaDevice::order(cudaStream_t stream, cudaEvent_t event) const {
+  if (const cudaError_t status = api_.StreamWaitEvent(stream, event, 0); status != cudaSuccess) {
+    return error(status, "cudaStreamWaitEvent");
+  }
   return {};
 }
 
@@ -118,7 +227,6 @@ Result<void> CudaDevice::check(const std::byte* data, std::uint64_t nbytes) {
     return Error{ErrorCode::destination_invalid,
                  name_ + ": " + bytes_text(nbytes) + " reach past the end of the address space"};
   }
-  FLATBED_TRY(make_current());
   FLATBED_TRY(check_byte(begin, "first"));
   return check_byte(begin + (nbytes - 1), "last");
 }
@@ -139,7 +247,7 @@ Result<void> CudaDevice::check_byte(std::uintptr_t address, std::string_view whi
 
 Result<std::byte*> CudaDevice::stage(std::uint64_t nbytes) {
   return result_of_own_thread([&]() -> Result<std::byte*> {
-    FLATBED_TRY(make_current());
+    FLATBED_TRY(enter_thread());
     return pinned_.stage(static_cast<std::size_t>(nbytes));
   });
 }
@@ -147,13 +255,14 @@ Result<std::byte*> CudaDevice::stage(std::uint64_t nbytes) {
 void CudaDevice::unstage(std::byte* memory, std::uint64_t nbytes) noexcept {
   // If no thread can be started, the memory stays staged.
   static_cast<void>(on_own_thread([&] {
+    // What cannot be relaxed is tried all the same: memory would be lost.
+    static_cast<void>(relax_capture_mode(api_, name_));
     if (make_current()) pinned_.unstage(memory, static_cast<std::size_t>(nbytes));
   }));
 }
 
 Result<std::byte*> CudaDevice::allocate(std::uint64_t nbytes) {
-  return result_of_own_thread([&]() -> Result<std::byte*> {
-    FLATBED_TRY(make_current());
+  return thread_.result_of([&]() -> Result<std::byte*> {
     void* memory = nullptr;
     // Zero bytes still need an address of their own.
     if (const cudaError_t status = api_.Malloc(&memory, std::max<std::uint64_t>(nbytes, 1));
@@ -165,7 +274,8 @@ Result<std::byte*> CudaDevice::allocate(std::uint64_t nbytes) {
 }
 
 void CudaDevice::release(std::byte* memory, std::uint64_t /*nbytes*/) noexcept {
-  static_cast<void>(on_own_thread([&] {
+  // No device can be made current while CUDA unloads, and nothing is to be freed then.
+  static_cast<void>(thread_.run([&] {
     if (make_current()) consume(api_, api_.Free(memory));
   }));
 }
@@ -177,8 +287,10 @@ void CudaDevice::release(std::byte* memory, std::uint64_t /*nbytes*/) noexcept {
 Result<Ticket> CudaDevice::copy(std::span<const CopyPiece> pieces) {
   FLATBED_TRY(make_current());
   const TicketTable::Slot slot = handles_->tickets.take();
+  Batch batch;
   Result<void> queued;
-  for (std::size_t i = 0; i < pieces.size() && queued; ++i) queued = queue(pieces[i]);
+  for (std::size_t i = 0; i < pieces.size() && queued; ++i) queued = queue(pieces[i], batch);
+  if (queued) queued = submit(batch);
   if (queued) queued = record(slot);
   if (!queued) {
     handles_->tickets.put_back(slot.index);
@@ -187,8 +299,9 @@ Result<Ticket> CudaDevice::copy(std::span<const CopyPiece> pieces) {
   return handles_->tickets.begin(slot.index, TicketTable::Sign::event);
 }
 
-// Uses as few copies as the piece and the segments of its source allow.
-Result<void> CudaDevice::queue(CopyPiece piece) {
+// Uses as few copies as the piece and the segments of its source allow. Those of contiguous bytes
+// are only added to the batch.
+Result<void> CudaDevice::queue(CopyPiece piece, Batch& batch) {
   if (piece.nbytes == 0 || piece.rows == 0) return {};
   if (piece.rows > 1 && std::min(piece.from_pitch, piece.to_pitch) < piece.nbytes) {
     return Error{ErrorCode::invalid_argument,
@@ -207,7 +320,12 @@ Result<void> CudaDevice::queue(CopyPiece piece) {
     if (piece.rows > 1 && can_copy_rows && room >= piece.nbytes) {
       rows = std::min(piece.rows, (room - piece.nbytes) / piece.from_pitch + 1);
     }
-    FLATBED_TRY(rows == 1 ? queue_row(piece) : queue_rows(piece, rows));
+    if (rows == 1) {
+      add_row(piece, batch);
+      if (batch.nbytes.size() >= kMaxBatch) FLATBED_TRY(submit(batch));
+    } else {
+      FLATBED_TRY(queue_rows(piece, rows));
+    }
     piece.rows -= rows;
     if (piece.rows == 0) break;  // the pitches of a single row do not matter
     piece.from += rows * piece.from_pitch;
@@ -217,18 +335,49 @@ Result<void> CudaDevice::queue(CopyPiece piece) {
 }
 
 // The first row.
-Result<void> CudaDevice::queue_row(const CopyPiece& piece) {
+void CudaDevice::add_row(const CopyPiece& piece, Batch& batch) const {
   for (std::uint64_t at = 0; at < piece.nbytes;) {
-    const std::uint64_t nbytes = std::min<std::uint64_t>(
-        piece.nbytes - at, left_of_segment(piece.from + at, limits_.segment_nbytes));
-    if (const cudaError_t status = api_.MemcpyAsync(piece.to + at, piece.from + at, nbytes,
-                                                    cudaMemcpyHostToDevice, stream_);
-        status != cudaSuccess) {
-      return error(status, "cudaMemcpyAsync of " + bytes_text(nbytes));
-    }
+    const auto nbytes = static_cast<std::size_t>(std::min<std::uint64_t>(
+        piece.nbytes - at, left_of_segment(piece.from + at, limits_.segment_nbytes)));
+    batch.to.push_back(piece.to + at);
+    batch.from.push_back(piece.from + at);
+    batch.nbytes.push_back(nbytes);
     at += nbytes;
   }
+}
+
+// One call costs as much as the copy of some KiB, so many small copies go in one.
+Result<void> CudaDevice::submit(Batch& batch) {
+  bool submitted = false;
+  if (batch.nbytes.size() > 1) {
+    FLATBED_ASSIGN(submitted, submit_at_once(batch));
+  }
+  for (std::size_t i = 0; i < batch.nbytes.size() && !submitted; ++i) {
+    if (const cudaError_t status = api_.MemcpyAsync(batch.to[i], batch.from[i], batch.nbytes[i],
+                                                    cudaMemcpyHostToDevice, stream_);
+        status != cudaSuccess) {
+      return error(status, "cudaMemcpyAsync of " + bytes_text(batch.nbytes[i]));
+    }
+  }
+  batch.to.clear();
+  batch.from.clear();
+  batch.nbytes.clear();
   return {};
+}
+
+// False where CUDA cannot: it is older than 12.8, or the driver is.
+Result<bool> CudaDevice::submit_at_once(const Batch& batch) {
+  if (!api_.MemcpyBatchAsync || no_batches_) return false;
+  const cudaError_t status = api_.MemcpyBatchAsync(
+      batch.to.data(), batch.from.data(), batch.nbytes.data(), batch.nbytes.size(), stream_);
+  if (status == cudaSuccess) return true;
+  if (status != cudaErrorNotSupported) {
+    return error(status,
+                 "cudaMemcpyBatchAsync of " + std::to_string(batch.nbytes.size()) + " copies");
+  }
+  consume(api_, status);
+  no_batches_ = true;
+  return false;
 }
 
 Result<void> CudaDevice::queue_rows(const CopyPiece& piece, std::uint64_t rows) {
@@ -242,15 +391,20 @@ Result<void> CudaDevice::queue_rows(const CopyPiece& piece, std::uint64_t rows) 
   return {};
 }
 
-// Records after everything queued so far. Creates the slot's event if it has none.
-Result<void> CudaDevice::record(TicketTable::Slot slot) {
-  if (slot.event == nullptr) {
-    if (const cudaError_t status = api_.EventCreateWithFlags(&slot.event, cudaEventDisableTiming);
-        status != cudaSuccess) {
-      return error(status, "cudaEventCreateWithFlags");
-    }
-    handles_->tickets.set_event(slot.index, Event(api_, slot.event));
+// Creates the slot's event if it has none. Events are of the current device.
+Result<void> CudaDevice::create_event(TicketTable::Slot& slot) {
+  if (slot.event != nullptr) return {};
+  if (const cudaError_t status = api_.EventCreateWithFlags(&slot.event, cudaEventDisableTiming);
+      status != cudaSuccess) {
+    return error(status, "cudaEventCreateWithFlags");
   }
+  handles_->tickets.set_event(slot.index, Event(api_, slot.event));
+  return {};
+}
+
+// Records after everything queued so far.
+Result<void> CudaDevice::record(TicketTable::Slot slot) {
+  FLATBED_TRY(create_event(slot));
   if (const cudaError_t status = api_.EventRecord(slot.event, stream_); status != cudaSuccess) {
     return error(status, "cudaEventRecord");
   }
@@ -285,8 +439,8 @@ Result<bool> CudaDevice::done(Ticket ticket) {
   return complete;
 }
 
+// Neither query depends on the current device.
 Result<bool> CudaDevice::is_complete(cudaEvent_t event) const {
-  FLATBED_TRY(make_current());
   const cudaError_t status = event != nullptr ? api_.EventQuery(event) : api_.StreamQuery(stream_);
   if (status == cudaSuccess) return true;
   if (status != cudaErrorNotReady) {
@@ -310,17 +464,30 @@ void* CudaDevice::native_event(Ticket ticket) noexcept {
 
 Result<void> CudaDevice::read_back(const std::byte* from, std::span<std::byte> out) {
   if (out.empty()) return {};
-  return result_of_own_thread([&]() -> Result<void> {
-    FLATBED_TRY(make_current());
-    const std::size_t nbytes = std::min(out.size(), limits_.bounce_nbytes);
-    FLATBED_ASSIGN(std::byte* const bounce, pinned_.stage(nbytes));
-    Result<void> read = read_chunks(from, out, {bounce, nbytes});
-    // After an error, a copy may still write to the memory. If it does not finish, the memory is
-    // leaked.
-    const bool timed_out = !read && read.error().code == ErrorCode::device_timeout;
-    if (read || (!timed_out && wait_for_all())) pinned_.unstage(bounce, nbytes);
-    return read;
-  });
+  FLATBED_ASSIGN(std::byte* const bounce, take_bounce());
+  Result<void> read = read_chunks(from, out, {bounce, limits_.bounce_nbytes});
+  // After an error, a copy may still write to the memory. If it does not finish, the memory is
+  // leaked.
+  const bool timed_out = !read && read.error().code == ErrorCode::device_timeout;
+  if (read || (!timed_out && wait_for_all())) keep_bounce(bounce);
+  return read;
+}
+
+Result<std::byte*> CudaDevice::take_bounce() {
+  {
+    const std::lock_guard lock(bounce_mutex_);
+    if (idle_bounce_ != nullptr) return std::exchange(idle_bounce_, nullptr);
+  }
+  return stage(limits_.bounce_nbytes);
+}
+
+// Page-locking takes longer than small copies, so one buffer stays for the next call.
+void CudaDevice::keep_bounce(std::byte* bounce) noexcept {
+  {
+    const std::lock_guard lock(bounce_mutex_);
+    if (idle_bounce_ == nullptr) std::swap(idle_bounce_, bounce);
+  }
+  if (bounce != nullptr) unstage(bounce, limits_.bounce_nbytes);
 }
 
 // In the stream of the copies, and so after them.
@@ -330,12 +497,15 @@ Result<void> CudaDevice::read_chunks(const std::byte* from, std::span<std::byte>
       bounce.first(std::min(bounce.size(), left_of_segment(bounce.data(), limits_.segment_nbytes)));
   while (!out.empty()) {
     const std::size_t nbytes = std::min(out.size(), bounce.size());
-    if (const cudaError_t status =
-            api_.MemcpyAsync(bounce.data(), from, nbytes, cudaMemcpyDeviceToHost, stream_);
-        status != cudaSuccess) {
-      return error(status, "cudaMemcpyAsync of " + bytes_text(nbytes) + " to the host");
-    }
-    FLATBED_TRY(wait_for_all());
+    FLATBED_ASSIGN(const Ticket ticket, thread_.result_of([&]() -> Result<Ticket> {
+      if (const cudaError_t status =
+              api_.MemcpyAsync(bounce.data(), from, nbytes, cudaMemcpyDeviceToHost, stream_);
+          status != cudaSuccess) {
+        return error(status, "cudaMemcpyAsync of " + bytes_text(nbytes) + " to the host");
+      }
+      return fence();
+    }));
+    FLATBED_TRY(wait_for(ticket));
     std::memcpy(out.data(), bounce.data(), nbytes);
     out = out.subspan(nbytes);
     from += nbytes;
@@ -344,11 +514,16 @@ Result<void> CudaDevice::read_chunks(const std::byte* from, std::span<std::byte>
 }
 
 Result<void> CudaDevice::wait_for_all() {
+  FLATBED_ASSIGN(const Ticket ticket, thread_.result_of([&] { return fence(); }));
+  return wait_for(ticket);
+}
+
+// Pauses on the caller's thread, so that the device's can serve others.
+Result<void> CudaDevice::wait_for(Ticket ticket) {
   constexpr std::chrono::microseconds kPause{50};
-  FLATBED_ASSIGN(const Ticket ticket, fence());
   const auto deadline = std::chrono::steady_clock::now() + limits_.read_back_timeout;
   for (;;) {
-    FLATBED_ASSIGN(const bool complete, done(ticket));
+    FLATBED_ASSIGN(const bool complete, thread_.result_of([&] { return done(ticket); }));
     if (complete) return {};
     if (std::chrono::steady_clock::now() >= deadline) break;
     std::this_thread::sleep_for(kPause);

@@ -1,16 +1,21 @@
 // CudaDevice: a GPU as a Device, over a table of CUDA calls.
 //
-// Functions that a load calls often, on its own reading threads (check, copy, fence, done), call
-// CUDA directly after they make the GPU current on the thread. Functions that may be called from
-// any thread (creation, destruction, stage, unstage, all of DeviceMemory) work on a thread of their
-// own. forget and native_event make no calls. No call is made under a lock.
+// Functions that a load calls often, on its own threads (check, copy, fence, done), call CUDA
+// directly. Functions that may be called from any thread (creation, destruction, all of
+// DeviceMemory) work on the device's thread, and stage and unstage, which take long, on one of
+// their own. Those that order a load and the engine's streams do the same, except for the default
+// stream of the calling thread. forget and native_event make no calls. No call is made under a
+// lock.
 //
-// Owns its events and, unless the engine gave one, its stream. Thread-safe.
+// Owns its thread, its events and, unless the engine gave one, its stream. Thread-safe.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <memory>
+#include <mutex>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -18,6 +23,7 @@
 
 #include "cuda_api.hpp"
 #include "cuda_handle.hpp"
+#include "device_thread.hpp"
 #include "flatbed/cuda.hpp"
 #include "flatbed/device.hpp"
 #include "pinned_memory.hpp"
@@ -37,7 +43,9 @@ struct CudaDeviceLimits {
 [[nodiscard]] Result<std::unique_ptr<Device>> make_cuda_device(const CudaApi& api, int ordinal,
                                                                const CudaDeviceOptions& options,
                                                                const CudaDeviceLimits& limits = {});
-[[nodiscard]] Result<std::vector<CudaDeviceInfo>> make_cuda_devices(const CudaApi& api);
+[[nodiscard]] Result<std::vector<CudaDeviceInfo>> make_cuda_devices(
+    const CudaApi& api, FreeMemory free_memory = FreeMemory::skip,
+    const std::string& sysfs = "/sys");
 
 class CudaDevice final : public Device, public DeviceMemory {
  public:
@@ -55,6 +63,9 @@ class CudaDevice final : public Device, public DeviceMemory {
   [[nodiscard]] Result<bool> done(Ticket ticket) override;
   void forget(Ticket ticket) noexcept override;
   [[nodiscard]] void* native_event(Ticket ticket) noexcept override;
+  [[nodiscard]] Result<void> enter_thread() override;
+  [[nodiscard]] Result<void> order_after_engine() override;
+  [[nodiscard]] Result<void> order_before_engine(Ticket ticket) override;
   [[nodiscard]] DeviceMemory* memory() noexcept override { return this; }
   [[nodiscard]] Result<std::byte*> allocate(std::uint64_t nbytes) override;
   void release(std::byte* memory, std::uint64_t nbytes) noexcept override;
@@ -65,32 +76,64 @@ class CudaDevice final : public Device, public DeviceMemory {
                                                           const CudaDeviceOptions&,
                                                           const CudaDeviceLimits&);
 
-  // The parts that are destroyed on a thread of their own, or not at all.
+  // The parts that are destroyed on the device's thread, or not at all.
   struct Handles {
     Stream own_stream;
+    Event probe;  // recorded and never waited for
     TicketTable tickets;
+  };
+  // Copies of contiguous bytes, in CUDA's form.
+  struct Batch {
+    std::vector<void*> to;
+    std::vector<const void*> from;
+    std::vector<std::size_t> nbytes;
+  };
+  // A stream of the engine's, and what CudaDeviceOptions calls it.
+  struct Ordered {
+    cudaStream_t stream = nullptr;
+    std::string_view option;
   };
 
   [[nodiscard]] Error error(cudaError_t status, std::string_view call) const;
   [[nodiscard]] Result<void> make_current() const;
-  [[nodiscard]] Result<void> open_stream(const CudaDeviceOptions& options);
+  [[nodiscard]] Result<void> open(const CudaDeviceOptions& options);
+  [[nodiscard]] Result<void> open_streams();
+  [[nodiscard]] Result<void> take_stream(const std::optional<EngineStream>& given,
+                                         std::string_view option, Ordered& out) const;
+  [[nodiscard]] Result<void> probe(const Ordered& ordered) const;
+  [[nodiscard]] Result<void> order(cudaStream_t stream, cudaEvent_t event) const;
+  template <typename Work>
+  [[nodiscard]] Result<void> for_stream(const Ordered& ordered, const Work& work);
   [[nodiscard]] Result<void> check_byte(std::uintptr_t address, std::string_view which) const;
-  [[nodiscard]] Result<void> queue(CopyPiece piece);
-  [[nodiscard]] Result<void> queue_row(const CopyPiece& piece);
+  [[nodiscard]] Result<void> queue(CopyPiece piece, Batch& batch);
+  void add_row(const CopyPiece& piece, Batch& batch) const;
   [[nodiscard]] Result<void> queue_rows(const CopyPiece& piece, std::uint64_t rows);
+  [[nodiscard]] Result<void> submit(Batch& batch);
+  [[nodiscard]] Result<bool> submit_at_once(const Batch& batch);
+  [[nodiscard]] Result<void> create_event(TicketTable::Slot& slot);
   [[nodiscard]] Result<void> record(TicketTable::Slot slot);
   [[nodiscard]] Result<bool> is_complete(cudaEvent_t event) const;
+  [[nodiscard]] Result<std::byte*> take_bounce();
+  void keep_bounce(std::byte* bounce) noexcept;
   [[nodiscard]] Result<void> read_chunks(const std::byte* from, std::span<std::byte> out,
                                          std::span<std::byte> bounce);
+  [[nodiscard]] Result<void> wait_for(Ticket ticket);
   [[nodiscard]] Result<void> wait_for_all();
 
   const CudaApi& api_;
   const int ordinal_;
   const std::string name_;
   const CudaDeviceLimits limits_;
+  DeviceThread thread_;
   cudaStream_t stream_ = nullptr;
+  Ordered copies_;  // stream_, if it is the engine's
+  Ordered order_after_;
+  Ordered order_before_;
   std::unique_ptr<Handles> handles_;
   PinnedMemory pinned_;
+  std::atomic<bool> no_batches_ = false;  // CUDA has said that it supports none
+  std::mutex bounce_mutex_;               // guards idle_bounce_
+  std::byte* idle_bounce_ = nullptr;      // of read_back(), which keeps one for the next time
 };
 
 }  // namespace flatbed::cuda

@@ -19,6 +19,11 @@ ErrorCode code_of(cudaError_t status) {
     case cudaErrorCompatNotSupportedOnDevice:
     case cudaErrorDevicesUnavailable:
       return ErrorCode::device_unavailable;
+    case cudaErrorStreamCaptureUnsupported:
+    case cudaErrorStreamCaptureInvalidated:
+    case cudaErrorStreamCaptureIsolation:
+    case cudaErrorStreamCaptureImplicit:
+      return ErrorCode::stream_capturing;
     default:
       return ErrorCode::device_error;
   }

@@ -65,8 +65,8 @@ LAYERS = [
     (r"src/c/", r"flatbed/|c/|base/str_cat\.hpp$"),  # over what everybody has
     *make_room_layers(),
     (r"src/", r"(?!)"),
-    (r"cuda/", r"flatbed/(c_handles|cuda|device|error|export|flatbed_cuda|result)\.hp?p?$|c/(callbacks|guard)\.hpp$"
-     r"|[a-z_]+\.hpp$"),
+    (r"cuda/", r"flatbed/(c_handles|cuda|device|error|export|flatbed_cuda|result)\.hp?p?$"
+     r"|c/(arguments|callbacks|guard)\.hpp$|[a-z_]+\.hpp$"),
     (r"tools/", r"flatbed/|[a-z_]+\.hpp$"),
     (r"python/src/", r"flatbed/|[a-z_]+\.hpp$"),  # over what everybody has
     (r"(tests|bench)/", r""),
@@ -81,8 +81,9 @@ GUARDED_HEADERS = [
     (r"libdeflate\.h", r"src/archive/crc32\.cpp|tests/"),
     (r"(CLI|fmt)/", r"tools/"),
     (r"cuda", r"cuda/|tests/cuda/|tests/support/(fake_cuda|load_)"),
-    (r"pthread\.h", r"src/io/|cuda/own_thread\.cpp|tools/|tests/|bench/"),
-    (r"(unistd|fcntl|poll|dirent)\.h|sys/|linux/", r"src/io/|tools/|tests/|bench/|python/src/verified_chunks\.cpp"),
+    (r"pthread\.h", r"src/io/|cuda/(own|device)_thread\.cpp|tools/|tests/|bench/"),
+    (r"(unistd|fcntl|poll|dirent)\.h|sys/|linux/",
+     r"src/io/|cuda/device_thread\.cpp|tools/|tests/|bench/|python/src/verified_chunks\.cpp"),
     (r"(iostream|cstdio|csignal|clocale|typeinfo)", r"tools/|tests/|bench/"),
 ]
 

@@ -101,6 +101,18 @@ class FLATBED_EXPORT Device {
   // groups (LoadOptions::ready).
   [[nodiscard]] virtual void* native_event(Ticket ticket) noexcept = 0;
 
+  // Loads call this on each of their threads before check(), copy(), fence() and done() are called
+  // there; so must other callers of those. A device whose interface keeps state for each thread (a
+  // current device) sets it here. The default does nothing.
+  [[nodiscard]] virtual Result<void> enter_thread() { return {}; }
+  // Called when a load begins, on the thread that called load(): copies that are queued from now on
+  // come after what the engine's own stream holds now. The default does nothing.
+  [[nodiscard]] virtual Result<void> order_after_engine() { return {}; }
+  // Called before LoadOptions::ready, on the thread that called load(), with the ticket that
+  // GroupReady has an event of: the engine's own stream waits for it from now on. The default does
+  // nothing.
+  [[nodiscard]] virtual Result<void> order_before_engine(Ticket /*ticket*/) { return {}; }
+
   // What allocates the device's memory for DeviceBuffer; null, the default, where only the engine's
   // own allocator does. Lives as long as the device.
   [[nodiscard]] virtual DeviceMemory* memory() noexcept { return nullptr; }

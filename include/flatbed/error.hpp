@@ -155,6 +155,7 @@
   X(180, device_unavailable, "no usable device or driver")                                                       \
   X(181, device_error, "the device reported an error")                                                           \
   X(182, device_timeout, "the device did not finish what was queued to it in time")                              \
+  X(183, stream_capturing, "a stream is being captured into a graph, or cannot be used while another is")        \
   /* 190-198: loading */                                                                                         \
   X(190, slice_invalid, "a slice does not fit its tensor")                                                       \
   X(191, load_mismatch, "a tensor is not what its destination expects")                                          \

@@ -628,6 +628,15 @@ typedef struct flatbed_device_ops {
                        flatbed_error* error);
   // May be NULL. Called once, when nothing needs the device any more.
   void (*close)(void* context);
+  // May be NULL. Called on each thread of a load before check, copy, fence and done are called
+  // there: where the backend keeps state for each thread (a current device), it is set here.
+  int32_t (*enter_thread)(void* context, flatbed_error* error);
+  // May be NULL. Called when a load begins, on the thread that called flatbed_load(): copies that
+  // are queued from now on come after what the engine's own stream holds now.
+  int32_t (*order_after_engine)(void* context, flatbed_error* error);
+  // May be NULL. Called before the `ready` of flatbed_load_options, on the same thread, with the
+  // ticket of the group's event: the engine's own stream waits for it from now on.
+  int32_t (*order_before_engine)(void* context, uint64_t ticket, flatbed_error* error);
   // May be NULL. Waits until the ticket's copies are complete, for about `most_ns` at the longest,
   // and answers as `done` does. Without it `done` is asked again and again, with pauses.
   int32_t (*wait)(void* context, uint64_t ticket, uint64_t most_ns, uint32_t* is_done,

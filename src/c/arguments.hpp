@@ -85,13 +85,16 @@ template <typename Enum>
   return {text.data(), text.size()};
 }
 
-// Whether the caller's size of a struct is one that some version of this header has.
-[[nodiscard]] Result<void> check_struct(const void* given, std::uint64_t first, std::uint64_t known,
-                                        std::string_view parameter);
+// Whether the caller's size of a struct is one that some version of this header has. Exported for
+// flatbed_cuda, as check_reserved() is.
+[[nodiscard]] FLATBED_EXPORT Result<void> check_struct(const void* given, std::uint64_t first,
+                                                       std::uint64_t known,
+                                                       std::string_view parameter);
 
 // What a later version may give a meaning is zero: a caller who sets it would not get what it
 // means.
-[[nodiscard]] Result<void> check_reserved(std::uint32_t reserved, std::string_view parameter);
+[[nodiscard]] FLATBED_EXPORT Result<void> check_reserved(std::uint32_t reserved,
+                                                         std::string_view parameter);
 
 // A caller's struct as this version has it: what an older caller does not have is zero.
 template <typename Struct>

@@ -102,6 +102,27 @@ void* CallerDevice::native_event(Ticket ticket) noexcept {
   return ops_.native_event == nullptr ? nullptr : ops_.native_event(ops_.context, ticket);
 }
 
+Result<void> CallerDevice::enter_thread() {
+  if (ops_.enter_thread == nullptr) return {};
+  flatbed_error said{};
+  const std::int32_t code = ops_.enter_thread(ops_.context, &said);
+  return answered(code, "enter_thread", said);
+}
+
+Result<void> CallerDevice::order_after_engine() {
+  if (ops_.order_after_engine == nullptr) return {};
+  flatbed_error said{};
+  const std::int32_t code = ops_.order_after_engine(ops_.context, &said);
+  return answered(code, "order_after_engine", said);
+}
+
+Result<void> CallerDevice::order_before_engine(Ticket ticket) {
+  if (ops_.order_before_engine == nullptr) return {};
+  flatbed_error said{};
+  const std::int32_t code = ops_.order_before_engine(ops_.context, ticket, &said);
+  return answered(code, "order_before_engine", said);
+}
+
 Result<bool> CallerDevice::wait(Ticket ticket, std::chrono::nanoseconds most) {
   if (ops_.wait == nullptr) return Device::wait(ticket, most);
   flatbed_error said{};

@@ -31,6 +31,9 @@ class CallerDevice final : public Device, public DeviceMemory {
   Result<bool> done(Ticket ticket) override;
   void forget(Ticket ticket) noexcept override;
   [[nodiscard]] void* native_event(Ticket ticket) noexcept override;
+  Result<void> enter_thread() override;
+  Result<void> order_after_engine() override;
+  Result<void> order_before_engine(Ticket ticket) override;
   Result<bool> wait(Ticket ticket, std::chrono::nanoseconds most) override;
   [[nodiscard]] int numa_node() const noexcept override;
   [[nodiscard]] std::uint64_t link_bytes_per_second() const noexcept override {

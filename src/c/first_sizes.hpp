@@ -49,7 +49,6 @@ FLATBED_FIRST_SIZE(flatbed_scan_report, 32);
 FLATBED_FIRST_SIZE(flatbed_diff_options, 56);
 FLATBED_FIRST_SIZE(flatbed_diff_report, 56);
 FLATBED_FIRST_SIZE(flatbed_placed_tensor, 48);
-
-#undef FLATBED_FIRST_SIZE
+// Those of flatbed_cuda.h are in cuda/cuda_c.cpp.
 
 }  // namespace flatbed::c

@@ -86,9 +86,11 @@ class Load {
   [[nodiscard]] unsigned wanted_threads() const;
   Result<void> make_pool();
   void read(unsigned number);
+  [[nodiscard]] Result<void> enter_devices();
   void read_jobs(JobRunner& runner);
   void add_up(JobRunner& runner);
   void call_back();
+  [[nodiscard]] Result<void> announce(const GroupReady& ready);
   void report_progress();
   void stop_on_error(Result<void> result);
   [[nodiscard]] Result<void> judge();
@@ -156,6 +158,9 @@ Result<void> Load::prepare() {
     slots_.emplace(*pool_,
                    LoadSlots::Options{hooks_, stop_, plan_, schedule_, options_.device_timeout});
   }
+  for (Device* const device : plan_.others()) {
+    FLATBED_TRY(device->order_after_engine());
+  }
   return {};
 }
 
@@ -184,13 +189,25 @@ void Load::read(unsigned /*number*/) {
   if (hooks_.enter) hooks_.enter();
   JobRunner runner({plan_, schedule_, hooks_, options_.verify, files_, stop_, *groups_,
                     slots_ ? &*slots_ : nullptr, *host_});
-  read_jobs(runner);
-  if (slots_) slots_->finish(runner.times());
+  // A thread that cannot ask the devices leaves all of it to the others.
+  if (Result<void> entered = enter_devices(); entered) {
+    read_jobs(runner);
+    if (slots_) slots_->finish(runner.times());
+  } else {
+    stop_.fail(std::move(entered).error());
+  }
   const bool last = --readers_ == 0;
   if (last && slots_) slots_->settle(runner.times());
   add_up(runner);
   if (hooks_.leave) hooks_.leave();
   if (last) groups_->readers_done();
+}
+
+Result<void> Load::enter_devices() {
+  for (Device* const device : plan_.others()) {
+    FLATBED_TRY(device->enter_thread());
+  }
+  return {};
 }
 
 void Load::read_jobs(JobRunner& runner) {
@@ -218,11 +235,16 @@ void Load::call_back() {
   while (!groups_->finished()) {
     groups_->wait(patience);
     if (const std::optional<GroupReady> ready = groups_->ready_group()) {
-      if (options_.ready && !stop_.stopped()) stop_on_error(options_.ready(*ready));
+      if (options_.ready && !stop_.stopped()) stop_on_error(announce(*ready));
       groups_->next_group();
     }
     if (!stop_.stopped()) report_progress();
   }
+}
+
+Result<void> Load::announce(const GroupReady& ready) {
+  FLATBED_TRY(groups_->order_before_engine());
+  return options_.ready(ready);
 }
 
 void Load::report_progress() {

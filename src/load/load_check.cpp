@@ -75,6 +75,9 @@ Result<void> check_overlaps(const LoadPlanState& plan) {
 
 // Whether the devices recognize the memory as their own.
 Result<void> check_owners(const LoadPlanState& plan) {
+  for (Device* const device : plan.others()) {
+    FLATBED_TRY(device->enter_thread());
+  }
   for (const Transfer& transfer : plan.transfers) {
     if (transfer.device == 0 || transfer.runs == 0) continue;
     Result<void> checked = plan.devices[transfer.device]->check(transfer.to, transfer.extent());

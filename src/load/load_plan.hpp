@@ -17,6 +17,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <span>
 #include <string>
 #include <unordered_map>
 #include <utility>
@@ -67,6 +68,9 @@ struct Transfer {
 };
 
 struct LoadPlan::State {
+  // All devices but the host.
+  [[nodiscard]] std::span<Device* const> others() const { return std::span(devices).subspan(1); }
+
   std::vector<Checkpoint> checkpoints;
   std::vector<Device*> devices{nullptr};  // [0] stands for the host, whichever object was named
   std::vector<Group> groups;              // in the order of their first use

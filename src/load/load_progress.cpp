@@ -110,6 +110,15 @@ std::optional<GroupReady> LoadGroups::ready_group() {
   return GroupReady{plan_.groups[order_[turn_]].id, events_};
 }
 
+// Without the lock: nobody changes the fences of a group that is complete.
+Result<void> LoadGroups::order_before_engine() {
+  const State& group = groups_[order_[turn_]];
+  for (std::size_t i = 0; i < group.fences.size(); ++i) {
+    FLATBED_TRY(plan_.devices[group.devices[i]]->order_before_engine(group.fences[i]));
+  }
+  return {};
+}
+
 void LoadGroups::next_group() {
   const std::lock_guard lock(mutex_);
   forget_fences(groups_[order_[turn_]]);

@@ -53,7 +53,7 @@ class LoadStop {
 };
 
 // Counts jobs until their groups are complete, and notifies the thread that waits in load().
-// Thread-safe; ready_group(), wait() and forget_events() are for that one thread.
+// Thread-safe; what is about the next group, wait() and forget_events() are for that one thread.
 class LoadGroups {
  public:
   // Without `fences` no events are created, because nobody needs them.
@@ -70,6 +70,8 @@ class LoadGroups {
   [[nodiscard]] bool finished() const;
   // The next group in order, if it is complete. Call again after next_group().
   [[nodiscard]] std::optional<GroupReady> ready_group();
+  // Orders the engine's streams after that group.
+  [[nodiscard]] Result<void> order_before_engine();
   void next_group();
   // Call after the last reader: releases the events of groups that were never called back.
   void forget_events() noexcept;

@@ -13,6 +13,21 @@ static int32_t on_device(void* context, int32_t ordinal, flatbed_string name,
   return 0;
 }
 
+static int32_t on_info(void* context, const flatbed_cuda_device_info* info) {
+  int* const devices = context;
+  CHECK(info->struct_size == sizeof *info && info->ordinal == *devices && info->name.size > 0);
+  CHECK(info->memory_nbytes >= info->free_nbytes && info->pci_bus_id.size >= 12);
+  CHECK(info->compute_major > 0 && info->compute_minor >= 0 && info->numa_node >= -1);
+  ++*devices;
+  return 0;
+}
+
+static int32_t has_free_memory(void* context, const flatbed_cuda_device_info* info) {
+  (void)context;
+  CHECK(info->free_nbytes > 0);
+  return -1;
+}
+
 static int32_t stop(void* context, int32_t ordinal, flatbed_string name, uint64_t memory_nbytes,
                     int32_t compute_major, int32_t compute_minor) {
   (void)context, (void)ordinal, (void)name, (void)memory_nbytes;
@@ -27,13 +42,14 @@ static int32_t on_ready(void* context, uint32_t group, const flatbed_ready_event
   return 0;
 }
 
-static void loads_to_the_gpu(void) {
+static void loads_to_the_gpu(const flatbed_cuda_options* options_of_gpu) {
   flatbed_error error;
   flatbed_device* gpu = NULL;
   flatbed_buffer* buffer = NULL;
   flatbed_plan* plan = NULL;
   flatbed_checkpoint* const model = open_small_model();
-  CHECK_OK(flatbed_device_cuda(0, NULL, &gpu, &error));
+  CHECK_OK(options_of_gpu == NULL ? flatbed_device_cuda(0, NULL, &gpu, &error)
+                                  : flatbed_device_cuda_with(0, options_of_gpu, &gpu, &error));
   CHECK_TEXT(flatbed_device_name(gpu), "cuda:0");
   CHECK_OK(flatbed_buffer_new(gpu, 24, &buffer, &error));
   CHECK_OK(flatbed_plan_new(&plan, &error));
@@ -57,6 +73,27 @@ static void loads_to_the_gpu(void) {
   CHECK_ERROR(flatbed_device_cuda(99, NULL, &gpu, &error), FLATBED_ERROR_DEVICE_UNAVAILABLE, "99");
 }
 
+static void names_streams(void) {
+  flatbed_error error;
+  flatbed_device* gpu = NULL;
+  flatbed_cuda_options options = FLATBED_INIT(flatbed_cuda_options);
+  options.stream.kind = FLATBED_CUDA_STREAM_CREATED;
+  CHECK_INVALID(flatbed_device_cuda_with(0, &options, &gpu, &error), "options.stream");
+  options.stream.kind = FLATBED_CUDA_STREAM_LEGACY;
+  options.stream.handle = &options;
+  CHECK_INVALID(flatbed_device_cuda_with(0, &options, &gpu, &error), "options.stream");
+  options.stream = (flatbed_cuda_stream){4, 0, NULL};
+  CHECK_INVALID(flatbed_device_cuda_with(0, &options, &gpu, &error), "the kind 4");
+  options.stream = (flatbed_cuda_stream){FLATBED_CUDA_STREAM_NONE, 0, NULL};
+  options.order_after.reserved = 1;
+  CHECK_INVALID(flatbed_device_cuda_with(0, &options, &gpu, &error), "options.order_after");
+  options.order_after.reserved = 0;
+  options.order_before.handle = &options;
+  CHECK_INVALID(flatbed_device_cuda_with(0, &options, &gpu, &error), "options.order_before");
+  CHECK_INVALID(flatbed_device_cuda_with(0, NULL, NULL, &error), "'out'");
+  CHECK(gpu == NULL);
+}
+
 int main(int argc, char** argv) {
   flatbed_error error;
   flatbed_device* gpu = NULL;
@@ -66,9 +103,23 @@ int main(int argc, char** argv) {
   CHECK(code == 0 || code == FLATBED_ERROR_DEVICE_UNAVAILABLE);
   if (argc == 2) CHECK((code == 0) == (strcmp(argv[1], "cuda") == 0));
   CHECK_INVALID(flatbed_cuda_devices(NULL, NULL, &error), "'device'");
+  CHECK_INVALID(flatbed_cuda_device_infos(0, NULL, NULL, &error), "'device'");
+  CHECK_INVALID(flatbed_cuda_device_infos(2, on_info, NULL, &error), "'ask_free'");
+  int infos = 0;
+  CHECK(flatbed_cuda_device_infos(0, on_info, &infos, &error) == code && infos == devices);
   CHECK_INVALID(flatbed_device_cuda(0, NULL, NULL, &error), "'out'");
+  names_streams();
   if (code == 0) {
-    loads_to_the_gpu();
+    flatbed_cuda_options options = FLATBED_INIT(flatbed_cuda_options);
+    CHECK_ERROR(flatbed_cuda_device_infos(1, has_free_memory, NULL, &error),
+                FLATBED_ERROR_CANCELLED, "device");
+    loads_to_the_gpu(NULL);
+    loads_to_the_gpu(&options);
+    options.order_after.kind = FLATBED_CUDA_STREAM_LEGACY;
+    options.order_before.kind = FLATBED_CUDA_STREAM_PER_THREAD;
+    loads_to_the_gpu(&options);
+    options.stream.kind = FLATBED_CUDA_STREAM_LEGACY;
+    CHECK_INVALID(flatbed_device_cuda_with(0, &options, &gpu, &error), "default stream");
   } else {
     CHECK_ERROR(flatbed_device_cuda(0, NULL, &gpu, &error), FLATBED_ERROR_DEVICE_UNAVAILABLE, "");
     CHECK(gpu == NULL);

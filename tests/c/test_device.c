@@ -305,6 +305,85 @@ static void checks_the_functions(void) {
   flatbed_device_free(device);
 }
 
+// ---- the order of a load and the engine's own work ----------------------------------------------
+
+// What the load has told the device, in the order in which it came.
+typedef struct told {
+  late_device late;  // first: the context of the other functions
+  pthread_mutex_t mutex;
+  char what[64];
+  int32_t answer_after;
+  int32_t answer_before;
+} told;
+
+static void note(told* self, const char* what) {
+  pthread_mutex_lock(&self->mutex);
+  if (strstr(self->what, what) == NULL) strcat(self->what, what);
+  pthread_mutex_unlock(&self->mutex);
+}
+
+static int32_t enter_thread(void* context, flatbed_error* error) {
+  (void)error;
+  note(context, "enter ");
+  return 0;
+}
+
+static int32_t order_after_engine(void* context, flatbed_error* error) {
+  told* const self = context;
+  note(self, "after ");
+  snprintf(error->message, sizeof error->message, "the queue is gone");
+  return self->answer_after;
+}
+
+static int32_t order_before_engine(void* context, uint64_t ticket, flatbed_error* error) {
+  told* const self = context;
+  (void)ticket, (void)error;
+  note(self, "before ");
+  return self->answer_before;
+}
+
+static int32_t is_ready(void* context, uint32_t group, const flatbed_ready_event* events,
+                        uint64_t count) {
+  (void)group, (void)events, (void)count;
+  note(context, "ready ");
+  return 0;
+}
+
+static void orders_loads_with_the_engine(void) {
+  flatbed_error error;
+  told told = {0};
+  flatbed_device_ops ops = make_ops(&told.late);
+  ops.enter_thread = enter_thread;
+  ops.order_after_engine = order_after_engine;
+  ops.order_before_engine = order_before_engine;
+  pthread_mutex_init(&told.mutex, NULL);
+  float memory[6];
+  flatbed_device* device = NULL;
+  flatbed_plan* plan = NULL;
+  flatbed_checkpoint* const model = open_small_model();
+  CHECK_OK(flatbed_device_custom(&ops, &device, &error));
+  CHECK_OK(flatbed_plan_new(&plan, &error));
+  flatbed_transfer transfer = FLATBED_INIT(flatbed_transfer);
+  transfer.device = device;
+  transfer.data = memory;
+  transfer.capacity = sizeof memory;
+  CHECK_OK(flatbed_plan_add(plan, model, flatbed_text("a.weight"), &transfer, &error));
+  flatbed_load_options options = FLATBED_INIT(flatbed_load_options);
+  options.context = &told;
+  options.ready = is_ready;
+  CHECK_OK(flatbed_load(plan, &options, NULL, &error));
+  CHECK(strcmp(told.what, "enter after before ready ") == 0);
+  told.answer_before = FLATBED_ERROR_STREAM_CAPTURING;
+  CHECK_ERROR(flatbed_load(plan, &options, NULL, &error), FLATBED_ERROR_STREAM_CAPTURING,
+              "order_before_engine returned 183");
+  told.answer_after = -1;
+  CHECK_ERROR(flatbed_load(plan, &options, NULL, &error), FLATBED_ERROR_DEVICE_ERROR,
+              "late:0: the queue is gone");
+  flatbed_plan_free(plan);
+  flatbed_device_free(device);
+  flatbed_checkpoint_free(model);
+}
+
 static void has_the_host(void) {
   flatbed_error error;
   flatbed_device* device = NULL;
@@ -371,6 +450,7 @@ void test_device(void) {
   reports_what_the_device_says();
   waits_as_the_device_does();
   checks_the_functions();
+  orders_loads_with_the_engine();
   has_the_host();
   checks_arguments();
 }

@@ -26,10 +26,10 @@ struct Rig {
   explicit Rig(FakeCuda& runtime, std::size_t size = kMiB, void* stream = nullptr,
                const cuda::CudaDeviceLimits& limits = {})
       : fake(runtime), nbytes(size) {
-    device = cuda::make_cuda_device(FakeCuda::api(), 0, {.stream = stream}, limits).value();
-    from = device->stage(nbytes).value();
-    to = device->memory()->allocate(nbytes).value();
-    for (std::size_t i = 0; i < nbytes; ++i) from[i] = static_cast<std::byte>(i % 251);
+    CudaDeviceOptions options;
+    if (stream != nullptr) options.stream = EngineStream::created(stream);
+    device = cuda::make_cuda_device(FakeCuda::api(), 0, options, limits).value();
+    allocate();
   }
   Rig(const Rig&) = delete;
   Rig& operator=(const Rig&) = delete;
@@ -38,6 +38,11 @@ struct Rig {
     device->unstage(from, nbytes);
   }
 
+  void allocate() {
+    from = device->stage(nbytes).value();
+    to = device->memory()->allocate(nbytes).value();
+    for (std::size_t i = 0; i < nbytes; ++i) from[i] = static_cast<std::byte>(i % 251);
+  }
   Result<Ticket> copy(std::size_t offset, std::size_t size) {
     const CopyPiece piece{.from = from + offset, .to = to + offset, .nbytes = size};
     return device->copy({&piece, 1});
@@ -177,6 +182,7 @@ TEST(CudaDeviceCopy, CopiesRowsOneByOneWhereThePitchIsTooLarge) {
       sources.push_back(from);
       return cudaSuccess;
     };
+    api.MemcpyBatchAsync = {};
     const auto device = cuda::make_cuda_device(api, 0, {}).value();
     std::byte byte{};
     CopyPiece piece{.from = &byte,
@@ -192,7 +198,7 @@ TEST(CudaDeviceCopy, CopiesRowsOneByOneWhereThePitchIsTooLarge) {
 }
 
 TEST(CudaDeviceCopy, DoesNotCrossSegments) {
-  FakeCuda fake;
+  FakeCuda fake({.batches_supported = false});
   {
     Rig rig(fake, 4 * kMiB, nullptr, {.segment_nbytes = kMiB});
     ASSERT_EQ(fake.calls("HostRegister"), 4U);
@@ -227,7 +233,7 @@ TEST(CudaDeviceCopy, OfRowsIsCutBetweenThemWhereSegmentsMeet) {
 
 // The row [1,000,000, 1,100,000) crosses: it is copied in two parts, its neighbours in rows.
 TEST(CudaDeviceCopy, OfRowsCutsARowWhereSegmentsMeet) {
-  FakeCuda fake;
+  FakeCuda fake({.batches_supported = false});
   {
     Rig rig(fake, 2 * kMiB, nullptr, {.segment_nbytes = kMiB});
     const CopyPiece piece{.from = rig.from,
@@ -386,10 +392,85 @@ TEST(CudaDeviceTickets, KeepThreadsApartThatCopyAtOnce) {
   }
 }
 
+// ---- many at once ---------------------------------------------------------------------------
+
+// 5,000 tensors of 100 bytes, at other distances than in the file.
+std::vector<CopyPiece> small_pieces(const Rig& rig) {
+  std::vector<CopyPiece> pieces;
+  for (std::size_t i = 0; i < 5000; ++i) {
+    pieces.push_back({.from = rig.from + i * 100, .to = rig.to + i * 200, .nbytes = 100});
+  }
+  return pieces;
+}
+
+void expect_small_pieces(const Rig& rig) {
+  const std::vector<std::byte> found = rig.fake.read_device(rig.to, rig.nbytes);
+  for (std::size_t i = 0; i < 5000; ++i) {
+    ASSERT_EQ(std::memcmp(found.data() + i * 200, rig.from + i * 100, 100), 0) << i;
+    ASSERT_EQ(found[i * 200 + 100], FakeCuda::kCanary) << i;
+  }
+}
+
+TEST(CudaDeviceCopy, OfManyPiecesIsFewCalls) {
+  FakeCuda fake;
+  {
+    Rig rig(fake);
+    const Ticket ticket = rig.device->copy(small_pieces(rig)).value();
+    EXPECT_TRUE(rig.device->done(ticket).value());
+    EXPECT_EQ(fake.calls("MemcpyBatchAsync"), 2U);
+    EXPECT_EQ(fake.calls("MemcpyAsync"), 0U);
+    expect_small_pieces(rig);
+  }
+  EXPECT_THAT(fake.ledger(), IsEmpty());
+}
+
+// CUDA knows no batches, or says that it supports none: it is asked once.
+TEST(CudaDeviceCopy, OfManyPiecesIsACallForEachWhereThereAreNoBatches) {
+  for (const bool known : {false, true}) {
+    FakeCuda fake({.batches_supported = false});
+    cuda::CudaApi api = FakeCuda::api();
+    if (!known) api.MemcpyBatchAsync = {};
+    {
+      Rig rig(fake);
+      rig.device->memory()->release(rig.to, rig.nbytes);
+      rig.device->unstage(rig.from, rig.nbytes);
+      rig.device = cuda::make_cuda_device(api, 0, {}).value();
+      rig.allocate();
+      const Ticket ticket = rig.device->copy(small_pieces(rig)).value();
+      EXPECT_TRUE(rig.device->done(ticket).value());
+      EXPECT_EQ(fake.calls("MemcpyBatchAsync"), known ? 1U : 0U);
+      EXPECT_EQ(fake.calls("MemcpyAsync"), 5000U);
+      EXPECT_EQ(fake.last_error_of_this_thread(), cudaSuccess);
+      expect_small_pieces(rig);
+    }
+    EXPECT_THAT(fake.ledger(), IsEmpty());
+  }
+}
+
+TEST(CudaDeviceCopy, OfManyPiecesThatFailedLeavesThemToAFence) {
+  FakeCuda fake({.schedule = FakeSchedule::step});
+  {
+    Rig rig(fake);
+    fake.fail({.call = "MemcpyBatchAsync", .nth = 2, .code = cudaErrorLaunchFailure});
+    const auto copied = rig.device->copy(small_pieces(rig));
+    ASSERT_FALSE(copied);
+    EXPECT_EQ(copied.error().message.rfind(
+                  "cuda:0: cudaMemcpyBatchAsync of 904 copies: cudaErrorLaunchFailure: ", 0),
+              0U)
+        << copied.error().message;
+    const Ticket fence = rig.device->fence().value();
+    EXPECT_FALSE(rig.device->done(fence).value());
+    fake.run_all();
+    EXPECT_TRUE(rig.device->done(fence).value());
+    EXPECT_FALSE(fake.in_flight(rig.from, rig.nbytes));
+  }
+  EXPECT_THAT(fake.ledger(), IsEmpty());
+}
+
 // ---- failures -------------------------------------------------------------------------------
 
 TEST(CudaDeviceCopy, ThatFailedLeavesItsPiecesToAFence) {
-  FakeCuda fake({.schedule = FakeSchedule::step});
+  FakeCuda fake({.schedule = FakeSchedule::step, .batches_supported = false});
   {
     Rig rig(fake);
     const std::vector<CopyPiece> pieces{
@@ -496,7 +577,7 @@ TEST(CudaDeviceStream, OfTheEngineIsUsedAndLeftAlone) {
     fake.engine_read(stream, rig.to, kMiB);
     rig.finish();
   }
-  EXPECT_EQ(fake.calls("EventCreateWithFlags"), 1U);
+  EXPECT_EQ(fake.calls("EventCreateWithFlags"), 2U);  // one of them to try the stream
   EXPECT_EQ(fake.calls("StreamCreateWithFlags"), 0U);
   EXPECT_EQ(fake.calls("StreamDestroy"), 0U);
   EXPECT_TRUE(fake.engine_finish(stream));
@@ -506,18 +587,18 @@ TEST(CudaDeviceStream, OfTheEngineIsUsedAndLeftAlone) {
 TEST(CudaDeviceStream, OfAnotherDeviceIsRefused) {
   FakeCuda fake({.devices = 2});
   void* const stream = fake.engine_stream(1);
-  const auto device = cuda::make_cuda_device(FakeCuda::api(), 0, {.stream = stream});
+  const auto device =
+      cuda::make_cuda_device(FakeCuda::api(), 0, {.stream = EngineStream::created(stream)});
   ASSERT_FALSE(device);
   EXPECT_EQ(device.error().code, ErrorCode::device_error);
-  EXPECT_EQ(device.error().message.rfind("the engine's stream: cuda:0: cudaEventRecord: ", 0), 0U)
+  EXPECT_EQ(device.error().message.rfind("cuda:0: stream: cudaEventRecord: ", 0), 0U)
       << device.error().message;
   EXPECT_THAT(fake.leaks(), IsEmpty());
 }
 
 TEST(CudaDeviceStream, ThatIsADefaultOneIsRefused) {
   FakeCuda fake;
-  for (void* const stream :
-       {static_cast<void*>(cudaStreamLegacy), static_cast<void*>(cudaStreamPerThread)}) {
+  for (const EngineStream stream : {EngineStream::legacy(), EngineStream::per_thread()}) {
     EXPECT_ERROR(cuda::make_cuda_device(FakeCuda::api(), 0, {.stream = stream}), invalid_argument);
   }
   EXPECT_THAT(fake.ledger(), IsEmpty());

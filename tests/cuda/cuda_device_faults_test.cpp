@@ -6,6 +6,8 @@
 #include <gtest/gtest.h>
 #include <pthread.h>
 #include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <cstring>
@@ -76,7 +78,10 @@ const CudaApi& noting_api() {
              &CudaApi::Malloc, &CudaApi::Free, &CudaApi::HostAlloc, &CudaApi::FreeHost,
              &CudaApi::HostRegister, &CudaApi::HostUnregister, &CudaApi::PointerGetAttributes,
              &CudaApi::StreamCreateWithFlags, &CudaApi::StreamDestroy, &CudaApi::StreamQuery,
-             &CudaApi::MemcpyAsync, &CudaApi::Memcpy2DAsync, &CudaApi::EventCreateWithFlags,
+             &CudaApi::StreamWaitEvent, &CudaApi::StreamIsCapturing,
+             &CudaApi::ThreadExchangeStreamCaptureMode, &CudaApi::MemcpyAsync,
+             &CudaApi::Memcpy2DAsync, &CudaApi::MemcpyBatchAsync, &CudaApi::DeviceGetAttribute,
+             &CudaApi::DeviceGetPCIBusId, &CudaApi::MemGetInfo, &CudaApi::EventCreateWithFlags,
              &CudaApi::EventDestroy, &CudaApi::EventRecord, &CudaApi::EventQuery,
              &CudaApi::GetLastError, &CudaApi::PeekAtLastError>();
   return api;
@@ -173,15 +178,24 @@ TEST(CudaDeviceThreads, AreMadeToUseTheirGpu) {
     const auto second = cuda::make_cuda_device(FakeCuda::api(), 1, {}).value();
     const auto* const memory = static_cast<std::byte*>(fake.engine_allocate(1, 100));
     std::thread reader([&] {
+      EXPECT_OK(first->enter_thread());
+      EXPECT_OK(second->enter_thread());
+      const std::uint64_t set = fake.calls("SetDevice");
+      EXPECT_OK(second->check(memory, 100));
+      const Ticket polled = second->fence().value();
+      EXPECT_TRUE(second->done(polled).value());
+      EXPECT_EQ(fake.calls("SetDevice"), set + 1);  // by the fence
       for (int i = 0; i < 2; ++i) {
-        EXPECT_OK(second->check(memory, 100));
         EXPECT_TRUE(second->done(second->copy({}).value()).value());
         EXPECT_TRUE(first->done(first->copy({}).value()).value());
       }
     });
     reader.join();
     const Ticket ticket = second->fence().value();
-    std::thread asker([&] { EXPECT_TRUE(second->done(ticket).value()); });
+    std::thread asker([&] {
+      EXPECT_OK(second->enter_thread());
+      EXPECT_TRUE(second->done(ticket).value());
+    });
     asker.join();
   }
   EXPECT_THAT(fake.ledger(), IsEmpty());
@@ -233,9 +247,10 @@ struct Outcome {
 
 Outcome use_device(FakeCuda& fake) {
   static_cast<void>(cuda::make_cuda_devices(FakeCuda::api()));
-  auto device = cuda::make_cuda_device(
-      FakeCuda::api(), 0, {},
-      {.segment_nbytes = kMiB, .read_back_timeout = std::chrono::milliseconds{10}});
+  auto device = cuda::make_cuda_device(FakeCuda::api(), 0, {},
+                                       {.segment_nbytes = kMiB,
+                                        .bounce_nbytes = 4096,
+                                        .read_back_timeout = std::chrono::milliseconds{10}});
   if (!device) return {};
   auto staged = (*device)->stage(2 * kMiB);
   if (!staged) return {};
@@ -260,6 +275,10 @@ using Fault = Injection::Fault;
 
 constexpr const char* kAllCalls[] = {"GetDeviceCount",
                                      "GetDeviceProperties",
+                                     "DeviceGetAttribute",
+                                     "DeviceGetPCIBusId",
+                                     "MemGetInfo",
+                                     "MemcpyBatchAsync",
                                      "SetDevice",
                                      "Malloc",
                                      "Free",
@@ -271,6 +290,9 @@ constexpr const char* kAllCalls[] = {"GetDeviceCount",
                                      "StreamCreateWithFlags",
                                      "StreamDestroy",
                                      "StreamQuery",
+                                     "StreamWaitEvent",
+                                     "StreamIsCapturing",
+                                     "ThreadExchangeStreamCaptureMode",
                                      "MemcpyAsync",
                                      "Memcpy2DAsync",
                                      "EventCreateWithFlags",
@@ -404,13 +426,61 @@ TEST(CudaDeviceThreads, AreWantedByWhatCanSaySo) {
   FakeCuda fake;
   {
     const auto device = cuda::make_cuda_device(FakeCuda::api(), 0, {}).value();
-    std::vector<std::byte> out(10);
     const WithoutThreads none;
     EXPECT_ERROR(cuda::make_cuda_device(FakeCuda::api(), 0, {}), resource_exhausted);
     EXPECT_ERROR(cuda::make_cuda_devices(FakeCuda::api()), resource_exhausted);
     EXPECT_ERROR(device->stage(4096), resource_exhausted);
-    EXPECT_ERROR(device->memory()->allocate(4096), resource_exhausted);
-    EXPECT_ERROR(device->memory()->read_back(out.data(), out), resource_exhausted);
+  }
+  EXPECT_THAT(fake.ledger(), IsEmpty());
+}
+
+// Memory of a device comes and goes on the thread that the device has, and bytes come back through
+// memory that was page-locked once.
+TEST(CudaDeviceThreads, AreNotStartedForEachCall) {
+  FakeCuda fake;
+  {
+    auto device = cuda::make_cuda_device(noting_api(), 0, {}, {.bounce_nbytes = 4096}).value();
+    std::vector<std::byte> out(10'000);
+    std::byte* const first = device->memory()->allocate(out.size()).value();
+    EXPECT_OK(device->memory()->read_back(first, out));
+    const std::uint64_t registered = fake.calls("HostRegister");
+    static_cast<void>(take_callers());
+    const WithoutThreads none;
+    std::byte* const second = device->memory()->allocate(out.size()).value();
+    for (const std::byte* const memory : {first, second}) {
+      EXPECT_OK(device->memory()->read_back(memory, out));
+      EXPECT_EQ(out, std::vector<std::byte>(out.size(), FakeCuda::kCanary));
+    }
+    device->memory()->release(first, out.size());
+    device->memory()->release(second, out.size());
+    EXPECT_EQ(fake.calls("HostRegister"), registered);
+    EXPECT_EQ(take_callers().this_thread, 0U);
+  }
+  EXPECT_THAT(fake.ledger(), IsEmpty());
+}
+
+// Readers that come at once do not share the memory that is kept.
+TEST(CudaDeviceThreads, MayReadBackAtOnce) {
+  FakeCuda fake({.schedule = FakeSchedule::threads});
+  {
+    const auto device =
+        cuda::make_cuda_device(FakeCuda::api(), 0, {}, {.bounce_nbytes = 512}).value();
+    std::vector<std::thread> readers;
+    for (int i = 0; i < 3; ++i) {
+      readers.emplace_back([&, i] {
+        std::vector<std::byte> out(3000);
+        const auto value = static_cast<std::byte>(i);
+        const DeviceBuffer buffer = DeviceBuffer::allocate(*device, out.size()).value();
+        const cudaStream_t engine = fake.engine_stream(0);
+        fake.engine_write(engine, buffer.data(), out.size(), value);
+        EXPECT_TRUE(fake.engine_finish(engine));
+        for (int time = 0; time < 3; ++time) {
+          EXPECT_OK(device->memory()->read_back(buffer.data(), out));
+          EXPECT_EQ(out, std::vector<std::byte>(out.size(), value));
+        }
+      });
+    }
+    for (std::thread& reader : readers) reader.join();
   }
   EXPECT_THAT(fake.ledger(), IsEmpty());
 }
@@ -428,10 +498,34 @@ TEST(CudaDeviceThreads, AreNotReplacedByTheCallers) {
     device->memory()->release(memory, 4096);
     device.reset();
   }
-  const Callers callers = take_callers();
-  EXPECT_EQ(callers.this_thread + callers.others, 0U);
+  EXPECT_EQ(take_callers().this_thread, 0U);
   std::memset(staged, 1, 4096);
   EXPECT_THAT(fake.misuse(), IsEmpty());
+  EXPECT_EQ(fake.calls("HostUnregister"), 0U);
+  EXPECT_EQ(fake.calls("Free"), 1U);
+}
+
+// A forked process has neither the device's thread nor CUDA: it says so, and does not hang.
+TEST(CudaDeviceThreads, AreNotWaitedForInAForkedProcess) {
+#if defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "the thread sanitizer forks no process with threads";
+#endif
+  FakeCuda fake;
+  auto device = cuda::make_cuda_device(FakeCuda::api(), 0, {}).value();
+  std::byte* const memory = device->memory()->allocate(4096).value();
+  const pid_t child = fork();
+  if (child == 0) {
+    const auto allocated = device->memory()->allocate(4096);
+    device->memory()->release(memory, 4096);
+    device.reset();
+    _exit(!allocated && allocated.error().code == ErrorCode::device_unavailable ? 0 : 1);
+  }
+  int status = -1;
+  EXPECT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
+  device->memory()->release(memory, 4096);
+  device.reset();
+  EXPECT_THAT(fake.ledger(), IsEmpty());
 }
 
 TEST(CudaDeviceAtExit, KeepsEverythingWhileCudaUnloads) {

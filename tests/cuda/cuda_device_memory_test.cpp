@@ -5,17 +5,22 @@
 
 #include <cstdint>
 #include <cstring>
+#include <filesystem>
+#include <fstream>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "cuda/cuda_device.hpp"
+#include "cuda/pci_numa.hpp"
 #include "support/expect_error.hpp"
 #include "support/fake_cuda.hpp"
+#include "support/temp_dir.hpp"
 
 namespace flatbed {
 namespace {
 
+using test::TempDir;
 using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::Not;
@@ -318,7 +323,7 @@ TEST(CudaDeviceReadBack, GivesUpAndKeepsTheMemoryWhereTheGpuNeverEnds) {
   EXPECT_THAT(fake.misuse(), IsEmpty());
 }
 
-TEST(CudaDeviceReadBack, ThatFailedGivesItsMemoryBackWhenTheStreamIsEmpty) {
+TEST(CudaDeviceReadBack, ThatFailedUsesItsMemoryAgainWhenTheStreamIsEmpty) {
   for (const char* const call : {"MemcpyAsync", "EventQuery"}) {
     FakeCuda fake;
     {
@@ -327,7 +332,9 @@ TEST(CudaDeviceReadBack, ThatFailedGivesItsMemoryBackWhenTheStreamIsEmpty) {
       std::vector<std::byte> out(1000);
       fake.fail({.call = call, .code = cudaErrorIllegalAddress});
       EXPECT_ERROR(device->memory()->read_back(buffer.data(), out), device_error);
-      EXPECT_EQ(fake.calls("HostUnregister"), fake.calls("HostRegister"));
+      const std::uint64_t registered = fake.calls("HostRegister");
+      EXPECT_OK(device->memory()->read_back(buffer.data(), out));
+      EXPECT_EQ(fake.calls("HostRegister"), registered);
     }
     EXPECT_THAT(fake.ledger(), IsEmpty());
   }
@@ -340,9 +347,51 @@ TEST(CudaDeviceList, HasAllInOrder) {
   const auto devices = cuda::make_cuda_devices(FakeCuda::api());
   ASSERT_OK(devices);
   ASSERT_EQ(devices->size(), 3U);
-  for (int i = 0; i < 3; ++i) EXPECT_EQ((*devices)[static_cast<std::size_t>(i)].ordinal, i);
-  EXPECT_EQ(fake.calls("SetDevice"), 0U);
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_EQ((*devices)[static_cast<std::size_t>(i)].ordinal, i);
+    EXPECT_FALSE((*devices)[static_cast<std::size_t>(i)].free_nbytes);
+  }
+  EXPECT_EQ(fake.calls("SetDevice") + fake.calls("MemGetInfo"), 0U);
   EXPECT_THAT(fake.ledger(), IsEmpty());
+}
+
+TEST(CudaDeviceList, SaysWhichDeviceItIs) {
+  FakeCuda fake({.devices = 2, .device_limit_nbytes = 1 << 20});
+  static_cast<void>(fake.engine_allocate(1, 4096));
+  const TempDir sysfs;
+  const std::filesystem::path folder = sysfs / "bus/pci/devices/0000:a1:00.0";
+  std::filesystem::create_directories(folder);
+  std::ofstream(folder / "numa_node") << "3\n";
+  const auto infos =
+      cuda::make_cuda_devices(FakeCuda::api(), FreeMemory::ask, sysfs.path().native());
+  ASSERT_OK(infos);
+  for (std::size_t i = 0; i < 2; ++i) {
+    const CudaDeviceInfo& info = (*infos)[i];
+    EXPECT_EQ(info.uuid.front(), std::byte{0xFA});
+    EXPECT_EQ(info.uuid.back(), static_cast<std::byte>(i));
+    EXPECT_EQ(info.pci_bus_id, i == 0 ? "0000:A0:00.0" : "0000:A1:00.0");
+    EXPECT_EQ(info.numa_node, i == 0 ? -1 : 3);
+    EXPECT_EQ(info.memory_nbytes, 1U << 20);
+    EXPECT_EQ(info.free_nbytes, (1U << 20) - (i == 0 ? 0U : 4096U));
+  }
+  for (const char* const call : {"DeviceGetPCIBusId", "MemGetInfo", "SetDevice"}) {
+    fake.fail({.call = call, .nth = 2});
+    EXPECT_ERROR(cuda::make_cuda_devices(FakeCuda::api(), FreeMemory::ask), device_error);
+  }
+  EXPECT_THAT(fake.ledger(), IsEmpty());
+}
+
+// As the kernel writes it where there is one node, and files that are none of its.
+TEST(CudaDeviceList, KnowsNoNodeWhereSysfsSaysNone) {
+  const TempDir sysfs;
+  const std::filesystem::path folder = sysfs / "bus/pci/devices/0000:0c:00.0";
+  std::filesystem::create_directories(folder);
+  for (const char* const text : {"-1\n", "", "node 3\n", "99999999999999999999\n", "3x"}) {
+    std::ofstream(folder / "numa_node") << text;
+    EXPECT_EQ(cuda::numa_node_of_pci(sysfs.path().native(), "0000:0C:00.0"), -1) << text;
+  }
+  std::ofstream(folder / "numa_node") << "0\n";
+  EXPECT_EQ(cuda::numa_node_of_pci(sysfs.path().native(), "0000:0C:00.0"), 0);
 }
 
 TEST(CudaDeviceList, HasNoOtherOrdinals) {

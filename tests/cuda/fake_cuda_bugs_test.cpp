@@ -211,6 +211,143 @@ TEST_P(Bug, PinnedMemoryIsFreedInFlight) {
   });
 }
 
+// A library with a stream of its own copies to memory that the engine's allocator gave, while the
+// engine's last kernel on that memory is queued: for each kind of stream that an engine has.
+void copy_after_kernel(FakeCuda& fake, Code code, cudaStream_t engine) {
+  const Loader loader;
+  auto* const to = static_cast<std::byte*>(fake.engine_allocate(0, kSlot));
+  fake.engine_write(engine, to, kSlot, std::byte{9});
+  loader.fill(0, 1);
+  if (code == Code::correct) {
+    EXPECT_EQ(loader.api.EventRecord(loader.events[1], engine), cudaSuccess);
+    EXPECT_EQ(loader.api.StreamWaitEvent(loader.stream, loader.events[1], 0), cudaSuccess);
+    loader.copy(0, to);
+    EXPECT_TRUE(fake.engine_finish(engine));
+    loader.drain();
+    EXPECT_EQ(fake.read_device(to, 1).front(), std::byte{1});
+  } else {
+    EXPECT_EQ(
+        loader.api.MemcpyAsync(to, loader.pinned, kSlot, cudaMemcpyHostToDevice, loader.stream),
+        cudaErrorInvalidValue);
+  }
+  loader.close();
+}
+
+TEST_P(Bug, TheDestinationIsStillWrittenByTheEngine) {
+  const auto expect_with = [&](const auto& engine) {
+    expect_found("its destination is still written in the engine's stream",
+                 [&](FakeCuda& fake, Code code) { copy_after_kernel(fake, code, engine(fake)); });
+  };
+  expect_with([](FakeCuda& fake) { return fake.engine_stream(0); });
+  expect_with([](FakeCuda&) { return cudaStreamLegacy; });
+  expect_with([](FakeCuda&) { return cudaStreamPerThread; });
+}
+
+// Each thread has a default stream of its own, and each device.
+TEST_P(Bug, TheDefaultStreamOfAnotherThreadIsRecorded) {
+  expect_found("its destination is still written", [](FakeCuda& fake, Code code) {
+    const Loader loader;
+    auto* const to = static_cast<std::byte*>(fake.engine_allocate(0, kSlot));
+    fake.engine_write(cudaStreamPerThread, to, kSlot, std::byte{9});
+    const auto record = [&] {
+      EXPECT_EQ(loader.api.SetDevice(0), cudaSuccess);
+      EXPECT_EQ(loader.api.EventRecord(loader.events[1], cudaStreamPerThread), cudaSuccess);
+    };
+    code == Code::correct ? record() : std::thread(record).join();
+    EXPECT_EQ(loader.api.StreamWaitEvent(loader.stream, loader.events[1], 0), cudaSuccess);
+    const cudaError_t copied =
+        loader.api.MemcpyAsync(to, loader.pinned, kSlot, cudaMemcpyHostToDevice, loader.stream);
+    EXPECT_EQ(copied, code == Code::correct ? cudaSuccess : cudaErrorInvalidValue);
+    loader.drain();
+    loader.close();
+  });
+}
+
+// The legacy stream comes after the blocking streams, and no others.
+TEST_P(Bug, TheLegacyStreamIsTakenForOneThatWaitsForAll) {
+  using Kind = FakeCuda::StreamKind;
+  expect_found("its destination is still written", [](FakeCuda& fake, Code code) {
+    const Loader loader;
+    auto* const to = static_cast<std::byte*>(fake.engine_allocate(0, kSlot));
+    const Kind kind = code == Code::correct ? Kind::blocking : Kind::non_blocking;
+    fake.engine_write(fake.engine_stream(0, kind), to, kSlot, std::byte{9});
+    EXPECT_EQ(loader.api.EventRecord(loader.events[1], cudaStreamLegacy), cudaSuccess);
+    EXPECT_EQ(loader.api.StreamWaitEvent(loader.stream, loader.events[1], 0), cudaSuccess);
+    const cudaError_t copied =
+        loader.api.MemcpyAsync(to, loader.pinned, kSlot, cudaMemcpyHostToDevice, loader.stream);
+    EXPECT_EQ(copied, code == Code::correct ? cudaSuccess : cudaErrorInvalidValue);
+    loader.drain();
+    loader.close();
+  });
+}
+
+// The engine's stream is told to wait before there is anything to wait for.
+TEST_P(Bug, AnEventIsWaitedForBeforeItIsRecorded) {
+  for (const char* const sentence : {"which was never recorded", "has not been waited for"}) {
+    expect_found(sentence, [](FakeCuda& fake, Code code) {
+      const Loader loader;
+      const cudaStream_t engine = fake.engine_stream(0);
+      void* const to = fake.engine_allocate(0, kSlot);
+      loader.fill(0, 1);
+      loader.copy(0, to);
+      const auto wait = [&] {
+        EXPECT_EQ(loader.api.StreamWaitEvent(engine, loader.events[0], 0), cudaSuccess);
+      };
+      if (code == Code::broken) wait();
+      loader.record(0);
+      if (code == Code::correct) wait();
+      fake.engine_read(engine, to, kSlot);
+      loader.drain();
+      EXPECT_TRUE(fake.engine_finish(engine));
+      loader.close();
+    });
+  }
+}
+
+// NCCL's watchdog: a thread in the background asks for an event while another captures a graph.
+TEST_P(Bug, APollSpoilsAGraphThatAnotherThreadCaptures) {
+  expect_found("cudaEventQuery spoilt the graph", [](FakeCuda& fake, Code code) {
+    const Loader loader;
+    const cudaStream_t engine = fake.engine_stream(0);
+    loader.record(0);
+    fake.engine_begin_capture(engine);
+    std::thread([&] {
+      EXPECT_EQ(loader.api.SetDevice(0), cudaSuccess);
+      cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed;
+      if (code == Code::correct) {
+        EXPECT_EQ(loader.api.ThreadExchangeStreamCaptureMode(&mode), cudaSuccess);
+        loader.wait(0);
+      } else {
+        EXPECT_EQ(loader.api.EventQuery(loader.events[0]), cudaErrorStreamCaptureUnsupported);
+      }
+    }).join();
+    EXPECT_EQ(fake.engine_end_capture(engine), code == Code::correct);
+    loader.close();
+  });
+}
+
+// The engine captures the stream itself, or one that the legacy stream waits for.
+TEST_P(Bug, AStreamIsUsedWhileItIsCaptured) {
+  for (const bool legacy : {false, true}) {
+    expect_found("cudaEventRecord in stream", [&](FakeCuda& fake, Code code) {
+      const Loader loader;
+      const cudaStream_t captured = fake.engine_stream(0, FakeCuda::StreamKind::blocking);
+      const cudaStream_t used = legacy ? cudaStreamLegacy : captured;
+      fake.engine_begin_capture(captured, cudaStreamCaptureModeRelaxed);
+      cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+      EXPECT_EQ(loader.api.StreamIsCapturing(used, &status),
+                legacy ? cudaErrorStreamCaptureImplicit : cudaSuccess);
+      EXPECT_TRUE(legacy || status == cudaStreamCaptureStatusActive);
+      if (code == Code::broken) {
+        EXPECT_EQ(loader.api.EventRecord(loader.events[0], used),
+                  legacy ? cudaErrorStreamCaptureImplicit : cudaErrorStreamCaptureUnsupported);
+      }
+      EXPECT_EQ(fake.engine_end_capture(captured), code == Code::correct);
+      loader.close();
+    });
+  }
+}
+
 // llama.cpp: cancelled, it returns at once.
 TEST_P(Bug, CancellingLeaks) {
   expect_found("was never given back", [](FakeCuda& fake, Code code) {

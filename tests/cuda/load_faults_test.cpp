@@ -195,8 +195,8 @@ TEST_P(LoadFaults, OfEachCallAreSurvived) {
   std::uint64_t faults = 0;
   for (const std::string_view call :
        {"SetDevice", "PointerGetAttributes", "HostRegister", "HostUnregister", "HostAlloc",
-        "FreeHost", "MemcpyAsync", "Memcpy2DAsync", "EventCreateWithFlags", "EventRecord",
-        "EventQuery"}) {
+        "FreeHost", "MemcpyAsync", "Memcpy2DAsync", "MemcpyBatchAsync", "EventCreateWithFlags",
+        "EventRecord", "EventQuery"}) {
     kind.injection.call = call;
     for (kind.injection.nth = 1; kind.injection.nth < 500; ++kind.injection.nth) {
       SCOPED_TRACE(str_cat(call, " ", kind.injection.nth));

@@ -234,7 +234,7 @@ BY_HAND = [
     ("cuda/cuda_device.cpp", "CudaDevice::done", "the event of a ticket that failed is used again",
      [("handles_->tickets.end(ticket, complete ?", "before",
        "if (IS) handles_->tickets.end(ticket, TicketTable::Reuse::yes); ")]),
-    ("cuda/cuda_device.cpp", "CudaDevice::open_stream", "a stream that waits for the legacy stream",
+    ("cuda/cuda_device.cpp", "CudaDevice::open_streams", "a stream that waits for the legacy stream",
      [("StreamCreateWithFlags(&stream_, ", "after", "IS ? 0U : ")]),
     ("cuda/pinned_memory.cpp", "PinnedMemory::register_segments", "page-locked for one device alone",
      [("api_.HostRegister(memory.data() + locked, nbytes, ", "after", "IS ? 0U : ")]),

@@ -156,6 +156,11 @@ void FakeCuda::set_last_error_of_this_thread(cudaError_t error) {
   thread_state(*state_).last_error = error;
 }
 
+cudaStreamCaptureMode FakeCuda::capture_mode_of_this_thread() const {
+  const Locked locked(*state_);
+  return thread_state(*state_).capture_mode;
+}
+
 void FakeCuda::unload() {
   const Locked locked(*state_);
   state_->unloaded = true;
@@ -245,9 +250,17 @@ void FakeCuda::engine_free(void* memory) {
   static_cast<void>(state_->release(memory, "Free", {}));
 }
 
-cudaStream_t FakeCuda::engine_stream(int device) {
+void FakeCuda::engine_device(int device) {
   const Locked locked(*state_);
-  return reinterpret_cast<cudaStream_t>(&state_->make_stream(device, true));
+  thread_state(*state_).device = device;
+  thread_state(*state_).device_set = true;
+}
+
+cudaStream_t FakeCuda::engine_stream(int device, StreamKind kind) {
+  const Locked locked(*state_);
+  Stream& stream = state_->make_stream(device, true);
+  if (kind == StreamKind::blocking) stream.kind = Stream::Kind::blocking;
+  return reinterpret_cast<cudaStream_t>(&stream);
 }
 
 cudaEvent_t FakeCuda::engine_event(int device) {
@@ -258,27 +271,55 @@ cudaEvent_t FakeCuda::engine_event(int device) {
 void FakeCuda::engine_record(cudaEvent_t event_handle, cudaStream_t stream_handle) {
   const Locked locked(*state_);
   Event* const event = state_->find_event(event_handle, "engine_record");
-  Stream* const stream = state_->find_stream(stream_handle, "engine_record");
+  Stream* const stream = state_->find_any_stream(stream_handle, "engine_record");
   if (event != nullptr && stream != nullptr) state_->record(*event, *stream);
 }
 
 void FakeCuda::engine_wait(cudaStream_t stream_handle, cudaEvent_t event_handle) {
   const Locked locked(*state_);
   Event* const event = state_->find_event(event_handle, "engine_wait");
-  Stream* const stream = state_->find_stream(stream_handle, "engine_wait");
+  Stream* const stream = state_->find_any_stream(stream_handle, "engine_wait");
   if (event != nullptr && stream != nullptr) state_->wait(*stream, *event);
 }
 
 void FakeCuda::engine_read(cudaStream_t handle, const void* from, std::size_t nbytes) {
   const Locked locked(*state_);
-  Stream* const stream = state_->find_stream(handle, "engine_read");
+  Stream* const stream = state_->find_any_stream(handle, "engine_read");
   if (stream == nullptr) return;
-  state_->engine_read(*stream, static_cast<const std::byte*>(from), nbytes);
+  Op op{.kind = Op::Kind::read};
+  op.rows = {.from = static_cast<const std::byte*>(from), .width = nbytes, .height = 1};
+  state_->engine_kernel(*stream, std::move(op));
+}
+
+void FakeCuda::engine_write(cudaStream_t handle, void* to, std::size_t nbytes, std::byte value) {
+  const Locked locked(*state_);
+  Stream* const stream = state_->find_any_stream(handle, "engine_write");
+  if (stream == nullptr) return;
+  Op op{.kind = Op::Kind::write};
+  op.rows = {.to = static_cast<std::byte*>(to), .width = nbytes, .height = 1};
+  op.written = value;
+  state_->engine_kernel(*stream, std::move(op));
+}
+
+void FakeCuda::engine_begin_capture(cudaStream_t handle, cudaStreamCaptureMode mode) {
+  const Locked locked(*state_);
+  Stream* const stream = state_->find_any_stream(handle, "engine_begin_capture");
+  if (stream == nullptr) return;
+  stream->graph = {.mode = mode, .thread = std::this_thread::get_id()};
+}
+
+bool FakeCuda::engine_end_capture(cudaStream_t handle) {
+  const Locked locked(*state_);
+  Stream* const stream = state_->find_any_stream(handle, "engine_end_capture");
+  if (stream == nullptr || !stream->graph) return false;
+  const bool whole = !stream->graph->spoilt;
+  stream->graph.reset();
+  return whole;
 }
 
 bool FakeCuda::engine_finish(cudaStream_t handle) {
   const Locked locked(*state_);
-  Stream* const stream = state_->find_stream(handle, "engine_finish");
+  Stream* const stream = state_->find_any_stream(handle, "engine_finish");
   if (stream == nullptr) return false;
   const bool ended = state_->run_to(*stream, stream->last_number);
   stream->not_ready_left = 0;

@@ -44,6 +44,8 @@ struct FakeCudaOptions {
   bool last_first = false;              // the last piece, and of it the last byte, is copied first
   unsigned not_ready_queries = 0;       // so many queries of a record or stream say NotReady first
   bool host_register_supported = true;  // false: HostRegister reports NotSupported
+  bool batches_supported = true;        // false: MemcpyBatchAsync reports NotSupported
+  bool uses_host_pages = false;         // the GPUs use the host's page tables, as a GH200's does
   bool pageable_is_error = true;        // false: pageable sources are read late, and still noted
   bool guard_sources = true;            // hash sources when submitted, run and seen complete
   bool protect_sources = false;         // whole pages of sources in flight cannot be written
@@ -104,6 +106,7 @@ class FakeCuda {
   [[nodiscard]] std::uint64_t calls(std::string_view call = {}) const;
   [[nodiscard]] cudaError_t last_error_of_this_thread() const;
   void set_last_error_of_this_thread(cudaError_t error);
+  [[nodiscard]] cudaStreamCaptureMode capture_mode_of_this_thread() const;
   // From now on the runtime is unloading, as it is after main().
   void unload();
 
@@ -132,13 +135,25 @@ class FakeCuda {
   [[nodiscard]] void* engine_allocate(int device, std::size_t nbytes,
                                       Memory memory = Memory::device);
   void engine_free(void* memory);
-  [[nodiscard]] cudaStream_t engine_stream(int device);
+  // Where a stream of the engine's is given, it may also be a default stream (cudaStreamLegacy,
+  // cudaStreamPerThread): that of the device which engine_device() made current on this thread.
+  void engine_device(int device);
+  enum class StreamKind { non_blocking, blocking };
+  [[nodiscard]] cudaStream_t engine_stream(int device, StreamKind kind = StreamKind::non_blocking);
   [[nodiscard]] cudaEvent_t engine_event(int device);
   void engine_record(cudaEvent_t event, cudaStream_t stream);
   void engine_wait(cudaStream_t stream, cudaEvent_t event);
   // Queues a kernel that reads device memory. Bytes that are not sure to have arrived by then, or
   // that nothing ever wrote, are a misuse.
   void engine_read(cudaStream_t stream, const void* from, std::size_t nbytes);
+  // Queues a kernel that writes device memory. Copies to it that do not come after it are a misuse,
+  // and what it writes stays if it runs last.
+  void engine_write(cudaStream_t stream, void* to, std::size_t nbytes, std::byte value);
+  // Captures the stream into a graph from here on. Calls that CUDA does not permit meanwhile are a
+  // misuse and spoil the graph; whether it is whole, the end says.
+  void engine_begin_capture(cudaStream_t stream,
+                            cudaStreamCaptureMode mode = cudaStreamCaptureModeGlobal);
+  [[nodiscard]] bool engine_end_capture(cudaStream_t stream);
   // Runs the stream to its end and waits for it; false if it cannot end.
   bool engine_finish(cudaStream_t stream);
 

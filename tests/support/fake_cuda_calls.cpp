@@ -1,7 +1,9 @@
-// The fake's calls: the entries of CudaApi and three more.
+// The fake's calls: the entries of CudaApi and two more.
 #include <algorithm>
 #include <array>
+#include <cstdio>
 #include <cstring>
+#include <utility>
 
 #include "support/fake_cuda_state.hpp"
 
@@ -50,8 +52,42 @@ cudaError_t get_device_properties(cudaDeviceProp* properties, int device) {
     std::strcpy(properties->name, "flatbed's fake");
     properties->totalGlobalMem = state.options.device_limit_nbytes;
     properties->major = 9;
-    properties->unifiedAddressing = 1;
-    properties->asyncEngineCount = 3;
+    properties->uuid.bytes[0] = static_cast<char>(0xFA);
+    properties->uuid.bytes[15] = static_cast<char>(device);
+    return cudaSuccess;
+  });
+}
+
+// A GPU in the PCI slot of its number.
+cudaError_t device_get_attribute(int* value, cudaDeviceAttr attribute, int device) {
+  return enter(Call::DeviceGetAttribute, [&](State& state, const Verdict&) {
+    if (device < 0 || device >= state.options.devices) return cudaErrorInvalidDevice;
+    const bool host_pages = state.options.uses_host_pages;
+    *value = 0;
+    if (attribute == cudaDevAttrComputeCapabilityMajor) *value = 9;
+    if (attribute == cudaDevAttrPciBusId) *value = device;
+    if (attribute == cudaDevAttrHostNumaId) *value = -1;
+    if (attribute == cudaDevAttrManagedMemory) *value = 1;
+    if (attribute == cudaDevAttrConcurrentManagedAccess) *value = 1;
+    if (attribute == cudaDevAttrPageableMemoryAccess) *value = host_pages ? 1 : 0;
+    if (attribute == cudaDevAttrPageableMemoryAccessUsesHostPageTables) *value = host_pages ? 1 : 0;
+    return cudaSuccess;
+  });
+}
+
+cudaError_t device_get_pci_bus_id(char* id, int size, int device) {
+  return enter(Call::DeviceGetPCIBusId, [&](State& state, const Verdict&) {
+    if (device < 0 || device >= state.options.devices) return cudaErrorInvalidDevice;
+    const int length = std::snprintf(id, static_cast<std::size_t>(size), "0000:%02X:00.0",
+                                     0xA0U + static_cast<unsigned>(device));
+    return length < size ? cudaSuccess : cudaErrorInvalidValue;
+  });
+}
+
+cudaError_t mem_get_info(size_t* free, size_t* total) {
+  return enter(Call::MemGetInfo, [&](State& state, const Verdict&) {
+    *total = state.options.device_limit_nbytes;
+    *free = *total - state.device_nbytes[static_cast<std::size_t>(thread_state(state).device)];
     return cudaSuccess;
   });
 }
@@ -156,6 +192,8 @@ cudaError_t stream_query(cudaStream_t handle) {
   return enter(Call::StreamQuery, [&](State& state, const Verdict& verdict) {
     Stream* const stream = state.find_stream(handle, "StreamQuery");
     if (stream == nullptr) return cudaErrorInvalidResourceHandle;
+    const cudaError_t wrong = state.use_uncaptured(*stream, "StreamQuery");
+    if (wrong != cudaSuccess) return wrong;
     if (verdict.never_ready()) stream->never_ready = true;
     return state.query(*stream);
   });
@@ -187,6 +225,25 @@ cudaError_t memcpy_2d_async(void* to, size_t to_pitch, const void* from, size_t 
   });
 }
 
+// CUDA orders the copies of a batch in no way.
+cudaError_t memcpy_batch_async(void* const* to, const void* const* from, const size_t* nbytes,
+                               size_t count, cudaStream_t stream) {
+  pay_for_submission();
+  return enter(Call::MemcpyBatchAsync, [&](State& state, const Verdict&) {
+    if (!state.options.batches_supported) return cudaErrorNotSupported;
+    if (count == 0) state.add(Entry::misuse, "cudaMemcpyBatchAsync of no copies");
+    for (std::size_t i = count; i-- > 0;) {
+      const cudaError_t status = state.submit_copy({.to = static_cast<std::byte*>(to[i]),
+                                                    .from = static_cast<const std::byte*>(from[i]),
+                                                    .width = nbytes[i],
+                                                    .height = 1},
+                                                   cudaMemcpyDefault, stream);
+      if (status != cudaSuccess) return status;
+    }
+    return count == 0 ? cudaErrorInvalidValue : cudaSuccess;
+  });
+}
+
 cudaError_t event_create_with_flags(cudaEvent_t* out, unsigned) {
   return enter(Call::EventCreateWithFlags, [&](State& state, const Verdict&) {
     *out = reinterpret_cast<cudaEvent_t>(&state.make_event(thread_state(state).device, false));
@@ -214,8 +271,10 @@ cudaError_t event_destroy(cudaEvent_t handle) {
 cudaError_t event_record(cudaEvent_t event_handle, cudaStream_t stream_handle) {
   return enter(Call::EventRecord, [&](State& state, const Verdict&) {
     Event* const event = state.find_event(event_handle, "EventRecord");
-    Stream* const stream = state.find_stream(stream_handle, "EventRecord");
+    Stream* const stream = state.find_any_stream(stream_handle, "EventRecord");
     if (event == nullptr || stream == nullptr) return cudaErrorInvalidResourceHandle;
+    const cudaError_t wrong = state.use_uncaptured(*stream, "EventRecord");
+    if (wrong != cudaSuccess) return wrong;
     return state.record(*event, *stream);
   });
 }
@@ -226,6 +285,33 @@ cudaError_t event_query(cudaEvent_t handle) {
     if (event == nullptr) return cudaErrorInvalidResourceHandle;
     if (verdict.never_ready() && event->capture != nullptr) event->capture->stuck = true;
     return state.query(event->capture);
+  });
+}
+
+cudaError_t stream_wait_event(cudaStream_t stream_handle, cudaEvent_t event_handle, unsigned) {
+  return enter(Call::StreamWaitEvent, [&](State& state, const Verdict&) {
+    Stream* const stream = state.find_any_stream(stream_handle, "StreamWaitEvent");
+    Event* const event = state.find_event(event_handle, "StreamWaitEvent");
+    if (event == nullptr || stream == nullptr) return cudaErrorInvalidResourceHandle;
+    const cudaError_t wrong = state.use_uncaptured(*stream, "StreamWaitEvent");
+    if (wrong != cudaSuccess) return wrong;
+    state.wait(*stream, *event);
+    return cudaSuccess;
+  });
+}
+
+cudaError_t stream_is_capturing(cudaStream_t handle, cudaStreamCaptureStatus* out) {
+  return enter(Call::StreamIsCapturing, [&](State& state, const Verdict&) {
+    const Stream* const stream = state.find_any_stream(handle, "StreamIsCapturing");
+    if (stream == nullptr) return cudaErrorInvalidResourceHandle;
+    return state.is_capturing(*stream, *out);
+  });
+}
+
+cudaError_t thread_exchange_stream_capture_mode(cudaStreamCaptureMode* mode) {
+  return enter(Call::ThreadExchangeStreamCaptureMode, [&](State& state, const Verdict&) {
+    std::swap(*mode, thread_state(state).capture_mode);
+    return cudaSuccess;
   });
 }
 
@@ -271,6 +357,11 @@ constexpr auto kErrors = std::to_array<ErrorText>({
     FLATBED_FAKE_CUDA_ERROR(cudaErrorHostMemoryNotRegistered,
                             "pointer does not correspond to a registered memory region"),
     FLATBED_FAKE_CUDA_ERROR(cudaErrorNotSupported, "operation not supported"),
+    FLATBED_FAKE_CUDA_ERROR(cudaErrorStreamCaptureUnsupported,
+                            "operation not permitted when stream is capturing"),
+    FLATBED_FAKE_CUDA_ERROR(cudaErrorStreamCaptureImplicit,
+                            "operation would make the legacy stream depend on a capturing blocking "
+                            "stream"),
     FLATBED_FAKE_CUDA_ERROR(cudaErrorUnknown, "unknown error"),
 });
 #undef FLATBED_FAKE_CUDA_ERROR
@@ -308,6 +399,8 @@ cudaError_t stream_synchronize(cudaStream_t handle) {
   return enter(Call::StreamSynchronize, [&](State& state, const Verdict&) {
     Stream* const stream = state.find_stream(handle, "StreamSynchronize");
     if (stream == nullptr) return cudaErrorInvalidResourceHandle;
+    const cudaError_t wrong = state.use_uncaptured(*stream, "StreamSynchronize");
+    if (wrong != cudaSuccess) return wrong;
     state.run_to(*stream, stream->last_number);
     stream->not_ready_left = 0;
     return state.query(*stream);
@@ -325,21 +418,14 @@ cudaError_t event_synchronize(cudaEvent_t handle) {
   });
 }
 
-cudaError_t stream_wait_event(cudaStream_t stream_handle, cudaEvent_t event_handle, unsigned) {
-  return enter(Call::StreamWaitEvent, [&](State& state, const Verdict&) {
-    Stream* const stream = state.find_stream(stream_handle, "StreamWaitEvent");
-    Event* const event = state.find_event(event_handle, "StreamWaitEvent");
-    if (event == nullptr || stream == nullptr) return cudaErrorInvalidResourceHandle;
-    state.wait(*stream, *event);
-    return cudaSuccess;
-  });
-}
-
 const cuda::CudaApi& table() {
   static constexpr cuda::CudaApi kTable{
       .GetDeviceCount = get_device_count,
       .GetDeviceProperties = get_device_properties,
+      .DeviceGetAttribute = device_get_attribute,
+      .DeviceGetPCIBusId = device_get_pci_bus_id,
       .SetDevice = set_device,
+      .MemGetInfo = mem_get_info,
       .Malloc = malloc_device,
       .Free = free_device,
       .HostAlloc = host_alloc,
@@ -350,8 +436,12 @@ const cuda::CudaApi& table() {
       .StreamCreateWithFlags = stream_create_with_flags,
       .StreamDestroy = stream_destroy,
       .StreamQuery = stream_query,
+      .StreamWaitEvent = stream_wait_event,
+      .StreamIsCapturing = stream_is_capturing,
+      .ThreadExchangeStreamCaptureMode = thread_exchange_stream_capture_mode,
       .MemcpyAsync = memcpy_async,
       .Memcpy2DAsync = memcpy_2d_async,
+      .MemcpyBatchAsync = memcpy_batch_async,
       .EventCreateWithFlags = event_create_with_flags,
       .EventDestroy = event_destroy,
       .EventRecord = event_record,

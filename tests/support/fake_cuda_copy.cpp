@@ -61,6 +61,7 @@ cudaError_t State::submit_copy(Rows rows, cudaMemcpyKind kind, cudaStream_t hand
   const std::string_view call = rows.height == 1 ? "MemcpyAsync" : "Memcpy2DAsync";
   Stream* const stream = find_stream(handle, call);
   if (stream == nullptr) return cudaErrorInvalidResourceHandle;
+  if (const cudaError_t wrong = use_uncaptured(*stream, call); wrong != cudaSuccess) return wrong;
   if (rows.width == 0 || rows.height == 0) return cudaSuccess;
   Op op{.kind = Op::Kind::copy, .stream = stream, .rows = rows};
   if (std::string wrong = check_copy(op, kind); !wrong.empty()) {
@@ -128,8 +129,9 @@ std::string State::check_copy(Op& op, cudaMemcpyKind kind) {
   }
   op.to_view = to->view + (rows.to - to->data);
   op.from_view = from == nullptr ? rows.from : from->view + (rows.from - from->data);
-  if (const Op* const reader = find_reader(op); reader != nullptr) {
-    return text("its destination is still read in the engine's stream ", reader->stream->number);
+  if (const Op* const kernel = find_kernel(op); kernel != nullptr) {
+    return text("its destination is still ", kernel->kind == Op::Kind::read ? "read" : "written",
+                " in the engine's stream ", kernel->stream->number);
   }
   if (destination_claimed(op)) return "its destination overlaps that of a copy under way";
   return "";
@@ -151,11 +153,14 @@ bool overlaps_rows(const Rows& rows, const std::byte* data, std::size_t nbytes) 
   return false;
 }
 
-const Op* State::find_reader(const Op& copy) const {
-  for (const auto& read : reads) {
-    const auto ordered = copy.stream->before.find(read->stream->number);
-    if (ordered != copy.stream->before.end() && ordered->second >= read->number) continue;
-    if (overlaps_rows(copy.rows, read->rows.from, read->rows.width)) return read.get();
+// One that uses the destination and that the copy does not come after.
+const Op* State::find_kernel(const Op& copy) const {
+  for (const auto& kernel : kernels) {
+    const auto ordered = copy.stream->before.find(kernel->stream->number);
+    if (ordered != copy.stream->before.end() && ordered->second >= kernel->number) continue;
+    const Rows& rows = kernel->rows;
+    const std::byte* const used = kernel->kind == Op::Kind::read ? rows.from : rows.to;
+    if (overlaps_rows(copy.rows, used, rows.width)) return kernel.get();
   }
   return nullptr;
 }

@@ -18,7 +18,8 @@ std::atomic<State*> g_current = nullptr;
 // Calls that are about no device: they may come before SetDevice.
 bool needs_device(Call call) {
   return can_fail(call) && call != Call::GetDeviceCount && call != Call::GetDeviceProperties &&
-         call != Call::SetDevice;
+         call != Call::DeviceGetAttribute && call != Call::DeviceGetPCIBusId &&
+         call != Call::SetDevice && call != Call::ThreadExchangeStreamCaptureMode;
 }
 
 }  // namespace
@@ -49,6 +50,7 @@ Verdict State::begin_call(Call call) {
     add(Entry::misuse,
         text("cuda", name_of(call), " was called by a thread that never called cudaSetDevice"));
   }
+  if (spoils_graphs(call)) return {Injection::Fault::error, cudaErrorStreamCaptureUnsupported};
   Verdict verdict;
   for (Armed& armed : injections) {
     if (!armed.call.empty() && armed.call != name_of(call)) continue;

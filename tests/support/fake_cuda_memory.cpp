@@ -156,7 +156,7 @@ std::vector<std::shared_ptr<Op>> State::users_of(const Allocation& block) const 
   for (const Stream* const stream : streams_by_number) {
     for (const auto& op : stream->unseen) add_if_user(op);
   }
-  for (const auto& op : reads) add_if_user(op);
+  for (const auto& op : kernels) add_if_user(op);
   return out;
 }
 
@@ -180,10 +180,11 @@ cudaError_t State::release(const void* data, std::string_view call, const Verdic
     return registered ? cudaErrorHostMemoryNotRegistered : cudaErrorInvalidValue;
   }
   for (const auto& op : users_of(block)) {
-    const bool is_read = op->kind == Op::Kind::read;
-    add(Entry::misuse, text("cuda", call, " of ", describe(block), " while ",
-                            is_read ? "the engine's read " : "copy ", op->number, " in stream ",
-                            op->stream->number, " is under way"));
+    const std::string_view what = op->kind == Op::Kind::read    ? "the engine's read "
+                                  : op->kind == Op::Kind::write ? "the engine's write "
+                                                                : "copy ";
+    add(Entry::misuse, text("cuda", call, " of ", describe(block), " while ", what, op->number,
+                            " in stream ", op->stream->number, " is under way"));
     if (verdict.fails_now()) continue;
     run_to(*op->stream, op->number);
     forget_memory(*op);

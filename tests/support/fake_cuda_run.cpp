@@ -23,6 +23,9 @@ void touch(const State& state, Op& op, std::size_t first, std::size_t count) {
       std::memcpy(scratch.data(), op.from_view + at, std::min(scratch.size(), op.rows.width - at));
     }
   }
+  if (op.kind == Op::Kind::write && !op.failed && state.options.move_bytes) {
+    std::memset(op.to_view, static_cast<int>(op.written), op.rows.width);
+  }
   if (op.kind == Op::Kind::record) release_edge(&op.capture->edge);
   release_edge(&op.stream->edge);
 }

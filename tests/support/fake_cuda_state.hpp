@@ -21,32 +21,38 @@
 namespace flatbed::fake_cuda {
 
 // The calls that are counted. First those that can fail.
-#define FLATBED_FAKE_CUDA_CALLS(X) \
-  X(GetDeviceCount)                \
-  X(GetDeviceProperties)           \
-  X(SetDevice)                     \
-  X(Malloc)                        \
-  X(Free)                          \
-  X(HostAlloc)                     \
-  X(FreeHost)                      \
-  X(HostRegister)                  \
-  X(HostUnregister)                \
-  X(PointerGetAttributes)          \
-  X(StreamCreateWithFlags)         \
-  X(StreamDestroy)                 \
-  X(StreamQuery)                   \
-  X(StreamSynchronize)             \
-  X(StreamWaitEvent)               \
-  X(MemcpyAsync)                   \
-  X(Memcpy2DAsync)                 \
-  X(EventCreateWithFlags)          \
-  X(EventDestroy)                  \
-  X(EventRecord)                   \
-  X(EventQuery)                    \
-  X(EventSynchronize)              \
-  X(GetLastError)                  \
-  X(PeekAtLastError)               \
-  X(GetErrorName)                  \
+#define FLATBED_FAKE_CUDA_CALLS(X)   \
+  X(GetDeviceCount)                  \
+  X(GetDeviceProperties)             \
+  X(DeviceGetAttribute)              \
+  X(DeviceGetPCIBusId)               \
+  X(SetDevice)                       \
+  X(MemGetInfo)                      \
+  X(Malloc)                          \
+  X(Free)                            \
+  X(HostAlloc)                       \
+  X(FreeHost)                        \
+  X(HostRegister)                    \
+  X(HostUnregister)                  \
+  X(PointerGetAttributes)            \
+  X(StreamCreateWithFlags)           \
+  X(StreamDestroy)                   \
+  X(StreamQuery)                     \
+  X(StreamSynchronize)               \
+  X(StreamWaitEvent)                 \
+  X(StreamIsCapturing)               \
+  X(ThreadExchangeStreamCaptureMode) \
+  X(MemcpyAsync)                     \
+  X(Memcpy2DAsync)                   \
+  X(MemcpyBatchAsync)                \
+  X(EventCreateWithFlags)            \
+  X(EventDestroy)                    \
+  X(EventRecord)                     \
+  X(EventQuery)                      \
+  X(EventSynchronize)                \
+  X(GetLastError)                    \
+  X(PeekAtLastError)                 \
+  X(GetErrorName)                    \
   X(GetErrorString)
 enum class Call {
 #define FLATBED_FAKE_CUDA_ENUM(name) name,
@@ -87,16 +93,17 @@ struct Rows {
 };
 
 struct Op {
-  enum class Kind { copy, record, wait, read };
+  enum class Kind { copy, record, wait, read, write };
   Kind kind = Kind::copy;
   std::uint64_t number = 0;
   Stream* stream = nullptr;
   std::shared_ptr<Capture> capture = {};  // of a record or wait
-  Rows rows = {};                         // of a copy; a read has `from` and `width`
-  std::byte* to_view = nullptr;           // where the host can reach rows.to
+  Rows rows = {};  // of a copy; a read has `from` and `width`, a write `to` and `width`
+  std::byte* to_view = nullptr;  // where the host can reach rows.to
   const std::byte* from_view = nullptr;
   bool from_host = false;
   std::uint64_t source_hash = 0;
+  std::byte written{};  // by a write
   std::size_t pieces_done = 0;
   bool last_first = false;
   bool stuck = false;
@@ -112,8 +119,20 @@ struct Failure {  // that queries return which cover the operation
   bool forever;
 };
 
+// A graph into which a stream of the engine's is captured.
+struct Graph {
+  cudaStreamCaptureMode mode = cudaStreamCaptureModeGlobal;
+  std::thread::id thread = {};  // that began it
+  bool spoilt = false;
+};
+
+// Created ones, and the default ones: the legacy stream of a device, which waits for its blocking
+// streams and they for it, and a blocking one for each thread that uses it.
 struct Stream {
+  enum class Kind { non_blocking, blocking, legacy };
   int number = 0;
+  Kind kind = Kind::non_blocking;
+  std::optional<Graph> graph = {};
   int device = 0;
   bool live = true;
   bool engine = false;
@@ -204,7 +223,7 @@ struct State {
   void check_source(Op& op, std::string_view when);
   void claim_destination(const Op& op);
   void unclaim_destination(const Op& op);
-  const Op* find_reader(const Op& copy) const;
+  const Op* find_kernel(const Op& copy) const;
   bool destination_claimed(const Op& op) const;
   void copy_pieces(Op& op, std::size_t first, std::size_t count) const;  // no lock needed
   std::size_t piece_count(const Op& op) const;
@@ -213,17 +232,29 @@ struct State {
   Stream& make_stream(int device, bool engine);
   Event& make_event(int device, bool engine);
   Stream* find_stream(cudaStream_t stream, std::string_view call);
+  // Also a default stream: those of the device that is current on the calling thread.
+  Stream* find_any_stream(cudaStream_t stream, std::string_view call);
+  Stream& default_stream(cudaStream_t stream);
   Event* find_event(cudaEvent_t event, std::string_view call);
   Op& enqueue(Stream& stream, Op op);
+  Op& push(Stream& stream, Op op);
+  void order_with_legacy(Stream& stream);
+  std::shared_ptr<Capture> mark(Stream& stream);
   void after_submit();
   cudaError_t record(Event& event, Stream& stream);
   void wait(Stream& stream, const Event& event);
-  void engine_read(Stream& stream, const std::byte* from, std::size_t nbytes);
+  // A kernel: a read, or a write of bytes.
+  void engine_kernel(Stream& stream, Op op);
   cudaError_t query(const std::shared_ptr<Capture>& capture);
   cudaError_t query(Stream& stream);
   void see(const Clock& before);  // the host has seen all this complete
   bool any_unseen(const Clock& before) const;
   cudaError_t take_failure(const Clock& before);
+
+  // ---- fake_cuda_capture.cpp: graphs
+  bool spoils_graphs(Call call);  // of other streams, by being made on this thread at all
+  cudaError_t use_uncaptured(const Stream& stream, std::string_view call);  // or spoils its graph
+  cudaError_t is_capturing(const Stream& stream, cudaStreamCaptureStatus& out) const;
 
   // ---- fake_cuda_run.cpp: execution
   bool can_run_head(const Stream& stream) const;
@@ -266,10 +297,11 @@ struct State {
   std::map<const std::byte*, Allocation> registrations;
   std::map<const std::byte*, const std::byte*> destinations;  // in flight: begin -> end
   std::map<std::uintptr_t, int> protected_pages;
-  std::vector<std::shared_ptr<Op>> reads;  // of the engine's, not seen complete
+  std::vector<std::shared_ptr<Op>> kernels;  // of the engine's, not seen complete
   std::vector<std::pair<void*, std::size_t>> mappings;
   std::map<void*, std::unique_ptr<Stream>> streams;
   std::vector<Stream*> streams_by_number;
+  std::map<std::pair<int, std::thread::id>, Stream*> default_streams;  // no thread: legacy
   std::map<void*, std::unique_ptr<Event>> events;
   std::vector<std::uint64_t> link_free_ns;   // of each device
   std::vector<std::uint64_t> device_nbytes;  // in use, of each device
@@ -284,6 +316,7 @@ struct ThreadState {
   cudaError_t last_error = cudaSuccess;
   int device = 0;
   bool device_set = false;
+  cudaStreamCaptureMode capture_mode = cudaStreamCaptureModeGlobal;
 };
 ThreadState& thread_state(const State& state);
 
@@ -294,7 +327,6 @@ void set_current(State* state);
 const cuda::CudaApi& table();
 cudaError_t stream_synchronize(cudaStream_t stream);
 cudaError_t event_synchronize(cudaEvent_t event);
-cudaError_t stream_wait_event(cudaStream_t stream, cudaEvent_t event, unsigned flags);
 
 // Parts of a sentence, put together.
 template <typename... Parts>

@@ -34,6 +34,25 @@ Event& State::make_event(int device, bool engine) {
   return event;
 }
 
+Stream& State::default_stream(cudaStream_t handle) {
+  const bool legacy = handle == cudaStreamLegacy;
+  const int device = thread_state(*this).device;
+  const std::thread::id owner = legacy ? std::thread::id() : std::this_thread::get_id();
+  Stream*& stream = default_streams[{device, owner}];
+  if (stream == nullptr) {
+    stream = &make_stream(device, true);
+    stream->kind = legacy ? Stream::Kind::legacy : Stream::Kind::blocking;
+  }
+  return *stream;
+}
+
+Stream* State::find_any_stream(cudaStream_t handle, std::string_view call) {
+  if (handle == cudaStreamLegacy || handle == cudaStreamPerThread) return &default_stream(handle);
+  return find_stream(handle, call);
+}
+
+// A null handle means the legacy or the per-thread stream, as the caller was compiled, and so
+// nothing that a library may rely on.
 Stream* State::find_stream(cudaStream_t handle, std::string_view call) {
   if (handle == nullptr || handle == cudaStreamLegacy || handle == cudaStreamPerThread) {
     add(Entry::misuse, text("cuda", call, " used the legacy or the per-thread stream"));
@@ -57,6 +76,25 @@ Event* State::find_event(cudaEvent_t handle, std::string_view call) {
 }
 
 Op& State::enqueue(Stream& stream, Op op) {
+  order_with_legacy(stream);
+  return push(stream, std::move(op));
+}
+
+void State::order_with_legacy(Stream& stream) {
+  using Kind = Stream::Kind;
+  if (stream.kind == Kind::non_blocking) return;
+  const Kind others = stream.kind == Kind::legacy ? Kind::blocking : Kind::legacy;
+  for (Stream* const other : std::vector<Stream*>(streams_by_number)) {
+    if (other->kind != others || other->device != stream.device || !other->live) continue;
+    if (stream.before[other->number] >= other->last_number) continue;
+    auto capture = mark(*other);
+    merge(stream.before, capture->before);
+    stream.complete_at_ns = std::max(stream.complete_at_ns, capture->complete_at_ns);
+    push(stream, {.kind = Op::Kind::wait, .capture = std::move(capture)});
+  }
+}
+
+Op& State::push(Stream& stream, Op op) {
   op.number = ++last_number;
   op.stream = &stream;
   if (!stream.engine && next_fails) {
@@ -88,47 +126,62 @@ cudaError_t State::record(Event& event, Stream& stream) {
                             " in stream ", stream.number, " of device ", stream.device));
     return cudaErrorInvalidResourceHandle;
   }
+  order_with_legacy(stream);
+  event.capture = mark(stream);
+  after_submit();
+  return cudaSuccess;
+}
+
+// Records what the stream holds.
+std::shared_ptr<Capture> State::mark(Stream& stream) {
   auto capture = std::make_shared<Capture>();
-  const Op& op = enqueue(stream, {.kind = Op::Kind::record, .capture = capture});
+  const Op& op = push(stream, {.kind = Op::Kind::record, .capture = capture});
   capture->stream = &stream;
   capture->number = op.number;
   capture->before = stream.before;
   capture->complete_at_ns = stream.complete_at_ns;
   capture->not_ready_left = options.not_ready_queries;
-  event.capture = std::move(capture);
-  after_submit();
-  return cudaSuccess;
+  return capture;
 }
 
 void State::wait(Stream& stream, const Event& event) {
-  if (event.capture == nullptr) return;
+  if (event.capture == nullptr) {
+    add(Entry::note, text("stream ", stream.number, " does not wait for event ", event.number,
+                          ", which was never recorded"));
+    return;
+  }
   enqueue(stream, {.kind = Op::Kind::wait, .capture = event.capture});
   merge(stream.before, event.capture->before);
   stream.complete_at_ns = std::max(stream.complete_at_ns, event.capture->complete_at_ns);
   after_submit();
 }
 
-void State::engine_read(Stream& stream, const std::byte* from, std::size_t nbytes) {
+void State::engine_kernel(Stream& stream, Op op) {
+  const bool reads = op.kind == Op::Kind::read;
+  const std::byte* const at = reads ? op.rows.from : op.rows.to;
+  const std::size_t nbytes = op.rows.width;
   Allocation* block = nullptr;
-  if (const std::string wrong = check_range(from, nbytes, &block); !wrong.empty()) {
-    add(Entry::misuse, text("the engine's read of ", nbytes, " bytes ", wrong));
+  if (const std::string wrong = check_range(at, nbytes, &block); !wrong.empty()) {
+    add(Entry::misuse,
+        text("the engine's ", reads ? "read" : "write", " of ", nbytes, " bytes ", wrong));
     return;
   }
+  order_with_legacy(stream);
   for (const Stream* const other : streams_by_number) {
-    for (const auto& op : other->unseen) {
+    for (const auto& copy : other->unseen) {
       const auto ordered = stream.before.find(other->number);
-      if (ordered != stream.before.end() && ordered->second >= op->number) continue;
-      if (!overlaps_rows(op->rows, from, nbytes)) continue;
-      add(Entry::misuse, text("the engine's stream ", stream.number, " reads bytes of ",
-                              describe(*block), " that copy ", op->number, " in stream ",
-                              other->number, " has not been waited for to write"));
+      if (ordered != stream.before.end() && ordered->second >= copy->number) continue;
+      if (!overlaps_rows(copy->rows, at, nbytes)) continue;
+      add(Entry::misuse, text("the engine's stream ", stream.number, reads ? " reads" : " writes",
+                              " bytes of ", describe(*block), " that copy ", copy->number,
+                              " in stream ", other->number, " has not been waited for to write"));
     }
   }
-  Op op{.kind = Op::Kind::read};
-  op.rows = {.from = from, .width = nbytes, .height = 1};
-  op.from_view = block->view + (from - block->data);
-  enqueue(stream, std::move(op));
-  reads.push_back(stream.queue.back());
+  std::byte* const view = block->view + (at - block->data);
+  op.from_view = view;
+  op.to_view = view;
+  push(stream, std::move(op));
+  kernels.push_back(stream.queue.back());
   after_submit();
 }
 
@@ -174,9 +227,9 @@ cudaError_t State::query(Stream& stream) {
 }
 
 void State::see(const Clock& before) {
-  std::erase_if(reads, [&before](const auto& read) {
-    const auto seen = before.find(read->stream->number);
-    return seen != before.end() && seen->second >= read->number;
+  std::erase_if(kernels, [&before](const auto& kernel) {
+    const auto seen = before.find(kernel->stream->number);
+    return seen != before.end() && seen->second >= kernel->number;
   });
   for (const auto& [number, last] : before) {
     auto& unseen = streams_by_number[static_cast<std::size_t>(number - 1)]->unseen;

@@ -43,7 +43,10 @@ inline const cuda::CudaApi& counted_cuda_api() {
   using Api = cuda::CudaApi;
   static constexpr Api kApi{Counted<&Api::GetDeviceCount>::call,
                             Counted<&Api::GetDeviceProperties>::call,
+                            Counted<&Api::DeviceGetAttribute>::call,
+                            Counted<&Api::DeviceGetPCIBusId>::call,
                             Counted<&Api::SetDevice>::call,
+                            Counted<&Api::MemGetInfo>::call,
                             Counted<&Api::Malloc>::call,
                             Counted<&Api::Free>::call,
                             Counted<&Api::HostAlloc>::call,
@@ -54,8 +57,12 @@ inline const cuda::CudaApi& counted_cuda_api() {
                             Counted<&Api::StreamCreateWithFlags>::call,
                             Counted<&Api::StreamDestroy>::call,
                             Counted<&Api::StreamQuery>::call,
+                            Counted<&Api::StreamWaitEvent>::call,
+                            Counted<&Api::StreamIsCapturing>::call,
+                            Counted<&Api::ThreadExchangeStreamCaptureMode>::call,
                             Counted<&Api::MemcpyAsync>::call,
                             Counted<&Api::Memcpy2DAsync>::call,
+                            Counted<&Api::MemcpyBatchAsync>::call,
                             Counted<&Api::EventCreateWithFlags>::call,
                             Counted<&Api::EventDestroy>::call,
                             Counted<&Api::EventRecord>::call,
@@ -71,11 +78,16 @@ using Gpus = std::vector<std::unique_ptr<Device>>;
 
 enum class Streams { own, engine };
 
+inline CudaDeviceOptions copies_in(void* stream) {
+  if (stream == nullptr) return {};
+  return {.stream = EngineStream::created(stream)};
+}
+
 inline Gpus make_gpus(FakeCuda& fake, int count, Streams streams = Streams::own) {
   Gpus gpus;
   for (int i = 0; i < count; ++i) {
     void* const stream = streams == Streams::engine ? fake.engine_stream(i) : nullptr;
-    auto gpu = cuda::make_cuda_device(counted_cuda_api(), i, {.stream = stream});
+    auto gpu = cuda::make_cuda_device(counted_cuda_api(), i, copies_in(stream));
     EXPECT_OK(gpu);
     if (gpu) gpus.push_back(*std::move(gpu));
   }

@@ -79,6 +79,18 @@ cudaError_t cudaGetDeviceCount(int* count) { return calls().GetDeviceCount(count
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
   return calls().GetDeviceProperties(properties, device);
 }
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device) {
+  return calls().DeviceGetAttribute(value, attribute, device);
+}
+cudaError_t cudaDeviceGetPCIBusId(char* id, int size, int device) {
+  return calls().DeviceGetPCIBusId(id, size, device);
+}
+cudaError_t cudaMemGetInfo(size_t* free, size_t* total) { return calls().MemGetInfo(free, total); }
+cudaError_t cudaMemcpyBatchAsync(void* const* to, const void* const* from, const size_t* nbytes,
+                                 size_t count, cudaMemcpyAttributes*, size_t*, size_t,
+                                 cudaStream_t stream) {
+  return calls().MemcpyBatchAsync(to, from, nbytes, count, stream);
+}
 cudaError_t cudaSetDevice(int device) { return calls().SetDevice(device); }
 cudaError_t cudaMalloc(void** out, size_t nbytes) { return calls().Malloc(out, nbytes); }
 cudaError_t cudaFree(void* memory) { return calls().Free(memory); }
@@ -104,8 +116,13 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   return flatbed::fake_cuda::stream_synchronize(stream);
 }
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags) {
-  calls();
-  return flatbed::fake_cuda::stream_wait_event(stream, event, flags);
+  return calls().StreamWaitEvent(stream, event, flags);
+}
+cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* status) {
+  return calls().StreamIsCapturing(stream, status);
+}
+cudaError_t cudaThreadExchangeStreamCaptureMode(cudaStreamCaptureMode* mode) {
+  return calls().ThreadExchangeStreamCaptureMode(mode);
 }
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t nbytes, cudaMemcpyKind kind,
                             cudaStream_t stream) {
