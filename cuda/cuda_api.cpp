@@ -32,6 +32,7 @@ constexpr CudaApi kLinked{
     .StreamWaitEvent = cudaStreamWaitEvent,
     .StreamIsCapturing = cudaStreamIsCapturing,
     .ThreadExchangeStreamCaptureMode = cudaThreadExchangeStreamCaptureMode,
+    .LaunchHostFunc = cudaLaunchHostFunc,
     .MemcpyAsync = cudaMemcpyAsync,
     .Memcpy2DAsync = cudaMemcpy2DAsync,
     .MemcpyBatchAsync = memcpy_batch_async,

@@ -28,6 +28,7 @@ struct CudaApi {
   cudaError_t (*StreamWaitEvent)(cudaStream_t, cudaEvent_t, unsigned int);
   cudaError_t (*StreamIsCapturing)(cudaStream_t, cudaStreamCaptureStatus*);
   cudaError_t (*ThreadExchangeStreamCaptureMode)(cudaStreamCaptureMode*);
+  cudaError_t (*LaunchHostFunc)(cudaStream_t, cudaHostFn_t, void*);
   cudaError_t (*MemcpyAsync)(void*, const void*, size_t, cudaMemcpyKind, cudaStream_t);
   cudaError_t (*Memcpy2DAsync)(void*, size_t, const void*, size_t, size_t, size_t, cudaMemcpyKind,
                                cudaStream_t);

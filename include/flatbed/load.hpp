@@ -145,7 +145,8 @@ struct LoadPlanReport {
   std::uint64_t reads = 0;  // pieces of files; each is read by one thread
   // Staging memory, at most; 0: all is read straight into place. Each reading thread may hold
   // another 1 MiB for what does not stay together, and 256 KiB for casts (2 MiB of what is computed
-  // itself; 16 MiB if the tensor is strided, or joined along another than the first dimension).
+  // itself; 16 MiB if the tensor is strided, or joined along another than the first dimension); and
+  // as much as a slot where it brings narrow rows of several slices of a tensor to devices.
   std::uint64_t peak_staging_nbytes = 0;
   std::uint32_t groups = 0;
   std::vector<std::filesystem::path> files;  // in the order of their first use

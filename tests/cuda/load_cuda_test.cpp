@@ -117,6 +117,32 @@ INSTANTIATE_TEST_SUITE_P(Ways, LoadToGpus, testing::ValuesIn(every_way()),
 
 // ---- groups -------------------------------------------------------------------------------------
 
+// Columns of one rank, and of all eight, whose rows then lie between each other's.
+TEST(LoadToGpu, BringsNarrowRowsInOneCopyForEachSlot) {
+  const TempDir dir;
+  std::vector<ModelTensor> tensors{{"o_proj", Dtype::u8, {512, 8 * 256}}};
+  test::fill(tensors);
+  const Checkpoint checkpoint = write_model(dir / "a", tensors);
+  for (const std::uint64_t ranks : {1u, 8u}) {
+    for (const std::uint64_t gap : {0u, 8u}) {
+      FakeCuda fake({.devices = 2});
+      {
+        const Gpus gpus = make_gpus(fake, 2);
+        LoadScene scene(fake, gpus);
+        for (std::uint64_t rank = 0; rank < ranks; ++rank) {
+          const Slice columns{.dim = 1, .begin = rank * 256, .end = (rank + 1) * 256};
+          scene.add(checkpoint, {&tensors[0], columns, static_cast<int>(rank % 2), gap});
+        }
+        EXPECT_OK(load(scene.plan, tight()));
+        scene.expect_all_arrived();
+        // Where rows arrive apart, they are the device's.
+        EXPECT_EQ(fake.calls("Memcpy2DAsync") == 0, gap == 0);
+      }
+      EXPECT_THAT(fake.ledger(), IsEmpty());
+    }
+  }
+}
+
 struct GroupsSeen {
   std::vector<std::uint32_t> order;
   std::map<std::uint32_t, std::size_t> events;

@@ -300,6 +300,18 @@ cudaError_t stream_wait_event(cudaStream_t stream_handle, cudaEvent_t event_hand
   });
 }
 
+cudaError_t launch_host_func(cudaStream_t handle, cudaHostFn_t function, void* argument) {
+  return enter(Call::LaunchHostFunc, [&](State& state, const Verdict&) {
+    Stream* const stream = state.find_stream(handle, "LaunchHostFunc");
+    if (stream == nullptr) return cudaErrorInvalidResourceHandle;
+    const cudaError_t wrong = state.use_uncaptured(*stream, "LaunchHostFunc");
+    if (wrong != cudaSuccess) return wrong;
+    state.enqueue(*stream, {.kind = Op::Kind::call, .function = function, .argument = argument});
+    state.after_submit();
+    return cudaSuccess;
+  });
+}
+
 cudaError_t stream_is_capturing(cudaStream_t handle, cudaStreamCaptureStatus* out) {
   return enter(Call::StreamIsCapturing, [&](State& state, const Verdict&) {
     const Stream* const stream = state.find_any_stream(handle, "StreamIsCapturing");
@@ -439,6 +451,7 @@ const cuda::CudaApi& table() {
       .StreamWaitEvent = stream_wait_event,
       .StreamIsCapturing = stream_is_capturing,
       .ThreadExchangeStreamCaptureMode = thread_exchange_stream_capture_mode,
+      .LaunchHostFunc = launch_host_func,
       .MemcpyAsync = memcpy_async,
       .Memcpy2DAsync = memcpy_2d_async,
       .MemcpyBatchAsync = memcpy_batch_async,

@@ -27,6 +27,7 @@ void touch(const State& state, Op& op, std::size_t first, std::size_t count) {
     std::memset(op.to_view, static_cast<int>(op.written), op.rows.width);
   }
   if (op.kind == Op::Kind::record) release_edge(&op.capture->edge);
+  if (op.kind == Op::Kind::call && !op.failed) op.function(op.argument);
   release_edge(&op.stream->edge);
 }
 

@@ -40,6 +40,7 @@ namespace flatbed::fake_cuda {
   X(StreamQuery)                     \
   X(StreamSynchronize)               \
   X(StreamWaitEvent)                 \
+  X(LaunchHostFunc)                  \
   X(StreamIsCapturing)               \
   X(ThreadExchangeStreamCaptureMode) \
   X(MemcpyAsync)                     \
@@ -93,11 +94,13 @@ struct Rows {
 };
 
 struct Op {
-  enum class Kind { copy, record, wait, read, write };
+  enum class Kind { copy, record, wait, read, write, call };
   Kind kind = Kind::copy;
   std::uint64_t number = 0;
   Stream* stream = nullptr;
   std::shared_ptr<Capture> capture = {};  // of a record or wait
+  cudaHostFn_t function = nullptr;        // of a call
+  void* argument = nullptr;
   Rows rows = {};  // of a copy; a read has `from` and `width`, a write `to` and `width`
   std::byte* to_view = nullptr;  // where the host can reach rows.to
   const std::byte* from_view = nullptr;

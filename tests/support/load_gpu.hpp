@@ -60,6 +60,7 @@ inline const cuda::CudaApi& counted_cuda_api() {
                             Counted<&Api::StreamWaitEvent>::call,
                             Counted<&Api::StreamIsCapturing>::call,
                             Counted<&Api::ThreadExchangeStreamCaptureMode>::call,
+                            Counted<&Api::LaunchHostFunc>::call,
                             Counted<&Api::MemcpyAsync>::call,
                             Counted<&Api::Memcpy2DAsync>::call,
                             Counted<&Api::MemcpyBatchAsync>::call,

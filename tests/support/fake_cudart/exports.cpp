@@ -115,6 +115,9 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   calls();
   return flatbed::fake_cuda::stream_synchronize(stream);
 }
+cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t function, void* argument) {
+  return calls().LaunchHostFunc(stream, function, argument);
+}
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags) {
   return calls().StreamWaitEvent(stream, event, flags);
 }
