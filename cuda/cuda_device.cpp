@@ -9,6 +9,7 @@
 #include "capture_mode.hpp"
 #include "cuda_error.hpp"
 #include "own_thread.hpp"
+#include "pci_numa.hpp"
 
 namespace flatbed::cuda {
 namespace {
@@ -62,16 +63,17 @@ CudaDevice::CudaDevice(std::shared_ptr<const CudaApi> api, int ordinal,
       name_("cuda:" + std::to_string(ordinal)),
       limits_(limits),
       thread_(name_),
-      handles_(std::make_unique<Handles>()),
+      handles_(std::make_unique<Handles>(api_)),
       pinned_(api_, name_, limits.segment_nbytes) {}
 
 // If the GPU cannot be made current, which is so while CUDA unloads, the handles are leaked, and in
-// a forked process, which has no CUDA.
+// a forked process, which has no CUDA; also if CUDA may still call a function that wakes threads,
+// because the device hangs or has failed.
 CudaDevice::~CudaDevice() {
   if (stream_ == nullptr) return;  // nothing was created
   if (idle_bounce_ != nullptr) CudaDevice::unstage(idle_bounce_, limits_.bounce_nbytes);
   static_cast<void>(thread_.run([&] {
-    if (make_current()) handles_.reset();
+    if (make_current() && handles_->wake_ups.settle(limits_.wake_timeout)) handles_.reset();
   }));
   static_cast<void>(handles_.release());
 }
@@ -119,7 +121,18 @@ Result<void> CudaDevice::open(const CudaDeviceOptions& options) {
       api_.DeviceGetAttribute(&uses, cudaDevAttrPageableMemoryAccessUsesHostPageTables, ordinal_);
   consume(api_, status);
   uses_host_pages_ = status == cudaSuccess && uses == 1;
+  find_place();
   return open_streams();
+}
+
+// On the machine: loads are only faster if it is known.
+void CudaDevice::find_place() {
+  char bus_id[kPciBusIdNbytes] = "";
+  const cudaError_t status = api_.DeviceGetPCIBusId(bus_id, sizeof bus_id, ordinal_);
+  consume(api_, status);
+  if (status != cudaSuccess) return;
+  numa_node_ = numa_node_of_pci(limits_.sysfs, bus_id);
+  link_ = link_of_pci(limits_.sysfs, bus_id);
 }
 
 Result<void> CudaDevice::take_stream(const std::optional<EngineStream>& given,
@@ -479,7 +492,25 @@ Result<bool> CudaDevice::done(Ticket ticket) {
   Result<bool> complete = is_complete(*event);
   if (complete && !*complete) return false;
   handles_->tickets.end(ticket, complete ? TicketTable::Reuse::yes : TicketTable::Reuse::no);
+  handles_->wake_ups.end(ticket);
   return complete;
+}
+
+// Asks first, and again when it was woken, so that errors are told as done() tells them.
+Result<bool> CudaDevice::wait(Ticket ticket, std::chrono::nanoseconds most) {
+  const auto begin = std::chrono::steady_clock::now();
+  FLATBED_ASSIGN(const bool complete, done(ticket));
+  if (complete || most <= most.zero()) return complete;
+  if (const auto event = handles_->tickets.find(ticket); event && *event != nullptr) {
+    std::call_once(wake_ups_open_, [this] {
+      static_cast<void>(thread_.run([this] {
+        if (make_current()) handles_->wake_ups.open();
+      }));
+    });
+    handles_->wake_ups.wait(ticket, *event, most);
+  }
+  // Where it is still not complete although there is time left, CUDA wakes nobody.
+  return Device::wait(ticket, most - (std::chrono::steady_clock::now() - begin));
 }
 
 // Neither query depends on the current device.
@@ -497,6 +528,7 @@ Result<bool> CudaDevice::is_complete(cudaEvent_t event) const {
 // for its earlier record.
 void CudaDevice::forget(Ticket ticket) noexcept {
   handles_->tickets.end(ticket, TicketTable::Reuse::yes);
+  handles_->wake_ups.end(ticket);
 }
 
 void* CudaDevice::native_event(Ticket ticket) noexcept {

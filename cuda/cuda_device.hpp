@@ -1,6 +1,6 @@
 // CudaDevice: a GPU as a Device, over a table of CUDA calls.
 //
-// Functions that a load calls often, on its own threads (check, copy, fence, done), call CUDA
+// Functions that a load calls often, on its own threads (check, copy, fence, done, wait), call CUDA
 // directly. Functions that may be called from any thread (creation, destruction, all of
 // DeviceMemory) work on the device's thread, and stage and unstage, which take long, on one of
 // their own. Those that order a load and the engine's streams do the same, except for the default
@@ -28,6 +28,7 @@
 #include "flatbed/device.hpp"
 #include "pinned_memory.hpp"
 #include "ticket_table.hpp"
+#include "wake_ups.hpp"
 
 namespace flatbed::cuda {
 
@@ -37,6 +38,9 @@ struct CudaDeviceLimits {
   std::size_t segment_nbytes = std::size_t{256} << 20;
   std::size_t bounce_nbytes = std::size_t{8} << 20;  // size of the buffer that read_back() uses
   std::chrono::milliseconds read_back_timeout{60'000};
+  // How long a device that ends waits for functions that CUDA has yet to call.
+  std::chrono::milliseconds wake_timeout{1'000};
+  std::string sysfs = "/sys";
 };
 
 // cuda_device() and cuda_devices() over a table. The device shares in it; where a reference is
@@ -68,6 +72,9 @@ class CudaDevice final : public Device, public DeviceMemory {
   [[nodiscard]] Result<bool> done(Ticket ticket) override;
   void forget(Ticket ticket) noexcept override;
   [[nodiscard]] void* native_event(Ticket ticket) noexcept override;
+  [[nodiscard]] Result<bool> wait(Ticket ticket, std::chrono::nanoseconds most) override;
+  [[nodiscard]] int numa_node() const noexcept override { return numa_node_; }
+  [[nodiscard]] std::uint64_t link_bytes_per_second() const noexcept override { return link_; }
   [[nodiscard]] Result<void> enter_thread() override;
   [[nodiscard]] bool host_can_write(const std::byte* data, std::uint64_t nbytes) override;
   [[nodiscard]] Result<void> order_after_engine() override;
@@ -84,9 +91,11 @@ class CudaDevice final : public Device, public DeviceMemory {
 
   // The parts that are destroyed on the device's thread, or not at all.
   struct Handles {
+    explicit Handles(const CudaApi& api) : wake_ups(api) {}
     Stream own_stream;
     Event probe;  // recorded and never waited for
     TicketTable tickets;
+    WakeUps wake_ups;
   };
   // Copies of contiguous bytes, in CUDA's form.
   struct Batch {
@@ -104,6 +113,7 @@ class CudaDevice final : public Device, public DeviceMemory {
   [[nodiscard]] Result<void> make_current() const;
   [[nodiscard]] Result<void> open(const CudaDeviceOptions& options);
   [[nodiscard]] Result<void> open_streams();
+  void find_place();
   [[nodiscard]] Result<void> take_stream(const std::optional<EngineStream>& given,
                                          std::string_view option, Ordered& out) const;
   [[nodiscard]] Result<void> probe(const Ordered& ordered) const;
@@ -140,6 +150,9 @@ class CudaDevice final : public Device, public DeviceMemory {
   Ordered order_before_;
   std::unique_ptr<Handles> handles_;
   PinnedMemory pinned_;
+  std::once_flag wake_ups_open_;  // with the first wait
+  int numa_node_ = -1;
+  std::uint64_t link_ = 0;
   std::atomic<bool> no_batches_ = false;  // CUDA has said that it supports none
   std::mutex bounce_mutex_;               // guards idle_bounce_
   std::byte* idle_bounce_ = nullptr;      // of read_back(), which keeps one for the next time

@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <condition_variable>
 #include <mutex>
 
@@ -17,6 +18,14 @@ struct Call {
   Call* next = nullptr;
   bool done = false;
 };
+
+// condition_variable::wait() is exported by a libstdc++ that is newer than wheels may need
+// (GLIBCXX_3.4.30), unlike the wait with a limit.
+template <typename Ready>
+void wait(std::condition_variable& changed, std::unique_lock<std::mutex>& lock, Ready ready) {
+  while (!changed.wait_for(lock, std::chrono::hours(1), ready)) {
+  }
+}
 
 }  // namespace
 
@@ -72,7 +81,7 @@ void* DeviceThread::serve(void* argument) noexcept {
   Shared& shared = *static_cast<Shared*>(argument);
   std::unique_lock lock(shared.mutex);
   while (true) {
-    shared.called.wait(lock, [&] { return shared.first != nullptr || shared.ending; });
+    wait(shared.called, lock, [&] { return shared.first != nullptr || shared.ending; });
     if (shared.first == nullptr) return nullptr;
     Call& call = *std::exchange(shared.first, shared.first->next);
     lock.unlock();
@@ -91,7 +100,7 @@ bool DeviceThread::run(void (*work)(void*), void* argument) noexcept {
   (shared.first == nullptr ? shared.first : shared.last->next) = &call;
   shared.last = &call;
   shared.called.notify_one();
-  shared.answered.wait(lock, [&] { return call.done; });
+  wait(shared.answered, lock, [&] { return call.done; });
   return true;
 }
 

@@ -3,8 +3,8 @@
 //
 // A device does four things for a load: it tells whether memory is its own (check), provides memory
 // to copy from (stage), queues copies out of that memory (copy, fence), and tells when they are
-// done (done). Copies complete in order: a ticket is done when its own copies and all earlier ones
-// of this device are.
+// done (done, wait). Copies complete in order: a ticket is done when its own copies and all earlier
+// ones of this device are.
 //
 // Every member may be called from several threads at once. A device must outlive the plans, pools
 // and buffers that refer to it.
@@ -15,6 +15,7 @@
 // DeviceBuffer: owned memory of a device.
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -121,6 +122,17 @@ class FLATBED_EXPORT Device {
   // What allocates the device's memory for DeviceBuffer; null, the default, where only the engine's
   // own allocator does. Lives as long as the device.
   [[nodiscard]] virtual DeviceMemory* memory() noexcept { return nullptr; }
+
+  // Waits until the ticket's copies are complete, for about `most` at the longest, and then answers
+  // as done() does. The default asks done() again and again, with pauses: a device that can wake a
+  // thread should, because a pause is often longer than the copy.
+  [[nodiscard]] virtual Result<bool> wait(Ticket ticket, std::chrono::nanoseconds most);
+
+  // The NUMA node of the host that the device is attached to, and how many bytes a second copies to
+  // it reach at most. Threads that read for the device are placed and counted by them. Defaults: -1
+  // and 0, unknown.
+  [[nodiscard]] virtual int numa_node() const noexcept { return -1; }
+  [[nodiscard]] virtual std::uint64_t link_bytes_per_second() const noexcept { return 0; }
 };
 
 // The host's memory. A destination may be any memory of this process.
@@ -166,7 +178,9 @@ struct StagingOptions {
 // memory is page-locked for all. Thread-safe. Must outlive the loads that use it.
 class FLATBED_EXPORT StagingPool {
  public:
-  // Errors: budget_too_small (fewer than two slots), invalid_argument, those of Device::stage().
+  // All of it is staged when this returns, by several threads, on the device's NUMA node if it has
+  // one. Errors: budget_too_small (fewer than two slots), invalid_argument, those of
+  // Device::stage().
   [[nodiscard]] static Result<std::unique_ptr<StagingPool>> create(
       Device& device, const StagingOptions& options = {});
   StagingPool(const StagingPool&) = delete;

@@ -637,6 +637,14 @@ typedef struct flatbed_device_ops {
   // May be NULL. Called before the `ready` of flatbed_load_options, on the same thread, with the
   // ticket of the group's event: the engine's own stream waits for it from now on.
   int32_t (*order_before_engine)(void* context, uint64_t ticket, flatbed_error* error);
+  // May be NULL. Waits until the ticket's copies are complete, for about `most_ns` at the longest,
+  // and answers as `done` does. Without it `done` is asked again and again, with pauses.
+  int32_t (*wait)(void* context, uint64_t ticket, uint64_t most_ns, uint32_t* is_done,
+                  flatbed_error* error);
+  // May be NULL. The NUMA node of the host that the device is attached to; -1: unknown. Threads
+  // that read for the device run there.
+  int32_t (*numa_node)(void* context);
+  uint64_t link_bytes_per_second;  // that copies reach at most; 0: unknown
 } flatbed_device_ops;
 
 // Errors: invalid_argument (a function that may not be NULL; then `close` is not called).

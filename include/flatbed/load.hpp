@@ -117,8 +117,12 @@ struct GroupReady {
 struct LoadOptions {
   Verify verify = Verify::yes;
   IoMode io = IoMode::automatic;
-  // Number of threads that read and hash. 0 chooses: one per core, but at least 2 and at most 8; 8
-  // if a file is read with O_DIRECT and the system has no io_uring.
+  // Number of threads that read and hash. 0 chooses: one per core, but at least 2 and at most 8,
+  // or as many as the devices' links need (Device::link_bytes_per_second()) at 4 GB/s each, up to
+  // 32; and at least 8 if a file is read with O_DIRECT where the system has no io_uring, because
+  // those wait for the disk. Where all devices are on one NUMA node of the host, only its cores
+  // count, and the threads and the load's own staging memory stay there, unless the caller's thread
+  // may not run on all of them.
   unsigned threads = 0;
   // Staging memory: `pool`, or else a pool of the load's own, of staging_nbytes, which is made only
   // where one is needed.
@@ -145,7 +149,8 @@ struct LoadPlanReport {
   std::uint64_t reads = 0;  // pieces of files; each is read by one thread
   // Staging memory, at most; 0: all is read straight into place. Each reading thread may hold
   // another 1 MiB for what does not stay together, and 256 KiB for casts (2 MiB of what is computed
-  // itself; 16 MiB if the tensor is strided, or joined along another than the first dimension).
+  // itself; 16 MiB if the tensor is strided, or joined along another than the first dimension); and
+  // as much as a slot where it brings narrow rows of several slices of a tensor to devices.
   std::uint64_t peak_staging_nbytes = 0;
   std::uint32_t groups = 0;
   std::vector<std::filesystem::path> files;  // in the order of their first use

@@ -1,5 +1,6 @@
 #include "c/caller_device.hpp"
 
+#include <algorithm>
 #include <vector>
 
 #include "base/str_cat.hpp"
@@ -120,6 +121,20 @@ Result<void> CallerDevice::order_before_engine(Ticket ticket) {
   flatbed_error said{};
   const std::int32_t code = ops_.order_before_engine(ops_.context, ticket, &said);
   return answered(code, "order_before_engine", said);
+}
+
+Result<bool> CallerDevice::wait(Ticket ticket, std::chrono::nanoseconds most) {
+  if (ops_.wait == nullptr) return Device::wait(ticket, most);
+  flatbed_error said{};
+  std::uint32_t is_done = 0;
+  const auto most_ns = static_cast<std::uint64_t>(std::max(most, most.zero()).count());
+  const std::int32_t code = ops_.wait(ops_.context, ticket, most_ns, &is_done, &said);
+  FLATBED_TRY(answered(code, "wait", said));
+  return is_done != 0;
+}
+
+int CallerDevice::numa_node() const noexcept {
+  return ops_.numa_node == nullptr ? -1 : ops_.numa_node(ops_.context);
 }
 
 DeviceMemory* CallerDevice::memory() noexcept { return ops_.allocate == nullptr ? nullptr : this; }

@@ -2,6 +2,7 @@
 // Thread-safe as the caller's functions are.
 #pragma once
 
+#include <chrono>
 #include <memory>
 #include <string>
 
@@ -33,6 +34,11 @@ class CallerDevice final : public Device, public DeviceMemory {
   Result<void> enter_thread() override;
   Result<void> order_after_engine() override;
   Result<void> order_before_engine(Ticket ticket) override;
+  Result<bool> wait(Ticket ticket, std::chrono::nanoseconds most) override;
+  [[nodiscard]] int numa_node() const noexcept override;
+  [[nodiscard]] std::uint64_t link_bytes_per_second() const noexcept override {
+    return ops_.link_bytes_per_second;
+  }
 
   [[nodiscard]] DeviceMemory* memory() noexcept override;
   Result<std::byte*> allocate(std::uint64_t nbytes) override;

@@ -1,5 +1,9 @@
 // host_device(): this process's memory as a Device. Its copies are done when copy() returns.
 // Stateless, thread-safe.
+#include <time.h>
+
+#include <algorithm>
+#include <chrono>
 #include <cstring>
 #include <memory>
 
@@ -66,6 +70,21 @@ class HostDevice final : public Device, public DeviceMemory {
 }  // namespace
 
 Device::~Device() = default;
+
+Result<bool> Device::wait(Ticket ticket, std::chrono::nanoseconds most) {
+  using std::chrono::microseconds;
+  constexpr std::chrono::nanoseconds kLongest = microseconds(128);
+  std::chrono::nanoseconds pause = microseconds(4);
+  const auto begin = std::chrono::steady_clock::now();
+  while (true) {
+    FLATBED_ASSIGN(const bool is_done, done(ticket));
+    const auto left = most - (std::chrono::steady_clock::now() - begin);
+    if (is_done || left <= left.zero()) return is_done;
+    const timespec time{0, static_cast<long>(std::min(pause, left).count())};
+    ::nanosleep(&time, nullptr);
+    pause = std::min(2 * pause, kLongest);
+  }
+}
 
 std::unique_ptr<Device> host_device() { return std::make_unique<HostDevice>(); }
 

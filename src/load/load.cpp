@@ -1,7 +1,5 @@
 #include "flatbed/load.hpp"
 
-#include <time.h>
-
 #include <algorithm>
 #include <array>
 #include <deque>
@@ -12,6 +10,7 @@
 #include "base/str_cat.hpp"
 #include "checkpoint/cast_sums.hpp"
 #include "checkpoint/checkpoint_access.hpp"
+#include "io/numa.hpp"
 #include "io/thread_pool.hpp"
 #include "load/load_hooks.hpp"
 #include "load/load_job.hpp"
@@ -19,30 +18,32 @@
 #include "load/load_progress.hpp"
 #include "load/load_schedule.hpp"
 #include "load/load_slots.hpp"
+#include "load/readers.hpp"
 #include "load/staging_pool.hpp"
 
 namespace flatbed {
 
 namespace {
 
-constexpr unsigned kMinThreads = 2;
-constexpr unsigned kUsualThreads = 8;
 constexpr std::chrono::milliseconds kReportInterval{20};  // between two checks of the progress
 constexpr std::chrono::milliseconds kIdle{1000};
 // Between two calls of the caller's progress callback.
 constexpr std::uint64_t kReportNbytes = 8 << 20;
 
-// Threads that read with O_DIRECT and have no queue wait for the disk, so more of them than cores
-// keep it busy.
-unsigned thread_count(const LoadOptions& options, bool waiting) {
+enum class Disk { cached, direct };
+
+// `direct`: threads wait for the disk, because nothing queues their reads.
+unsigned thread_count(const LoadPlanState& plan, const LoadOptions& options, Disk disk) {
   if (options.threads != 0) return std::min(options.threads, kMaxThreads);
-  if (waiting) return kUsualThreads;
-  return std::clamp(std::thread::hardware_concurrency(), kMinThreads, kUsualThreads);
+  const auto near = static_cast<unsigned>(processors_to_stay_on(numa_node(plan), 1).size());
+  return usual_readers({.cores = near != 0 ? near : std::thread::hardware_concurrency(),
+                        .link_bytes_per_second = link_bytes_per_second(plan),
+                        .direct = disk == Disk::direct});
 }
 
-StagingOptions staging_options(const LoadOptions& options) {
+StagingOptions staging_options(const LoadPlanState& plan, const LoadOptions& options) {
   if (options.pool != nullptr) return {options.pool->nbytes(), options.pool->slot_nbytes()};
-  const unsigned threads = options.threads != 0 ? options.threads : kUsualThreads;
+  const unsigned threads = thread_count(plan, options, Disk::direct);  // at most
   const std::uint64_t slot = options.slot_nbytes != 0
                                  ? options.slot_nbytes
                                  : fitting_slot_nbytes(options.staging_nbytes, threads);
@@ -50,8 +51,9 @@ StagingOptions staging_options(const LoadOptions& options) {
 }
 
 // The pool that the load would create: no more slots than there are jobs for them.
-StagingOptions own_staging(const LoadOptions& options, const Schedule& schedule) {
-  const StagingOptions most = staging_options(options);
+StagingOptions own_staging(const LoadPlanState& plan, const LoadOptions& options,
+                           const Schedule& schedule) {
+  const StagingOptions most = staging_options(plan, options);
   const std::uint64_t slots =
       std::clamp<std::uint64_t>(schedule.slot_jobs, 2, most.staging_nbytes / most.slot_nbytes);
   return {slots * most.slot_nbytes, most.slot_nbytes};
@@ -59,7 +61,7 @@ StagingOptions own_staging(const LoadOptions& options, const Schedule& schedule)
 
 // The schedule of a checked plan.
 Result<Schedule> checked_schedule(const LoadPlanState& plan, const LoadOptions& options) {
-  const StagingOptions staging = staging_options(options);
+  const StagingOptions staging = staging_options(plan, options);
   FLATBED_TRY(check_staging(staging));
   FLATBED_TRY(check_destinations(plan));
   Schedule schedule =
@@ -82,6 +84,7 @@ class Load {
 
  private:
   Result<void> prepare();
+  [[nodiscard]] unsigned wanted_threads() const;
   Result<void> make_pool();
   void open_queues();
   Result<void> wait_for_engine(Device& device);
@@ -115,6 +118,7 @@ class Load {
   std::optional<LoadSlots> slots_;
   std::atomic<std::size_t> next_job_ = 0;
   std::atomic<unsigned> readers_ = 0;  // readers that have not ended
+  Processors processors_;              // that the readers stay on; empty: any
   unsigned threads_ = 0;
   std::uint64_t reported_ = 0;
   std::mutex mutex_;  // guards report_ and times_
@@ -128,8 +132,8 @@ Result<LoadReport> Load::run() {
   FLATBED_TRY(prepare());
   {
     ThreadCrew crew;
-    const unsigned wanted = static_cast<unsigned>(std::clamp<std::size_t>(
-        schedule_.jobs.size(), 1, thread_count(options_, has_direct() && queues_.empty())));
+    const unsigned wanted = wanted_threads();
+    processors_ = processors_to_stay_on(numa_node(plan_), wanted, hooks_.sysfs);
     readers_ = wanted;
     threads_ = crew.start(wanted, 0, [this](unsigned number) { read(number); });
     // Threads that were not started count as ended.
@@ -171,18 +175,16 @@ Result<void> Load::prepare() {
 // What the engine has queued may use memory that the processor is about to write, and no stream
 // orders the two.
 Result<void> Load::wait_for_engine(Device& device) {
-  constexpr std::uint64_t kPause = 20'000;
   return run_on_own_thread([&]() -> Result<void> {
     FLATBED_TRY(device.enter_thread());
     FLATBED_ASSIGN(const Ticket fence, device.fence());
     const std::chrono::nanoseconds begin(hooks_.now_ns());
     while (true) {
-      FLATBED_ASSIGN(const bool done, device.done(fence));
+      FLATBED_ASSIGN(const bool done, hooks_.wait ? hooks_.wait(device, fence, kReportInterval)
+                                                  : device.wait(fence, kReportInterval));
       if (done) return {};
-      const auto waited = std::chrono::duration_cast<std::chrono::milliseconds>(
-          std::chrono::nanoseconds(hooks_.now_ns()) - begin);
+      const std::chrono::nanoseconds waited = std::chrono::nanoseconds(hooks_.now_ns()) - begin;
       if (stop_.stopped() || waited >= options_.device_timeout) break;
-      hooks_.sleep_ns(kPause);
     }
     device.forget(fence);
     if (stop_.stopped()) return stop_.result(0, schedule_.bytes_to_read);
@@ -190,6 +192,12 @@ Result<void> Load::wait_for_engine(Device& device) {
                       ": the engine's work was not complete after ",
                       options_.device_timeout.count(), " ms");
   });
+}
+
+unsigned Load::wanted_threads() const {
+  const bool waits = has_direct() && queues_.empty();
+  const unsigned most = thread_count(plan_, options_, waits ? Disk::direct : Disk::cached);
+  return static_cast<unsigned>(std::clamp<std::size_t>(schedule_.jobs.size(), 1, most));
 }
 
 // The first device that is not the host. All others of its kind can copy from its staging memory.
@@ -200,7 +208,8 @@ Result<void> Load::make_pool() {
     return {};
   }
   Device& device = plan_.devices.size() > 1 ? *plan_.devices[1] : *host_;
-  FLATBED_ASSIGN(own_pool_, StagingPool::create(device, own_staging(options_, schedule_)));
+  FLATBED_ASSIGN(own_pool_,
+                 StagingSlots::unstaged_pool(device, own_staging(plan_, options_, schedule_)));
   pool_ = own_pool_.get();
   return {};
 }
@@ -210,7 +219,7 @@ Result<void> Load::make_pool() {
 void Load::open_queues() {
   if (!hooks_.queue || !has_direct()) return;
   const std::size_t most =
-      std::min<std::size_t>(thread_count(options_, false), schedule_.jobs.size());
+      std::min<std::size_t>(thread_count(plan_, options_, Disk::cached), schedule_.jobs.size());
   while (queues_.size() < most) {
     Result<std::unique_ptr<ReadQueue>> queue = hooks_.queue();
     if (!queue) break;
@@ -219,6 +228,7 @@ void Load::open_queues() {
 }
 
 void Load::read(unsigned number) {
+  if (!processors_.empty()) stay_on(processors_);
   if (hooks_.enter) hooks_.enter();
   JobRunner runner({plan_, schedule_, hooks_, options_.verify, files_, stop_, *groups_,
                     slots_ ? &*slots_ : nullptr, *host_},
@@ -349,12 +359,6 @@ LoadHooks system_hooks() {
     const auto now = std::chrono::steady_clock::now().time_since_epoch();
     return static_cast<std::uint64_t>(std::chrono::nanoseconds(now).count());
   };
-  hooks.sleep_ns = [](std::uint64_t nanoseconds) {
-    constexpr std::uint64_t kSecond = 1'000'000'000;
-    const timespec time{static_cast<time_t>(nanoseconds / kSecond),
-                        static_cast<long>(nanoseconds % kSecond)};
-    ::nanosleep(&time, nullptr);
-  };
   hooks.queue = [] { return open_read_queue(); };
   return hooks;
 }
@@ -374,7 +378,7 @@ Result<LoadPlanReport> LoadPlan::check(const LoadOptions& options) const {
   report.reads = schedule.jobs.size();
   report.groups = static_cast<std::uint32_t>(schedule.groups.size());
   if (schedule.slot_jobs != 0) {
-    report.peak_staging_nbytes = own_staging(options, schedule).staging_nbytes;
+    report.peak_staging_nbytes = own_staging(*state_, options, schedule).staging_nbytes;
   }
   for (const ScheduledFile& file : schedule.files) report.files.push_back(file.file->label());
   return report;

@@ -24,7 +24,7 @@
 namespace flatbed {
 
 // The size of one read, and how much of one thread may be under way.
-inline constexpr std::uint64_t kPieceNbytes = 1 << 20;
+inline constexpr std::uint64_t kAheadPieceNbytes = 1 << 20;
 inline constexpr std::uint64_t kAheadNbytes = 32 << 20;
 
 class LoadAhead {

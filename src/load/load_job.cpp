@@ -218,7 +218,7 @@ Result<void> JobRunner::read_sparse(const Job& job, std::byte* at) {
   return {};
 }
 
-void JobRunner::collect_pieces(const Job& job, const std::byte* at) {
+void JobRunner::collect_pieces(const Job& job, std::byte* at) {
   pieces_.resize(work_.plan.devices.size());
   for (std::vector<CopyPiece>& pieces : pieces_) pieces.clear();
   for (const Part& part : std::span(work_.schedule.parts).subspan(job.first_part, job.parts)) {
@@ -242,10 +242,11 @@ void JobRunner::collect_pieces(const Job& job, const std::byte* at) {
     }
     pieces.resize(last + 1);
   }
+  rows_.gather(at, pieces_);
 }
 
 // Takes over the slot. A job that a stopped load does not deliver does not count as done.
-Result<void> JobRunner::deliver(const Job& job, std::uint32_t slot, const std::byte* at) {
+Result<void> JobRunner::deliver(const Job& job, std::uint32_t slot, std::byte* at) {
   if (work_.stop.stopped()) {
     work_.slots->give_back(slot);
     return {};

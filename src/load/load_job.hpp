@@ -21,6 +21,7 @@
 #include "load/load_progress.hpp"
 #include "load/load_slots.hpp"
 #include "load/load_units.hpp"
+#include "load/row_gather.hpp"
 
 namespace flatbed {
 
@@ -81,9 +82,9 @@ class JobRunner {
   Result<void> check(const Unit& unit, std::span<const std::byte> bytes);
   [[nodiscard]] std::byte* place_of(const Job& job, const Unit& unit) const;
   [[nodiscard]] std::byte* scratch_at(const Job& job, std::uint64_t at) const;
-  Result<void> deliver(const Job& job, std::uint32_t slot, const std::byte* at);
+  Result<void> deliver(const Job& job, std::uint32_t slot, std::byte* at);
   Result<void> queue(std::vector<DeviceTicket>& tickets);
-  void collect_pieces(const Job& job, const std::byte* at);
+  void collect_pieces(const Job& job, std::byte* at);
   [[nodiscard]] std::uint64_t offset_of(const Job& job, const Transfer& transfer) const;
   [[nodiscard]] Error in_job(const Job& job, Error error) const;
 
@@ -99,6 +100,7 @@ class JobRunner {
   LargeBlock scratch_;  // of schedule.read_nbytes, for what belongs nowhere; made when needed
   std::vector<std::span<std::byte>> segments_;
   std::vector<std::vector<CopyPiece>> pieces_;  // for each device of the plan
+  RowGather rows_;
 };
 
 }  // namespace flatbed

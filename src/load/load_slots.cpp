@@ -9,28 +9,23 @@ namespace flatbed {
 
 namespace {
 
-// Pauses between two checks of something that will happen: short at first, then longer.
-class Pause {
- public:
-  explicit Pause(const LoadHooks& hooks) : hooks_(hooks) {}
-  void operator()() {
-    hooks_.sleep_ns(nanoseconds_);
-    nanoseconds_ = std::min(nanoseconds_ * 2, kLongest);
-  }
+// How soon a thread that waits notices what wakes nobody: that the load has stopped, or that
+// another thread has given its device up.
+constexpr std::chrono::nanoseconds kLook = std::chrono::milliseconds(10);
 
- private:
-  static constexpr std::uint64_t kShortest = 4'000;
-  static constexpr std::uint64_t kLongest = 128'000;
-  const LoadHooks& hooks_;
-  std::uint64_t nanoseconds_ = kShortest;
-};
+// As nanoseconds of a clock. A year is as good as forever, and fits.
+std::uint64_t limit_ns(std::chrono::milliseconds timeout) {
+  constexpr std::chrono::milliseconds kLongest = std::chrono::hours(24 * 365);
+  const std::chrono::nanoseconds limit = std::clamp(timeout, timeout.zero(), kLongest);
+  return static_cast<std::uint64_t>(limit.count());
+}
 
 }  // namespace
 
 std::optional<std::uint32_t> LoadSlots::take(StageTimes& times) {
-  Pause pause(options_.hooks);
   while (!options_.stop.stopped()) {
     if (const std::optional<std::uint32_t> slot = slots_.try_take()) return slot;
+    if (stage_more(times)) continue;
     if (wait_for_oldest(times)) continue;
     if (slots_.all_abandoned()) {
       options_.stop.fail(make_error(ErrorCode::budget_too_small,
@@ -40,9 +35,18 @@ std::optional<std::uint32_t> LoadSlots::take(StageTimes& times) {
     }
     // Other threads are filling all slots, or other loads hold them.
     const StageTimer timer(options_.hooks, times, Stage::slots);
-    pause();
+    options_.hooks.wait_for_slot ? options_.hooks.wait_for_slot(kLook) : slots_.wait(kLook);
   }
   return std::nullopt;
+}
+
+// Returns false if there is no slot left to make.
+bool LoadSlots::stage_more(StageTimes& times) {
+  const StageTimer timer(options_.hooks, times, Stage::slots);
+  Result<bool> more = slots_.stage_more();
+  if (more) return *more;
+  options_.stop.fail(std::move(more).error());
+  return true;
 }
 
 void LoadSlots::copying(std::uint32_t slot, const Job& job, std::vector<DeviceTicket> tickets) {
@@ -86,26 +90,30 @@ bool LoadSlots::wait_for_oldest(StageTimes& times) {
 Result<void> LoadSlots::wait(const DeviceTicket& ticket) {
   Device& device = *options_.plan.devices[ticket.device];
   const std::uint64_t begin = options_.hooks.now_ns();
-  // A year is as good as forever, and fits in nanoseconds.
-  constexpr std::chrono::milliseconds kLongest = std::chrono::hours(24 * 365);
-  const auto limit = static_cast<std::uint64_t>(
-      std::chrono::nanoseconds(std::clamp(options_.timeout, std::chrono::milliseconds(0), kLongest))
-          .count());
-  Pause pause(options_.hooks);
-  while (true) {
-    FLATBED_ASSIGN(const bool done, device.done(ticket.ticket));
+  const std::uint64_t limit = limit_ns(options_.timeout);
+  for (std::uint64_t left = is_hung(ticket.device) ? 0 : limit;;) {
+    const auto most = std::min(kLook, std::chrono::nanoseconds(left));
+    FLATBED_ASSIGN(const bool done, options_.hooks.wait
+                                        ? options_.hooks.wait(device, ticket.ticket, most)
+                                        : device.wait(ticket.ticket, most));
     if (done) return {};
-    const std::uint64_t waited = options_.hooks.now_ns() - begin;
-    {
-      const std::lock_guard lock(mutex_);
-      if (waited >= limit) hung_[ticket.device] = true;
-      if (hung_[ticket.device]) break;
-    }
-    pause();
+    left = limit - std::min(options_.hooks.now_ns() - begin, limit);
+    if (left == 0) give_up(ticket.device);
+    if (is_hung(ticket.device)) break;
   }
   device.forget(ticket.ticket);
   return make_error(ErrorCode::device_timeout, device.name(), ": copies were not complete after ",
                     options_.timeout.count(), " ms");
+}
+
+bool LoadSlots::is_hung(std::uint32_t device) {
+  const std::lock_guard lock(mutex_);
+  return hung_[device];
+}
+
+void LoadSlots::give_up(std::uint32_t device) {
+  const std::lock_guard lock(mutex_);
+  hung_[device] = true;
 }
 
 void LoadSlots::settle(StageTimes& times) {

@@ -36,7 +36,8 @@ class LoadSlots {
   LoadSlots(StagingPool& pool, const Options& options)
       : slots_(pool), options_(options), hung_(options.plan.devices.size()) {}
 
-  // Returns a slot to fill, and waits for one. nullopt once the load has stopped.
+  // Returns a slot to fill: a free one, or one that this thread makes, or one that it waits for.
+  // nullopt once the load has stopped.
   [[nodiscard]] std::optional<std::uint32_t> take(StageTimes& times);
   // The same, but does not wait.
   [[nodiscard]] std::optional<std::uint32_t> try_take() const { return slots_.try_take(); }
@@ -60,8 +61,11 @@ class LoadSlots {
     const Job* job = nullptr;
     std::vector<DeviceTicket> tickets;
   };
+  [[nodiscard]] bool stage_more(StageTimes& times);
   [[nodiscard]] bool wait_for_oldest(StageTimes& times);
   [[nodiscard]] Result<void> wait(const DeviceTicket& ticket);
+  [[nodiscard]] bool is_hung(std::uint32_t device);
+  void give_up(std::uint32_t device);
   [[nodiscard]] bool drain(std::uint32_t device);
 
   StagingSlots slots_;

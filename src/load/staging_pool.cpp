@@ -1,12 +1,16 @@
 #include "load/staging_pool.hpp"
 
 #include <algorithm>
+#include <condition_variable>
 #include <mutex>
 #include <new>
+#include <thread>
 #include <utility>
 #include <vector>
 
 #include "base/str_cat.hpp"
+#include "io/numa.hpp"
+#include "io/thread_pool.hpp"
 
 namespace flatbed {
 
@@ -17,6 +21,9 @@ constexpr std::uint64_t kMinSlot = 512 << 10;
 constexpr std::uint64_t kMaxSlot = 1 << 30;
 constexpr std::uint64_t kUsualSlot = 8 << 20;
 constexpr std::uint64_t kHugePage = 2 << 20;
+// Of what is made at once: less would not fill a huge page.
+constexpr std::uint64_t kLeastBlock = kHugePage;
+constexpr unsigned kMostStagers = 8;
 constexpr std::uint64_t kSlotUnit = 4096;
 constexpr std::uint64_t kMinSlots = 2;
 constexpr std::uint64_t kMaxNbytes = std::uint64_t{1} << 46;  // more than any machine's memory
@@ -27,17 +34,35 @@ struct StagingPool::State {
   State(Device& owner, const StagingOptions& options)
       : device(owner),
         slot_nbytes(options.slot_nbytes),
-        slots(static_cast<std::uint32_t>(options.staging_nbytes / options.slot_nbytes)) {}
+        slots(static_cast<std::uint32_t>(options.staging_nbytes / options.slot_nbytes)),
+        slots_of_block(
+            static_cast<std::uint32_t>(std::max<std::uint64_t>(kLeastBlock / slot_nbytes, 1))),
+        blocks((slots + slots_of_block - 1) / slots_of_block) {
+    idle.reserve(slots);
+  }
 
   [[nodiscard]] std::size_t nbytes() const { return static_cast<std::size_t>(slot_nbytes) * slots; }
+  // The slots of a block are [first, end).
+  [[nodiscard]] std::uint32_t first(std::size_t block) const {
+    return static_cast<std::uint32_t>(block) * slots_of_block;
+  }
+  [[nodiscard]] std::uint32_t end(std::size_t block) const {
+    return std::min(first(block) + slots_of_block, slots);
+  }
+  [[nodiscard]] std::size_t block_nbytes(std::size_t block) const {
+    return static_cast<std::size_t>(slot_nbytes) * (end(block) - first(block));
+  }
 
   Device& device;
   const std::uint64_t slot_nbytes;
   const std::uint32_t slots;
-  std::byte* memory = nullptr;
+  const std::uint32_t slots_of_block;
 
-  mutable std::mutex mutex;         // guards what follows
-  std::vector<std::uint32_t> idle;  // the last one returned is the first one taken
+  std::condition_variable given_back;  // wakes one who waits for a slot
+  mutable std::mutex mutex;            // guards what follows
+  std::vector<std::byte*> blocks;      // null: not made, or not yet
+  std::size_t begun = 0;               // blocks that somebody makes or has made
+  std::vector<std::uint32_t> idle;     // the last one returned is the first one taken
   std::uint32_t taken = 0;
   std::uint32_t peak = 0;
   std::uint32_t abandoned = 0;
@@ -68,15 +93,39 @@ std::uint64_t fitting_slot_nbytes(std::uint64_t staging_nbytes, unsigned threads
   return std::clamp(share - share % unit, kMinSlot, kUsualSlot);
 }
 
+namespace {
+
+Result<void> stage_rest(const StagingSlots& slots) {
+  while (true) {
+    FLATBED_ASSIGN(const bool more, slots.stage_more());
+    if (!more) return {};
+  }
+}
+
+// By several threads, none of them the caller's, which would not stay on the device's node.
+Result<void> stage_all(StagingPool& pool) {
+  const StagingSlots slots(pool);
+  const std::uint64_t blocks = pool.nbytes() / std::max(pool.slot_nbytes(), kLeastBlock);
+  const unsigned cores = std::clamp(std::thread::hardware_concurrency(), 1U, kMostStagers);
+  const auto threads = static_cast<unsigned>(std::clamp<std::uint64_t>(blocks, 1, cores));
+  const Processors processors = processors_to_stay_on(pool.device().numa_node(), 1);
+  std::vector<Result<void>> results(threads);
+  ThreadCrew crew;
+  const unsigned started = crew.start(threads, 0, [&](unsigned number) {
+    if (!processors.empty()) stay_on(processors);
+    results[number] = stage_rest(slots);
+  });
+  crew.join();
+  for (Result<void>& result : results) FLATBED_TRY(std::move(result));
+  return started == 0 ? stage_rest(slots) : Result<void>();
+}
+
+}  // namespace
+
 Result<std::unique_ptr<StagingPool>> StagingPool::create(Device& device,
                                                          const StagingOptions& options) {
-  FLATBED_TRY(check_staging(options));
-  auto state = std::make_unique<State>(device, options);
-  state->idle.reserve(state->slots);
-  for (std::uint32_t slot = state->slots; slot-- > 0;) state->idle.push_back(slot);
-  std::unique_ptr<StagingPool> pool(new (std::nothrow) StagingPool(std::move(state)));
-  if (!pool) return make_error(ErrorCode::resource_exhausted, "no memory for a staging pool");
-  FLATBED_ASSIGN(pool->state_->memory, device.stage(pool->state_->nbytes()));
+  FLATBED_ASSIGN(std::unique_ptr<StagingPool> pool, StagingSlots::unstaged_pool(device, options));
+  FLATBED_TRY(stage_all(*pool));
   return pool;
 }
 
@@ -84,8 +133,11 @@ StagingPool::StagingPool(std::unique_ptr<State> state) : state_(std::move(state)
 
 StagingPool::~StagingPool() {
   // A device may still be reading abandoned slots, so they are leaked.
-  if (state_->memory == nullptr || abandoned_nbytes() != 0) return;
-  state_->device.unstage(state_->memory, state_->nbytes());
+  if (abandoned_nbytes() != 0) return;
+  for (std::size_t block = 0; block < state_->blocks.size(); ++block) {
+    std::byte* const memory = state_->blocks[block];
+    if (memory != nullptr) state_->device.unstage(memory, state_->block_nbytes(block));
+  }
 }
 
 Device& StagingPool::device() const noexcept { return state_->device; }
@@ -102,6 +154,36 @@ std::uint64_t StagingPool::abandoned_nbytes() const noexcept {
   return state_->abandoned * state_->slot_nbytes;
 }
 
+Result<std::unique_ptr<StagingPool>> StagingSlots::unstaged_pool(Device& device,
+                                                                 const StagingOptions& options) {
+  FLATBED_TRY(check_staging(options));
+  auto state = std::make_unique<StagingPool::State>(device, options);
+  std::unique_ptr<StagingPool> pool(new (std::nothrow) StagingPool(std::move(state)));
+  if (!pool) return make_error(ErrorCode::resource_exhausted, "no memory for a staging pool");
+  return pool;
+}
+
+Result<bool> StagingSlots::stage_more() const {
+  StagingPool::State& state = *pool_->state_;
+  std::size_t block = 0;
+  {
+    const std::lock_guard lock(state.mutex);
+    if (state.begun == state.blocks.size()) return false;
+    block = state.begun++;
+  }
+  Result<std::byte*> memory = state.device.stage(state.block_nbytes(block));
+  const std::lock_guard lock(state.mutex);
+  if (!memory) {
+    state.begun = state.blocks.size();
+    return std::move(memory).error();
+  }
+  state.blocks[block] = *memory;
+  for (std::uint32_t slot = state.end(block); slot-- > state.first(block);)
+    state.idle.push_back(slot);
+  state.given_back.notify_all();
+  return true;
+}
+
 std::optional<std::uint32_t> StagingSlots::try_take() const {
   StagingPool::State& state = *pool_->state_;
   const std::lock_guard lock(state.mutex);
@@ -112,11 +194,18 @@ std::optional<std::uint32_t> StagingSlots::try_take() const {
   return slot;
 }
 
+void StagingSlots::wait(std::chrono::nanoseconds most) const {
+  StagingPool::State& state = *pool_->state_;
+  std::unique_lock lock(state.mutex);
+  state.given_back.wait_for(lock, most, [&state] { return !state.idle.empty(); });
+}
+
 void StagingSlots::give_back(std::uint32_t slot) const {
   StagingPool::State& state = *pool_->state_;
   const std::lock_guard lock(state.mutex);
   --state.taken;
   state.idle.push_back(slot);
+  state.given_back.notify_one();
 }
 
 void StagingSlots::abandon(std::uint32_t /*slot*/) const {
@@ -133,7 +222,8 @@ bool StagingSlots::all_abandoned() const {
 
 std::byte* StagingSlots::data(std::uint32_t slot) const {
   const StagingPool::State& state = *pool_->state_;
-  return state.memory + slot * state.slot_nbytes;
+  const std::uint32_t in_block = slot % state.slots_of_block;
+  return state.blocks[slot / state.slots_of_block] + in_block * state.slot_nbytes;
 }
 
 }  // namespace flatbed

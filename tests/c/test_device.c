@@ -13,6 +13,8 @@ typedef struct late_device {
   int closed;
   int32_t stage_answer;
   int32_t copy_answer;
+  int32_t wait_answer;
+  int waits;
   const char* message;
 } late_device;
 
@@ -103,6 +105,23 @@ static int32_t read_back(void* context, const void* from, void* out, uint64_t nb
 }
 
 static void close_device(void* context) { ++((late_device*)context)->closed; }
+
+static int32_t wait_for(void* context, uint64_t ticket, uint64_t most_ns, uint32_t* is_done,
+                        flatbed_error* error) {
+  late_device* const self = context;
+  CHECK(most_ns != 0);
+  if (self->message != NULL) snprintf(error->message, sizeof error->message, "%s", self->message);
+  if (self->wait_answer != 0) return self->wait_answer;
+  pthread_mutex_lock(&self->mutex);
+  ++self->waits;
+  pthread_mutex_unlock(&self->mutex);
+  return done(context, ticket, is_done, error);
+}
+
+static int32_t numa_node(void* context) {
+  (void)context;
+  return 1 << 30;  // none that a machine has
+}
 
 static flatbed_device_ops make_ops(late_device* context) {
   flatbed_device_ops ops = FLATBED_INIT(flatbed_device_ops);
@@ -206,6 +225,36 @@ static void reports_what_the_device_says(void) {
   CHECK_ERROR(flatbed_load(plan, NULL, NULL, &error), FLATBED_ERROR_DEVICE_UNAVAILABLE,
               "copy returned 180");
   CHECK_NUMBER(late.staged, 0);
+  flatbed_plan_free(plan);
+  flatbed_device_free(device);
+  flatbed_checkpoint_free(model);
+}
+
+// A program that knows it tells where the device is and wakes those who wait for it.
+static void waits_as_the_device_does(void) {
+  flatbed_error error;
+  late_device late;
+  flatbed_device_ops ops = make_ops(&late);
+  ops.wait = wait_for;
+  ops.numa_node = numa_node;
+  ops.link_bytes_per_second = 55000000000u;
+  float memory[6] = {0};
+  flatbed_device* device = NULL;
+  flatbed_plan* plan = NULL;
+  flatbed_checkpoint* const model = open_small_model();
+  CHECK_OK(flatbed_device_custom(&ops, &device, &error));
+  CHECK_OK(flatbed_plan_new(&plan, &error));
+  flatbed_transfer transfer = FLATBED_INIT(flatbed_transfer);
+  transfer.device = device;
+  transfer.data = memory;
+  transfer.capacity = sizeof memory;
+  CHECK_OK(flatbed_plan_add(plan, model, flatbed_text("a.weight"), &transfer, &error));
+  CHECK_OK(flatbed_load(plan, NULL, NULL, &error));
+  CHECK(memory[5] == 5);
+  CHECK(late.waits > 0);
+  late.wait_answer = -1;
+  late.message = "lost";
+  CHECK_ERROR(flatbed_load(plan, NULL, NULL, &error), FLATBED_ERROR_DEVICE_ERROR, "late:0: lost");
   flatbed_plan_free(plan);
   flatbed_device_free(device);
   flatbed_checkpoint_free(model);
@@ -399,6 +448,7 @@ static void checks_arguments(void) {
 void test_device(void) {
   loads_into_a_device_of_the_caller();
   reports_what_the_device_says();
+  waits_as_the_device_does();
   checks_the_functions();
   orders_loads_with_the_engine();
   has_the_host();

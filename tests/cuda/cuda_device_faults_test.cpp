@@ -79,11 +79,11 @@ const CudaApi& noting_api() {
              &CudaApi::HostRegister, &CudaApi::HostUnregister, &CudaApi::PointerGetAttributes,
              &CudaApi::StreamCreateWithFlags, &CudaApi::StreamDestroy, &CudaApi::StreamQuery,
              &CudaApi::StreamWaitEvent, &CudaApi::StreamIsCapturing,
-             &CudaApi::ThreadExchangeStreamCaptureMode, &CudaApi::MemcpyAsync,
-             &CudaApi::Memcpy2DAsync, &CudaApi::MemcpyBatchAsync, &CudaApi::DeviceGetAttribute,
-             &CudaApi::DeviceGetPCIBusId, &CudaApi::MemGetInfo, &CudaApi::EventCreateWithFlags,
-             &CudaApi::EventDestroy, &CudaApi::EventRecord, &CudaApi::EventQuery,
-             &CudaApi::GetLastError, &CudaApi::PeekAtLastError>();
+             &CudaApi::ThreadExchangeStreamCaptureMode, &CudaApi::LaunchHostFunc,
+             &CudaApi::MemcpyAsync, &CudaApi::Memcpy2DAsync, &CudaApi::MemcpyBatchAsync,
+             &CudaApi::DeviceGetAttribute, &CudaApi::DeviceGetPCIBusId, &CudaApi::MemGetInfo,
+             &CudaApi::EventCreateWithFlags, &CudaApi::EventDestroy, &CudaApi::EventRecord,
+             &CudaApi::EventQuery, &CudaApi::GetLastError, &CudaApi::PeekAtLastError>();
   return api;
 }
 

@@ -107,7 +107,7 @@ Result<void> copies_arrive_in_the_engines_stream() {
   FLATBED_TRY(expect_status(*api, api->SetDevice(0), "SetDevice"));
   FLATBED_TRY(expect_status(*api, api->StreamCreateWithFlags(&stream, cudaStreamNonBlocking),
                             "StreamCreateWithFlags"));
-  Result<void> copied = copies_arrive({.stream = stream});
+  Result<void> copied = copies_arrive({.stream = EngineStream::created(stream)});
   FLATBED_TRY(expect_status(*api, api->StreamDestroy(stream), "StreamDestroy"));
   return copied;
 }

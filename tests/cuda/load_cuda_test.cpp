@@ -117,6 +117,32 @@ INSTANTIATE_TEST_SUITE_P(Ways, LoadToGpus, testing::ValuesIn(every_way()),
 
 // ---- groups -------------------------------------------------------------------------------------
 
+// Columns of one rank, and of all eight, whose rows then lie between each other's.
+TEST(LoadToGpu, BringsNarrowRowsInOneCopyForEachSlot) {
+  const TempDir dir;
+  std::vector<ModelTensor> tensors{{"o_proj", Dtype::u8, {512, 8 * 256}}};
+  test::fill(tensors);
+  const Checkpoint checkpoint = write_model(dir / "a", tensors);
+  for (const std::uint64_t ranks : {1u, 8u}) {
+    for (const std::uint64_t gap : {0u, 8u}) {
+      FakeCuda fake({.devices = 2});
+      {
+        const Gpus gpus = make_gpus(fake, 2);
+        LoadScene scene(fake, gpus);
+        for (std::uint64_t rank = 0; rank < ranks; ++rank) {
+          const Slice columns{.dim = 1, .begin = rank * 256, .end = (rank + 1) * 256};
+          scene.add(checkpoint, {&tensors[0], columns, static_cast<int>(rank % 2), gap});
+        }
+        EXPECT_OK(load(scene.plan, tight()));
+        scene.expect_all_arrived();
+        // Where rows arrive apart, they are the device's.
+        EXPECT_EQ(fake.calls("Memcpy2DAsync") == 0, gap == 0);
+      }
+      EXPECT_THAT(fake.ledger(), IsEmpty());
+    }
+  }
+}
+
 struct GroupsSeen {
   std::vector<std::uint32_t> order;
   std::map<std::uint32_t, std::size_t> events;
@@ -137,7 +163,9 @@ GroupsSeen load_groups(FakeCuda& fake, bool wait) {
   const std::vector<cudaStream_t> streams{fake.engine_stream(0), fake.engine_stream(1)};
   GroupsSeen seen;
   std::atomic<std::size_t> called = 0;
-  LoadOptions options{.threads = 2, .staging_nbytes = 8 << 20, .slot_nbytes = 512 << 10};
+  // All slots are there, so that no thread sleeps before it has delivered its job.
+  const auto pool = StagingPool::create(*gpus[0], {8 << 20, 512 << 10}).value();
+  LoadOptions options{.threads = 2, .pool = pool.get()};
   options.ready = [&](const GroupReady& ready) -> Result<void> {
     seen.order.push_back(ready.group);
     seen.events[ready.group] = ready.events.size();
@@ -152,9 +180,9 @@ GroupsSeen load_groups(FakeCuda& fake, bool wait) {
   };
   HastyClock clock;
   LoadHooks hooks = clock.hooks();
-  hooks.sleep_ns = [&](std::uint64_t) {
+  test::poll(hooks, [&](std::uint64_t) {
     while (called != 3) std::this_thread::yield();
-  };
+  });
   const CallersThread caller(fake);
   EXPECT_OK(load_with_hooks(scene.plan, options, hooks));
   caller.expect_untouched();
@@ -403,8 +431,8 @@ TEST(LoadToGpu, StopsAndDrainsWhenCancelled) {
       scene.add(checkpoint, {&tensors[i], {}, 0, 0, {i}});
     std::atomic<bool> cancel = false;
     int groups = 0;
-    LoadOptions options = tight(2);
-    options.cancel = &cancel;
+    const auto pool = StagingPool::create(*gpus[0], {1 << 20, 512 << 10}).value();
+    LoadOptions options{.threads = 2, .pool = pool.get(), .cancel = &cancel};
     options.ready = [&](const GroupReady&) -> Result<void> {
       ++groups;
       cancel = true;
@@ -413,9 +441,9 @@ TEST(LoadToGpu, StopsAndDrainsWhenCancelled) {
     HastyClock clock;
     LoadHooks hooks = clock.hooks();
     // The last of the readers waits until the load was cancelled.
-    hooks.sleep_ns = [&](std::uint64_t) {
+    test::poll(hooks, [&](std::uint64_t) {
       while (!cancel) std::this_thread::yield();
-    };
+    });
     const CallersThread caller(fake);
     EXPECT_ERROR(load_with_hooks(scene.plan, options, hooks), cancelled);
     caller.expect_untouched();

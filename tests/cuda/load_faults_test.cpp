@@ -296,7 +296,7 @@ TEST(LoadFault, MayUseUpAPool) {
   std::atomic<bool> cancel = false;
   HastyClock clock;
   LoadHooks hooks = clock.hooks();
-  hooks.sleep_ns = [&](std::uint64_t) { cancel = true; };  // rather than for ever
+  test::poll(hooks, [&](std::uint64_t) { cancel = true; });  // rather than for ever
   EXPECT_ERROR(load_with_hooks(scene.plan, {.pool = pool.get(), .cancel = &cancel}, hooks),
                budget_too_small);
   EXPECT_THAT(fake.misuse(), IsEmpty());

@@ -177,9 +177,12 @@ TEST_P(LoadBeforeTheEngine, LetsItsStreamWaitForEachGroup) {
       };
       HastyClock clock;
       LoadHooks hooks = clock.hooks();
-      hooks.sleep_ns = [&](std::uint64_t) {
+      test::poll(hooks, [&](std::uint64_t) {
         while (called != 2) std::this_thread::yield();
-      };
+      });
+      // All slots are there, so that no thread sleeps before it has delivered its job.
+      const auto pool = StagingPool::create(*gpus[0], {8 << 20, 512 << 10}).value();
+      options_.pool = pool.get();
       EXPECT_OK(load_with_hooks(scene.plan, options_, hooks));
       scene.expect_all_arrived();
       EXPECT_TRUE(fake.engine_finish(handle(engine)));

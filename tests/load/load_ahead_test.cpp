@@ -124,7 +124,6 @@ struct Example {
   Result<LoadReport> run(IoMode io = IoMode::direct) {
     LoadHooks hooks;
     hooks.now_ns = [] { return std::uint64_t{0}; };
-    hooks.sleep_ns = [](std::uint64_t) { ::usleep(10); };
     hooks.queue = [this]() -> Result<std::unique_ptr<ReadQueue>> {
       if (!has_queue) return make_error(ErrorCode::permission_denied, "io_uring");
       return std::unique_ptr<ReadQueue>(std::make_unique<FakeQueue>(disk));

@@ -165,6 +165,27 @@ std::string fault_name(const testing::TestParamInfo<Fault>& info) {
 
 INSTANTIATE_TEST_SUITE_P(Calls, LoadDeviceFaults, testing::ValuesIn(every_fault()), fault_name);
 
+// A device that cannot wake a thread is asked until it says yes.
+TEST(DeviceWait, AsksAgainUntilTheTicketIsDone) {
+  FakeDevice device;
+  device.not_ready = 5;
+  EXPECT_TRUE(device.wait(device.fence().value(), 1h).value());
+  EXPECT_EQ(device.open_tickets(), 0u);
+}
+
+TEST(DeviceWait, EndsWithItsTime) {
+  FakeDevice device;
+  device.faults.never_done = true;
+  const Ticket ticket = device.fence().value();
+  const auto begin = std::chrono::steady_clock::now();
+  EXPECT_FALSE(device.wait(ticket, 2ms).value());
+  EXPECT_FALSE(device.wait(ticket, 0ms).value());
+  EXPECT_FALSE(device.wait(ticket, -1ms).value());
+  EXPECT_GE(std::chrono::steady_clock::now() - begin, 2ms);
+  EXPECT_EQ(device.open_tickets(), 1u);
+  device.forget(ticket);
+}
+
 TEST(LoadHungDevice, IsGivenUpAfterItsTime) {
   const Model model;
   Attempt attempt(model);

@@ -68,9 +68,6 @@ LoadHooks hooks() {
     return static_cast<std::uint64_t>(std::chrono::steady_clock::now().time_since_epoch() /
                                       std::chrono::nanoseconds(1));
   };
-  out.sleep_ns = [](std::uint64_t time) {
-    std::this_thread::sleep_for(std::chrono::nanoseconds(time));
-  };
   return out;
 }
 

@@ -9,14 +9,19 @@
 #include <cerrno>
 #include <chrono>
 #include <cstdint>
+#include <filesystem>
 #include <memory>
+#include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "flatbed/load.hpp"
+#include "io/numa.hpp"
 #include "load/load_hooks.hpp"
+#include "load/readers.hpp"
 #include "load/staging_pool.hpp"
 #include "support/expect_error.hpp"
 #include "support/fake_device.hpp"
@@ -108,9 +113,6 @@ LoadHooks hooks(std::atomic<bool>& left) {
     return static_cast<std::uint64_t>(std::chrono::steady_clock::now().time_since_epoch() /
                                       std::chrono::nanoseconds(1));
   };
-  out.sleep_ns = [](std::uint64_t time) {
-    std::this_thread::sleep_for(std::chrono::nanoseconds(time));
-  };
   out.leave = [&left] { left = true; };
   return out;
 }
@@ -165,6 +167,69 @@ TEST(LoadThreadsInDoubt, AreSettledByWhoWaits) {
   EXPECT_EQ(report.error().message.find("may still read"), std::string::npos);
   EXPECT_EQ(a.device.pending(), 0u);
   EXPECT_EQ(a.free_slots(), 2u);
+}
+
+// The machine's node is a made-up one: the last of the processors that this thread may use.
+TEST(LoadThreadsOfANode, StayOnItsProcessors) {
+  const Processors mine = processors_of_thread();
+  ASSERT_FALSE(mine.empty());
+  const TempDir sysfs;
+  const std::filesystem::path folder = sysfs / "devices/system/node/node3";
+  std::filesystem::create_directories(folder);
+  test::write_file(folder / "cpulist", std::to_string(mine.back()) + "\n");
+  Example a(true);
+  const auto seen = [&](int node, unsigned threads) {
+    a.device.node = node;
+    std::mutex mutex;
+    std::set<Processors> out;
+    std::atomic<bool> left = false;
+    LoadHooks all = hooks(left);
+    all.sysfs = sysfs.path();
+    all.enter = [&] {
+      const std::lock_guard lock(mutex);
+      out.insert(processors_of_thread());
+    };
+    EXPECT_OK(load_with_hooks(a.plan, a.options(threads), all));
+    return out;
+  };
+  EXPECT_EQ(seen(3, 1), std::set<Processors>{{mine.back()}});
+  EXPECT_EQ(seen(3, 2), std::set<Processors>{mine});  // more than the node has
+  EXPECT_EQ(seen(4, 1), std::set<Processors>{mine});
+  EXPECT_EQ(seen(-1, 1), std::set<Processors>{mine});
+  EXPECT_EQ(processors_of_thread(), mine);
+}
+
+TEST(LoadThreadsByDefault, FollowCoresLinksAndDisks) {
+  constexpr std::uint64_t kPcie5 = 55'000'000'000;
+  EXPECT_EQ(usual_readers({.cores = 1}), 2u);
+  EXPECT_EQ(usual_readers({.cores = 5}), 5u);
+  EXPECT_EQ(usual_readers({.cores = 64}), 8u);
+  EXPECT_EQ(usual_readers({.cores = 64, .link_bytes_per_second = 25'000'000'000}), 8u);
+  EXPECT_EQ(usual_readers({.cores = 64, .link_bytes_per_second = kPcie5}), 14u);
+  EXPECT_EQ(usual_readers({.cores = 12, .link_bytes_per_second = kPcie5}), 12u);
+  EXPECT_EQ(usual_readers({.cores = 64, .link_bytes_per_second = ~std::uint64_t{0}}), 32u);
+  EXPECT_EQ(usual_readers({.cores = 2, .direct = true}), 8u);
+  EXPECT_EQ(usual_readers({.cores = 64, .link_bytes_per_second = kPcie5, .direct = true}), 14u);
+}
+
+TEST(LoadThreadsByDefault, AddUpTheLinksOfDevicesOnOneNode) {
+  FakeDevice devices[2];
+  LoadPlanState plan;
+  EXPECT_EQ(link_bytes_per_second(plan), 0u);
+  EXPECT_EQ(numa_node(plan), -1);
+  for (FakeDevice& device : devices) {
+    device.link = 30;
+    device.node = 1;
+    plan.devices.push_back(&device);
+  }
+  EXPECT_EQ(link_bytes_per_second(plan), 60u);
+  EXPECT_EQ(numa_node(plan), 1);
+  devices[1].link = ~std::uint64_t{0};
+  devices[1].node = 0;
+  EXPECT_EQ(link_bytes_per_second(plan), ~std::uint64_t{0});
+  EXPECT_EQ(numa_node(plan), -1);
+  devices[1].link = 0;
+  EXPECT_EQ(link_bytes_per_second(plan), 0u);
 }
 
 TEST(LoadThreadsByDefault, AreMoreThanCoresWhereTheDiskIsWaitedFor) {

@@ -212,7 +212,6 @@ TEST(LoadVerify, HashesEachPieceBeforeTheNextIsRead) {
     std::uint64_t most = 0;
     LoadHooks hooks;
     hooks.now_ns = [] { return std::uint64_t{0}; };
-    hooks.sleep_ns = [](std::uint64_t) {};
     hooks.read = [&](std::uint32_t, std::uint64_t offset, std::span<std::byte> out) {
       std::memcpy(out.data(), file.data() + offset, out.size());
       most = std::max(most, waiting += out.size());

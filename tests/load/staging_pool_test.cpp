@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <set>
@@ -79,6 +80,61 @@ TEST(StagingPool, LeavesAbandonedMemoryWhereItIs) {
     EXPECT_FALSE(slots.try_take());
   }
   EXPECT_EQ(device.staged_nbytes(), 1u << 20);
+}
+
+TEST(StagingPool, IsMadeBlockByBlock) {
+  FakeDevice device;
+  {
+    const auto pool = StagingSlots::unstaged_pool(
+        device, {.staging_nbytes = (4 << 20) + (512 << 10), .slot_nbytes = 512 << 10});
+    ASSERT_OK(pool);
+    EXPECT_EQ((*pool)->nbytes(), 9u << 19);
+    const StagingSlots slots(**pool);
+    std::set<std::byte*> places;
+    for (const std::size_t blocks : {4u, 4u, 1u}) {  // slots that a block of 2 MiB has
+      EXPECT_FALSE(slots.try_take());
+      EXPECT_TRUE(slots.stage_more().value());
+      for (std::size_t i = 0; i < blocks; ++i)
+        EXPECT_TRUE(places.insert(slots.data(slots.try_take().value())).second);
+    }
+    EXPECT_FALSE(slots.stage_more().value());
+    EXPECT_FALSE(slots.try_take());
+    EXPECT_EQ(device.staged_nbytes(), 9u << 19);
+  }
+  EXPECT_EQ(device.staged_nbytes(), 0u);
+}
+
+TEST(StagingPool, IsMadeNoFurtherAfterAnError) {
+  FakeDevice device;
+  device.faults.stage = 2;
+  {
+    const auto pool =
+        StagingSlots::unstaged_pool(device, {.staging_nbytes = 6 << 20, .slot_nbytes = 2 << 20});
+    const StagingSlots slots(**pool);
+    EXPECT_TRUE(slots.stage_more().value());
+    EXPECT_ERROR(slots.stage_more(), resource_exhausted);
+    EXPECT_FALSE(slots.stage_more().value());
+    EXPECT_EQ(device.staged_nbytes(), 2u << 20);
+  }
+  EXPECT_EQ(device.staged_nbytes(), 0u);
+  device.faults.stage = 4;
+  EXPECT_ERROR(StagingPool::create(device, {.staging_nbytes = 6 << 20, .slot_nbytes = 2 << 20}),
+               resource_exhausted);
+  EXPECT_EQ(device.staged_nbytes(), 0u);
+}
+
+TEST(StagingPool, WakesWhoWaitsForASlot) {
+  FakeDevice device;
+  const auto pool = StagingPool::create(device, kTwoSlots);
+  const StagingSlots slots(**pool);
+  slots.wait(std::chrono::hours(1));  // one is free
+  const std::uint32_t one = slots.try_take().value();
+  static_cast<void>(slots.try_take());
+  slots.wait(std::chrono::milliseconds(1));
+  std::thread other([&] { slots.give_back(one); });
+  slots.wait(std::chrono::hours(1));
+  EXPECT_EQ(slots.try_take(), one);
+  other.join();
 }
 
 TEST(StagingPool, RefusesSizes) {
@@ -158,6 +214,35 @@ TEST(SharedPool, ServesALoadAfterOneThatFailed) {
   EXPECT_EQ((*pool)->abandoned_nbytes(), 0u);
   EXPECT_OK(load(plan, {.pool = pool->get()}));
   EXPECT_TRUE(target.bytes() == model.tensors[0].bytes);
+}
+
+// The first block is in use while the second one is made.
+TEST(OwnPool, IsUsedBeforeAllOfItIsMade) {
+  const Model model;
+  FakeDevice device;
+  device.before_stage = [&device](int call) {
+    while (call > 1 && device.copies() == 0) std::this_thread::yield();
+  };
+  Target target(6'000'000);
+  LoadPlan plan;
+  ASSERT_OK(plan.add(model.checkpoint, "t", target.destination(&device)));
+  const Result<LoadReport> report =
+      load(plan, {.threads = 3, .staging_nbytes = 4 << 20, .slot_nbytes = 2 << 20});
+  ASSERT_OK(report);
+  EXPECT_TRUE(target.bytes() == model.tensors[0].bytes);
+  EXPECT_EQ(device.staged_nbytes(), 0u);
+}
+
+TEST(OwnPool, EndsTheLoadIfItCannotBeMade) {
+  const Model model;
+  FakeDevice device;
+  device.faults.stage = 2;
+  Target target(6'000'000);
+  LoadPlan plan;
+  ASSERT_OK(plan.add(model.checkpoint, "t", target.destination(&device)));
+  const LoadOptions options{.threads = 1, .staging_nbytes = 4 << 20, .slot_nbytes = 2 << 20};
+  EXPECT_ERROR(load(plan, options), resource_exhausted);
+  EXPECT_EQ(device.staged_nbytes(), 0u);
 }
 
 TEST(SharedPool, IsAllThatALoadOfAnyNumberOfThreadsUses) {

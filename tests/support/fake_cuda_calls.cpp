@@ -311,6 +311,18 @@ cudaError_t stream_wait_event(cudaStream_t stream_handle, cudaEvent_t event_hand
   });
 }
 
+cudaError_t launch_host_func(cudaStream_t handle, cudaHostFn_t function, void* argument) {
+  return enter(Call::LaunchHostFunc, [&](State& state, const Verdict&) {
+    Stream* const stream = state.find_stream(handle, "LaunchHostFunc");
+    if (stream == nullptr) return cudaErrorInvalidResourceHandle;
+    const cudaError_t wrong = state.use_uncaptured(*stream, "LaunchHostFunc");
+    if (wrong != cudaSuccess) return wrong;
+    state.enqueue(*stream, {.kind = Op::Kind::call, .function = function, .argument = argument});
+    state.after_submit();
+    return cudaSuccess;
+  });
+}
+
 cudaError_t stream_is_capturing(cudaStream_t handle, cudaStreamCaptureStatus* out) {
   return enter(Call::StreamIsCapturing, [&](State& state, const Verdict&) {
     const Stream* const stream = state.find_any_stream(handle, "StreamIsCapturing");
@@ -322,21 +334,6 @@ cudaError_t stream_is_capturing(cudaStream_t handle, cudaStreamCaptureStatus* ou
 cudaError_t thread_exchange_stream_capture_mode(cudaStreamCaptureMode* mode) {
   return enter(Call::ThreadExchangeStreamCaptureMode, [&](State& state, const Verdict&) {
     std::swap(*mode, thread_state(state).capture_mode);
-    return cudaSuccess;
-  });
-}
-
-cudaError_t launch_host_func(cudaStream_t handle, cudaHostFn_t function, void* argument) {
-  return enter(Call::LaunchHostFunc, [&](State& state, const Verdict&) {
-    Stream* const stream = state.find_stream(handle, "LaunchHostFunc");
-    if (stream == nullptr) return cudaErrorInvalidResourceHandle;
-    const cudaError_t wrong = state.use_uncaptured(*stream, "LaunchHostFunc");
-    if (wrong != cudaSuccess) return wrong;
-    Op op{.kind = Op::Kind::host};
-    op.host_function = function;
-    op.host_argument = argument;
-    state.enqueue(*stream, std::move(op));
-    state.after_submit();
     return cudaSuccess;
   });
 }

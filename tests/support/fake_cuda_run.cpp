@@ -28,7 +28,7 @@ void touch(const State& state, Op& op, std::size_t first, std::size_t count) {
   }
   // Under the fake's lock, except in a thread of its own: it must not wait for a thread that calls
   // CUDA.
-  if (op.kind == Op::Kind::host && !op.failed) op.host_function(op.host_argument);
+  if (op.kind == Op::Kind::call && !op.failed) op.function(op.argument);
   if (op.kind == Op::Kind::record) release_edge(&op.capture->edge);
   release_edge(&op.stream->edge);
 }

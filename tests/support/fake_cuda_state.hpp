@@ -40,9 +40,9 @@ namespace flatbed::fake_cuda {
   X(StreamQuery)                     \
   X(StreamSynchronize)               \
   X(StreamWaitEvent)                 \
+  X(LaunchHostFunc)                  \
   X(StreamIsCapturing)               \
   X(ThreadExchangeStreamCaptureMode) \
-  X(LaunchHostFunc)                  \
   X(MemcpyAsync)                     \
   X(Memcpy2DAsync)                   \
   X(MemcpyBatchAsync)                \
@@ -94,16 +94,16 @@ struct Rows {
 };
 
 struct Op {
-  enum class Kind { copy, record, wait, read, write, host };
+  enum class Kind { copy, record, wait, read, write, call };
   Kind kind = Kind::copy;
   std::uint64_t number = 0;
   Stream* stream = nullptr;
   std::shared_ptr<Capture> capture = {};  // of a record or wait
+  cudaHostFn_t function = nullptr;        // of a call
+  void* argument = nullptr;
   Rows rows = {};  // of a copy; a read has `from` and `width`, a write `to` and `width`
   std::byte* to_view = nullptr;  // where the host can reach rows.to
   const std::byte* from_view = nullptr;
-  cudaHostFn_t host_function = nullptr;  // of a host function, with its argument
-  void* host_argument = nullptr;
   bool from_host = false;
   std::uint64_t source_hash = 0;
   std::byte written{};  // by a write

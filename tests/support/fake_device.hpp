@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <cstring>
 #include <deque>
+#include <functional>
 #include <mutex>
 #include <new>
 #include <optional>
@@ -47,6 +48,9 @@ class FakeDevice final : public Device, public DeviceMemory {
 
   Faults faults;
   int not_ready = 0;  // so many times done() says false before it runs the copies
+  int node = -1;
+  std::uint64_t link = 0;                 // bytes per second
+  std::function<void(int)> before_stage;  // called by stage() with the number of the call, from 1
 
   // Copies that were queued and not run; what was staged and not given back.
   [[nodiscard]] std::size_t pending() {
@@ -75,6 +79,8 @@ class FakeDevice final : public Device, public DeviceMemory {
 
   [[nodiscard]] std::string_view name() const noexcept override { return name_; }
   [[nodiscard]] bool is_host() const noexcept override { return false; }
+  [[nodiscard]] int numa_node() const noexcept override { return node; }
+  [[nodiscard]] std::uint64_t link_bytes_per_second() const noexcept override { return link; }
 
   Result<void> check(const std::byte* /*data*/, std::uint64_t /*nbytes*/) override {
     if (fails(faults.check, calls_check_)) {
@@ -84,9 +90,11 @@ class FakeDevice final : public Device, public DeviceMemory {
   }
 
   Result<std::byte*> stage(std::uint64_t nbytes) override {
+    const int call = calls_stage_ + 1;
     if (fails(faults.stage, calls_stage_)) {
       return make_error(ErrorCode::resource_exhausted, name_, ": no memory");
     }
+    if (before_stage) before_stage(call);
     staged_ += nbytes;
     auto* memory = static_cast<std::byte*>(::operator new (nbytes, std::align_val_t{4096}));
     std::memset(memory, 0xa5, nbytes);  // not what an earlier load left there

@@ -21,6 +21,7 @@
 #include "support/expect_error.hpp"
 #include "support/fake_cuda.hpp"
 #include "support/load_model.hpp"
+#include "support/poll.hpp"
 
 namespace flatbed::test {
 
@@ -248,10 +249,10 @@ class HastyClock {
   [[nodiscard]] LoadHooks hooks() {
     LoadHooks hooks;
     hooks.now_ns = [this] { return now_ns_.load(std::memory_order_relaxed); };
-    hooks.sleep_ns = [this](std::uint64_t nanoseconds) {
+    poll(hooks, [this](std::uint64_t nanoseconds) {
       now_ns_.fetch_add(nanoseconds, std::memory_order_relaxed);
       std::this_thread::yield();
-    };
+    });
     return hooks;
   }
 

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "load/load_hooks.hpp"
+#include "support/poll.hpp"
 
 namespace flatbed::test {
 
@@ -51,7 +52,7 @@ class VirtualClock {
   [[nodiscard]] LoadHooks hooks() {
     LoadHooks hooks;
     hooks.now_ns = [this] { return now_ns(); };
-    hooks.sleep_ns = [this](std::uint64_t nanoseconds) { sleep_ns(nanoseconds); };
+    poll(hooks, [this](std::uint64_t nanoseconds) { sleep_ns(nanoseconds); });
     hooks.enter = [this] { enter(); };
     hooks.leave = [this] { leave(); };
     return hooks;
