@@ -85,8 +85,8 @@ struct CudaApi {
        cudaStream_t>
       Memcpy2DAsync;
   // Copies sizes[i] bytes from from[i] to to[i], for i < count; sources are read in the stream's
-  // order. Empty where CUDA is older than 12.8. The stream must not be a default stream. After an
-  // error some of the copies may be queued.
+  // order. Empty where the driver is older than CUDA 12.8, or the runtime than 13. The stream must
+  // not be a default stream. After an error some of the copies may be queued.
   Call<void* const*, const void* const*, const std::size_t*, std::size_t, cudaStream_t>
       MemcpyBatchAsync;
   Call<cudaEvent_t*, unsigned> EventCreateWithFlags;

@@ -421,7 +421,7 @@ Result<void> CudaDevice::submit(Batch& batch) {
   return {};
 }
 
-// False where CUDA cannot: it is older than 12.8, or the driver is.
+// False where CUDA cannot: it is too old, or the driver is.
 Result<bool> CudaDevice::submit_at_once(const Batch& batch) {
   if (!api_.MemcpyBatchAsync || no_batches_) return false;
   const cudaError_t status = api_.MemcpyBatchAsync(

@@ -18,7 +18,7 @@ namespace cuda {
 namespace {
 
 Result<std::string> pci_bus_id(const CudaApi& api, int ordinal, const std::string& place) {
-  std::array<char, 32> id = {};
+  std::array<char, kPciBusIdNbytes> id = {};
   if (const cudaError_t status =
           api.DeviceGetPCIBusId(id.data(), static_cast<int>(id.size()), ordinal);
       status != cudaSuccess) {

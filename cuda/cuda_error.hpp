@@ -15,7 +15,8 @@ namespace flatbed::cuda {
 void consume(const CudaApi& api, cudaError_t status) noexcept;
 
 // Makes "cuda:0: cudaMemcpyAsync of 4096 bytes: cudaErrorInvalidValue: invalid argument", and
-// consumes the status. `place` may be empty.
+// consumes the status. The driver has names of its own, here CUDA_ERROR_INVALID_VALUE. `place` may
+// be empty.
 [[nodiscard]] Error cuda_error(const CudaApi& api, cudaError_t status, std::string_view place,
                                std::string_view call);
 

@@ -119,6 +119,7 @@ void write_report(const LoadReport& report, const CastChoice& cast, JsonWriter& 
   json.key("peak_staging_nbytes").number(report.peak_staging_nbytes);
   json.key("files_direct").number(report.files_direct);
   json.key("files_buffered").number(report.files_buffered);
+  json.key("queued").boolean(report.queued);
   json.key("threads").number(report.threads);
   json.key("seconds").real(report.seconds);
   for (const StageRow& row : kStages) {

@@ -8,8 +8,8 @@
 // current device and last CUDA error do not change. Those threads are in the relaxed capture mode:
 // a load spoils no graph that an engine captures meanwhile. Only what concerns the calling thread's
 // own default stream (EngineStream::per_thread()) is called on it, and leaves its state as it was.
-// (A caller of a Device's enter_thread(), check(), copy(), fence() or done() makes those calls on
-// its own thread.)
+// (A caller of a Device's enter_thread(), check(), copy(), fence(), done() or wait() makes those
+// calls on its own thread.)
 #pragma once
 
 #include <array>

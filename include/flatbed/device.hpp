@@ -39,7 +39,8 @@ struct CopyPiece {
   std::uint64_t to_pitch = 0;
 };
 
-// Identifies queued copies. A ticket ends when done() has returned true or an error for it.
+// Identifies queued copies. A ticket ends when done() or wait() has returned true or an error for
+// it.
 using Ticket = std::uint64_t;
 
 // What loads do not need of a device: memory for callers without an allocator of their own, and the
@@ -101,9 +102,9 @@ class FLATBED_EXPORT Device {
   // groups (LoadOptions::ready).
   [[nodiscard]] virtual void* native_event(Ticket ticket) noexcept = 0;
 
-  // Loads call this on each of their threads before check(), copy(), fence() and done() are called
-  // there; so must other callers of those. A device whose interface keeps state for each thread (a
-  // current device) sets it here. The default does nothing.
+  // Loads call this on each of their threads before check(), copy(), fence(), done() and wait() are
+  // called there; so must other callers of those. A device whose interface keeps state for each
+  // thread (a current device) sets it here. The default does nothing.
   [[nodiscard]] virtual Result<void> enter_thread() { return {}; }
   // Whether the processor itself can write [data, data + nbytes), memory that check() accepts: a
   // load then reads files straight into it, as into the host's, once the device has done what was

@@ -628,8 +628,8 @@ typedef struct flatbed_device_ops {
                        flatbed_error* error);
   // May be NULL. Called once, when nothing needs the device any more.
   void (*close)(void* context);
-  // May be NULL. Called on each thread of a load before check, copy, fence and done are called
-  // there: where the backend keeps state for each thread (a current device), it is set here.
+  // May be NULL. Called on each thread of a load before check, copy, fence, done and wait are
+  // called there: where the backend keeps state for each thread (a current device), it is set here.
   int32_t (*enter_thread)(void* context, flatbed_error* error);
   // May be NULL. Called when a load begins, on the thread that called flatbed_load(): copies that
   // are queued from now on come after what the engine's own stream holds now.
@@ -803,7 +803,7 @@ typedef struct flatbed_load_report {
   double slots_seconds;
   double link_seconds;
   uint32_t bottleneck;  // FLATBED_STAGE_*
-  uint32_t reserved;
+  uint32_t queued;      // 1: files_direct were read with io_uring, 0: by threads that wait
 } flatbed_load_report;
 
 // Runs the plan, and returns when nothing is under way any more. `report` may be NULL. After an

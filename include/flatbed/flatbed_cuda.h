@@ -47,10 +47,11 @@ FLATBED_API int32_t flatbed_cuda_device_infos(
     uint32_t ask_free, int32_t (*device)(void* context, const flatbed_cuda_device_info* info),
     void* context, flatbed_error* error);
 
-// A GPU, usable from any thread. Its destinations may be any memory of that GPU. `stream` is a
-// cudaStream_t that the caller created, to which copies are queued, and outlives the device; NULL:
-// one of the device's own (and not the caller's default stream, which no copies are queued to; see
-// flatbed_device_cuda_with()). Free *out with flatbed_device_free().
+// A GPU, usable from any thread. Its destinations may be any memory of that GPU, and, where it uses
+// the host's page tables, any of the host's. `stream` is a cudaStream_t that the caller created, to
+// which copies are queued, and outlives the device; NULL: one of the device's own (and not the
+// caller's default stream, which no copies are queued to; see flatbed_device_cuda_with()). Free
+// *out with flatbed_device_free().
 // Errors: device_unavailable (also if there is no such GPU), device_error, resource_exhausted,
 // stream_capturing.
 FLATBED_API int32_t flatbed_device_cuda(int32_t ordinal, void* stream, flatbed_device** out,

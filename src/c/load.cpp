@@ -148,6 +148,7 @@ flatbed_load_report report_to_c(const LoadReport& from) {
   report.submit_seconds = from.submit_seconds;
   report.slots_seconds = from.slots_seconds;
   report.link_seconds = from.link_seconds;
+  report.queued = from.queued ? 1 : 0;
   report.bottleneck = static_cast<std::uint32_t>(from.bottleneck);
   return report;
 }

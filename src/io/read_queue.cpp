@@ -65,9 +65,10 @@ bool UringQueue::begin(const Read& read) {
   return true;
 }
 
-// What cannot be submitted now is tried again by wait().
+// What cannot be submitted now is tried again by wait(). A broken queue submits nothing more: what
+// the kernel has not seen is given up by wait(), and its memory may be gone.
 void UringQueue::submit(unsigned wait_for) {
-  const int got = io_uring_submit_and_wait(&ring_, wait_for);
+  const int got = broken_ == 0 ? io_uring_submit_and_wait(&ring_, wait_for) : -broken_;
   for (int i = 0; i < got && !unsubmitted_.empty(); ++i) unsubmitted_.pop_front();
   if (got >= 0 || got == -EINTR) return;
   if (got != -EAGAIN && got != -EBUSY) broken_ = -got;

@@ -183,7 +183,9 @@ Result<void> Load::wait_for_engine(Device& device) {
       FLATBED_ASSIGN(const bool done, hooks_.wait ? hooks_.wait(device, fence, kReportInterval)
                                                   : device.wait(fence, kReportInterval));
       if (done) return {};
-      const std::chrono::nanoseconds waited = std::chrono::nanoseconds(hooks_.now_ns()) - begin;
+      // The longest timeouts are too many nanoseconds to be counted.
+      const auto waited = std::chrono::floor<std::chrono::milliseconds>(
+          std::chrono::nanoseconds(hooks_.now_ns()) - begin);
       if (stop_.stopped() || waited >= options_.device_timeout) break;
     }
     device.forget(fence);

@@ -150,8 +150,18 @@ std::byte* JobRunner::scratch_at(const Job& job, std::uint64_t at) const {
 
 // ---- by way of a slot ---------------------------------------------------------------------------
 
+// Slots of jobs that were begun become free when these are finished. A thread that waits for a slot
+// therefore holds none: all slots might be those of threads that wait.
+Result<std::optional<std::uint32_t>> JobRunner::take_slot() {
+  while (ahead_ && !ahead_->empty()) {
+    if (const std::optional<std::uint32_t> slot = work_.slots->try_take(times_)) return slot;
+    FLATBED_TRY(finish_oldest());
+  }
+  return work_.slots->take(times_);
+}
+
 Result<void> JobRunner::run_staged(const Job& job) {
-  const std::optional<std::uint32_t> slot = work_.slots->take(times_);
+  FLATBED_ASSIGN(const std::optional<std::uint32_t> slot, take_slot());
   if (!slot) return {};
   // Placed as in the file, so that O_DIRECT can read whole blocks around it.
   std::byte* const at = work_.slots->data(*slot) + job.begin % kDirectAlignment;
@@ -287,10 +297,7 @@ Result<void> JobRunner::begin_ahead(const Job& job) {
   while (ahead_->is_full(job)) FLATBED_TRY(finish_oldest());
   LoadAhead::Flight flight{&job};
   if (job.kind == JobKind::staged) {
-    // Slots of jobs that were begun become free when these are finished.
-    while (!(flight.slot = work_.slots->try_take()) && !ahead_->empty())
-      FLATBED_TRY(finish_oldest());
-    if (!flight.slot) flight.slot = work_.slots->take(times_);
+    FLATBED_ASSIGN(flight.slot, take_slot());
     if (!flight.slot) return {};
     flight.at = work_.slots->data(*flight.slot) + job.begin % kDirectAlignment;
   } else {
@@ -344,7 +351,7 @@ Result<void> JobRunner::read_oldest(const LoadAhead::Flight& flight) {
 // ---- tensors that do not lie in a file as they are ----------------------------------------------
 
 Result<void> JobRunner::run_contents(const Job& job) {
-  const std::optional<std::uint32_t> slot = work_.slots->take(times_);
+  FLATBED_ASSIGN(const std::optional<std::uint32_t> slot, take_slot());
   if (!slot) return {};
   std::byte* const at = work_.slots->data(*slot);
   if (Result<void> read = read_contents(job, {at, static_cast<std::size_t>(job.nbytes)}); !read) {

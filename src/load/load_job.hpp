@@ -1,5 +1,6 @@
-// JobRunner: reads, checks and delivers jobs, one at a time. Each reading thread has one. Owns its
-// buffers; borrows the rest. Not thread-safe.
+// JobRunner: reads, checks and delivers jobs, one after the other. Past the page cache, several may
+// be on their way. Each reading thread has one. Owns its buffers; borrows the rest. Not
+// thread-safe.
 //
 // Bytes for host memory are read to their places and hashed there, as far as whole chunks stay
 // together; the others are read elsewhere and copied. Bytes for a device are read into a slot,
@@ -67,6 +68,7 @@ class JobRunner {
   [[nodiscard]] Result<std::uint64_t> read_in_place(const Job& job, FileRange range);
   Result<void> check_in_place(const Job& job, std::uint64_t end, std::vector<CopyPiece>& copies);
   void read_ahead(const Job& job);
+  [[nodiscard]] Result<std::optional<std::uint32_t>> take_slot();
   Result<void> run_staged(const Job& job);
   Result<void> read_staged(const Job& job, std::byte* at);
   Result<void> read_sparse(const Job& job, std::byte* at);

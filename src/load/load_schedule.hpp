@@ -49,10 +49,10 @@ namespace flatbed {
 // The least room of a job through the page cache. A source that prefers more gets larger jobs, up
 // to a slot.
 inline constexpr std::uint64_t kReadNbytes = 1 << 20;
-// What is read at once before it is hashed, through the page cache: whole chunks that are then still
-// in the processor's second-level cache, together with the pages that they were copied from. Of
-// pieces of 64 KiB to 8 MiB none were faster, on Intel (9.7 GB/s, 1 MiB: 8.0) and on AMD (8.6 to
-// 8.9); see bench/results/2026-11-29-pieces.txt.
+// What is read at once before it is hashed, through the page cache: whole chunks, which are then
+// still in the second-level cache, together with the pages that they were copied from. Of pieces of
+// 64 KiB to 8 MiB none were faster, on Intel (9.7 GB/s, 1 MiB: 8.0) and on AMD (8.9, 1 MiB: 8.4);
+// bench/results/2026-11-29-pieces.txt.
 inline constexpr std::uint64_t kPieceNbytes = safetensors::kChunkBytes;
 // The alignment of O_DIRECT reads and of slots. Files that need more are read through the page
 // cache.

@@ -40,6 +40,14 @@ std::optional<std::uint32_t> LoadSlots::take(StageTimes& times) {
   return std::nullopt;
 }
 
+std::optional<std::uint32_t> LoadSlots::try_take(StageTimes& times) {
+  while (!options_.stop.stopped()) {
+    if (const std::optional<std::uint32_t> slot = slots_.try_take()) return slot;
+    if (!stage_more(times)) break;
+  }
+  return std::nullopt;
+}
+
 // Returns false if there is no slot left to make.
 bool LoadSlots::stage_more(StageTimes& times) {
   const StageTimer timer(options_.hooks, times, Stage::slots);

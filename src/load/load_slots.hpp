@@ -39,8 +39,8 @@ class LoadSlots {
   // Returns a slot to fill: a free one, or one that this thread makes, or one that it waits for.
   // nullopt once the load has stopped.
   [[nodiscard]] std::optional<std::uint32_t> take(StageTimes& times);
-  // The same, but does not wait.
-  [[nodiscard]] std::optional<std::uint32_t> try_take() const { return slots_.try_take(); }
+  // The same, but waits for nobody: nullopt also if all slots are in use.
+  [[nodiscard]] std::optional<std::uint32_t> try_take(StageTimes& times);
   [[nodiscard]] std::byte* data(std::uint32_t slot) const { return slots_.data(slot); }
 
   void give_back(std::uint32_t slot) const { slots_.give_back(slot); }

@@ -79,6 +79,7 @@ Result<void> lists_devices() {
 
 Result<void> copies_arrive(const CudaDeviceOptions& options) {
   FLATBED_ASSIGN(const auto gpu, cuda_device(0, options));
+  FLATBED_TRY(gpu->enter_thread());
   for (const std::size_t nbytes : {std::size_t{1}, std::size_t{4097}, 9 * kMiB + 3}) {
     const std::vector<std::byte> bytes = pattern(nbytes, 7);
     FLATBED_ASSIGN(const DeviceBuffer buffer, DeviceBuffer::allocate(*gpu, nbytes));
@@ -116,6 +117,7 @@ Result<void> rows_arrive() {
   constexpr std::size_t kRows = 1000;
   constexpr std::size_t kRow = 1024;
   FLATBED_ASSIGN(const auto gpu, cuda_device(0));
+  FLATBED_TRY(gpu->enter_thread());
   const std::vector<std::byte> bytes = pattern(kRows * 2 * kRow, 3);
   FLATBED_ASSIGN(const DeviceBuffer buffer, DeviceBuffer::allocate(*gpu, kRows * kRow));
   FLATBED_ASSIGN(std::byte* const staged, gpu->stage(bytes.size()));
@@ -141,6 +143,7 @@ Result<void> rows_arrive() {
 
 Result<void> refuses_freed_and_huge_memory() {
   FLATBED_ASSIGN(const auto gpu, cuda_device(0));
+  FLATBED_TRY(gpu->enter_thread());
   std::byte* freed = nullptr;
   {
     FLATBED_ASSIGN(const DeviceBuffer buffer, DeviceBuffer::allocate(*gpu, 4096));
@@ -413,6 +416,7 @@ int run_checks(const char* path) {
 }  // namespace flatbed
 
 int main(int argc, char** argv) {
+  std::setvbuf(stdout, nullptr, _IOLBF, BUFSIZ);  // what is known stays if the time is up
   const std::string_view what = argc > 2 ? argv[1] : "";
   if (what == "check") return flatbed::run_checks(argv[2]);
   if (what != "rates") return 2;

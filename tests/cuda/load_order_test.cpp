@@ -12,6 +12,7 @@
 #include <thread>
 #include <vector>
 
+#include "load/load_hooks.hpp"
 #include "support/fake_cuda_tsan.hpp"
 #include "support/load_gpu.hpp"
 #include "support/temp_dir.hpp"
@@ -410,6 +411,26 @@ TEST_F(LoadToSharedMemory, DoesNotWaitForEver) {
         test::has_error(loaded, cancelled ? ErrorCode::cancelled : ErrorCode::device_timeout));
     fake.heal();
   }
+}
+
+TEST_F(LoadToSharedMemory, WaitsAsLongAsItIsTold) {
+  FakeCuda fake({.uses_host_pages = true});
+  {
+    const Gpus gpus = one_gpu({});
+    LoadPlan plan;
+    ASSERT_OK(plan.add(checkpoint_, tensors_[0].name,
+                       {.device = gpus[0].get(), .data = managed(fake), .capacity = nbytes()}));
+    int waits = 0;
+    LoadHooks hooks;
+    hooks.now_ns = [] { return std::uint64_t{0}; };
+    hooks.wait = [&waits](Device& device, Ticket ticket, std::chrono::nanoseconds most) {
+      return ++waits < 3 ? Result<bool>(false) : device.wait(ticket, most);
+    };
+    options_.device_timeout = std::chrono::milliseconds::max();
+    EXPECT_OK(load_with_hooks(plan, options_, hooks));
+    EXPECT_EQ(waits, 3);
+  }
+  EXPECT_THAT(fake.ledger(), IsEmpty());
 }
 
 TEST_F(LoadToSharedMemory, IsCopiedToWhereItIsTheGpusOwn) {
