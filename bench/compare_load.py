@@ -4,7 +4,9 @@ programs is compare_peers.py.
 
 import contextlib
 import itertools
+import json
 import os
+import shutil
 import statistics
 
 import measure
@@ -85,6 +87,47 @@ def compare_load_cold(bench):
                  0.85, at_least=True)
 
 
+def evict(path):
+    """Writes the file back and puts it out of the page cache."""
+    descriptor = os.open(path, os.O_RDONLY)
+    os.fsync(descriptor)
+    os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+    os.close(descriptor)
+
+
+def fio_rate(path, depth, jobs):
+    """GB a second that fio reads of the file past the page cache."""
+    share = os.path.getsize(path) // jobs // MIB * MIB
+    output = measure.run("fio", "--name=read", f"--filename={path}", "--readonly", "--rw=read", "--direct=1",
+                         "--ioengine=io_uring", "--bs=1M", f"--iodepth={depth}", f"--numjobs={jobs}",
+                         f"--size={share}", f"--offset_increment={share}", "--group_reporting",
+                         "--output-format=json").output
+    return json.loads(output)["jobs"][0]["read"]["bw_bytes"] / 1e9
+
+
+def compare_load_fio(bench):
+    """Loading 1.1 GiB that is not in the page cache, verified: the best that fio reads with io_uring."""
+    report = bench.report
+    if shutil.which("fio") is None:
+        report.say("\nload_fio: skipped, there is no fio")
+        return
+
+    def load_rate(path):
+        evict(path)
+        sample = bench.run_flatbed("load", "--io", "direct", "--json", path)
+        return json.loads(sample.output)["report"]["gb_per_second"]
+
+    with sealed(bench, "model.pth") as path:
+        shapes = itertools.product((1, 4, 16, 64), (1, 2, 4, 8))
+        depth, jobs = max(shapes, key=lambda shape: max(fio_rate(path, *shape) for _ in range(2)))
+        rates = [(load_rate(path), fio_rate(path, depth, jobs), load_rate(path)) for _ in range(bench.rounds)]
+    load, fio, again = zip(*rates)
+    report.pairs(f"load, cold, verified, fresh processes (fio: depth {depth}, {jobs} jobs, reads of 1 MiB)", {
+        "load GB/s": load, "fio GB/s": fio, "load again GB/s": again,
+        "load / fio": [a / b for a, b in zip(load, fio)], "again / load": [a / b for a, b in zip(again, load)]})
+    report.ratio("load, cold, verified: rate / of the best fio", measure.median_ratio(load, fio), 0.95, at_least=True)
+
+
 def load_once(bench, path, *arguments):
     output = measure.run(bench.program("bench_load_once"), path, *map(str, arguments)).output
     names = ("wanted", "planned", "read", "counted", "peak_kib", "staging")
@@ -155,4 +198,5 @@ def compare_load_small(bench):
 
 
 SECTIONS = {"load_warm": compare_load_warm, "load_cast": compare_load_cast, "load_cold": compare_load_cold,
-            "load_memory": compare_load_memory, "load_slices": compare_load_slices, "load_small": compare_load_small}
+            "load_fio": compare_load_fio, "load_memory": compare_load_memory, "load_slices": compare_load_slices,
+            "load_small": compare_load_small}

@@ -8,7 +8,8 @@ typedef struct late_device {
   pthread_mutex_t mutex;
   flatbed_copy_piece queue[64];
   uint64_t queued;
-  uint64_t staged;     // blocks that were not given back
+  void* blocks[64];    // staging memory that was not given back
+  uint64_t staged;     // their number
   uint64_t allocated;  // likewise
   int closed;
   int32_t stage_answer;
@@ -29,13 +30,22 @@ static int32_t stage(void* context, uint64_t nbytes, void** out, flatbed_error* 
   if (self->message != NULL) snprintf(error->message, sizeof error->message, "%s", self->message);
   if (self->stage_answer != 0) return self->stage_answer;
   *out = aligned_alloc(4096, (nbytes + 4095) / 4096 * 4096);
-  ++self->staged;
+  pthread_mutex_lock(&self->mutex);
+  if (self->staged == 64) abort();
+  self->blocks[self->staged++] = *out;
+  pthread_mutex_unlock(&self->mutex);
   return *out == NULL ? FLATBED_ERROR_RESOURCE_EXHAUSTED : 0;
 }
 
 static void unstage(void* context, void* memory, uint64_t nbytes) {
+  late_device* const self = context;
   (void)nbytes;
-  --((late_device*)context)->staged;
+  pthread_mutex_lock(&self->mutex);
+  uint64_t i = 0;
+  while (i < self->staged && self->blocks[i] != memory) ++i;
+  if (i == self->staged) abort();
+  self->blocks[i] = self->blocks[--self->staged];
+  pthread_mutex_unlock(&self->mutex);
   free(memory);
 }
 
@@ -104,7 +114,12 @@ static int32_t read_back(void* context, const void* from, void* out, uint64_t nb
   return 0;
 }
 
-static void close_device(void* context) { ++((late_device*)context)->closed; }
+// Staging memory of copies that could not be waited for is left to the device.
+static void close_device(void* context) {
+  late_device* const self = context;
+  while (self->staged > 0) free(self->blocks[--self->staged]);
+  ++self->closed;
+}
 
 static int32_t wait_for(void* context, uint64_t ticket, uint64_t most_ns, uint32_t* is_done,
                         flatbed_error* error) {
@@ -255,8 +270,10 @@ static void waits_as_the_device_does(void) {
   late.wait_answer = -1;
   late.message = "lost";
   CHECK_ERROR(flatbed_load(plan, NULL, NULL, &error), FLATBED_ERROR_DEVICE_ERROR, "late:0: lost");
+  CHECK(late.staged > 0);
   flatbed_plan_free(plan);
   flatbed_device_free(device);
+  CHECK_NUMBER(late.staged, 0);
   flatbed_checkpoint_free(model);
 }
 
