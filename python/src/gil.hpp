@@ -15,9 +15,10 @@
 
 namespace flatbed::python {
 
-// Calls `take`, which takes the GIL, or calls Python, which gives it away and takes it again.
+// Calls `take`, which takes the GIL, or calls Python, which gives it away and takes it again. What
+// is caught has no object, which the sanitizer takes for a null reference.
 template <typename Take>
-auto take_gil(Take&& take) noexcept {
+[[gnu::no_sanitize_undefined]] auto take_gil(Take&& take) noexcept {
   try {
     return take();
   } catch (const abi::__forced_unwind&) {

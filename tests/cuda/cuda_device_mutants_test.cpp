@@ -33,8 +33,8 @@ bool is_mapped(const std::byte* at) {
   return is;
 }
 
-// Sanitizers keep freed memory.
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+// The address sanitizer keeps freed memory.
+#if defined(__SANITIZE_ADDRESS__)
 constexpr bool kFreedIsUnmapped = false;
 #else
 constexpr bool kFreedIsUnmapped = true;
