@@ -300,7 +300,7 @@ def make(folder, names, write):
 
 
 def main():
-    if len(sys.argv) < 2:
+    if len(sys.argv) < 2 or sys.argv[1].startswith("-"):  # --help is no folder for gigabytes
         sys.exit(__doc__)
     unknown = [name for name in sys.argv[2:] if name not in INPUTS]
     if unknown:
