@@ -39,7 +39,8 @@ struct DlpackMemory {
 // The flags of a versioned export: nobody but its consumer sees the memory.
 inline constexpr std::uint64_t kDlpackIsCopied = 2;
 
-// Floats of 4 bits go in pairs, which fill whole bytes: the last dimension is half as long. Errors:
+// The export is the caller's until somebody takes it over; it keeps `owner` alive. Floats of 4 bits
+// go in pairs, which fill whole bytes: the last dimension is half as long. Thread-safe. Errors:
 // size_overflow; invalid_argument (floats of 4 bits whose last dimension is odd).
 [[nodiscard]] FLATBED_EXPORT Result<DLManagedTensorVersioned*> export_dlpack(
     const DlpackMemory& memory, std::uint64_t flags = 0);
