@@ -74,8 +74,8 @@ LAYERS = [
 
 # (header, who may include it)
 GUARDED_HEADERS = [
-    (r"simdjson\.h", r"src/base/json\.cpp|tests/|bench/"),
-    (r"xxhash\.h", r"src/io/digest\.cpp|tools/load_digest\.cpp|tests/|bench/"),
+    (r"simdjson\.h", r"src/base/json\.cpp|tools/job_text\.cpp|tests/|bench/"),
+    (r"xxhash\.h", r"src/io/digest\.cpp|tools/(load_digest|text_hash)\.cpp|tests/|bench/"),
     (r"zlib\.h", r"src/archive/(inflate|crc32|unpack)\.cpp|tests/"),
     (r"lzma\.h", r"src/archive/unpack\.cpp|tests/"),
     (r"libdeflate\.h", r"src/archive/crc32\.cpp|tests/"),

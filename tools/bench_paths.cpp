@@ -6,6 +6,7 @@
 
 #include "flatbed/verify.hpp"
 #include "interrupt.hpp"
+#include "open_input.hpp"
 #include "seal_text.hpp"
 
 namespace flatbed::tool {
@@ -45,6 +46,7 @@ bool all_stored(const Checkpoint& checkpoint, std::initializer_list<Stored> ways
 
 Result<std::unique_ptr<BenchSubject>> BenchSubject::open(const BenchOptions& options) {
   std::unique_ptr<BenchSubject> subject(new BenchSubject);
+  FLATBED_TRY(check_is_local(options.path, "bench"));
   LoadCommandOptions load_options;
   load_options.ignore_seal = options.ignore_seal;
   if (options.ignore_seal) load_options.verify = Verify::no;

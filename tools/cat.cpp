@@ -4,6 +4,7 @@
 
 #include "commands.hpp"
 #include "flatbed/checkpoint.hpp"
+#include "open_input.hpp"
 #include "progress.hpp"
 #include "seal_text.hpp"
 
@@ -20,7 +21,7 @@ Result<void> copy_bytes(const CatOptions& options, Output& output) {
   }
   const Verify verify = options.verify && !options.ignore_seal ? Verify::yes : Verify::no;
   FLATBED_ASSIGN(Checkpoint checkpoint,
-                 Checkpoint::open(options.path, open_options(verify == Verify::no)));
+                 open_input(options.path, open_options(verify == Verify::no), options.remote));
   if (!options.select.empty()) {
     FLATBED_ASSIGN(checkpoint, checkpoint.select({.path = options.select, .state_dict = true}));
   }

@@ -13,7 +13,7 @@
 #include "command_table.hpp"
 #include "commands.hpp"
 #include "completion.hpp"
-#include "convert_set.hpp"
+#include "convert_command_line.hpp"
 #include "flatbed/version.hpp"
 #include "format_text.hpp"
 #include "help_text.hpp"
@@ -22,14 +22,11 @@
 #include "map_command_line.hpp"
 #include "match_command_line.hpp"
 #include "read_command_line.hpp"
-#include "renames.hpp"
 #include "series_command_line.hpp"
 #include "suggest.hpp"
 
 namespace flatbed::tool {
 namespace {
-
-constexpr unsigned kMaxJobs = 64;
 
 using Completion = std::string (*)(const CLI::App& app);
 struct CompletionRow {
@@ -92,180 +89,6 @@ void add_scan(CLI::App& app, CommandLine::Parsed& parsed) {
       "malformed, unseen, hidden, trailing, container, torchscript or code. offset counts "
       "bytes of the record (of the file for container), opcode its opcodes, both from 0 and "
       "for the first of count places.");
-}
-
-void add_convert_choices(CLI::App& convert, CommandLine::Parsed& parsed) {
-  ConvertOptions& options = parsed.convert;
-  convert
-      .add_option(
-          "--select", options.select,
-          "Keep the part of the tree at this dotted path; the path is removed from the names")
-      ->type_name("PATH");
-  convert.add_flag("--whole", options.whole,
-                   "Keep a whole model as the object that was pickled, not as its state dict");
-  convert.add_option("--include", options.include, "Keep only tensors that match; repeatable")
-      ->allow_extra_args(false)
-      ->type_name("GLOB");
-  convert
-      .add_option("--exclude", options.exclude,
-                  "Drop tensors that match; repeatable; overrides --include")
-      ->allow_extra_args(false)
-      ->type_name("GLOB");
-  add_rename_options(convert, options.renames);
-  add_cast(convert, options.cast);
-  convert.add_flag("--no-seal", parsed.no_seal, "Write no checksums");
-  convert.add_flag("--expand-aliases", options.expand_aliases,
-                   "Store a tensor with several names once for each of them");
-  convert.add_flag("--allow-expansion", options.allow_expansion,
-                   "Allow an output over 1 GiB that is more than 16 times the stored size");
-  convert.add_flag("--allow-large-header", options.allow_large_header,
-                   "Permit a header above 25,000,000 bytes, which some readers refuse");
-}
-
-void add_convert_to_torch(CLI::App& convert, CommandLine::Parsed& parsed) {
-  ConvertOptions& options = parsed.convert;
-  CLI::Option* conversion = convert.add_flag(
-      "--allow-conversion", options.allow_conversion,
-      "To a PyTorch file: replace what weights_only=True refuses (models by state dicts, numpy "
-      "arrays by tensors, numpy scalars and paths by Python's, namespaces and the like by dict) "
-      "and say so; not with --unsafe-objects");
-  convert
-      .add_flag("--unsafe-objects", options.unsafe_objects,
-                "To a PyTorch file: keep such objects; it loads with weights_only=False only; not "
-                "with --allow-conversion")
-      ->excludes(conversion);
-  convert.add_flag("--keep-device", options.keep_device,
-                   "To a PyTorch file: tensors load where they were when saved, not on the cpu");
-}
-
-// An empty path is what a shell makes of a variable that is not set; it must not mean "the
-// default".
-CLI::Validator not_empty() {
-  return CLI::Validator(
-      [](const std::string& path) { return std::string(path.empty() ? "the path is empty" : ""); },
-      "");
-}
-
-void add_convert_places(CLI::App& convert, CommandLine::Parsed& parsed) {
-  ConvertOptions& options = parsed.convert;
-  CLI::Option* output =
-      convert.add_option("-o,--output", options.output, "Output for a single IN; see below")
-          ->type_name("OUT")
-          ->check(not_empty());
-  convert.add_option("--out-dir", options.out_dir, "Write outputs into DIR; created if missing")
-      ->type_name("DIR")
-      ->check(not_empty())
-      ->excludes(output);
-  const auto complaint = [](const std::string& word) {
-    const Result<std::uint64_t> nbytes = parse_shard_size(word);
-    return nbytes ? std::string() : nbytes.error().message;
-  };
-  convert
-      .add_option_function<std::string>(
-          "--max-shard-size",
-          [&options](const std::string& word) {
-            options.max_shard_nbytes = *parse_shard_size(word);
-          },
-          "Write a sharded set into the folder OUT, cut as the Hub's library cuts it: 5GB is 5 x "
-          "10^9 bytes of tensors, GiB counts in powers of 1024")
-      ->check(complaint)
-      ->type_name("SIZE");
-  convert.add_flag(
-      "-f,--force", options.force,
-      "Replace an existing output that differs; one that is up to date is still skipped");
-  convert.add_flag("--checksum", options.checksum,
-                   "Compare every byte of an existing output, not samples of it");
-}
-
-// Options that allow converting an input that has faults.
-void add_convert_checks(CLI::App& convert, ConvertOptions& options) {
-  CLI::Option* strict_crc =
-      convert.add_flag("--strict-crc", options.strict_crc,
-                       "From a PyTorch zip: fail also where a record states no CRC");
-  convert
-      .add_flag("--ignore-crc", options.ignore_crc,
-                "From a PyTorch zip: convert records whose bytes do not match their CRC, and warn")
-      ->excludes(strict_crc);
-  convert.add_flag("--ignore-seal", options.ignore_seal,
-                   "Read the inputs as if they were not sealed, and seal the outputs anew: for "
-                   "files that were changed after sealing");
-}
-
-void add_convert_manner(CLI::App& convert, CommandLine::Parsed& parsed) {
-  ConvertOptions& options = parsed.convert;
-  convert.add_flag("--sidecar", options.sidecar,
-                   "Change no .safetensors file: write its seal beside it, FILE.flatbed.json");
-  convert.add_flag("-n,--dry-run", options.dry_run,
-                   "Say what would be done, and fail where the run would; write nothing");
-  convert.add_flag("--no-sync", parsed.no_sync,
-                   "Do not wait for the disk: faster, and the output"
-                   " may not survive a power cut");
-  convert.add_flag("-q,--quiet", options.quiet, "Print nothing but errors and warnings");
-  convert.add_flag("--json", parsed.as_json, "Print one JSON object at the end");
-}
-
-// The first part of the footer.
-constexpr const char* kConvertPlaces =
-    "Which file goes where:\n"
-    "  convert IN                   beside IN, with the extension .safetensors\n"
-    "  convert IN -o OUT            OUT ends in .safetensors, or in .pth .pt .bin .ckpt "
-    "for a\n"
-    "                               PyTorch file, for weights_only=True and mmap=True\n"
-    "  convert IN OUT               the same if the kinds differ: x.pth y.safetensors,\n"
-    "                               x.safetensors y.pth; never replaces OUT, even with "
-    "--force\n"
-    "  convert FOLDER -o NEW        the weights of a folder or set as one file in the "
-    "folder NEW,\n"
-    "                               named as the Hub names it: model.safetensors\n"
-    "  convert IN -o NEW --max-shard-size SIZE\n"
-    "                               shards and their index in the folder NEW, which must not "
-    "exist,\n"
-    "                               be empty, or with --force hold nothing but a set\n"
-    "  convert IN IN...             any other several paths: each beside its input\n"
-    "  convert IN... --out-dir DIR  each into DIR, with the extension .safetensors\n"
-    "  convert --sidecar IN...      FILE.flatbed.json beside each FILE\n\n";
-
-void add_convert(CLI::App& app, CommandLine::Parsed& parsed) {
-  ConvertOptions& options = parsed.convert;
-  CLI::App* convert = app.add_subcommand(
-      "convert", "Write checkpoints as aligned and sealed .safetensors files, or for torch.load");
-  convert->add_option("IN", options.paths, "IN... or IN OUT, see below")->required()->type_name("");
-  add_convert_places(*convert, parsed);
-  convert
-      ->add_option("-j,--jobs", options.jobs,
-                   fmt::format("Files that are converted at the same time (1 to {}, default {})",
-                               kMaxJobs, options.jobs))
-      ->check(CLI::Range(1U, kMaxJobs).description(""))
-      ->type_name("N");
-  add_convert_choices(*convert, parsed);
-  add_convert_to_torch(*convert, parsed);
-  add_convert_checks(*convert, options);
-  add_convert_manner(*convert, parsed);
-  convert->footer(
-      std::string(kConvertPlaces) +
-      "No file is replaced by accident. An output that holds what would be written is up to "
-      "date and stays as it is. Its header is compared, and at most 256 chunks of its data; "
-      "--checksum compares all. Any other file of that name is refused without --force, and "
-      "so is a sidecar that does not match its file, which may be damaged. An input is never "
-      "written over. An output appears only when it is complete. Of several inputs, one "
-      "failure does not stop the rest. --dtype rounds tensors of floats to the nearest values "
-      "of another dtype; all others stay. Values that do not fit are counted, and their "
-      "tensors named in a warning. An input that is a whole model, from "
-      "torch.save(model), becomes its state dict, as does one that --select names; --whole "
-      "keeps the object.\n\n"
-      "Exit codes: 0 all done or up to date; 1 the only input failed; 2 the command line is "
-      "wrong, or the only output exists and differs, and nothing was done; 5 some of several "
-      "inputs failed; 130 interrupted, nothing partial is left (the process is terminated by "
-      "the signal, so that a shell's loop stops).\n\n"
-      "The JSON object has schema, command, exit_code, error, the counts converted, planned, "
-      "up_to_date, failed and not_started, and files [{input, output, status, found, chosen, "
-      "weights [{select, kind, tensors}] (what --select PATH would keep alone), tensors, "
-      "nbytes, file_nbytes, content, shards [{path, tensors, nbytes, file_nbytes, content}] (none "
-      "if the output is one file), durable, seconds, notes, warnings, crc (as that of "
-      "verify), casts {dtype, tensors, saturated, infinite, nan, overflowed (tensors), "
-      "overflows [{name, saturated, infinite, nan}]}, error {code, name, message}}]; casts is "
-      "null without --dtype, or if nothing was written; if nothing was started, only the "
-      "first four.");
 }
 
 // After the first "--" every word is a name, also one that begins with a dash. CLI11 understands
@@ -407,8 +230,6 @@ ExitCode CommandLine::run(int argc, char** argv, Output& output) {
     return run_bench(parsed_.bench, output);
   }
   parsed_.convert.form = form;
-  parsed_.convert.seal = !parsed_.no_seal;
-  parsed_.convert.sync = !parsed_.no_sync;
   return run_convert(parsed_.convert, output);
 }
 

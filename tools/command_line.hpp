@@ -46,8 +46,6 @@ class CommandLine {
     std::string completion;
     bool as_json = false;
     bool no_verify = false;
-    bool no_seal = false;
-    bool no_sync = false;
   };
 
  private:

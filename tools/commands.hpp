@@ -13,6 +13,7 @@
 #include "flatbed/load.hpp"
 #include "flatbed/series.hpp"
 #include "load_words.hpp"
+#include "open_input.hpp"
 #include "output.hpp"
 
 namespace flatbed::tool {
@@ -45,6 +46,7 @@ struct LsOptions {
   bool hex = false;
   bool map = false;  // the bytes of each module as bars
   bool all = false;  // with tree: show every entry
+  RemoteChoice remote;
 };
 [[nodiscard]] ExitCode run_ls(const LsOptions& options, Output& output);
 
@@ -53,6 +55,7 @@ struct VerifyCommandOptions {
   Form form = Form::text;
   bool quiet = false;  // report only files with a byte that is wrong or was not checked
   unsigned threads = 2;
+  RemoteChoice remote;
 };
 [[nodiscard]] ExitCode run_verify(const VerifyCommandOptions& options, Output& output);
 
@@ -68,6 +71,7 @@ struct DiffCommandOptions {
   bool quiet = false;  // say it by the exit code alone
   Form form = Form::text;
   unsigned threads = 2;
+  RemoteChoice remote;
 };
 [[nodiscard]] ExitCode run_diff(const DiffCommandOptions& options, Output& output);
 
@@ -76,6 +80,7 @@ struct ScanCommandOptions {
   Form form = Form::text;
   bool quiet = false;      // report only files that are not plain
   bool recursive = false;  // of folders, scan the folders in them too
+  RemoteChoice remote;
 };
 [[nodiscard]] ExitCode run_scan(const ScanCommandOptions& options, Output& output);
 
@@ -86,13 +91,23 @@ struct CatOptions {
   bool verify = true;
   bool ignore_seal = false;
   bool force = false;  // write binary data even to a terminal
+  RemoteChoice remote;
 };
 [[nodiscard]] ExitCode run_cat(const CatOptions& options, Output& output);
+
+// The jobs of a list that one worker does: those whose number is `index` modulo `count`.
+struct PartChoice {
+  std::uint64_t index = 0;  // below `count`
+  std::uint64_t count = 1;
+};
 
 struct ConvertOptions {
   std::vector<std::filesystem::path> paths;  // IN... or IN OUT
   std::filesystem::path output;              // empty: chosen by the paths; likewise for out_dir
   std::filesystem::path out_dir;
+  std::filesystem::path list;    // of jobs, in place of paths; "-" is standard input
+  PartChoice part;               // of the list
+  std::filesystem::path report;  // for the results of the list's jobs; empty: none
   unsigned jobs = 1;
   std::string select;
   std::vector<std::string> include;
@@ -118,6 +133,7 @@ struct ConvertOptions {
   bool checksum = false;  // compare every byte of an existing output, not samples
   bool quiet = false;
   Form form = Form::text;
+  RemoteChoice remote;
 };
 [[nodiscard]] ExitCode run_convert(const ConvertOptions& options, Output& output);
 
@@ -140,6 +156,7 @@ struct LoadCommandOptions {
   bool digests = false;
   bool quiet = false;
   Form form = Form::text;
+  RemoteChoice remote;
 };
 [[nodiscard]] ExitCode run_load(const LoadCommandOptions& options, Output& output);
 
@@ -157,6 +174,7 @@ struct MatchCommandOptions {
   bool ready_sets = false;
   bool all = false;  // show every name, not the first ones of each list
   Form form = Form::text;
+  RemoteChoice remote;
 };
 [[nodiscard]] ExitCode run_match(const MatchCommandOptions& options, Output& output);
 
@@ -171,6 +189,7 @@ struct MapCommandOptions {
   bool by_shard = false;
   bool force = false;
   Form form = Form::text;
+  RemoteChoice remote;
 };
 [[nodiscard]] ExitCode run_map(const MapCommandOptions& options, Output& output);
 

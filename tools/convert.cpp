@@ -1,10 +1,8 @@
 // flatbed convert: runs the conversions of one command line, several at a time, and reports them.
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
-#include <cerrno>
 #include <future>
 #include <mutex>
 #include <system_error>
@@ -12,8 +10,10 @@
 
 #include "commands.hpp"
 #include "convert_jobs.hpp"
+#include "convert_list.hpp"
 #include "convert_one.hpp"
-#include "crc_text.hpp"
+#include "convert_output.hpp"
+#include "convert_text.hpp"
 #include "format_text.hpp"
 #include "interrupt.hpp"
 #include "json_out.hpp"
@@ -92,14 +92,6 @@ class ConvertRun {
     print(text + notes_text(job, outcome, 0));
   }
 
-  static std::string notes_text(const ConvertJob& job, const Outcome& outcome, std::size_t first) {
-    std::string text;
-    for (std::size_t i = first; i < outcome.notes.size(); ++i) {
-      text += fmt::format("{}: note: {}\n", path_text(job.input), safe_text(outcome.notes[i]));
-    }
-    return text;
-  }
-
   void finished(std::size_t i) {
     const ConvertJob& job = plan_.jobs[i];
     const Outcome& outcome = outcomes_[i];
@@ -111,7 +103,7 @@ class ConvertRun {
     warn(job, outcome);
     if (!talks_ || outcome.status == Status::failed) return;
     print(notes_text(job, outcome, announced_[i]) + shards_text(outcome) +
-          fmt::format("{}: {}\n", path_text(job.output), result_text(job, outcome)));
+          fmt::format("{}: {}\n", path_text(job.output), result_text(job, outcome, options_)));
   }
 
   // On standard error, because standard output may be read by a program or be suppressed.
@@ -119,46 +111,6 @@ class ConvertRun {
     const std::lock_guard lock(mutex_);
     if (!outcome.warnings.empty()) progress_.clear();
     for (const std::string& warning : outcome.warnings) print_warning(job.input, warning);
-  }
-
-  // "3 tensors, 2 of them cast to BF16".
-  std::string tensors_text(const Outcome& outcome) const {
-    const std::string all = count_text(outcome.tensors, "tensor");
-    if (!options_.cast.dtype) return all;
-    return fmt::format("{}, {} of them cast to {}", all, number_text(outcome.cast),
-                       name(*options_.cast.dtype));
-  }
-
-  std::string result_text(const ConvertJob& job, const Outcome& outcome) const {
-    if (outcome.status == Status::up_to_date) return "up to date";
-    if (outcome.status == Status::planned) {
-      return fmt::format("would be written: {}, {}{}", tensors_text(outcome),
-                         size_text(outcome.nbytes), in_shards(outcome));
-    }
-    const std::string seal = job.torch ? "a PyTorch file"
-                             : outcome.report.content.empty()
-                                 ? is_sealed_set(outcome) ? "sealed" : "unsealed"
-                                 : fmt::format("sealed, content {}", outcome.report.content);
-    return fmt::format("written: {}, {}{}, {}, {:.1f} s", tensors_text(outcome),
-                       size_text(outcome.report.nbytes), in_shards(outcome), seal, outcome.seconds);
-  }
-
-  static std::string in_shards(const Outcome& outcome) {
-    return outcome.shards.empty() ? "" : " in " + count_text(outcome.shards.size(), "file");
-  }
-
-  static bool is_sealed_set(const Outcome& outcome) {
-    return !outcome.shards.empty() && !outcome.shards[0].content.empty();
-  }
-
-  static std::string shards_text(const Outcome& outcome) {
-    std::string text;
-    if (outcome.status != Status::planned) return text;
-    for (const ShardOutcome& shard : outcome.shards) {
-      text += fmt::format("{}: {}, {}\n", path_text(shard.path),
-                          count_text(shard.tensors, "tensor"), size_text(shard.nbytes));
-    }
-    return text;
   }
 
   void print(const std::string& text) {
@@ -174,12 +126,6 @@ class ConvertRun {
                       [&](const Outcome& outcome) { return outcome.status == status; }));
   }
 
-  static std::string words(Status status) {
-    std::string text(name(status));
-    std::ranges::replace(text, '_', ' ');
-    return text;
-  }
-
   void write_table() {
     std::size_t path_columns = 5;
     for (const ConvertJob& job : plan_.jobs) {
@@ -192,7 +138,7 @@ class ConvertRun {
       const Outcome& outcome = outcomes_[i];
       const bool counted =
           outcome.status != Status::failed && outcome.status != Status::not_started;
-      output_.write(fmt::format("{:<11}  {}  {:>9}  {:>10}  {}\n", words(outcome.status),
+      output_.write(fmt::format("{:<11}  {}  {:>9}  {:>10}  {}\n", words_of(outcome.status),
                                 padded(path_text(plan_.jobs[i].input), path_columns),
                                 counted ? number_text(outcome.tensors) : "-",
                                 counted ? size_text(outcome.nbytes) : "-",
@@ -202,7 +148,7 @@ class ConvertRun {
     for (const Status status : {Status::converted, Status::planned, Status::up_to_date,
                                 Status::failed, Status::not_started}) {
       if (count(status) == 0) continue;
-      sum += fmt::format("{}{} {}", sum.empty() ? "" : ", ", count(status), words(status));
+      sum += fmt::format("{}{} {}", sum.empty() ? "" : ", ", count(status), words_of(status));
     }
     output_.write(sum + "\n");
     for (const Outcome& outcome : outcomes_) {  // again: the first time may be far above by now
@@ -212,19 +158,13 @@ class ConvertRun {
     }
   }
 
-  static std::string last_column(const ConvertJob& job, const Outcome& outcome) {
-    if (outcome.error) return fmt::format("[{}]", name(outcome.error->code));
-    const std::uint64_t mismatched = outcome.report.crc.mismatched;
-    if (mismatched == 0) return path_text(job.output);
-    return fmt::format("{} (warning: CRC mismatch in {})", path_text(job.output),
-                       count_text(mismatched, "record"));
-  }
-
   void write_json() {
     JsonWriter json(output_);
     json.begin_result("convert").key("files").begin_array();
     for (std::size_t i = 0; i < outcomes_.size(); ++i) {
-      write_json_outcome(plan_.jobs[i], outcomes_[i], json);
+      json.begin_object();
+      write_outcome(plan_.jobs[i], outcomes_[i], options_, json);
+      json.end_object();
     }
     json.end_array();
     for (const Status status : {Status::converted, Status::planned, Status::up_to_date,
@@ -234,43 +174,6 @@ class ConvertRun {
     const auto failed = std::ranges::find_if(
         outcomes_, [](const Outcome& outcome) { return outcome.error.has_value(); });
     json.end_result(exit_code(), failed == outcomes_.end() ? std::nullopt : failed->error);
-  }
-
-  void write_json_outcome(const ConvertJob& job, const Outcome& outcome, JsonWriter& json) const {
-    const bool written = outcome.status == Status::converted;
-    json.begin_object().path("input", job.input).path("output", job.output);
-    json.key("status").text(name(outcome.status));
-    json.key("found").text(outcome.found).key("chosen").text(outcome.chosen);
-    json.key("weights");
-    write_picks(outcome.weights, json);
-    json.key("tensors").number(outcome.tensors).key("nbytes").number(outcome.nbytes);
-    json.key("file_nbytes").number(outcome.report.nbytes).key("content");
-    outcome.report.content.empty() ? json.null() : json.text(outcome.report.content);
-    write_shards(outcome.shards, json);
-    json.key("durable").boolean(written && outcome.report.durability == Durability::committed);
-    json.key("seconds").real(outcome.seconds).key("notes").begin_array();
-    for (const std::string& note : outcome.notes) json.text(note);
-    json.end_array().key("warnings").begin_array();
-    for (const std::string& warning : outcome.warnings) json.text(warning);
-    json.end_array().key("crc");
-    write_crc_json(outcome.report.crc, json);
-    json.key("casts");
-    write_casts_json(outcome.report.casts, written ? options_.cast : CastChoice{}, json);
-    json.key("error");
-    outcome.error ? json.error(*outcome.error) : json.null();
-    json.end_object();
-  }
-
-  static void write_shards(const std::vector<ShardOutcome>& shards, JsonWriter& json) {
-    json.key("shards").begin_array();
-    for (const ShardOutcome& shard : shards) {
-      json.begin_object().path("path", shard.path).key("tensors").number(shard.tensors);
-      json.key("nbytes").number(shard.nbytes).key("file_nbytes").number(shard.file_nbytes);
-      json.key("content");
-      shard.content.empty() ? json.null() : json.text(shard.content);
-      json.end_object();
-    }
-    json.end_array();
   }
 
   ExitCode exit_code() const {
@@ -291,23 +194,6 @@ class ConvertRun {
   std::vector<Outcome> outcomes_;       // for each job, written by the worker that took it
 };
 
-// Makes the directory, or finds out what would prevent that.
-Result<void> make_folder(const std::filesystem::path& folder, const ConvertOptions& options) {
-  if (folder.empty()) return {};
-  std::error_code failed;
-  if (!options.dry_run) {
-    std::filesystem::create_directories(folder, failed);
-  } else if (const std::filesystem::path parent = existing_parent(folder);
-             !std::filesystem::is_directory(parent, failed)) {
-    failed = std::make_error_code(std::errc::not_a_directory);
-  } else if (parent != folder && ::access(parent.c_str(), W_OK | X_OK) != 0) {
-    failed = {errno, std::generic_category()};
-  }
-  if (!failed) return {};
-  return Error{ErrorCode::io_error,
-               fmt::format("{}: cannot create directory: {}", path_text(folder), failed.message())};
-}
-
 // Removes the directory again, and those above it down to `parent`, where nothing was written.
 void remove_unused(std::filesystem::path folder, const std::filesystem::path& parent) {
   std::error_code failed;  // also where there is something in it
@@ -315,30 +201,22 @@ void remove_unused(std::filesystem::path folder, const std::filesystem::path& pa
     folder = folder.parent_path();
 }
 
-// Reports an error that was found before any job started.
-ExitCode refuse(const Error& error, ExitCode code, const ConvertOptions& options, Output& output) {
-  if (options.form == Form::json) {
-    JsonWriter json(output);
-    json.begin_result("convert").end_result(code, error);
-  }
-  print_error(error);
-  return code;
-}
-
 }  // namespace
 
 ExitCode run_convert(const ConvertOptions& options, Output& output) {
   catch_interrupts();
+  if (!options.list.empty()) return convert_list(options, output);
   Result<ConvertJobs> plan = plan_jobs(options);
   if (!plan) {
     const ErrorCode code = plan.error().code;
     const bool usage = code == ErrorCode::invalid_argument || code == ErrorCode::name_collision;
-    return refuse(plan.error(), usage ? ExitCode::usage : ExitCode::failure, options, output);
+    return refuse_convert(plan.error(), usage ? ExitCode::usage : ExitCode::failure, options,
+                          output);
   }
   const std::filesystem::path folder = plan->jobs.front().folder;
   const std::filesystem::path parent = existing_parent(folder);
   if (const Result<void> made = make_folder(folder, options); !made) {
-    return refuse(made.error(), ExitCode::failure, options, output);
+    return refuse_convert(made.error(), ExitCode::failure, options, output);
   }
   const ExitCode code = ConvertRun(options, *std::move(plan), output).run();
   if (!options.dry_run) remove_unused(folder, parent);

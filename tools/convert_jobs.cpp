@@ -14,6 +14,7 @@
 
 #include "flatbed/checkpoint.hpp"
 #include "format_text.hpp"
+#include "open_input.hpp"
 
 namespace flatbed::tool {
 namespace {
@@ -104,7 +105,8 @@ Result<ConvertJob> job_into_folder(const ConvertOptions& options) {
     return usage(fmt::format("{} is the folder of the input: name another, or a file in it",
                              path_text(options.output)));
   }
-  FLATBED_ASSIGN(const Checkpoint opened, Checkpoint::open(input, {.check_seal = CheckSeal::off}));
+  FLATBED_ASSIGN(const Checkpoint opened,
+                 open_input(input, {.check_seal = CheckSeal::off}, options.remote));
   if (opened.files().empty()) return usage(fmt::format("{} has no files", path_text(input)));
   return ConvertJob{
       input, options.output / hub_name(opened.files()[0].path), false, true, options.output, 0};
@@ -262,6 +264,11 @@ Result<void> check_torch(const ConvertOptions& options, bool torch) {
 }
 
 }  // namespace
+
+Result<fs::path> planned_output(const ConvertOptions& options) {
+  if (!options.output.empty()) return options.output;
+  return output_for(options.paths[0], options);
+}
 
 fs::path existing_parent(const fs::path& path) {
   fs::path at = path;

@@ -42,6 +42,10 @@ struct ConvertJobs {
 // Checkpoint::open() for a folder.
 [[nodiscard]] Result<ConvertJobs> plan_jobs(const ConvertOptions& options);
 
+// The output of a single input, as far as options and names say it: for a folder that -o names, the
+// folder. Opens nothing. Errors: invalid_argument.
+[[nodiscard]] Result<std::filesystem::path> planned_output(const ConvertOptions& options);
+
 // The closest directory or file on the way to `path` that exists, which may be `path` itself.
 [[nodiscard]] std::filesystem::path existing_parent(const std::filesystem::path& path);
 

@@ -15,6 +15,7 @@
 #include "flatbed/save_plan.hpp"
 #include "flatbed/save_torch.hpp"
 #include "format_text.hpp"
+#include "open_input.hpp"
 #include "renames.hpp"
 #include "seal_text.hpp"
 
@@ -219,8 +220,9 @@ void note_report(const ConvertOptions& options, Outcome& outcome) {
 Result<void> convert(const ConvertJob& job, const ConvertOptions& options,
                      const ConvertWatch& watch, Outcome& outcome) {
   // The sidecar replaces any seal of the file, so a broken seal is no obstacle.
-  FLATBED_ASSIGN(const Checkpoint input,
-                 Checkpoint::open(job.input, open_options(options.sidecar || options.ignore_seal)));
+  FLATBED_ASSIGN(
+      const Checkpoint input,
+      open_input(job.input, open_options(options.sidecar || options.ignore_seal), options.remote));
   FLATBED_TRY(check_not_input(job, input, outcome));
   outcome.found = fmt::format("{}: {}", describe(input), amount_text(input));
   outcome.notes.assign(input.notes().begin(), input.notes().end());

@@ -1,10 +1,13 @@
 #include "convert_output.hpp"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <thread>
 
 #include "format_text.hpp"
@@ -71,6 +74,22 @@ Result<bool> judge_output(const ConvertJob& job, const ConvertOptions& options,
   const std::string advice = advice_for(job, options);
   return Error{ErrorCode::file_exists,
                fmt::format("{} {}: {}; {}", output, what, found.difference, advice)};
+}
+
+// Makes the directory, or finds out what would prevent that.
+Result<void> make_folder(const fs::path& folder, const ConvertOptions& options) {
+  if (folder.empty()) return {};
+  std::error_code failed;
+  if (!options.dry_run) {
+    fs::create_directories(folder, failed);
+  } else if (const fs::path parent = existing_parent(folder); !fs::is_directory(parent, failed)) {
+    failed = std::make_error_code(std::errc::not_a_directory);
+  } else if (parent != folder && ::access(parent.c_str(), W_OK | X_OK) != 0) {
+    failed = {errno, std::generic_category()};
+  }
+  if (!failed) return {};
+  return Error{ErrorCode::io_error,
+               fmt::format("{}: cannot create directory: {}", path_text(folder), failed.message())};
 }
 
 fs::path target_of(const ConvertJob& job, const ConvertOptions& options) {

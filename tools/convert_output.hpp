@@ -26,6 +26,10 @@ namespace flatbed::tool {
 // in the one that it would be made in, under a name that nothing has.
 [[nodiscard]] std::filesystem::path target_of(const ConvertJob& job, const ConvertOptions& options);
 
+// Makes the directory, or for a dry run finds out what would prevent that. Errors: io_error.
+[[nodiscard]] Result<void> make_folder(const std::filesystem::path& folder,
+                                       const ConvertOptions& options);
+
 // Says what an output without a seal leaves out.
 void note_unsealed(const SavePlan& plan, const ConvertOptions& options, Outcome& outcome);
 

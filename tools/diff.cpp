@@ -13,6 +13,7 @@
 #include "format_text.hpp"
 #include "interrupt.hpp"
 #include "json_out.hpp"
+#include "open_input.hpp"
 #include "progress.hpp"
 #include "renames.hpp"
 #include "seal_text.hpp"
@@ -26,7 +27,7 @@ constexpr std::string_view kTree = "tree";   // begins the lines of values
 
 Result<Checkpoint> open_part(const std::filesystem::path& path, const DiffCommandOptions& options) {
   FLATBED_ASSIGN(const Checkpoint checkpoint,
-                 Checkpoint::open(path, open_options(options.ignore_seal)));
+                 open_input(path, open_options(options.ignore_seal), options.remote));
   Selection selection;
   selection.path = options.select;
   selection.state_dict = !options.select.empty();

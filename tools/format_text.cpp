@@ -8,6 +8,7 @@
 #include <span>
 
 #include "flatbed/dtype.hpp"
+#include "url_text.hpp"
 
 namespace flatbed::tool {
 namespace {
@@ -124,7 +125,8 @@ std::string safe_text(std::string_view text) {
 }
 
 std::string path_text(const std::filesystem::path& path) {
-  return safe_text(std::string_view(path.native()));
+  const std::string_view text = path.native();
+  return is_url(text) ? safe_text(shown_url(text)) : safe_text(text);
 }
 
 std::string quoted_text(std::string_view text, std::size_t limit) {

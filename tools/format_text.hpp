@@ -28,6 +28,7 @@ struct CodePoint {
 // bidirectional controls, bytes that are not UTF-8. Safe text stays unchanged.
 [[nodiscard]] std::string safe_text(std::string_view text);
 void append_safe_text(std::string& out, std::string_view text);
+// A URL without its secrets: see url_text.hpp.
 [[nodiscard]] std::string path_text(const std::filesystem::path& path);
 
 // safe_text() in quotes, cut after `limit` code points.

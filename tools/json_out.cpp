@@ -6,6 +6,7 @@
 #include <string>
 
 #include "format_text.hpp"
+#include "url_text.hpp"
 
 namespace flatbed::tool {
 namespace {
@@ -56,7 +57,8 @@ JsonWriter& JsonWriter::named(std::string_view key, std::string_view name) {
 }
 
 JsonWriter& JsonWriter::path(std::string_view key, const std::filesystem::path& value) {
-  return named(key, std::string_view(value.native()));
+  const std::string_view text = value.native();
+  return is_url(text) ? named(key, shown_url(text)) : named(key, text);
 }
 
 JsonWriter& JsonWriter::paths(std::string_view key, std::span<const std::filesystem::path> values) {
@@ -65,7 +67,8 @@ JsonWriter& JsonWriter::paths(std::string_view key, std::span<const std::filesys
     for (const std::filesystem::path& value : values) text(text_of(value.native()));
     end_array();
   };
-  list(key, [](std::string_view name) { return std::string(name); });
+  list(key,
+       [](std::string_view name) { return is_url(name) ? shown_url(name) : std::string(name); });
   const auto is_plain = [](const std::filesystem::path& value) { return is_utf8(value.native()); };
   if (!std::ranges::all_of(values, is_plain)) list(fmt::format("{}_bytes", key), hex_text);
   return *this;

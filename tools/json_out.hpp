@@ -37,7 +37,8 @@ class JsonWriter {
   void end_result(ExitCode code, const std::optional<Error>& error);
 
   // A key with the name of a file or a record. If that is not UTF-8, a second key, "<key>_bytes",
-  // holds its bytes in hex. Of several names that key has those of all.
+  // holds its bytes in hex. Of several names that key has those of all. path() and paths() leave
+  // the secrets of URLs out.
   JsonWriter& named(std::string_view key, std::string_view name);
   JsonWriter& path(std::string_view key, const std::filesystem::path& value);
   JsonWriter& paths(std::string_view key, std::span<const std::filesystem::path> values);

@@ -5,6 +5,7 @@
 #include <tuple>
 
 #include "interrupt.hpp"
+#include "open_input.hpp"
 #include "progress.hpp"
 #include "renames.hpp"
 
@@ -13,7 +14,8 @@ namespace {
 
 Result<Checkpoint> open_part(const std::filesystem::path& path, const LsOptions& options) {
   // Listing reads no data, so a broken seal does not prevent it.
-  FLATBED_ASSIGN(Checkpoint checkpoint, Checkpoint::open(path, {.check_seal = CheckSeal::off}));
+  FLATBED_ASSIGN(Checkpoint checkpoint,
+                 open_input(path, {.check_seal = CheckSeal::off}, options.remote));
   Selection selection;
   selection.path = options.select;
   selection.state_dict = !options.select.empty();

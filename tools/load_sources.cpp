@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "open_input.hpp"
 #include "renames.hpp"
 #include "seal_text.hpp"
 
@@ -69,7 +70,7 @@ std::vector<std::string> storage_devices(const Checkpoint& checkpoint,
 Result<LoadSource> open_source(const std::filesystem::path& path,
                                const LoadCommandOptions& options) {
   FLATBED_ASSIGN(Checkpoint chosen,
-                 Checkpoint::open(path, open_options(options.verify == Verify::no)));
+                 open_input(path, open_options(options.verify == Verify::no), options.remote));
   if (!options.select.empty()) {
     FLATBED_ASSIGN(chosen, chosen.select({.path = options.select, .state_dict = true}));
   }

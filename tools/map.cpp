@@ -10,6 +10,7 @@
 #include "interrupt.hpp"
 #include "json_out.hpp"
 #include "map_picture.hpp"
+#include "open_input.hpp"
 #include "progress.hpp"
 #include "renames.hpp"
 
@@ -26,7 +27,7 @@ struct Outcome {
 // Without a comparison no data is read, so a broken seal does not prevent it.
 Result<Checkpoint> open_part(const fs::path& path, const MapCommandOptions& options) {
   const CheckSeal check = options.diff.empty() ? CheckSeal::off : CheckSeal::if_sealed;
-  FLATBED_ASSIGN(Checkpoint checkpoint, Checkpoint::open(path, {.check_seal = check}));
+  FLATBED_ASSIGN(Checkpoint checkpoint, open_input(path, {.check_seal = check}, options.remote));
   Selection selection;
   selection.path = options.select;
   selection.state_dict = !options.select.empty();

@@ -7,6 +7,7 @@
 #include "format_text.hpp"
 #include "json_out.hpp"
 #include "match_text.hpp"
+#include "open_input.hpp"
 #include "progress.hpp"
 #include "renames.hpp"
 
@@ -14,12 +15,12 @@ namespace flatbed::tool {
 namespace {
 
 // Comparing reads no data, so a broken seal does not prevent it.
-Result<Checkpoint> open(const std::filesystem::path& path) {
-  return Checkpoint::open(path, {.check_seal = CheckSeal::off});
+Result<Checkpoint> open(const std::filesystem::path& path, const MatchCommandOptions& options) {
+  return open_input(path, {.check_seal = CheckSeal::off}, options.remote);
 }
 
 Result<Checkpoint> open_part(const MatchCommandOptions& options) {
-  FLATBED_ASSIGN(Checkpoint checkpoint, open(options.path));
+  FLATBED_ASSIGN(Checkpoint checkpoint, open(options.path, options));
   if (!options.select.empty() || !options.include.empty() || !options.exclude.empty()) {
     Selection selection{options.select, options.include, options.exclude};
     selection.state_dict = !options.select.empty();
@@ -34,9 +35,13 @@ bool is_expectations(const std::filesystem::path& path) {
          path.filename().native().find(".index.") == std::string::npos;
 }
 
-Result<std::vector<Expected>> read_expected(const std::filesystem::path& path) {
-  if (is_expectations(path)) return read_expectations(path);
-  FLATBED_ASSIGN(const Checkpoint other, open(path));
+Result<std::vector<Expected>> read_expected(const MatchCommandOptions& options) {
+  const std::filesystem::path& path = options.expect;
+  if (is_expectations(path)) {
+    FLATBED_TRY(check_is_local(path, "--expect FILE.json"));
+    return read_expectations(path);
+  }
+  FLATBED_ASSIGN(const Checkpoint other, open(path, options));
   return expectations(other);
 }
 
@@ -60,7 +65,7 @@ Result<Checkpoint> as_matched(const Checkpoint& checkpoint, const MatchReport& r
 }
 
 Result<Comparison> compare(const MatchCommandOptions& options) {
-  Result<std::vector<Expected>> expected = read_expected(options.expect);
+  Result<std::vector<Expected>> expected = read_expected(options);
   if (!expected) return about(options.expect, expected.error());
   const Result<Checkpoint> checkpoint = open_part(options);
   if (!checkpoint) return about(options.path, checkpoint.error());

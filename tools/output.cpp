@@ -8,6 +8,7 @@
 #include <string>
 
 #include "format_text.hpp"
+#include "url_text.hpp"
 
 namespace flatbed::tool {
 
@@ -18,6 +19,10 @@ void Output::write(std::span<const std::byte> bytes) {
 void Output::send(std::string_view text) {
   if (!wanted_ || text.empty()) return;
   sent_ = true;
+  if (text_ != nullptr) {
+    *text_ += text;
+    return;
+  }
   if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size()) stop();
 }
 
@@ -39,7 +44,7 @@ bool Output::discard() {
 Result<void> Output::flush() {
   send(buffer_);
   buffer_.clear();
-  if (wanted_ && std::fflush(stdout) != 0) stop();
+  if (wanted_ && text_ == nullptr && std::fflush(stdout) != 0) stop();
   if (error_) return *error_;
   return {};
 }
@@ -55,15 +60,18 @@ void Output::stop() {
 }
 
 Error about(const std::filesystem::path& path, Error error) {
-  const std::string& name = path.native();
+  const std::string name = is_url(path.native()) ? shown_url(path.native()) : path.native();
   const std::string_view message = error.message;
   if (message.starts_with(name) || message.starts_with(fmt::format("'{}'", name))) return error;
   return with_context(path_text(path), std::move(error));
 }
 
+std::string warning_text(const std::filesystem::path& path, std::string_view text) {
+  return fmt::format("flatbed: {}: warning: {}\n", path_text(path), safe_text(text));
+}
+
 void print_warning(const std::filesystem::path& path, std::string_view text) {
-  const std::string line =
-      fmt::format("flatbed: {}: warning: {}\n", path_text(path), safe_text(text));
+  const std::string line = warning_text(path, text);
   std::fwrite(line.data(), 1, line.size(), stderr);
 }
 

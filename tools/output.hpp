@@ -17,6 +17,10 @@ namespace flatbed::tool {
 
 class Output {
  public:
+  Output() = default;
+  // Writes to `text`, which must outlive this object, instead of standard output.
+  explicit Output(std::string& text) : text_(&text) {}
+
   // Buffered; does nothing once wanted() is false.
   void write(std::string_view text) {
     if (text.size() < kBufferNbytes - buffer_.size()) {
@@ -43,7 +47,8 @@ class Output {
   void send(std::string_view text);
   void stop();
 
-  std::string buffer_;  // always shorter than kBufferNbytes
+  std::string* text_ = nullptr;  // null: standard output
+  std::string buffer_;           // always shorter than kBufferNbytes
   bool wanted_ = true;
   bool sent_ = false;
   std::optional<Error> error_;
@@ -52,7 +57,9 @@ class Output {
 // `error` with the path before its message, unless the message already begins with it.
 [[nodiscard]] Error about(const std::filesystem::path& path, Error error);
 
-// Prints "flatbed: <path>: warning: <text>" on standard error.
+// "flatbed: <path>: warning: <text>" with a line's end. print_warning() prints it on standard
+// error.
+[[nodiscard]] std::string warning_text(const std::filesystem::path& path, std::string_view text);
 void print_warning(const std::filesystem::path& path, std::string_view text);
 
 // Prints "flatbed: <message> [<name of the code>]" on standard error.

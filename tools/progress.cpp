@@ -45,7 +45,9 @@ std::string fitting(std::initializer_list<std::string> parts, std::size_t width)
 }  // namespace
 
 ProgressLine::ProgressLine(std::string_view verb, std::size_t jobs, bool enabled)
-    : verb_(verb), enabled_(enabled && stderr_is_terminal() && can_erase()), jobs_(jobs) {}
+    : verb_(verb),
+      enabled_(enabled && stderr_is_terminal() && can_erase()),
+      jobs_(enabled_ ? jobs : 0) {}
 
 ProgressLine::~ProgressLine() { clear(); }
 
@@ -102,15 +104,16 @@ void ProgressLine::draw() {
   std::string files, left;
   if (jobs_.size() > 1)
     files = fmt::format(" {} of {} files,", std::min(finished_ + 1, jobs_.size()), jobs_.size());
-  if (rate > 0 && sum.bytes_total >= sum.bytes_done) {
+  if (has_total_ && rate > 0 && sum.bytes_total >= sum.bytes_done) {
     const double nbytes = static_cast<double>(sum.bytes_total - sum.bytes_done);
     left = fmt::format(", {} left", time_text(nbytes / rate));
   }
-  const std::string line =
-      fitting({std::string(verb_), files,
-               fmt::format(" {} of {}", size_text(sum.bytes_done), size_text(sum.bytes_total)),
-               fmt::format(", {}/s", size_text(static_cast<std::uint64_t>(rate))), left},
-              terminal_columns(Stream::error) - 1);
+  const std::string line = fitting(
+      {std::string(verb_), files,
+       has_total_ ? fmt::format(" {} of {}", size_text(sum.bytes_done), size_text(sum.bytes_total))
+                  : " " + size_text(sum.bytes_done),
+       fmt::format(", {}/s", size_text(static_cast<std::uint64_t>(rate))), left},
+      terminal_columns(Stream::error) - 1);
   write_stderr(fmt::format("{}{}", kClearLine, line));
 }
 

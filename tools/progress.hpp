@@ -27,6 +27,10 @@ class ProgressLine {
   // Counts the size of the file as the job's work until its first update says what it is.
   void expect(std::size_t job, const std::filesystem::path& path);
 
+  // For work whose size is known job by job only: the line then says neither of how much nor how
+  // long.
+  void hide_total() { has_total_ = false; }
+
   void update(std::size_t job, const flatbed::Progress& progress);
   // update() of this job as a callback, which borrows the line and never fails.
   [[nodiscard]] ProgressCallback callback(std::size_t job);
@@ -43,7 +47,8 @@ class ProgressLine {
   std::string_view verb_;
   bool enabled_;
   bool drawn_ = false;
-  std::vector<flatbed::Progress> jobs_;
+  bool has_total_ = true;
+  std::vector<flatbed::Progress> jobs_;  // empty unless enabled_
   std::size_t finished_ = 0;
   Clock::time_point start_ = Clock::now();
   Clock::time_point last_draw_{};

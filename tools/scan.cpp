@@ -12,6 +12,7 @@
 #include "format_text.hpp"
 #include "interrupt.hpp"
 #include "json_out.hpp"
+#include "open_input.hpp"
 
 namespace flatbed::tool {
 namespace {
@@ -50,10 +51,11 @@ ExitCode exit_code(const Scanned& scanned) {
   return ExitCode::scan_dangerous;
 }
 
-Scanned examine(const std::filesystem::path& path, bool recursive) {
+Scanned examine(const std::filesystem::path& path, const ScanCommandOptions& options) {
   Scanned scanned;
   scanned.path = path;
-  Result<ScanReport> report = scan(path, {.cancel = &interrupted(), .recursive = recursive});
+  Result<ScanReport> report =
+      scan_input(path, {.cancel = &interrupted(), .recursive = options.recursive}, options.remote);
   if (report) {
     scanned.report = *std::move(report);
   } else {
@@ -219,7 +221,7 @@ ExitCode run_scan(const ScanCommandOptions& options, Output& output) {
   JsonWriter json(output);
   if (as_json) json.begin_result("scan").key("files").begin_array();
   for (std::size_t i = 0; i < options.paths.size() && !interrupted(); ++i) {
-    const Scanned scanned = examine(options.paths[i], options.recursive);
+    const Scanned scanned = examine(options.paths[i], options);
     const ExitCode code = exit_code(scanned);
     worst = worse(worst, code);
     ++counts[code];

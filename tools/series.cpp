@@ -15,6 +15,7 @@
 #include "format_text.hpp"
 #include "interrupt.hpp"
 #include "json_out.hpp"
+#include "open_input.hpp"
 #include "progress.hpp"
 #include "seal_text.hpp"
 #include "series_json.hpp"
@@ -101,6 +102,7 @@ class SeriesRun {
 
  private:
   Result<ExitCode> act() {
+    FLATBED_TRY(check_is_local(options_.folder, "series"));
     FLATBED_ASSIGN(Series series, Series::open(options_.folder, series_options()));
     switch (options_.action) {
       case SeriesAction::list:
@@ -162,7 +164,7 @@ class SeriesRun {
 
   Result<ExitCode> save(Series& series) {
     const fs::path file = options_.argument;
-    const Result<Checkpoint> checkpoint = Checkpoint::open(file);
+    const Result<Checkpoint> checkpoint = open_input(file, {}, {});
     if (!checkpoint) return about(file, with_way_out(checkpoint.error()));
     FLATBED_ASSIGN(const SavePlan plan, make_plan(*checkpoint));
     FLATBED_ASSIGN(const SeriesSave saved, series.save(plan, {options_.step, options_.score}));

@@ -15,6 +15,7 @@
 #include "format_text.hpp"
 #include "interrupt.hpp"
 #include "json_out.hpp"
+#include "open_input.hpp"
 #include "progress.hpp"
 #include "seal_text.hpp"
 
@@ -73,7 +74,7 @@ Finding examine(const std::filesystem::path& path, const VerifyCommandOptions& o
                 ProgressLine& progress, std::size_t job) {
   Finding finding;
   finding.path = path;
-  Result<Checkpoint> opened = Checkpoint::open(path);
+  Result<Checkpoint> opened = open_input(path, {}, options.remote);
   if (!opened) {
     finding.error = about(path, opened.error());
     if (looks_rewritten(opened.error().code)) {

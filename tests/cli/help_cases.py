@@ -48,7 +48,7 @@ Exit codes: 0 done, 1 failed, 2 the command line is wrong.
 
     def test_help_states_ranges_and_defaults_and_where_several_files_may_stand(self):
         text = self.run_tool("convert", "--help").stdout
-        self.assertIn("\nUsage: flatbed convert [OPTIONS] IN...\n", text)
+        self.assertIn("\nUsage: flatbed convert [OPTIONS] [IN...]\n", text)
         self.assertIn("\n  -j, --jobs N              Files that are converted at the same time (1 to 64, default", text)
 
     def test_help_of_the_tool_lists_its_options_and_commands(self):

@@ -1,0 +1,34 @@
+// open_input(): how every command opens a checkpoint that the command line names: a path, or where
+// the tool was built with flatbed::remote, a URL. Functions are thread-safe.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string_view>
+
+#include "flatbed/checkpoint.hpp"
+#include "flatbed/result.hpp"
+#include "flatbed/scan.hpp"
+
+namespace flatbed::tool {
+
+// What the command line says about remote files, the same for every command that takes URLs.
+struct RemoteChoice {
+  std::filesystem::path cache;  // a folder for blocks that were fetched; empty: nothing is kept
+  std::uint64_t cache_nbytes = std::uint64_t{16} << 30;  // the bound of `cache`
+  std::filesystem::path ca_file;  // certificates to trust besides those of the system
+};
+
+// Opens a file, a set or a folder. Errors: those of Checkpoint::open(); of a URL those of
+// open_url(), and unsupported_format where the tool was built without flatbed::remote.
+[[nodiscard]] Result<Checkpoint> open_input(const std::filesystem::path& input,
+                                            const OpenOptions& options, const RemoteChoice& remote);
+
+// The same for `flatbed scan`. Errors: those of scan(), and of a URL as above.
+[[nodiscard]] Result<ScanReport> scan_input(const std::filesystem::path& input,
+                                            const ScanOptions& options, const RemoteChoice& remote);
+
+// An error for a command, or a place in a command line, that takes only local files.
+[[nodiscard]] Result<void> check_is_local(const std::filesystem::path& path, std::string_view use);
+
+}  // namespace flatbed::tool

@@ -1,0 +1,68 @@
+#include "report_file.hpp"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "format_text.hpp"
+
+namespace flatbed::tool {
+namespace {
+
+Error report_error(std::string_view name, std::string_view what, int cause) {
+  const bool full = cause == ENOSPC || cause == EDQUOT || cause == EFBIG;
+  const ErrorCode code = full              ? ErrorCode::no_space
+                         : cause == EACCES ? ErrorCode::permission_denied
+                         : cause == ENOENT ? ErrorCode::file_not_found
+                                           : ErrorCode::io_error;
+  return {code, fmt::format("{}: {}: {}", name, what, std::strerror(cause))};
+}
+
+// Whether a worker was killed in the middle of the last line.
+bool is_cut(int descriptor) {
+  struct stat status = {};
+  char last = '\n';
+  if (::fstat(descriptor, &status) != 0 || !S_ISREG(status.st_mode) || status.st_size == 0)
+    return false;
+  return ::pread(descriptor, &last, 1, status.st_size - 1) == 1 && last != '\n';
+}
+
+}  // namespace
+
+ReportFile::~ReportFile() {
+  if (descriptor_ >= 0) ::close(descriptor_);
+}
+
+Result<void> ReportFile::open(const std::filesystem::path& path) {
+  name_ = path_text(path);
+  constexpr int kFlags = O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY;
+  descriptor_ = ::open(path.c_str(), O_RDWR | kFlags, 0666);
+  if (descriptor_ < 0) descriptor_ = ::open(path.c_str(), O_WRONLY | kFlags, 0666);
+  if (descriptor_ < 0) return report_error(name_, "cannot be opened", errno);
+  return {};
+}
+
+Result<void> ReportFile::append(std::string_view line) {
+  const std::lock_guard guard(mutex_);
+  if (descriptor_ < 0) return {};
+  // Only looks at the end under the lock: without locks, O_APPEND still keeps lines apart.
+  const bool locked = ::flock(descriptor_, LOCK_EX) == 0;
+  const std::string text = (is_cut(descriptor_) ? "\n" : "") + std::string(line);
+  ssize_t put = 0;
+  do {
+    put = ::write(descriptor_, text.data(), text.size());
+  } while (put < 0 && errno == EINTR);
+  const int cause = put < 0 ? errno : ENOSPC;
+  if (locked) ::flock(descriptor_, LOCK_UN);
+  if (put == static_cast<ssize_t>(text.size())) return {};
+  ::close(std::exchange(descriptor_, -1));
+  return report_error(name_, "cannot be written", cause);
+}
+
+}  // namespace flatbed::tool
