@@ -13,7 +13,7 @@ import subprocess
 import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-TOP_FOLDERS = {"include", "src", "cuda", "tools", "tests", "bench", "spec", "doc", "python", "examples"}
+TOP_FOLDERS = {"include", "src", "cuda", "mpi", "tools", "tests", "bench", "spec", "doc", "python", "examples"}
 CPP = (".cpp", ".hpp", ".h", ".c")
 MAX_COLUMNS = 100
 MAX_COLUMNS_PYTHON = 120
@@ -42,6 +42,7 @@ ROOMS = [
     ["checkpoint"],
     ["save", "scan"],
     ["load"],
+    ["ranks"],
     ["series"],
     ["c"],
 ]
@@ -67,6 +68,7 @@ LAYERS = [
     (r"src/", r"(?!)"),
     (r"cuda/", r"flatbed/(c_handles|cuda|device|error|export|flatbed_cuda|result)\.hp?p?$"
      r"|c/(arguments|callbacks|guard)\.hpp$|[a-z_]+\.hpp$"),
+    (r"mpi/", r"flatbed/(collective|error|export|mpi|result)\.hpp$|[a-z_]+\.hpp$"),
     (r"tools/", r"flatbed/|[a-z_]+\.hpp$"),
     (r"python/src/", r"flatbed/|[a-z_]+\.hpp$"),  # over what everybody has
     (r"(tests|bench)/", r""),
@@ -82,6 +84,7 @@ GUARDED_HEADERS = [
     (r"liburing\.h", r"src/io/read_queue\.cpp|tests/"),
     (r"(CLI|fmt)/", r"tools/"),
     (r"cuda", r"cuda/|tests/cuda/|tests/support/(fake_cuda|load_)"),
+    (r"mpi\.h$", r"include/flatbed/mpi\.hpp|mpi/|tests/ranks/|bench/|tools/"),
     (r"pthread\.h", r"src/io/|cuda/(own|device)_thread\.cpp|tools/|tests/|bench/"),
     (r"(unistd|fcntl|poll|dirent)\.h|sys/|linux/",
      r"src/io/|cuda/device_thread\.cpp|tools/|tests/|bench/|python/src/(pieces|verified_chunks)\.cpp"),
@@ -162,7 +165,7 @@ def check_includes(file):
 
 
 def check_words(file):
-    if not file.path.startswith(("include/", "src/", "cuda/")):
+    if not file.path.startswith(("include/", "src/", "cuda/", "mpi/")):
         return
     code = re.sub(r"(?:=\s*delete\b|\bstd::exception\b)", "", file.code)
     for number, line in enumerate(code.splitlines(), 1):
@@ -262,7 +265,7 @@ def check_lines(file):
 
 def check_comments_of_declarations(file):
     """clang-format splits a line that is too long with its comment: the comment then belongs above it."""
-    if not file.path.startswith(("include/", "src/", "cuda/", "tools/")):
+    if not file.path.startswith(("include/", "src/", "cuda/", "mpi/", "tools/")):
         return
     for number, (line, after) in enumerate(zip(file.lines, file.lines[1:]), 2):
         begins = line.strip() and not re.search(r"[;{}:,]\s*(//.*)?$|^\s*(//|#)|\\$|>$", line)
@@ -334,7 +337,8 @@ def check_documents(files):
                     yield file.path, number, f"a link to {link}, which is not there"
                 elif anchor and anchor[1:] not in find_anchors(target):
                     yield file.path, number, f"a link to {link}{anchor}: there is no such heading"
-            for path in re.findall(r"`((?:include|src|cuda|tools|python|tests|bench|spec|doc|\.ci)/[\w./*-]+)`", line):
+            for path in re.findall(
+                    r"`((?:include|src|cuda|mpi|tools|python|tests|bench|spec|doc|\.ci)/[\w./*-]+)`", line):
                 if not glob.glob(os.path.join(ROOT, path)):
                     yield file.path, number, f"{path} is not there"
 

@@ -163,7 +163,12 @@
   X(193, destination_overlap, "two destinations share bytes")                                                    \
   X(194, budget_too_small, "the staging memory is too small for a load")                                         \
   /* 199: ourselves */                                                                                           \
-  X(199, internal_error, "a bug in flatbed")
+  X(199, internal_error, "a bug in flatbed")                                                                     \
+  /* 210-219: ranks */                                                                                           \
+  X(210, collective_failed, "the transport between the ranks reported an error")                                 \
+  X(211, collective_timeout, "another rank did not answer in time")                                              \
+  X(212, collective_ended, "another rank ended what all were doing, by an error or on request")                  \
+  X(213, collective_mismatch, "the ranks do not ask for the same thing")
 // clang-format on
 
 namespace flatbed {

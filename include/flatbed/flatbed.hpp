@@ -9,6 +9,7 @@
 #include "flatbed/cast.hpp"            // IWYU pragma: export
 #include "flatbed/check_plan.hpp"      // IWYU pragma: export
 #include "flatbed/checkpoint.hpp"      // IWYU pragma: export
+#include "flatbed/collective.hpp"      // IWYU pragma: export
 #include "flatbed/crc.hpp"             // IWYU pragma: export
 #include "flatbed/device.hpp"          // IWYU pragma: export
 #include "flatbed/diff.hpp"            // IWYU pragma: export

@@ -1,0 +1,303 @@
+// A Collective over MPI's nonblocking calls.
+//
+// A message is one MPI message with a head, or two if it is long:
+//
+//   tag 0     bytes 0..7    u64 the tag
+//             bytes 8..15   u64 the size
+//             bytes 16..19  u32 the MPI tag of the bytes, 0 if they follow here
+//             bytes 20..23  zero
+//             bytes 24..    the bytes, if they are at most 2 KiB
+//   tag 1..   the bytes
+//
+// One receive is always posted for heads, from any rank, so that nothing is looked for that MPI
+// would have to hold back. Long bytes are received by their own tag, in any order.
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "flatbed/mpi.hpp"
+
+namespace flatbed {
+
+namespace {
+
+constexpr std::size_t kHeadNbytes = 24;
+constexpr std::size_t kShortNbytes = 2048;
+constexpr int kHeadTag = 0;
+constexpr std::uint32_t kMostTags = 16'384;  // every MPI has twice as many
+constexpr Collective::Ticket kNothing = 0;
+
+Error mpi_error(std::string_view call, int status) {
+  std::array<char, MPI_MAX_ERROR_STRING> text = {};
+  int length = 0;
+  if (MPI_Error_string(status, text.data(), &length) != MPI_SUCCESS) length = 0;
+  return {ErrorCode::collective_failed,
+          std::string(call) + ": " + std::string(text.data(), static_cast<std::size_t>(length))};
+}
+
+Result<void> check(std::string_view call, int status) {
+  if (status == MPI_SUCCESS) return {};
+  return mpi_error(call, status);
+}
+
+Result<void> check_usable() {
+  int initialized = 0;
+  int finalized = 0;
+  int level = MPI_THREAD_SINGLE;
+  int is_main = 0;
+  FLATBED_TRY(check("MPI_Initialized", MPI_Initialized(&initialized)));
+  FLATBED_TRY(check("MPI_Finalized", MPI_Finalized(&finalized)));
+  if (initialized == 0 || finalized != 0) {
+    return Error{ErrorCode::collective_failed, "MPI is not initialized, or finalized already"};
+  }
+  FLATBED_TRY(check("MPI_Query_thread", MPI_Query_thread(&level)));
+  FLATBED_TRY(check("MPI_Is_thread_main", MPI_Is_thread_main(&is_main)));
+  if (level < MPI_THREAD_FUNNELED) {
+    return Error{ErrorCode::collective_failed,
+                 "MPI is initialized for programs without threads: expected at least "
+                 "MPI_THREAD_FUNNELED; call MPI_Init_thread()"};
+  }
+  if (level == MPI_THREAD_FUNNELED && is_main == 0) {
+    return Error{ErrorCode::collective_failed,
+                 "MPI is initialized for calls of one thread, and this is another: expected "
+                 "MPI_THREAD_SERIALIZED"};
+  }
+  return {};
+}
+
+class MpiCollective final : public Collective {
+ public:
+  ~MpiCollective() override;
+
+  // Errors: collective_failed.
+  [[nodiscard]] Result<void> begin(MPI_Comm communicator);
+
+  [[nodiscard]] std::uint32_t rank() const noexcept override { return rank_; }
+  [[nodiscard]] std::uint32_t size() const noexcept override {
+    return static_cast<std::uint32_t>(nodes_.size());
+  }
+  [[nodiscard]] std::uint32_t node(std::uint32_t rank) const noexcept override {
+    return rank < nodes_.size() ? nodes_[rank] : rank;
+  }
+  Result<Ticket> send(const MessageAddress& address, std::span<const std::byte> bytes) override;
+  Result<std::optional<Incoming>> next() override;
+  Result<Ticket> receive(const Incoming& message, std::span<std::byte> out) override;
+  Result<bool> done(Ticket ticket) override;
+  bool forget(Ticket ticket) noexcept override;
+
+ private:
+  struct Request {
+    MPI_Request head = MPI_REQUEST_NULL;
+    MPI_Request bytes = MPI_REQUEST_NULL;
+    bool receives = false;
+    std::vector<std::byte> copy;  // of the head, and of short bytes
+  };
+  struct Announced {
+    std::uint32_t bytes_tag = 0;
+    std::vector<std::byte> bytes;  // of a short message
+  };
+
+  [[nodiscard]] Result<void> find_nodes();
+  [[nodiscard]] Result<void> post_head();
+  [[nodiscard]] Result<Incoming> announce(const MPI_Status& status);
+
+  MPI_Comm communicator_ = MPI_COMM_NULL;
+  std::uint32_t rank_ = 0;
+  std::vector<std::uint32_t> nodes_;
+  std::vector<std::uint32_t> next_tag_;  // for long messages to each rank
+  MPI_Request head_ = MPI_REQUEST_NULL;
+  std::array<std::byte, kHeadNbytes + kShortNbytes> head_bytes_ = {};
+  std::map<Ticket, Request> requests_;
+  std::vector<Request> left_;  // forgotten ones that MPI still works on
+  std::map<std::uint64_t, Announced> announced_;
+  std::uint64_t ids_ = 0;
+  Ticket tickets_ = kNothing;
+};
+
+Result<void> MpiCollective::begin(MPI_Comm communicator) {
+  FLATBED_TRY(check_usable());
+  FLATBED_TRY(check("MPI_Comm_dup", MPI_Comm_dup(communicator, &communicator_)));
+  FLATBED_TRY(
+      check("MPI_Comm_set_errhandler", MPI_Comm_set_errhandler(communicator_, MPI_ERRORS_RETURN)));
+  int rank = 0;
+  int size = 0;
+  FLATBED_TRY(check("MPI_Comm_rank", MPI_Comm_rank(communicator_, &rank)));
+  FLATBED_TRY(check("MPI_Comm_size", MPI_Comm_size(communicator_, &size)));
+  rank_ = static_cast<std::uint32_t>(rank);
+  nodes_.resize(static_cast<std::size_t>(size));
+  next_tag_.resize(nodes_.size());
+  FLATBED_TRY(find_nodes());
+  return post_head();
+}
+
+// The number of a node is the lowest rank on it.
+Result<void> MpiCollective::find_nodes() {
+  MPI_Comm node = MPI_COMM_NULL;
+  FLATBED_TRY(check("MPI_Comm_split_type",
+                    MPI_Comm_split_type(communicator_, MPI_COMM_TYPE_SHARED,
+                                        static_cast<int>(rank_), MPI_INFO_NULL, &node)));
+  std::uint32_t lowest = rank_;
+  // The lowest rank is rank 0 there.
+  Result<void> result = check("MPI_Bcast", MPI_Bcast(&lowest, 1, MPI_UINT32_T, 0, node));
+  MPI_Comm_free(&node);
+  FLATBED_TRY(std::move(result));
+  return check("MPI_Allgather", MPI_Allgather(&lowest, 1, MPI_UINT32_T, nodes_.data(), 1,
+                                              MPI_UINT32_T, communicator_));
+}
+
+MpiCollective::~MpiCollective() {
+  int finalized = 1;
+  if (MPI_Finalized(&finalized) != MPI_SUCCESS || finalized != 0) return;
+  if (head_ != MPI_REQUEST_NULL && MPI_Cancel(&head_) == MPI_SUCCESS)
+    MPI_Wait(&head_, MPI_STATUS_IGNORE);
+  // Freed by MPI when nothing uses it any more.
+  if (communicator_ != MPI_COMM_NULL) MPI_Comm_free(&communicator_);
+}
+
+Result<void> MpiCollective::post_head() {
+  return check("MPI_Irecv", MPI_Irecv(head_bytes_.data(), static_cast<int>(head_bytes_.size()),
+                                      MPI_BYTE, MPI_ANY_SOURCE, kHeadTag, communicator_, &head_));
+}
+
+Result<Collective::Ticket> MpiCollective::send(const MessageAddress& address,
+                                               std::span<const std::byte> bytes) {
+  if (address.to >= nodes_.size() || bytes.size() > std::numeric_limits<int>::max()) {
+    return Error{ErrorCode::invalid_argument,
+                 "MPI sends at most 2,147,483,647 bytes at once, to a rank that there is"};
+  }
+  const auto to = static_cast<int>(address.to);
+  const bool is_short = bytes.size() <= kShortNbytes;
+  std::uint32_t bytes_tag = 0;
+  if (!is_short) bytes_tag = next_tag_[address.to]++ % kMostTags + 1;
+  const std::uint64_t nbytes = bytes.size();
+  const Ticket ticket = ++tickets_;
+  Request& request = requests_[ticket];
+  request.copy.resize(kHeadNbytes + (is_short ? bytes.size() : 0));
+  std::memcpy(request.copy.data(), &address.tag, sizeof address.tag);
+  std::memcpy(request.copy.data() + 8, &nbytes, sizeof nbytes);
+  std::memcpy(request.copy.data() + 16, &bytes_tag, sizeof bytes_tag);
+  if (is_short && !bytes.empty())
+    std::memcpy(request.copy.data() + kHeadNbytes, bytes.data(), bytes.size());
+  FLATBED_TRY(
+      check("MPI_Isend", MPI_Isend(request.copy.data(), static_cast<int>(request.copy.size()),
+                                   MPI_BYTE, to, kHeadTag, communicator_, &request.head)));
+  if (is_short) return ticket;
+  FLATBED_TRY(
+      check("MPI_Isend", MPI_Isend(bytes.data(), static_cast<int>(bytes.size()), MPI_BYTE, to,
+                                   static_cast<int>(bytes_tag), communicator_, &request.bytes)));
+  return ticket;
+}
+
+Result<std::optional<Incoming>> MpiCollective::next() {
+  int arrived = 0;
+  MPI_Status status = {};
+  FLATBED_TRY(check("MPI_Test", MPI_Test(&head_, &arrived, &status)));
+  if (arrived == 0) return std::optional<Incoming>();
+  FLATBED_ASSIGN(const Incoming message, announce(status));
+  FLATBED_TRY(post_head());
+  return std::optional(message);
+}
+
+Result<Incoming> MpiCollective::announce(const MPI_Status& status) {
+  int count = 0;
+  FLATBED_TRY(check("MPI_Get_count", MPI_Get_count(&status, MPI_BYTE, &count)));
+  Incoming message;
+  message.from = static_cast<std::uint32_t>(status.MPI_SOURCE);
+  Announced announced;
+  const auto got = static_cast<std::size_t>(std::max(count, 0));
+  if (got >= kHeadNbytes) {
+    std::memcpy(&message.tag, head_bytes_.data(), sizeof message.tag);
+    std::memcpy(&message.nbytes, head_bytes_.data() + 8, sizeof message.nbytes);
+    std::memcpy(&announced.bytes_tag, head_bytes_.data() + 16, sizeof announced.bytes_tag);
+  }
+  const bool fits = announced.bytes_tag == 0
+                        ? got >= kHeadNbytes && message.nbytes == got - kHeadNbytes
+                        : got == kHeadNbytes && announced.bytes_tag <= kMostTags &&
+                              message.nbytes <= std::numeric_limits<int>::max();
+  if (!fits) {
+    return Error{ErrorCode::collective_failed, "rank " + std::to_string(message.from) +
+                                                   ": a malformed message of " +
+                                                   std::to_string(got) + " bytes"};
+  }
+  if (announced.bytes_tag == 0)
+    announced.bytes.assign(head_bytes_.begin() + kHeadNbytes,
+                           head_bytes_.begin() + static_cast<std::ptrdiff_t>(got));
+  message.id = ++ids_;
+  announced_.emplace(message.id, std::move(announced));
+  return message;
+}
+
+Result<Collective::Ticket> MpiCollective::receive(const Incoming& message,
+                                                  std::span<std::byte> out) {
+  const auto found = announced_.find(message.id);
+  if (found == announced_.end() || out.size() != message.nbytes) {
+    return Error{ErrorCode::invalid_argument,
+                 "a message that was not announced, or a buffer of another size"};
+  }
+  const Announced announced = std::move(found->second);
+  announced_.erase(found);
+  if (announced.bytes_tag == 0) {
+    if (!out.empty()) std::memcpy(out.data(), announced.bytes.data(), out.size());
+    return kNothing;
+  }
+  const Ticket ticket = ++tickets_;
+  Request& request = requests_[ticket];
+  request.receives = true;
+  FLATBED_TRY(check(
+      "MPI_Irecv",
+      MPI_Irecv(out.data(), static_cast<int>(out.size()), MPI_BYTE, static_cast<int>(message.from),
+                static_cast<int>(announced.bytes_tag), communicator_, &request.bytes)));
+  return ticket;
+}
+
+Result<bool> MpiCollective::done(Ticket ticket) {
+  if (ticket == kNothing) return true;
+  const auto found = requests_.find(ticket);
+  if (found == requests_.end()) {
+    return Error{ErrorCode::invalid_argument, "a ticket that has ended"};
+  }
+  for (MPI_Request* const each : {&found->second.head, &found->second.bytes}) {
+    int done = 0;
+    if (Result<void> tested = check("MPI_Test", MPI_Test(each, &done, MPI_STATUS_IGNORE));
+        !tested) {
+      left_.push_back(std::move(found->second));
+      requests_.erase(found);
+      return std::move(tested).error();
+    }
+    if (done == 0) return false;
+  }
+  requests_.erase(found);
+  return true;
+}
+
+// A receive can be taken back; what MPI has begun to send, it may go on reading.
+bool MpiCollective::forget(Ticket ticket) noexcept {
+  const auto found = requests_.find(ticket);
+  if (found == requests_.end()) return true;
+  Request& request = found->second;
+  bool ended = true;
+  for (MPI_Request* const each : {&request.head, &request.bytes}) {
+    int done = 0;
+    if (request.receives && *each != MPI_REQUEST_NULL) MPI_Cancel(each);
+    ended = MPI_Test(each, &done, MPI_STATUS_IGNORE) == MPI_SUCCESS && done != 0 && ended;
+  }
+  if (!ended) left_.push_back(std::move(request));
+  requests_.erase(found);
+  return ended;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Collective>> mpi_collective(MPI_Comm communicator) {
+  auto collective = std::make_unique<MpiCollective>();
+  FLATBED_TRY(collective->begin(communicator));
+  return std::unique_ptr<Collective>(std::move(collective));
+}
+
+}  // namespace flatbed

@@ -1,0 +1,111 @@
+// The functions that wait for messages of a Collective.
+#include "flatbed/collective.hpp"
+
+#include <utility>
+
+#include "base/str_cat.hpp"
+#include "ranks/rank_link.hpp"
+
+namespace flatbed {
+
+namespace {
+
+using Clock = RankLink::Clock;
+
+// Waits for a ticket whose buffer is `bytes`, and leaves the buffer to the collective if it is in
+// use for longer.
+Result<void> wait_for(Collective& collective, Collective::Ticket ticket,
+                      std::shared_ptr<Bytes> bytes, Clock::time_point end) {
+  Patience patience;
+  while (true) {
+    FLATBED_ASSIGN(const bool done, collective.done(ticket));
+    if (done) return {};
+    if (Clock::now() >= end) break;
+    patience.pause();
+  }
+  if (!collective.forget(ticket)) CollectiveAccess::leave(collective, std::move(bytes));
+  return Error{ErrorCode::collective_timeout, "a message was begun and not completed in time"};
+}
+
+// The next message of send_message(). Those of operations are kept, or dropped if they are over.
+Result<std::optional<Incoming>> next_of_user(Collective& collective) {
+  std::vector<Incoming>& kept = CollectiveAccess::kept(collective);
+  const auto is_of_user = [](const Incoming& message) {
+    return MessageTag::unpack(message.tag).kind == MessageKind::user;
+  };
+  while (true) {
+    for (auto each = kept.begin(); each != kept.end(); ++each) {
+      if (!is_of_user(*each)) continue;
+      const Incoming message = *each;
+      kept.erase(each);
+      return std::optional(message);
+    }
+    FLATBED_ASSIGN(const std::optional<Incoming> message, collective.next());
+    if (!message) return std::optional<Incoming>();
+    kept.push_back(*message);
+  }
+}
+
+}  // namespace
+
+Collective::~Collective() = default;
+
+std::uint32_t Collective::node(std::uint32_t rank) const noexcept { return rank; }
+
+Result<void> send_message(Collective& collective, const MessageAddress& address,
+                          std::span<const std::byte> bytes, std::chrono::milliseconds deadline) {
+  if (address.to >= collective.size() || address.to == collective.rank()) {
+    return make_error(ErrorCode::invalid_argument, "rank ", address.to,
+                      " is not another one of the ", collective.size(), " ranks");
+  }
+  if (address.tag >= kMaxMessageTag) {
+    return make_error(ErrorCode::invalid_argument, "the tag of a message is too large: found ",
+                      address.tag, ", expected at most ", kMaxMessageTag - 1);
+  }
+  if (bytes.size() > kMaxMessageNbytes) {
+    return make_error(ErrorCode::invalid_argument, "a message is too large: found ", bytes.size(),
+                      " bytes, expected at most ", kMaxMessageNbytes);
+  }
+  const auto copy = std::make_shared<Bytes>(bytes.begin(), bytes.end());
+  FLATBED_ASSIGN(const Collective::Ticket ticket, collective.send(address, *copy));
+  Result<void> sent = wait_for(collective, ticket, copy, Clock::now() + deadline);
+  return sent ? std::move(sent)
+              : with_context(str_cat("rank ", address.to), std::move(sent).error());
+}
+
+Result<Message> next_message(Collective& collective, std::chrono::milliseconds deadline) {
+  const Clock::time_point end = Clock::now() + deadline;
+  Patience patience;
+  while (true) {
+    FLATBED_ASSIGN(const std::optional<Incoming> found, next_of_user(collective));
+    if (!found) {
+      if (Clock::now() >= end) break;
+      patience.pause();
+      continue;
+    }
+    if (found->nbytes > kMaxMessageNbytes) {
+      return make_error(ErrorCode::limit_exceeded, "rank ", found->from,
+                        ": a message is too large: found ", found->nbytes,
+                        " bytes, expected at most ", kMaxMessageNbytes);
+    }
+    const auto bytes = std::make_shared<Bytes>(static_cast<std::size_t>(found->nbytes));
+    FLATBED_ASSIGN(const Collective::Ticket ticket, collective.receive(*found, *bytes));
+    FLATBED_TRY(wait_for(collective, ticket, bytes, end));
+    return Message{found->from, found->tag, std::move(*bytes)};
+  }
+  return make_error(ErrorCode::collective_timeout, "no message arrived within ", deadline.count(),
+                    " ms");
+}
+
+Result<std::vector<std::vector<std::byte>>> all_gather(Collective& collective,
+                                                       std::span<const std::byte> bytes,
+                                                       std::chrono::milliseconds deadline) {
+  if (bytes.size() > kMaxMessageNbytes) {
+    return make_error(ErrorCode::invalid_argument, "a message is too large: found ", bytes.size(),
+                      " bytes, expected at most ", kMaxMessageNbytes);
+  }
+  RankLink link(collective, {.deadline = deadline, .alive = false});
+  return link.gather(Bytes(bytes.begin(), bytes.end()));
+}
+
+}  // namespace flatbed

@@ -1,0 +1,105 @@
+// The functions that wait for messages, and how they notice ranks that do not answer.
+#include "flatbed/collective.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <string>
+
+#include "base/bytes.hpp"
+#include "support/expect_error.hpp"
+#include "support/fake_collective.hpp"
+
+namespace flatbed::test {
+namespace {
+
+using namespace std::chrono_literals;
+
+std::string text(const std::vector<std::byte>& bytes) { return std::string(as_text(bytes)); }
+
+TEST(Collective, GathersTheBytesOfEveryRank) {
+  for (std::uint32_t size = 1; size <= 8; ++size) {
+    FakeRanks ranks(size, size);
+    ranks.run([&](std::uint32_t rank) {
+      for (int round = 0; round < 3; ++round) {
+        // One is short and the next one long.
+        const std::string mine(round == 1 ? 100'000 : 1, static_cast<char>('a' + rank + round));
+        const auto all = all_gather(ranks[rank], as_bytes(mine), 10s);
+        ASSERT_TRUE(all) << all.error().message;
+        ASSERT_EQ(all->size(), size);
+        for (std::uint32_t i = 0; i < size; ++i)
+          EXPECT_EQ(text((*all)[i]), std::string(mine.size(), static_cast<char>('a' + i + round)));
+      }
+    });
+  }
+}
+
+TEST(Collective, NamesTheRanksThatAreMissing) {
+  FakeRanks ranks(4);
+  ranks.run([&](std::uint32_t rank) {
+    if (rank == 1 || rank == 3) return;
+    const auto all = all_gather(ranks[rank], as_bytes("x"), 100ms);
+    EXPECT_ERROR(all, collective_timeout);
+    EXPECT_EQ(all.error().message, "ranks 1 and 3 were not heard of for 100 ms");
+  });
+}
+
+TEST(Collective, DealsOutWorkByMessages) {
+  FakeRanks ranks(3);
+  ranks.run([&](std::uint32_t rank) {
+    // A message may overtake an exchange that its receiver has not finished.
+    ASSERT_TRUE(all_gather(ranks[rank], as_bytes("begin"), 10s));
+    if (rank != 0) {
+      const std::string mine(rank * 2000, 'x');
+      ASSERT_TRUE(send_message(ranks[rank], {.to = 0, .tag = rank}, as_bytes(mine), 10s));
+      const auto answer = next_message(ranks[rank], 10s);
+      ASSERT_TRUE(answer) << answer.error().message;
+      EXPECT_EQ(text(answer->bytes), "done");
+    } else {
+      for (int i = 0; i < 2; ++i) {
+        const auto question = next_message(ranks[0], 10s);
+        ASSERT_TRUE(question) << question.error().message;
+        EXPECT_EQ(question->tag, question->from);
+        EXPECT_EQ(question->bytes.size(), question->from * 2000);
+        ASSERT_TRUE(
+            send_message(ranks[0], {.to = question->from, .tag = 7}, as_bytes("done"), 10s));
+      }
+    }
+    ASSERT_TRUE(all_gather(ranks[rank], as_bytes("end"), 10s));
+  });
+}
+
+TEST(Collective, RefusesWhatCannotBeSent) {
+  FakeRanks ranks(2);
+  EXPECT_ERROR(send_message(ranks[0], {.to = 0, .tag = 0}, {}, 1ms), invalid_argument);
+  EXPECT_ERROR(send_message(ranks[0], {.to = 2, .tag = 0}, {}, 1ms), invalid_argument);
+  EXPECT_ERROR(send_message(ranks[0], {.to = 1, .tag = kMaxMessageTag}, {}, 1ms), invalid_argument);
+}
+
+TEST(Collective, EndsAtTheDeadline) {
+  FakeRanks ranks(2);
+  EXPECT_ERROR(next_message(ranks[0], 20ms), collective_timeout);
+  const std::string large(5000, 'x');  // which nobody receives
+  const Result<void> sent = send_message(ranks[0], {.to = 1, .tag = 0}, as_bytes(large), 20ms);
+  EXPECT_ERROR(sent, collective_timeout);
+  EXPECT_THAT(sent.error().message, testing::StartsWith("rank 1: "));
+}
+
+TEST(Collective, ReturnsTheErrorsOfTheTransport) {
+  using Fault = int FakeRanks::Faults::*;
+  for (const Fault fault : {&FakeRanks::Faults::send, &FakeRanks::Faults::next,
+                            &FakeRanks::Faults::receive, &FakeRanks::Faults::done}) {
+    FakeRanks ranks(2);
+    ranks.faults(0).*fault = 1;
+    ranks.run([&](std::uint32_t rank) {
+      const auto all = all_gather(ranks[rank], as_bytes("x"), 100ms);
+      if (rank == 0) {
+        EXPECT_ERROR(all, collective_failed);
+      }
+    });
+  }
+}
+
+}  // namespace
+}  // namespace flatbed::test
