@@ -22,6 +22,7 @@
 #include "map_command_line.hpp"
 #include "match_command_line.hpp"
 #include "read_command_line.hpp"
+#include "remote_command_line.hpp"
 #include "series_command_line.hpp"
 #include "suggest.hpp"
 
@@ -61,6 +62,7 @@ void add_scan(CLI::App& app, CommandLine::Parsed& parsed) {
   scan->add_flag("--json", parsed.as_json, "Print one JSON object");
   scan->add_flag("-q,--quiet", options.quiet, "Print only what is not plain");
   scan->add_flag("-r,--recursive", options.recursive, "Scan subdirectories too");
+  add_remote(*scan, parsed.scan.remote);
   scan->footer(
       "Reading with flatbed runs nothing of a file; scan is for files that torch.load or "
       "pickle.load will read. A file is\n"
@@ -155,7 +157,7 @@ constexpr std::array kCommands{
 
 }  // namespace
 
-CommandLine::CommandLine(std::string_view command)
+CommandLine::CommandLine(std::string_view command, Collective* ranks)
     : app_("flatbed: model checkpoints as safetensors files that can be checked", "flatbed") {
   app_.set_help_flag("-h,--help", "Print this help and exit");
   app_.set_version_flag("--version",
@@ -173,6 +175,7 @@ CommandLine::CommandLine(std::string_view command)
     add_completion(app_, parsed_);
   }
   unmark_names(app_, has_marks_);
+  parsed_.convert.ranks = ranks;
 }
 
 ExitCode CommandLine::run(int argc, char** argv, Output& output) {
@@ -186,6 +189,9 @@ ExitCode CommandLine::run(int argc, char** argv, Output& output) {
   app_.parse(static_cast<int>(marked.size()), marked.data());
   const Form form = parsed_.as_json ? Form::json : Form::text;
   const std::string command = app_.get_subcommands().front()->get_name();
+  if (parsed_.convert.ranks != nullptr && parsed_.convert.list.empty())
+    return fail({ErrorCode::invalid_argument, "with several ranks only convert --list runs"},
+                ExitCode::usage, output);
   if (command == "ls") return run_ls(parsed_.ls, output);
   if (command == "verify") {
     parsed_.verify.form = form;

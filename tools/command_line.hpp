@@ -16,7 +16,8 @@ class CommandLine {
  public:
   // `command` is the first word after the program's name. If it names a command, the parser knows
   // no other, which is most of the time that a short command takes; otherwise it knows all.
-  explicit CommandLine(std::string_view command);
+  // `ranks` may be null; otherwise it is for `convert --list`, and must outlive this object.
+  explicit CommandLine(std::string_view command, Collective* ranks = nullptr);
   CommandLine(const CommandLine&) = delete;
   CommandLine& operator=(const CommandLine&) = delete;
 

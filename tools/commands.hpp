@@ -10,6 +10,7 @@
 
 #include "cast_text.hpp"
 #include "exit_code.hpp"
+#include "flatbed/collective.hpp"
 #include "flatbed/load.hpp"
 #include "flatbed/series.hpp"
 #include "load_words.hpp"
@@ -134,6 +135,7 @@ struct ConvertOptions {
   bool quiet = false;
   Form form = Form::text;
   RemoteChoice remote;
+  Collective* ranks = nullptr;  // that share the work on `list`; null: this process alone
 };
 [[nodiscard]] ExitCode run_convert(const ConvertOptions& options, Output& output);
 

@@ -12,6 +12,7 @@
 #include "flatbed/result.hpp"
 #include "format_text.hpp"
 #include "load_command_line.hpp"
+#include "remote_command_line.hpp"
 #include "renames.hpp"
 #include "suggest.hpp"
 
@@ -265,6 +266,7 @@ void add_convert(CLI::App& app, CommandLine::Parsed& parsed) {
                     "Say what would be done, and fail where the run would; write nothing");
   convert->add_flag("-q,--quiet", options.quiet, "Print nothing but errors and warnings");
   convert->add_flag("--json", parsed.as_json, "Print one JSON object at the end");
+  add_remote(*convert, parsed.convert.remote);
   convert->footer(
       std::string(kConvertPlaces) +
       "No file is replaced by accident. An output that holds what would be written is up to "

@@ -15,6 +15,7 @@
 #include "flatbed/checkpoint.hpp"
 #include "format_text.hpp"
 #include "open_input.hpp"
+#include "url_text.hpp"
 
 namespace flatbed::tool {
 namespace {
@@ -27,6 +28,7 @@ constexpr std::array<std::string_view, 4> kTorchExtensions{".pth", ".pt", ".bin"
 Error usage(std::string message) { return {ErrorCode::invalid_argument, std::move(message)}; }
 
 bool names_directory(const fs::path& path) {
+  if (is_url(path.native())) return is_folder_url(path.native());
   std::error_code ignored;
   return fs::is_directory(path, ignored);
 }
@@ -34,22 +36,31 @@ bool names_directory(const fs::path& path) {
 // What a file's name says about its kind.
 enum class Kind : std::uint8_t { safetensors, torch, other };
 
+// What is behind a URL has a kind only if the URL names a file.
+fs::path name_of(const fs::path& path) {
+  const std::string& text = path.native();
+  if (!is_url(text)) return path.filename();
+  return is_folder_url(text) ? fs::path() : fs::path(url_name(text));
+}
+
 Kind kind_of(const fs::path& path) {
-  std::string extension = path.extension().native();
+  std::string extension = name_of(path).extension().native();
   for (char& c : extension) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
   if (extension == kExtension) return Kind::safetensors;
   return std::ranges::find(kTorchExtensions, extension) == kTorchExtensions.end() ? Kind::other
                                                                                   : Kind::torch;
 }
 
-// A link that leads nowhere counts.
+// A link that leads nowhere counts, and so does a URL, which is asked later.
 bool is_there(const fs::path& path) {
+  if (is_url(path.native())) return true;
   std::error_code ignored;
   return fs::symlink_status(path, ignored).type() != fs::file_type::not_found;
 }
 
 // Makes two spellings of one file's path equal.
 fs::path resolved(const fs::path& path) {
+  if (is_url(path.native())) return path;
   std::error_code failed;
   fs::path out = fs::weakly_canonical(path, failed);
   return failed ? path : out;
@@ -72,8 +83,10 @@ std::string set_name(const std::string& index) {
 
 // "model.pth" becomes "model.safetensors"; the index of a set takes the set's name.
 fs::path output_name(const fs::path& input) {
+  if (is_url(input.native()) && names_directory(input))
+    return fs::path(url_name(input.native())) += kExtension;
   if (names_directory(input)) return resolved(input).filename() += kExtension;
-  std::string name = input.filename().native();
+  std::string name = name_of(input).native();
   if (std::string set = set_name(name); !set.empty()) name = std::move(set);
   return fs::path(name).replace_extension(kExtension);
 }
@@ -92,8 +105,9 @@ fs::path hub_name(const fs::path& file) {
 bool is_into_folder(const ConvertOptions& options) {
   if (options.paths.size() != 1 || options.output.empty() || options.sidecar) return false;
   const fs::path& input = options.paths[0];
-  const bool many = names_directory(input) || !set_name(input.filename().native()).empty();
-  const bool folder = names_directory(options.output) || !is_there(options.output);
+  const bool many = names_directory(input) || !set_name(name_of(input).native()).empty();
+  const bool folder = names_directory(options.output) || !is_there(options.output) ||
+                      is_url(options.output.native());
   return many && folder && kind_of(options.output) == Kind::other;
 }
 
@@ -113,6 +127,7 @@ Result<ConvertJob> job_into_folder(const ConvertOptions& options) {
 }
 
 Result<fs::path> output_beside(const fs::path& input) {
+  if (is_url(input.native())) return output_name(input);  // in the current folder
   const std::string shown = path_text(input);
   if (names_directory(input)) {
     return usage(fmt::format("{} is a directory: name the output with -o OUT or --out-dir", shown));
@@ -167,6 +182,7 @@ Result<fs::path> output_for(const fs::path& input, const ConvertOptions& options
 // matter, because its job fails.
 void add_inputs(const ConvertJob& job, bool alone, std::set<fs::path>& inputs) {
   inputs.insert(resolved(job.input));
+  if (is_url(job.input.native())) return;
   if (alone || (kind_of(job.input) != Kind::other && !names_directory(job.input))) return;
   const auto opened = Checkpoint::open(job.input, {.check_seal = CheckSeal::off});
   if (!opened) return;
@@ -231,6 +247,20 @@ Result<void> check_sidecar(const ConvertOptions& options) {
       "--no-sync, --force, --checksum, --quiet and --json");
 }
 
+// What cannot be at a URL, or cannot go there.
+Result<void> check_urls(const ConvertOptions& options) {
+  for (const fs::path& input : options.paths) {
+    if (options.sidecar) FLATBED_TRY(check_is_local(input, "--sidecar"));
+  }
+  for (const fs::path& output : {options.output, options.out_dir}) {
+    if (is_url(output.native()) && !output.native().starts_with("s3://"))
+      return usage(fmt::format("{}: an output is a file or an s3:// URL", path_text(output)));
+  }
+  if (is_url(options.output.native()) && kind_of(options.output) == Kind::torch)
+    FLATBED_TRY(check_is_local(options.output, "the name of a PyTorch file"));
+  return {};
+}
+
 // A set is written into a folder of its own: see save_set.hpp.
 Result<ConvertJob> job_of_set(const ConvertOptions& options) {
   if (options.paths.size() != 1 || options.output.empty() || !options.out_dir.empty())
@@ -271,6 +301,7 @@ Result<fs::path> planned_output(const ConvertOptions& options) {
 }
 
 fs::path existing_parent(const fs::path& path) {
+  if (is_url(path.native())) return path;
   fs::path at = path;
   while (!at.empty() && !is_there(at)) at = at.parent_path();
   return at.empty() ? fs::path(".") : at;
@@ -285,6 +316,7 @@ fs::path first_missing(const fs::path& path) {
 }
 
 Result<ConvertJobs> plan_jobs(const ConvertOptions& options) {
+  FLATBED_TRY(check_urls(options));
   FLATBED_TRY(check_sidecar(options));
   if (options.max_shard_nbytes != 0) {
     FLATBED_TRY(check_torch(options, false));

@@ -14,6 +14,7 @@
 #include "interrupt.hpp"
 #include "job_list.hpp"
 #include "list_job.hpp"
+#include "list_ranks.hpp"
 #include "list_tally.hpp"
 #include "progress.hpp"
 
@@ -104,6 +105,12 @@ class ListRun {
 }  // namespace
 
 ExitCode convert_list(const ConvertOptions& options, Output& output) {
+  if (options.ranks != nullptr) {
+    if (options.jobs == 1) return convert_list_together(options, *options.ranks, output);
+    return refuse_convert({ErrorCode::invalid_argument,
+                           "--jobs does not apply to ranks, which do one job each: start more"},
+                          ExitCode::usage, options, output);
+  }
   Result<JobList> list = JobList::open(options.list);
   if (!list) return refuse_convert(list.error(), ExitCode::failure, options, output);
   const Result<JobListCheck> check = check_list(*list, options);

@@ -12,6 +12,7 @@
 
 #include "format_text.hpp"
 #include "interrupt.hpp"
+#include "url_text.hpp"
 
 namespace flatbed::tool {
 
@@ -78,7 +79,7 @@ Result<bool> judge_output(const ConvertJob& job, const ConvertOptions& options,
 
 // Makes the directory, or finds out what would prevent that.
 Result<void> make_folder(const fs::path& folder, const ConvertOptions& options) {
-  if (folder.empty()) return {};
+  if (folder.empty() || is_url(folder.native())) return {};
   std::error_code failed;
   if (!options.dry_run) {
     fs::create_directories(folder, failed);

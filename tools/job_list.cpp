@@ -181,8 +181,18 @@ Result<std::optional<JobLine>> JobList::next(const PartChoice& part) {
   }
 }
 
+Result<JobLine> JobList::at(std::uint64_t number, std::int64_t offset) {
+  rewind();
+  offset_ = offset;
+  FLATBED_ASSIGN(std::optional<JobLine> line, next_line());
+  if (!line) return Error{ErrorCode::file_changed, fmt::format("{}: has become shorter", name_)};
+  line->number = number;
+  return *std::move(line);
+}
+
 Result<std::optional<JobLine>> JobList::next_line() {
   JobLine line;
+  line.offset = offset_ - static_cast<std::int64_t>(buffer_.size() - at_);
   for (bool any = false;; any = true) {
     if (at_ == buffer_.size()) {
       FLATBED_ASSIGN(const bool more, fill());

@@ -20,6 +20,7 @@ namespace flatbed::tool {
 // A line that is not blank.
 struct JobLine {
   std::uint64_t number = 0;  // of the line in the file, from 1
+  std::int64_t offset = 0;   // of its first byte
   std::string text;
   bool too_long = false;  // over kMaxJobNbytes; the text is cut
 };
@@ -39,6 +40,12 @@ class JobList {
   // file is not what it was when it was opened.
   [[nodiscard]] Result<std::optional<JobLine>> next(const PartChoice& part);
 
+  // A line that next() has returned, by its number and offset. Errors: those of reading.
+  [[nodiscard]] Result<JobLine> at(std::uint64_t number, std::int64_t offset);
+
+  // Errors: file_changed if the file is not what it was when it was opened.
+  [[nodiscard]] Result<void> check_unchanged() const;
+
   // Begins again.
   void rewind() noexcept;
 
@@ -46,7 +53,6 @@ class JobList {
   JobList(std::string name, int descriptor) : name_(std::move(name)), descriptor_(descriptor) {}
   Result<bool> fill();  // false: at the end
   Result<std::optional<JobLine>> next_line();
-  [[nodiscard]] Result<void> check_unchanged() const;
 
   std::string name_;  // as messages have it
   int descriptor_;

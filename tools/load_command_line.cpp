@@ -8,6 +8,7 @@
 
 #include "commands.hpp"
 #include "load_words.hpp"
+#include "remote_command_line.hpp"
 #include "renames.hpp"
 
 namespace flatbed::tool {
@@ -123,6 +124,7 @@ void add_load(CLI::App& app, CommandLine::Parsed& parsed) {
                  "Print the XXH3-64 of each tensor's bytes after loading");
   load->add_flag("-q,--quiet", options.quiet, "Print nothing but digests and errors");
   load->add_flag("--json", parsed.as_json, "Print one JSON object");
+  add_remote(*load, parsed.load.remote);
   load->footer(
       "Each device gets one allocation, and each tensor a place in it at a multiple of 256 "
       "bytes. A line of --digests is the XXH3-64 of the tensor's (or slice's) bytes where "

@@ -5,6 +5,7 @@
 
 #include "commands.hpp"
 #include "read_command_line.hpp"
+#include "remote_command_line.hpp"
 #include "renames.hpp"
 
 namespace flatbed::tool {
@@ -50,6 +51,7 @@ void add_map(CLI::App& app, CommandLine::Parsed& parsed) {
   add_places(*map, parsed.map);
   add_choices(*map, parsed.map);
   map->add_flag("--json", parsed.as_json, "Print one JSON object");
+  add_remote(*map, parsed.map.remote);
   map->footer(
       "The area of a tile is the share of its tensor in the bytes, its colour the dtype. Names are "
       "split at their dots; pointing at a tile shows its name, shape, parameters and bytes. "

@@ -2,6 +2,7 @@
 
 #include "commands.hpp"
 #include "read_command_line.hpp"
+#include "remote_command_line.hpp"
 #include "renames.hpp"
 
 namespace flatbed::tool {
@@ -50,6 +51,7 @@ void add_match(CLI::App& app, CommandLine::Parsed& parsed) {
   add_meanings(*match, options);
   match->add_flag("--all", options.all, "Show every tensor that does not match, not the first 20");
   match->add_flag("--json", parsed.as_json, "Print one JSON object");
+  add_remote(*match, parsed.match.remote);
   match->footer(
       "Expectations are JSON: {\"fc.weight\": {\"shape\": [8, 5], \"dtype\": \"F32\"}, ...}; null "
       "or a member that is left out means any. An index of shards (*.index.json) is a "

@@ -9,6 +9,7 @@
 
 #include "commands.hpp"
 #include "load_words.hpp"
+#include "remote_command_line.hpp"
 #include "renames.hpp"
 
 namespace flatbed::tool {
@@ -95,6 +96,7 @@ void add_ls(CLI::App& app, CommandLine::Parsed& parsed) {
   tree->excludes(json)->excludes(hex)->excludes(summary)->excludes(stats);
   hex->excludes(json)->excludes(summary)->excludes(stats);
   summary->excludes(stats);
+  add_remote(*ls, parsed.ls.remote);
   ls->footer(
       "The last lines are totals: 6.74 B parameters are 6.74 billion elements. On a terminal, long "
       "names are cut to its width.\n"
@@ -122,6 +124,7 @@ void add_verify(CLI::App& app, CommandLine::Parsed& parsed) {
   verify->add_flag("-q,--quiet", options.quiet,
                    "Print only files of which something is wrong or could not be checked");
   add_threads(*verify, options.threads, "Threads that read and check");
+  add_remote(*verify, parsed.verify.remote);
   verify->footer(
       "Exit codes: 0 sealed and every byte matches; 1 damaged, broken, or cannot be opened; 2 the "
       "command line is wrong; 3 "
@@ -159,6 +162,7 @@ void add_diff(CLI::App& app, CommandLine::Parsed& parsed) {
   add_threads(*diff, options.threads, "Threads that read and compare");
   diff->add_flag("-q,--quiet", options.quiet, "Print nothing but errors");
   diff->add_flag("--json", parsed.as_json, "Print one JSON object");
+  add_remote(*diff, parsed.diff.remote);
   diff->footer(
       "A line for each difference: tensors that were removed or added, with another dtype, shape "
       "or other bytes, and places of the structure with other values. Rules rename the tensors of "
@@ -189,6 +193,7 @@ void add_cat(CLI::App& app, CommandLine::Parsed& parsed) {
   cat->add_flag("--ignore-seal", options.ignore_seal,
                 "Read the file as if it were not sealed, if it was changed after sealing");
   cat->add_flag("-f,--force", options.force, "Write to a terminal too");
+  add_remote(*cat, parsed.cat.remote);
   cat->footer(
       "Bytes are checked before they are written; those of a bad chunk are never written.\n\n"
       "Exit codes: 0 done, 1 failed, 2 the command line is wrong.");

@@ -10,8 +10,8 @@
 namespace flatbed::tool {
 namespace {
 
-ExitCode run(int argc, char** argv, Output& output) {
-  CommandLine line(argc > 1 ? argv[1] : "");
+ExitCode run(int argc, char** argv, Collective* ranks, Output& output) {
+  CommandLine line(argc > 1 ? argv[1] : "", ranks);
   try {
     return line.run(argc, argv, output);
   } catch (const CLI::ParseError& error) {
@@ -25,10 +25,10 @@ ExitCode run(int argc, char** argv, Output& output) {
 
 }  // namespace
 
-ExitCode run_tool(int argc, char** argv) {
+ExitCode run_tool(int argc, char** argv, Collective* ranks) {
   ignore_write_signals();
   Output output;
-  ExitCode code = run(argc, argv, output);
+  ExitCode code = run(argc, argv, ranks, output);
   if (const Result<void> flushed = output.flush(); !flushed) {
     print_error(flushed.error());
     if (code != ExitCode::usage && code != ExitCode::interrupted) code = ExitCode::failure;

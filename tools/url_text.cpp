@@ -1,6 +1,8 @@
 #include "url_text.hpp"
 
 #include <algorithm>
+#include <charconv>
+#include <optional>
 
 namespace flatbed::tool {
 namespace {
@@ -21,6 +23,37 @@ std::string shown_query(std::string_view query) {
     if (!query.empty()) shown += '&';
   }
   return shown;
+}
+
+// What stands between the scheme and a query or fragment.
+std::string_view place_of(std::string_view url) {
+  url.remove_prefix(url.find(kAfterScheme) + kAfterScheme.size());
+  return url.substr(0, url.find_first_of("?#"));
+}
+
+std::optional<unsigned char> hex_byte(std::string_view digits) {
+  unsigned char byte = 0;
+  const auto [stop, failed] =
+      std::from_chars(digits.data(), digits.data() + digits.size(), byte, 16);
+  if (digits.size() != 2 || failed != std::errc() || stop != digits.data() + 2) return std::nullopt;
+  return byte;
+}
+
+// Decodes "%2B"; nullopt if the result could not be the name of a file.
+std::optional<std::string> decoded(std::string_view text) {
+  std::string out;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    if (text[i] != '%') {
+      out += text[i];
+      continue;
+    }
+    const std::optional<unsigned char> byte = hex_byte(text.substr(i + 1, 2));
+    if (!byte || *byte == 0 || *byte == '/') return std::nullopt;
+    out += static_cast<char>(*byte);
+    i += 2;
+  }
+  if (out == "." || out == "..") return std::nullopt;
+  return out;
 }
 
 }  // namespace
@@ -48,6 +81,21 @@ std::string shown_url(std::string_view url) {
   shown += rest.substr(0, query);
   if (query == std::string_view::npos) return shown;
   return shown + "?" + shown_query(rest.substr(query + 1));
+}
+
+std::string url_name(std::string_view url) {
+  const bool is_hub = url.starts_with("hf://");
+  std::string_view place = place_of(url);
+  while (place.ends_with('/')) place.remove_suffix(1);
+  std::string_view name = place.substr(place.rfind('/') + 1);  // npos + 1 is 0
+  if (is_hub && std::ranges::count(place, '/') < 2) name = name.substr(0, name.find('@'));
+  return decoded(name).value_or(std::string(name));
+}
+
+bool is_folder_url(std::string_view url) noexcept {
+  const std::string_view place = place_of(url);
+  return place.ends_with('/') || place.find('/') == std::string_view::npos ||
+         (url.starts_with("hf://") && std::ranges::count(place, '/') < 2);
 }
 
 }  // namespace flatbed::tool

@@ -163,7 +163,8 @@ class JobsTest(ListTest):
         keys = schema["properties"]["options"]["properties"]
         text = self.run_tool("convert", "--help").stdout
         options = set(re.findall(r"(?m)^ +(?:-\w, )?--([\w-]+)", text))
-        of_the_run = {"help", "output", "out-dir", "list", "part", "report", "jobs", "dry-run", "quiet", "json"}
+        of_the_run = {"help", "output", "out-dir", "list", "part", "report", "jobs", "dry-run", "quiet", "json",
+                      "cache", "cache-size", "ca-file"}
         self.assertEqual(set(keys), options - of_the_run)
         self.write_list(*({"in": "a.pth", "out": f"{key}.safetensors",
                            "options": {key: kind.get("type") == "boolean" or "1"}} for key, kind in keys.items()))
