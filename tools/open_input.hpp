@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <string_view>
 
 #include "flatbed/checkpoint.hpp"
@@ -12,11 +13,16 @@
 
 namespace flatbed::tool {
 
+// What all URLs of one command share: connections, and what the environment says. Made on first use.
+class RemoteSession;
+[[nodiscard]] std::shared_ptr<RemoteSession> make_session();
+
 // What the command line says about remote files, the same for every command that takes URLs.
 struct RemoteChoice {
   std::filesystem::path cache;  // a folder for blocks that were fetched; empty: nothing is kept
   std::uint64_t cache_nbytes = std::uint64_t{16} << 30;  // the bound of `cache`
   std::filesystem::path ca_file;  // certificates to trust besides those of the system
+  std::shared_ptr<RemoteSession> session = make_session();
 };
 
 // Opens a file, a set or a folder. Errors: those of Checkpoint::open(); of a URL those of
