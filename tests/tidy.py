@@ -30,7 +30,7 @@ UNTESTABLE = {"device_error", "internal_error"}
 VOCABULARY = {f"flatbed/{unit}.hpp"
               for unit in ("byte_source", "cast", "dtype", "error", "export", "file_info", "page_lock", "result",
                            "scan_finding", "seal_state", "tensor", "torch_module", "unsafe_objects", "value",
-                           "version")}
+                           "version", "byte_sink")}
 
 # The rooms of src/, lowest first. A room includes itself and the rows below its own; rooms in one
 # row do not know each other. No source lies outside a room.
