@@ -13,7 +13,7 @@ import subprocess
 import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-TOP_FOLDERS = {"include", "src", "cuda", "tools", "tests", "bench", "spec", "doc", "python", "examples"}
+TOP_FOLDERS = {"include", "src", "cuda", "remote", "tools", "tests", "bench", "spec", "doc", "python", "examples"}
 CPP = (".cpp", ".hpp", ".h", ".c")
 MAX_COLUMNS = 100
 MAX_COLUMNS_PYTHON = 120
@@ -29,8 +29,8 @@ UNTESTABLE = {"device_error", "internal_error"}
 # Public headers that the rooms below checkpoint may use: the vocabulary, nothing that opens files.
 VOCABULARY = {f"flatbed/{unit}.hpp"
               for unit in ("byte_source", "cast", "dtype", "error", "export", "file_info", "page_lock", "result",
-                           "scan_finding", "seal_state", "tensor", "torch_module", "unsafe_objects", "value",
-                           "version", "byte_sink")}
+                           "scan_finding", "seal_state", "source_folder", "tensor", "torch_module", "unsafe_objects",
+                           "value", "version", "byte_sink")}
 
 # The rooms of src/, lowest first. A room includes itself and the rows below its own; rooms in one
 # row do not know each other. No source lies outside a room.
@@ -67,6 +67,8 @@ LAYERS = [
     (r"src/", r"(?!)"),
     (r"cuda/", r"flatbed/(c_handles|cuda|device|error|export|flatbed_cuda|result)\.hp?p?$"
      r"|c/(arguments|callbacks|guard)\.hpp$|[a-z_]+\.hpp$"),
+    (r"remote/", r"flatbed/(byte_source|checkpoint|error|export|remote|result|source_folder|version)\.hpp$"
+     r"|[a-z0-9_]+\.hpp$"),
     (r"tools/", r"flatbed/|[a-z_]+\.hpp$"),
     (r"python/src/", r"flatbed/|[a-z_]+\.hpp$"),  # over what everybody has
     (r"(tests|bench)/", r""),
@@ -81,8 +83,9 @@ GUARDED_HEADERS = [
     (r"libdeflate\.h", r"src/archive/crc32\.cpp|tests/"),
     (r"liburing\.h", r"src/io/read_queue\.cpp|tests/"),
     (r"(CLI|fmt)/", r"tools/"),
+    (r"curl/", r"remote/|tests/remote/|bench/"),
     (r"cuda", r"cuda/|tests/cuda/|tests/support/(fake_cuda|load_)"),
-    (r"pthread\.h", r"src/io/|cuda/(own|device)_thread\.cpp|tools/|tests/|bench/"),
+    (r"pthread\.h", r"src/io/|cuda/(own|device)_thread\.cpp|remote/engine\.hpp|tools/|tests/|bench/"),
     (r"(unistd|fcntl|poll|dirent)\.h|sys/|linux/",
      r"src/io/|cuda/device_thread\.cpp|tools/|tests/|bench/|python/src/(pieces|verified_chunks)\.cpp"),
     (r"(iostream|cstdio|csignal|clocale|typeinfo)", r"tools/|tests/|bench/"),
@@ -162,7 +165,7 @@ def check_includes(file):
 
 
 def check_words(file):
-    if not file.path.startswith(("include/", "src/", "cuda/")):
+    if not file.path.startswith(("include/", "src/", "cuda/", "remote/")):
         return
     code = re.sub(r"(?:=\s*delete\b|\bstd::exception\b)", "", file.code)
     for number, line in enumerate(code.splitlines(), 1):
@@ -262,7 +265,7 @@ def check_lines(file):
 
 def check_comments_of_declarations(file):
     """clang-format splits a line that is too long with its comment: the comment then belongs above it."""
-    if not file.path.startswith(("include/", "src/", "cuda/", "tools/")):
+    if not file.path.startswith(("include/", "src/", "cuda/", "remote/", "tools/")):
         return
     for number, (line, after) in enumerate(zip(file.lines, file.lines[1:]), 2):
         begins = line.strip() and not re.search(r"[;{}:,]\s*(//.*)?$|^\s*(//|#)|\\$|>$", line)

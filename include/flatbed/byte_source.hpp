@@ -84,6 +84,15 @@ class FLATBED_EXPORT ByteSource {
   // with megabytes. The default is 256 KiB; load() rounds up to whole chunks.
   [[nodiscard]] virtual std::size_t preferred_read_nbytes() const noexcept;
 
+  // How often bytes that do not match their digest are read once more with reread_at(), because
+  // they may have been damaged on the way although the source has them right, as over a network.
+  // The default is 0: what was read is what the source holds.
+  [[nodiscard]] virtual unsigned max_rereads() const noexcept;
+  // As read_at(), but from where the bytes come from, past every copy kept on the way. The default
+  // calls read_at().
+  [[nodiscard]] virtual Result<void> reread_at(std::uint64_t offset,
+                                               std::span<std::byte> out) const;
+
  protected:
   ByteSource(ByteSource&&) noexcept = default;
   ByteSource& operator=(ByteSource&&) noexcept = default;

@@ -47,7 +47,8 @@
 
 namespace flatbed {
 
-class KeyMap;  // key_map.hpp
+class KeyMap;        // key_map.hpp
+class SourceFolder;  // source_folder.hpp
 
 // Whether read() checks the digests of the chunks that it touches, if they have any.
 enum class Verify : std::uint8_t { yes, no };
@@ -78,6 +79,14 @@ class FLATBED_EXPORT Checkpoint {
   // those of the source preceded by its label; invalid_argument (null); unsupported_format (an
   // index, whose files a source does not have: see open_shards()).
   [[nodiscard]] static Result<Checkpoint> open(std::shared_ptr<const ByteSource> source,
+                                               const OpenOptions& options = {});
+  // Opens the file `name` of a folder that is not local. If the file is
+  // an index, it opens the set whose shards lie beside it or below it; the files' beginnings are
+  // read on several threads. Without a name, chooses among the folder's names() as for a directory.
+  // Errors: as for paths, with those of the folder and its sources preceded by their labels;
+  // invalid_argument (null).
+  [[nodiscard]] static Result<Checkpoint> open(std::shared_ptr<const SourceFolder> folder,
+                                               std::string_view name = {},
                                                const OpenOptions& options = {});
   // Opens the regular file behind `descriptor`. The descriptor stays the caller's and may be closed
   // afterwards. `label` replaces the path in messages and in files().

@@ -163,7 +163,15 @@
   X(193, destination_overlap, "two destinations share bytes")                                                    \
   X(194, budget_too_small, "the staging memory is too small for a load")                                         \
   /* 199: ourselves */                                                                                           \
-  X(199, internal_error, "a bug in flatbed")
+  X(199, internal_error, "a bug in flatbed")                                                                     \
+  /* 200-209: servers */                                                                                         \
+  X(200, url_invalid, "the URL is malformed, or of a kind that is refused")                                      \
+  X(201, http_status, "the server answered with an error")                                                       \
+  X(202, http_protocol, "the server's answer does not fit what it was asked")                                    \
+  X(203, connection_failed, "the server could not be reached, or the connection was cut")                        \
+  X(204, timed_out, "the server did not answer or send in time")                                                 \
+  X(205, tls_failed, "the server's certificate, or TLS with it, was refused")                                    \
+  X(206, redirect_refused, "the server redirects to a place that is refused, or in circles")
 // clang-format on
 
 namespace flatbed {

@@ -35,6 +35,7 @@
 #include "flatbed/scan.hpp"            // IWYU pragma: export
 #include "flatbed/seal_state.hpp"      // IWYU pragma: export
 #include "flatbed/series.hpp"          // IWYU pragma: export
+#include "flatbed/source_folder.hpp"   // IWYU pragma: export
 #include "flatbed/storage_offset.hpp"  // IWYU pragma: export
 #include "flatbed/tensor.hpp"          // IWYU pragma: export
 #include "flatbed/torch_module.hpp"    // IWYU pragma: export

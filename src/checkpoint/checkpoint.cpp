@@ -10,6 +10,7 @@
 #include "checkpoint/checkpoint_state.hpp"
 #include "checkpoint/closest_name.hpp"
 #include "checkpoint/folder_model.hpp"
+#include "checkpoint/folder_shards.hpp"
 #include "checkpoint/open_set.hpp"
 #include "checkpoint/sniff.hpp"
 #include "io/digest.hpp"
@@ -38,6 +39,21 @@ Result<Checkpoint> open_source(std::shared_ptr<const ByteSource> source,
   const Result<Content> content = sniff(*source);
   if (!content) return in_file(label, content.error());
   Result<Checkpoint> opened = open_file(std::move(source), *content, {options.check_seal, {}});
+  if (!opened) return in_file(label, std::move(opened).error());
+  return opened;
+}
+
+// The file or index `name` of a folder that is not local.
+Result<Checkpoint> open_name(const SourceFolder& folder, const std::string& name,
+                             const OpenOptions& options) {
+  FLATBED_ASSIGN(std::shared_ptr<const ByteSource> source, open_in(folder, name));
+  const std::string label(source->label());
+  const Result<Content> content = sniff(*source);
+  if (!content) return in_file(label, content.error());
+  Result<Checkpoint> opened =
+      *content == Content::json
+          ? open_set(folder, *source, name, options)
+          : open_file(std::move(source), *content, {options.check_seal, name, nullptr, &folder});
   if (!opened) return in_file(label, std::move(opened).error());
   return opened;
 }
@@ -73,6 +89,21 @@ Result<Checkpoint> Checkpoint::open(std::shared_ptr<const ByteSource> source,
                                     const OpenOptions& options) {
   FLATBED_ASSIGN(std::shared_ptr<const ByteSource> guarded, GuardedSource::wrap(std::move(source)));
   return open_source(std::move(guarded), options);
+}
+
+Result<Checkpoint> Checkpoint::open(std::shared_ptr<const SourceFolder> folder,
+                                    std::string_view name, const OpenOptions& options) {
+  if (!folder) return make_error(ErrorCode::invalid_argument, "the folder is null");
+  if (!name.empty()) return open_name(*folder, std::string(name), options);
+  FLATBED_ASSIGN(const std::vector<std::string> names, folder->names());
+  const std::string label(folder->label());
+  FLATBED_ASSIGN(const FolderModel model, find_model(label, names));
+  if (model.shards.empty()) return open_name(*folder, model.file.native(), options);
+  std::vector<std::string> shards;
+  for (const std::filesystem::path& shard : model.shards) shards.push_back(shard.native());
+  Result<Checkpoint> opened = open_set(*folder, shards, options);
+  if (!opened) return in_file(label, std::move(opened).error());
+  return opened;
 }
 
 Result<Checkpoint> Checkpoint::open_descriptor(int descriptor, std::string label,

@@ -94,6 +94,18 @@ Rank rank_of(std::string_view name) {
 }
 
 struct Found {
+  // Takes the entry that has this name, in lower case, if it `may_be` a file of a model.
+  template <typename MayBeFile>
+  void add(const fs::path& path, MayBeFile may_be) {
+    const std::string name = lower_case(path.filename().native());
+    distributed = distributed || name == ".metadata" || name.ends_with(".distcp");
+    const Rank rank = name.starts_with('.') ? Rank::none : rank_of(name);
+    if (rank != Rank::none && may_be()) by_rank[static_cast<std::size_t>(rank)].push_back(path);
+  }
+  void sort() {
+    for (std::vector<fs::path>& paths : by_rank) std::ranges::sort(paths, {}, &fs::path::native);
+  }
+
   std::array<std::vector<fs::path>, kRanks> by_rank;
   bool distributed = false;
 };
@@ -112,15 +124,10 @@ Result<Found> list_models(const fs::path& directory) {
   std::error_code error;
   for (fs::directory_iterator entry(directory, error), end; !error && entry != end;
        entry.increment(error)) {
-    const std::string name = lower_case(entry->path().filename().native());
-    found.distributed = found.distributed || name == ".metadata" || name.ends_with(".distcp");
-    const Rank rank = name.starts_with('.') ? Rank::none : rank_of(name);
-    if (rank == Rank::none || !may_be_file(*entry)) continue;
-    found.by_rank[static_cast<std::size_t>(rank)].push_back(entry->path());
+    found.add(entry->path(), [&] { return may_be_file(*entry); });
   }
   if (error) return system_error(error.value(), quoted(directory.native()));
-  for (std::vector<fs::path>& paths : found.by_rank)
-    std::ranges::sort(paths, {}, &fs::path::native);
+  found.sort();
   return found;
 }
 
@@ -196,10 +203,7 @@ Result<FolderModel> find_shards(const fs::path& directory, std::vector<fs::path>
   return FolderModel{{}, std::move(paths)};
 }
 
-}  // namespace
-
-Result<FolderModel> find_model(const fs::path& directory) {
-  FLATBED_ASSIGN(Found found, list_models(directory));
+Result<FolderModel> choose(const fs::path& directory, Found found) {
   for (std::size_t i = 0; i < kRanks; ++i) {
     std::vector<fs::path>& paths = found.by_rank[i];
     const auto rank = static_cast<Rank>(i);
@@ -219,6 +223,22 @@ Result<FolderModel> find_model(const fs::path& directory) {
   return make_error(ErrorCode::index_ambiguous, quoted(directory.native()),
                     " holds no model: no .safetensors, .bin, .pth, .pt or .ckpt file and no index "
                     "of such files");
+}
+
+}  // namespace
+
+Result<FolderModel> find_model(const fs::path& directory) {
+  FLATBED_ASSIGN(Found found, list_models(directory));
+  return choose(directory, std::move(found));
+}
+
+Result<FolderModel> find_model(std::string_view label, const std::vector<std::string>& names) {
+  Found found;
+  for (const std::string& name : names) {
+    if (name.find('/') == name.npos) found.add(name, [] { return true; });
+  }
+  found.sort();
+  return choose(label, std::move(found));
 }
 
 }  // namespace flatbed

@@ -3,6 +3,8 @@
 #pragma once
 
 #include <filesystem>
+#include <string>
+#include <string_view>
 #include <vector>
 
 #include "flatbed/result.hpp"
@@ -24,5 +26,10 @@ struct FolderModel {
 // set), limit_exceeded (more than kMaxShards), unsupported_layout (a distributed checkpoint), and
 // those of reading the folder: file_not_found, permission_denied, io_error.
 [[nodiscard]] Result<FolderModel> find_model(const std::filesystem::path& directory);
+
+// The same among the names of a folder that is not local, without those in folders of it. `label`
+// stands for the folder in messages.
+[[nodiscard]] Result<FolderModel> find_model(std::string_view label,
+                                             const std::vector<std::string>& names);
 
 }  // namespace flatbed

@@ -7,9 +7,9 @@
 #include <string>
 #include <vector>
 
-#include "base/ascii.hpp"
 #include "base/str_cat.hpp"
 #include "checkpoint/checkpoint_state.hpp"
+#include "checkpoint/folder_shards.hpp"
 #include "checkpoint/set_index.hpp"
 #include "checkpoint/sniff.hpp"
 #include "io/file_error.hpp"
@@ -18,8 +18,6 @@
 namespace flatbed {
 
 namespace {
-
-constexpr std::string_view kBin = ".bin";
 
 class SetState final : public CheckpointAccess::State {
  public:
@@ -52,18 +50,6 @@ struct Shard {
   std::string name;  // for messages
   ContainerOptions options;
 };
-
-// H2: a file that belongs to a set by its name must be of the kind that its name states.
-Result<Content> sniff_as_named(const ByteSource& file) {
-  FLATBED_ASSIGN(const Content content, sniff(file));
-  const bool bin = has_ending(file.label(), kBin);
-  if (content == Content::json || is_torch(content) != bin) {
-    return make_error(ErrorCode::unsupported_format,
-                      "the content does not match the file's name: expected ",
-                      bin ? "a PyTorch file" : "a safetensors file");
-  }
-  return content;
-}
 
 Result<Shard> open_file_of(const std::filesystem::path& directory, const std::string& name,
                            const OpenOptions& options, const FileOptions& file_options) {
@@ -99,26 +85,28 @@ class SetBuilder {
 
   // The tensors that the index lists for the shard.
   Result<void> add_listed(const Shard& shard, const Listed& listed) {
-    const Result<Content> content = sniff_as_named(*shard.source);
+    const Result<Content> content = sniff_as_named(*shard.source, shard.name);
     if (!content) return in_file(shard.name, content.error());
     FLATBED_TRY(open(shard, *content));
-    if (contents_.aliases.empty()) {
-      take_listed_tensors(shard.name, listed);
-    } else {
-      take_listed(shard.name, listed);
-    }
-    finish_file(shard.name);
+    add_listed_contents(shard.name, listed);
     return {};
+  }
+  void add_listed(std::unique_ptr<Container> opened, const std::string& name,
+                  const Listed& listed) {
+    keep(std::move(opened));
+    add_listed_contents(name, listed);
   }
 
   // All tensors and aliases of the shard. `content` is what it was found to be.
   Result<void> add_whole(const Shard& shard, const Result<Content>& content) {
     if (!content) return in_file(shard.name, content.error());
     FLATBED_TRY(open(shard, *content));
-    for (const TensorInfo& tensor : contents_.tensors) take(tensor);
-    for (Alias& alias : contents_.aliases) take(std::move(alias));
-    finish_file(shard.name);
+    add_contents(shard.name);
     return {};
+  }
+  void add_whole(std::unique_ptr<Container> opened, const std::string& name) {
+    keep(std::move(opened));
+    add_contents(name);
   }
 
   // H4
@@ -173,9 +161,28 @@ class SetBuilder {
     options.set = &memory_;
     Result<std::unique_ptr<Container>> container = open_container(shard.source, content, options);
     if (!container) return in_file(shard.name, std::move(container).error());
-    contents_ = (*container)->take_contents();
-    state_->containers.push_back(*std::move(container));
+    keep(*std::move(container));
     return {};
+  }
+
+  void keep(std::unique_ptr<Container> opened) {
+    contents_ = opened->take_contents();
+    state_->containers.push_back(std::move(opened));
+  }
+
+  void add_contents(std::string_view shard) {
+    for (const TensorInfo& tensor : contents_.tensors) take(tensor);
+    for (Alias& alias : contents_.aliases) take(std::move(alias));
+    finish_file(shard);
+  }
+
+  void add_listed_contents(std::string_view shard, const Listed& listed) {
+    if (contents_.aliases.empty()) {
+      take_listed_tensors(shard, listed);
+    } else {
+      take_listed(shard, listed);
+    }
+    finish_file(shard);
   }
 
   void take(const TensorInfo& tensor) {
@@ -353,7 +360,9 @@ class SetBuilder {
   std::uint32_t first_storage_ = 0;
 };
 
-using Sniff = Result<Content> (*)(const ByteSource& file);
+using Sniff = Result<Content> (*)(const ByteSource& file, std::string_view name);
+
+Result<Content> sniff_any(const ByteSource& file, std::string_view) { return sniff(file); }
 
 Result<Checkpoint> open_paths(const std::vector<std::filesystem::path>& paths,
                               const OpenOptions& options, Sniff sniff_file) {
@@ -364,7 +373,7 @@ Result<Checkpoint> open_paths(const std::vector<std::filesystem::path>& paths,
     FLATBED_ASSIGN(File file, File::open(path, file_options));
     const Shard shard{
         std::make_shared<const File>(std::move(file)), path.native(), {options.check_seal, path}};
-    FLATBED_TRY(builder.add_whole(shard, sniff_file(*shard.source)));
+    FLATBED_TRY(builder.add_whole(shard, sniff_file(*shard.source, path.native())));
   }
   return builder.finish();
 }
@@ -372,7 +381,7 @@ Result<Checkpoint> open_paths(const std::vector<std::filesystem::path>& paths,
 }  // namespace
 
 Result<Checkpoint> open_set(const File& file, const OpenOptions& options) {
-  FLATBED_ASSIGN(SetIndex index, read_set_index(file));
+  FLATBED_ASSIGN(SetIndex index, read_set_index(file, file.path().filename().native()));
   SetBuilder builder(options, index, file.path());
   const std::filesystem::path directory = file.path().parent_path();
   const FileOptions file_options{options.follow_links, make_descriptor_pool(), directory};
@@ -390,9 +399,33 @@ Result<Checkpoint> open_set(const std::vector<std::filesystem::path>& shards,
   return open_paths(shards, options, sniff_as_named);
 }
 
+Result<Checkpoint> open_set(const SourceFolder& folder, const ByteSource& index_file,
+                            std::string_view name, const OpenOptions& options) {
+  const std::string_view above = name.substr(0, name.rfind('/') + 1);
+  FLATBED_ASSIGN(SetIndex index, read_set_index(index_file, name.substr(above.size())));
+  std::vector<std::string> names;
+  for (const auto& [shard, numbers] : index.shards) names.push_back(str_cat(above, shard));
+  FLATBED_ASSIGN(auto opened, open_shards_of(folder, names, options));
+  SetBuilder builder(options, index, {});
+  std::size_t number = 0;
+  for (const auto& [shard, numbers] : index.shards)
+    builder.add_listed(std::move(opened[number++]), shard, {index.names, numbers});
+  FLATBED_TRY(builder.check_contents(index.contents));
+  return builder.finish(std::move(index));
+}
+
+Result<Checkpoint> open_set(const SourceFolder& folder, const std::vector<std::string>& names,
+                            const OpenOptions& options) {
+  FLATBED_TRY(check_shard_count(names.size()));
+  FLATBED_ASSIGN(auto opened, open_shards_of(folder, names, options));
+  SetBuilder builder(options);
+  for (std::size_t i = 0; i < names.size(); ++i) builder.add_whole(std::move(opened[i]), names[i]);
+  return builder.finish();
+}
+
 Result<Checkpoint> Checkpoint::open_shards(const std::vector<std::filesystem::path>& paths,
                                            const OpenOptions& options) {
-  return open_paths(paths, options, sniff);
+  return open_paths(paths, options, sniff_any);
 }
 
 Result<Checkpoint> Checkpoint::open_shards(

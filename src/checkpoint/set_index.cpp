@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <filesystem>
 #include <span>
 
 #include "base/ascii.hpp"
@@ -52,8 +51,8 @@ Result<std::string> check_shard_name(std::string_view name, std::string_view end
 
 // Shards of pickles are allowed only in an index of pickles: a safetensors index must not lead to
 // pickles. The name may end in a variant: "pytorch_model.bin.index.fp16.json".
-std::string_view shard_ending(const std::filesystem::path& index) {
-  const std::string name = lower_case(index.filename().native());
+std::string_view shard_ending(std::string_view index) {
+  const std::string name = lower_case(index);
   return name.find(".bin.index.") != std::string::npos ? kBin : kSafetensors;
 }
 
@@ -117,7 +116,7 @@ Result<void> read_index_metadata(JsonValue metadata, SetIndex& index) {
 
 }  // namespace
 
-Result<SetIndex> read_set_index(const File& file) {
+Result<SetIndex> read_set_index(const ByteSource& file, std::string_view name) {
   FLATBED_ASSIGN(const ByteBuffer text,
                  read_padded(file, {kMaxIndex, "the index"}, JsonDocument::kPadding));
   FLATBED_ASSIGN(JsonDocument json,
@@ -133,7 +132,7 @@ Result<SetIndex> read_set_index(const File& file) {
       if (mapped || !value.is_object())
         return malformed("the index has no weight_map, several, or one that is not an object");
       mapped = true;
-      FLATBED_TRY(read_weight_map(value, shard_ending(file.path()), index));
+      FLATBED_TRY(read_weight_map(value, shard_ending(name), index));
     } else if (key.text() == "metadata") {
       if (described) return malformed("the index has metadata twice");
       described = true;

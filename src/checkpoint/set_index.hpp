@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "base/json.hpp"
-#include "io/file.hpp"
+#include "flatbed/byte_source.hpp"
 #include "io/name_index.hpp"
 
 namespace flatbed {
@@ -32,7 +32,8 @@ struct SetIndex {
   std::optional<std::string_view> contents;  // metadata["flatbed.shards"]
 };
 
-// Errors: index_malformed, index_duplicate_name, shard_name_refused, limit_exceeded.
-[[nodiscard]] Result<SetIndex> read_set_index(const File& file);
+// `name` is the file's name, without folders: of pickles only one that says so is an index. Errors:
+// index_malformed, index_duplicate_name, shard_name_refused, limit_exceeded.
+[[nodiscard]] Result<SetIndex> read_set_index(const ByteSource& file, std::string_view name);
 
 }  // namespace flatbed

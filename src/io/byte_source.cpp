@@ -21,4 +21,10 @@ Result<DescriptorLease> ByteSource::descriptor() const { return DescriptorLease(
 
 std::size_t ByteSource::preferred_read_nbytes() const noexcept { return std::size_t{256} << 10; }
 
+unsigned ByteSource::max_rereads() const noexcept { return 0; }
+
+Result<void> ByteSource::reread_at(std::uint64_t offset, std::span<std::byte> out) const {
+  return read_at(offset, out);
+}
+
 }  // namespace flatbed

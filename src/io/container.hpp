@@ -18,6 +18,7 @@
 #include "base/json.hpp"
 #include "flatbed/byte_source.hpp"
 #include "flatbed/file_info.hpp"
+#include "flatbed/source_folder.hpp"
 #include "flatbed/tensor.hpp"
 #include "flatbed/value.hpp"
 #include "io/large_allocator.hpp"
@@ -72,11 +73,12 @@ struct SetMemory {
   std::shared_ptr<TextPool> texts = std::make_shared<TextPool>();  // kept by the containers
 };
 
-// Requirements on a file, and the files next to it.
+// Requirements on a file, and the files next to it: those of a path, or of a name in a folder.
 struct ContainerOptions {
   CheckSeal check_seal = CheckSeal::if_sealed;
-  std::filesystem::path path;  // where to look for a sidecar; empty: no files are next to it
-  SetMemory* set = nullptr;    // null: the file is opened alone
+  std::filesystem::path path;            // where to look for a sidecar; empty: no files are there
+  SetMemory* set = nullptr;              // null: the file is opened alone
+  const SourceFolder* folder = nullptr;  // that has `path`, a name; null: `path` is local
 };
 
 class Container {

@@ -34,6 +34,13 @@ Result<void> GuardedSource::read_parts(std::uint64_t offset,
   return {};
 }
 
+Result<void> GuardedSource::reread_at(std::uint64_t offset, std::span<std::byte> out) const {
+  FLATBED_TRY(check_range(*this, offset, out.size()));
+  if (Result<void> read = source_->reread_at(offset, out); !read)
+    return named(std::move(read).error());
+  return {};
+}
+
 Result<void> GuardedSource::check_unchanged() const {
   const std::uint64_t size = source_->size();
   if (size != size_) {

@@ -33,6 +33,9 @@ class GuardedSource final : public ByteSource {
   [[nodiscard]] std::size_t preferred_read_nbytes() const noexcept override {
     return source_->preferred_read_nbytes();
   }
+  [[nodiscard]] unsigned max_rereads() const noexcept override { return source_->max_rereads(); }
+  [[nodiscard]] Result<void> reread_at(std::uint64_t offset,
+                                       std::span<std::byte> out) const override;
 
  private:
   [[nodiscard]] Error named(Error error) const;

@@ -5,6 +5,7 @@
 #include "base/bytes.hpp"
 #include "base/str_cat.hpp"
 #include "io/file.hpp"
+#include "io/guarded_source.hpp"
 #include "io/read_text.hpp"
 
 namespace flatbed::safetensors {
@@ -43,18 +44,29 @@ Result<Sidecar> parse_sidecar(std::string_view text) {
   return Sidecar{std::move(json), std::move(pairs)};
 }
 
-// The text of the sidecar of the file at `path`, or nothing when there is none.
-Result<std::optional<std::string>> read_sidecar(const std::filesystem::path& path) {
-  if (path.empty()) return std::optional<std::string>();
-  std::filesystem::path sidecar = path;
+// The source of the sidecar, whose path or name this is.
+Result<std::shared_ptr<const ByteSource>> open_sidecar(const std::filesystem::path& sidecar,
+                                                       const SourceFolder* folder) {
+  if (folder != nullptr) {
+    FLATBED_ASSIGN(std::shared_ptr<const ByteSource> source, folder->open(sidecar.native()));
+    return GuardedSource::wrap(std::move(source));
+  }
+  FLATBED_ASSIGN(File file, File::open(sidecar));
+  return std::shared_ptr<const ByteSource>(std::make_shared<const File>(std::move(file)));
+}
+
+// The text of the sidecar, or nothing when there is none.
+Result<std::optional<std::string>> read_sidecar(const ContainerOptions& options) {
+  if (options.path.empty()) return std::optional<std::string>();
+  std::filesystem::path sidecar = options.path;
   sidecar += kSidecarSuffix;
-  Result<File> file = File::open(sidecar);
+  const auto file = open_sidecar(sidecar, options.folder);
   if (!file && file.error().code == ErrorCode::file_not_found) return std::optional<std::string>();
   if (!file && file.error().code == ErrorCode::not_a_regular_file)
     return make_error(ErrorCode::sidecar_malformed, file.error().message);
-  if (!file) return std::move(file).error();
-  FLATBED_ASSIGN(std::string text,
-                 read_text(*file, {kMaxSidecarBytes, "the sidecar", ErrorCode::sidecar_malformed}));
+  if (!file) return file.error();
+  constexpr TextLimit kLimit{kMaxSidecarBytes, "the sidecar", ErrorCode::sidecar_malformed};
+  FLATBED_ASSIGN(std::string text, read_text(**file, kLimit));
   return std::optional(std::move(text));
 }
 
@@ -106,7 +118,12 @@ Result<void> SafetensorsContainer::judge(const ContainerOptions& options) {
     embedded = true;
     seal_pairs_.push_back(pair);
   }
-  Result<std::optional<std::string>> text = read_sidecar(options.path);
+  // In a folder elsewhere each look costs a request, and a sidecar would change nothing.
+  if (embedded && options.folder != nullptr) {
+    apply(judge_seal(header_->raw(), header_->metadata, seal_tensors()));
+    return {};
+  }
+  Result<std::optional<std::string>> text = read_sidecar(options);
   if (embedded) {
     if (text && *text)
       contents().notes.emplace_back("a sidecar is ignored: the file carries its own seal");

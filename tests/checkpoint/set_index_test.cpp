@@ -17,7 +17,7 @@ namespace {
 std::string listed(const std::string& file, const char* index = "m.safetensors.index.json") {
   const test::TempDir dir;
   test::write_file(dir / index, str_cat(R"({"weight_map":{"w":")", file, "\"}}"));
-  const Result<SetIndex> read = read_set_index(File::open(dir / index).value());
+  const Result<SetIndex> read = read_set_index(File::open(dir / index).value(), index);
   return read ? read->shards.begin()->first : std::string(name(read.error().code));
 }
 
@@ -40,7 +40,8 @@ TEST(SetIndex, ReportsTheFirstFaultOfItsMap) {
   const auto fault = [](std::string_view map) {
     const test::TempDir dir;
     test::write_file(dir / "m.safetensors.index.json", str_cat(R"({"weight_map":{)", map, "}}"));
-    return read_set_index(File::open(dir / "m.safetensors.index.json").value());
+    return read_set_index(File::open(dir / "m.safetensors.index.json").value(),
+                          "m.safetensors.index.json");
   };
   EXPECT_ERROR(fault(R"("a":"1.safetensors","a":"1.safetensors","b":"../x")"),
                index_duplicate_name);
@@ -56,7 +57,8 @@ std::string index_of(int files) {
   for (int i = 0; i < files; ++i)
     map += str_cat(i == 0 ? "" : ",", "\"t", i, "\":\"", i, ".safetensors\"");
   test::write_file(dir / "m.safetensors.index.json", str_cat(R"({"weight_map":{)", map, "}}"));
-  const auto read = read_set_index(File::open(dir / "m.safetensors.index.json").value());
+  const auto read = read_set_index(File::open(dir / "m.safetensors.index.json").value(),
+                                   "m.safetensors.index.json");
   return read ? "ok" : std::string(name(read.error().code));
 }
 

@@ -1,0 +1,139 @@
+// Remote checkpoints, component flatbed::remote: files on servers, read in place over HTTP.
+//
+//   FLATBED_ASSIGN(const Checkpoint model, open_url("https://host/models/a.safetensors"));
+//   FLATBED_ASSIGN(const Checkpoint other, open_url("hf://owner/name@main"));
+//
+// Only what is wanted is fetched: headers, the index, then tensors or slices in ranges, several at
+// once over connections that are kept. All bytes of a file are of one version, or the error is
+// file_changed: the ETag of the first answer goes into every later request and is compared with
+// that of every answer. A server that sends none is held to the time of the last change and the
+// size.
+//
+// What URLs may be: http and https with a host, hf://owner/name@revision/path. A URL that ends with
+// "/" is a folder, in which the usual names of models are tried. User names and passwords in a URL
+// are refused. Redirects are followed to http and https, never from https to http, and credentials
+// go only to the origin (scheme, host and port) that they were given for. Messages and labels never
+// contain credentials, nor what comes after "?" in a URL.
+//
+// Servers' certificates are always verified. The library reads no environment variable, so it uses
+// a proxy only if the options name one.
+//
+// A Remote is thread-safe, and cheap to copy: copies share connections, counters and one thread
+// that drives the transfers. Sources and folders that it made share it. Before libcurl 7.84, call
+// curl_global_init() before the first Remote is made while other threads run.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "flatbed/byte_source.hpp"
+#include "flatbed/checkpoint.hpp"
+#include "flatbed/export.hpp"
+#include "flatbed/result.hpp"
+#include "flatbed/source_folder.hpp"
+
+namespace flatbed {
+
+// What proves to one origin who asks. Empty members are not sent.
+struct RemoteCredentials {
+  std::string bearer_token;          // "Authorization: Bearer <token>"
+  std::vector<std::string> headers;  // further headers, each "Name: value"
+  // For s3:// only.
+  std::string access_key_id;
+  std::string secret_access_key;
+  std::string session_token;
+
+  bool operator==(const RemoteCredentials&) const = default;
+};
+
+struct CredentialsQuery {
+  std::string_view origin;  // "https://host" or "https://host:port"; "s3" for s3://
+  bool refused = false;     // the server refused the last ones: get new ones, if there are any
+};
+
+// Called before requests, on the threads that read, from several at once. An error ends the read.
+// It is never asked for the origin of a redirect.
+using CredentialsProvider = std::function<Result<RemoteCredentials>(const CredentialsQuery&)>;
+
+struct RemoteOptions {
+  // To connect, TLS included; from the request to the first byte of the answer; between bytes.
+  std::chrono::milliseconds connect_timeout{10'000};
+  std::chrono::milliseconds first_byte_timeout{30'000};
+  std::chrono::milliseconds stall_timeout{30'000};
+  // How often a request is sent again after a cut connection, a timeout, or the statuses 408, 429,
+  // 500, 502, 503 and 504. What has arrived of a range is kept. The first wait is `backoff`, each
+  // later one twice as long up to 10 s, and no shorter than the server's Retry-After. A Retry-After
+  // longer than `longest_wait` ends the request.
+  unsigned retries = 5;
+  std::chrono::milliseconds backoff{200};
+  std::chrono::milliseconds longest_wait{60'000};
+  unsigned max_connections = 32;  // at once, 1 to 256; more requests wait
+  // Large reads are split into requests of this size, 64 KiB to 1 GiB.
+  std::size_t range_nbytes = std::size_t{8} << 20;
+  // The first request of a file reads this much, 4 KiB to 16 MiB: mostly all of its header.
+  std::size_t head_nbytes = std::size_t{128} << 10;
+  // Files of servers that know no ranges are read whole, into memory, up to this size.
+  std::size_t whole_nbytes = std::size_t{64} << 20;
+  std::filesystem::path ca_file;    // certificates (PEM) to trust besides the system's
+  std::string proxy;                // as libcurl takes it; empty: none
+  std::string user_agent;           // empty: "flatbed/<version>"
+  CredentialsProvider credentials;  // empty: none are sent
+  std::string hub_endpoint = "https://huggingface.co";  // of hf://
+  // Ends what is under way with the error cancelled once it is true. Borrowed: must outlive the
+  // Remote and all that it made.
+  const std::atomic<bool>* cancel = nullptr;
+};
+
+// Since the Remote was made.
+struct RemoteStats {
+  std::uint64_t requests = 0;   // sent, repeated and redirected ones included
+  std::uint64_t retries = 0;    // of those, repeated after an error
+  std::uint64_t redirects = 0;  // of those, after a redirect
+  std::uint64_t bytes = 0;      // of bodies, received
+};
+
+class Transport;  // internal
+
+class FLATBED_EXPORT Remote {
+ public:
+  // Starts the thread. Errors: invalid_argument (options out of range), file_not_found (ca_file),
+  // resource_exhausted.
+  [[nodiscard]] static Result<Remote> make(RemoteOptions options = {});
+
+  // Opens the checkpoint behind the URL: a file, an index with its shards, or a folder. Errors:
+  // url_invalid, those of the network (200-209), permission_denied (401, 403), file_not_found (404,
+  // 410), those of Checkpoint::open().
+  [[nodiscard]] Result<Checkpoint> open(std::string_view url,
+                                        const OpenOptions& options = {}) const;
+  // The file behind the URL, of any kind, after one request for its beginning. Errors: as above,
+  // without those of Checkpoint::open().
+  [[nodiscard]] Result<std::shared_ptr<const ByteSource>> open_source(std::string_view url) const;
+  // The folder, without any request. The URL counts as a folder with or without "/" at its end.
+  // Errors: url_invalid.
+  [[nodiscard]] Result<std::shared_ptr<const SourceFolder>> open_folder(std::string_view url) const;
+
+  [[nodiscard]] RemoteStats stats() const noexcept;
+
+ private:
+  explicit Remote(std::shared_ptr<Transport> transport) : transport_(std::move(transport)) {}
+  std::shared_ptr<Transport> transport_;
+};
+
+// Whether the text is a URL of a kind that Remote opens, by its scheme: "https://...". No error in
+// the rest of it counts here.
+[[nodiscard]] FLATBED_EXPORT bool is_url(std::string_view text) noexcept;
+
+// Remote::open() of a Remote of its own, which the checkpoint's files share.
+[[nodiscard]] FLATBED_EXPORT Result<Checkpoint> open_url(std::string_view url,
+                                                         RemoteOptions options = {},
+                                                         const OpenOptions& open_options = {});
+
+}  // namespace flatbed

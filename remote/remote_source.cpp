@@ -1,0 +1,250 @@
+#include "remote_source.hpp"
+
+#include <algorithm>
+#include <cstring>
+
+#include "text.hpp"
+
+namespace flatbed::remote {
+
+namespace {
+
+constexpr std::uint64_t kBlock = 256 << 10;     // what small reads fetch
+constexpr std::uint64_t kSmallRead = 64 << 10;  // that they are
+constexpr std::uint64_t kLargeRead = 1 << 20;   // that show that the header has been read
+
+// Cuts `nbytes` from the front of a list of parts.
+std::vector<std::span<std::byte>> take_front(std::span<std::span<std::byte>>& parts,
+                                             std::uint64_t nbytes) {
+  std::vector<std::span<std::byte>> front;
+  while (nbytes > 0 && !parts.empty()) {
+    std::span<std::byte>& part = parts.front();
+    const auto taken = static_cast<std::size_t>(std::min<std::uint64_t>(part.size(), nbytes));
+    if (taken > 0) front.push_back(part.first(taken));
+    part = part.subspan(taken);
+    nbytes -= taken;
+    if (part.empty()) parts = parts.subspan(1);
+  }
+  return front;
+}
+
+std::uint64_t sum_of(std::span<const std::span<std::byte>> parts) {
+  std::uint64_t nbytes = 0;
+  for (const auto part : parts) nbytes += part.size();
+  return nbytes;
+}
+
+// What a resolved URL answers when its time is over.
+bool may_have_expired(ErrorCode code) {
+  return code == ErrorCode::permission_denied || code == ErrorCode::file_not_found;
+}
+
+}  // namespace
+
+Result<std::shared_ptr<const RemoteSource>> RemoteSource::open(
+    std::shared_ptr<const Transport> transport, RemoteFile file) {
+  std::shared_ptr<RemoteSource> source(new (std::nothrow)
+                                           RemoteSource(std::move(transport), std::move(file)));
+  if (!source) return error_of(ErrorCode::resource_exhausted, "out of memory");
+  if (Result<void> opened = source->open_file(); !opened)
+    return with_context(shown(source->file_.label), std::move(opened).error());
+  return std::shared_ptr<const RemoteSource>(std::move(source));
+}
+
+Result<void> RemoteSource::open_file() {
+  const RemoteOptions& options = transport_->options();
+  auto block = std::make_shared<Block>();
+  block->bytes.resize(options.head_nbytes);
+  Call call = new_call();
+  call.url = file_.url;
+  call.version = {};
+  call.range = WantedRange{0, {block->bytes}, std::nullopt};
+  call.body_limit = options.whole_nbytes;
+  call.accept = {416};
+  FLATBED_TRY(transport_->run({&call, 1}));
+  version_ = Version::of(call.head);
+  redirects_ = std::move(call.redirects);
+  final_url_ = call.final_url.text;
+  if (call.head.status == 206) {
+    const auto stated = parse_content_range(call.head.find("content-range"));
+    nbytes_ = stated && stated->total ? *stated->total : 0;
+    block->bytes.resize(static_cast<std::size_t>(call.placed));
+  } else if (call.head.status == 200) {
+    whole_ = true;
+    nbytes_ = call.text.size();
+    block->bytes.resize(call.text.size());
+    if (nbytes_ > 0) std::memcpy(block->bytes.data(), call.text.data(), call.text.size());
+  } else if (call.head.find("content-range") == "bytes */0") {
+    whole_ = true;  // an empty file
+    block->bytes.clear();
+  } else {
+    return error_of(ErrorCode::http_protocol, "the server has no beginning of the file: found ",
+                    "status ", call.head.status, " with Content-Range ",
+                    shown(call.head.find("content-range")));
+  }
+  head_ = std::move(call.head);
+  blocks_[0] = std::move(block);
+  return {};
+}
+
+Call RemoteSource::new_call() const {
+  Call call;
+  call.version = version_;
+  call.home = file_.url.origin;
+  call.credentials_name = file_.credentials_name;
+  call.sigv4 = file_.sigv4;
+  return call;
+}
+
+std::size_t RemoteSource::preferred_read_nbytes() const noexcept {
+  return transport_->options().range_nbytes;
+}
+
+RemoteSource::BlockPointer RemoteSource::find_block(std::uint64_t offset) const {
+  const std::lock_guard lock(mutex_);
+  for (const BlockPointer& block : blocks_) {
+    if (block && offset >= block->offset && offset - block->offset < block->bytes.size())
+      return block;
+  }
+  return nullptr;
+}
+
+void RemoteSource::keep_block(BlockPointer block) const {
+  const std::lock_guard lock(mutex_);
+  next_block_ = next_block_ % (blocks_.size() - 1) + 1;
+  blocks_[next_block_] = std::move(block);
+}
+
+void RemoteSource::forget_blocks(std::uint64_t offset, std::uint64_t nbytes) const {
+  const std::lock_guard lock(mutex_);
+  for (BlockPointer& block : blocks_) {
+    const bool apart =
+        !block || block->offset >= offset + nbytes || offset >= block->offset + block->bytes.size();
+    if (!apart) block = nullptr;
+  }
+}
+
+Result<std::size_t> RemoteSource::read_kept(std::uint64_t offset, std::span<std::byte> out,
+                                            bool fetch_block) const {
+  BlockPointer block = find_block(offset);
+  if (!block && fetch_block) {
+    auto fetched = std::make_shared<Block>();
+    fetched->offset = offset / kBlock * kBlock;
+    fetched->bytes.resize(
+        static_cast<std::size_t>(std::min<std::uint64_t>(kBlock, nbytes_ - fetched->offset)));
+    FLATBED_TRY(fetch(fetched->offset, {fetched->bytes}));
+    block = std::move(fetched);
+    keep_block(block);
+  }
+  if (!block) return std::size_t{0};
+  const std::span<const std::byte> kept =
+      std::span(block->bytes).subspan(static_cast<std::size_t>(offset - block->offset));
+  const std::size_t nbytes = std::min(kept.size(), out.size());
+  if (nbytes > 0) std::memcpy(out.data(), kept.data(), nbytes);
+  return nbytes;
+}
+
+Result<void> RemoteSource::read_at(std::uint64_t offset, std::span<std::byte> out) const {
+  const std::array<std::span<std::byte>, 1> parts{out};
+  return read_parts(offset, parts);
+}
+
+Result<void> RemoteSource::read_parts(std::uint64_t offset,
+                                      std::span<const std::span<std::byte>> parts) const {
+  std::vector<std::span<std::byte>> left(parts.begin(), parts.end());
+  std::span<std::span<std::byte>> rest = left;
+  const std::uint64_t wanted = sum_of(rest);
+  if (wanted > nbytes_ || offset > nbytes_ - wanted)
+    return error_of(ErrorCode::invalid_argument, "cannot read ", wanted, " bytes at offset ",
+                    offset, " of ", nbytes_, " bytes");
+  const bool small = wanted <= kSmallRead && !whole_;
+  for (std::uint64_t nbytes = wanted; nbytes > 0;) {
+    if (rest.front().empty()) {
+      rest = rest.subspan(1);
+      continue;
+    }
+    FLATBED_ASSIGN(const std::size_t taken, read_kept(offset, rest.front(), small));
+    if (taken == 0) break;
+    rest.front() = rest.front().subspan(taken);
+    offset += taken;
+    nbytes -= taken;
+  }
+  const std::uint64_t nbytes = sum_of(rest);
+  if (nbytes == 0) return {};
+  if (whole_) {
+    for (const std::span<std::byte> part : rest) {
+      FLATBED_TRY(fetch_whole(offset, part));
+      offset += part.size();
+    }
+    return {};
+  }
+  if (nbytes >= kLargeRead && offset > 0) {
+    const std::lock_guard lock(mutex_);
+    blocks_[0] = nullptr;
+  }
+  return fetch(offset, {rest.begin(), rest.end()});
+}
+
+Result<void> RemoteSource::reread_at(std::uint64_t offset, std::span<std::byte> out) const {
+  if (out.empty()) return {};
+  forget_blocks(offset, out.size());
+  if (whole_) return fetch_whole(offset, out);
+  return fetch(offset, {out});
+}
+
+// Goes first where the last redirect led: such URLs hold for minutes or hours, and then another has
+// to be asked for.
+Result<void> RemoteSource::fetch(std::uint64_t offset,
+                                 std::vector<std::span<std::byte>> parts) const {
+  std::string text;
+  {
+    const std::lock_guard lock(mutex_);
+    text = final_url_;
+  }
+  if (text == file_.url.text) return fetch_from(file_.url, offset, parts);
+  FLATBED_ASSIGN(const Url url, parse_url(text));
+  Result<void> fetched = fetch_from(url, offset, parts);
+  if (fetched || !may_have_expired(fetched.error().code)) return fetched;
+  return fetch_from(file_.url, offset, parts);
+}
+
+Result<void> RemoteSource::fetch_from(const Url& url, std::uint64_t offset,
+                                      const std::vector<std::span<std::byte>>& parts) const {
+  std::vector<std::span<std::byte>> left(parts);
+  std::span<std::span<std::byte>> rest = left;
+  const std::uint64_t nbytes = sum_of(rest);
+  const std::uint64_t step = transport_->options().range_nbytes;
+  std::vector<Call> calls;
+  for (std::uint64_t done = 0; done < nbytes; done += std::min(step, nbytes - done)) {
+    Call& call = calls.emplace_back(new_call());
+    call.url = url;
+    call.range =
+        WantedRange{offset + done, take_front(rest, std::min(step, nbytes - done)), nbytes_};
+    call.body_limit = 0;
+  }
+  FLATBED_TRY(transport_->run(calls));
+  const std::lock_guard lock(mutex_);
+  if (!calls.empty()) final_url_ = calls.back().final_url.text;
+  return {};
+}
+
+// Of a server that knows no ranges: the whole file once more.
+Result<void> RemoteSource::fetch_whole(std::uint64_t offset, std::span<std::byte> out) const {
+  if (out.empty()) return {};
+  Call call = new_call();
+  call.url = file_.url;
+  call.body_limit = static_cast<std::size_t>(nbytes_);
+  FLATBED_TRY(transport_->run({&call, 1}));
+  if (call.text.size() != nbytes_)
+    return error_of(ErrorCode::file_changed, "the file changed on the server: found ",
+                    call.text.size(), " bytes, expected ", nbytes_);
+  std::memcpy(out.data(), call.text.data() + offset, out.size());
+  auto block = std::make_shared<Block>();
+  block->bytes.resize(call.text.size());
+  std::memcpy(block->bytes.data(), call.text.data(), call.text.size());
+  const std::lock_guard lock(mutex_);
+  blocks_[0] = std::move(block);
+  return {};
+}
+
+}  // namespace flatbed::remote

@@ -1,0 +1,90 @@
+// RemoteSource: a file on a server as a ByteSource. Shares the transport. Thread-safe.
+//
+// The first request reads the file's beginning, which is kept until megabytes are read from after
+// it. Small reads elsewhere fetch a block around them, of which the last few are kept. Everything
+// else is fetched as it is asked for, in several ranges at once where it is large.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "flatbed/byte_source.hpp"
+#include "transport.hpp"
+
+namespace flatbed::remote {
+
+// Which file it is.
+struct RemoteFile {
+  Url url;
+  std::string label;
+  // For s3://: see Call.
+  std::string credentials_name = {};
+  std::string sigv4 = {};
+};
+
+class RemoteSource final : public ByteSource {
+ public:
+  // Errors: those of Transport::run(), preceded by the label.
+  [[nodiscard]] static Result<std::shared_ptr<const RemoteSource>> open(
+      std::shared_ptr<const Transport> transport, RemoteFile file);
+
+  [[nodiscard]] std::string_view label() const noexcept override { return file_.label; }
+  [[nodiscard]] std::uint64_t size() const noexcept override { return nbytes_; }
+  [[nodiscard]] Result<void> read_at(std::uint64_t offset, std::span<std::byte> out) const override;
+  [[nodiscard]] Result<void> read_parts(std::uint64_t offset,
+                                        std::span<const std::span<std::byte>> parts) const override;
+  [[nodiscard]] std::size_t preferred_read_nbytes() const noexcept override;
+  [[nodiscard]] unsigned max_rereads() const noexcept override { return 3; }
+  [[nodiscard]] Result<void> reread_at(std::uint64_t offset,
+                                       std::span<std::byte> out) const override;
+
+  // Of the first answer, and of the redirects before it.
+  [[nodiscard]] const Version& version() const noexcept { return version_; }
+  [[nodiscard]] const AnswerHead& head() const noexcept { return head_; }
+  [[nodiscard]] const std::vector<AnswerHead>& redirects() const noexcept { return redirects_; }
+
+ private:
+  // Bytes that are kept. Shared with those who copy from it.
+  struct Block {
+    std::uint64_t offset = 0;
+    std::vector<std::byte> bytes;
+  };
+  using BlockPointer = std::shared_ptr<const Block>;
+
+  RemoteSource(std::shared_ptr<const Transport> transport, RemoteFile file)
+      : transport_(std::move(transport)), file_(std::move(file)) {}
+  [[nodiscard]] Result<void> open_file();
+  [[nodiscard]] Call new_call() const;
+  [[nodiscard]] BlockPointer find_block(std::uint64_t offset) const;
+  void keep_block(BlockPointer block) const;
+  void forget_blocks(std::uint64_t offset, std::uint64_t nbytes) const;
+  // From blocks, one of which is fetched if need be, as far as one reaches.
+  [[nodiscard]] Result<std::size_t> read_kept(std::uint64_t offset, std::span<std::byte> out,
+                                              bool fetch_block) const;
+  [[nodiscard]] Result<void> fetch(std::uint64_t offset,
+                                   std::vector<std::span<std::byte>> parts) const;
+  [[nodiscard]] Result<void> fetch_from(const Url& url, std::uint64_t offset,
+                                        const std::vector<std::span<std::byte>>& parts) const;
+  [[nodiscard]] Result<void> fetch_whole(std::uint64_t offset, std::span<std::byte> out) const;
+
+  std::shared_ptr<const Transport> transport_;
+  RemoteFile file_;
+  std::uint64_t nbytes_ = 0;
+  Version version_;
+  AnswerHead head_;
+  std::vector<AnswerHead> redirects_;
+  bool whole_ = false;  // the server knows no ranges: all is in blocks_[0]
+  mutable std::mutex mutex_;
+  mutable std::string final_url_;               // where redirects led; guarded
+  mutable std::array<BlockPointer, 9> blocks_;  // the first is the file's beginning; guarded
+  mutable std::size_t next_block_ = 0;          // guarded
+};
+
+}  // namespace flatbed::remote

@@ -1,0 +1,109 @@
+#include "transport.hpp"
+
+#include <algorithm>
+#include <filesystem>
+#include <system_error>
+#include <utility>
+
+#include "call_run.hpp"
+#include "flatbed/version.hpp"
+#include "text.hpp"
+
+namespace flatbed {
+
+using remote::Clock;
+using remote::error_of;
+using remote::text_of;
+
+namespace {
+
+// How soon a wish to cancel is noticed.
+constexpr std::chrono::milliseconds kLookAround{50};
+
+template <typename Number>
+Result<void> check_between(std::string_view what, Number value, Number least, Number most) {
+  if (value >= least && value <= most) return {};
+  return error_of(ErrorCode::invalid_argument, "the option ", what, " is out of range: found ",
+                  value, ", expected ", least, " to ", most);
+}
+
+Result<void> check_options(const RemoteOptions& options) {
+  constexpr std::size_t kKiB = 1024;
+  constexpr std::int64_t kDayMs = 86'400'000;
+  FLATBED_TRY(check_between("max_connections", options.max_connections, 1U, 256U));
+  FLATBED_TRY(check_between("retries", options.retries, 0U, 1000U));
+  FLATBED_TRY(check_between("range_nbytes", options.range_nbytes, 64 * kKiB, kKiB * kKiB * kKiB));
+  FLATBED_TRY(check_between("head_nbytes", options.head_nbytes, 4 * kKiB, 16 * kKiB * kKiB));
+  for (const std::chrono::milliseconds time :
+       {options.connect_timeout, options.first_byte_timeout, options.stall_timeout, options.backoff,
+        options.longest_wait}) {
+    FLATBED_TRY(check_between<std::int64_t>("of a time, in ms,", time.count(), 0, kDayMs));
+  }
+  std::error_code ignored;
+  if (!options.ca_file.empty() && !std::filesystem::is_regular_file(options.ca_file, ignored))
+    return error_of(ErrorCode::file_not_found, remote::shown(options.ca_file.native()),
+                    ": there is no such file of certificates");
+  return {};
+}
+
+}  // namespace
+
+Result<std::shared_ptr<Transport>> Transport::make(RemoteOptions options) {
+  FLATBED_TRY(check_options(options));
+  if (options.user_agent.empty()) {
+    options.user_agent = text_of("flatbed/", FLATBED_VERSION_MAJOR, ".", FLATBED_VERSION_MINOR, ".",
+                                 FLATBED_VERSION_PATCH);
+  }
+  std::shared_ptr<Transport> transport(new (std::nothrow) Transport(std::move(options)));
+  if (!transport) return error_of(ErrorCode::resource_exhausted, "out of memory");
+  const RemoteOptions& set = transport->options_;
+  FLATBED_ASSIGN(
+      transport->engine_,
+      remote::Engine::make({set.connect_timeout, set.first_byte_timeout, set.stall_timeout,
+                            set.ca_file.native(), set.proxy, set.user_agent},
+                           set.max_connections));
+  return transport;
+}
+
+Result<void> Transport::run(std::span<remote::Call> calls) const {
+  remote::Mailbox mailbox;
+  std::vector<CallRun> runs;
+  runs.reserve(calls.size());
+  for (remote::Call& call : calls) runs.emplace_back(*this, call);
+  Result<void> result;
+  const auto fail = [&](Result<void> failed) {
+    if (result) result = std::move(failed);
+    for (const CallRun& run : runs) {
+      if (run.running()) run.stop();
+    }
+  };
+  for (;;) {
+    const Clock::time_point now = Clock::now();
+    Clock::time_point next = now + kLookAround;
+    bool waits = false;
+    for (std::size_t i = 0; i < runs.size(); ++i) {
+      CallRun& run = runs[i];
+      if (result && !run.running() && !run.ended() && run.due() <= now) {
+        if (Result<void> begun = run.begin(mailbox, i); !begun) fail(std::move(begun));
+      }
+      waits = waits || run.running() || (result && !run.ended());
+      if (result && !run.running() && !run.ended()) next = std::min(next, run.due());
+    }
+    if (!waits) return result;
+    for (const std::size_t number : mailbox.wait_until(next)) {
+      if (!result) {
+        runs[number].drop();
+      } else if (Result<void> taken = runs[number].take_outcome(); !taken) {
+        fail(std::move(taken));
+      }
+    }
+    if (result && cancelled()) fail(error_of(ErrorCode::cancelled, "interrupted by the caller"));
+  }
+}
+
+RemoteStats Transport::stats() const noexcept {
+  return {counters_.requests.load(), counters_.retries.load(), counters_.redirects.load(),
+          counters_.bytes.load()};
+}
+
+}  // namespace flatbed

@@ -1,0 +1,89 @@
+// Transport: requests that may be repeated, redirected and given credentials; several at once. Owns
+// the engine. Thread-safe; sources, folders and the Remote share it.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "engine.hpp"
+#include "flatbed/remote.hpp"
+#include "http.hpp"
+#include "url.hpp"
+
+namespace flatbed {
+
+namespace remote {
+
+// The bytes that a GET is for, and where they go.
+struct WantedRange {
+  std::uint64_t offset = 0;
+  std::vector<std::span<std::byte>> parts;  // borrowed
+  // The size of the file. nullopt: it is not known, and the file may end inside the range.
+  std::optional<std::uint64_t> file_nbytes;
+};
+
+// A request, and once Transport::run() has returned, its answer.
+struct Call {
+  Method method = Method::get;
+  Url url;
+  std::vector<std::string> headers;  // "Name: value"; sent also after redirects
+  std::span<const std::byte> body;   // of PUT and POST; borrowed
+  std::optional<WantedRange> range;
+  // Of an answer that is kept as a text. Of one to a range it is the whole file, from a server that
+  // knows no ranges: 0 refuses it.
+  std::size_t body_limit = std::size_t{1} << 20;
+  Version version = {};     // answers of others are file_changed
+  std::vector<int> accept;  // statuses besides 2xx that are an answer and no error
+  // The only origin that gets credentials. Empty: the URL's.
+  std::string home = {};
+  // For s3://: the provider is asked for credentials of this name instead of the origin's, and the
+  // request is signed, as CURLOPT_AWS_SIGV4 says.
+  std::string credentials_name = {};
+  std::string sigv4 = {};
+
+  AnswerHead head = {};
+  std::string text = {};                   // of the body, if it was not placed in `range`
+  std::uint64_t placed = 0;                // bytes in `range`
+  Url final_url = {};                      // after redirects
+  std::vector<AnswerHead> redirects = {};  // the answers that led there
+};
+
+}  // namespace remote
+
+class Transport {
+ public:
+  // Errors: those of Remote::make().
+  [[nodiscard]] static Result<std::shared_ptr<Transport>> make(RemoteOptions options);
+
+  // Sends all calls at once and returns when all have ended. Of several errors it returns that of
+  // the call that failed first, after the others were stopped. Messages do not contain the URL.
+  [[nodiscard]] Result<void> run(std::span<remote::Call> calls) const;
+
+  [[nodiscard]] const RemoteOptions& options() const noexcept { return options_; }
+  [[nodiscard]] RemoteStats stats() const noexcept;
+
+ private:
+  friend class CallRun;
+  struct Counters {
+    std::atomic<std::uint64_t> requests = 0;
+    std::atomic<std::uint64_t> retries = 0;
+    std::atomic<std::uint64_t> redirects = 0;
+    std::atomic<std::uint64_t> bytes = 0;
+  };
+
+  explicit Transport(RemoteOptions options) : options_(std::move(options)) {}
+  [[nodiscard]] bool cancelled() const noexcept {
+    return options_.cancel != nullptr && options_.cancel->load(std::memory_order_relaxed);
+  }
+
+  RemoteOptions options_;
+  std::unique_ptr<remote::Engine> engine_;
+  mutable Counters counters_;
+};
+
+}  // namespace flatbed

@@ -1,0 +1,146 @@
+#include "url.hpp"
+
+#include <curl/curl.h>
+
+#include <algorithm>
+#include <memory>
+
+#include "text.hpp"
+
+namespace flatbed::remote {
+
+namespace {
+
+constexpr std::size_t kMaxUrl = 16'384;
+
+struct CleanUp {
+  void operator()(CURLU* url) const noexcept { curl_url_cleanup(url); }
+};
+using Handle = std::unique_ptr<CURLU, CleanUp>;
+
+// A part; empty where there is none.
+std::string part_of(CURLU* url, CURLUPart part, unsigned flags = 0) {
+  char* text = nullptr;
+  if (curl_url_get(url, part, &text, flags) != CURLUE_OK) return {};
+  std::string out = text;
+  curl_free(text);
+  return out;
+}
+
+bool is_control(char c) { return static_cast<unsigned char>(c) < 0x20 || c == '\x7F'; }
+
+Error refused(std::string_view what) {
+  return error_of(ErrorCode::url_invalid, "the URL is refused: ", what);
+}
+
+Result<Url> take_apart(CURLU* handle) {
+  const std::string scheme = part_of(handle, CURLUPART_SCHEME);
+  if (scheme != "http" && scheme != "https")
+    return refused(text_of("its scheme is ", shown(scheme), ", expected http or https"));
+  if (!part_of(handle, CURLUPART_USER).empty() || !part_of(handle, CURLUPART_PASSWORD).empty())
+    return refused("it has a user name or a password; pass credentials as options");
+  if (!part_of(handle, CURLUPART_FRAGMENT).empty())
+    return refused("it has a fragment; write # in a name as %23");
+  const std::string host = part_of(handle, CURLUPART_HOST);
+  if (host.empty()) return refused("it has no host");
+  Url url;
+  const std::string port = part_of(handle, CURLUPART_PORT, CURLU_NO_DEFAULT_PORT);
+  url.origin = lower(text_of(scheme, "://", host, port.empty() ? "" : ":", port));
+  url.path = part_of(handle, CURLUPART_PATH);
+  const std::string query = part_of(handle, CURLUPART_QUERY);
+  url.has_query = !query.empty();
+  url.text = text_of(url.origin, url.path, url.has_query ? "?" : "", query);
+  return url;
+}
+
+Result<Url> set_url(CURLU* handle, std::string_view text) {
+  if (text.size() > kMaxUrl) return refused("it is longer than 16384 bytes");
+  if (std::ranges::any_of(text, is_control)) return refused("it has control characters");
+  const CURLUcode code = curl_url_set(handle, CURLUPART_URL, std::string(text).c_str(),
+                                      CURLU_URLENCODE | CURLU_NON_SUPPORT_SCHEME);
+  if (code != CURLUE_OK) return refused("it is malformed");
+  return take_apart(handle);
+}
+
+int hex_digit(char c) {
+  if (c >= '0' && c <= '9') return c - '0';
+  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
+  if (c >= 'A' && c <= 'F') return c - 'A' + 10;
+  return -1;
+}
+
+}  // namespace
+
+std::string Url::label() const { return text_of(origin, path, has_query ? "?..." : ""); }
+
+std::string scheme_of(std::string_view text) {
+  const std::size_t end = text.find("://");
+  if (end == text.npos || end == 0) return {};
+  const std::string scheme = lower(text.substr(0, end));
+  const auto fits = [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '+' || c == '-' || c == '.';
+  };
+  return std::ranges::all_of(scheme, fits) ? scheme : std::string();
+}
+
+Result<Url> parse_url(std::string_view text) {
+  if (scheme_of(text).empty()) return refused("it does not begin with a scheme, as https://");
+  if (text.find("///") == text.find("//")) return refused("it has no host");
+  const Handle handle(curl_url());
+  if (!handle) return error_of(ErrorCode::resource_exhausted, "out of memory");
+  return set_url(handle.get(), text);
+}
+
+Result<Url> resolve_redirect(const Url& base, std::string_view location) {
+  const auto wrong = [](std::string_view what) {
+    return error_of(ErrorCode::redirect_refused, "the server redirects: ", what);
+  };
+  const Handle handle(curl_url());
+  if (!handle) return error_of(ErrorCode::resource_exhausted, "out of memory");
+  if (Result<Url> from = set_url(handle.get(), base.text); !from)
+    return wrong(from.error().message);
+  // A fragment is for whoever shows a page.
+  const std::string_view target = location.substr(0, location.find('#'));
+  if (target.empty()) return wrong("there is no Location");
+  Result<Url> to = set_url(handle.get(), target);
+  if (!to) return wrong(to.error().message);
+  if (base.secure() && !to->secure())
+    return wrong(text_of("from https to ", shown(to->origin), ", which is not encrypted"));
+  return to;
+}
+
+std::string encode_path(std::string_view path) {
+  constexpr std::string_view kHex = "0123456789ABCDEF";
+  constexpr std::string_view kPlain = "-._~/";
+  std::string out;
+  for (const char c : path) {
+    const bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+    if (letter || kPlain.find(c) != kPlain.npos) {
+      out += c;
+      continue;
+    }
+    const auto byte = static_cast<unsigned char>(c);
+    out += '%';
+    out += kHex[byte >> 4];
+    out += kHex[byte & 15];
+  }
+  return out;
+}
+
+std::string decode_path(std::string_view path) {
+  std::string out;
+  for (std::size_t i = 0; i < path.size(); ++i) {
+    const bool escape = path[i] == '%' && path.size() - i > 2;
+    const int high = escape ? hex_digit(path[i + 1]) : -1;
+    const int low = escape ? hex_digit(path[i + 2]) : -1;
+    if (high < 0 || low < 0) {
+      out += path[i];
+      continue;
+    }
+    out += static_cast<char>(high * 16 + low);
+    i += 2;
+  }
+  return out;
+}
+
+}  // namespace flatbed::remote

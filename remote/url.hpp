@@ -1,0 +1,39 @@
+// Url: an http or https URL, taken apart and normalized by libcurl. A value; pure functions.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "flatbed/result.hpp"
+
+namespace flatbed::remote {
+
+struct Url {
+  std::string text;    // as it is requested, complete and percent-encoded
+  std::string origin;  // "https://host" or "https://host:port" where the port is another
+  std::string path;    // begins with "/"; percent-encoded
+  bool has_query = false;
+
+  // For messages: without what comes after "?", which may be a signature.
+  [[nodiscard]] std::string label() const;
+  [[nodiscard]] bool secure() const { return origin.starts_with("https:"); }
+};
+
+// "scheme" of "scheme://...", in lower case; empty where there is none.
+[[nodiscard]] std::string scheme_of(std::string_view text);
+
+// Errors: url_invalid: another scheme than http and https, a user name, a fragment, control
+// characters, no host, anything else that libcurl does not take. The message does not contain what
+// may be a secret.
+[[nodiscard]] Result<Url> parse_url(std::string_view text);
+
+// Where a Location header leads from `base`. Errors: redirect_refused, as above and from https to
+// http.
+[[nodiscard]] Result<Url> resolve_redirect(const Url& base, std::string_view location);
+
+// Percent-encodes everything but letters, digits and -._~/
+[[nodiscard]] std::string encode_path(std::string_view path);
+// Undoes it. An incomplete escape stands for itself.
+[[nodiscard]] std::string decode_path(std::string_view path);
+
+}  // namespace flatbed::remote

@@ -1,0 +1,16 @@
+#include "flatbed/source_folder.hpp"
+
+#include "base/str_cat.hpp"
+
+namespace flatbed {
+
+SourceFolder::~SourceFolder() = default;
+
+Result<std::vector<std::string>> SourceFolder::names() const {
+  return make_error(ErrorCode::unsupported_filesystem, quoted(label()),
+                    ": the folder cannot be listed; name the file to open");
+}
+
+unsigned SourceFolder::parallel_opens() const noexcept { return 16; }
+
+}  // namespace flatbed

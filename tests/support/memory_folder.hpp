@@ -1,0 +1,56 @@
+// MemoryFolder: a folder whose files are in memory, which can fail. Fill it before it is opened;
+// then it is thread-safe.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "base/str_cat.hpp"
+#include "flatbed/source_folder.hpp"
+#include "support/bytes_source.hpp"
+
+namespace flatbed::test {
+
+class MemoryFolder final : public SourceFolder {
+ public:
+  std::map<std::string, std::string, std::less<>> files;
+  std::map<std::string, Error, std::less<>> errors;  // of opening these
+  bool listed = true;
+  bool gives_nothing = false;
+  std::chrono::milliseconds delay{};
+
+  [[nodiscard]] std::string_view label() const noexcept override { return "mem://m/"; }
+
+  [[nodiscard]] Result<std::shared_ptr<const ByteSource>> open(
+      std::string_view name) const override {
+    ++opens_;
+    std::this_thread::sleep_for(delay);
+    if (gives_nothing) return std::shared_ptr<const ByteSource>();
+    if (const auto error = errors.find(name); error != errors.end()) return error->second;
+    const auto file = files.find(name);
+    if (file == files.end()) return make_error(ErrorCode::file_not_found, "no ", name);
+    return std::shared_ptr<const ByteSource>(
+        std::make_shared<const BytesSource>(file->second, str_cat("mem://m/", name)));
+  }
+
+  [[nodiscard]] Result<std::vector<std::string>> names() const override {
+    if (!listed) return SourceFolder::names();
+    std::vector<std::string> names;
+    for (const auto& [name, bytes] : files) names.push_back(name);
+    return names;
+  }
+
+  [[nodiscard]] int opens() const { return opens_; }
+
+ private:
+  mutable std::atomic<int> opens_ = 0;
+};
+
+}  // namespace flatbed::test
