@@ -67,7 +67,7 @@ LAYERS = [
     (r"src/", r"(?!)"),
     (r"cuda/", r"flatbed/(c_handles|cuda|device|error|export|flatbed_cuda|result)\.hp?p?$"
      r"|c/(arguments|callbacks|guard)\.hpp$|[a-z_]+\.hpp$"),
-    (r"remote/", r"flatbed/(byte_source|checkpoint|error|export|remote|result|source_folder|version)\.hpp$"
+    (r"remote/", r"flatbed/(byte_sink|byte_source|checkpoint|error|export|remote|result|source_folder|version)\.hpp$"
      r"|[a-z0-9_]+\.hpp$"),
     (r"tools/", r"flatbed/|[a-z_]+\.hpp$"),
     (r"python/src/", r"flatbed/|[a-z_]+\.hpp$"),  # over what everybody has
@@ -84,6 +84,8 @@ GUARDED_HEADERS = [
     (r"liburing\.h", r"src/io/read_queue\.cpp|tests/"),
     (r"(CLI|fmt)/", r"tools/"),
     (r"curl/", r"remote/|tests/remote/|bench/"),
+    (r"expat\.h", r"remote/xml\.cpp"),
+    (r"openssl/", r"remote/digest\.cpp"),
     (r"cuda", r"cuda/|tests/cuda/|tests/support/(fake_cuda|load_)"),
     (r"pthread\.h", r"src/io/|cuda/(own|device)_thread\.cpp|remote/engine\.hpp|tools/|tests/|bench/"),
     (r"(unistd|fcntl|poll|dirent)\.h|sys/|linux/",
