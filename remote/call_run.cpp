@@ -276,8 +276,9 @@ Result<void> CallRun::retry(const Outcome& outcome, Error error) {
     error.message += text_of("; the server asks to wait ", asked.count() / 1000, " s");
     return error;
   }
-  if (++failures_ > options.retries) {
-    if (options.retries > 0) error.message += text_of(", after ", failures_, " attempts");
+  const unsigned retries = std::min(options.retries, call_.most_retries);
+  if (++failures_ > retries) {
+    if (retries > 0) error.message += text_of(", after ", failures_, " attempts");
     return error;
   }
   const auto doubled = options.backoff * (1U << std::min(failures_ - 1, 16U));

@@ -7,6 +7,8 @@
 #include "remote_source.hpp"
 #include "s3_folder.hpp"
 #include "s3_place.hpp"
+#include "s3_sink.hpp"
+#include "s3_sink_folder.hpp"
 #include "text.hpp"
 #include "transport.hpp"
 #include "url.hpp"
@@ -48,6 +50,16 @@ Result<Checkpoint> open_in_s3(const std::shared_ptr<Transport>& transport, std::
   const std::string name = split_key(place);
   return Checkpoint::open(std::make_shared<const remote::S3Folder>(transport, std::move(place)),
                           name, options);
+}
+
+Result<remote::S3Place> place_upload(std::string_view url, const S3Options& options) {
+  if (!remote::is_s3(url))
+    return error_of(ErrorCode::url_invalid, "files are written to s3:// alone: found ",
+                    remote::shown(remote::scheme_of(url)));
+  FLATBED_ASSIGN(remote::S3Place place, remote::place_s3(url, options));
+  if (!place.version_id.empty())
+    return error_of(ErrorCode::url_invalid, "a version of an object cannot be written");
+  return place;
 }
 
 }  // namespace
@@ -118,6 +130,25 @@ Result<std::shared_ptr<const SourceFolder>> Remote::open_folder(std::string_view
   if (parsed.has_query) return error_of(ErrorCode::url_invalid, "the URL of a folder has a query");
   FLATBED_ASSIGN(PlacedFile placed, remote::place_file(parsed));
   return folder_of(transport_, std::move(placed.folder));
+}
+
+Result<std::unique_ptr<ByteSink>> Remote::create(std::string_view url,
+                                                 const UploadOptions& options) const {
+  FLATBED_ASSIGN(remote::S3Place place, place_upload(url, transport_->options().s3));
+  if (place.key.empty() || place.key.ends_with('/'))
+    return error_of(ErrorCode::url_invalid, "a file needs a name: found ",
+                    remote::shown(place.name()));
+  auto upload = std::make_unique<remote::S3Upload>(transport_, std::move(place), options.replace);
+  return std::unique_ptr<ByteSink>(std::make_unique<remote::S3Sink>(std::move(upload), nullptr));
+}
+
+Result<std::unique_ptr<SinkFolder>> Remote::create_folder(std::string_view url,
+                                                          const UploadOptions& options) const {
+  std::string text(url);
+  if (!text.ends_with('/')) text += '/';
+  FLATBED_ASSIGN(remote::S3Place place, place_upload(text, transport_->options().s3));
+  return std::unique_ptr<SinkFolder>(
+      std::make_unique<remote::S3SinkFolder>(transport_, std::move(place), options.replace));
 }
 
 RemoteStats Remote::stats() const noexcept { return transport_->stats(); }

@@ -38,9 +38,14 @@ std::string decode_key(std::string text) {
 }  // namespace
 
 bool S3Error::transient() const {
-  constexpr std::array<std::string_view, 7> kTransient{
-      "SlowDown",  "InternalError",  "ServiceUnavailable", "RequestTimeout",
-      "BadDigest", "IncompleteBody", "OperationAborted"};
+  constexpr std::array<std::string_view, 8> kTransient{"ConditionalRequestConflict",
+                                                       "SlowDown",
+                                                       "InternalError",
+                                                       "ServiceUnavailable",
+                                                       "RequestTimeout",
+                                                       "BadDigest",
+                                                       "IncompleteBody",
+                                                       "OperationAborted"};
   return std::ranges::find(kTransient, code) != kTransient.end();
 }
 

@@ -87,7 +87,7 @@ GUARDED_HEADERS = [
     (r"expat\.h", r"remote/xml\.cpp"),
     (r"openssl/", r"remote/digest\.cpp"),
     (r"cuda", r"cuda/|tests/cuda/|tests/support/(fake_cuda|load_)"),
-    (r"pthread\.h", r"src/io/|cuda/(own|device)_thread\.cpp|remote/engine\.hpp|tools/|tests/|bench/"),
+    (r"pthread\.h", r"src/io/|cuda/(own|device)_thread\.cpp|remote/(engine|workers)\.hpp|tools/|tests/|bench/"),
     (r"(unistd|fcntl|poll|dirent)\.h|sys/|linux/",
      r"src/io/|cuda/device_thread\.cpp|tools/|tests/|bench/|python/src/(pieces|verified_chunks)\.cpp"),
     (r"(iostream|cstdio|csignal|clocale|typeinfo)", r"tools/|tests/|bench/"),

@@ -35,6 +35,7 @@
 #include <string_view>
 #include <vector>
 
+#include "flatbed/byte_sink.hpp"
 #include "flatbed/byte_source.hpp"
 #include "flatbed/checkpoint.hpp"
 #include "flatbed/export.hpp"
@@ -114,6 +115,10 @@ struct RemoteStats {
   std::uint64_t bytes = 0;      // of bodies, received
 };
 
+struct UploadOptions {
+  bool replace = false;  // whether what is there is replaced
+};
+
 class Transport;  // internal
 
 class FLATBED_EXPORT Remote {
@@ -133,6 +138,17 @@ class FLATBED_EXPORT Remote {
   // The folder, without any request. The URL counts as a folder with or without "/" at its end.
   // Errors: url_invalid.
   [[nodiscard]] Result<std::shared_ptr<const SourceFolder>> open_folder(std::string_view url) const;
+
+  // A new object, for save(): "s3://bucket/key". It is visible when commit() has succeeded, and
+  // then whole. Without `replace`, an object of this key is file_exists, at begin() and, where the
+  // server knows If-None-Match, at commit(). Errors: url_invalid (also for other schemes).
+  [[nodiscard]] Result<std::unique_ptr<ByteSink>> create(std::string_view url,
+                                                         const UploadOptions& options = {}) const;
+  // A new set, for save_set(): "s3://bucket/prefix/". Nothing of it is visible before commit(), and
+  // the index last. Without `replace`, the prefix must have no objects; with it, files of an old
+  // set are replaced or removed, and no others. Errors: as above.
+  [[nodiscard]] Result<std::unique_ptr<SinkFolder>> create_folder(
+      std::string_view url, const UploadOptions& options = {}) const;
 
   [[nodiscard]] RemoteStats stats() const noexcept;
 
