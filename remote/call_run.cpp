@@ -6,6 +6,7 @@
 #include <array>
 #include <utility>
 
+#include "s3_answer.hpp"
 #include "text.hpp"
 
 namespace flatbed {
@@ -45,6 +46,15 @@ std::vector<std::span<std::byte>> parts_after(std::vector<std::span<std::byte>> 
   parts.erase(parts.begin(), parts.begin() + static_cast<std::ptrdiff_t>(whole));
   if (!parts.empty()) parts[0] = parts[0].subspan(static_cast<std::size_t>(nbytes));
   return parts;
+}
+
+// Older ones sign neither the payload's hash nor a session token, and S3 refuses that.
+Result<void> check_signing() {
+  constexpr unsigned kSignsHeaders = 0x075700;
+  const curl_version_info_data* const info = curl_version_info(CURLVERSION_NOW);
+  if (info->version_num >= kSignsHeaders) return {};
+  return error_of(ErrorCode::tls_failed, "libcurl cannot sign requests to S3: found version ",
+                  info->version, ", expected 7.87.0 or newer");
 }
 
 // Of "120", or of a date. 0 where there is none.
@@ -117,7 +127,10 @@ Result<void> CallRun::set_credentials(ExchangeRequest& request) {
   if (std::ranges::any_of(request.headers, broken))
     return error_of(ErrorCode::invalid_argument, "a header or a token contains a line break");
   if (!call_.sigv4.empty() && !credentials_.access_key_id.empty()) {
+    FLATBED_TRY(check_signing());
     request.sigv4 = call_.sigv4;
+    // What the payload's hash is for is done by TLS, and by the MD5 of what is sent.
+    request.headers.emplace_back("x-amz-content-sha256: UNSIGNED-PAYLOAD");
     request.user_password =
         text_of(credentials_.access_key_id, ":", credentials_.secret_access_key);
     if (!credentials_.session_token.empty())
@@ -190,14 +203,19 @@ Result<void> CallRun::judge(Outcome outcome) {
   }
   const bool accepted = std::ranges::find(call_.accept, status) != call_.accept.end();
   if (accepted || (status >= 200 && status < 300)) return judge_success(std::move(outcome));
-  if (is_among(status, kRedirects) && !outcome.head.find("location").empty())
+  // Of S3, a redirect says that the bucket is in another region, where the signature is no good.
+  const bool in_s3 = !call_.sigv4.empty();
+  if (!in_s3 && is_among(status, kRedirects) && !outcome.head.find("location").empty())
     return follow(outcome);
-  if (status == 401 || status == 403) {
+  const auto found = in_s3 ? remote::parse_s3_error(outcome.body) : std::nullopt;
+  if (status == 401 || status == 403 || (found && found->expired())) {
     FLATBED_ASSIGN(const bool again, refresh_credentials());
     if (again) return {};
   }
-  outcome.transient = is_among(status, kRepeatable);
-  return retry(outcome, status_error(outcome.head));
+  outcome.transient = is_among(status, kRepeatable) || (found && found->transient());
+  Error error = status_error(outcome.head);
+  if (in_s3) error = remote::s3_status_error(outcome.head, found, std::move(error));
+  return retry(outcome, std::move(error));
 }
 
 Result<void> CallRun::judge_success(Outcome outcome) {
@@ -258,8 +276,9 @@ Result<void> CallRun::retry(const Outcome& outcome, Error error) {
     error.message += text_of("; the server asks to wait ", asked.count() / 1000, " s");
     return error;
   }
-  if (++failures_ > options.retries) {
-    if (options.retries > 0) error.message += text_of(", after ", failures_, " attempts");
+  const unsigned retries = std::min(options.retries, call_.most_retries);
+  if (++failures_ > retries) {
+    if (retries > 0) error.message += text_of(", after ", failures_, " attempts");
     return error;
   }
   const auto doubled = options.backoff * (1U << std::min(failures_ - 1, 16U));

@@ -5,6 +5,10 @@
 
 #include "remote_folder.hpp"
 #include "remote_source.hpp"
+#include "s3_folder.hpp"
+#include "s3_place.hpp"
+#include "s3_sink.hpp"
+#include "s3_sink_folder.hpp"
 #include "text.hpp"
 #include "transport.hpp"
 #include "url.hpp"
@@ -26,11 +30,43 @@ std::shared_ptr<const SourceFolder> folder_of(const std::shared_ptr<Transport>& 
 
 bool is_hub(std::string_view url) { return remote::scheme_of(url) == "hf"; }
 
+// The folder of an object, whose key becomes the prefix, and the name in it.
+std::string split_key(remote::S3Place& place) {
+  const std::size_t slash = place.key.rfind('/');
+  const std::size_t begin = slash == place.key.npos ? 0 : slash + 1;
+  std::string name = place.key.substr(begin);
+  place.key.resize(begin);
+  return name;
+}
+
+Result<Checkpoint> open_in_s3(const std::shared_ptr<Transport>& transport, std::string_view url,
+                              const OpenOptions& options) {
+  FLATBED_ASSIGN(remote::S3Place place, remote::place_s3(url, transport->options().s3));
+  // One version of an object: of its neighbours, no version is known.
+  if (!place.version_id.empty()) {
+    FLATBED_ASSIGN(std::shared_ptr<const ByteSource> source, remote::open_s3(transport, place));
+    return Checkpoint::open(std::move(source), options);
+  }
+  const std::string name = split_key(place);
+  return Checkpoint::open(std::make_shared<const remote::S3Folder>(transport, std::move(place)),
+                          name, options);
+}
+
+Result<remote::S3Place> place_upload(std::string_view url, const S3Options& options) {
+  if (!remote::is_s3(url))
+    return error_of(ErrorCode::url_invalid, "files are written to s3:// alone: found ",
+                    remote::shown(remote::scheme_of(url)));
+  FLATBED_ASSIGN(remote::S3Place place, remote::place_s3(url, options));
+  if (!place.version_id.empty())
+    return error_of(ErrorCode::url_invalid, "a version of an object cannot be written");
+  return place;
+}
+
 }  // namespace
 
 bool is_url(std::string_view text) noexcept {
   const std::string scheme = remote::scheme_of(text);
-  return scheme == "http" || scheme == "https" || scheme == "hf";
+  return scheme == "http" || scheme == "https" || scheme == "hf" || scheme == "s3";
 }
 
 Result<Remote> Remote::make(RemoteOptions options) {
@@ -39,6 +75,7 @@ Result<Remote> Remote::make(RemoteOptions options) {
 }
 
 Result<Checkpoint> Remote::open(std::string_view url, const OpenOptions& options) const {
+  if (remote::is_s3(url)) return open_in_s3(transport_, url, options);
   if (is_hub(url)) {
     FLATBED_ASSIGN(PlacedFile placed,
                    remote::place_hub_file(url, transport_->options().hub_endpoint));
@@ -55,6 +92,10 @@ Result<Checkpoint> Remote::open(std::string_view url, const OpenOptions& options
 }
 
 Result<std::shared_ptr<const ByteSource>> Remote::open_source(std::string_view url) const {
+  if (remote::is_s3(url)) {
+    FLATBED_ASSIGN(const remote::S3Place place, remote::place_s3(url, transport_->options().s3));
+    return remote::open_s3(transport_, place);
+  }
   if (is_hub(url)) {
     FLATBED_ASSIGN(PlacedFile placed,
                    remote::place_hub_file(url, transport_->options().hub_endpoint));
@@ -70,6 +111,11 @@ Result<std::shared_ptr<const ByteSource>> Remote::open_source(std::string_view u
 Result<std::shared_ptr<const SourceFolder>> Remote::open_folder(std::string_view url) const {
   std::string text(url);
   if (!text.ends_with('/')) text += '/';
+  if (remote::is_s3(text)) {
+    FLATBED_ASSIGN(remote::S3Place place, remote::place_s3(text, transport_->options().s3));
+    return std::shared_ptr<const SourceFolder>(
+        std::make_shared<const remote::S3Folder>(transport_, std::move(place)));
+  }
   if (is_hub(text)) {
     FLATBED_ASSIGN(PlacedFile placed,
                    remote::place_hub_file(text, transport_->options().hub_endpoint));
@@ -84,6 +130,25 @@ Result<std::shared_ptr<const SourceFolder>> Remote::open_folder(std::string_view
   if (parsed.has_query) return error_of(ErrorCode::url_invalid, "the URL of a folder has a query");
   FLATBED_ASSIGN(PlacedFile placed, remote::place_file(parsed));
   return folder_of(transport_, std::move(placed.folder));
+}
+
+Result<std::unique_ptr<ByteSink>> Remote::create(std::string_view url,
+                                                 const UploadOptions& options) const {
+  FLATBED_ASSIGN(remote::S3Place place, place_upload(url, transport_->options().s3));
+  if (place.key.empty() || place.key.ends_with('/'))
+    return error_of(ErrorCode::url_invalid, "a file needs a name: found ",
+                    remote::shown(place.name()));
+  auto upload = std::make_unique<remote::S3Upload>(transport_, std::move(place), options.replace);
+  return std::unique_ptr<ByteSink>(std::make_unique<remote::S3Sink>(std::move(upload), nullptr));
+}
+
+Result<std::unique_ptr<SinkFolder>> Remote::create_folder(std::string_view url,
+                                                          const UploadOptions& options) const {
+  std::string text(url);
+  if (!text.ends_with('/')) text += '/';
+  FLATBED_ASSIGN(remote::S3Place place, place_upload(text, transport_->options().s3));
+  return std::unique_ptr<SinkFolder>(
+      std::make_unique<remote::S3SinkFolder>(transport_, std::move(place), options.replace));
 }
 
 RemoteStats Remote::stats() const noexcept { return transport_->stats(); }

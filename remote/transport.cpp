@@ -70,6 +70,8 @@ Result<void> Transport::run(std::span<remote::Call> calls) const {
   std::vector<CallRun> runs;
   runs.reserve(calls.size());
   for (remote::Call& call : calls) runs.emplace_back(*this, call);
+  const bool may_cancel =
+      std::ranges::none_of(calls, [](const remote::Call& call) { return call.despite_cancel; });
   Result<void> result;
   const auto fail = [&](Result<void> failed) {
     if (result) result = std::move(failed);
@@ -97,7 +99,8 @@ Result<void> Transport::run(std::span<remote::Call> calls) const {
         fail(std::move(taken));
       }
     }
-    if (result && cancelled()) fail(error_of(ErrorCode::cancelled, "interrupted by the caller"));
+    if (result && may_cancel && cancelled())
+      fail(error_of(ErrorCode::cancelled, "interrupted by the caller"));
   }
 }
 

@@ -45,6 +45,8 @@ struct Call {
   // request is signed, as CURLOPT_AWS_SIGV4 says.
   std::string credentials_name = {};
   std::string sigv4 = {};
+  bool despite_cancel = false;   // is sent even if the caller has interrupted all else
+  unsigned most_retries = 1000;  // fewer than the options say
 
   AnswerHead head = {};
   std::string text = {};                   // of the body, if it was not placed in `range`

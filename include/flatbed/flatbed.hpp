@@ -5,6 +5,7 @@
 
 // export.hpp has already reported an older standard; without this, many more errors would follow.
 #if __cplusplus >= 202002L
+#include "flatbed/byte_sink.hpp"       // IWYU pragma: export
 #include "flatbed/byte_source.hpp"     // IWYU pragma: export
 #include "flatbed/cast.hpp"            // IWYU pragma: export
 #include "flatbed/check_plan.hpp"      // IWYU pragma: export

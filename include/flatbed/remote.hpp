@@ -9,11 +9,12 @@
 // that of every answer. A server that sends none is held to the time of the last change and the
 // size.
 //
-// What URLs may be: http and https with a host, hf://owner/name@revision/path. A URL that ends with
-// "/" is a folder, in which the usual names of models are tried. User names and passwords in a URL
-// are refused. Redirects are followed to http and https, never from https to http, and credentials
-// go only to the origin (scheme, host and port) that they were given for. Messages and labels never
-// contain credentials, nor what comes after "?" in a URL.
+// What URLs may be: http and https with a host, hf://owner/name@revision/path, s3://bucket/key. A
+// URL that ends with "/" is a folder, in which the usual names of models are tried; one of s3:// is
+// listed. The key of an s3:// URL stands as it is, without percent-encoding. User names and
+// passwords in a URL are refused. Redirects are followed to http and https, never from https to
+// http, and credentials go only to the origin (scheme, host and port) that they were given for.
+// Messages and labels never contain credentials, nor what comes after "?" in a URL.
 //
 // Servers' certificates are always verified. The library reads no environment variable, so it uses
 // a proxy only if the options name one.
@@ -34,6 +35,7 @@
 #include <string_view>
 #include <vector>
 
+#include "flatbed/byte_sink.hpp"
 #include "flatbed/byte_source.hpp"
 #include "flatbed/checkpoint.hpp"
 #include "flatbed/export.hpp"
@@ -63,6 +65,18 @@ struct CredentialsQuery {
 // It is never asked for the origin of a redirect.
 using CredentialsProvider = std::function<Result<RemoteCredentials>(const CredentialsQuery&)>;
 
+// Where the bucket is in the URL: "bucket.host" or "host/bucket". automatic: the first, but for an
+// endpoint of one's own, and for buckets whose names no host can have.
+enum class S3Addressing : std::uint8_t { automatic, path, virtual_host };
+
+// How s3:// is reached. Requests are signed (SigV4) if the credentials of "s3" have keys, and
+// anonymous otherwise. Signing needs libcurl 7.87 or newer.
+struct S3Options {
+  std::string region;    // empty: us-east-1
+  std::string endpoint;  // "https://host:port" of a server of one's own; empty: Amazon's
+  S3Addressing addressing = S3Addressing::automatic;
+};
+
 struct RemoteOptions {
   // To connect, TLS included; from the request to the first byte of the answer; between bytes.
   std::chrono::milliseconds connect_timeout{10'000};
@@ -87,6 +101,7 @@ struct RemoteOptions {
   std::string user_agent;           // empty: "flatbed/<version>"
   CredentialsProvider credentials;  // empty: none are sent
   std::string hub_endpoint = "https://huggingface.co";  // of hf://
+  S3Options s3;
   // Ends what is under way with the error cancelled once it is true. Borrowed: must outlive the
   // Remote and all that it made.
   const std::atomic<bool>* cancel = nullptr;
@@ -98,6 +113,10 @@ struct RemoteStats {
   std::uint64_t retries = 0;    // of those, repeated after an error
   std::uint64_t redirects = 0;  // of those, after a redirect
   std::uint64_t bytes = 0;      // of bodies, received
+};
+
+struct UploadOptions {
+  bool replace = false;  // whether what is there is replaced
 };
 
 class Transport;  // internal
@@ -119,6 +138,17 @@ class FLATBED_EXPORT Remote {
   // The folder, without any request. The URL counts as a folder with or without "/" at its end.
   // Errors: url_invalid.
   [[nodiscard]] Result<std::shared_ptr<const SourceFolder>> open_folder(std::string_view url) const;
+
+  // A new object, for save(): "s3://bucket/key". It is visible when commit() has succeeded, and
+  // then whole. Without `replace`, an object of this key is file_exists, at begin() and, where the
+  // server knows If-None-Match, at commit(). Errors: url_invalid (also for other schemes).
+  [[nodiscard]] Result<std::unique_ptr<ByteSink>> create(std::string_view url,
+                                                         const UploadOptions& options = {}) const;
+  // A new set, for save_set(): "s3://bucket/prefix/". Nothing of it is visible before commit(), and
+  // the index last. Without `replace`, the prefix must have no objects; with it, files of an old
+  // set are replaced or removed, and no others. Errors: as above.
+  [[nodiscard]] Result<std::unique_ptr<SinkFolder>> create_folder(
+      std::string_view url, const UploadOptions& options = {}) const;
 
   [[nodiscard]] RemoteStats stats() const noexcept;
 

@@ -26,6 +26,7 @@
 #include <span>
 #include <string>
 
+#include "flatbed/byte_sink.hpp"
 #include "flatbed/cast.hpp"
 #include "flatbed/crc.hpp"
 #include "flatbed/export.hpp"
@@ -88,6 +89,13 @@ struct SaveReport {
 // Blocking. May be called from several threads for different targets.
 [[nodiscard]] FLATBED_EXPORT Result<SaveReport> save(const std::filesystem::path& path,
                                                      const SavePlan& plan,
+                                                     const SaveOptions& options = {});
+
+// The same file, written to `sink`, which is begun and, unless it is a dry run, committed. `sync`
+// and `replace` have no effect: what is already there is the sink's business. Memory: that of
+// save() and of the sink. Errors: those of save() that have nothing to do with the new file, those
+// of the sink.
+[[nodiscard]] FLATBED_EXPORT Result<SaveReport> save(ByteSink& sink, const SavePlan& plan,
                                                      const SaveOptions& options = {});
 
 // Returns memory of `nbytes` bytes; it must stay valid until save_memory() returns.

@@ -12,8 +12,10 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <string>
 
+#include "flatbed/byte_source.hpp"
 #include "flatbed/export.hpp"
 #include "flatbed/result.hpp"
 #include "flatbed/save.hpp"
@@ -46,6 +48,11 @@ enum class CompareData : std::uint8_t { sampled, all };
 // the plan and its sources, not_a_regular_file (a directory or a device has the name), cancelled.
 [[nodiscard]] FLATBED_EXPORT Result<OutputState> compare_output(
     const std::filesystem::path& path, const SavePlan& plan, const SaveOptions& options = {},
+    CompareData data = CompareData::sampled);
+
+// The same for a file that is not local and was found to exist: never `absent`.
+[[nodiscard]] FLATBED_EXPORT Result<OutputState> compare_output(
+    std::shared_ptr<const ByteSource> file, const SavePlan& plan, const SaveOptions& options = {},
     CompareData data = CompareData::sampled);
 
 // The same for save_torch(): every byte besides those of the storages must be equal, and the CRCs

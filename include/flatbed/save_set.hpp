@@ -26,6 +26,7 @@
 #include <string>
 #include <vector>
 
+#include "flatbed/byte_sink.hpp"
 #include "flatbed/export.hpp"
 #include "flatbed/result.hpp"
 #include "flatbed/save.hpp"
@@ -80,6 +81,14 @@ struct SaveSetReport {
 // `replace` holds anything but a set); unsupported_filesystem (with `replace`, where the file
 // system cannot swap two folders, which is usually found out before anything is written).
 [[nodiscard]] FLATBED_EXPORT Result<SaveSetReport> save_set(const std::filesystem::path& folder,
+                                                            const SavePlan& plan,
+                                                            const SaveSetOptions& options = {});
+
+// The same set, written to `folder`, which is begun and, unless it is a dry run, committed. The
+// `replace` of the options and `file.sync` have no effect: what is already there is the folder's
+// business. Errors: those of save_set() that have nothing to do with the new folder, those of the
+// folder and its sinks.
+[[nodiscard]] FLATBED_EXPORT Result<SaveSetReport> save_set(SinkFolder& folder,
                                                             const SavePlan& plan,
                                                             const SaveSetOptions& options = {});
 

@@ -7,6 +7,7 @@
 
 #include "flatbed/result.hpp"
 #include "flatbed/save_compare.hpp"
+#include "save/output_file.hpp"
 #include "save/planned_header.hpp"
 
 namespace flatbed {
@@ -21,6 +22,10 @@ struct PlannedOutput {
 
 // Errors: those of compare_output() and of `make_header`.
 [[nodiscard]] Result<OutputState> compare_planned(const std::filesystem::path& path,
+                                                  const PlannedOutput& output);
+
+// The same for a file that is open.
+[[nodiscard]] Result<OutputState> compare_planned(const OutputFile& file,
                                                   const PlannedOutput& output);
 
 }  // namespace flatbed

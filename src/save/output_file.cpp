@@ -7,6 +7,7 @@
 
 #include "base/bytes.hpp"
 #include "base/str_cat.hpp"
+#include "io/file.hpp"
 #include "safetensors/seal.hpp"
 
 namespace flatbed {
@@ -52,7 +53,7 @@ Result<std::optional<OutputFile>> OutputFile::open(const std::filesystem::path& 
   // Where the name cannot be looked up, the save will say why.
   if (!std::filesystem::exists(status)) return std::optional<OutputFile>();
   Result<File> file = File::open(path);
-  if (file) return std::optional<OutputFile>(OutputFile(*std::move(file)));
+  if (file) return std::optional<OutputFile>(std::make_shared<File>(*std::move(file)));
   const ErrorCode code = file.error().code;
   if (code == ErrorCode::not_a_regular_file) {
     return make_error(code, file.error().message, ", which cannot be replaced by a file");
@@ -66,7 +67,7 @@ Result<std::optional<OutputFile>> OutputFile::open(const std::filesystem::path& 
 
 Result<std::string> OutputFile::read(std::uint64_t offset, std::uint64_t nbytes) const {
   std::string bytes(static_cast<std::size_t>(nbytes), '\0');
-  FLATBED_TRY(file_.read_at(offset, std::as_writable_bytes(std::span(bytes))));
+  FLATBED_TRY(file_->read_at(offset, std::as_writable_bytes(std::span(bytes))));
   return bytes;
 }
 
@@ -74,7 +75,7 @@ Result<bool> OutputFile::holds(std::uint64_t offset, std::span<const std::byte> 
   std::vector<std::byte> found(std::min<std::size_t>(expected.size(), kChunkBytes));
   while (!expected.empty()) {
     const std::size_t nbytes = std::min(found.size(), expected.size());
-    FLATBED_TRY(file_.read_at(offset, std::span(found).first(nbytes)));
+    FLATBED_TRY(file_->read_at(offset, std::span(found).first(nbytes)));
     if (std::memcmp(found.data(), expected.data(), nbytes) != 0) return false;
     expected = expected.subspan(nbytes);
     offset += nbytes;

@@ -4,14 +4,15 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "flatbed/byte_source.hpp"
 #include "flatbed/result.hpp"
 #include "flatbed/save_compare.hpp"
-#include "io/file.hpp"
 #include "save/pieces.hpp"
 
 namespace flatbed {
@@ -23,16 +24,18 @@ class OutputFile {
   [[nodiscard]] static Result<std::optional<OutputFile>> open(const std::filesystem::path& path,
                                                               OutputState& state);
 
-  [[nodiscard]] std::uint64_t size() const noexcept { return file_.size(); }
+  // A file that is open.
+  explicit OutputFile(std::shared_ptr<const ByteSource> file) : file_(std::move(file)) {}
+
+  [[nodiscard]] std::uint64_t size() const noexcept { return file_->size(); }
   // Errors: those of File::read_at.
   [[nodiscard]] Result<std::string> read(std::uint64_t offset, std::uint64_t nbytes) const;
   // Whether the bytes at `offset` are `expected`. Reads at most a chunk at once.
   [[nodiscard]] Result<bool> holds(std::uint64_t offset, std::span<const std::byte> expected) const;
-  [[nodiscard]] Result<void> check_unchanged() const { return file_.check_unchanged(); }
+  [[nodiscard]] Result<void> check_unchanged() const { return file_->check_unchanged(); }
 
  private:
-  explicit OutputFile(File file) : file_(std::move(file)) {}
-  File file_;
+  std::shared_ptr<const ByteSource> file_;
 };
 
 // The whole chunks, or all, of a tensor in an output.

@@ -5,11 +5,11 @@
 
 #include "base/bytes.hpp"
 #include "base/str_cat.hpp"
+#include "save/local_sink.hpp"
 #include "save/planned_header.hpp"
 #include "save/save_data.hpp"
 #include "save/save_in_series.hpp"
 #include "save/save_source.hpp"
-#include "save/write_file.hpp"
 
 namespace flatbed {
 
@@ -25,16 +25,32 @@ SaveReport report_of(const safetensors::NewHeader& header) {
 // The data and then the header: written last, so that what a killed process leaves never looks like
 // a whole file.
 Result<void> write_contents(const SavePlan& plan, const SaveOptions& options,
-                            PlannedHeader& planned, const WriteBytes& write, SaveReport& report) {
+                            PlannedHeader& planned, const DataTarget& target, SaveReport& report) {
   safetensors::NewHeader& header = planned.header;
-  FLATBED_ASSIGN(DataReport found, write_data(plan, options, header, write));
+  FLATBED_ASSIGN(DataReport found, write_data(plan, options, header, target));
   report.crc = std::move(found.crc);
   report.casts = std::move(found.casts);
   if (options.seal) report.content = seal_header(header, planned.tensors, planned.metadata);
-  return write(0, as_bytes(header.bytes));
+  return target.write(0, as_bytes(header.bytes));
+}
+
+Result<void> write_to_sink(ByteSink& sink, const SavePlan& plan, const SaveOptions& options,
+                           PlannedHeader& planned, SaveReport& report) {
+  FLATBED_TRY(sink.begin({report.nbytes, planned.header.bytes.size()}));
+  // What was begun is not committed, so a dry run ends here as the run would.
+  if (options.dry_run) return {};
+  FLATBED_TRY(write_contents(plan, options, planned, write_to(sink), report));
+  return sink.commit();
 }
 
 }  // namespace
+
+Result<SaveReport> save(ByteSink& sink, const SavePlan& plan, const SaveOptions& options) {
+  FLATBED_ASSIGN(PlannedHeader planned, plan_header(plan, options));
+  SaveReport report = report_of(planned.header);
+  FLATBED_TRY(write_to_sink(sink, plan, options, planned, report));
+  return report;
+}
 
 Result<SaveReport> save(const std::filesystem::path& path, const SavePlan& plan,
                         const SaveOptions& options) {
@@ -48,10 +64,8 @@ Result<SaveReport> save_in_series(const std::filesystem::path& path, const SaveP
   FLATBED_ASSIGN(PlannedHeader planned, plan_header(plan, std::move(texts), options));
   SaveReport report = report_of(planned.header);
   FLATBED_ASSIGN(const std::optional<FilePermissions> permissions, source_permissions(plan));
-  const auto write = [&](AtomicFile& file) {
-    return write_contents(plan, options, planned, write_to(file), report);
-  };
-  FLATBED_TRY(write_file({path, permissions}, options, report, write));
+  LocalSink sink({path, permissions}, options, report);
+  FLATBED_TRY(write_to_sink(sink, plan, options, planned, report));
   return report;
 }
 
@@ -71,7 +85,7 @@ Result<SaveReport> save_memory(const SavePlan& plan, const AllocateFile& allocat
     std::memcpy(file.data() + offset, bytes.data(), bytes.size());
     return Result<void>();
   };
-  FLATBED_TRY(write_contents(plan, options, planned, write, report));
+  FLATBED_TRY(write_contents(plan, options, planned, {write, false}, report));
   return report;
 }
 

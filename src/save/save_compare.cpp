@@ -139,13 +139,23 @@ Result<OutputState> compare_output(const std::filesystem::path& path, const Save
   return compare_planned(path, {plan, options, data, [&] { return plan_header(plan, options); }});
 }
 
+Result<OutputState> compare_output(std::shared_ptr<const ByteSource> file, const SavePlan& plan,
+                                   const SaveOptions& options, CompareData data) {
+  return compare_planned(OutputFile(std::move(file)),
+                         {plan, options, data, [&] { return plan_header(plan, options); }});
+}
+
 Result<OutputState> compare_planned(const std::filesystem::path& path,
                                     const PlannedOutput& output) {
   OutputState state;
   FLATBED_ASSIGN(const std::optional<OutputFile> file, OutputFile::open(path, state));
   if (!file) return state;
+  return compare_planned(*file, output);
+}
+
+Result<OutputState> compare_planned(const OutputFile& file, const PlannedOutput& output) {
   std::string content;
-  FLATBED_ASSIGN(state, conclude(*file, compare_file(*file, output, content)));
+  FLATBED_ASSIGN(OutputState state, conclude(file, compare_file(file, output, content)));
   if (state.kind == OutputKind::up_to_date) state.content = std::move(content);
   return state;
 }

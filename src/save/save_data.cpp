@@ -9,6 +9,7 @@
 #include "save/pieces.hpp"
 #include "save/save_source.hpp"
 #include "save/source_records.hpp"
+#include "save/write_window.hpp"
 
 namespace flatbed {
 
@@ -17,22 +18,26 @@ namespace {
 class DataWriter {
  public:
   DataWriter(const DataPart& part, const SaveOptions& options, safetensors::NewHeader& header,
-             const WriteBytes& write)
-      : part_(part), plan_(part.plan), options_(options), header_(header), write_(write) {}
+             const DataTarget& target)
+      : part_(part),
+        plan_(part.plan),
+        options_(options),
+        header_(header),
+        target_(target),
+        window_(header.bytes.size(), kSinkWindowBytes) {}
 
   Result<void> run() {
-    FLATBED_TRY(work_through(
-        collect_runs(), options_,
-        [this](const PieceQueue& queue, const Piece& piece, std::span<std::byte> buffer) {
-          return write_piece(queue, piece, buffer);
-        }));
+    FLATBED_TRY(target_.in_order ? write_in_order() : write_in_groups());
     return check_sources(plan_);
   }
 
  private:
-  [[nodiscard]] RunsByWay collect_runs() const;
-  Result<void> write_piece(const PieceQueue& queue, const Piece& piece,
-                           std::span<std::byte> buffer);
+  Result<void> write_in_groups();
+  Result<void> write_in_order();
+  [[nodiscard]] std::vector<WayRuns> collect_runs() const;
+  Result<void> write_in_turn(const PieceQueue& queue, const Piece& piece,
+                             std::span<std::byte> buffer);
+  Result<void> fill_piece(const PieceQueue& queue, const Piece& piece, std::span<std::byte> buffer);
   Result<void> read(std::uint32_t item, std::uint64_t skip, std::span<std::byte> part);
   Result<void> hash(std::uint32_t item, std::uint64_t chunk, std::span<const std::byte> bytes);
 
@@ -40,34 +45,72 @@ class DataWriter {
   const SavePlan& plan_;
   const SaveOptions& options_;
   safetensors::NewHeader& header_;
-  const WriteBytes& write_;
+  const DataTarget& target_;
+  WriteWindow window_;
 };
 
-RunsByWay DataWriter::collect_runs() const {
+Result<void> DataWriter::write_in_groups() {
   RunsByWay runs;
+  for (WayRuns& group : collect_runs()) {
+    std::vector<Run>& of_way = runs[group.way];
+    of_way.insert(of_way.end(), group.runs.begin(), group.runs.end());
+  }
+  return work_through(std::move(runs), options_,
+                      [this](const PieceQueue& queue, const Piece& piece,
+                             std::span<std::byte> buffer) -> Result<void> {
+                        FLATBED_TRY(fill_piece(queue, piece, buffer));
+                        return target_.write(piece.offset, buffer.first(piece.nbytes));
+                      });
+}
+
+Result<void> DataWriter::write_in_order() {
+  return work_in_order(
+      collect_runs(), options_,
+      [this](const PieceQueue& queue, const Piece& piece, std::span<std::byte> buffer) {
+        return write_in_turn(queue, piece, buffer);
+      });
+}
+
+// The places of the items from front to back. Neighbours that are read in one way share a group.
+std::vector<WayRuns> DataWriter::collect_runs() const {
+  std::vector<WayRuns> groups;
   for (std::size_t i = 0; i < header_.file_order.size(); ++i) {
     const std::uint32_t item = header_.file_order[i];
     const std::uint64_t begin = header_.offsets[item];
     const bool last = i + 1 == header_.file_order.size();
     const std::uint64_t end =
         last ? header_.file_nbytes : header_.offsets[header_.file_order[i + 1]];
-    runs[way_of(plan_.items[item])].push_back({item, 0, begin, end - begin});
+    const std::size_t way = way_of(plan_.items[item]);
+    if (groups.empty() || groups.back().way != way) groups.push_back({way, {}});
+    groups.back().runs.push_back({item, 0, begin, end - begin});
   }
-  return runs;
+  return groups;
 }
 
-Result<void> DataWriter::write_piece(const PieceQueue& queue, const Piece& piece,
-                                     std::span<std::byte> buffer) {
+// A thread that fails will not write what it has taken, which others may be waiting for.
+Result<void> DataWriter::write_in_turn(const PieceQueue& queue, const Piece& piece,
+                                       std::span<std::byte> buffer) {
+  Result<void> result = fill_piece(queue, piece, buffer);
+  if (result && !window_.wait_for(piece.offset)) return {};  // the other thread has the error
+  if (result) result = target_.write(piece.offset, buffer.first(piece.nbytes));
+  if (result) {
+    window_.advance(piece.offset, piece.nbytes);
+  } else {
+    window_.fail();
+  }
+  return result;
+}
+
+Result<void> DataWriter::fill_piece(const PieceQueue& queue, const Piece& piece,
+                                    std::span<std::byte> buffer) {
   FLATBED_TRY(for_each_part(queue, piece, buffer,
                             [&](const Run& run, std::uint64_t skip, std::span<std::byte> part) {
                               return read(run.tensor, skip, part);
                             }));
-  FLATBED_TRY(
-      for_each_chunk(queue, piece, buffer,
-                     [&](const Run& run, std::uint64_t chunk, std::span<const std::byte> bytes) {
-                       return hash(run.tensor, chunk, bytes);
-                     }));
-  return write_(piece.offset, buffer.first(piece.nbytes));
+  return for_each_chunk(queue, piece, buffer,
+                        [&](const Run& run, std::uint64_t chunk, std::span<const std::byte> bytes) {
+                          return hash(run.tensor, chunk, bytes);
+                        });
 }
 
 Result<void> DataWriter::read(std::uint32_t item, std::uint64_t skip, std::span<std::byte> part) {
@@ -91,28 +134,27 @@ Result<void> DataWriter::hash(std::uint32_t item, std::uint64_t chunk,
 
 }  // namespace
 
-WriteBytes write_to(AtomicFile& file) {
-  return [&file](std::uint64_t offset, std::span<const std::byte> bytes) -> Result<void> {
-    FLATBED_TRY(file.write_at(offset, bytes));
-    file.start_writeback(offset, bytes.size());
-    return {};
-  };
+DataTarget write_to(ByteSink& sink) {
+  return {[&sink](std::uint64_t offset, std::span<const std::byte> bytes) {
+            return sink.write_at(offset, bytes);
+          },
+          sink.in_order()};
 }
 
 Result<DataReport> write_data(const SavePlan& plan, const SaveOptions& options,
-                              safetensors::NewHeader& header, const WriteBytes& write) {
+                              safetensors::NewHeader& header, const DataTarget& target) {
   std::vector<std::uint32_t> numbers(plan.items.size());
   std::iota(numbers.begin(), numbers.end(), 0U);
   FLATBED_ASSIGN(SourceRecords records, SourceRecords::of(plan, header.file_order, options));
   CastSums casts;
-  FLATBED_TRY(write_part({plan, numbers, records, casts}, options, header, write));
+  FLATBED_TRY(write_part({plan, numbers, records, casts}, options, header, target));
   FLATBED_ASSIGN(CrcReport crc, records.finish(options));
   return DataReport{std::move(crc), report_casts(plan, header.file_order, casts)};
 }
 
 Result<void> write_part(const DataPart& part, const SaveOptions& options,
-                        safetensors::NewHeader& header, const WriteBytes& write) {
-  return DataWriter(part, options, header, write).run();
+                        safetensors::NewHeader& header, const DataTarget& target) {
+  return DataWriter(part, options, header, target).run();
 }
 
 }  // namespace flatbed

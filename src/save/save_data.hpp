@@ -7,9 +7,9 @@
 #include <functional>
 #include <span>
 
+#include "flatbed/byte_sink.hpp"
 #include "flatbed/result.hpp"
 #include "flatbed/save.hpp"
-#include "io/atomic_file.hpp"
 #include "safetensors/header_write.hpp"
 #include "save/save_source.hpp"
 #include "save/source_records.hpp"
@@ -20,9 +20,14 @@ namespace flatbed {
 using WriteBytes =
     std::function<Result<void>(std::uint64_t offset, std::span<const std::byte> bytes)>;
 
-// To a file on disk, where writing back starts at once: the device works while the next bytes are
-// read, and commit() has little left to wait for. Borrows `file`.
-[[nodiscard]] WriteBytes write_to(AtomicFile& file);
+struct DataTarget {
+  WriteBytes write;
+  // Whether `write` is called from the front to the back, within kSinkWindowBytes.
+  bool in_order = false;
+};
+
+// Borrows `sink`.
+[[nodiscard]] DataTarget write_to(ByteSink& sink);
 
 // Writes every item of `plan` to its place in the file. With options.seal the digests of all chunks
 // go to their slots in `header`. A sealed source is verified chunk by chunk with the same digests
@@ -31,7 +36,7 @@ using WriteBytes =
 // (chunk_corrupt, ...), no_space, io_error, cancelled, file_changed, zip_crc_mismatch.
 [[nodiscard]] Result<DataReport> write_data(const SavePlan& plan, const SaveOptions& options,
                                             safetensors::NewHeader& header,
-                                            const WriteBytes& write);
+                                            const DataTarget& target);
 
 // The items of one file of a set, all borrowed.
 struct DataPart {
@@ -43,6 +48,6 @@ struct DataPart {
 
 // The same for one file of a set. Errors: those above but zip_crc_mismatch.
 [[nodiscard]] Result<void> write_part(const DataPart& part, const SaveOptions& options,
-                                      safetensors::NewHeader& header, const WriteBytes& write);
+                                      safetensors::NewHeader& header, const DataTarget& target);
 
 }  // namespace flatbed

@@ -161,28 +161,35 @@ std::size_t way_of(const SaveItem& item) {
 }
 
 Result<void> work_through(RunsByWay runs, const SaveOptions& options, const PieceWork& work) {
+  std::vector<WayRuns> groups;
+  for (std::size_t way = 0; way < kWays; ++way) groups.push_back({way, std::move(runs[way])});
+  return work_in_order(std::move(groups), options, work);
+}
+
+Result<void> work_in_order(std::vector<WayRuns> groups, const SaveOptions& options,
+                           const PieceWork& work) {
   const unsigned threads = std::clamp(options.threads, 1U, kMaxSaveThreads);
-  struct Group {
+  struct Crew {
     unsigned threads;
     std::size_t piece_nbytes;
   };
   // A larger range lets a strided tensor be gathered in longer runs, by several threads. A deflated
   // record is read from front to back by one. What is computed of a strided tensor takes 16 MiB of
   // each thread beside its piece, so there are fewer threads.
-  const std::array<Group, kWays> groups{
-      Group{threads, kPieceBytes},
-      Group{threads, kPanelBytes / threads / kChunkBytes * kChunkBytes},
-      Group{std::min(threads, kComputedThreads), kComputedPieceBytes},
-      Group{1, kPanelBytes},
+  const std::array<Crew, kWays> crews{
+      Crew{threads, kPieceBytes},
+      Crew{threads, kPanelBytes / threads / kChunkBytes * kChunkBytes},
+      Crew{std::min(threads, kComputedThreads), kComputedPieceBytes},
+      Crew{1, kPanelBytes},
   };
   std::uint64_t nbytes = 0;
-  for (const std::vector<Run>& of_way : runs) {
-    for (const Run& run : of_way) nbytes += run.nbytes;
+  for (const WayRuns& group : groups) {
+    for (const Run& run : group.runs) nbytes += run.nbytes;
   }
   PieceRunner runner({options.progress, options.cancel, nbytes});
-  for (std::size_t way = 0; way < kWays; ++way) {
-    PieceQueue queue(std::move(runs[way]), groups[way].piece_nbytes);
-    FLATBED_TRY(runner.run(queue, groups[way].threads,
+  for (WayRuns& group : groups) {
+    PieceQueue queue(std::move(group.runs), crews[group.way].piece_nbytes);
+    FLATBED_TRY(runner.run(queue, crews[group.way].threads,
                            [&](const Piece& piece, std::span<std::byte> buffer) {
                              return work(queue, piece, buffer);
                            }));

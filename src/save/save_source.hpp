@@ -72,4 +72,12 @@ using PieceWork =
 [[nodiscard]] Result<void> work_through(RunsByWay runs, const SaveOptions& options,
                                         const PieceWork& work);
 
+// The same from the front to the back of the file: each thread takes the next piece of all.
+struct WayRuns {
+  std::size_t way = 0;    // of all `runs`
+  std::vector<Run> runs;  // ascending, after those of the group before
+};
+[[nodiscard]] Result<void> work_in_order(std::vector<WayRuns> groups, const SaveOptions& options,
+                                         const PieceWork& work);
+
 }  // namespace flatbed

@@ -13,7 +13,8 @@ Result<AtomicFile> create_file(const NewFile& target, const SaveOptions& options
 
 Result<void> commit_file(AtomicFile& file, SaveReport& report) {
   FLATBED_ASSIGN(CommitReport commit, file.commit());
-  if (!commit.durable()) report.durability = Durability::durability_unknown;
+  if (commit.durable()) return {};
+  report.durability = Durability::durability_unknown;
   report.durability_note = std::move(commit.note);
   return {};
 }

@@ -15,7 +15,7 @@ namespace flatbed {
 
 // Where a new file goes, and who may access it; see AtomicFileOptions.
 struct NewFile {
-  const std::filesystem::path& path;
+  std::filesystem::path path;
   std::optional<FilePermissions> permissions;
   bool in_new_folder = false;
   std::filesystem::path shown = {};

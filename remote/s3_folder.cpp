@@ -1,0 +1,62 @@
+#include "s3_folder.hpp"
+
+#include "remote_source.hpp"
+#include "s3_answer.hpp"
+#include "text.hpp"
+
+namespace flatbed::remote {
+
+namespace {
+
+constexpr std::size_t kMaxNames = 100'000;
+constexpr std::size_t kMaxPage = 16 << 20;  // 1,000 keys of 1 KiB, encoded, and more
+
+}  // namespace
+
+Result<std::shared_ptr<const ByteSource>> open_s3(std::shared_ptr<const Transport> transport,
+                                                  const S3Place& place) {
+  FLATBED_ASSIGN(
+      std::shared_ptr<const RemoteSource> source,
+      RemoteSource::open(std::move(transport), {place.url(), place.name(), "s3", place.sigv4}));
+  return std::shared_ptr<const ByteSource>(std::move(source));
+}
+
+Result<std::shared_ptr<const ByteSource>> S3Folder::open(std::string_view name) const {
+  S3Place place = place_;
+  place.key += name;
+  return open_s3(transport_, place);
+}
+
+Result<std::vector<std::string>> S3Folder::names() const {
+  std::vector<std::string> names;
+  std::string next;
+  do {
+    std::vector<std::pair<std::string_view, std::string>> parameters;
+    if (!next.empty()) parameters.emplace_back("continuation-token", next);
+    parameters.emplace_back("delimiter", "/");
+    parameters.emplace_back("encoding-type", "url");
+    parameters.emplace_back("list-type", "2");
+    parameters.emplace_back("prefix", place_.key);
+    Call call = place_.call(Method::get, place_.url_with("", parameters));
+    call.body_limit = kMaxPage;
+    if (Result<void> ran = transport_->run({&call, 1}); !ran)
+      return with_context(text_of(shown(label_), ": list"), std::move(ran).error());
+    Result<S3List> list = parse_s3_list(call.text);
+    if (!list) return with_context(text_of(shown(label_), ": list"), std::move(list).error());
+    for (const std::string& key : list->keys) {
+      // The prefix itself may be an object, of no name.
+      if (key.size() > place_.key.size() && key.starts_with(place_.key))
+        names.push_back(key.substr(place_.key.size()));
+    }
+    if (names.size() > kMaxNames)
+      return error_of(ErrorCode::limit_exceeded, shown(label_), ": more than ", kMaxNames,
+                      " objects, the limit");
+    if (list->next == next && !next.empty())
+      return error_of(ErrorCode::http_protocol, shown(label_),
+                      ": list: the server continues with the same page");
+    next = std::move(list->next);
+  } while (!next.empty());
+  return names;
+}
+
+}  // namespace flatbed::remote

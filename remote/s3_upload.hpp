@@ -1,0 +1,75 @@
+// S3Upload: the requests that make one object: PutObject, or a multipart upload, of which nothing
+// is visible until it is complete. Shares the transport. put_part() is thread-safe; of the others,
+// one at a time.
+//
+//   POST   key?uploads=                            the upload's ID
+//   PUT    key?partNumber=1&uploadId=ID            a part with its MD5; answers with its ETag
+//   POST   key?uploadId=ID                         the list of parts: the object is there, whole
+//   DELETE key?uploadId=ID                         or the parts are gone
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "digest.hpp"
+#include "flatbed/result.hpp"
+#include "s3_place.hpp"
+#include "transport.hpp"
+
+namespace flatbed::remote {
+
+class S3Upload {
+ public:
+  // `replace`: whether an object that has the key is replaced; otherwise it is file_exists, and the
+  // server is told so as well (If-None-Match).
+  S3Upload(std::shared_ptr<const Transport> transport, S3Place place, bool replace)
+      : transport_(std::move(transport)), place_(std::move(place)), replace_(replace) {}
+
+  [[nodiscard]] const S3Place& place() const noexcept { return place_; }
+
+  // Unless it would be replaced: errors: file_exists.
+  [[nodiscard]] Result<void> check_absent() const;
+  // The whole object.
+  [[nodiscard]] Result<void> put_whole(std::span<const std::byte> bytes);
+
+  [[nodiscard]] Result<void> start();
+  [[nodiscard]] bool started() const noexcept { return !id_.empty(); }
+  // Numbers begin with 1.
+  [[nodiscard]] Result<void> put_part(std::size_t number, std::span<const std::byte> bytes);
+  [[nodiscard]] Result<void> complete();
+
+  // Ends the upload, after which none of its parts is kept, or removes the object that it made,
+  // unless another one was put there since. Failures are ignored: nobody is left to tell.
+  void discard();
+
+ private:
+  struct Part {
+    std::string etag;
+    Md5 md5{};
+  };
+
+  [[nodiscard]] Result<Call> run(Call call) const;
+  [[nodiscard]] std::vector<std::string> conditions() const;
+  [[nodiscard]] Result<void> try_part(std::size_t number, std::span<const std::byte> bytes);
+  [[nodiscard]] Result<bool> try_complete(const std::string& list) const;
+  [[nodiscard]] Result<std::string> list_parts();
+  // Whether the object is the one that this upload made.
+  [[nodiscard]] bool is_ours() const;
+  void abort_call(Call call) const;
+
+  std::shared_ptr<const Transport> transport_;
+  S3Place place_;
+  bool replace_;
+  std::string id_;
+  std::mutex mutex_;
+  std::vector<Part> parts_;    // guarded
+  std::string expected_etag_;  // of the object; empty: it cannot be foretold
+  bool made_ = false;          // the object is there
+};
+
+}  // namespace flatbed::remote
