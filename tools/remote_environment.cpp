@@ -1,0 +1,56 @@
+#include "remote_environment.hpp"
+
+#include <string>
+#include <utility>
+
+#include "aws_settings.hpp"
+#include "hub_settings.hpp"
+
+namespace flatbed::tool {
+namespace {
+
+// "https://host:port" of a URL.
+std::string origin_of(const std::string& url) {
+  const std::size_t scheme = url.find("://");
+  if (scheme == std::string::npos) return url;
+  return url.substr(0, url.find('/', scheme + 3));
+}
+
+RemoteCredentials credentials_of(const AwsSettings& settings) {
+  RemoteCredentials credentials;
+  credentials.access_key_id = settings.access_key_id;
+  credentials.secret_access_key = settings.secret_access_key;
+  credentials.session_token = settings.session_token;
+  return credentials;
+}
+
+}  // namespace
+
+RemoteOptions remote_options_from_environment(const Variables& variables) {
+  RemoteOptions options;
+  const Result<AwsSettings> aws = read_aws_settings(variables);
+  if (aws) {
+    options.s3.region = aws->region;
+    options.s3.endpoint = aws->endpoint;
+    if (aws->path_style) options.s3.addressing = S3Addressing::path;
+    options.ca_file = aws->ca_bundle;
+  }
+  const Result<HubSettings> hub = read_hub_settings(variables);
+  if (hub && !hub->endpoint.empty()) options.hub_endpoint = hub->endpoint;
+  options.credentials = [variables, aws, hub, hub_origin = origin_of(options.hub_endpoint)](
+                            const CredentialsQuery& query) -> Result<RemoteCredentials> {
+    if (query.origin == "s3") {
+      FLATBED_ASSIGN(const AwsSettings settings,
+                     query.refused ? read_aws_settings(variables) : aws);
+      return credentials_of(settings);
+    }
+    RemoteCredentials credentials;
+    if (query.origin != hub_origin) return credentials;
+    if (!hub) return hub.error();
+    credentials.bearer_token = hub->token;
+    return credentials;
+  };
+  return options;
+}
+
+}  // namespace flatbed::tool
