@@ -21,6 +21,7 @@
 #include "load_command_line.hpp"
 #include "map_command_line.hpp"
 #include "match_command_line.hpp"
+#include "open_input.hpp"
 #include "read_command_line.hpp"
 #include "remote_command_line.hpp"
 #include "series_command_line.hpp"
@@ -140,6 +141,15 @@ void add_completion(CLI::App& app, CommandLine::Parsed& parsed) {
       "Exit codes: 0 done; 2 the command line is wrong.");
 }
 
+// One for each command; only the one that runs makes connections.
+void begin_sessions(CommandLine::Parsed& parsed) {
+  for (RemoteChoice* remote : {&parsed.ls.remote, &parsed.verify.remote, &parsed.diff.remote,
+                               &parsed.scan.remote, &parsed.cat.remote, &parsed.convert.remote,
+                               &parsed.load.remote, &parsed.match.remote, &parsed.map.remote}) {
+    begin_session(*remote);
+  }
+}
+
 struct CommandEntry {
   std::string_view name;
   void (*add)(CLI::App& app, CommandLine::Parsed& parsed);
@@ -187,11 +197,15 @@ ExitCode CommandLine::run(int argc, char** argv, Output& output) {
   std::vector<const char*> marked;
   for (const std::string& word : words) marked.push_back(word.c_str());
   app_.parse(static_cast<int>(marked.size()), marked.data());
-  const Form form = parsed_.as_json ? Form::json : Form::text;
-  const std::string command = app_.get_subcommands().front()->get_name();
+  begin_sessions(parsed_);
   if (parsed_.convert.ranks != nullptr && parsed_.convert.list.empty())
     return fail({ErrorCode::invalid_argument, "with several ranks only convert --list runs"},
                 ExitCode::usage, output);
+  return run_command(app_.get_subcommands().front()->get_name(), output);
+}
+
+ExitCode CommandLine::run_command(const std::string& command, Output& output) {
+  const Form form = parsed_.as_json ? Form::json : Form::text;
   if (command == "ls") return run_ls(parsed_.ls, output);
   if (command == "verify") {
     parsed_.verify.form = form;

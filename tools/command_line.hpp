@@ -50,6 +50,8 @@ class CommandLine {
   };
 
  private:
+  [[nodiscard]] ExitCode run_command(const std::string& command, Output& output);
+
   // What is wrong, and for a mistyped command or option what may have been meant.
   [[nodiscard]] std::string complaint(const CLI::ParseError& error) const;
 

@@ -7,6 +7,7 @@
 #include <chrono>
 
 #include "convert_output.hpp"
+#include "convert_remote.hpp"
 #include "convert_set.hpp"
 #include "crc_text.hpp"
 #include "describe.hpp"
@@ -18,6 +19,7 @@
 #include "open_input.hpp"
 #include "renames.hpp"
 #include "seal_text.hpp"
+#include "url_text.hpp"
 
 namespace flatbed::tool {
 namespace {
@@ -41,8 +43,17 @@ bool selects(const ConvertOptions& options) {
   return !options.select.empty() || !options.include.empty() || !options.exclude.empty();
 }
 
+Result<void> check_not_input_url(const ConvertJob& job, const Checkpoint& input, Outcome& outcome) {
+  const auto same = [&](const FileInfo& file) { return file.path == job.output; };
+  if (job.input != job.output && std::ranges::none_of(input.files(), same)) return {};
+  outcome.refused = true;
+  return Error{ErrorCode::invalid_argument,
+               fmt::format("{} is an input: refusing to overwrite it", path_text(job.output))};
+}
+
 // The output must not be one of the files that are read, under whatever name, nor their folder.
 Result<void> check_not_input(const ConvertJob& job, const Checkpoint& input, Outcome& outcome) {
+  if (is_url(job.output.native())) return check_not_input_url(job, input, outcome);
   const bool is_set = job.max_shard_nbytes != 0;
   Result<void> other =
       flatbed::check_not_input(input, job.output, is_set ? WrittenAs::folder : WrittenAs::file);
@@ -157,6 +168,11 @@ Result<void> convert_data(const ConvertJob& job, const Checkpoint& input,
                  make_plan(chosen, {.expand_aliases = options.expand_aliases,
                                     .allow_expansion = options.allow_expansion}));
   if (job.torch) return write_torch(job, plan, options, watch, outcome);
+  if (is_url(job.output.native())) {
+    return job.max_shard_nbytes == 0
+               ? write_object(job, plan, options, watch, outcome)
+               : write_remote_set(job, {chosen, plan}, options, watch, outcome);
+  }
   return job.max_shard_nbytes == 0 ? write_safetensors(job, plan, options, watch, outcome)
                                    : write_set(job, plan, options, watch, outcome);
 }

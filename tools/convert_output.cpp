@@ -26,7 +26,8 @@ std::string advice_for(const ConvertJob& job, const ConvertOptions& options) {
     return fmt::format("to replace it use --force -o {}", path_text(job.output));
   if (job.max_shard_nbytes == 0) return "use --force to replace it";
   std::error_code ignored;
-  const bool is_folder = fs::is_directory(fs::symlink_status(job.output, ignored));
+  const bool is_folder =
+      is_url(job.output.native()) || fs::is_directory(fs::symlink_status(job.output, ignored));
   if (!is_folder) return "name a new folder";
   return "use --force to replace a folder that holds nothing but a set";
 }

@@ -10,7 +10,6 @@
 #include <utility>
 
 #include "convert_output.hpp"
-#include "flatbed/save_set.hpp"
 #include "format_text.hpp"
 
 namespace flatbed::tool {
@@ -46,24 +45,6 @@ std::string_view trimmed(std::string_view text) {
   return text.substr(first, text.find_last_not_of(' ') - first + 1);
 }
 
-// The shards before they are written, for a dry run and for a set that is up to date.
-void list_shards(const ConvertJob& job, const std::vector<PlannedShard>& shards, Outcome& outcome) {
-  for (const PlannedShard& shard : shards) {
-    outcome.shards.push_back(
-        {job.output / shard.file_name, shard.items.size(), shard.nbytes, 0, {}});
-  }
-}
-
-void note_saved(SaveSetReport report, const ConvertOptions& options, Outcome& outcome) {
-  for (std::size_t i = 0; i < report.shards.size(); ++i) {
-    outcome.shards[i].file_nbytes = report.shards[i].nbytes;
-    outcome.shards[i].content = std::move(report.shards[i].content);
-  }
-  outcome.report = std::move(report.files);
-  outcome.notes.insert(outcome.notes.end(), report.notes.begin(), report.notes.end());
-  outcome.status = options.dry_run ? Status::planned : Status::converted;
-}
-
 }  // namespace
 
 Result<std::uint64_t> parse_shard_size(std::string_view word) {
@@ -87,12 +68,35 @@ Result<std::uint64_t> parse_shard_size(std::string_view word) {
                   quoted_text(word, 40))};
 }
 
-Result<void> write_set(const ConvertJob& job, const SavePlan& plan, const ConvertOptions& options,
-                       const ConvertWatch& watch, Outcome& outcome) {
+void list_shards(const ConvertJob& job, const std::vector<PlannedShard>& shards, Outcome& outcome) {
+  for (const PlannedShard& shard : shards) {
+    outcome.shards.push_back(
+        {job.output / shard.file_name, shard.items.size(), shard.nbytes, 0, {}});
+  }
+}
+
+void note_saved(SaveSetReport report, const ConvertOptions& options, Outcome& outcome) {
+  for (std::size_t i = 0; i < report.shards.size(); ++i) {
+    outcome.shards[i].file_nbytes = report.shards[i].nbytes;
+    outcome.shards[i].content = std::move(report.shards[i].content);
+  }
+  outcome.report = std::move(report.files);
+  outcome.notes.insert(outcome.notes.end(), report.notes.begin(), report.notes.end());
+  outcome.status = options.dry_run ? Status::planned : Status::converted;
+}
+
+SaveSetOptions save_set_options(const ConvertJob& job, const ConvertOptions& options,
+                                const ConvertWatch& watch) {
   SaveSetOptions saving;
   saving.file = save_options(job, options, watch);
   saving.max_shard_nbytes = job.max_shard_nbytes;
   saving.replace = options.force;
+  return saving;
+}
+
+Result<void> write_set(const ConvertJob& job, const SavePlan& plan, const ConvertOptions& options,
+                       const ConvertWatch& watch, Outcome& outcome) {
+  const SaveSetOptions saving = save_set_options(job, options, watch);
   FLATBED_ASSIGN(const std::vector<PlannedShard> shards,
                  plan_shards(plan, saving.max_shard_nbytes));
   const auto found = compare_set_output(job.output, plan, saving, compare_data(options));

@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     BufferLike = Union[Buffer, numpy.ndarray[Any, Any]]
     Source = Union[Path, BufferLike, int, HasFileno, Sequence[Union[Path, BufferLike]]]
     Opened = Union[Checkpoint, Source]
+    StorageOptions = Union[Mapping[str, Any], None]
     Progress = Union[Callable[[int, int], object], bool, None]
     RenameRule = Union[str, Mapping[str, str], Callable[[str], str]]
     RenameRules = Union[RenameRule, Sequence[RenameRule], None]
 else:
     Path = BufferLike = Source = Opened = Progress = RenameRule = RenameRules = Any
+    StorageOptions = Any

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from . import _flatbed
 from ._dtypes import dtype_name
 from ._flatbed import Checkpoint
-from ._types import Opened, Path, Progress, RenameRules
+from ._types import Opened, Path, Progress, RenameRules, StorageOptions
 
 if TYPE_CHECKING:
     from .reports import ConvertReport, DiffReport, MatchReport, ScanReport, VerifyReport
@@ -71,6 +71,7 @@ def convert(
     allow_expansion: bool = False,
     convert_objects: bool = False,
     threads: int = 2,
+    storage_options: StorageOptions = None,
     progress: Progress = None,
 ) -> ConvertReport:
     """Writes a checkpoint as another file: sealed, atomic and durable.
@@ -79,7 +80,8 @@ def convert(
 
     Args:
         source: a Checkpoint, or what ``flatbed.open()`` takes.
-        to: the path of the file, or for a set that of its folder, which must be new or empty.
+        to: the path of the file, or for a set that of its folder, which must be new or empty; or
+            an ``s3://`` URL, where an object appears when it is complete.
         select, include, exclude: as ``Checkpoint.select()``.
         state_dict: a whole pickled model becomes what its ``state_dict()`` returns.
         rename: as ``Checkpoint.rename()``.
@@ -97,6 +99,7 @@ def convert(
             of the source.
         convert_objects: for ``"torch"``: whether objects that ``torch.load(weights_only=True)``
             refuses become ones that it loads.
+        storage_options: of ``to``, if that is an ``s3://`` URL: see ``flatbed.open()``.
         threads, progress: as ``flatbed.verify()``.
 
     Raises:
@@ -132,12 +135,15 @@ def convert(
         convert_objects=convert_objects,
         threads=threads,
         max_shard_nbytes=_SHARD_NBYTES if max_shard_size is None else max_shard_size,
+        storage_options=storage_options,
         progress=progress,
     )
     return typing.cast("ConvertReport", report)
 
 
-def scan(path: Path, *, recursive: bool = False) -> ScanReport:
+def scan(
+    path: Path, *, recursive: bool = False, storage_options: StorageOptions = None
+) -> ScanReport:
     """What the pickles in a file would import and call if Python loaded them; nothing is called.
 
     Args:
@@ -147,7 +153,7 @@ def scan(path: Path, *, recursive: bool = False) -> ScanReport:
     Raises:
         FileError: the path itself could not be read. Every fault inside a file is a finding.
     """
-    return typing.cast("ScanReport", _flatbed._scan(path, recursive))
+    return typing.cast("ScanReport", _flatbed._scan(path, recursive, storage_options))
 
 
 def diff(

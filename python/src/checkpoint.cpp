@@ -41,9 +41,10 @@ CheckSeal parse_check_seal(std::string_view text) {
 }
 
 Opened open(const nb::handle& source, std::string_view check_seal, bool follow_links,
-            std::string label) {
-  return opened(
-      open_source(source, {{parse_check_seal(check_seal), follow_links}, std::move(label)}));
+            std::string label, nb::object storage_options) {
+  return opened(open_source(source, {{parse_check_seal(check_seal), follow_links},
+                                     std::move(label),
+                                     std::move(storage_options)}));
 }
 
 // ---- the mapping --------------------------------------------------------------------------------
@@ -337,18 +338,28 @@ at once, and after ``os.fork()`` in the child as well. It cannot be pickled.)");
   bind_lifetime(checkpoint);
   module.def("open", &open, nb::arg("source"), nb::kw_only(), nb::arg("check_seal") = "if_sealed",
              nb::arg("follow_links") = true, nb::arg("label") = "",
+             nb::arg("storage_options") = nb::none(),
              nb::sig("def open(source: flatbed._types.Source, *, "
                      "check_seal: typing.Literal['if_sealed', 'required', 'off'] = 'if_sealed', "
-                     "follow_links: bool = True, label: str = '') -> Checkpoint"),
+                     "follow_links: bool = True, label: str = '', "
+                     "storage_options: flatbed._types.StorageOptions = None) -> Checkpoint"),
              R"(Opens a model file of any kind; its content decides, not its name.
 
 ``source`` is a path (a .safetensors or PyTorch file, an index, or a folder with one model), bytes
 in memory (kept until the last view is gone; they must not change), a descriptor or an open file
-(which may be closed afterwards), or a list of shards: paths or bytes.
+(which may be closed afterwards), a list of shards: paths or bytes, or where flatbed was built with
+its component remote, a URL: http(s)://, hf://owner/name@revision or s3://bucket/key.
 
 ``check_seal``: ``'if_sealed'`` refuses files whose seal does not match, ``'required'`` also those
 without one, ``'off'`` neither. ``follow_links``: whether the shards of a set may be symbolic
 links. ``label`` stands for the path of what has none in messages.
+
+``storage_options`` of a URL: ``token`` (a bearer token), ``headers`` (a dict), ``access_key_id``,
+``secret_access_key``, ``session_token``, ``endpoint`` and ``region`` (s3://), ``hub_endpoint``
+(hf://), ``ca_file`` (certificates to trust besides the system's), ``proxy``, ``retries``, and
+``credentials``: a callable that gets the origin and whether the server refused the last ones, and
+returns a dict of the first five; it may be called from several threads. Nothing is read from
+environment variables, and redirects to other hosts get no credentials.
 
 Raises:
     FileError: the file is not there, or cannot be read.

@@ -72,13 +72,19 @@ class Interruptible {
   static auto run_cancellable(Work&& work) {
     std::atomic<bool> cancel = false;
     auto running = std::async(std::launch::async, [&] { return work(std::as_const(cancel)); });
+    wait(running, cancel);
+    return value_or_raise(running.get());
+  }
+
+  // Waits for work that looks at `cancel`, and sets it when a signal handler raises.
+  template <typename Future>
+  static void wait(Future& running, std::atomic<bool>& cancel) {
     while (!wait_briefly(running)) {
       if (PyErr_CheckSignals() == 0) continue;
       cancel = true;
       released([&] { running.wait(); });
       throw nb::python_error();
     }
-    return value_or_raise(running.get());
   }
 
  private:

@@ -14,7 +14,8 @@ namespace nb = nanobind;
 
 struct SourceOptions {
   OpenOptions open;
-  std::string label;  // of what has no path; "": a usual one
+  std::string label;                        // of what has no path; "": a usual one
+  nb::object storage_options = nb::none();  // a Mapping for a URL, or None
 };
 
 // Opens `source`. Needs the GIL, and gives it up while it reads. Throws TypeError for what is no

@@ -1,0 +1,61 @@
+"""URLs and the options for them, before the compiled module gets them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+_TEXTS = {
+    "access_key_id",
+    "endpoint",
+    "hub_endpoint",
+    "proxy",
+    "region",
+    "secret_access_key",
+    "session_token",
+    "token",
+}
+_OF_CREDENTIALS = {"access_key_id", "headers", "secret_access_key", "session_token", "token"}
+
+
+def _checked(key: str, value: Any) -> Any:
+    if value is None:
+        return None
+    if key == "ca_file":
+        return os.fsdecode(value)
+    if key == "headers":
+        return [f"{name}: {text}" for name, text in dict(value).items()]
+    kind: type = str if key in _TEXTS else int
+    if not isinstance(value, kind) or isinstance(value, bool):
+        # Without the value, which may be a secret.
+        raise TypeError(
+            f"storage_options[{key!r}]: expected {kind.__name__}, not {type(value).__name__}"
+        )
+    return value
+
+
+def options_of(storage_options: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A dict with what the module understands. Raises TypeError for anything else."""
+    options: dict[str, Any] = {}
+    for key, value in dict(storage_options or {}).items():
+        if key == "credentials":
+            if value is not None and not callable(value):
+                raise TypeError("storage_options['credentials']: expected a callable")
+            options[key] = value
+        elif key in _TEXTS or key in ("ca_file", "headers", "retries"):
+            options[key] = _checked(key, value)
+        else:
+            raise TypeError(f"storage_options: unknown key {key!r}")
+    return options
+
+
+def credentials_of(
+    function: Callable[[str, bool], Mapping[str, Any] | None], origin: str, refused: bool
+) -> dict[str, Any]:
+    """What a caller's function returns for one origin."""
+    found = dict(function(origin, refused) or {})
+    for key in found:
+        if key not in _OF_CREDENTIALS:
+            raise TypeError(f"credentials: unknown key {key!r}")
+    return {key: _checked(key, value) for key, value in found.items()}

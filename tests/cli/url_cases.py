@@ -1,0 +1,173 @@
+"""URLs where a file may stand: every command over a server of the test's own, and outputs at s3://."""
+
+import contextlib
+import json
+import os
+
+import inputs
+import url_server
+from tool import CRC_MATCHES, FAILURE, OK, SOME_FAILED, USAGE, ToolTest
+
+import writer
+
+
+class UrlTest(ToolTest):
+    is_s3 = False
+
+    def setUp(self):
+        super().setUp()
+        self.path("www").mkdir()
+        self.path("here").mkdir()
+        stack = contextlib.ExitStack()
+        self.addCleanup(stack.close)
+        self.server = stack.enter_context(url_server.serve(self.path("www"), self.is_s3))
+        self.environment = {name: value for name, value in os.environ.items()
+                            if not name.startswith(("AWS_", "HF_"))}
+        self.environment.update(HOME=str(self.path("home")), TERM="xterm", http_proxy="", no_proxy="*")
+        inputs.write_torch(self.path("www/a.pth"), {"w": inputs.Tensor([2], [1, 2]), "b": inputs.Tensor([1], [3])})
+        writer.write(self.path("www/s.safetensors"), [("w", "F32", [3], inputs.floats(1, 2, 3))])
+        if "built without" in self.run_tool("ls", "gopher://x/y", expect=None).stderr:
+            self.skipTest("the tool is built without flatbed::remote")
+
+    def start(self, *arguments, **options):
+        return super().start(*arguments, **{"cwd": self.path("here"), "env": self.environment, **options})
+
+    def written(self):
+        return sorted(entry.name for entry in self.path("here").iterdir())
+
+
+class HttpTest(UrlTest):
+    def test_commands_that_read(self):
+        torch, sealed = self.server.url("a.pth"), self.server.url("s.safetensors")
+        self.assertRegex(self.run_tool("ls", torch).stdout, r"(?m)^ *w +F32 +\[2\] +8 B$")
+        self.assertEqual(self.run_json("ls", sealed)["files"][0]["path"], sealed)
+        self.run_tool("verify", sealed)
+        self.run_tool("verify", torch, expect=CRC_MATCHES)
+        self.assertEqual(self.run_raw("cat", sealed, "w").stdout, inputs.floats(1, 2, 3))
+        self.run_tool("scan", torch)
+        self.run_tool("load", sealed)
+        self.run_tool("diff", sealed, self.path("www/s.safetensors"))
+        self.run_tool("diff", torch, sealed, expect=FAILURE)
+        self.run_tool("match", torch, "--expect", sealed, "--partial", expect=None)
+        self.run_tool("map", torch, "-o", "map.svg")
+        self.assertEqual(self.written(), ["map.svg"])
+
+    def test_convert_writes_into_the_current_folder_or_where_it_is_told(self):
+        self.run_tool("convert", self.server.url("a.pth?signature=secret"))
+        self.run_tool("convert", self.server.url("a.pth"), "-o", "b.safetensors")
+        self.run_tool("convert", self.server.url("s.safetensors"), "s.pth")
+        self.assertEqual(self.written(), ["a.safetensors", "b.safetensors", "s.pth"])
+        self.assert_sealed("here/a.safetensors")
+        report = self.run_json("convert", self.server.url("a.pth"))
+        self.assertEqual(report["up_to_date"], 1)
+
+    def test_a_set_and_a_folder(self):
+        self.run_tool("convert", self.path("www/a.pth"), "-o", self.path("www/set"), "--max-shard-size", "8")
+        for url in ("set/model.safetensors.index.json", "set/"):
+            self.assertIn("2 tensors, 12 B of data", self.run_tool("ls", self.server.url(url)).stdout)
+        self.run_tool("convert", self.server.url("set/"), "--out-dir", ".")
+        self.assertEqual(self.written(), ["set.safetensors"])
+
+    def test_a_list_has_urls(self):
+        self.path("here/jobs.jsonl").write_text("".join(json.dumps({"in": self.server.url(name)}) + "\n"
+                                                        for name in ("a.pth", "missing.pth")))
+        result = self.run_tool("convert", "--list", "jobs.jsonl", expect=SOME_FAILED)
+        self.assertIn("line 2", result.stderr)
+        self.assertIn("[file_not_found]", result.stderr)
+        self.assert_sealed("here/a.safetensors")
+
+    def test_secrets_are_not_shown(self):
+        url = self.server.url("nothing.pth?X-Amz-Signature=hushhush&versionId=hushhush")
+        for arguments in (("ls", url), ("verify", url), ("cat", url, "w"), ("convert", url), ("load", url),
+                          ("scan", url), ("diff", url, url), ("map", url, "-o", "m.svg"),
+                          ("match", url, "--expect", url), ("ls", "https://me:hushhush@127.0.0.1/x")):
+            for more in ((), ("--json",)):
+                if more and arguments[0] == "cat":
+                    continue
+                result = self.run_tool(*arguments, *more, expect=None)
+                self.assertNotEqual(result.returncode, OK, arguments)
+                self.assertNotIn("hushhush", result.stdout + result.stderr)
+        self.assertEqual(self.written(), [])
+
+    def test_what_is_refused_by_name(self):
+        for url, code in (("https://me:pw@127.0.0.1/a.pth", "url_invalid"), ("file:///etc/passwd", "url_invalid"),
+                          ("gopher://127.0.0.1/x", "url_invalid"), ("http://", "file_not_found"),
+                          (self.server.url("missing.pth"), "file_not_found")):
+            result = self.run_tool("ls", url, expect=FAILURE)
+            self.assertRegex(result.stderr, rf"\[{code}\]\n\Z", url)
+        url = self.server.url("s.safetensors")
+        self.assertIn("local files", self.run_tool("convert", "--sidecar", url, expect=USAGE).stderr)
+        self.assertIn("s3:// URL", self.run_tool("convert", url, "-o", self.server.url("x.safetensors"),
+                                                 expect=USAGE).stderr)
+        self.assertIn("local files", self.run_tool("convert", url, "-o", "s3://b/x.pth", expect=USAGE).stderr)
+        self.assertIn("local files", self.run_tool("bench", url, expect=FAILURE).stderr)
+        self.assertIn("local files", self.run_tool("series", url, expect=FAILURE).stderr)
+        self.run_tool("ls", url, "--ca-file", "missing.pem", expect=FAILURE)
+
+    def test_a_hub_with_its_token(self):
+        folder = self.path("www/owner/name/resolve/main")
+        folder.mkdir(parents=True)
+        os.link(self.path("www/s.safetensors"), folder / "model.safetensors")
+        self.environment.update(HF_ENDPOINT=self.server.origin, HF_TOKEN="hushhush")
+        result = self.run_tool("convert", "hf://owner/name@main")
+        self.assertEqual(self.written(), ["name.safetensors"])
+        self.assertNotIn("hushhush", result.stdout + result.stderr)
+        sent = [headers.get("Authorization") for _, path, headers, _ in self.server.requests if "resolve" in path]
+        self.assertEqual(set(sent), {"Bearer hushhush"})
+
+
+class S3Test(UrlTest):
+    is_s3 = True
+
+    def setUp(self):
+        super().setUp()
+        self.environment.update(AWS_ENDPOINT_URL_S3=self.server.origin)
+        self.path("www/bucket").mkdir()
+
+    def test_an_object_is_written_once(self):
+        source = self.path("www/a.pth")
+        self.run_tool("convert", source, "-o", "s3://bucket/x/a.safetensors")
+        self.assert_sealed("www/bucket/x/a.safetensors")
+        report = self.run_json("convert", source, "-o", "s3://bucket/x/a.safetensors")
+        self.assertEqual((report["up_to_date"], report["files"][0]["output"]), (1, "s3://bucket/x/a.safetensors"))
+        self.assertEqual([method for method, *_ in self.server.requests].count("PUT"), 1)
+        self.run_tool("verify", "s3://bucket/x/a.safetensors")
+
+    def test_an_object_that_differs_is_replaced_by_force_alone(self):
+        inputs.write_safetensors(self.path("www/bucket/a.safetensors"), {"mine": ("U8", [1], b"x")})
+        before = self.path("www/bucket/a.safetensors").read_bytes()
+        arguments = ("convert", self.path("www/a.pth"), "-o", "s3://bucket/a.safetensors")
+        result = self.run_tool(*arguments, expect=USAGE)
+        self.assertIn("[file_exists]", result.stderr)
+        self.run_tool(*arguments, "--dry-run", expect=USAGE)
+        self.assertEqual(self.path("www/bucket/a.safetensors").read_bytes(), before)
+        self.run_tool(*arguments, "--force")
+        self.assert_sealed("www/bucket/a.safetensors")
+
+    def test_a_set_is_written_once(self):
+        arguments = ("convert", self.path("www/a.pth"), "-o", "s3://bucket/set", "--max-shard-size", "8")
+        self.assertEqual(len(self.run_json(*arguments)["files"][0]["shards"]), 2)
+        names = sorted(os.listdir(self.path("www/bucket/set")))
+        self.assertEqual(names, ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors",
+                                 "model.safetensors.index.json"])
+        self.run_tool("verify", "s3://bucket/set/")
+        self.assertEqual(self.run_json(*arguments)["up_to_date"], 1)
+        result = self.run_tool("convert", self.path("www/s.safetensors"), *arguments[2:], expect=USAGE)
+        self.assertIn("[file_exists]", result.stderr)
+
+    def test_an_input_is_not_overwritten(self):
+        os.rename(self.path("www/s.safetensors"), self.path("www/bucket/s.safetensors"))
+        self.run_tool("convert", "s3://bucket/s.safetensors", "-o", "s3://bucket/s.safetensors", "--force",
+                      expect=USAGE)
+
+    def test_a_list_writes_objects(self):
+        self.path("here/jobs.jsonl").write_text(json.dumps({"in": str(self.path("www/a.pth")),
+                                                            "out": "s3://bucket/l.safetensors"}))
+        self.assertEqual(self.run_json("convert", "--list", "jobs.jsonl")["converted"], 1)
+        self.assertEqual(self.run_json("convert", "--list", "jobs.jsonl")["up_to_date"], 1)
+        self.assert_sealed("www/bucket/l.safetensors")
+
+    def test_a_dry_run_writes_nothing(self):
+        report = self.run_json("convert", self.path("www/a.pth"), "-o", "s3://bucket/d.safetensors", "--dry-run")
+        self.assertEqual(report["planned"], 1)
+        self.assertEqual(os.listdir(self.path("www/bucket")), [])
