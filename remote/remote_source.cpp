@@ -212,8 +212,11 @@ Result<void> RemoteSource::fetch_from(const Url& url, std::uint64_t offset,
                                       const std::vector<std::span<std::byte>>& parts) const {
   std::vector<std::span<std::byte>> left(parts);
   std::span<std::span<std::byte>> rest = left;
+  // Ranges of one to two times the wished size, all the same but the last.
   const std::uint64_t nbytes = sum_of(rest);
-  const std::uint64_t step = transport_->options().range_nbytes;
+  const std::uint64_t count =
+      std::max<std::uint64_t>(1, nbytes / transport_->options().range_nbytes);
+  const std::uint64_t step = nbytes / count + (nbytes % count == 0 ? 0 : 1);
   std::vector<Call> calls;
   for (std::uint64_t done = 0; done < nbytes; done += std::min(step, nbytes - done)) {
     Call& call = calls.emplace_back(new_call());

@@ -116,6 +116,7 @@ void write_report(const LoadReport& report, const CastChoice& cast, JsonWriter& 
   json.key("bytes_read").number(report.bytes_read);
   json.key("bytes_verified").number(report.bytes_verified);
   json.key("chunks_verified").number(report.chunks_verified);
+  json.key("chunks_reread").number(report.chunks_reread);
   json.key("peak_staging_nbytes").number(report.peak_staging_nbytes);
   json.key("files_direct").number(report.files_direct);
   json.key("files_buffered").number(report.files_buffered);

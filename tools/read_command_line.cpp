@@ -132,7 +132,7 @@ void add_verify(CLI::App& app, CommandLine::Parsed& parsed) {
       "A CRC is no seal: it finds damage, not a change on purpose. torch itself ignores CRCs, and "
       "can be told to write none: a storage that states 0 has none.\n\n"
       "The JSON object has schema, command, exit_code, error and files [{path, state, exit_code, "
-      "error, bytes_checked, chunks_checked, "
+      "error, bytes_checked, chunks_checked, chunks_reread (after damage on the way), "
       "damaged [{file, tensor, begin, end}], damaged_complete, crc {checked, read_in_part, "
       "mismatched, mismatches [{file, record, stated, found}], unstated, without [paths]}, files "
       "[{path, seal, content, seal_note}]}]; state is sealed, annotated, unsealed, newer, damaged "

@@ -200,6 +200,7 @@ void write_json(const Finding& finding, JsonWriter& json) {
   finding.error ? json.error(*finding.error) : json.null();
   json.key("bytes_checked").number(finding.report.bytes_checked);
   json.key("chunks_checked").number(finding.report.chunks_checked);
+  json.key("chunks_reread").number(finding.report.chunks_reread);
   json.key("damaged").begin_array();
   for (const DamagedRange& range : finding.report.damaged) {
     const Checkpoint& checkpoint = *finding.checkpoint;

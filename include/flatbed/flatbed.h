@@ -804,6 +804,9 @@ typedef struct flatbed_load_report {
   double link_seconds;
   uint32_t bottleneck;  // FLATBED_STAGE_*
   uint32_t queued;      // 1: files_direct were read with io_uring, 0: by threads that wait
+  // Reads that were repeated because a chunk did not match, from sources where bytes may be
+  // damaged on the way.
+  uint64_t chunks_reread;
 } flatbed_load_report;
 
 // Runs the plan, and returns when nothing is under way any more. `report` may be NULL. After an
@@ -1003,6 +1006,8 @@ typedef struct flatbed_verify_report {
   uint64_t unchecked_files;   // nothing in them can be checked
   uint32_t damaged_complete;  // 0: there are more ranges
   uint32_t reserved;
+  // Chunks that were read once more, from sources where bytes may be damaged on the way.
+  uint64_t chunks_reread;
 } flatbed_verify_report;
 
 // Reads every byte and checks it. Damage is a result, not an error. `options` and `report` may be

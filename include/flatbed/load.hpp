@@ -119,8 +119,9 @@ struct LoadOptions {
   IoMode io = IoMode::automatic;
   // Number of threads that read and hash. 0 chooses: one per core, but at least 2 and at most 8,
   // or as many as the devices' links need (Device::link_bytes_per_second()) at 4 GB/s each, up to
-  // 32; and at least 8 if a file is read with O_DIRECT where the system has no io_uring, because
-  // those wait for the disk. Where all devices are on one NUMA node of the host, only its cores
+  // 32; and at least 8 if a file is read with O_DIRECT where the system has no io_uring, or comes
+  // from a source that prefers reads of 1 MiB or more, because those wait for the disk or the
+  // network. Where all devices are on one NUMA node of the host, only its cores
   // count, and the threads and the load's own staging memory stay there, unless the caller's thread
   // may not run on all of them.
   unsigned threads = 0;
@@ -166,6 +167,9 @@ struct LoadReport {
   std::uint64_t bytes_read = 0;
   std::uint64_t bytes_verified = 0;  // hashed, and equal to their digests
   std::uint64_t chunks_verified = 0;
+  // Reads that were repeated because a chunk did not match, of sources where bytes may be damaged
+  // on the way (ByteSource::max_rereads()).
+  std::uint64_t chunks_reread = 0;
   CastReport casts;  // of the values that were read, which for slices may be more than arrive
   std::uint64_t peak_staging_nbytes = 0;
   std::uint32_t files_direct = 0;    // read with O_DIRECT

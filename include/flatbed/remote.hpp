@@ -90,7 +90,7 @@ struct RemoteOptions {
   std::chrono::milliseconds backoff{200};
   std::chrono::milliseconds longest_wait{60'000};
   unsigned max_connections = 32;  // at once, 1 to 256; more requests wait
-  // Large reads are split into requests of this size, 64 KiB to 1 GiB.
+  // Large reads are split into requests of one to two times this size, 64 KiB to 1 GiB.
   std::size_t range_nbytes = std::size_t{8} << 20;
   // The first request of a file reads this much, 4 KiB to 16 MiB: mostly all of its header.
   std::size_t head_nbytes = std::size_t{128} << 10;

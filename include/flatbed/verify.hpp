@@ -16,6 +16,8 @@
 namespace flatbed {
 
 struct VerifyOptions {
+  // That read. If a source prefers reads of 1 MiB or more, as over a network, there are 4, which
+  // take up to 32 MiB.
   unsigned threads = 2;
   // Called from the calling thread. An error stops verify(), which returns it.
   ProgressCallback progress = {};
@@ -33,6 +35,9 @@ struct DamagedRange {
 struct VerifyReport {
   std::uint64_t bytes_checked = 0;  // bytes compared with digests or CRCs
   std::uint64_t chunks_checked = 0;
+  // Chunks that were read once more because they, or the CRC of their record, did not match, from
+  // sources where bytes may be damaged on the way (ByteSource::max_rereads()).
+  std::uint64_t chunks_reread = 0;
   std::vector<DamagedRange> damaged;  // at most 10,000, in order of tensor and offset
   bool damaged_complete = true;       // false: there are more
   CrcReport crc;                      // of all records of PyTorch zips

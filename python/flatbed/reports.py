@@ -96,6 +96,7 @@ class VerifyReport:
     Attributes:
         bytes_checked: bytes that were compared with digests or CRCs.
         chunks_checked: chunks that were compared with digests.
+        chunks_reread: chunks that were read once more after damage on the way from a server.
         damaged: at most 10,000 ranges, in the order of the tensors.
         damaged_complete: False: there are more.
         crc: the CRCs of PyTorch zips.
@@ -103,6 +104,7 @@ class VerifyReport:
 
     bytes_checked: int
     chunks_checked: int
+    chunks_reread: int
     damaged: list[DamagedRange]
     damaged_complete: bool
     crc: CrcReport

@@ -133,6 +133,7 @@ nb::object to_python(const VerifyReport& report, const Checkpoint& checkpoint) {
   const std::span<const TensorInfo> tensors = checkpoint.tensors();
   return make("VerifyReport", nb::arg("bytes_checked") = report.bytes_checked,
               nb::arg("chunks_checked") = report.chunks_checked,
+              nb::arg("chunks_reread") = report.chunks_reread,
               nb::arg("damaged") = list_of(
                   report.damaged,
                   [&](const DamagedRange& one) {

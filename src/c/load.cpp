@@ -134,6 +134,7 @@ flatbed_load_report report_to_c(const LoadReport& from) {
   report.bytes_read = from.bytes_read;
   report.bytes_verified = from.bytes_verified;
   report.chunks_verified = from.chunks_verified;
+  report.chunks_reread = from.chunks_reread;
   report.peak_staging_nbytes = from.peak_staging_nbytes;
   report.files_direct = from.files_direct;
   report.files_buffered = from.files_buffered;

@@ -31,6 +31,7 @@ flatbed_verify_report report_to_c(const VerifyReport& found) {
   flatbed_verify_report report{};
   report.bytes_checked = found.bytes_checked;
   report.chunks_checked = found.chunks_checked;
+  report.chunks_reread = found.chunks_reread;
   report.damaged = found.damaged.size();
   report.crc_checked = found.crc.checked;
   report.crc_mismatched = found.crc.mismatched;

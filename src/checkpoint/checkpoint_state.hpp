@@ -80,6 +80,9 @@ struct Checkpoint::State {
   // The same, but verifies every chunk touched.
   [[nodiscard]] Result<void> read_verified(const TensorInfo& tensor, std::uint64_t offset,
                                            std::span<std::byte> out, ReadTally& tally) const;
+  // Checks a chunk that was just read, which is read again where that may help.
+  [[nodiscard]] Result<void> check_read(const TensorInfo& tensor, std::uint64_t chunk,
+                                        std::span<std::byte> bytes, ReadTally& tally) const;
   [[nodiscard]] Result<void> check_chunk(const TensorInfo& tensor, std::uint64_t chunk,
                                          std::uint64_t digest) const;
 

@@ -32,7 +32,16 @@ constexpr std::uint64_t kReportNbytes = 8 << 20;
 
 enum class Disk { cached, direct };
 
-// `direct`: threads wait for the disk, because nothing queues their reads.
+// Sources that work best with reads of this size wait for a network.
+constexpr std::size_t kReadNbytesOfNetwork = std::size_t{1} << 20;
+
+bool waits_for_network(const Schedule& schedule) {
+  return std::ranges::any_of(schedule.files, [](const ScheduledFile& file) {
+    return file.file->preferred_read_nbytes() >= kReadNbytesOfNetwork;
+  });
+}
+
+// `direct`: threads wait for the disk, because nothing queues their reads; or for a network.
 unsigned thread_count(const LoadPlanState& plan, const LoadOptions& options, Disk disk) {
   if (options.threads != 0) return std::min(options.threads, kMaxThreads);
   const auto near = static_cast<unsigned>(processors_to_stay_on(numa_node(plan), 1).size());
@@ -197,7 +206,7 @@ Result<void> Load::wait_for_engine(Device& device) {
 }
 
 unsigned Load::wanted_threads() const {
-  const bool waits = has_direct() && queues_.empty();
+  const bool waits = (has_direct() && queues_.empty()) || waits_for_network(schedule_);
   const unsigned most = thread_count(plan_, options_, waits ? Disk::direct : Disk::cached);
   return static_cast<unsigned>(std::clamp<std::size_t>(schedule_.jobs.size(), 1, most));
 }
@@ -274,6 +283,7 @@ void Load::add_up(JobRunner& runner) {
   for (std::size_t i = 0; i < times_.size(); ++i) times_[i] += runner.times()[i];
   report_.bytes_verified += runner.bytes_verified();
   report_.chunks_verified += runner.chunks_verified();
+  report_.chunks_reread += runner.chunks_reread();
   report_.bytes_read += runner.contents_read();
   for (const auto& [transfer, counts] : runner.casts()) casts_.add(transfer, counts);
   report_.peak_staging_nbytes += runner.scratch_nbytes();

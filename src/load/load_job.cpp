@@ -6,6 +6,7 @@
 #include "base/str_cat.hpp"
 #include "checkpoint/checkpoint_access.hpp"
 #include "io/digest.hpp"
+#include "io/reread.hpp"
 
 namespace flatbed {
 
@@ -67,7 +68,7 @@ Result<void> JobRunner::check_in_place(const Job& job, std::uint64_t end,
   const StageTimer timer(work_.hooks, times_, Stage::hash);
   for (std::optional<Unit> unit = units_.peek(); unit && unit->begin < end; unit = units_.peek()) {
     std::byte* const place = place_of(job, *unit);
-    const std::byte* const at = place != nullptr ? place : scratch_at(job, unit->begin);
+    std::byte* const at = place != nullptr ? place : scratch_at(job, unit->begin);
     if (unit->checked && unit->end > checked_to_) {
       FLATBED_TRY(check(*unit, {at, static_cast<std::size_t>(unit->nbytes())}));
       checked_to_ = unit->end;
@@ -197,7 +198,7 @@ Result<void> JobRunner::read_staged(const Job& job, std::byte* at) {
 }
 
 // Checks the units that end by then, of a job whose bytes lie at `at` as in the file.
-Result<void> JobRunner::check_to(std::uint64_t end, const Job& job, const std::byte* at) {
+Result<void> JobRunner::check_to(std::uint64_t end, const Job& job, std::byte* at) {
   const StageTimer timer(work_.hooks, times_, Stage::hash);
   for (std::optional<Unit> unit = units_.peek(); unit && unit->end <= end; unit = units_.peek()) {
     if (unit->checked && unit->end > checked_to_) {
@@ -379,18 +380,25 @@ Result<void> JobRunner::read_contents(const Job& job, std::span<std::byte> out) 
   contents_read_ += tally.bytes_read;
   bytes_verified_ += tally.bytes_verified;
   chunks_verified_ += tally.chunks_verified;
+  chunks_reread_ += tally.chunks_reread;
   if (tally.casts.total() != 0) casts_[number] += tally.casts;
   return read ? std::move(read) : Result<void>(in_job(job, std::move(read).error()));
 }
 
 // ---- digests ------------------------------------------------------------------------------------
 
-Result<void> JobRunner::check(const Unit& unit, std::span<const std::byte> bytes) {
+Result<void> JobRunner::check(const Unit& unit, std::span<std::byte> bytes) {
   const TensorInfo& tensor = *unit.transfer->tensor;
   const std::uint64_t chunk = (unit.begin - tensor.where.offset) / kChunkBytes;
-  const std::uint64_t digest = work_.hooks.hash ? work_.hooks.hash(bytes) : xxh3(bytes);
   const Checkpoint& checkpoint = work_.plan.checkpoints[unit.transfer->checkpoint];
-  Result<void> checked = CheckpointAccess::check_chunk(checkpoint, tensor, chunk, digest);
+  const ByteSource& source = CheckpointAccess::source(checkpoint, tensor.where.file);
+  Result<void> checked;
+  const auto matches = [&](std::span<const std::byte> read) {
+    const std::uint64_t digest = work_.hooks.hash ? work_.hooks.hash(read) : xxh3(read);
+    checked = CheckpointAccess::check_chunk(checkpoint, tensor, chunk, digest);
+    return checked.has_value();
+  };
+  FLATBED_TRY(matches_or_reread({source, unit.begin, bytes}, chunks_reread_, matches));
   if (!checked) {
     return with_context(checkpoint.files()[tensor.where.file].path.native(),
                         std::move(checked).error());

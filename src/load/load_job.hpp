@@ -56,6 +56,7 @@ class JobRunner {
   [[nodiscard]] StageTimes& times() noexcept { return times_; }
   [[nodiscard]] std::uint64_t bytes_verified() const noexcept { return bytes_verified_; }
   [[nodiscard]] std::uint64_t chunks_verified() const noexcept { return chunks_verified_; }
+  [[nodiscard]] std::uint64_t chunks_reread() const noexcept { return chunks_reread_; }
   [[nodiscard]] std::uint64_t contents_read() const noexcept { return contents_read_; }
   // The casts that did not fit, by transfer.
   [[nodiscard]] const std::map<std::uint32_t, CastCounts>& casts() const noexcept { return casts_; }
@@ -76,12 +77,12 @@ class JobRunner {
   Result<void> begin_ahead(const Job& job);
   Result<void> finish_oldest();
   Result<void> read_oldest(const LoadAhead::Flight& flight);
-  Result<void> check_to(std::uint64_t end, const Job& job, const std::byte* at);
+  Result<void> check_to(std::uint64_t end, const Job& job, std::byte* at);
   Result<void> run_contents(const Job& job);
   Result<void> run_contents_in_place(const Job& job);
   Result<void> read_contents(const Job& job, std::span<std::byte> out);
 
-  Result<void> check(const Unit& unit, std::span<const std::byte> bytes);
+  Result<void> check(const Unit& unit, std::span<std::byte> bytes);
   [[nodiscard]] std::byte* place_of(const Job& job, const Unit& unit) const;
   [[nodiscard]] std::byte* scratch_at(const Job& job, std::uint64_t at) const;
   Result<void> deliver(const Job& job, std::uint32_t slot, std::byte* at);
@@ -97,6 +98,7 @@ class JobRunner {
   StageTimes times_ = {};
   std::uint64_t bytes_verified_ = 0;
   std::uint64_t chunks_verified_ = 0;
+  std::uint64_t chunks_reread_ = 0;
   std::uint64_t contents_read_ = 0;
   std::map<std::uint32_t, CastCounts> casts_;
   LargeBlock scratch_;  // of schedule.read_nbytes, for what belongs nowhere; made when needed

@@ -27,6 +27,12 @@ namespace flatbed {
 // in the processor's cache.
 inline constexpr std::size_t kPieceBytes = 1 << 20;
 
+// How many threads read pieces, and of what size at most.
+struct PieceReading {
+  unsigned threads = 2;
+  std::size_t piece_nbytes = kPieceBytes;  // a multiple of the chunk size
+};
+
 // The bytes of one tensor in one file.
 struct Run {
   std::uint32_t tensor = 0;  // the caller's number

@@ -154,18 +154,38 @@ std::uint64_t nbytes_of(const RecordSums& sums, std::span<const std::uint32_t> n
 }
 
 Result<void> read_records(RecordSums& sums, std::span<const std::uint32_t> numbers,
-                          PieceRunner& runner, unsigned threads) {
+                          PieceRunner& runner, const PieceReading& reading) {
   Runs runs = collect_runs(sums, numbers);
   RecordReader reader(sums);
-  PieceQueue stored(std::move(runs.stored), kPieceBytes);
-  FLATBED_TRY(runner.run(stored, threads, [&](const Piece& piece, std::span<std::byte> buffer) {
-    return reader.read_stored(stored, piece, buffer);
-  }));
+  PieceQueue stored(std::move(runs.stored), reading.piece_nbytes);
+  FLATBED_TRY(
+      runner.run(stored, reading.threads, [&](const Piece& piece, std::span<std::byte> buffer) {
+        return reader.read_stored(stored, piece, buffer);
+      }));
   // Uses one thread, because inflating continues where the previous piece ended.
   PieceQueue deflated(std::move(runs.deflated), kPieceBytes);
   return runner.run(deflated, 1, [&](const Piece& piece, std::span<std::byte> buffer) {
     return reader.inflate(deflated, piece, buffer);
   });
+}
+
+Result<std::uint64_t> reread_records(RecordSums& sums, std::span<const std::uint32_t> numbers) {
+  std::uint64_t rereads = 0;
+  std::vector<std::byte> chunk(kChunkBytes);
+  for (const std::uint32_t number : numbers) {
+    const ByteSource& source = sums.source(number);
+    const ContainerRecord& entry = sums.entry(number);
+    for (unsigned left = source.max_rereads(); left > 0 && !entry.deflated && !sums.matches(number);
+         --left) {
+      for (std::uint64_t at = 0; at < entry.nbytes; at += kChunkBytes, ++rereads) {
+        const auto bytes = std::span(chunk).first(
+            static_cast<std::size_t>(std::min<std::uint64_t>(kChunkBytes, entry.nbytes - at)));
+        FLATBED_TRY(source.reread_at(entry.data_offset + at, bytes));
+        sums.put(number, at / kChunkBytes, pth::crc32_of(bytes));
+      }
+    }
+  }
+  return rereads;
 }
 
 }  // namespace flatbed

@@ -45,6 +45,12 @@ class RecordSums {
     sums_.put(number, chunk, sum);
   }
 
+  // Whether the record has the sum that it states, or states none. All its chunks have been put.
+  [[nodiscard]] bool matches(std::uint32_t number) const noexcept {
+    const ContainerRecord& record = records_[number].entry;
+    return sums_.of(number) == record.crc || (record.storage && record.crc == 0);
+  }
+
   // Adds every record to `report`. All chunks must have been put.
   void check(CrcReport& report) const;
 
@@ -64,6 +70,11 @@ class RecordSums {
 // Reads the records `numbers` whole and puts their sums. Errors: those of File::read_at,
 // zip_deflate_malformed (both name the record), cancelled.
 [[nodiscard]] Result<void> read_records(RecordSums& sums, std::span<const std::uint32_t> numbers,
-                                        PieceRunner& runner, unsigned threads);
+                                        PieceRunner& runner, const PieceReading& reading);
+
+// Reads records that do not match their CRC again, where that may help, on the calling thread.
+// Deflated ones are not read again. Returns the number of chunks. Errors: those of the sources.
+[[nodiscard]] Result<std::uint64_t> reread_records(RecordSums& sums,
+                                                   std::span<const std::uint32_t> numbers);
 
 }  // namespace flatbed

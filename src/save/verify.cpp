@@ -1,6 +1,7 @@
 #include "flatbed/verify.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <set>
 #include <utility>
@@ -8,6 +9,7 @@
 #include "base/str_cat.hpp"
 #include "checkpoint/checkpoint_access.hpp"
 #include "io/digest.hpp"
+#include "io/reread.hpp"
 #include "save/pieces.hpp"
 #include "save/record_sums.hpp"
 
@@ -16,6 +18,8 @@ namespace flatbed {
 namespace {
 
 constexpr std::size_t kMaxDamagedRanges = 10'000;
+constexpr std::size_t kMostPieceNbytes = 8 << 20;
+constexpr unsigned kNetworkThreads = 4;
 
 class Verifier {
  public:
@@ -38,6 +42,7 @@ class Verifier {
   void add_sealed(const TensorInfo& info, std::uint32_t tensor);
   [[nodiscard]] std::vector<Run> collect_runs() const;
   void collect_records();
+  [[nodiscard]] PieceReading choose_reading(const VerifyOptions& options) const;
   Result<void> check_piece(const PieceQueue& queue, const Piece& piece,
                            std::span<std::byte> buffer);
   void list_damage(VerifyReport& report) const;
@@ -54,18 +59,37 @@ class Verifier {
   RecordSums sums_;                     // of all records of zips that state sums
   std::vector<std::uint32_t> records_;  // their numbers in sums_: 0, 1, 2 ...
   CrcReport crc_;
+  std::atomic<std::uint64_t> rereads_ = 0;
 };
 
+// Over a network, fewer and larger reads, more of them at once: 32 MiB in all.
+PieceReading Verifier::choose_reading(const VerifyOptions& options) const {
+  PieceReading reading{options.threads, kPieceBytes};
+  for (std::size_t i = 0; i < checkpoint_.files().size(); ++i) {
+    const std::size_t preferred = file(i).preferred_read_nbytes();
+    if (preferred < kPieceBytes) continue;
+    reading.piece_nbytes = std::max(reading.piece_nbytes, std::min(preferred, kMostPieceNbytes));
+    reading.threads = std::max(reading.threads, kNetworkThreads);
+  }
+  reading.piece_nbytes -= reading.piece_nbytes % safetensors::kChunkBytes;
+  if (reading.piece_nbytes > kPieceBytes)
+    reading.threads = std::min(reading.threads, kNetworkThreads);
+  return reading;
+}
+
 Result<VerifyReport> Verifier::run(const VerifyOptions& options) {
-  PieceQueue queue(collect_runs(), kPieceBytes);
+  const PieceReading reading = choose_reading(options);
+  PieceQueue queue(collect_runs(), reading.piece_nbytes);
   collect_records();
   const std::uint64_t nbytes = queue.nbytes() + nbytes_of(sums_, records_);
   PieceRunner runner({options.progress, options.cancel, nbytes});
   FLATBED_TRY(
-      runner.run(queue, options.threads, [&](const Piece& piece, std::span<std::byte> buffer) {
+      runner.run(queue, reading.threads, [&](const Piece& piece, std::span<std::byte> buffer) {
         return check_piece(queue, piece, buffer);
       }));
-  FLATBED_TRY(read_records(sums_, records_, runner, options.threads));
+  FLATBED_TRY(read_records(sums_, records_, runner, reading));
+  FLATBED_ASSIGN(const std::uint64_t rereads, reread_records(sums_, records_));
+  rereads_ += rereads;
   // A change by another program meanwhile is not damage.
   for (std::size_t i = 0; i < checkpoint_.files().size(); ++i) {
     FLATBED_TRY(file(i).check_unchanged());
@@ -73,6 +97,7 @@ Result<VerifyReport> Verifier::run(const VerifyOptions& options) {
   VerifyReport report;
   report.bytes_checked = nbytes;
   report.chunks_checked = chunks_;
+  report.chunks_reread = rereads_;
   list_damage(report);
   sums_.check(crc_);
   report.crc = std::move(crc_);
@@ -121,15 +146,23 @@ void Verifier::collect_records() {
 
 Result<void> Verifier::check_piece(const PieceQueue& queue, const Piece& piece,
                                    std::span<std::byte> buffer) {
-  FLATBED_TRY(file(piece.file).read_at(piece.offset, buffer.first(piece.nbytes)));
-  return for_each_chunk(
-      queue, piece, buffer,
-      [&](const Run& run, std::uint64_t chunk, std::span<std::byte> bytes) -> Result<void> {
-        const Sealed& sealed = sealed_[run.tensor];
-        const bool same = hex16(xxh3(bytes)) == sealed.info.digests.hex(chunk);
-        if (!same) damaged_[sealed.first_chunk + chunk] = 1;
-        return {};
-      });
+  const ByteSource& source = file(piece.file);
+  FLATBED_TRY(source.read_at(piece.offset, buffer.first(piece.nbytes)));
+  std::uint64_t rereads = 0;
+  const auto check = [&](const Run& run, std::uint64_t chunk,
+                         std::span<std::byte> bytes) -> Result<void> {
+    const Sealed& sealed = sealed_[run.tensor];
+    const std::uint64_t offset = run.offset + chunk * safetensors::kChunkBytes;
+    const auto matches = [&](std::span<const std::byte> read) {
+      return hex16(xxh3(read)) == sealed.info.digests.hex(chunk);
+    };
+    FLATBED_ASSIGN(const bool same, matches_or_reread({source, offset, bytes}, rereads, matches));
+    if (!same) damaged_[sealed.first_chunk + chunk] = 1;
+    return {};
+  };
+  Result<void> checked = for_each_chunk(queue, piece, buffer, check);
+  rereads_ += rereads;
+  return checked;
 }
 
 // Joins neighbouring chunks of one tensor.

@@ -67,7 +67,8 @@ TEST(SourceFolder, OpensTheSetOfAnIndex) {
 
 TEST(SourceFolder, OpensASetBelowIt) {
   const auto folder = std::make_shared<MemoryFolder>();
-  for (const auto& [name, bytes] : set_folder()->files) folder->files["sub/" + name] = bytes;
+  const auto flat = set_folder();
+  for (const auto& [name, bytes] : flat->files) folder->files["sub/" + name] = bytes;
   const auto set = Checkpoint::open(folder, str_cat("sub/", kIndex));
   ASSERT_OK(set);
   EXPECT_EQ(bytes_of(*set, "a"), "a");

@@ -1,0 +1,35 @@
+// Bytes that do not match their digest are read once more where they may have been damaged on the
+// way (ByteSource::max_rereads()). Pure but for the reading; as thread-safe as the source.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "flatbed/byte_source.hpp"
+#include "flatbed/result.hpp"
+
+namespace flatbed {
+
+// Bytes of a source, as they were read.
+struct ReadBytes {
+  const ByteSource& source;
+  std::uint64_t offset = 0;
+  std::span<std::byte> bytes;
+};
+
+// Whether matches(bytes), at last after reading them again, each time of which adds to `rereads`.
+// Errors: those of the source.
+template <typename Matches>
+[[nodiscard]] Result<bool> matches_or_reread(const ReadBytes& read, std::uint64_t& rereads,
+                                             Matches matches) {
+  if (matches(read.bytes)) return true;
+  for (unsigned left = read.source.max_rereads(); left > 0; --left) {
+    ++rereads;
+    FLATBED_TRY(read.source.reread_at(read.offset, read.bytes));
+    if (matches(read.bytes)) return true;
+  }
+  return false;
+}
+
+}  // namespace flatbed

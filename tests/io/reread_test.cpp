@@ -1,0 +1,170 @@
+// Sources where bytes may be damaged on the way: read(), load() and verify() read a chunk again, a
+// bounded number of times, and say how often.
+#include "io/reread.hpp"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstddef>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "base/bytes.hpp"
+#include "flatbed/checkpoint.hpp"
+#include "flatbed/load.hpp"
+#include "flatbed/save.hpp"
+#include "flatbed/verify.hpp"
+#include "safetensors/seal.hpp"
+#include "support/bytes_source.hpp"
+#include "support/expect_error.hpp"
+#include "support/temp_dir.hpp"
+#include "support/zip_builder.hpp"
+
+namespace flatbed {
+namespace {
+
+constexpr std::size_t kTensor = 700'000;  // three chunks
+
+// A source on whose way one byte is changed, at first.
+class DamagingSource final : public ByteSource {
+ public:
+  DamagingSource(std::string bytes, std::uint64_t at, int times)
+      : left(times), inner_(std::move(bytes)), at_(at) {}
+
+  [[nodiscard]] std::string_view label() const noexcept override { return "far"; }
+  [[nodiscard]] std::uint64_t size() const noexcept override { return inner_.size(); }
+  [[nodiscard]] Result<void> read_at(std::uint64_t offset,
+                                     std::span<std::byte> out) const override {
+    FLATBED_TRY(inner_.read_at(offset, out));
+    if (at_ >= offset && at_ - offset < out.size() && left-- > 0)
+      out[static_cast<std::size_t>(at_ - offset)] ^= std::byte{4};
+    return {};
+  }
+  [[nodiscard]] unsigned max_rereads() const noexcept override { return 3; }
+  [[nodiscard]] Result<void> reread_at(std::uint64_t offset,
+                                       std::span<std::byte> out) const override {
+    ++rereads;
+    largest = std::max(largest.load(), out.size());
+    return read_at(offset, out);
+  }
+
+  mutable std::atomic<int> left;  // times that the byte is still changed
+  mutable std::atomic<int> rereads = 0;
+  mutable std::atomic<std::size_t> largest = 0;
+
+ private:
+  test::BytesSource inner_;
+  std::uint64_t at_;
+};
+
+std::string contents() {
+  std::string data(kTensor, '\0');
+  for (std::size_t i = 0; i < data.size(); ++i) data[i] = static_cast<char>(i * 7 + i / 251);
+  return data;
+}
+
+std::string sealed_file() {
+  const test::TempDir dir;
+  const std::string data = contents();
+  SavePlan plan;
+  plan.items.push_back({"w", Dtype::u8, {data.size()}, as_bytes(data)});
+  static_cast<void>(save(dir / "a", plan, {.sync = false}).value());
+  return test::read_file(dir / "a");
+}
+
+// The sealed file, with one byte of its last chunk damaged this many times.
+std::shared_ptr<DamagingSource> damaged(int times) {
+  std::string file = sealed_file();
+  const std::uint64_t at = file.size() - 100;
+  return std::make_shared<DamagingSource>(std::move(file), at, times);
+}
+
+TEST(Reread, ReadsAChunkAgain) {
+  for (int times = 0; times <= 3; ++times) {
+    const auto source = damaged(times);
+    const auto opened = Checkpoint::open(source);
+    ASSERT_OK(opened);
+    std::string out(kTensor, '\0');
+    ASSERT_OK(opened->read(opened->tensor("w").value(), 0, std::as_writable_bytes(std::span(out))));
+    EXPECT_EQ(out, contents());
+    EXPECT_EQ(source->rereads, times);
+    EXPECT_LE(source->largest, safetensors::kChunkBytes);
+  }
+}
+
+TEST(Reread, ReadGivesUp) {
+  const auto source = damaged(1000);
+  const auto opened = Checkpoint::open(source);
+  std::string out(kTensor, '\0');
+  EXPECT_ERROR(opened->read(opened->tensor("w").value(), 0, std::as_writable_bytes(std::span(out))),
+               chunk_corrupt);
+  EXPECT_EQ(source->rereads, 3);
+}
+
+TEST(Reread, LoadReadsAChunkAgain) {
+  const auto source = damaged(2);
+  const auto opened = Checkpoint::open(source);
+  ASSERT_OK(opened);
+  std::string out(kTensor, '\0');
+  LoadPlan plan;
+  ASSERT_OK(plan.add(*opened, "w", {.data = out.data(), .capacity = out.size()}));
+  const auto report = load(plan);
+  ASSERT_OK(report);
+  EXPECT_EQ(out, contents());
+  EXPECT_EQ(report->chunks_reread, 2u);
+  EXPECT_EQ(report->chunks_verified, 3u);
+}
+
+TEST(Reread, LoadGivesUp) {
+  const auto opened = Checkpoint::open(damaged(1000));
+  std::string out(kTensor, '\0');
+  LoadPlan plan;
+  ASSERT_OK(plan.add(*opened, "w", {.data = out.data(), .capacity = out.size()}));
+  EXPECT_ERROR(load(plan), chunk_corrupt);
+}
+
+TEST(Reread, VerifyReadsAChunkAgain) {
+  const auto once = verify(Checkpoint::open(damaged(1)).value());
+  ASSERT_OK(once);
+  EXPECT_TRUE(once->damaged.empty());
+  EXPECT_EQ(once->chunks_reread, 1u);
+  const auto always = verify(Checkpoint::open(damaged(1000)).value());
+  ASSERT_OK(always);
+  ASSERT_EQ(always->damaged.size(), 1u);
+  EXPECT_EQ(always->damaged[0].begin, 2 * safetensors::kChunkBytes);
+  EXPECT_EQ(always->chunks_reread, 3u);
+}
+
+TEST(Reread, VerifyReadsARecordOfAZipAgain) {
+  const std::string file =
+      test::read_file(std::string(FLATBED_FIXTURES_DIR) + "/torch2/state_dict.pth");
+  const auto clean = Checkpoint::open(std::make_shared<test::BytesSource>(file));
+  ASSERT_OK(clean);
+  const TensorInfo tensor = clean->tensors()[0];
+  ASSERT_EQ(tensor.stored, Stored::plain);
+  const auto source = std::make_shared<DamagingSource>(file, tensor.where.offset, 0);
+  const auto opened = Checkpoint::open(source);
+  ASSERT_OK(opened);
+  source->left = 1;
+  const auto report = verify(*opened);
+  ASSERT_OK(report);
+  EXPECT_EQ(report->crc.mismatched, 0u);
+  EXPECT_EQ(report->chunks_reread, 1u);
+  source->left = 1000;
+  EXPECT_EQ(verify(*opened)->crc.mismatched, 1u);
+}
+
+TEST(Reread, IsNotForLocalSources) {
+  std::string file = sealed_file();
+  file[file.size() - 100] ^= 4;
+  const auto report = verify(Checkpoint::open_memory(as_bytes(file), "near").value());
+  ASSERT_OK(report);
+  EXPECT_EQ(report->damaged.size(), 1u);
+  EXPECT_EQ(report->chunks_reread, 0u);
+}
+
+}  // namespace
+}  // namespace flatbed

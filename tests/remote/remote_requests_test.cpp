@@ -1,0 +1,144 @@
+// Remote: how few requests suffice, and how long a set of many shards takes.
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <cstring>
+#include <string>
+
+#include "flatbed/remote.hpp"
+#include "remote/remote_files.hpp"
+#include "remote/test_server.hpp"
+
+namespace flatbed {
+namespace {
+
+using test::one_tensor;
+using test::patient;
+using test::read_tensor;
+using test::ServedFile;
+using test::ServerAnswer;
+using test::ServerRequest;
+using test::TestServer;
+
+// An object of 100 GiB, of which only the header is in memory: bytes are those of their offset.
+ServedFile large_object(std::size_t tensors) {
+  const std::uint64_t nbytes = std::uint64_t{100} << 30;
+  const std::uint64_t each = nbytes / tensors;
+  std::string header = "{";
+  for (std::size_t i = 0; i < tensors; ++i) {
+    header += (i == 0 ? "\"" : ",\"") + std::string("model.layers.tensor.") + std::to_string(i) +
+              "\":{\"dtype\":\"U8\",\"shape\":[" + std::to_string(each) + "],\"data_offsets\":[" +
+              std::to_string(i * each) + "," + std::to_string((i + 1) * each) + "]}";
+  }
+  header += "}";
+  while (header.size() % 8 != 0) header += ' ';
+  std::string beginning(8, '\0');
+  const std::uint64_t length = header.size();
+  std::memcpy(beginning.data(), &length, 8);
+  beginning += header;
+  ServedFile file;
+  file.nbytes = beginning.size() + each * tensors;
+  file.read = [beginning](std::uint64_t offset, std::size_t count) {
+    std::string out(count, '\0');
+    for (std::size_t i = 0; i < count; ++i) {
+      out[i] = offset + i < beginning.size() ? beginning[static_cast<std::size_t>(offset + i)]
+                                             : static_cast<char>((offset + i) % 251);
+    }
+    return out;
+  };
+  return file;
+}
+
+TEST(RemoteRequests, OneTensorOfALargeObjectTakesFour) {
+  for (const std::size_t tensors : {100'000, 1'000}) {
+    TestServer server;
+    const ServedFile file = large_object(tensors);
+    server.serve("/large.safetensors", file);
+    const auto remote = Remote::make().value();
+    const auto opened = remote.open(server.url("/large.safetensors"));
+    ASSERT_TRUE(opened) << opened.error().message;
+    const auto tensor = opened->tensor("model.layers.tensor.77");
+    ASSERT_TRUE(tensor);
+    std::string out(1'000'000, '\0');
+    const auto read = opened->read(*tensor, 5, std::as_writable_bytes(std::span(out)));
+    ASSERT_TRUE(read) << read.error().message;
+    EXPECT_EQ(out, file.read(tensor->where.offset + 5, out.size()));
+    EXPECT_LE(server.requests(), 4) << tensors;
+  }
+}
+
+TEST(RemoteRequests, ASetOfManyShardsOpensSoon) {
+  TestServer server;
+  std::string map;
+  for (int i = 0; i < 200; ++i) {
+    const std::string name = "model-" + std::to_string(i);
+    server.serve("/m/" + name + ".safetensors", one_tensor(name, std::string(1000, 'x')));
+    map += (i == 0 ? "\"" : ",\"") + name + "\":\"" + name + ".safetensors\"";
+  }
+  server.serve("/m/model.safetensors.index.json", "{\"weight_map\":{" + map + "}}");
+  server.delay = std::chrono::milliseconds(50);
+  for (const std::string_view url : {"/m/model.safetensors.index.json", "/m/"}) {
+    const auto begin = std::chrono::steady_clock::now();
+    const auto opened = open_url(server.url(url));
+    const auto took = std::chrono::duration_cast<std::chrono::milliseconds>(
+        std::chrono::steady_clock::now() - begin);
+    ASSERT_TRUE(opened) << opened.error().message;
+    EXPECT_EQ(opened->tensors().size(), 200u);
+    std::printf("200 shards at 50 ms a request: %lld ms\n", static_cast<long long>(took.count()));
+    EXPECT_LE(took.count(), 1500);
+  }
+}
+
+TEST(RemoteRequests, AFolderNeedsNoList) {
+  TestServer server;
+  server.serve("/m/pytorch_model.bin", one_tensor("w", "12345678"));  // the content decides
+  const auto opened = open_url(server.url("/m/"), patient());
+  ASSERT_TRUE(opened) << opened.error().message;
+  EXPECT_EQ(read_tensor(*opened, "w").value(), "12345678");
+  const auto none = open_url(server.url("/other/"), patient());
+  EXPECT_CODE(none, file_not_found);
+}
+
+TEST(RemoteRequests, ASmallFileIsReadOnce) {
+  TestServer server;
+  server.serve("/a.safetensors", one_tensor("w", std::string(50'000, 'x')));
+  const auto opened = open_url(server.url("/a.safetensors"), patient());
+  ASSERT_TRUE(opened) << opened.error().message;
+  EXPECT_EQ(read_tensor(*opened, "w").value(), std::string(50'000, 'x'));
+  EXPECT_EQ(server.requests(), 2);  // the second looks for a sidecar
+}
+
+TEST(RemoteRequests, AHubIsHeldToOneCommit) {
+  TestServer hub;
+  TestServer store;
+  const std::string commit(40, 'c');
+  store.serve("/blob-index", R"({"weight_map":{"w":"sub/a.safetensors"}})");
+  store.serve("/blob-a", one_tensor("w", "12345678"));
+  hub.change = [&](const ServerRequest& request, ServerAnswer& answer) {
+    const std::string base = "/owner/name/resolve/";
+    answer.set("X-Repo-Commit", commit);
+    if (request.path == base + "v1%2Fx/model.safetensors.index.json") {
+      answer.status = 302;
+      answer.set("Location", store.url("/blob-index?sig=1"));
+    } else if (request.path == base + commit + "/sub/a.safetensors") {
+      answer.status = 302;
+      answer.set("Location", store.url("/blob-a?sig=2"));
+    } else {
+      answer.status = 404;
+    }
+  };
+  RemoteOptions options = patient();
+  options.hub_endpoint = hub.url("");
+  const auto opened = open_url("hf://owner/name@v1%2Fx", options);
+  ASSERT_TRUE(opened) << opened.error().message;
+  EXPECT_EQ(read_tensor(*opened, "w").value(), "12345678");
+  EXPECT_EQ(opened->files()[0].path, "hf://owner/name@v1/x/sub/a.safetensors");
+  for (const std::string_view url :
+       {"hf://", "hf://owner", "hf://owner/", "hf://../name", "hf://owner/name@",
+        "hf://owner/name@../x", "hf://owner/name/../x", "hf://ow ner/name"}) {
+    EXPECT_CODE(open_url(url, options), url_invalid);
+  }
+}
+
+}  // namespace
+}  // namespace flatbed
