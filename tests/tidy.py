@@ -77,7 +77,7 @@ LAYERS = [
 # (header, who may include it)
 GUARDED_HEADERS = [
     (r"simdjson\.h", r"src/base/json\.cpp|tests/|bench/"),
-    (r"xxhash\.h", r"src/io/digest\.cpp|tools/load_digest\.cpp|tests/|bench/"),
+    (r"xxhash\.h", r"src/io/digest\.cpp|remote/block_cache\.cpp|tools/load_digest\.cpp|tests/|bench/"),
     (r"zlib\.h", r"src/archive/(inflate|crc32|unpack)\.cpp|tests/"),
     (r"lzma\.h", r"src/archive/unpack\.cpp|tests/"),
     (r"libdeflate\.h", r"src/archive/crc32\.cpp|tests/"),
@@ -89,7 +89,8 @@ GUARDED_HEADERS = [
     (r"cuda", r"cuda/|tests/cuda/|tests/support/(fake_cuda|load_)"),
     (r"pthread\.h", r"src/io/|cuda/(own|device)_thread\.cpp|remote/(engine|workers)\.hpp|tools/|tests/|bench/"),
     (r"(unistd|fcntl|poll|dirent)\.h|sys/|linux/",
-     r"src/io/|cuda/device_thread\.cpp|tools/|tests/|bench/|python/src/(pieces|verified_chunks)\.cpp"),
+     r"src/io/|cuda/device_thread\.cpp|remote/block_cache\.cpp|tools/|tests/|bench/|"
+     r"python/src/(pieces|verified_chunks)\.cpp"),
     (r"(iostream|cstdio|csignal|clocale|typeinfo)", r"tools/|tests/|bench/"),
 ]
 
