@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "cached_read.hpp"
 #include "text.hpp"
 
 namespace flatbed::remote {
@@ -81,6 +82,10 @@ Result<void> RemoteSource::open_file() {
     return error_of(ErrorCode::http_protocol, "the server has no beginning of the file: found ",
                     "status ", call.head.status, " with Content-Range ",
                     shown(call.head.find("content-range")));
+  }
+  if (transport_->cache() != nullptr && !whole_ && version_.strong()) {
+    FLATBED_ASSIGN(cache_key_, BlockCache::key_of(text_of(file_.url.origin, " ", file_.label),
+                                                  version_.etag, nbytes_));
   }
   head_ = std::move(call.head);
   blocks_[0] = std::move(block);
@@ -189,13 +194,33 @@ Result<void> RemoteSource::reread_at(std::uint64_t offset, std::span<std::byte> 
   if (out.empty()) return {};
   forget_blocks(offset, out.size());
   if (whole_) return fetch_whole(offset, out);
-  return fetch(offset, {out});
+  if (!cache_key_.empty())
+    drop_blocks({*transport_->cache(), cache_key_, nbytes_}, offset, out.size());
+  return fetch_anew(offset, {out});
+}
+
+Result<void> RemoteSource::fetch(std::uint64_t offset,
+                                 std::vector<std::span<std::byte>> parts) const {
+  if (cache_key_.empty()) return fetch_anew(offset, std::move(parts));
+  const CachedFile file{*transport_->cache(), cache_key_, nbytes_};
+  const auto from_server = [this](std::uint64_t begin, std::vector<std::span<std::byte>> missing) {
+    return fetch_anew(begin, std::move(missing));
+  };
+  if (parts.size() == 1) return read_through(file, offset, parts[0], from_server);
+  std::vector<std::byte> bytes(static_cast<std::size_t>(sum_of(parts)));
+  FLATBED_TRY(read_through(file, offset, bytes, from_server));
+  std::size_t used = 0;
+  for (const std::span<std::byte> part : parts) {
+    if (!part.empty()) std::memcpy(part.data(), bytes.data() + used, part.size());
+    used += part.size();
+  }
+  return {};
 }
 
 // Goes first where the last redirect led: such URLs hold for minutes or hours, and then another has
 // to be asked for.
-Result<void> RemoteSource::fetch(std::uint64_t offset,
-                                 std::vector<std::span<std::byte>> parts) const {
+Result<void> RemoteSource::fetch_anew(std::uint64_t offset,
+                                      std::vector<std::span<std::byte>> parts) const {
   std::string text;
   {
     const std::lock_guard lock(mutex_);

@@ -68,8 +68,11 @@ class RemoteSource final : public ByteSource {
   // From blocks, one of which is fetched if need be, as far as one reaches.
   [[nodiscard]] Result<std::size_t> read_kept(std::uint64_t offset, std::span<std::byte> out,
                                               bool fetch_block) const;
+  // From the cache, if there is one, or from the server.
   [[nodiscard]] Result<void> fetch(std::uint64_t offset,
                                    std::vector<std::span<std::byte>> parts) const;
+  [[nodiscard]] Result<void> fetch_anew(std::uint64_t offset,
+                                        std::vector<std::span<std::byte>> parts) const;
   [[nodiscard]] Result<void> fetch_from(const Url& url, std::uint64_t offset,
                                         const std::vector<std::span<std::byte>>& parts) const;
   [[nodiscard]] Result<void> fetch_whole(std::uint64_t offset, std::span<std::byte> out) const;
@@ -80,7 +83,8 @@ class RemoteSource final : public ByteSource {
   Version version_;
   AnswerHead head_;
   std::vector<AnswerHead> redirects_;
-  bool whole_ = false;  // the server knows no ranges: all is in blocks_[0]
+  bool whole_ = false;     // the server knows no ranges: all is in blocks_[0]
+  std::string cache_key_;  // empty: nothing is kept
   mutable std::mutex mutex_;
   mutable std::string final_url_;               // where redirects led; guarded
   mutable std::array<BlockPointer, 9> blocks_;  // the first is the file's beginning; guarded

@@ -57,6 +57,9 @@ Result<std::shared_ptr<Transport>> Transport::make(RemoteOptions options) {
   std::shared_ptr<Transport> transport(new (std::nothrow) Transport(std::move(options)));
   if (!transport) return error_of(ErrorCode::resource_exhausted, "out of memory");
   const RemoteOptions& set = transport->options_;
+  if (!set.cache_dir.empty()) {
+    FLATBED_ASSIGN(transport->cache_, remote::BlockCache::open(set.cache_dir, set.cache_nbytes));
+  }
   FLATBED_ASSIGN(
       transport->engine_,
       remote::Engine::make({set.connect_timeout, set.first_byte_timeout, set.stall_timeout,
@@ -106,7 +109,7 @@ Result<void> Transport::run(std::span<remote::Call> calls) const {
 
 RemoteStats Transport::stats() const noexcept {
   return {counters_.requests.load(), counters_.retries.load(), counters_.redirects.load(),
-          counters_.bytes.load()};
+          counters_.bytes.load(), cache_ ? cache_->loaded_nbytes() : 0};
 }
 
 }  // namespace flatbed

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "block_cache.hpp"
 #include "engine.hpp"
 #include "flatbed/remote.hpp"
 #include "http.hpp"
@@ -69,6 +70,9 @@ class Transport {
   [[nodiscard]] const RemoteOptions& options() const noexcept { return options_; }
   [[nodiscard]] RemoteStats stats() const noexcept;
 
+  // Null: there is none.
+  [[nodiscard]] remote::BlockCache* cache() const noexcept { return cache_.get(); }
+
  private:
   friend class CallRun;
   struct Counters {
@@ -85,6 +89,7 @@ class Transport {
 
   RemoteOptions options_;
   std::unique_ptr<remote::Engine> engine_;
+  std::unique_ptr<remote::BlockCache> cache_;
   mutable Counters counters_;
 };
 

@@ -80,7 +80,8 @@ LAYERS = [
 # (header, who may include it)
 GUARDED_HEADERS = [
     (r"simdjson\.h", r"src/base/json\.cpp|tools/job_text\.cpp|tests/|bench/"),
-    (r"xxhash\.h", r"src/io/digest\.cpp|tools/(load_digest|text_hash)\.cpp|tests/|bench/"),
+    (r"xxhash\.h", r"src/io/digest\.cpp|remote/block_cache\.cpp|tools/(load_digest|text_hash)\.cpp|tests/|"
+     r"bench/"),
     (r"zlib\.h", r"src/archive/(inflate|crc32|unpack)\.cpp|tests/"),
     (r"lzma\.h", r"src/archive/unpack\.cpp|tests/"),
     (r"libdeflate\.h", r"src/archive/crc32\.cpp|tests/"),
@@ -93,7 +94,8 @@ GUARDED_HEADERS = [
     (r"mpi\.h$", r"include/flatbed/mpi\.hpp|mpi/|tests/ranks/|bench/|tools/"),
     (r"pthread\.h", r"src/io/|cuda/(own|device)_thread\.cpp|remote/(engine|workers)\.hpp|tools/|tests/|bench/"),
     (r"(unistd|fcntl|poll|dirent)\.h|sys/|linux/",
-     r"src/io/|cuda/device_thread\.cpp|tools/|tests/|bench/|python/src/(pieces|verified_chunks)\.cpp"),
+     r"src/io/|cuda/device_thread\.cpp|remote/block_cache\.cpp|tools/|tests/|bench/|"
+     r"python/src/(pieces|verified_chunks)\.cpp"),
     (r"(iostream|cstdio|csignal|clocale|typeinfo)", r"tools/|tests/|bench/"),
 ]
 

@@ -72,8 +72,8 @@ enum class S3Addressing : std::uint8_t { automatic, path, virtual_host };
 // How s3:// is reached. Requests are signed (SigV4) if the credentials of "s3" have keys, and
 // anonymous otherwise. Signing needs libcurl 7.87 or newer.
 struct S3Options {
-  std::string region;    // empty: us-east-1
-  std::string endpoint;  // "https://host:port" of a server of one's own; empty: Amazon's
+  std::string region = {};    // empty: us-east-1
+  std::string endpoint = {};  // "https://host:port" of a server of one's own; empty: Amazon's
   S3Addressing addressing = S3Addressing::automatic;
 };
 
@@ -102,6 +102,11 @@ struct RemoteOptions {
   CredentialsProvider credentials;  // empty: none are sent
   std::string hub_endpoint = "https://huggingface.co";  // of hf://
   S3Options s3;
+  // A folder that keeps blocks of files with a strong ETag, shared by processes, checked whenever
+  // they are read, up to `cache_nbytes`. Every open still asks the server for the version. Empty:
+  // nothing is kept.
+  std::filesystem::path cache_dir;
+  std::uint64_t cache_nbytes = std::uint64_t{20} << 30;
   // Ends what is under way with the error cancelled once it is true. Borrowed: must outlive the
   // Remote and all that it made.
   const std::atomic<bool>* cancel = nullptr;
@@ -113,6 +118,7 @@ struct RemoteStats {
   std::uint64_t retries = 0;    // of those, repeated after an error
   std::uint64_t redirects = 0;  // of those, after a redirect
   std::uint64_t bytes = 0;      // of bodies, received
+  std::uint64_t cached = 0;     // bytes of blocks that came from the cache
 };
 
 struct UploadOptions {

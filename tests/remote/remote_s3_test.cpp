@@ -1,0 +1,492 @@
+// s3:// over a server that answers as S3 may, and as it should not: URLs, signatures, errors in
+// XML, lists, and uploads that meet faults at every step.
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <map>
+#include <mutex>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "flatbed/byte_sink.hpp"
+#include "flatbed/remote.hpp"
+#include "remote/digest.hpp"
+#include "remote/remote_files.hpp"
+#include "remote/s3_answer.hpp"
+#include "remote/s3_place.hpp"
+#include "remote/test_server.hpp"
+#include "remote/xml.hpp"
+#include "support/expect_error.hpp"
+
+namespace flatbed {
+namespace {
+
+using remote::place_s3;
+using test::patient;
+using test::pattern;
+using test::read_range;
+using test::ServerAnswer;
+using test::ServerRequest;
+using test::TestServer;
+
+constexpr std::size_t kMiB = std::size_t{1} << 20;
+
+TEST(S3Place, AmazonHasTheBucketInTheHostOrThePath) {
+  EXPECT_EQ(place_s3("s3://bucket/a/b c+%25.bin", {.region = "eu-west-1"})->url().text,
+            "https://bucket.s3.eu-west-1.amazonaws.com/a/b%20c%2B%2525.bin");
+  EXPECT_EQ(place_s3("s3://my.bucket/key", {})->url().text,
+            "https://s3.us-east-1.amazonaws.com/my.bucket/key");
+  EXPECT_EQ(place_s3("s3://bucket/k", {.region = "cn-north-1"})->url().text,
+            "https://bucket.s3.cn-north-1.amazonaws.com.cn/k");
+  EXPECT_EQ(place_s3("s3://bucket/k", {.endpoint = "http://[::1]:9000"})->url().text,
+            "http://[::1]:9000/bucket/k");
+  EXPECT_EQ(place_s3("s3://bucket/k",
+                     {.endpoint = "https://host/base", .addressing = S3Addressing::virtual_host})
+                ->url()
+                .text,
+            "https://bucket.host/base/k");
+  const auto version = place_s3("s3://bucket/k?versionId=a/b", {}).value();
+  EXPECT_EQ(version.key, "k");
+  EXPECT_TRUE(version.url().text.ends_with("/k?versionId=a%2Fb"));
+  EXPECT_EQ(place_s3("s3://bucket", {})->key, "");
+}
+
+TEST(S3Place, RefusesWhatIsNoObject) {
+  for (const std::string url :
+       {"s3://", "s3:///key", "s3://user:pass@bucket/key", "s3://bucket:80/key", "s3://b/../key",
+        "s3://b/a/./c", "s3://b/a\nb", "s3://-b/key"})
+    EXPECT_ERROR(place_s3(url, {}), url_invalid) << url;
+  EXPECT_ERROR(place_s3("s3://b/" + std::string(1025, 'k'), {}), url_invalid);
+  EXPECT_OK(place_s3("s3://b/" + std::string(1024, 'k'), {}));
+  EXPECT_ERROR(place_s3("s3://b/k", {.endpoint = "ftp://host"}), invalid_argument);
+  EXPECT_ERROR(place_s3("s3://b/k", {.region = "eu/../x"}), invalid_argument);
+}
+
+TEST(S3Answer, XmlIsReadWithinLimits) {
+  const auto ignore = [](std::string_view, std::string_view) {};
+  EXPECT_OK(remote::read_leaves("<a><b>x</b></a>", ignore));
+  for (const std::string& text :
+       {std::string(""), std::string("<a>"), std::string("<a></b>"), std::string("plain"),
+        std::string("<!DOCTYPE a [<!ENTITY e \"x\">]><a>&e;</a>"),
+        std::string("<a>&undefined;</a>"), "<a>" + std::string(70'000, 'x') + "</a>"})
+    EXPECT_ERROR(remote::read_leaves(text, ignore), http_protocol) << text.substr(0, 40);
+  std::string deep;
+  for (int i = 0; i < 20; ++i) deep += "<a>";
+  for (int i = 0; i < 20; ++i) deep += "</a>";
+  EXPECT_ERROR(remote::read_leaves(deep, ignore), http_protocol);
+}
+
+TEST(S3Answer, ListsAreReadAndBrokenOnesRefused) {
+  const auto list = remote::parse_s3_list(
+      "<?xml version=\"1.0\"?><ListBucketResult xmlns=\"x\"><EncodingType>url</EncodingType>"
+      "<IsTruncated>true</IsTruncated><NextContinuationToken>t</NextContinuationToken>"
+      "<Contents><Key>a+b%2Bc</Key><Size>1</Size></Contents><Contents><Key>d</Key></Contents>"
+      "<CommonPrefixes><Prefix>e/</Prefix></CommonPrefixes></ListBucketResult>");
+  ASSERT_OK(list);
+  EXPECT_EQ(list->keys, (std::vector<std::string>{"a b+c", "d"}));
+  EXPECT_EQ(list->next, "t");
+  EXPECT_ERROR(remote::parse_s3_list("<html>login</html>"), http_protocol);
+  EXPECT_ERROR(
+      remote::parse_s3_list("<ListBucketResult><IsTruncated>true</IsTruncated></ListBucketResult>"),
+      http_protocol);
+  EXPECT_ERROR(remote::parse_s3_list("<ListBucketResult><Contents><Key>a"), http_protocol);
+}
+
+std::string s3_error(const std::string& code, const std::string& more = "") {
+  return "<?xml version=\"1.0\"?><Error><Code>" + code + "</Code><Message>why</Message>" + more +
+         "</Error>";
+}
+
+RemoteOptions options_for(const TestServer& server) {
+  RemoteOptions options = patient();
+  options.s3.endpoint = server.url("");
+  options.credentials = [](const CredentialsQuery& query) -> Result<RemoteCredentials> {
+    RemoteCredentials credentials;
+    if (query.origin == "s3") {
+      credentials.access_key_id = "AKID";
+      credentials.secret_access_key = "topsecret";
+      credentials.session_token = "tokentext";
+    }
+    return credentials;
+  };
+  return options;
+}
+
+// Answers the first request with `answer`.
+void answer_first(TestServer& server, int status, const std::string& body) {
+  server.change = [=](const ServerRequest& request, ServerAnswer& answer) {
+    if (request.number > 0) return;
+    answer = {};
+    answer.status = status;
+    answer.body = body;
+  };
+}
+
+TEST(S3Errors, AreNamedByTheirCode) {
+  struct Case {
+    int status;
+    std::string body;
+    ErrorCode code;
+    std::string says;
+  };
+  for (const Case& c : std::vector<Case>{
+           {404, s3_error("NoSuchKey"), ErrorCode::file_not_found, "NoSuchKey"},
+           {404, s3_error("NoSuchBucket"), ErrorCode::file_not_found, "NoSuchBucket"},
+           {403, s3_error("AccessDenied"), ErrorCode::permission_denied, "AccessDenied"},
+           {403, s3_error("SignatureDoesNotMatch"), ErrorCode::permission_denied, "Signature"},
+           {400, s3_error("ExpiredToken"), ErrorCode::permission_denied, "ExpiredToken"},
+           {400, s3_error("Odd"), ErrorCode::http_status, "status 400, 'Odd'"},
+           {400, s3_error("AuthorizationHeaderMalformed", "<Region>eu-west-1</Region>"),
+            ErrorCode::redirect_refused, "'eu-west-1'"},
+           {301, s3_error("PermanentRedirect"), ErrorCode::redirect_refused, "another region"},
+           {404, "<Error><Code>NoSuch", ErrorCode::file_not_found, "status 404"},
+           {403, "", ErrorCode::permission_denied, "status 403"},
+           {403, "<!DOCTYPE a [<!ENTITY e \"x\">]><Error><Code>&e;</Code></Error>",
+            ErrorCode::permission_denied, "status 403"}}) {
+    TestServer server;
+    answer_first(server, c.status, c.body);
+    const auto opened = Remote::make(options_for(server)).value().open_source("s3://bucket/key");
+    ASSERT_FALSE(opened) << c.body;
+    EXPECT_EQ(opened.error().code, c.code) << c.body;
+    EXPECT_NE(opened.error().message.find(c.says), std::string::npos) << opened.error().message;
+    EXPECT_EQ(opened.error().message.find("topsecret"), std::string::npos);
+    EXPECT_EQ(opened.error().message.find("tokentext"), std::string::npos);
+  }
+}
+
+TEST(S3Errors, WhatMayPassIsTriedAgain) {
+  for (const auto& [status, code] : std::vector<std::pair<int, std::string>>{
+           {503, "SlowDown"}, {500, "InternalError"}, {400, "RequestTimeout"}}) {
+    TestServer server;
+    server.serve("/bucket/key", "bytes");
+    answer_first(server, status, s3_error(code));
+    const auto opened = Remote::make(options_for(server)).value().open_source("s3://bucket/key");
+    EXPECT_OK(opened) << code;
+    EXPECT_EQ(server.requests(), 2U);
+  }
+}
+
+TEST(S3Requests, AreSignedWithTheTokenAndTheHash) {
+  TestServer server;
+  server.serve("/bucket/key", "bytes");
+  ASSERT_OK(Remote::make(options_for(server)).value().open_source("s3://bucket/key"));
+  const ServerRequest request = server.log().at(0);
+  const std::string signature = request.headers.at("authorization");
+  EXPECT_TRUE(signature.starts_with("AWS4-HMAC-SHA256 Credential=AKID/")) << signature;
+  EXPECT_NE(signature.find("/us-east-1/s3/aws4_request"), std::string::npos) << signature;
+  for (const char* name : {"host", "x-amz-content-sha256", "x-amz-date", "x-amz-security-token"})
+    EXPECT_NE(signature.find(name), std::string::npos) << name;
+  EXPECT_EQ(request.headers.at("x-amz-security-token"), "tokentext");
+  EXPECT_EQ(request.headers.at("x-amz-content-sha256"), "UNSIGNED-PAYLOAD");
+}
+
+TEST(S3Requests, WithoutKeysAreAnonymous) {
+  TestServer server;
+  server.serve("/bucket/key", "bytes");
+  RemoteOptions options = patient();
+  options.s3.endpoint = server.url("");
+  ASSERT_OK(Remote::make(options).value().open_source("s3://bucket/key"));
+  EXPECT_FALSE(server.log().at(0).headers.contains("authorization"));
+}
+
+TEST(S3Lists, APageThatNamesItselfIsAnError) {
+  TestServer server;
+  server.change = [](const ServerRequest&, ServerAnswer& answer) {
+    answer = {};
+    answer.body =
+        "<ListBucketResult><IsTruncated>true</IsTruncated><NextContinuationToken>same"
+        "</NextContinuationToken><Contents><Key>p/a</Key></Contents></ListBucketResult>";
+  };
+  const auto folder = Remote::make(options_for(server)).value().open_folder("s3://bucket/p/");
+  EXPECT_ERROR((*folder)->names(), http_protocol);
+}
+
+// A bucket in memory, as far as uploads need one. `fault` may change the answer to any request.
+class FakeBucket {
+ public:
+  explicit FakeBucket(TestServer& server) {
+    server.change = [this](const ServerRequest& request, ServerAnswer& answer) {
+      const std::lock_guard lock(mutex_);
+      answer = {};
+      const bool before = fault && fault(request, answer, false);
+      if (!before) take(request, answer);
+      if (!before && fault) fault(request, answer, true);
+    };
+  }
+
+  // Called before the request counts (true: it does not), and after.
+  std::function<bool(const ServerRequest&, ServerAnswer&, bool after)> fault;
+
+  [[nodiscard]] std::map<std::string, std::string> objects() const {
+    const std::lock_guard lock(mutex_);
+    return objects_;
+  }
+  [[nodiscard]] std::size_t open_uploads() const {
+    const std::lock_guard lock(mutex_);
+    return uploads_.size();
+  }
+
+ private:
+  using Parts = std::map<std::size_t, std::string>;
+
+  static std::string etag_of(const std::string& bytes) {
+    return '"' + remote::hex_of(remote::md5_of(std::as_bytes(std::span(bytes))).value()) + '"';
+  }
+  // Of an object of several parts: the sum of their sums.
+  static std::string etag_of(const Parts& parts) {
+    std::vector<std::byte> sums;
+    for (const auto& [number, bytes] : parts) {
+      const remote::Md5 sum = remote::md5_of(std::as_bytes(std::span(bytes))).value();
+      sums.insert(sums.end(), sum.begin(), sum.end());
+    }
+    return '"' + remote::hex_of(remote::md5_of(sums).value()) + '-' + std::to_string(parts.size()) +
+           '"';
+  }
+  void take(const ServerRequest& request, ServerAnswer& answer) {
+    const std::size_t query = std::min(request.path.find('?'), request.path.size());
+    const std::string key = request.path.substr(0, query);
+    const std::string rest = request.path.substr(query);
+    if (rest == "?uploads=") {
+      uploads_["id" + std::to_string(++ids_)];
+      answer.body = "<InitiateMultipartUploadResult><UploadId>id" + std::to_string(ids_) +
+                    "</UploadId></InitiateMultipartUploadResult>";
+    } else if (const std::size_t id = rest.find("uploadId="); id != std::string::npos) {
+      take_upload(request, key, rest.substr(id + 9), answer);
+    } else if (request.method == "PUT") {
+      if (refuses(request, key, answer)) return;
+      objects_[key] = request.body;
+      etags_[key] = etag_of(request.body);
+      answer.set("etag", etags_[key]);
+    } else if (request.method == "DELETE") {
+      objects_.erase(key);
+      answer.status = 204;
+    } else if (objects_.contains(key)) {
+      answer.set("etag", etags_[key]);
+    } else {
+      answer.status = 404;
+    }
+  }
+  void take_upload(const ServerRequest& request, const std::string& key, const std::string& id,
+                   ServerAnswer& answer) {
+    if (!uploads_.contains(id)) {
+      answer.status = 404;
+      answer.body = s3_error("NoSuchUpload");
+    } else if (request.method == "DELETE") {
+      uploads_.erase(id);
+      answer.status = 204;
+    } else if (request.method == "PUT") {
+      const std::size_t number =
+          std::stoul(request.path.substr(request.path.find("partNumber=") + 11));
+      uploads_[id][number] = request.body;
+      answer.set("etag", etag_of(request.body));
+    } else {
+      if (refuses(request, key, answer)) return;
+      std::string whole;
+      for (const auto& [number, bytes] : uploads_[id]) whole += bytes;
+      etags_[key] = etag_of(uploads_[id]);
+      uploads_.erase(id);
+      objects_[key] = whole;
+      answer.body = "<CompleteMultipartUploadResult><ETag>x</ETag></CompleteMultipartUploadResult>";
+    }
+  }
+  bool refuses(const ServerRequest& request, const std::string& key, ServerAnswer& answer) {
+    if (!request.headers.contains("if-none-match") || !objects_.contains(key)) return false;
+    answer.status = 412;
+    answer.body = s3_error("PreconditionFailed");
+    return true;
+  }
+
+  mutable std::mutex mutex_;
+  std::map<std::string, std::string> objects_;
+  std::map<std::string, std::string> etags_;
+  std::map<std::string, Parts> uploads_;
+  int ids_ = 0;
+};
+
+Result<void> upload(const TestServer& server, const std::string& bytes, bool replace = false) {
+  FLATBED_ASSIGN(const Remote remote, Remote::make(options_for(server)));
+  FLATBED_ASSIGN(const auto sink, remote.create("s3://bucket/key", {.replace = replace}));
+  FLATBED_TRY(sink->begin({bytes.size(), 0}));
+  for (std::size_t at = 0; at < bytes.size(); at += kMiB)
+    FLATBED_TRY(sink->write_at(
+        at, std::as_bytes(std::span(bytes)).subspan(at, std::min(kMiB, bytes.size() - at))));
+  return sink->commit();
+}
+
+const std::string& large() {
+  static const std::string bytes = pattern(3 * 8 * kMiB + 1234);
+  return bytes;
+}
+
+TEST(S3Upload, IsWholeAndOfParts) {
+  TestServer server;
+  FakeBucket bucket(server);
+  ASSERT_OK(upload(server, large()));
+  EXPECT_EQ(bucket.objects().at("/bucket/key"), large());
+  EXPECT_EQ(bucket.open_uploads(), 0U);
+  std::set<std::string> parts;
+  for (const ServerRequest& request : server.log()) {
+    if (request.method != "PUT") continue;
+    parts.insert(request.path.substr(0, request.path.find('&')));
+    EXPECT_EQ(request.headers.at("content-md5").size(), 24U);
+  }
+  EXPECT_EQ(parts.size(), 4U);
+}
+
+TEST(S3Upload, ASmallFileIsOneRequestBesideTheQuestion) {
+  TestServer server;
+  FakeBucket bucket(server);
+  ASSERT_OK(upload(server, "small"));
+  EXPECT_EQ(bucket.objects().at("/bucket/key"), "small");
+  EXPECT_EQ(server.requests(), 2U);
+}
+
+TEST(S3Upload, APartThatArrivesDamagedIsSentAgain) {
+  TestServer server;
+  FakeBucket bucket(server);
+  std::atomic<int> refused = 0;
+  bucket.fault = [&](const ServerRequest& request, ServerAnswer& answer, bool after) {
+    if (after || request.method != "PUT" || ++refused > 2) return false;
+    answer.status = 400;
+    answer.body = s3_error("BadDigest");
+    return true;
+  };
+  ASSERT_OK(upload(server, large()));
+  EXPECT_EQ(bucket.objects().at("/bucket/key"), large());
+}
+
+TEST(S3Upload, AnErrorOfAPartLeavesNothing) {
+  TestServer server;
+  FakeBucket bucket(server);
+  bucket.fault = [&](const ServerRequest& request, ServerAnswer& answer, bool after) {
+    if (after || request.path.find("partNumber=3") == std::string::npos) return false;
+    answer.status = 403;
+    answer.body = s3_error("AccessDenied");
+    return true;
+  };
+  EXPECT_ERROR(upload(server, large()), permission_denied);
+  EXPECT_TRUE(bucket.objects().empty());
+  EXPECT_EQ(bucket.open_uploads(), 0U);
+}
+
+// The status was sent before the work was done.
+TEST(S3Upload, AnErrorWithStatus200IsAnError) {
+  for (const std::string& body :
+       {s3_error("InternalError"), s3_error("InvalidPart"), std::string("<html>"), std::string()}) {
+    TestServer server;
+    FakeBucket bucket(server);
+    bucket.fault = [&](const ServerRequest& request, ServerAnswer& answer, bool after) {
+      if (after || request.method != "POST" || request.path.ends_with("uploads=")) return false;
+      answer.body = body;
+      return true;
+    };
+    EXPECT_FALSE(upload(server, large())) << body;
+    EXPECT_TRUE(bucket.objects().empty());
+    EXPECT_EQ(bucket.open_uploads(), 0U);
+  }
+}
+
+TEST(S3Upload, ACompletionThatFailsOnceIsTriedAgain) {
+  TestServer server;
+  FakeBucket bucket(server);
+  std::atomic<int> failed = 0;
+  bucket.fault = [&](const ServerRequest& request, ServerAnswer& answer, bool after) {
+    if (after || request.method != "POST" || request.path.ends_with("uploads=") || ++failed > 1)
+      return false;
+    answer.body = "  \n" + s3_error("InternalError");
+    return true;
+  };
+  ASSERT_OK(upload(server, large()));
+  EXPECT_EQ(bucket.objects().at("/bucket/key"), large());
+}
+
+// The object is there, and its ETag says that it is this one: also where the server now says that
+// there is no such upload, or that there is already an object.
+TEST(S3Upload, ACompletionWhoseAnswerIsLostIsNoError) {
+  for (const bool replace : {true, false}) {
+    for (const std::string& bytes : {std::string("small"), large()}) {
+      TestServer server;
+      FakeBucket bucket(server);
+      std::atomic<int> lost = 0;
+      bucket.fault = [&](const ServerRequest& request, ServerAnswer& answer, bool after) {
+        const bool last =
+            request.path.find("partNumber") == std::string::npos &&
+            (request.method == "PUT" || request.path.find("?uploadId") != std::string::npos);
+        if (after && last && ++lost == 1) answer.raw = "";
+        return false;
+      };
+      EXPECT_OK(upload(server, bytes, replace));
+      EXPECT_EQ(lost, 2);
+      EXPECT_EQ(bucket.objects().at("/bucket/key"), bytes);
+    }
+  }
+}
+
+TEST(S3Upload, APartWithAnotherETagIsSentAgainAndThenAnError) {
+  TestServer server;
+  FakeBucket bucket(server);
+  std::atomic<int> wrong = 0;
+  int times = 1;
+  bucket.fault = [&](const ServerRequest& request, ServerAnswer& answer, bool after) {
+    if (after && request.path.find("partNumber=2&") != std::string::npos && ++wrong <= times)
+      answer.set("etag", "\"00000000000000000000000000000000\"");
+    return false;
+  };
+  EXPECT_OK(upload(server, large(), true));
+  times = 100;
+  EXPECT_ERROR(upload(server, large(), true), http_protocol);
+}
+
+TEST(S3Upload, NoUploadIdOrNoETagIsAnError) {
+  for (const bool of_upload : {true, false}) {
+    TestServer server;
+    FakeBucket bucket(server);
+    bucket.fault = [&](const ServerRequest& request, ServerAnswer& answer, bool after) {
+      if (!after) return false;
+      if (of_upload && request.path.ends_with("uploads=")) answer.body = "<a/>";
+      if (!of_upload && request.method == "PUT") answer.headers.clear();
+      return false;
+    };
+    EXPECT_ERROR(upload(server, large()), http_protocol);
+    EXPECT_TRUE(bucket.objects().empty());
+  }
+}
+
+TEST(S3Upload, FaultsAtAnyRequestLeaveAWholeObjectOrNone) {
+  for (unsigned seed = 0; seed < 21; ++seed) {
+    TestServer server;
+    FakeBucket bucket(server);
+    std::atomic<unsigned> number = 0;
+    bucket.fault = [&](const ServerRequest&, ServerAnswer& answer, bool after) {
+      if (after) {
+        // The answer is lost, not the request.
+        if (seed % 3 == 0 && number == seed % 7) answer.cut_after = 0;
+        return false;
+      }
+      if (number++ != seed % 7 || seed % 3 == 0) return false;
+      answer.status = seed % 3 == 1 ? 503 : 403;
+      answer.body = s3_error(seed % 3 == 1 ? "SlowDown" : "AccessDenied");
+      return true;
+    };
+    const Result<void> done = upload(server, large(), seed % 2 == 0);
+    const auto objects = bucket.objects();
+    if (done) {
+      ASSERT_EQ(objects.size(), 1U) << seed;
+    }
+    for (const auto& [key, bytes] : objects) EXPECT_EQ(bytes, large()) << seed;
+  }
+}
+
+TEST(S3Upload, OtherSchemesAndFoldersAreRefused) {
+  const Remote remote = Remote::make(patient()).value();
+  EXPECT_ERROR(remote.create("https://host/key"), url_invalid);
+  EXPECT_ERROR(remote.create("s3://bucket/"), url_invalid);
+  EXPECT_ERROR(remote.create("s3://bucket/key?versionId=x"), url_invalid);
+  EXPECT_ERROR(remote.create_folder("hf://owner/name"), url_invalid);
+  const auto sink = remote.create("s3://bucket/key").value();
+  EXPECT_ERROR(sink->begin({std::uint64_t{6} << 40, 0}), limit_exceeded);
+}
+
+}  // namespace
+}  // namespace flatbed
