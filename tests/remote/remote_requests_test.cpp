@@ -109,9 +109,9 @@ TEST(RemoteRequests, ASmallFileIsReadOnce) {
 }
 
 TEST(RemoteRequests, AHubIsHeldToOneCommit) {
-  TestServer hub;
-  TestServer store;
   const std::string commit(40, 'c');
+  TestServer store;
+  TestServer hub;
   store.serve("/blob-index", R"({"weight_map":{"w":"sub/a.safetensors"}})");
   store.serve("/blob-a", one_tensor("w", "12345678"));
   hub.change = [&](const ServerRequest& request, ServerAnswer& answer) {

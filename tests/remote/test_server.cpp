@@ -179,7 +179,7 @@ bool TestServer::answer_one(int socket, std::string& input) {
   }
   ServerAnswer answer = usual_answer(*request);
   answer.delay = delay;
-  if (change) change(*request, answer);
+  change(*request, answer);
   pause(answer.delay);
   return send_answer(socket, *request, answer);
 }

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -63,8 +64,31 @@ class TestServer {
   void serve(const std::string& path, ServedFile file);
   void remove(const std::string& path);
 
-  // Changes answers before they are sent. Set before the first request.
-  std::function<void(const ServerRequest&, ServerAnswer&)> change;
+  // What changes answers before they are sent. It may be set at any time: answers that are under
+  // way keep the one that they began with, so it owns what it uses.
+  class Change {
+   public:
+    using Function = std::function<void(const ServerRequest&, ServerAnswer&)>;
+    Change& operator=(Function function) {
+      const std::lock_guard lock(mutex_);
+      function_ = std::make_shared<const Function>(std::move(function));
+      return *this;
+    }
+    void operator()(const ServerRequest& request, ServerAnswer& answer) const {
+      std::shared_ptr<const Function> function;
+      {
+        const std::lock_guard lock(mutex_);
+        function = function_;
+      }
+      if (function) (*function)(request, answer);
+    }
+
+   private:
+    mutable std::mutex mutex_;
+    std::shared_ptr<const Function> function_;
+  };
+  Change change;
+  // Before the first request:
   std::chrono::milliseconds delay{};  // of every answer
   bool ranges = true;
 
