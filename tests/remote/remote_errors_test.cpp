@@ -5,7 +5,6 @@
 
 #include <atomic>
 #include <chrono>
-#include <memory>
 #include <string>
 #include <thread>
 #include <vector>
@@ -70,10 +69,10 @@ TEST_F(RemoteErrors, NamesStatuses) {
 }
 
 TEST_F(RemoteErrors, RepeatsWhatMayPass) {
-  for (const int status : {408, 429, 500, 502, 503, 504}) {
-    const auto left = std::make_shared<std::atomic<int>>(2);
-    server.change = [=](const ServerRequest&, ServerAnswer& answer) {
-      if ((*left)-- > 0) answer.status = status;
+  for (const int wrong : {408, 429, 500, 502, 503, 504}) {
+    left = 2;
+    server.change = [this, wrong](const ServerRequest&, ServerAnswer& answer) {
+      if (left-- > 0) answer.status = wrong;
     };
     const auto read = open_and_read();
     ASSERT_TRUE(read) << read.error().message;
