@@ -154,6 +154,16 @@ TEST_F(RemoteErrors, NamesAStall) {
   EXPECT_CODE(open_and_read(options), timed_out);
 }
 
+TEST_F(RemoteErrors, NamesADribble) {
+  RemoteOptions options = patient();
+  options.retries = 1;
+  options.stall_timeout = std::chrono::milliseconds(200);
+  server.change = [](const ServerRequest&, ServerAnswer& answer) {
+    answer.drip = std::chrono::milliseconds(20);
+  };
+  EXPECT_CODE(open_and_read(options), timed_out);
+}
+
 TEST_F(RemoteErrors, NamesAChangeByTheETag) {
   server.change = [](const ServerRequest& request, ServerAnswer& answer) {
     if (!is_first(request)) answer.set("ETag", "\"two\"");

@@ -120,10 +120,12 @@ TEST(RemoteRequests, AHubIsHeldToOneCommit) {
   hub.change = [&](const ServerRequest& request, ServerAnswer& answer) {
     const std::string base = "/owner/name/resolve/";
     answer.set("X-Repo-Commit", commit);
-    if (request.path == base + "v1%2Fx/model.safetensors.index.json") {
+    if (request.path == base + "v1%2Fx/model.safetensors.index.json" ||
+        request.path == base + "v1%2Fx/unet/model.safetensors.index.json") {
       answer.status = 302;
       answer.set("Location", store.url("/blob-index?sig=1"));
-    } else if (request.path == base + commit + "/sub/a.safetensors") {
+    } else if (request.path == base + commit + "/sub/a.safetensors" ||
+               request.path == base + commit + "/unet/sub/a.safetensors") {
       answer.status = 302;
       answer.set("Location", store.url("/blob-a?sig=2"));
     } else {
@@ -136,9 +138,14 @@ TEST(RemoteRequests, AHubIsHeldToOneCommit) {
   ASSERT_TRUE(opened) << opened.error().message;
   EXPECT_EQ(read_tensor(*opened, "w").value(), "12345678");
   EXPECT_EQ(opened->files()[0].path, "hf://owner/name@v1/x/sub/a.safetensors");
+  // A folder in the repository.
+  const auto below = open_url("hf://owner/name@v1%2Fx/unet/", options);
+  ASSERT_TRUE(below) << below.error().message;
+  EXPECT_EQ(read_tensor(*below, "w").value(), "12345678");
   for (const std::string_view url :
        {"hf://", "hf://owner", "hf://owner/", "hf://../name", "hf://owner/name@",
-        "hf://owner/name@../x", "hf://owner/name/../x", "hf://ow ner/name"}) {
+        "hf://owner/name@../x", "hf://owner/name/../x", "hf://owner/name/../", "hf://owner/name//",
+        "hf://ow ner/name"}) {
     EXPECT_CODE(open_url(url, options), url_invalid);
   }
 }

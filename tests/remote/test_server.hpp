@@ -45,6 +45,7 @@ struct ServerAnswer {
   std::size_t cut_after = std::string::npos;    // bytes of the body, then the connection is closed
   std::size_t stall_after = std::string::npos;  // bytes of the body, then nothing for a while
   std::chrono::milliseconds stall{3000};
+  std::chrono::milliseconds drip{};   // between bytes of the body
   std::chrono::milliseconds delay{};  // before the answer
   std::optional<std::string> raw;     // is sent instead of all this
 
@@ -105,7 +106,10 @@ class TestServer {
   [[nodiscard]] bool send_answer(int socket, const ServerRequest& request,
                                  const ServerAnswer& answer);
   [[nodiscard]] bool send_all(int socket, std::string_view bytes) const;
-  void pause(std::chrono::milliseconds time);
+  // False: the server closes.
+  bool pause(std::chrono::milliseconds time);
+  [[nodiscard]] bool send_dripping(int socket, std::string_view body,
+                                   std::chrono::milliseconds time);
 
   int listener_ = -1;
   std::uint16_t port_ = 0;
