@@ -1,12 +1,13 @@
 // One rank of an MPI job, for test_mpi.py and for figures: what it is to do are its arguments.
 //
 //   messages                          every rank gathers, and rank 0 answers questions
+//   make FILE MIB                     rank 0 writes a sealed model
 //   load FILE CUT [DEADLINE [DELAY]]  loads CUT (rows, columns, whole) of every tensor together and
 //                                     compares with load(); DEADLINE and DELAY, before each read,
 //                                     in milliseconds
 //   time FILE CUT HOW                 loads and does not compare; HOW: together or alone
 //
-// Prints one line a rank. Exit status 1 with the error of a load on stderr.
+// Prints one line a rank, and "begin" before a load. Exit status 1 with the error of a load on stderr.
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -23,6 +24,7 @@
 #include "flatbed/checkpoint.hpp"
 #include "flatbed/load_together.hpp"
 #include "flatbed/mpi.hpp"
+#include "flatbed/save.hpp"
 
 namespace flatbed::test {
 namespace {
@@ -142,6 +144,8 @@ Result<void> compare(const Task& task, const Loaded& loaded) {
 
 Result<void> load_task(Collective& ranks, const Task& task) {
   FLATBED_ASSIGN(const Loaded loaded, plan_of(task, ranks));
+  std::printf("begin\n");
+  std::fflush(stdout);
   FLATBED_ASSIGN(const JointReport report,
                  load_together(loaded.plan, ranks, {.deadline = task.deadline}));
   FLATBED_TRY(compare(task, loaded));
@@ -178,6 +182,18 @@ Result<void> time_task(Collective& ranks, const Task& task, std::string_view how
   return {};
 }
 
+Result<void> make_model(const std::string& path, std::uint64_t mib) {
+  const std::vector<std::uint64_t> shape{1024, 512 * mib / 4};
+  std::vector<std::byte> bytes(shape[0] * shape[1] * 2);
+  std::uint32_t word = 1;
+  for (std::byte& each : bytes) each = static_cast<std::byte>((word = word * 1664525 + 1) >> 24);
+  SavePlan plan;
+  for (const char* const name : {"a", "b", "c", "d"})
+    plan.items.push_back({name, Dtype::bf16, shape, bytes});
+  FLATBED_TRY(save(path, plan, {.sync = false}));
+  return {};
+}
+
 Result<void> run_task(Collective& ranks, const std::vector<std::string>& arguments) {
   const std::size_t count = arguments.size();
   if (count == 1 && arguments[0] == "messages") {
@@ -186,6 +202,10 @@ Result<void> run_task(Collective& ranks, const std::vector<std::string>& argumen
     return {};
   }
   if (count < 3) return Error{ErrorCode::invalid_argument, "an unknown task"};
+  if (arguments[0] == "make") {
+    if (ranks.rank() != 0) return {};
+    return make_model(arguments[1], static_cast<std::uint64_t>(std::stol(arguments[2])));
+  }
   Task task{arguments[1], arguments[2]};
   if (arguments[0] == "time") return time_task(ranks, task, count > 3 ? arguments[3] : "together");
   if (count > 3) task.deadline = std::chrono::milliseconds(std::stol(arguments[3]));
