@@ -24,6 +24,7 @@ Result<void> JointInbox::begin(const LoadWork& work, const StagingOptions& stagi
   Device& device = devices.empty() ? *host_ : *devices.front();
   FLATBED_ASSIGN(pool_, StagingSlots::unstaged_pool(device, staging));
   work_.emplace(work);
+  for (const Expected& each : jobs_.expected) slots_needed_ += place_of(each) == nullptr ? 1 : 0;
   slots_.emplace(
       *pool_, LoadSlots::Options{work.hooks, work.stop, work.plan, work.schedule, device_timeout});
   return {};
@@ -71,7 +72,7 @@ Result<bool> JointInbox::receive(bool stopped) {
     const Filled filled = receiving_[i];
     receiving_.erase(receiving_.begin() + static_cast<std::ptrdiff_t>(i));
     if (!done) {
-      slots_->abandon(filled.slot);
+      if (filled.slot) slots_->abandon(*filled.slot);
       return with_context(str_cat("rank ", jobs_.expected[filled.number].from), done.error());
     }
     received_ += jobs_.expected[filled.number].nbytes;
@@ -95,20 +96,22 @@ Result<bool> JointInbox::begin_next() {
   if (!next_) return false;
   FLATBED_ASSIGN(const Expected* const expected, expected_of(*next_));
   Filled filled;
-  {
+  std::byte* place = place_of(*expected);
+  if (place == nullptr) {
     const std::lock_guard lock(mutex_);
     if (empty_.empty()) return false;
     filled.slot = empty_.front();
     empty_.pop_front();
+    --slots_needed_;
     changed_.notify_one();
+    place = slots_->data(*filled.slot);
   }
   filled.number = static_cast<std::uint32_t>(expected - jobs_.expected.data());
   open_[filled.number] = false;
-  const std::span<std::byte> out(slots_->data(filled.slot),
-                                 static_cast<std::size_t>(expected->nbytes));
-  Result<Collective::Ticket> ticket = link_.collective().receive(*next_, out);
+  Result<Collective::Ticket> ticket = link_.collective().receive(
+      *next_, std::span(place, static_cast<std::size_t>(expected->nbytes)));
   if (!ticket) {
-    slots_->give_back(filled.slot);
+    if (filled.slot) slots_->give_back(*filled.slot);
     return with_context(str_cat("rank ", next_->from), std::move(ticket).error());
   }
   filled.ticket = *ticket;
@@ -117,13 +120,34 @@ Result<bool> JointInbox::begin_next() {
   return true;
 }
 
+std::byte* JointInbox::place_of(const Expected& expected) const {
+  if (!in_place_) return nullptr;
+  std::byte* begin = nullptr;
+  std::byte* end = nullptr;
+  for (const Part& part :
+       std::span(jobs_.schedule.parts).subspan(expected.job.first_part, expected.job.parts)) {
+    const Transfer& transfer = work_->plan.transfers[part.transfer];
+    const ContentRange range = contents_of(part, transfer);
+    std::byte* const place = transfer.place(range.begin);
+    const std::uint64_t nbytes = range.end - range.begin;
+    const bool together =
+        transfer.device == 0 && nbytes <= transfer.row_nbytes - range.begin % transfer.row_nbytes;
+    if (!together || (begin != nullptr && place != end)) return nullptr;
+    if (begin == nullptr) begin = place;
+    end = place + nbytes;
+  }
+  return begin;
+}
+
 void JointInbox::end() {
   for (const Filled& filled : receiving_) {
-    link_.collective().forget(filled.ticket) ? slots_->give_back(filled.slot)
-                                             : slots_->abandon(filled.slot);
+    const bool ended = link_.collective().forget(filled.ticket);
+    if (filled.slot) ended ? slots_->give_back(*filled.slot) : slots_->abandon(*filled.slot);
   }
   receiving_.clear();
-  for (const Filled& filled : filled_) slots_->give_back(filled.slot);
+  for (const Filled& filled : filled_) {
+    if (filled.slot) slots_->give_back(*filled.slot);
+  }
   for (const std::uint32_t slot : empty_) slots_->give_back(slot);
   filled_.clear();
   empty_.clear();
@@ -161,7 +185,7 @@ std::optional<JointInbox::Filled> JointInbox::next_filled(StageTimes& times) {
     }
     if (taken_ == jobs_.expected.size()) break;
     const bool none = empty_.empty();
-    if (empty_.size() < kMostEmpty && !tried) {
+    if (empty_.size() < std::min(kMostEmpty, slots_needed_) && !tried) {
       lock.unlock();
       std::optional<std::uint32_t> slot = slots_->try_take(times);
       if (!slot && none && slots_->wait_for_oldest(times)) slot = slots_->try_take(times);
@@ -180,9 +204,10 @@ std::optional<JointInbox::Filled> JointInbox::next_filled(StageTimes& times) {
 
 Result<void> JointInbox::deliver_one(const Filled& filled) {
   const Expected& expected = jobs_.expected[filled.number];
+  if (!filled.slot) return work_->groups.job_done(expected.job, expected.nbytes);
   const LoadPlanState& plan = work_->plan;
   std::vector<std::vector<CopyPiece>> pieces(plan.devices.size());
-  const std::byte* from = slots_->data(filled.slot);
+  const std::byte* from = slots_->data(*filled.slot);
   for (const Part& part :
        std::span(jobs_.schedule.parts).subspan(expected.job.first_part, expected.job.parts)) {
     const Transfer& transfer = plan.transfers[part.transfer];
@@ -193,11 +218,11 @@ Result<void> JointInbox::deliver_one(const Filled& filled) {
   std::vector<DeviceTicket> tickets;
   Result<void> queued = queue(tickets, pieces);
   if (queued) {
-    slots_->copying(filled.slot, expected.job, std::move(tickets));
+    slots_->copying(*filled.slot, expected.job, std::move(tickets));
     return work_->groups.job_done(expected.job, expected.nbytes);
   }
   for (const DeviceTicket& ticket : tickets) plan.devices[ticket.device]->forget(ticket.ticket);
-  slots_->doubtful(filled.slot);
+  slots_->doubtful(*filled.slot);
   return in_job(plan, work_->schedule, expected.job, std::move(queued).error());
 }
 

@@ -5,6 +5,8 @@
 //
 //   free slot  --receive-->  filled  --deliver-->  copied by its devices  -->  free slot
 //
+// A message whose bytes stay together in host memory is received there at once.
+//
 // Borrows the link and the jobs. What is for the receiving thread and what is for the delivering
 // ones says so; the rest is thread-safe.
 #pragma once
@@ -27,8 +29,9 @@ class JointInbox {
  public:
   static constexpr unsigned kThreads = 2;  // that deliver
 
-  JointInbox(RankLink& link, const JointJobs& jobs)
-      : link_(link), jobs_(jobs), open_(jobs.expected.size(), true) {}
+  // `in_place`: messages may be received into the plan's destinations.
+  JointInbox(RankLink& link, const JointJobs& jobs, bool in_place)
+      : link_(link), jobs_(jobs), in_place_(in_place), open_(jobs.expected.size(), true) {}
 
   // Before the threads begin. `staging`: of the slots. Errors: those of making a pool.
   [[nodiscard]] Result<void> begin(const LoadWork& work, const StagingOptions& staging,
@@ -56,13 +59,15 @@ class JointInbox {
 
  private:
   struct Filled {
-    std::uint32_t number = 0;  // index into the expected
-    std::uint32_t slot = 0;
+    std::uint32_t number = 0;                // index into the expected
+    std::optional<std::uint32_t> slot = {};  // none: received in place
     Collective::Ticket ticket = 0;
   };
 
   [[nodiscard]] Result<const Expected*> expected_of(const Incoming& message);
   [[nodiscard]] Result<bool> begin_next();
+  // Where all bytes of the message belong, if they stay together in host memory; otherwise null.
+  [[nodiscard]] std::byte* place_of(const Expected& expected) const;
   [[nodiscard]] std::optional<Filled> next_filled(StageTimes& times);
   [[nodiscard]] Result<void> deliver_one(const Filled& filled);
   [[nodiscard]] Result<void> queue(std::vector<DeviceTicket>& tickets,
@@ -70,6 +75,7 @@ class JointInbox {
 
   RankLink& link_;
   const JointJobs& jobs_;
+  bool in_place_;
   std::unique_ptr<Device> host_ = host_device();
   std::unique_ptr<StagingPool> pool_;
   std::optional<LoadWork> work_;
@@ -82,7 +88,8 @@ class JointInbox {
   std::condition_variable changed_;
   std::deque<std::uint32_t> empty_;  // slots
   std::deque<Filled> filled_;
-  std::size_t taken_ = 0;  // of the expected, by delivering threads
+  std::size_t slots_needed_ = 0;  // by messages that have not begun to arrive
+  std::size_t taken_ = 0;         // of the expected, by delivering threads
   unsigned delivering_ = kThreads;
   std::uint64_t waited_ns_ = 0;
 };

@@ -211,7 +211,7 @@ Result<void> JointLoad::agree_on_jobs() {
                       " divides the work in another way: expected the same version of flatbed");
   }
   jobs_.emplace(*std::move(jobs));
-  inbox_.emplace(link_, *jobs_);
+  inbox_.emplace(link_, *jobs_, options_.receive_in_place);
   return {};
 }
 

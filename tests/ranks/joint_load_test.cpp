@@ -161,13 +161,15 @@ TEST(JointLoadRandom, BringsWhatEachRankWouldLoadAlone) {
     }
     std::vector<std::optional<Result<JointReport>>> results(size);
     std::vector<std::uint64_t> staging;
+    const bool in_place = random() % 2 == 0;
     for (std::uint32_t rank = 0; rank < size; ++rank) staging.push_back((4 + random() % 7) << 20);
     ranks.run([&](std::uint32_t rank) {
       const LoadOptions options{.threads = 1 + rank % 3,
                                 .staging_nbytes = staging[rank],
                                 .slot_nbytes = 512U << 10 << rank % 2};
       results[rank].emplace(
-          load_together(plans[rank].together, ranks[rank], {.load = options, .deadline = 20s}));
+          load_together(plans[rank].together, ranks[rank],
+                        {.load = options, .deadline = 20s, .receive_in_place = in_place}));
     });
     for (std::uint32_t rank = 0; rank < size; ++rank) {
       ASSERT_OK(*results[rank]);

@@ -7,7 +7,8 @@
 //                                     in milliseconds
 //   time FILE CUT HOW                 loads and does not compare; HOW: together or alone
 //
-// Prints one line a rank, and "begin" before a load. Exit status 1 with the error of a load on stderr.
+// Prints one line a rank, and "begin" before a load. Exit status 1 with the error of a load on
+// stderr.
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
