@@ -81,7 +81,7 @@ class FLATBED_EXPORT Collective {
   friend struct CollectiveAccess;
   std::vector<Incoming> kept_;    // announced, for a later operation
   std::uint64_t operations_ = 0;  // begun so far: the same on all ranks
-  std::vector<std::shared_ptr<std::vector<std::byte>>> left_;  // that the transport may still use
+  std::vector<std::shared_ptr<void>> left_;  // memory that the transport may still use
 };
 
 struct Message {

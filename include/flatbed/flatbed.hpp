@@ -22,6 +22,7 @@
 #include "flatbed/load.hpp"            // IWYU pragma: export
 #include "flatbed/load_all.hpp"        // IWYU pragma: export
 #include "flatbed/load_matched.hpp"    // IWYU pragma: export
+#include "flatbed/load_together.hpp"   // IWYU pragma: export
 #include "flatbed/match.hpp"           // IWYU pragma: export
 #include "flatbed/page_lock.hpp"       // IWYU pragma: export
 #include "flatbed/private_view.hpp"    // IWYU pragma: export

@@ -14,6 +14,7 @@
 #include "io/thread_pool.hpp"
 #include "load/load_hooks.hpp"
 #include "load/load_job.hpp"
+#include "load/load_peers.hpp"
 #include "load/load_plan.hpp"
 #include "load/load_progress.hpp"
 #include "load/load_schedule.hpp"
@@ -68,6 +69,8 @@ StagingOptions own_staging(const LoadPlanState& plan, const LoadOptions& options
   return {slots * most.slot_nbytes, most.slot_nbytes};
 }
 
+Error no_threads() { return Error{ErrorCode::resource_exhausted, "no thread could be started"}; }
+
 // The schedule of a checked plan.
 Result<Schedule> checked_schedule(const LoadPlanState& plan, const LoadOptions& options) {
   const StagingOptions staging = staging_options(plan, options);
@@ -86,8 +89,10 @@ Result<Schedule> checked_schedule(const LoadPlanState& plan, const LoadOptions& 
 // threads do the rest.
 class Load {
  public:
-  Load(const LoadPlanState& plan, const LoadOptions& options, const LoadHooks& hooks)
-      : plan_(plan), options_(options), hooks_(hooks), stop_(options.cancel) {}
+  // `peers`: null for a load of one process.
+  Load(const LoadPlanState& plan, const LoadOptions& options, const LoadHooks& hooks,
+       LoadPeers* peers = nullptr)
+      : plan_(plan), options_(options), hooks_(hooks), peers_(peers), stop_(options.cancel) {}
 
   Result<LoadReport> run();
 
@@ -97,11 +102,16 @@ class Load {
   Result<void> make_pool();
   void open_queues();
   Result<void> wait_for_engine(Device& device);
+  [[nodiscard]] LoadWork work();
+  // What each thread does: the first ones deliver what other ranks have read.
+  void work_as(unsigned number);
+  void deliver(unsigned number);
   void read(unsigned number);
   [[nodiscard]] Result<void> enter_devices();
   void read_jobs(JobRunner& runner);
   void add_up(JobRunner& runner);
   void call_back();
+  void wait(std::chrono::milliseconds patience);
   [[nodiscard]] Result<void> announce(const GroupReady& ready);
   void report_progress();
   void stop_on_error(Result<void> result);
@@ -113,6 +123,7 @@ class Load {
   const LoadPlanState& plan_;
   const LoadOptions& options_;
   const LoadHooks& hooks_;
+  LoadPeers* peers_;
   LoadStop stop_;
   std::uint64_t begin_ns_ = 0;
   Schedule schedule_;
@@ -141,14 +152,16 @@ Result<LoadReport> Load::run() {
   FLATBED_TRY(prepare());
   {
     ThreadCrew crew;
-    const unsigned wanted = wanted_threads();
+    const unsigned deliverers = peers_ != nullptr ? peers_->deliverers() : 0;
+    const unsigned wanted = wanted_threads() + deliverers;
     processors_ = processors_to_stay_on(numa_node(plan_), wanted, hooks_.sysfs);
     readers_ = wanted;
-    threads_ = crew.start(wanted, 0, [this](unsigned number) { read(number); });
+    threads_ = crew.start(wanted, 0, [this](unsigned number) { work_as(number); });
     // Threads that were not started count as ended.
     if (threads_ == 0) {
-      return make_error(ErrorCode::resource_exhausted, "no thread could be started");
+      return no_threads();
     }
+    if (threads_ <= deliverers) stop_.fail(no_threads());
     if (threads_ < wanted && (readers_ -= wanted - threads_) == 0) {
       StageTimes times = {};  // the readers that ran have ended, none of them as the last
       if (slots_) slots_->settle(times);
@@ -162,7 +175,11 @@ Result<LoadReport> Load::run() {
 }
 
 Result<void> Load::prepare() {
-  FLATBED_ASSIGN(schedule_, checked_schedule(plan_, options_));
+  if (peers_ != nullptr) {
+    schedule_ = peers_->schedule();
+  } else {
+    FLATBED_ASSIGN(schedule_, checked_schedule(plan_, options_));
+  }
   for (std::uint32_t i = 0; i < schedule_.files.size(); ++i) {
     files_.emplace_back(*schedule_.files[i].file,
                         LoadFile::Options{&hooks_, i, schedule_.files[i].direct, direct_files_});
@@ -178,7 +195,13 @@ Result<void> Load::prepare() {
     FLATBED_TRY(plan_.devices[i]->order_after_engine());
     if (plan_.writes_directly(i)) FLATBED_TRY(wait_for_engine(*plan_.devices[i]));
   }
-  return {};
+  return peers_ != nullptr ? peers_->begin(work()) : Result<void>();
+}
+
+LoadWork Load::work() {
+  return {plan_,  schedule_, hooks_,   options_.verify,
+          files_, stop_,     *groups_, slots_ ? &*slots_ : nullptr,
+          *host_};
 }
 
 // What the engine has queued may use memory that the processor is about to write, and no stream
@@ -218,7 +241,7 @@ Result<void> Load::make_pool() {
     abandoned_before_ = pool_->abandoned_nbytes();
     return {};
   }
-  Device& device = plan_.devices.size() > 1 ? *plan_.devices[1] : *host_;
+  Device& device = plan_.real_devices().empty() ? *host_ : *plan_.real_devices().front();
   FLATBED_ASSIGN(own_pool_,
                  StagingSlots::unstaged_pool(device, own_staging(plan_, options_, schedule_)));
   pool_ = own_pool_.get();
@@ -238,12 +261,32 @@ void Load::open_queues() {
   }
 }
 
-void Load::read(unsigned number) {
+void Load::work_as(unsigned number) {
+  const unsigned deliverers = peers_ != nullptr ? peers_->deliverers() : 0;
   if (!processors_.empty()) stay_on(processors_);
   if (hooks_.enter) hooks_.enter();
-  JobRunner runner({plan_, schedule_, hooks_, options_.verify, files_, stop_, *groups_,
-                    slots_ ? &*slots_ : nullptr, *host_},
-                   number < queues_.size() ? queues_[number].get() : nullptr);
+  number < deliverers ? deliver(number) : read(number - deliverers);
+}
+
+void Load::deliver(unsigned number) {
+  StageTimes times = {};
+  if (Result<void> entered = enter_devices(); entered) {
+    peers_->deliver(number, times);
+  } else {
+    stop_.fail(std::move(entered).error());
+  }
+  const bool last = --readers_ == 0;
+  if (last && slots_) slots_->settle(times);
+  {
+    const std::lock_guard lock(mutex_);
+    for (std::size_t i = 0; i < times_.size(); ++i) times_[i] += times[i];
+  }
+  if (hooks_.leave) hooks_.leave();
+  if (last) groups_->readers_done();
+}
+
+void Load::read(unsigned number) {
+  JobRunner runner(work(), number < queues_.size() ? queues_[number].get() : nullptr);
   // A thread that cannot ask the devices leaves all of it to the others.
   if (Result<void> entered = enter_devices(); entered) {
     read_jobs(runner);
@@ -293,13 +336,17 @@ void Load::add_up(JobRunner& runner) {
 void Load::call_back() {
   const auto patience = options_.progress ? kReportInterval : kIdle;
   while (!groups_->finished()) {
-    groups_->wait(patience);
+    wait(patience);
     if (const std::optional<GroupReady> ready = groups_->ready_group()) {
       if (options_.ready && !stop_.stopped()) stop_on_error(announce(*ready));
       groups_->next_group();
     }
     if (!stop_.stopped()) report_progress();
   }
+}
+
+void Load::wait(std::chrono::milliseconds patience) {
+  peers_ != nullptr ? peers_->work() : groups_->wait(patience);
 }
 
 Result<void> Load::announce(const GroupReady& ready) {
@@ -394,6 +441,12 @@ Result<LoadPlanReport> LoadPlan::check(const LoadOptions& options) const {
   }
   for (const ScheduledFile& file : schedule.files) report.files.push_back(file.file->label());
   return report;
+}
+
+Result<LoadReport> load_with_peers(const LoadPlanState& plan, const LoadOptions& options,
+                                   LoadPeers& peers) {
+  const LoadHooks hooks = system_hooks();
+  return Load(plan, options, hooks, &peers).run();
 }
 
 Result<LoadReport> load_with_hooks(const LoadPlan& plan, const LoadOptions& options,

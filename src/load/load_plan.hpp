@@ -31,6 +31,7 @@ namespace flatbed {
 
 struct Transfer {
   const TensorInfo* tensor = nullptr;  // of a checkpoint that the plan shares
+  const ByteSource* file = nullptr;    // that it is read from; null: the checkpoint's
   std::uint32_t checkpoint = 0;        // index into the plan's
   std::uint32_t group = 0;             // index into the plan's
   std::uint32_t owner = 0;             // of the destination; index into the plan's devices
@@ -74,6 +75,12 @@ struct Transfer {
   [[nodiscard]] std::uint64_t needed_before(std::uint64_t at) const noexcept {
     return std::min(at, run_end(at - 1));
   }
+  // How many of the contents' bytes come before byte `at` of the tensor.
+  [[nodiscard]] std::uint64_t contents_before(std::uint64_t at) const noexcept {
+    if (at <= source || runs == 0) return 0;
+    if (at >= source_end()) return nbytes();
+    return (at - source) / run_pitch * run_nbytes + std::min((at - source) % run_pitch, run_nbytes);
+  }
   // The place of byte `at` of the contents.
   [[nodiscard]] std::byte* place(std::uint64_t at) const noexcept {
     return to + at / row_nbytes * row_pitch + at % row_nbytes;
@@ -85,6 +92,9 @@ struct Transfer {
   // which are at `from`, to their places.
   void append_pieces(std::uint64_t begin, std::uint64_t end, const std::byte* from,
                      std::vector<CopyPiece>& pieces) const;
+  // The same for `nbytes` of the contents from byte `at` on, which lie together at `from`.
+  void append_contents(std::uint64_t at, std::uint64_t nbytes, const std::byte* from,
+                       std::vector<CopyPiece>& pieces) const;
 };
 
 struct LoadPlan::State {
@@ -100,9 +110,14 @@ struct LoadPlan::State {
   }
   // All devices but the host.
   [[nodiscard]] std::span<Device* const> others() const { return std::span(devices).subspan(1); }
+  // Those of them that memory is on.
+  [[nodiscard]] std::span<Device* const> real_devices() const {
+    return others().first(std::min<std::size_t>(others().size(), first_peer - 1));
+  }
 
   std::vector<Checkpoint> checkpoints;
   std::vector<Device*> devices{nullptr};  // [0] stands for the host, whichever object was named
+  std::uint32_t first_peer = ~0U;         // index of the first device that is another rank
   std::vector<Group> groups;              // in the order of their first use
   std::unordered_map<std::uint32_t, std::uint32_t> group_of_id;
   std::vector<Transfer> transfers;

@@ -35,7 +35,8 @@ LoadGroups::LoadGroups(const LoadPlanState& plan, const Schedule& schedule, bool
   }
   for (const Transfer& transfer : plan.transfers) {
     std::vector<std::uint32_t>& devices = groups_[transfer.group].devices;
-    if (transfer.device == 0 || transfer.runs == 0) continue;
+    if (transfer.device == 0 || transfer.device >= plan.first_peer) continue;
+    if (transfer.runs == 0) continue;
     if (std::ranges::find(devices, transfer.device) == devices.end())
       devices.push_back(transfer.device);
   }

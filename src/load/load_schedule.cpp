@@ -70,6 +70,7 @@ class Scheduler {
   void collect(std::uint32_t number);
   void add_want(std::uint32_t number, std::uint64_t begin, std::uint64_t end);
   void choose_holes();
+  [[nodiscard]] bool is_cold(const ScheduledFile& file) const;
   void join_wants(std::size_t first, std::size_t last);
   [[nodiscard]] bool joins(const Span& span, const Want& want, bool sparse) const;
   void finish_span(Span& span);
@@ -146,6 +147,7 @@ std::vector<std::vector<std::uint32_t>> Scheduler::transfers_of_groups() const {
 }
 
 std::uint32_t Scheduler::file_index(const Transfer& transfer) {
+  if (transfer.file != nullptr) return file_index(*transfer.file);
   const Checkpoint& checkpoint = plan_.checkpoints[transfer.checkpoint];
   if (transfer.tensor->stored == Stored::computed) {
     // All files that it is made of, so that they are listed and checked.
@@ -221,13 +223,18 @@ void Scheduler::choose_holes() {
     ScheduledFile& file = out_.files[i];
     const bool may_be_direct = options_.io == IoMode::automatic && file.nbytes >= kMinDirectNbytes;
     if (options_.io != IoMode::direct && (may_be_direct || has_holes[i])) {
-      const std::optional<double> cached =
-          cached_fraction(*file.file, file.begin, file.end - file.begin);
-      file.cold = cached && *cached < kWarm;
+      file.cold = is_cold(file);
     }
     file.max_hole_nbytes = hole_limit(file, options_.io);
     file.nbytes = 0;
   }
+}
+
+bool Scheduler::is_cold(const ScheduledFile& file) const {
+  if (options_.is_cold) return options_.is_cold(*file.file);
+  const std::optional<double> cached =
+      cached_fraction(*file.file, file.begin, file.end - file.begin);
+  return cached && *cached < kWarm;
 }
 
 void Scheduler::join_wants(std::size_t first, std::size_t last_want) {
@@ -290,7 +297,7 @@ void Scheduler::choose_io() {
 void Scheduler::cut_span(const Span& span, std::uint32_t group) {
   const std::uint32_t file = wants_[span.first].file;
   const bool direct = out_.files[file].direct && (!span.sparse || options_.io == IoMode::direct);
-  const bool by_slots = direct || !span.all_host;
+  const bool by_slots = direct || !span.all_host || options_.joint;
   const std::uint64_t room = by_slots ? options_.slot_nbytes : out_.files[file].read_nbytes;
   std::uint64_t at = wants_[span.first].begin;
   std::size_t next = span.first;  // the first want without a part in any job
@@ -380,7 +387,7 @@ Part Scheduler::part_of(const Want& want, std::uint64_t begin, std::uint64_t end
 }
 
 JobKind Scheduler::kind_of(const Job& job, const Span& span) const {
-  if (!span.all_host) return JobKind::staged;
+  if (!span.all_host || options_.joint) return JobKind::staged;
   if (!job.direct) return JobKind::in_place;
   // With O_DIRECT the disk writes to memory itself, if both ends have the same alignment.
   const Part& part = out_.parts[job.first_part];

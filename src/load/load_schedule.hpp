@@ -36,6 +36,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
 #include <vector>
@@ -115,6 +116,11 @@ struct ScheduleOptions {
   bool verify = true;
   IoMode io = IoMode::automatic;
   std::uint64_t slot_nbytes = 8 << 20;
+  // A load of several ranks: jobs of files are the same on each of them, whatever is in its page
+  // cache and wherever its memory is, and go by way of slots.
+  bool joint = false;
+  // Replaces the question whether a file is in the page cache.
+  std::function<bool(const ByteSource& file)> is_cold = {};
 };
 
 // Asks which share of each file is in the page cache if io is automatic. Reads nothing.

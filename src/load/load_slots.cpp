@@ -73,7 +73,6 @@ void LoadSlots::finish(StageTimes& times) {
   }
 }
 
-// Returns false if nothing is being copied.
 bool LoadSlots::wait_for_oldest(StageTimes& times) {
   Copying oldest;
   {

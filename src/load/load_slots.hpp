@@ -44,12 +44,16 @@ class LoadSlots {
   [[nodiscard]] std::byte* data(std::uint32_t slot) const { return slots_.data(slot); }
 
   void give_back(std::uint32_t slot) const { slots_.give_back(slot); }
+  // For a slot that something may write for ever.
+  void abandon(std::uint32_t slot) const { slots_.abandon(slot); }
   // Call when the slot's bytes, of `job`, are being copied: it returns to the pool when all tickets
   // are done, or at once if there are none.
   void copying(std::uint32_t slot, const Job& job, std::vector<DeviceTicket> tickets);
   // Call when something may be copying the slot, and no ticket tells when that ends.
   void doubtful(std::uint32_t slot);
 
+  // Waits for the slot that has been copied for the longest. Returns false if none is being copied.
+  [[nodiscard]] bool wait_for_oldest(StageTimes& times);
   // Waits for everything that is being copied. Every reading thread calls it last.
   void finish(StageTimes& times);
   // Call after the last thread's finish(): decides about doubtful slots.
@@ -62,7 +66,6 @@ class LoadSlots {
     std::vector<DeviceTicket> tickets;
   };
   [[nodiscard]] bool stage_more(StageTimes& times);
-  [[nodiscard]] bool wait_for_oldest(StageTimes& times);
   [[nodiscard]] Result<void> wait(const DeviceTicket& ticket);
   [[nodiscard]] bool is_hung(std::uint32_t device);
   void give_up(std::uint32_t device);

@@ -37,6 +37,11 @@ void append_rows(const Transfer& transfer, std::uint64_t at, std::uint64_t nbyte
 
 }  // namespace
 
+void Transfer::append_contents(std::uint64_t at, std::uint64_t nbytes, const std::byte* from,
+                               std::vector<CopyPiece>& pieces) const {
+  append_rows(*this, at, nbytes, from, pieces);
+}
+
 void Transfer::append_pieces(std::uint64_t begin, std::uint64_t end, const std::byte* from,
                              std::vector<CopyPiece>& pieces) const {
   if (runs == 0 || end <= source) return;

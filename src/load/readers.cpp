@@ -26,8 +26,8 @@ unsigned usual_readers(const ReaderConditions& conditions) noexcept {
 std::uint64_t link_bytes_per_second(const LoadPlanState& plan) noexcept {
   constexpr std::uint64_t kLargest = std::numeric_limits<std::uint64_t>::max();
   std::uint64_t sum = 0;
-  for (std::size_t i = 1; i < plan.devices.size(); ++i) {
-    const std::uint64_t link = plan.devices[i]->link_bytes_per_second();
+  for (const Device* const device : plan.real_devices()) {
+    const std::uint64_t link = device->link_bytes_per_second();
     if (link == 0) return 0;
     sum += std::min(link, kLargest - sum);
   }
@@ -35,12 +35,12 @@ std::uint64_t link_bytes_per_second(const LoadPlanState& plan) noexcept {
 }
 
 int numa_node(const LoadPlanState& plan) noexcept {
-  if (plan.devices.size() < 2) return -1;
-  const int node = plan.devices[1]->numa_node();
-  for (std::size_t i = 2; i < plan.devices.size(); ++i) {
-    if (plan.devices[i]->numa_node() != node) return -1;
-  }
-  return node;
+  const std::span<Device* const> devices = plan.real_devices();
+  if (devices.empty()) return -1;
+  const int node = devices.front()->numa_node();
+  const bool all = std::ranges::all_of(
+      devices, [&](const Device* device) { return device->numa_node() == node; });
+  return all ? node : -1;
 }
 
 }  // namespace flatbed

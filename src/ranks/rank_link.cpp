@@ -1,6 +1,7 @@
 #include "ranks/rank_link.hpp"
 
 #include <algorithm>
+#include <cstring>
 #include <thread>
 
 #include "base/bytes.hpp"
@@ -15,6 +16,9 @@ constexpr std::uint64_t kMaxSmallNbytes = 64 << 10;
 constexpr std::size_t kMaxErrorNbytes = 4096;
 // How often the ranks say that they are at work, within a deadline.
 constexpr int kAliveShare = 8;
+// More often, for progress; less often with many ranks, each of which tells all others.
+constexpr std::chrono::milliseconds kUsualAlive{250};
+constexpr std::size_t kRanksOfUsual = 32;
 // One look takes no more announcements than this, so that it ends.
 constexpr int kMostAnnounced = 256;
 
@@ -28,10 +32,12 @@ std::string ranks_text(const std::vector<std::uint32_t>& ranks) {
   return text;
 }
 
-Bytes error_bytes(const Error& error) {
-  const std::string text = str_cat(name(error.code), ": ", error.message);
-  const auto bytes = as_bytes(std::string_view(text).substr(0, kMaxErrorNbytes));
-  return {bytes.begin(), bytes.end()};
+Bytes end_bytes(std::uint32_t rank, std::string_view text) {
+  Bytes bytes(sizeof rank);
+  std::memcpy(bytes.data(), &rank, sizeof rank);
+  const auto rest = as_bytes(text.substr(0, kMaxErrorNbytes));
+  bytes.insert(bytes.end(), rest.begin(), rest.end());
+  return bytes;
 }
 
 }  // namespace
@@ -76,6 +82,9 @@ RankLink::~RankLink() {
 // ---- what arrives -------------------------------------------------------------------------------
 
 Result<bool> RankLink::poll() {
+  if (!told_ && options_.cancel != nullptr && *options_.cancel) {
+    return Error{ErrorCode::cancelled, "interrupted while ranks were at work together"};
+  }
   FLATBED_ASSIGN(const bool announced, take_announced());
   FLATBED_ASSIGN(const bool finished, finish_flights());
   FLATBED_TRY(say_alive());
@@ -169,11 +178,7 @@ Result<void> RankLink::act_on(const Flight& flight) {
       peer.report = bytes;
       break;
     case MessageKind::ended:
-      peer.gave_up = true;
-      if (ended_) break;
-      ended_ = make_error(ErrorCode::collective_ended, "rank ", flight.peer, " ended with ",
-                          one_line(as_text(bytes)));
-      return *ended_;
+      return act_on_end(flight.peer, bytes);
     default:
       return make_error(ErrorCode::collective_failed, "rank ", flight.peer,
                         ": a message of an unknown kind: found ",
@@ -183,12 +188,27 @@ Result<void> RankLink::act_on(const Flight& flight) {
   return {};
 }
 
+// A rank that ends because another did passes on what it heard: the rank and its error.
+Result<void> RankLink::act_on_end(std::uint32_t from, const Bytes& bytes) {
+  peers_[from].gave_up = true;
+  const bool whole = bytes.size() >= sizeof(std::uint32_t);
+  const std::uint32_t at = whole ? load_le32(bytes.data()) : from;
+  if (ended_ || (told_ && at == rank_)) return {};  // the answer to what this rank said
+  ended_at_ = at < peers_.size() && at != rank_ ? at : from;
+  ended_with_ = one_line(as_text(std::span(bytes).subspan(whole ? sizeof at : 0)));
+  ended_ = make_error(ErrorCode::collective_ended, "rank ", ended_at_, " ended with ", ended_with_);
+  return *ended_;
+}
+
 // ---- deadlines ----------------------------------------------------------------------------------
 
 Result<void> RankLink::say_alive() {
   if (!options_.alive || told_) return {};
   const Clock::time_point now = Clock::now();
-  if (now - said_alive_ < options_.deadline / kAliveShare) return {};
+  const auto usual = kUsualAlive * (1 + peers_.size() / kRanksOfUsual);
+  if (now - said_alive_ < std::min<Clock::duration>(usual, options_.deadline / kAliveShare)) {
+    return {};
+  }
   said_alive_ = now;
   return tell(MessageKind::alive, std::min(progress_, kMaxNumber), {});
 }
@@ -211,6 +231,12 @@ Result<void> RankLink::check_peers() {
                       options_.deadline.count(), " ms");
   }
   return options_.alive ? check_progress(now) : Result<void>();
+}
+
+std::uint64_t RankLink::progress_of_all() const noexcept {
+  std::uint64_t sum = progress_;
+  for (const Peer& peer : peers_) sum += peer.progress;
+  return sum;
 }
 
 // All ranks answer, but perhaps a message is lost, or a read never ends.
@@ -262,7 +288,10 @@ Result<void> RankLink::tell_finished(Bytes report) {
 
 Result<void> RankLink::tell_ended(const Error& error) {
   if (std::exchange(told_, true)) return {};
-  return tell(MessageKind::ended, 0, error_bytes(error));
+  const bool of_other = ended_ && error.code == ErrorCode::collective_ended;
+  return tell(MessageKind::ended, 0,
+              of_other ? end_bytes(ended_at_, ended_with_)
+                       : end_bytes(rank_, str_cat(name(error.code), ": ", error.message)));
 }
 
 Result<std::vector<Bytes>> RankLink::gather(Bytes bytes) {
@@ -273,7 +302,6 @@ Result<std::vector<Bytes>> RankLink::gather(Bytes bytes) {
   Patience patience;
   while (true) {
     FLATBED_ASSIGN(const bool any, poll());
-    progress_ += any ? 1 : 0;
     const bool complete = std::ranges::all_of(peers_, [&](const Peer& peer) {
       return &peer == &peers_[rank_] || peer.gathered.contains(number);
     });
@@ -281,8 +309,9 @@ Result<std::vector<Bytes>> RankLink::gather(Bytes bytes) {
     const bool sent = std::ranges::all_of(
         flights_, [](const Flight& flight) { return flight.tag || flight.dropped; });
     if (complete && sent) break;
-    any ? patience.reset() : patience.pause();
+    patience.after(any);
   }
+  ++progress_;
   for (std::uint32_t i = 0; i < peers_.size(); ++i) {
     if (i == rank_) continue;
     all[i] = std::move(peers_[i].gathered[number]);

@@ -15,6 +15,7 @@
 // still use when the operation ends are left to the Collective.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -73,9 +74,9 @@ struct CollectiveAccess {
   [[nodiscard]] static std::vector<Incoming>& kept(Collective& collective) noexcept {
     return collective.kept_;
   }
-  // Takes over a buffer that the transport may use until the Collective ends.
-  static void leave(Collective& collective, std::shared_ptr<Bytes> buffer) {
-    collective.left_.push_back(std::move(buffer));
+  // Takes over memory that the transport may use until the Collective ends.
+  static void leave(Collective& collective, std::shared_ptr<void> memory) {
+    collective.left_.push_back(std::move(memory));
   }
 };
 
@@ -84,6 +85,8 @@ class Patience {
  public:
   void reset() noexcept { pause_ = kShortest; }
   void pause();
+  // Pauses, unless there was something to do.
+  void after(bool any) { any ? reset() : pause(); }
 
  private:
   static constexpr std::chrono::microseconds kShortest{4};
@@ -105,6 +108,8 @@ class RankLink {
     // Whether the ranks tell each other that they are at work. Without it the deadline is that of
     // the whole operation.
     bool alive = false;
+    // Until the rank has told how it ended, poll() fails once this is set (cancelled).
+    const std::atomic<bool>* cancel = nullptr;
   };
   RankLink(Collective& collective, const Options& options);
   RankLink(const RankLink&) = delete;
@@ -127,6 +132,8 @@ class RankLink {
 
   // How far this rank has come, in any unit, for the others.
   void set_progress(std::uint64_t progress) noexcept { progress_ = progress; }
+  // Of all ranks together, as far as it is known.
+  [[nodiscard]] std::uint64_t progress_of_all() const noexcept;
 
   // Data. A message that take_data() returned must be received: begin_drop() if nobody wants it.
   [[nodiscard]] Result<Collective::Ticket> send_data(std::uint32_t to, std::uint64_t number,
@@ -176,6 +183,7 @@ class RankLink {
   [[nodiscard]] Result<void> begin_receive(const Incoming& message, bool dropped);
   [[nodiscard]] Result<bool> finish_flights();
   [[nodiscard]] Result<void> act_on(const Flight& flight);
+  [[nodiscard]] Result<void> act_on_end(std::uint32_t from, const Bytes& bytes);
   [[nodiscard]] Result<void> say_alive();
   [[nodiscard]] Result<void> check_peers();
   [[nodiscard]] Result<void> check_progress(Clock::time_point now);
@@ -195,6 +203,8 @@ class RankLink {
   bool told_ = false;
   bool stuck_ = false;  // no rank got any further in time
   std::optional<Error> ended_;
+  std::uint32_t ended_at_ = 0;  // the rank where it began
+  std::string ended_with_;
 };
 
 }  // namespace flatbed

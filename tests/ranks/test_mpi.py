@@ -1,31 +1,122 @@
-"""Ranks that are processes of MPI, on this machine. Arguments: the program of mpi_ranks.cpp, and mpirun."""
+"""Ranks that are processes of MPI, on this machine. Arguments: the program of mpi_ranks.cpp, and mpirun; then those of
+unittest. FLATBED_KILLS sets how often a rank is killed."""
 
 import os
+import random
+import re
+import signal
 import subprocess
 import sys
+import tempfile
+import time
 import unittest
 
 PROGRAM = ""
 MPIRUN = ""
+KILLS = int(os.environ.get("FLATBED_KILLS", "8"))
+DEADLINE_MS = 1000
+
+
+def command(ranks, *arguments, options=()):
+    as_root = ["--allow-run-as-root"] if os.getuid() == 0 else []
+    return [MPIRUN, "-np", str(ranks), "--oversubscribe", *as_root, *options, PROGRAM, *arguments]
 
 
 def mpirun(ranks, *arguments, timeout=120):
     """The finished process of `ranks` ranks."""
-    env = dict(os.environ, OMPI_MCA_btl_base_warn_component_unused="0", OMPI_MCA_rmaps_base_oversubscribe="1")
-    command = [MPIRUN, "-np", str(ranks), "--oversubscribe"]
-    if os.getuid() == 0:
-        command.append("--allow-run-as-root")
-    return subprocess.run([*command, PROGRAM, *arguments], env=env, stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE, text=True, timeout=timeout, check=False)
+    return subprocess.run(command(ranks, *arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                          timeout=timeout, check=False)
+
+
+def ranks_of(pid):
+    """The processes that mpirun has started, by rank."""
+    found = {}
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
+            children = file.read().split()
+        for child in children:
+            with open(f"/proc/{child}/environ", "rb") as file:
+                rank = re.search(rb"OMPI_COMM_WORLD_RANK=(\d+)", file.read())
+            if rank:
+                found[int(rank[1])] = int(child)
+    except OSError:
+        pass
+    return found
+
+
+def is_running(pid):
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 class Messages(unittest.TestCase):
     def test_every_number_of_ranks(self):
-        for ranks in (1, 2, 3, 4, 8):
+        for ranks in (1, 2, 4, 8):
             done = mpirun(ranks, "messages")
             self.assertEqual(done.returncode, 0, done.stderr)
-            self.assertEqual(sorted(done.stdout.split("\n"))[1:],
-                             [f"rank {rank} of {ranks}" for rank in range(ranks)])
+            self.assertEqual(sorted(done.stdout.split("\n"))[1:], [f"rank {rank} of {ranks}" for rank in range(ranks)])
+
+
+class Load(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = tempfile.TemporaryDirectory()
+        cls.model = os.path.join(cls.folder.name, "model.safetensors")
+        made = mpirun(1, "make", cls.model, "16")
+        assert made.returncode == 0, made.stderr
+        cls.nbytes = 16 << 20
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.folder.cleanup()
+
+    def test_every_byte_is_read_once(self):
+        for ranks in (1, 2, 3, 8):
+            for cut in ("rows", "columns", "whole"):
+                done = mpirun(ranks, "load", self.model, cut)
+                self.assertEqual(done.returncode, 0, done.stderr)
+                lines = [[int(number) for number in re.findall(r"\d+", line)] for line in done.stdout.split("\n")
+                         if line.startswith("rank")]
+                self.assertEqual(sorted(line[0] for line in lines), list(range(ranks)))
+                _, wanted, read, sent, received = (sum(column) for column in zip(*lines))
+                self.assertLessEqual(read, 1.02 * self.nbytes)
+                self.assertEqual(sent, received)
+                self.assertEqual(wanted, self.nbytes * (ranks if cut == "whole" else 1))
+                if cut == "whole":
+                    self.assertEqual(sent, self.nbytes * (ranks - 1))
+
+    def test_a_rank_that_is_killed_ends_all(self):
+        # MPI ends all ranks when one dies, or, with recovery, leaves it to the deadline.
+        dice = random.Random(1)
+        for number in range(KILLS):
+            options = ("--enable-recovery",) if number % 2 else ()
+            moment = dice.uniform(0, 0.4)
+            with self.subTest(number=number, moment=moment):
+                self.kill_one(dice, moment, options)
+
+    def kill_one(self, dice, moment, options):
+        ranks = 3
+        arguments = ("load", self.model, "columns", str(DEADLINE_MS), "30")
+        with subprocess.Popen(command(ranks, *arguments, options=options), stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, text=True) as job:
+            for _ in range(ranks):  # before that MPI itself may wait for ever
+                self.assertEqual(job.stdout.readline(), "begin\n")
+            time.sleep(moment)
+            found = ranks_of(job.pid)
+            victim = dice.randrange(ranks)
+            if victim in found:
+                os.kill(found[victim], signal.SIGKILL)
+            try:
+                out, error = job.communicate(timeout=30 + 10 * DEADLINE_MS / 1000)
+            except subprocess.TimeoutExpired:
+                job.kill()
+                self.fail("a rank hangs")
+        self.assertEqual([line for line in out.split("\n") if line.startswith("rank")], [], error)
+        for pid in found.values():
+            self.assertFalse(is_running(pid), "a rank is left")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,186 @@
+// load_together(): what arrives is what load() brings, and every byte is read once.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "ranks/joint_model.hpp"
+#include "support/fake_device.hpp"
+
+namespace flatbed::test {
+namespace {
+
+using namespace std::chrono_literals;
+
+enum class Cut { rows, columns, whole };
+
+struct Way {
+  Cut cut;
+  bool seal;
+  bool on_device;
+};
+
+std::vector<ModelTensor> example() {
+  std::vector<ModelTensor> tensors{
+      {"scalar", Dtype::f32, {}},           {"odd", Dtype::u8, {13, 5, 8}},
+      {"matrix", Dtype::f32, {300, 512}},   {"wide", Dtype::bf16, {16, 40'000}},
+      {"long", Dtype::f32, {2048, 160}},    {"tail", Dtype::u8, {kChunk + 9}},
+      {"square", Dtype::bf16, {512, 1024}},
+  };
+  fill(tensors);
+  return tensors;
+}
+
+Slice slice_for(const ModelTensor& tensor, Cut cut, std::uint32_t rank, std::uint32_t size) {
+  if (cut == Cut::whole || tensor.shape.empty()) return {};
+  const std::size_t dim = cut == Cut::rows ? 0 : tensor.shape.size() - 1;
+  return part_of(tensor, dim, rank, size);
+}
+
+class JointLoadEveryWay : public testing::TestWithParam<Way> {};
+
+TEST_P(JointLoadEveryWay, ReadsEveryByteOnceAndSendsWhatOthersWant) {
+  const Way way = GetParam();
+  const std::vector<ModelTensor> tensors = example();
+  const auto bytes = file_bytes(tensors, way.seal);
+  for (const std::uint32_t size : {1U, 2U, 3U, 4U, 7U, 8U}) {
+    FakeRanks ranks(size, size);
+    std::deque<FakeDevice> devices(size);
+    std::deque<RankModel> models;
+    std::uint64_t all = 0;
+    for (std::uint32_t rank = 0; rank < size; ++rank) {
+      RankModel& model = models.emplace_back(bytes);
+      for (const ModelTensor& tensor : tensors)
+        model.add(tensor, slice_for(tensor, way.cut, rank, size),
+                  way.on_device ? &devices[rank] : nullptr);
+      all += model.nbytes_wanted();
+    }
+    const auto results = load_on(ranks, models, [](std::uint32_t) {
+      return JointOptions{.load = {.threads = 2, .staging_nbytes = 8 << 20}, .deadline = 20s};
+    });
+    std::uint64_t nbytes = 0;
+    for (const ModelTensor& tensor : tensors) nbytes += tensor.bytes.size();
+    std::uint64_t read = 0;
+    std::uint64_t sent = 0;
+    std::uint64_t received = 0;
+    for (std::uint32_t rank = 0; rank < size; ++rank) {
+      ASSERT_OK(*results[rank]);
+      const JointReport& report = **results[rank];
+      models[rank].expect_all_arrived();
+      read += models[rank].source().nbytes_read;
+      sent += report.ranks[rank].bytes_sent;
+      received += report.ranks[rank].bytes_received;
+      // Each rank has the same reports.
+      ASSERT_EQ(report.ranks.size(), size);
+      EXPECT_EQ(report.ranks[0].bytes_read, (**results[0]).load.bytes_read);
+      EXPECT_EQ(report.load.bytes_wanted, models[rank].nbytes_wanted());
+      EXPECT_EQ(report.load.bytes_verified, way.seal ? report.load.bytes_read : 0);
+      EXPECT_LE(report.load.peak_staging_nbytes, 8U << 20);
+    }
+    // Once the file is open, headers are read again to compare them.
+    EXPECT_LE(static_cast<double>(read), 1.02 * static_cast<double>(nbytes) + size * 40'000.0);
+    EXPECT_EQ(sent, received);
+    EXPECT_LE(sent, all);
+    if (size > 1 && way.cut == Cut::whole) {
+      // What is wanted by others than the one that reads it.
+      EXPECT_EQ(sent, nbytes * (size - 1));
+    }
+    if (size == 1) {
+      EXPECT_EQ(sent, 0U);
+    }
+  }
+}
+
+std::string way_name(const testing::TestParamInfo<Way>& info) {
+  const Way& way = info.param;
+  return std::string(way.cut == Cut::rows      ? "rows"
+                     : way.cut == Cut::columns ? "columns"
+                                               : "whole") +
+         (way.seal ? "_sealed" : "_unsealed") + (way.on_device ? "_device" : "_host");
+}
+
+INSTANTIATE_TEST_SUITE_P(Ways, JointLoadEveryWay,
+                         testing::Values(Way{Cut::rows, true, false}, Way{Cut::rows, false, true},
+                                         Way{Cut::columns, true, false},
+                                         Way{Cut::columns, true, true},
+                                         Way{Cut::columns, false, false},
+                                         Way{Cut::whole, true, true},
+                                         Way{Cut::whole, false, false}),
+                         way_name);
+
+// ---- plans of any kind ------------------------------------------------------------------------
+
+// Two plans of the same random items: one for load(), and one for load_together().
+struct TwoPlans {
+  LoadPlan alone;
+  LoadPlan together;
+  std::deque<std::pair<Target, Target>> targets;
+};
+
+void add_random(TwoPlans& plans, const Checkpoint& checkpoint, const ModelTensor& tensor,
+                std::mt19937& random, Device* device) {
+  LoadItem item;
+  if (!tensor.shape.empty() && random() % 4 != 0) {
+    item.slice.dim = random() % tensor.shape.size();
+    const std::uint64_t size = tensor.shape[item.slice.dim];
+    item.slice.begin = random() % (size + 1);
+    item.slice.end = item.slice.begin + random() % (size - item.slice.begin + 1);
+  }
+  if (tensor.dtype == Dtype::f32 && random() % 5 == 0) item.as = Dtype::bf16;
+  item.group = {static_cast<std::uint32_t>(random() % 3), 0};
+  const TensorInfo info = checkpoint.tensor(tensor.name).value();
+  std::uint64_t nbytes = slice_nbytes(info, item.slice).value();
+  if (item.as) nbytes /= 2;
+  auto& [alone, together] = plans.targets.emplace_back(Target(nbytes), Target(nbytes));
+  ASSERT_OK(plans.alone.add(checkpoint, tensor.name, alone.destination(device), item));
+  ASSERT_OK(plans.together.add(checkpoint, tensor.name, together.destination(device), item));
+}
+
+TEST(JointLoadRandom, BringsWhatEachRankWouldLoadAlone) {
+  for (std::uint32_t seed = 1; seed <= 20; ++seed) {
+    SCOPED_TRACE("seed " + std::to_string(seed));
+    std::mt19937 random(seed);
+    std::vector<ModelTensor> tensors = example();
+    const bool seal = random() % 3 != 0;
+    const auto bytes = file_bytes(tensors, seal);
+    const auto size = static_cast<std::uint32_t>(2 + random() % 5);
+    FakeRanks ranks(size, seed);
+    ranks.pause_us = random() % 2 == 0 ? 0 : 300;
+    std::deque<FakeDevice> devices(size);
+    std::deque<TwoPlans> plans(size);
+    for (TwoPlans& each : plans) {
+      const auto source = std::make_shared<CountingSource>(bytes);
+      const Checkpoint checkpoint = Checkpoint::open(source).value();
+      FakeDevice& device = devices[static_cast<std::size_t>(&each - &plans.front()) % size];
+      for (auto i = random() % 12; i-- > 0;)
+        add_random(each, checkpoint, tensors[random() % tensors.size()], random,
+                   random() % 2 == 0 ? &device : nullptr);
+    }
+    std::vector<std::optional<Result<JointReport>>> results(size);
+    std::vector<std::uint64_t> staging;
+    const bool in_place = random() % 2 == 0;
+    for (std::uint32_t rank = 0; rank < size; ++rank) staging.push_back((4 + random() % 7) << 20);
+    ranks.run([&](std::uint32_t rank) {
+      const LoadOptions options{.threads = 1 + rank % 3,
+                                .staging_nbytes = staging[rank],
+                                .slot_nbytes = 512U << 10 << rank % 2};
+      results[rank].emplace(
+          load_together(plans[rank].together, ranks[rank],
+                        {.load = options, .deadline = 20s, .receive_in_place = in_place}));
+    });
+    for (std::uint32_t rank = 0; rank < size; ++rank) {
+      ASSERT_OK(*results[rank]);
+      ASSERT_OK(load(plans[rank].alone));
+      for (auto& [alone, together] : plans[rank].targets) {
+        EXPECT_TRUE(alone.bytes() == together.bytes());
+        EXPECT_TRUE(together.border_is_whole());
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace flatbed::test
