@@ -2,11 +2,23 @@
 
 #include <fmt/format.h>
 
+#include <string>
+
 #include "format_text.hpp"
 #include "remote_session.hpp"
 #include "url_text.hpp"
 
 namespace flatbed::tool {
+
+namespace {
+
+// A name that indexes have, in a URL without a query, which the files beside it would lack.
+bool is_index_url(std::string_view url) {
+  return url.find_first_of("?#") == std::string_view::npos && url.ends_with(".json") &&
+         url_name(url).find(".index.") != std::string::npos;
+}
+
+}  // namespace
 
 void begin_session(RemoteChoice& remote) {
   remote.session = std::make_shared<RemoteSession>(remote);
@@ -26,8 +38,14 @@ Result<ScanReport> scan_input(const std::filesystem::path& input, const ScanOpti
                               const RemoteChoice& remote) {
   if (!is_url(input.native())) return scan(input, options);
   const std::shared_ptr<RemoteSession> session = session_of(remote);
-  FLATBED_ASSIGN(const std::shared_ptr<const ByteSource> source, session->open_source(input));
-  return scan(*source, options);
+  if (!is_folder_url(input.native()) && !is_index_url(input.native())) {
+    FLATBED_ASSIGN(const std::shared_ptr<const ByteSource> source, session->open_source(input));
+    return scan(*source, options);
+  }
+  const std::string name = is_folder_url(input.native()) ? "" : url_name(input.native());
+  FLATBED_ASSIGN(const std::shared_ptr<const SourceFolder> folder,
+                 session->open_folder(name.empty() ? input : input.parent_path()));
+  return scan(*folder, name, options);
 }
 
 Result<void> check_is_local(const std::filesystem::path& path, std::string_view use) {

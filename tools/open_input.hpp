@@ -18,7 +18,7 @@ class RemoteSession;  // remote_session.hpp
 // What the command line says about remote files, the same for every command that takes URLs.
 struct RemoteChoice {
   std::filesystem::path cache;  // a folder for blocks that were fetched; empty: nothing is kept
-  std::uint64_t cache_nbytes = std::uint64_t{16} << 30;  // the bound of `cache`
+  std::uint64_t cache_nbytes = std::uint64_t{20} << 30;  // the bound of `cache`
   std::filesystem::path ca_file;                // certificates to trust besides those of the system
   std::shared_ptr<RemoteSession> session = {};  // of the command; null: each use has its own
 };
@@ -34,8 +34,8 @@ void begin_session(RemoteChoice& remote);
 [[nodiscard]] Result<Checkpoint> open_input(const std::filesystem::path& input,
                                             const OpenOptions& options, const RemoteChoice& remote);
 
-// The same for `flatbed scan`. A URL is that of one file. Errors: those of scan(), and of a URL as
-// above.
+// The same for `flatbed scan`: of a folder at a URL every file, if the server lists it. Errors:
+// those of scan(), and of a URL as above.
 [[nodiscard]] Result<ScanReport> scan_input(const std::filesystem::path& input,
                                             const ScanOptions& options, const RemoteChoice& remote);
 

@@ -31,6 +31,8 @@ struct RemoteSession::State {
   [[nodiscard]] Result<Remote> make() const {
     RemoteOptions options = remote_options_from_environment();
     if (!choice.ca_file.empty()) options.ca_file = choice.ca_file;
+    options.cache_dir = choice.cache;
+    options.cache_nbytes = choice.cache_nbytes;
     options.cancel = &interrupted();
     return Remote::make(std::move(options));
   }
@@ -52,6 +54,11 @@ Result<Checkpoint> RemoteSession::open(const fs::path& url, const OpenOptions& o
 Result<std::shared_ptr<const ByteSource>> RemoteSession::open_source(const fs::path& url) {
   FLATBED_ASSIGN(const Remote remote, state_->get());
   return remote.open_source(url.native());
+}
+
+Result<std::shared_ptr<const SourceFolder>> RemoteSession::open_folder(const fs::path& url) {
+  FLATBED_ASSIGN(const Remote remote, state_->get());
+  return remote.open_folder(url.native());
 }
 
 Result<std::unique_ptr<ByteSink>> RemoteSession::create(const fs::path& url, bool replace) {
@@ -87,6 +94,10 @@ Result<Checkpoint> RemoteSession::open(const fs::path& url, const OpenOptions&) 
 }
 
 Result<std::shared_ptr<const ByteSource>> RemoteSession::open_source(const fs::path& url) {
+  return no_remote(url);
+}
+
+Result<std::shared_ptr<const SourceFolder>> RemoteSession::open_folder(const fs::path& url) {
   return no_remote(url);
 }
 

@@ -10,6 +10,7 @@
 #include "flatbed/byte_sink.hpp"
 #include "flatbed/checkpoint.hpp"
 #include "flatbed/result.hpp"
+#include "flatbed/source_folder.hpp"
 #include "open_input.hpp"
 
 namespace flatbed::tool {
@@ -25,6 +26,8 @@ class RemoteSession {
   [[nodiscard]] Result<Checkpoint> open(const std::filesystem::path& url,
                                         const OpenOptions& options);
   [[nodiscard]] Result<std::shared_ptr<const ByteSource>> open_source(
+      const std::filesystem::path& url);
+  [[nodiscard]] Result<std::shared_ptr<const SourceFolder>> open_folder(
       const std::filesystem::path& url);
   [[nodiscard]] Result<std::unique_ptr<ByteSink>> create(const std::filesystem::path& url,
                                                          bool replace);

@@ -22,7 +22,7 @@ _OF_CREDENTIALS = {"access_key_id", "headers", "secret_access_key", "session_tok
 def _checked(key: str, value: Any) -> Any:
     if value is None:
         return None
-    if key == "ca_file":
+    if key in ("ca_file", "cache"):
         return os.fsdecode(value)
     if key == "headers":
         return [f"{name}: {text}" for name, text in dict(value).items()]
@@ -43,7 +43,7 @@ def options_of(storage_options: Mapping[str, Any] | None) -> dict[str, Any]:
             if value is not None and not callable(value):
                 raise TypeError("storage_options['credentials']: expected a callable")
             options[key] = value
-        elif key in _TEXTS or key in ("ca_file", "headers", "retries"):
+        elif key in _TEXTS or key in ("ca_file", "cache", "cache_nbytes", "headers", "retries"):
             options[key] = _checked(key, value)
         else:
             raise TypeError(f"storage_options: unknown key {key!r}")

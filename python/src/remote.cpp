@@ -77,6 +77,8 @@ RemoteOptions remote_options(const nb::dict& options, const std::shared_ptr<Shar
   remote.hub_endpoint = take(options, "hub_endpoint", remote.hub_endpoint);
   remote.s3.endpoint = take(options, "endpoint", std::string());
   remote.s3.region = take(options, "region", std::string());
+  remote.cache_dir = take(options, "cache", std::string());
+  remote.cache_nbytes = take(options, "cache_nbytes", remote.cache_nbytes);
   remote.retries = take(options, "retries", remote.retries);
   remote.cancel = &shared->cancel;  // which the next line keeps
   remote.credentials = [shared](const CredentialsQuery& query) { return shared->get(query); };

@@ -40,7 +40,7 @@ Options:
   --ignore-seal             Read the file as if it were not sealed, if it was changed after sealing
   -f, --force               Write to a terminal too
   --cache DIR               Keep what is read of URLs in this folder, which processes may share
-  --cache-size SIZE         The most that --cache keeps, such as 500MB (default 16.0 GiB)
+  --cache-size SIZE         The most that --cache keeps, such as 500MB (default 20.0 GiB)
   --ca-file FILE            Certificates (PEM) to trust besides the system's, for https:// URLs
 
 Bytes are checked before they are written; those of a bad chunk are never written.

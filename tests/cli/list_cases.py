@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import re
 import shutil
 import signal
@@ -94,6 +95,21 @@ class JobsTest(ListTest):
         self.assertEqual(self.names(), ["a.pth", "jobs.jsonl", "report.jsonl", "z.pth", "z.safetensors"])
         self.assertEqual({line["line"]: line["status"] for line in self.report()},
                          {**dict.fromkeys(expected, "failed"), 13: "converted"})
+
+    def test_lines_of_any_bytes_fail_by_themselves(self):
+        seeded = random.Random(3)
+        valid = b'{"in": "missing.pth", "out": "x%d.safetensors", "options": {"dtype": "bf16", "exclude": ["b"]}}'
+        with open(self.path("jobs.jsonl"), "wb") as jobs:
+            for i in range(400):
+                line = bytearray(valid % i)
+                for _ in range(seeded.randrange(1, 4)):
+                    at = seeded.randrange(len(line))
+                    line[at:at + seeded.randrange(3)] = seeded.randbytes(seeded.randrange(3))
+                jobs.write(bytes(line).replace(b"\n", b"") + b"\n")
+        self.run_tool("convert", "--list", "jobs.jsonl", "-q", "--dry-run", "--report", "report.jsonl",
+                      expect=SOME_FAILED)
+        self.assertEqual([line["line"] for line in self.report()], list(range(1, 401)))
+        self.assertEqual({line["status"] for line in self.report()}, {"failed"})
 
     def test_a_line_has_a_limit_and_the_next_one_is_read(self):
         self.torch("a.pth")

@@ -68,6 +68,22 @@ class HttpTest(UrlTest):
         self.run_tool("convert", self.server.url("set/"), "--out-dir", ".")
         self.assertEqual(self.written(), ["set.safetensors"])
 
+    def test_a_cache_keeps_what_was_read(self):
+        url = self.server.url("s.safetensors")
+        self.run_tool("cat", url, "w", "--cache", "kept", "--cache-size", "1GB")
+        size = sum(path.stat().st_size for path in self.path("here/kept").rglob("*") if path.is_file())
+        self.assertGreater(size, 0)
+        self.assertEqual(self.run_raw("cat", url, "w", "--cache", "kept").stdout, inputs.floats(1, 2, 3))
+        self.run_tool("cat", url, "w", "--cache-size", "1GB", expect=USAGE)
+
+    def test_a_set_is_scanned(self):
+        self.path("www/set").mkdir()
+        for number in (1, 2):
+            inputs.write_torch(self.path(f"www/set/m{number}.bin"), {f"w{number}": inputs.Tensor([1], [1])})
+        self.path("www/set/m.bin.index.json").write_text(json.dumps({"weight_map": {"w1": "m1.bin", "w2": "m2.bin"}}))
+        report = self.run_json("scan", self.server.url("set/m.bin.index.json"))
+        self.assertEqual(len(report["files"][0]["files"]), 2)
+
     def test_a_list_has_urls(self):
         self.path("here/jobs.jsonl").write_text("".join(json.dumps({"in": self.server.url(name)}) + "\n"
                                                         for name in ("a.pth", "missing.pth")))
