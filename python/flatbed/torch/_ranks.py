@@ -35,7 +35,7 @@ class _Peer:
     way has a thread that waits for it. A head is four numbers: tag, size, tag of the bytes, 0.
     """
 
-    def __init__(self, ranks: Ranks, rank: int) -> None:
+    def __init__(self, ranks: _Transport, rank: int) -> None:
         self.ranks, self.rank = ranks, rank
         self.heads_out: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self.bytes_out: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -86,16 +86,8 @@ class _Peer:
             each.put(None)
 
 
-class Ranks:
-    """The processes of a group of torch.distributed, for :func:`load_together`.
-
-    Every process of the group makes one, and closes it after its last load. It sends and receives
-    memory of the CPU, so the group's backend is gloo; beside another default group, make one with
-    ``torch.distributed.new_group(backend="gloo")``.
-
-    Args:
-        group: the process group; None: the default one.
-    """
+class _Transport:
+    """What the compiled module calls to send and receive."""
 
     def __init__(self, group: dist.ProcessGroup | None = None) -> None:
         backend = dist.get_backend(group)
@@ -110,26 +102,14 @@ class Ranks:
         self._errors: dict[int, Exception] = {}
         self._last = 0
         self._peers = {rank: _Peer(self, rank) for rank in range(self.size) if rank != self.rank}
-        self._collective: _flatbed.Collective | None = _flatbed.Collective(
-            self, self.rank, self.size
-        )
 
     def close(self) -> None:
-        """Ends the threads that wait for messages. Every process calls it."""
         for peer in self._peers.values():
             peer.close()
         for peer in self._peers.values():
             for thread in peer.threads:
                 thread.join(10)
         self._peers = {}
-        self._collective = None  # which keeps this object
-
-    def __enter__(self) -> Ranks:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if error[0] is None:
-            self.close()
 
     # ---- called by the threads ----
 
@@ -193,6 +173,37 @@ class Ranks:
     def forget(self, ticket: int) -> bool:
         with self._lock:
             return ticket not in self._pending
+
+
+class Ranks:
+    """The processes of a group of torch.distributed, for :func:`load_together`.
+
+    Every process of the group makes one, and closes it after its last load. It sends and receives
+    memory of the CPU, so the group's backend is gloo; beside another default group, make one with
+    ``torch.distributed.new_group(backend="gloo")``.
+
+    Args:
+        group: the process group; None: the default one.
+    """
+
+    def __init__(self, group: dist.ProcessGroup | None = None) -> None:
+        self._transport = _Transport(group)
+        self.rank, self.size = self._transport.rank, self._transport.size
+        self._collective: _flatbed.Collective | None = _flatbed.Collective(
+            self._transport, self.rank, self.size
+        )
+
+    def close(self) -> None:
+        """Ends the threads that wait for messages. Every process calls it."""
+        self._transport.close()
+        self._collective = None
+
+    def __enter__(self) -> Ranks:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if error[0] is None:
+            self.close()
 
 
 def load_together(
