@@ -136,19 +136,21 @@ Result<void> MpiCollective::begin(MPI_Comm communicator) {
   return post_head();
 }
 
-// The number of a node is the lowest rank on it.
+// Ranks on one node have one name of the processor. The number of a node is the lowest rank on it.
 Result<void> MpiCollective::find_nodes() {
-  MPI_Comm node = MPI_COMM_NULL;
-  FLATBED_TRY(check("MPI_Comm_split_type",
-                    MPI_Comm_split_type(communicator_, MPI_COMM_TYPE_SHARED,
-                                        static_cast<int>(rank_), MPI_INFO_NULL, &node)));
-  std::uint32_t lowest = rank_;
-  // The lowest rank is rank 0 there.
-  Result<void> result = check("MPI_Bcast", MPI_Bcast(&lowest, 1, MPI_UINT32_T, 0, node));
-  MPI_Comm_free(&node);
-  FLATBED_TRY(std::move(result));
-  return check("MPI_Allgather", MPI_Allgather(&lowest, 1, MPI_UINT32_T, nodes_.data(), 1,
-                                              MPI_UINT32_T, communicator_));
+  using Name = std::array<char, MPI_MAX_PROCESSOR_NAME>;
+  Name mine = {};
+  int length = 0;
+  FLATBED_TRY(check("MPI_Get_processor_name", MPI_Get_processor_name(mine.data(), &length)));
+  std::vector<Name> names(nodes_.size());
+  FLATBED_TRY(
+      check("MPI_Allgather",
+            MPI_Allgather(mine.data(), static_cast<int>(mine.size()), MPI_CHAR, names.data(),
+                          static_cast<int>(mine.size()), MPI_CHAR, communicator_)));
+  std::map<Name, std::uint32_t> lowest;
+  for (std::uint32_t rank = 0; rank < names.size(); ++rank)
+    nodes_[rank] = lowest.try_emplace(names[rank], rank).first->second;
+  return {};
 }
 
 MpiCollective::~MpiCollective() {

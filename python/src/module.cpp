@@ -21,6 +21,7 @@ NB_MODULE(_flatbed, module) {
   flatbed::python::bind_checkpoint(module);
   flatbed::python::bind_commands(module);
   flatbed::python::bind_state(module);
+  flatbed::python::bind_ranks(module);
   flatbed::python::bind_series(module);
   flatbed::python::bind_safetensors(module);
   flatbed::python::bind_safetensors_save(module);

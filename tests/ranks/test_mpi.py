@@ -115,8 +115,10 @@ class Load(unittest.TestCase):
                 job.kill()
                 self.fail("a rank hangs")
         self.assertEqual([line for line in out.split("\n") if line.startswith("rank")], [], error)
-        for pid in found.values():
-            self.assertFalse(is_running(pid), "a rank is left")
+        end = time.monotonic() + 10
+        while any(is_running(pid) for pid in found.values()) and time.monotonic() < end:
+            time.sleep(0.01)
+        self.assertFalse([pid for pid in found.values() if is_running(pid)], "a rank is left")
 
 
 if __name__ == "__main__":

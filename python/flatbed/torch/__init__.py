@@ -17,12 +17,14 @@ from .._background import PendingSave
 from ..series import SeriesEntry, SeriesListing, SeriesSaved
 from ._load import load
 from ._load_into import LoadIntoReport, load_into
+from ._ranks import Ranks, load_together
 from ._save import SaveReport, save
 from ._series import Series
 
 __all__ = [
     "LoadIntoReport",
     "PendingSave",
+    "Ranks",
     "SaveReport",
     "Series",
     "SeriesEntry",
@@ -30,5 +32,6 @@ __all__ = [
     "SeriesSaved",
     "load",
     "load_into",
+    "load_together",
     "save",
 ]

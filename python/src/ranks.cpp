@@ -1,0 +1,164 @@
+// Loads of several ranks, over a transport that Python implements (flatbed/torch/_ranks.py).
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
+#include <nanobind/stl/unique_ptr.h>
+#include <nanobind/stl/vector.h>
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include "bindings.hpp"
+#include "errors.hpp"
+#include "flatbed/collective.hpp"
+#include "flatbed/load_together.hpp"
+#include "objects.hpp"
+#include "source.hpp"
+
+namespace flatbed::python {
+
+namespace {
+
+// A Collective whose members are methods of an object of Python, called with the GIL. What they
+// raise is collective_failed.
+class PythonCollective final : public Collective {
+ public:
+  PythonCollective(nb::object transport, std::uint32_t rank, std::uint32_t size)
+      : transport_(std::move(transport)), rank_(rank), size_(size) {}
+
+  [[nodiscard]] std::uint32_t rank() const noexcept override { return rank_; }
+  [[nodiscard]] std::uint32_t size() const noexcept override { return size_; }
+
+  Result<Ticket> send(const MessageAddress& address, std::span<const std::byte> bytes) override {
+    return call([&] {
+      return nb::cast<Ticket>(call_python(transport_.attr("send"), address.to, address.tag,
+                                          reinterpret_cast<std::uintptr_t>(bytes.data()),
+                                          bytes.size()));
+    });
+  }
+  Result<std::optional<Incoming>> next() override {
+    return call([&] {
+      const nb::object found = call_python(transport_.attr("next"));
+      if (found.is_none()) return std::optional<Incoming>();
+      const auto [from, tag, nbytes, id] =
+          nb::cast<std::tuple<std::uint32_t, std::uint64_t, std::uint64_t, std::uint64_t>>(found);
+      return std::optional(Incoming{from, tag, nbytes, id});
+    });
+  }
+  Result<Ticket> receive(const Incoming& message, std::span<std::byte> out) override {
+    return call([&] {
+      return nb::cast<Ticket>(call_python(transport_.attr("receive"), message.id,
+                                          reinterpret_cast<std::uintptr_t>(out.data()),
+                                          out.size()));
+    });
+  }
+  Result<bool> done(Ticket ticket) override {
+    return call([&] { return nb::cast<bool>(call_python(transport_.attr("done"), ticket)); });
+  }
+  bool forget(Ticket ticket) noexcept override {
+    const Result<bool> ended =
+        call([&] { return nb::cast<bool>(call_python(transport_.attr("forget"), ticket)); });
+    return ended && *ended;
+  }
+
+ private:
+  template <typename Call>
+  static auto call(const Call& body) noexcept -> Result<decltype(body())> {
+    const GilHeld held;
+    try {
+      return body();
+    } catch (nb::python_error& error) {
+      return Error{ErrorCode::collective_failed, std::string("the transport: ") + error.what()};
+    } catch (const std::exception& error) {
+      return Error{ErrorCode::collective_failed, std::string("the transport: ") + error.what()};
+    }
+  }
+
+  nb::object transport_;
+  std::uint32_t rank_;
+  std::uint32_t size_;
+};
+
+// index, address, nbytes, the dimension along which each rank has its part
+using JointTarget =
+    std::tuple<std::uint32_t, std::uint64_t, std::uint64_t, std::optional<std::size_t>>;
+
+Result<JointReport> load_targets(const Checkpoint& checkpoint,
+                                 const std::vector<JointTarget>& targets, Collective& ranks,
+                                 const JointOptions& options) {
+  LoadPlan plan;
+  for (const auto& [index, address, nbytes, dim] : targets) {
+    const TensorInfo& tensor = checkpoint.tensors()[index];
+    Slice slice;
+    if (dim) {
+      FLATBED_ASSIGN(slice, shard_slice(tensor, *dim, ranks.rank(), ranks.size()));
+    }
+    FLATBED_ASSIGN(const std::uint64_t expected, slice_nbytes(tensor, slice));
+    if (nbytes != expected) {
+      return Error{ErrorCode::load_mismatch, "tensor '" + std::string(tensor.name) + "': found " +
+                                                 std::to_string(nbytes) + " bytes, expected " +
+                                                 std::to_string(expected)};
+    }
+    void* const data = reinterpret_cast<void*>(static_cast<std::uintptr_t>(address));
+    FLATBED_TRY(plan.add(checkpoint, tensor.name, {.data = data, .capacity = nbytes},
+                         {.slice = slice}));
+  }
+  return load_together(plan, ranks, options);
+}
+
+nb::dict report_of(const RankReport& rank) {
+  nb::dict report;
+  report["bytes_wanted"] = rank.bytes_wanted;
+  report["bytes_read"] = rank.bytes_read;
+  report["bytes_sent"] = rank.bytes_sent;
+  report["bytes_received"] = rank.bytes_received;
+  report["seconds"] = rank.seconds;
+  report["waited_seconds"] = rank.waited_seconds;
+  return report;
+}
+
+nb::list load_joint(const CheckpointObject& self, const std::vector<JointTarget>& targets,
+                    PythonCollective& ranks, double deadline, bool verify, unsigned threads,
+                    const nb::object& progress) {
+  const Checkpoint checkpoint = self.get();
+  for (const JointTarget& target : targets) {
+    if (std::get<0>(target) >= checkpoint.tensors().size())
+      throw nb::index_error("no tensor has this index");
+  }
+  Interruptible work(progress);
+  JointOptions options;
+  options.load.verify = verify ? Verify::yes : Verify::no;
+  options.load.threads = threads;
+  options.load.progress = work.progress();
+  options.deadline = std::chrono::milliseconds(static_cast<std::int64_t>(deadline * 1e3));
+  const JointReport report =
+      work.run([&] { return load_targets(checkpoint, targets, ranks, options); });
+  nb::list ranks_list;
+  for (const RankReport& rank : report.ranks) ranks_list.append(report_of(rank));
+  return ranks_list;
+}
+
+}  // namespace
+
+void bind_ranks(nb::module_& module) {
+  nb::class_<PythonCollective>(module, "Collective", "Ranks that talk by a transport of Python.")
+      .def(nb::init<nb::object, std::uint32_t, std::uint32_t>(), nb::arg("transport"),
+           nb::arg("rank"), nb::arg("size"),
+           nb::sig("def __init__(self, transport: typing.Any, rank: int, size: int) -> None"));
+  module.def("load_together", &load_joint, nb::arg("checkpoint"), nb::arg("targets"),
+             nb::arg("ranks"), nb::arg("deadline"), nb::arg("verify"), nb::arg("threads"),
+             nb::arg("progress").none(),
+             nb::sig("def load_together(checkpoint: Checkpoint, "
+                     "targets: list[tuple[int, int, int, int | None]], ranks: Collective, "
+                     "deadline: float, verify: bool, threads: int, progress: typing.Any) "
+                     "-> list[dict[str, typing.Any]]"));
+}
+
+}  // namespace flatbed::python

@@ -1,0 +1,95 @@
+"""Ranks of torch.distributed (gloo) that load together, as processes of this machine."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+from support import needs_torch
+
+RANKS = 3
+PROGRAM = """
+import os, pathlib, sys
+import torch, torch.distributed as dist
+import flatbed, flatbed.torch as ft
+
+folder, what = pathlib.Path(sys.argv[1]), sys.argv[4]
+rank, size = int(sys.argv[2]), int(sys.argv[3])
+dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=size)
+model = folder / "model.safetensors"
+state = {"w": torch.arange(6 * 900 * 400, dtype=torch.float32).view(900, 2400),
+         "b": torch.arange(70_000, dtype=torch.int32)}
+if rank == 0:
+    ft.save(state, model)
+dist.barrier()
+path = model
+if what == "other" and rank == 1:
+    (folder / "b").mkdir()
+    path = folder / "b" / "model.safetensors"
+    ft.save({"w": state["w"] + 1, "b": state["b"]}, path)
+with ft.Ranks() as ranks:
+    for _ in range(2):
+        into = {"w": torch.zeros(900, 2400 // size), "b": torch.zeros(70_000, dtype=torch.int32)}
+        try:
+            if what == "dies" and rank == 1:
+                os._exit(9)
+            deadline = 3 if what == "dies" else 60
+            reports = ft.load_together(path, into, ranks, dims={"w": 1}, deadline=deadline)
+        except flatbed.Error as error:
+            print(rank, error.name, error, flush=True)
+            if what == "dies":
+                os._exit(3)
+            continue
+        part = 2400 // size
+        assert torch.equal(into["w"], state["w"][:, rank * part:(rank + 1) * part])
+        assert torch.equal(into["b"], state["b"])
+        assert sum(each["bytes_read"] for each in reports) == 900 * 2400 * 4 + 280_000, reports
+        print(rank, "loaded", flush=True)
+"""
+
+
+@needs_torch
+class LoadTogether(unittest.TestCase):
+    def run_ranks(self, what: str) -> tuple[list[str], float]:
+        import torch.distributed
+
+        if not torch.distributed.is_available() or not torch.distributed.is_gloo_available():
+            self.skipTest("torch has no gloo")
+        begin = time.monotonic()
+        with tempfile.TemporaryDirectory() as name:
+            command = [sys.executable, "-c", PROGRAM, name]
+            jobs = [
+                subprocess.Popen([*command, str(rank), str(RANKS), what], stdout=subprocess.PIPE,
+                                 stderr=subprocess.STDOUT, text=True)
+                for rank in range(RANKS)
+            ]
+            try:
+                out = [job.communicate(timeout=120)[0] for job in jobs]
+            finally:
+                for job in jobs:
+                    job.kill()
+        return out, time.monotonic() - begin
+
+    def test_every_byte_is_read_once(self) -> None:
+        out, _ = self.run_ranks("load")
+        for rank in range(RANKS):
+            self.assertEqual(out[rank], f"{rank} loaded\n" * 2)
+
+    def test_other_contents_are_refused_on_all(self) -> None:
+        out, _ = self.run_ranks("other")
+        for rank in range(RANKS):
+            self.assertEqual(out[rank].count("collective_mismatch"), 2, out[rank])
+
+    def test_a_rank_that_dies_ends_the_others(self) -> None:
+        out, seconds = self.run_ranks("dies")
+        self.assertLess(seconds, 100)
+        for rank in (0, 2):
+            self.assertRegex(out[rank], "collective_(timeout|ended|failed)")
+            self.assertNotIn("loaded", out[rank])
+
+
+if __name__ == "__main__":
+    unittest.main()
