@@ -63,10 +63,11 @@ Result<void> Engine::start_thread() {
 Engine::~Engine() {
   if (!started_) return;
   {
+    // Under the lock: once the thread knows, it closes the handle.
     const std::lock_guard lock(mutex_);
     closing_ = true;
+    curl_multi_wakeup(multi_.get());
   }
-  curl_multi_wakeup(multi_.get());
   pthread_join(thread_, nullptr);
 }
 
@@ -107,6 +108,8 @@ void Engine::drive() {
     active_.back().exchange->cancel();
     end(active_.size() - 1);
   }
+  // Here, where signals are blocked: to close TLS is to write, perhaps to a closed connection.
+  multi_.reset();
 }
 
 // Begins what waits, as far as there are connections for it, and stops what is to stop. False: the

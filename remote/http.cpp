@@ -1,5 +1,6 @@
 #include "http.hpp"
 
+#include <algorithm>
 #include <array>
 
 #include "text.hpp"
@@ -36,8 +37,20 @@ std::optional<ContentRange> parse_content_range(std::string_view value) noexcept
   return range;
 }
 
+namespace {
+
+// What goes into later requests is plain text of a sensible length, or it does not count.
+std::string plain(std::string_view value) {
+  constexpr std::size_t kMost = 1024;
+  const bool fits = value.size() <= kMost &&
+                    std::ranges::all_of(value, [](char c) { return c >= 0x20 && c < 0x7F; });
+  return fits ? std::string(value) : std::string();
+}
+
+}  // namespace
+
 Version Version::of(const AnswerHead& head) {
-  return {std::string(head.find("etag")), std::string(head.find("last-modified"))};
+  return {plain(head.find("etag")), plain(head.find("last-modified"))};
 }
 
 std::string Version::condition() const {

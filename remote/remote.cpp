@@ -119,12 +119,7 @@ Result<std::shared_ptr<const SourceFolder>> Remote::open_folder(std::string_view
   if (is_hub(text)) {
     FLATBED_ASSIGN(PlacedFile placed,
                    remote::place_hub_file(text, transport_->options().hub_endpoint));
-    remote::FolderPlace place = std::move(placed.folder);
-    if (!placed.name.empty()) {
-      FLATBED_ASSIGN(place.base,
-                     remote::parse_url(place.base.text + remote::encode_path(placed.name) + "/"));
-    }
-    return folder_of(transport_, std::move(place));
+    return folder_of(transport_, std::move(placed.folder));
   }
   FLATBED_ASSIGN(const Url parsed, remote::parse_url(text));
   if (parsed.has_query) return error_of(ErrorCode::url_invalid, "the URL of a folder has a query");

@@ -75,7 +75,7 @@ void RemoteFolder::pin(const RemoteSource& source) const {
   }
   if (!is_commit(commit)) return;
   const std::lock_guard lock(mutex_);
-  if (pinned_.empty()) pinned_ = text_of(place_.hub, commit, "/");
+  if (pinned_.empty()) pinned_ = text_of(place_.hub, commit, "/", place_.below);
 }
 
 Result<std::shared_ptr<const ByteSource>> RemoteFolder::open(std::string_view name) const {
@@ -153,9 +153,11 @@ Result<PlacedFile> place_hub_file(std::string_view text, std::string_view endpoi
     return refused(text, "expected hf://owner/name@revision/path");
   if (!is_inside(revision)) return refused(text, "its revision is none");
   PlacedFile placed;
-  placed.name = decode_path(rest);
-  if (placed.name.ends_with('/')) placed.name.pop_back();
-  if (!placed.name.empty() && !is_inside(placed.name))
+  const std::string path = decode_path(rest);
+  const std::size_t after = path.ends_with('/') ? path.size() : 0;
+  const std::string_view below = std::string_view(path).substr(0, after);  // a folder
+  placed.name = path.substr(after);
+  if (!path.empty() && !is_inside(below.empty() ? path : below.substr(0, below.size() - 1)))
     return refused(text, "its path is not inside the repository");
   while (endpoint.ends_with('/')) endpoint.remove_suffix(1);
   FLATBED_ASSIGN(const Url hub, parse_url(text_of(endpoint, "/", owner, "/", name, "/resolve/")));
@@ -163,8 +165,10 @@ Result<PlacedFile> place_hub_file(std::string_view text, std::string_view endpoi
   std::string encoded = encode_path(revision);
   for (std::size_t slash = encoded.find('/'); slash != encoded.npos; slash = encoded.find('/'))
     encoded.replace(slash, 1, "%2F");
-  FLATBED_ASSIGN(placed.folder.base, parse_url(text_of(hub.text, encoded, "/")));
-  placed.folder.label = text_of("hf://", owner, "/", name, "@", revision, "/");
+  placed.folder.below = encode_path(below);
+  FLATBED_ASSIGN(placed.folder.base,
+                 parse_url(text_of(hub.text, encoded, "/", placed.folder.below)));
+  placed.folder.label = text_of("hf://", owner, "/", name, "@", revision, "/", below);
   return placed;
 }
 

@@ -23,9 +23,10 @@ struct FolderPlace {
   // One file whose URL is spelled in a way of its own.
   std::string spelled_name = {};
   Url spelled = {};
-  // Of a hub: the base is "<hub><revision>/", and the revision is replaced by the commit that the
-  // first answer names, so that all files are of one commit.
+  // Of a hub: the base is "<hub><revision>/<below>", and the revision is replaced by the commit
+  // that the first answer names, so that all files are of one commit.
   std::string hub = {};
+  std::string below = {};  // a folder in the repository; ends with "/" if there is one
 };
 
 class RemoteFolder final : public SourceFolder {
@@ -63,8 +64,9 @@ struct PlacedFile {
 // have).
 [[nodiscard]] Result<PlacedFile> place_file(const Url& url);
 
-// Of "hf://owner/name@revision/path", where revision (main) and path (none) may be missing. A
-// revision with "/" is percent-encoded. `endpoint`: the hub's URL. Errors: url_invalid.
+// Of "hf://owner/name@revision/path", where revision (main) and path (none) may be missing. A path
+// that ends with "/" is a folder. A revision with "/" is percent-encoded. `endpoint` is the URL of
+// the hub. Errors: url_invalid.
 [[nodiscard]] Result<PlacedFile> place_hub_file(std::string_view text, std::string_view endpoint);
 
 }  // namespace flatbed::remote

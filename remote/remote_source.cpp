@@ -10,7 +10,9 @@ namespace flatbed::remote {
 
 namespace {
 
-constexpr std::uint64_t kBlock = 256 << 10;     // what small reads fetch
+constexpr std::uint64_t kBlock = 256 << 10;      // what small reads fetch
+constexpr std::uint64_t kSmallBlock = 16 << 10;  // what smaller ones do: they are often alone
+constexpr std::uint64_t kSmallestRead = 2 << 10;
 constexpr std::uint64_t kSmallRead = 64 << 10;  // that they are
 constexpr std::uint64_t kLargeRead = 1 << 20;   // that show that the header has been read
 
@@ -134,9 +136,10 @@ Result<std::size_t> RemoteSource::read_kept(std::uint64_t offset, std::span<std:
   BlockPointer block = find_block(offset);
   if (!block && fetch_block) {
     auto fetched = std::make_shared<Block>();
-    fetched->offset = offset / kBlock * kBlock;
+    const std::uint64_t block_nbytes = out.size() <= kSmallestRead ? kSmallBlock : kBlock;
+    fetched->offset = offset / block_nbytes * block_nbytes;
     fetched->bytes.resize(
-        static_cast<std::size_t>(std::min<std::uint64_t>(kBlock, nbytes_ - fetched->offset)));
+        static_cast<std::size_t>(std::min<std::uint64_t>(block_nbytes, nbytes_ - fetched->offset)));
     FLATBED_TRY(fetch(fetched->offset, {fetched->bytes}));
     block = std::move(fetched);
     keep_block(block);

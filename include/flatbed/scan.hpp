@@ -26,12 +26,14 @@
 #include <cstdint>
 #include <filesystem>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "flatbed/byte_source.hpp"
 #include "flatbed/export.hpp"
 #include "flatbed/result.hpp"
 #include "flatbed/scan_finding.hpp"
+#include "flatbed/source_folder.hpp"
 
 namespace flatbed {
 
@@ -65,6 +67,12 @@ struct ScanReport {
 // (1-9) for the path itself, shard_missing for an index, cancelled. Every fault inside a file is a
 // finding.
 [[nodiscard]] FLATBED_EXPORT Result<ScanReport> scan(const std::filesystem::path& path,
+                                                     const ScanOptions& options = {});
+// The same of a folder that is not local: the file `name` and what it names if it is an index, or
+// without a name each of the folder's names(). Errors: those of the folder for these,
+// shard_missing, cancelled.
+[[nodiscard]] FLATBED_EXPORT Result<ScanReport> scan(const SourceFolder& folder,
+                                                     std::string_view name,
                                                      const ScanOptions& options = {});
 // Scans the one file in `source`. An index is unknown, since its files are not at hand.
 [[nodiscard]] FLATBED_EXPORT Result<ScanReport> scan(const ByteSource& source,

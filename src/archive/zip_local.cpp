@@ -1,6 +1,7 @@
 #include "archive/zip_local.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <numeric>
 #include <string_view>
 #include <utility>
@@ -9,6 +10,7 @@
 #include "base/bytes.hpp"
 #include "base/checked.hpp"
 #include "base/str_cat.hpp"
+#include "io/thread_pool.hpp"
 
 namespace flatbed::pth {
 
@@ -20,15 +22,65 @@ constexpr std::uint64_t kWindowGap = 4096;
 constexpr std::uint64_t kWindowBytes = 64 * 1024;
 constexpr std::uint64_t kExtraGuess = 96;  // torch pads its data to 64 bytes
 
+// Sources that work best with reads of this size wait for a network, one time for each read.
+constexpr std::size_t kReadNbytesOfNetwork = std::size_t{1} << 20;
+constexpr std::size_t kMostAhead = 20'000;  // headers
+constexpr unsigned kThreadsAhead = 16;
+
+// The bytes of local headers that were read before they are needed, on several threads, where each
+// read waits for a network.
+class HeadersAhead {
+ public:
+  // `order`: the entries by offset. What cannot be read is left to whoever needs it.
+  static Result<HeadersAhead> read(const ByteSource& file, std::span<const ZipEntry> entries,
+                                   std::span<const std::uint32_t> order) {
+    HeadersAhead ahead;
+    if (file.preferred_read_nbytes() < kReadNbytesOfNetwork) return ahead;
+    ahead.headers_.resize(std::min(order.size(), kMostAhead));
+    std::atomic<std::size_t> next = 0;
+    const auto work = [&](unsigned) -> Result<void> {
+      for (std::size_t i = next++; i < ahead.headers_.size(); i = next++) {
+        const ZipEntry& entry = entries[order[i]];
+        if (entry.header_offset >= file.size()) continue;
+        const std::uint64_t nbytes = std::min<std::uint64_t>(
+            zip::kLocalBytes + entry.name.size() + kExtraGuess, file.size() - entry.header_offset);
+        std::vector<std::byte> bytes(static_cast<std::size_t>(nbytes));
+        if (!file.read_at(entry.header_offset, bytes)) continue;
+        ahead.headers_[i] = {entry.header_offset, std::move(bytes)};
+      }
+      return {};
+    };
+    FLATBED_TRY(run_parallel(kThreadsAhead, work));
+    return ahead;
+  }
+
+  // Empty: these bytes are not there. For ascending offsets.
+  [[nodiscard]] std::span<const std::byte> find(std::uint64_t offset, std::size_t nbytes) {
+    for (; at_ < headers_.size(); ++at_) {
+      const auto& [begin, bytes] = headers_[at_];
+      if (offset >= begin && in_bounds(offset - begin, nbytes, bytes.size()))
+        return std::span(bytes).subspan(static_cast<std::size_t>(offset - begin), nbytes);
+      if (begin > offset || at_ + 1 == headers_.size() || headers_[at_ + 1].first > offset) break;
+    }
+    return {};
+  }
+
+ private:
+  std::vector<std::pair<std::uint64_t, std::vector<std::byte>>> headers_;
+  std::size_t at_ = 0;
+};
+
 // Reads ranges at ascending offsets through one buffer.
 class ForwardWindow {
  public:
-  explicit ForwardWindow(const ByteSource& file) : file_(file), buffer_(kWindowBytes + 0x10000) {}
+  ForwardWindow(const ByteSource& file, HeadersAhead ahead)
+      : file_(file), ahead_(std::move(ahead)), buffer_(kWindowBytes + 0x10000) {}
 
   // Returns the `nbytes` bytes at `offset`: at most 65,565, and inside the file. If they must be
   // read, what follows up to `ahead_end` is read with them, up to kWindowBytes.
   Result<std::span<const std::byte>> get(std::uint64_t offset, std::size_t nbytes,
                                          std::uint64_t ahead_end) {
+    if (const auto bytes = ahead_.find(offset, nbytes); !bytes.empty()) return bytes;
     if (offset < begin_ || !in_bounds(offset - begin_, nbytes, filled_)) {
       const std::uint64_t ahead =
           ahead_end > offset ? std::min(ahead_end - offset, kWindowBytes) : 0;
@@ -44,6 +96,7 @@ class ForwardWindow {
 
  private:
   const ByteSource& file_;
+  HeadersAhead ahead_;
   std::vector<std::byte> buffer_;
   std::uint64_t begin_ = 0;
   std::size_t filled_ = 0;
@@ -156,7 +209,8 @@ Result<void> check_local_headers(const ByteSource& file, std::span<ZipEntry> ent
                       "data before the first zip entry: found it at byte ", offset_of(order[0]),
                       ", expected 0");
 
-  ForwardWindow window(file);
+  FLATBED_ASSIGN(HeadersAhead ahead, HeadersAhead::read(file, entries, order));
+  ForwardWindow window(file, std::move(ahead));
   std::size_t close = 0;  // headers from the current one up to this one stand close together
   for (std::size_t i = 0; i < order.size(); ++i) {
     for (close = std::max(close, i); close + 1 < order.size(); ++close) {

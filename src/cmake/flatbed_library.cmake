@@ -1,5 +1,5 @@
-# What the libraries flatbed and flatbed_cuda have in common: both can go into any program or shared
-# library, and a shared one exports the public API and nothing else.
+# What the libraries flatbed, flatbed_cuda and flatbed_remote have in common: they can go into any
+# program or shared library, and a shared one exports the public API and nothing else.
 #
 # The ABI of the C interface is the number in the soname (libflatbed.so.1) and in the symbol version
 # of the C functions (FLATBED_1). It changes if a C program of an earlier version would no longer

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "base/str_cat.hpp"
+#include "checkpoint/folder_shards.hpp"
 #include "checkpoint/sniff.hpp"
 #include "io/file.hpp"
 #include "io/file_error.hpp"
@@ -69,6 +70,37 @@ class Scanner {
                           ": the index names this file, but it does not exist");
       FLATBED_TRY(add_path(path, nullptr));
     }
+    return {};
+  }
+
+  // The same of a folder that is not local.
+  Result<void> add_name_or_set(const SourceFolder& folder, const std::string& name) {
+    Names names;
+    FLATBED_ASSIGN(const std::shared_ptr<const ByteSource> file, open_in(folder, name));
+    FLATBED_TRY(add_file(*file, &names));
+    if (names.empty()) return {};
+    if (report_.findings.empty()) report_.files.clear();
+    const fs::path above = fs::path(name).parent_path();
+    for (const std::string& named : names) {
+      const fs::path path = (above / named).lexically_normal();
+      if (!pth::stays_inside(named)) {
+        add_unscanned(path, "a file outside the folder of the index that names it");
+        continue;
+      }
+      FLATBED_TRY(add_name(folder, path.native()));
+    }
+    return {};
+  }
+
+  // One file of a folder that is not local. A fault of it is no fault of the others.
+  Result<void> add_name(const SourceFolder& folder, const std::string& name) {
+    const auto file = open_in(folder, name);
+    if (!file && file.error().code == ErrorCode::file_not_found)
+      return make_error(ErrorCode::shard_missing, name,
+                        ": the index names this file, but it does not exist");
+    const Result<void> added = file ? add_file(**file, nullptr) : Result<void>(file.error());
+    if (!added && added.error().code == ErrorCode::cancelled) return added;
+    if (!added) add_unscanned(name, added.error().message);
     return {};
   }
 
@@ -175,6 +207,19 @@ Result<ScanReport> scan(const fs::path& path, const ScanOptions& options) {
     return scanner.finish();
   }
   FLATBED_TRY(scanner.add_path_or_set(path));
+  return scanner.finish();
+}
+
+Result<ScanReport> scan(const SourceFolder& folder, std::string_view name,
+                        const ScanOptions& options) {
+  Scanner scanner(options);
+  if (!name.empty()) {
+    FLATBED_TRY(scanner.add_name_or_set(folder, std::string(name)));
+    return scanner.finish();
+  }
+  FLATBED_ASSIGN(std::vector<std::string> names, folder.names());
+  std::ranges::sort(names);
+  for (const std::string& one : names) FLATBED_TRY(scanner.add_name_or_set(folder, one));
   return scanner.finish();
 }
 

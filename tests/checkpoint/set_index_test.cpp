@@ -7,6 +7,7 @@
 #include <string>
 
 #include "base/str_cat.hpp"
+#include "io/file.hpp"
 #include "support/expect_error.hpp"
 #include "support/temp_dir.hpp"
 

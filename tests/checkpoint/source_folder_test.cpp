@@ -12,7 +12,7 @@
 #include "base/str_cat.hpp"
 #include "flatbed/checkpoint.hpp"
 #include "flatbed/save.hpp"
-#include "flatbed/save_set.hpp"
+#include "flatbed/scan.hpp"
 #include "support/expect_error.hpp"
 #include "support/expect_message.hpp"
 #include "support/memory_folder.hpp"
@@ -163,6 +163,28 @@ TEST(SourceFolder, OpensItsShardsAtOnce) {
   EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::milliseconds(64 * 20 / 2));
   EXPECT_EQ(set->tensors().size(), 64u);
   EXPECT_EQ(bytes_of(*set, "w63"), "w63");
+}
+
+TEST(SourceFolder, IsScannedWithWhatAnIndexNames) {
+  const auto folder = std::make_shared<MemoryFolder>();
+  folder->files["m/pytorch_model.bin.index.json"] =
+      R"({"weight_map":{"a":"a.bin","b":"../b.bin"}})";
+  folder->files["m/a.bin"] = "cos\nsystem\n(S'true'\ntR.";
+  const auto report = scan(*folder, "m/pytorch_model.bin.index.json");
+  ASSERT_OK(report);
+  EXPECT_EQ(report->verdict, ScanVerdict::dangerous);
+  ASSERT_EQ(report->files.size(), 2u);
+  EXPECT_EQ(report->files[0].verdict, ScanVerdict::unknown);  // outside
+  EXPECT_FALSE(report->files[0].scanned);
+  EXPECT_EQ(report->files[1].path, "mem://m/m/a.bin");
+  EXPECT_EQ(report->files[1].verdict, ScanVerdict::dangerous);
+  folder->files.erase("m/a.bin");
+  EXPECT_ERROR(scan(*folder, "m/pytorch_model.bin.index.json"), shard_missing);
+  EXPECT_ERROR(scan(*folder, "none"), file_not_found);
+  folder->files["m/a.bin"] = "cos\nsystem\n(S'true'\ntR.";
+  const auto all = scan(*folder, "");
+  ASSERT_OK(all);
+  EXPECT_EQ(all->verdict, ScanVerdict::dangerous);
 }
 
 }  // namespace

@@ -51,6 +51,7 @@ void use(const T&... values);
 HEAD = """// Written by tests/doc/generate.py: the examples of {what}.
 #include <flatbed/cuda.hpp>
 #include <flatbed/flatbed.hpp>
+#include <flatbed/remote.hpp>
 
 #include <array>
 #include <atomic>

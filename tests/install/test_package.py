@@ -53,16 +53,16 @@ class Package(unittest.TestCase):
         self.assertEqual(run.stderr.count("error:"), 1, run.stderr)
         self.assertIn("flatbed needs C++20", run.stderr)
 
-    def test_the_shared_cuda_library_finds_the_other_beside_it(self):
-        libraries = find(SHARED_PREFIX, "libflatbed_cuda.so")
-        if not libraries:
-            self.skipTest("built without flatbed::cuda")
+    def test_the_shared_components_find_the_library_beside_them(self):
         # Moved together, and loaded by a program that knows of neither.
         with tempfile.TemporaryDirectory() as folder:
             for path in find(SHARED_PREFIX, "libflatbed*.so.?"):
                 shutil.copy(path, folder)
-            cuda, = find(folder, "libflatbed_cuda.so.*")
-            ctypes.CDLL(cuda, mode=os.RTLD_LOCAL | os.RTLD_NOW)
+            for component in ("cuda", "remote"):
+                if not find(SHARED_PREFIX, f"libflatbed_{component}.so"):
+                    self.skipTest(f"built without flatbed::{component}")
+                library, = find(folder, f"libflatbed_{component}.so.*")
+                ctypes.CDLL(library, mode=os.RTLD_LOCAL | os.RTLD_NOW)
 
     def test_uninstall_removes_what_was_installed_and_nothing_else(self):
         with tempfile.TemporaryDirectory() as folder:

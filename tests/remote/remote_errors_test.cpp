@@ -39,6 +39,10 @@ class RemoteErrors : public ::testing::Test {
   }
   static std::string expected() { return pattern(3'000'000).substr(500'000, 2'000'000); }
 
+  // What changes of answers refer to, which the server may still be using as a test ends.
+  std::atomic<int> left = 0;
+  std::atomic<int> status = 0;
+  std::atomic<std::uint64_t> sent = 0;
   TestServer server;
 };
 
@@ -49,9 +53,8 @@ TEST_F(RemoteErrors, ReadsWhatTheServerHas) {
 }
 
 TEST_F(RemoteErrors, NamesStatuses) {
-  int status = 0;
-  server.change = [&](const ServerRequest&, ServerAnswer& answer) { answer.status = status; };
   status = 403;
+  server.change = [&](const ServerRequest&, ServerAnswer& answer) { answer.status = status; };
   EXPECT_CODE(open_and_read(), permission_denied);
   status = 401;
   EXPECT_CODE(open_and_read(), permission_denied);
@@ -66,10 +69,10 @@ TEST_F(RemoteErrors, NamesStatuses) {
 }
 
 TEST_F(RemoteErrors, RepeatsWhatMayPass) {
-  for (const int status : {408, 429, 500, 502, 503, 504}) {
-    std::atomic<int> left = 2;
-    server.change = [&](const ServerRequest&, ServerAnswer& answer) {
-      if (left-- > 0) answer.status = status;
+  for (const int wrong : {408, 429, 500, 502, 503, 504}) {
+    left = 2;
+    server.change = [this, wrong](const ServerRequest&, ServerAnswer& answer) {
+      if (left-- > 0) answer.status = wrong;
     };
     const auto read = open_and_read();
     ASSERT_TRUE(read) << read.error().message;
@@ -88,7 +91,7 @@ TEST_F(RemoteErrors, GivesUpAfterItsRetries) {
 }
 
 TEST_F(RemoteErrors, WaitsAsLongAsTheServerAsks) {
-  std::atomic<int> left = 1;
+  left = 1;
   server.change = [&](const ServerRequest&, ServerAnswer& answer) {
     if (left-- <= 0) return;
     answer.status = 429;
@@ -106,8 +109,7 @@ TEST_F(RemoteErrors, WaitsAsLongAsTheServerAsks) {
 }
 
 TEST_F(RemoteErrors, GoesOnAfterACutConnection) {
-  std::atomic<int> left = 3;
-  std::atomic<std::uint64_t> sent = 0;
+  left = 3;
   server.change = [&](const ServerRequest& request, ServerAnswer& answer) {
     if (!is_first(request) && left-- > 0) answer.cut_after = 400'000;
     sent += std::min(answer.cut_after, answer.body.size());
@@ -148,6 +150,16 @@ TEST_F(RemoteErrors, NamesAStall) {
   EXPECT_CODE(open_and_read(options), timed_out);
   server.change = [](const ServerRequest&, ServerAnswer& answer) {
     answer.delay = std::chrono::milliseconds(2000);
+  };
+  EXPECT_CODE(open_and_read(options), timed_out);
+}
+
+TEST_F(RemoteErrors, NamesADribble) {
+  RemoteOptions options = patient();
+  options.retries = 1;
+  options.stall_timeout = std::chrono::milliseconds(200);
+  server.change = [](const ServerRequest&, ServerAnswer& answer) {
+    answer.drip = std::chrono::milliseconds(20);
   };
   EXPECT_CODE(open_and_read(options), timed_out);
 }
@@ -197,7 +209,7 @@ TEST_F(RemoteErrors, RefusesAnswersThatDoNotFit) {
   for (const std::string range : {"bytes 500001-2500000/3000000", "bytes 500000-2499998/3000000",
                                   "bytes 500000-2499999", "bytes 5-4/10", "bytes */3000000",
                                   "nonsense", "bytes 99999999999999999999-2499999/3000000"}) {
-    server.change = [&](const ServerRequest& request, ServerAnswer& answer) {
+    server.change = [range](const ServerRequest& request, ServerAnswer& answer) {
       if (!is_first(request)) answer.set("Content-Range", range);
     };
     EXPECT_CODE(open_and_read(), http_protocol);
@@ -275,7 +287,7 @@ TEST_F(RemoteErrors, NamesWrongLengths) {
 TEST_F(RemoteErrors, NamesWhatIsNoHttp) {
   for (const std::string raw :
        {"\x01\x02 nothing of the kind\r\n\r\n", "HTTP/1.1\r\n\r\n", "HTTP/9.9 206 what\r\n\r\n"}) {
-    server.change = [&](const ServerRequest&, ServerAnswer& answer) { answer.raw = raw; };
+    server.change = [raw](const ServerRequest&, ServerAnswer& answer) { answer.raw = raw; };
     const auto read = open_and_read();
     ASSERT_FALSE(read);
     // What libcurl makes of an answer that it cannot read.

@@ -217,8 +217,8 @@ TEST(RemoteFaults, NeverGiveWrongBytesNorHang) {
   const char* const wish = std::getenv("FLATBED_REMOTE_FAULTS");
   const std::uint64_t wanted = wish != nullptr ? std::strtoull(wish, nullptr, 10) : 600;
   const std::string file = sealed_file();
-  TestServer server;
   Faults faults(20'260);
+  TestServer server;
   server.serve("/a.safetensors", file);
   server.change = [&](const ServerRequest&, ServerAnswer& answer) { faults.damage(answer); };
   const auto remote = Remote::make(hasty()).value();

@@ -6,14 +6,17 @@
 #include <string>
 
 #include "flatbed/remote.hpp"
+#include "flatbed/save_torch.hpp"
 #include "remote/remote_files.hpp"
 #include "remote/test_server.hpp"
+#include "support/temp_dir.hpp"
 
 namespace flatbed {
 namespace {
 
 using test::one_tensor;
 using test::patient;
+using test::pattern;
 using test::read_tensor;
 using test::ServedFile;
 using test::ServerAnswer;
@@ -109,18 +112,20 @@ TEST(RemoteRequests, ASmallFileIsReadOnce) {
 }
 
 TEST(RemoteRequests, AHubIsHeldToOneCommit) {
-  TestServer hub;
-  TestServer store;
   const std::string commit(40, 'c');
+  TestServer store;
+  TestServer hub;
   store.serve("/blob-index", R"({"weight_map":{"w":"sub/a.safetensors"}})");
   store.serve("/blob-a", one_tensor("w", "12345678"));
   hub.change = [&](const ServerRequest& request, ServerAnswer& answer) {
     const std::string base = "/owner/name/resolve/";
     answer.set("X-Repo-Commit", commit);
-    if (request.path == base + "v1%2Fx/model.safetensors.index.json") {
+    if (request.path == base + "v1%2Fx/model.safetensors.index.json" ||
+        request.path == base + "v1%2Fx/unet/model.safetensors.index.json") {
       answer.status = 302;
       answer.set("Location", store.url("/blob-index?sig=1"));
-    } else if (request.path == base + commit + "/sub/a.safetensors") {
+    } else if (request.path == base + commit + "/sub/a.safetensors" ||
+               request.path == base + commit + "/unet/sub/a.safetensors") {
       answer.status = 302;
       answer.set("Location", store.url("/blob-a?sig=2"));
     } else {
@@ -133,11 +138,42 @@ TEST(RemoteRequests, AHubIsHeldToOneCommit) {
   ASSERT_TRUE(opened) << opened.error().message;
   EXPECT_EQ(read_tensor(*opened, "w").value(), "12345678");
   EXPECT_EQ(opened->files()[0].path, "hf://owner/name@v1/x/sub/a.safetensors");
+  // A folder in the repository.
+  const auto below = open_url("hf://owner/name@v1%2Fx/unet/", options);
+  ASSERT_TRUE(below) << below.error().message;
+  EXPECT_EQ(read_tensor(*below, "w").value(), "12345678");
   for (const std::string_view url :
        {"hf://", "hf://owner", "hf://owner/", "hf://../name", "hf://owner/name@",
-        "hf://owner/name@../x", "hf://owner/name/../x", "hf://ow ner/name"}) {
+        "hf://owner/name@../x", "hf://owner/name/../x", "hf://owner/name/../", "hf://owner/name//",
+        "hf://ow ner/name"}) {
     EXPECT_CODE(open_url(url, options), url_invalid);
   }
+}
+
+// A zip as torch.save lays it out, with records far apart.
+std::string many_records(std::size_t tensors, std::size_t nbytes) {
+  const test::TempDir dir;
+  const std::string data = pattern(nbytes);
+  SavePlan plan;
+  for (std::size_t i = 0; i < tensors; ++i)
+    plan.items.push_back(
+        {"w" + std::to_string(i), Dtype::u8, {nbytes}, std::as_bytes(std::span(data))});
+  static_cast<void>(save_torch(dir / "a.pth", plan, {.file = {.sync = false}}).value());
+  return test::read_file(dir / "a.pth");
+}
+
+TEST(RemoteRequests, ReadTheHeadersOfAZipAtOnce) {
+  TestServer server;
+  server.serve("/a.pth", many_records(100, 40'000));
+  server.delay = std::chrono::milliseconds(20);
+  const auto begin = std::chrono::steady_clock::now();
+  const auto opened = open_url(server.url("/a.pth"));
+  const auto took = std::chrono::steady_clock::now() - begin;
+  ASSERT_TRUE(opened) << opened.error().message;
+  EXPECT_EQ(opened->tensors().size(), 100u);
+  EXPECT_EQ(read_tensor(*opened, "w99").value(), pattern(40'000));
+  EXPECT_GT(server.requests(), 100u);
+  EXPECT_LT(took, std::chrono::milliseconds(100 * 20 / 2));
 }
 
 }  // namespace

@@ -90,8 +90,8 @@ RemoteOptions with_token() {
 }
 
 TEST(RemoteCredentials, GoToTheirOriginAlone) {
-  TestServer first;
   TestServer second;
+  TestServer first;
   second.serve("/real", pattern(3'000'000));
   first.change = [&](const ServerRequest&, ServerAnswer& answer) {
     answer.status = 302;
@@ -173,11 +173,11 @@ TEST(RemoteRedirect, ToAFileIsRefused) {
 }
 
 TEST(RemoteRedirect, IsAskedForAgainWhenItsTimeIsOver) {
-  TestServer first;
+  std::atomic<int> asked = 0;
   TestServer second;
+  TestServer first;
   second.serve("/a", pattern(3'000'000));
   second.serve("/b", pattern(3'000'000));
-  std::atomic<int> asked = 0;
   first.change = [&](const ServerRequest&, ServerAnswer& answer) {
     answer.status = 302;
     answer.set("Location", second.url(asked++ == 0 ? "/a" : "/b"));

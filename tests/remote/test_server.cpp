@@ -179,7 +179,7 @@ bool TestServer::answer_one(int socket, std::string& input) {
   }
   ServerAnswer answer = usual_answer(*request);
   answer.delay = delay;
-  if (change) change(*request, answer);
+  change(*request, answer);
   pause(answer.delay);
   return send_answer(socket, *request, answer);
 }
@@ -239,6 +239,7 @@ bool TestServer::send_answer(int socket, const ServerRequest& request, const Ser
             (send_all(socket, size) && send_all(socket, body) && send_all(socket, "\r\n"))) &&
            send_all(socket, "0\r\n\r\n");
   }
+  if (answer.drip.count() != 0) return send_dripping(socket, body, answer.drip);
   const std::size_t stop = std::min({answer.cut_after, answer.stall_after, body.size()});
   if (!send_all(socket, body.substr(0, stop))) return false;
   if (answer.stall_after == stop && stop < body.size()) {
@@ -257,10 +258,17 @@ bool TestServer::send_all(int socket, std::string_view bytes) const {
   return true;
 }
 
-void TestServer::pause(std::chrono::milliseconds time) {
-  if (time.count() == 0) return;
+bool TestServer::pause(std::chrono::milliseconds time) {
+  if (time.count() == 0) return true;
   std::unique_lock lock(mutex_);
-  closing_changed_.wait_for(lock, time, [this] { return closing_; });
+  return !closing_changed_.wait_for(lock, time, [this] { return closing_; });
+}
+
+bool TestServer::send_dripping(int socket, std::string_view body, std::chrono::milliseconds time) {
+  for (const char& byte : body) {
+    if (!send_all(socket, {&byte, 1}) || !pause(time)) return false;
+  }
+  return true;
 }
 
 }  // namespace flatbed::test

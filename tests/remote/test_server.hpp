@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -44,6 +45,7 @@ struct ServerAnswer {
   std::size_t cut_after = std::string::npos;    // bytes of the body, then the connection is closed
   std::size_t stall_after = std::string::npos;  // bytes of the body, then nothing for a while
   std::chrono::milliseconds stall{3000};
+  std::chrono::milliseconds drip{};   // between bytes of the body
   std::chrono::milliseconds delay{};  // before the answer
   std::optional<std::string> raw;     // is sent instead of all this
 
@@ -63,8 +65,31 @@ class TestServer {
   void serve(const std::string& path, ServedFile file);
   void remove(const std::string& path);
 
-  // Changes answers before they are sent. Set before the first request.
-  std::function<void(const ServerRequest&, ServerAnswer&)> change;
+  // What changes answers before they are sent. It may be set at any time: answers that are under
+  // way keep the one that they began with, so it owns what it uses.
+  class Change {
+   public:
+    using Function = std::function<void(const ServerRequest&, ServerAnswer&)>;
+    Change& operator=(Function function) {
+      const std::lock_guard lock(mutex_);
+      function_ = std::make_shared<const Function>(std::move(function));
+      return *this;
+    }
+    void operator()(const ServerRequest& request, ServerAnswer& answer) const {
+      std::shared_ptr<const Function> function;
+      {
+        const std::lock_guard lock(mutex_);
+        function = function_;
+      }
+      if (function) (*function)(request, answer);
+    }
+
+   private:
+    mutable std::mutex mutex_;
+    std::shared_ptr<const Function> function_;
+  };
+  Change change;
+  // Before the first request:
   std::chrono::milliseconds delay{};  // of every answer
   bool ranges = true;
 
@@ -81,7 +106,10 @@ class TestServer {
   [[nodiscard]] bool send_answer(int socket, const ServerRequest& request,
                                  const ServerAnswer& answer);
   [[nodiscard]] bool send_all(int socket, std::string_view bytes) const;
-  void pause(std::chrono::milliseconds time);
+  // False: the server closes.
+  bool pause(std::chrono::milliseconds time);
+  [[nodiscard]] bool send_dripping(int socket, std::string_view body,
+                                   std::chrono::milliseconds time);
 
   int listener_ = -1;
   std::uint16_t port_ = 0;
