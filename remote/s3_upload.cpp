@@ -13,6 +13,9 @@ namespace flatbed::remote {
 namespace {
 
 constexpr int kTries = 4;  // for what the server received, but damaged
+// Of requests that clean up, or find out what became of others: what they follow has mostly failed
+// after many attempts.
+constexpr unsigned kFewRetries = 2;
 
 std::string quoted_hex(const Md5& md5) { return text_of("\"", hex_of(md5), "\""); }
 
@@ -29,6 +32,12 @@ bool is_plain(const AnswerHead& head) {
 
 Error already_there() {
   return error_of(ErrorCode::file_exists, "there is already an object with this key");
+}
+
+// Which the object keeps. libcurl's own would be that of a form.
+std::string content_type_of(std::string_view key) {
+  return key.ends_with(".json") ? "Content-Type: application/json"
+                                : "Content-Type: application/octet-stream";
 }
 
 // Spaces may come before the document, while the server is at work.
@@ -65,6 +74,7 @@ Result<void> S3Upload::put_whole(std::span<const std::byte> bytes) {
   expected_etag_ = quoted_hex(md5);
   Call call = place_.call(Method::put, place_.url());
   call.headers = conditions();
+  call.headers.push_back(content_type_of(place_.key));
   call.headers.push_back(text_of("Content-MD5: ", base64_of(md5)));
   call.body = bytes;
   if (!replace_) call.accept = {412};
@@ -77,8 +87,9 @@ Result<void> S3Upload::put_whole(std::span<const std::byte> bytes) {
 }
 
 Result<void> S3Upload::start() {
-  FLATBED_ASSIGN(const Call answer,
-                 run(place_.call(Method::post, place_.url_with(place_.key, {{"uploads", ""}}))));
+  Call call = place_.call(Method::post, place_.url_with(place_.key, {{"uploads", ""}}));
+  call.headers = {content_type_of(place_.key)};
+  FLATBED_ASSIGN(const Call answer, run(std::move(call)));
   std::string id;
   const Result<void> read =
       read_leaves(document_of(answer.text), [&](std::string_view path, std::string_view text) {
@@ -184,6 +195,7 @@ bool S3Upload::is_ours() const {
   Call call = place_.call(Method::head, place_.url());
   call.accept = {404};
   call.despite_cancel = true;
+  call.most_retries = kFewRetries;
   if (!transport_->run({&call, 1})) return false;
   return call.head.status == 200 && call.head.find("etag") == expected_etag_;
 }
@@ -199,10 +211,9 @@ void S3Upload::discard() {
 }
 
 void S3Upload::abort_call(Call call) const {
-  constexpr unsigned kRetries = 2;
   call.accept = {404};
   call.despite_cancel = true;
-  call.most_retries = kRetries;
+  call.most_retries = kFewRetries;
   static_cast<void>(transport_->run({&call, 1}).has_value());
 }
 

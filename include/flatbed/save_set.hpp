@@ -32,6 +32,7 @@
 #include "flatbed/save.hpp"
 #include "flatbed/save_compare.hpp"
 #include "flatbed/save_plan.hpp"
+#include "flatbed/source_folder.hpp"
 
 namespace flatbed {
 
@@ -98,6 +99,12 @@ struct SaveSetReport {
 // that compare_output() uses, and max_shard_nbytes.
 [[nodiscard]] FLATBED_EXPORT Result<OutputState> compare_set_output(
     const std::filesystem::path& folder, const SavePlan& plan, const SaveSetOptions& options = {},
+    CompareData data = CompareData::sampled);
+
+// The same for a folder that is not local, and can be listed. Errors: those of the folder and its
+// files, too.
+[[nodiscard]] FLATBED_EXPORT Result<OutputState> compare_set_output(
+    const SourceFolder& folder, const SavePlan& plan, const SaveSetOptions& options = {},
     CompareData data = CompareData::sampled);
 
 }  // namespace flatbed

@@ -61,6 +61,9 @@ inline constexpr std::uint64_t kMaxSampledChunks = 256;
 [[nodiscard]] Error data_difference(std::string_view tensor, std::uint64_t begin,
                                     std::uint64_t nbytes);
 
+// Whether the file holds this text, and nothing else. Errors: those of reading it.
+[[nodiscard]] Result<OutputState> compare_text(const OutputFile& file, std::string_view text);
+
 // The state that a finished comparison found. Errors: those of `compared` that are no difference.
 [[nodiscard]] Result<OutputState> conclude(const OutputFile& file, const Result<void>& compared);
 

@@ -21,19 +21,23 @@ Result<SaveReport> save_text(const std::filesystem::path& path, std::string_view
 Result<OutputState> compare_text_output(const std::filesystem::path& path, std::string_view text) {
   OutputState state;
   FLATBED_ASSIGN(const std::optional<OutputFile> file, OutputFile::open(path, state));
-  if (!file) return state;
+  return file ? compare_text(*file, text) : state;
+}
+
+Result<OutputState> compare_text(const OutputFile& file, std::string_view text) {
+  OutputState state;
   state.kind = OutputKind::different;
-  if (file->size() != text.size()) {
-    state.difference = str_cat("found ", counted(file->size(), "byte"), ", expected ", text.size());
+  if (file.size() != text.size()) {
+    state.difference = str_cat("found ", counted(file.size(), "byte"), ", expected ", text.size());
     return state;
   }
-  FLATBED_ASSIGN(const bool equal, file->holds(0, as_bytes(text)));
+  FLATBED_ASSIGN(const bool equal, file.holds(0, as_bytes(text)));
   if (!equal) {
     state.difference = "the text differs";
     return state;
   }
   state.kind = OutputKind::up_to_date;
-  state.nbytes = file->size();
+  state.nbytes = file.size();
   return state;
 }
 

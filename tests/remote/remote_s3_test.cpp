@@ -327,8 +327,12 @@ TEST(S3Upload, IsWholeAndOfParts) {
   EXPECT_EQ(bucket.open_uploads(), 0U);
   std::set<std::string> parts;
   for (const ServerRequest& request : server.log()) {
+    if (request.path.ends_with("?uploads=")) {
+      EXPECT_EQ(request.headers.at("content-type"), "application/octet-stream");
+    }
     if (request.method != "PUT") continue;
     parts.insert(request.path.substr(0, request.path.find('&')));
+    EXPECT_FALSE(request.headers.contains("transfer-encoding"));
     EXPECT_EQ(request.headers.at("content-md5").size(), 24U);
   }
   EXPECT_EQ(parts.size(), 4U);

@@ -130,6 +130,14 @@ TEST(S3Write, ASetIsInvisibleUntilItIsWhole) {
             (std::vector<std::string>{
                 "model-00001-of-00003.safetensors", "model-00002-of-00003.safetensors",
                 "model-00003-of-00003.safetensors", "model.safetensors.index.json"}));
+  const auto compare = [&](const SaveSetOptions& with) {
+    const auto source = remote.open_folder("s3://bucket/set/").value();
+    return compare_set_output(*source, plan, with).value();
+  };
+  EXPECT_EQ(compare(options).kind, OutputKind::up_to_date);
+  EXPECT_EQ(compare({.max_shard_nbytes = 1'000'000'000}).kind, OutputKind::different);
+  const auto nothing = remote.open_folder("s3://bucket/no-set/").value();
+  EXPECT_EQ(compare_set_output(*nothing, plan, options).value().kind, OutputKind::absent);
   const Checkpoint opened = remote.open("s3://bucket/set/").value();
   EXPECT_EQ(opened.tensors().size(), 3U);
   const auto verified = verify(opened);
