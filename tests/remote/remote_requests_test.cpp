@@ -53,7 +53,7 @@ ServedFile large_object(std::size_t tensors) {
 }
 
 TEST(RemoteRequests, OneTensorOfALargeObjectTakesFour) {
-  for (const std::size_t tensors : {100'000, 1'000}) {
+  for (const std::size_t tensors : {std::size_t{100'000}, std::size_t{1'000}}) {
     TestServer server;
     const ServedFile file = large_object(tensors);
     server.serve("/large.safetensors", file);
