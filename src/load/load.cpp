@@ -11,6 +11,7 @@
 #include "checkpoint/cast_sums.hpp"
 #include "checkpoint/checkpoint_access.hpp"
 #include "io/numa.hpp"
+#include "io/past_cache.hpp"
 #include "io/thread_pool.hpp"
 #include "load/load_hooks.hpp"
 #include "load/load_job.hpp"
@@ -118,7 +119,8 @@ class Load {
   std::optional<LoadSlots> slots_;
   std::atomic<std::size_t> next_job_ = 0;
   std::atomic<unsigned> readers_ = 0;  // readers that have not ended
-  Processors processors_;              // that the readers stay on; empty: any
+  bool bounces_ = hooks_.bounce.value_or(bounce_pays());
+  Processors processors_;  // that the readers stay on; empty: any
   unsigned threads_ = 0;
   std::uint64_t reported_ = 0;
   std::mutex mutex_;  // guards report_ and times_
@@ -233,7 +235,7 @@ void Load::read(unsigned number) {
   if (!processors_.empty()) stay_on(processors_);
   if (hooks_.enter) hooks_.enter();
   JobRunner runner({plan_, schedule_, hooks_, options_.verify, files_, stop_, *groups_,
-                    slots_ ? &*slots_ : nullptr, *host_},
+                    slots_ ? &*slots_ : nullptr, *host_, bounces_},
                    number < queues_.size() ? queues_[number].get() : nullptr);
   // A thread that cannot ask the devices leaves all of it to the others.
   if (Result<void> entered = enter_devices(); entered) {
