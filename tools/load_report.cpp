@@ -88,6 +88,13 @@ std::string verified_text(const LoadOutcome& outcome, const LoadCommandOptions& 
   return "not verified: " + unverified_reason(outcome, asked);
 }
 
+// How files are read with O_DIRECT.
+std::string queue_text(const LoadReport& report) {
+  if (report.queued) return " and io_uring";
+  if (report.no_queue == NoQueue::none) return "";
+  return fmt::format(", without io_uring ({})", name(report.no_queue));
+}
+
 std::string stages_text(const LoadReport& report) {
   std::string text;
   for (const StageRow& row : kStages) {
@@ -121,6 +128,12 @@ void write_report(const LoadReport& report, const CastChoice& cast, JsonWriter& 
   json.key("files_direct").number(report.files_direct);
   json.key("files_buffered").number(report.files_buffered);
   json.key("queued").boolean(report.queued);
+  json.key("no_queue");
+  if (report.no_queue == NoQueue::none) {
+    json.null();
+  } else {
+    json.text(name(report.no_queue));
+  }
   json.key("threads").number(report.threads);
   json.key("seconds").real(report.seconds);
   for (const StageRow& row : kStages) {
@@ -234,7 +247,7 @@ void write_result(const LoadOutcome& outcome, const LoadCommandOptions& options,
                            count_text(report.threads, "thread")));
   output.write(fmt::format("read: {}, {} through the page cache, {} with O_DIRECT{}\n",
                            size_text(report.bytes_read), count_text(report.files_buffered, "file"),
-                           number_text(report.files_direct), report.queued ? " and io_uring" : ""));
+                           number_text(report.files_direct), queue_text(report)));
   output.write(verified_text(outcome, options) + "\n");
   if (options.cast.dtype) {
     output.write(fmt::format("cast: {} to {}\n", count_text(report.casts.tensors, "tensor"),

@@ -645,6 +645,10 @@ typedef struct flatbed_device_ops {
   // that read for the device run there.
   int32_t (*numa_node)(void* context);
   uint64_t link_bytes_per_second;  // that copies reach at most; 0: unknown
+  // May be NULL: never. Whether the processor itself can write this memory, which `check` accepts
+  // (1), as where host and GPU share it: a load then reads files straight into it, once the device
+  // has done what was queued before. Asked when a tensor is added to a plan.
+  uint32_t (*host_can_write)(void* context, const void* data, uint64_t nbytes);
 } flatbed_device_ops;
 
 // Errors: invalid_argument (a function that may not be NULL; then `close` is not called).
@@ -781,6 +785,15 @@ enum {
   FLATBED_STAGE_LINK = 4    // copies to the device
 };
 
+// Why threads that wait read files past the page cache, and not io_uring.
+enum {
+  FLATBED_NO_QUEUE_NONE = 0,           // io_uring does, or nothing is read so
+  FLATBED_NO_QUEUE_NOT_BUILT = 1,      // flatbed was built without liburing
+  FLATBED_NO_QUEUE_NOT_IN_KERNEL = 2,  // older than Linux 5.6, or configured without it
+  FLATBED_NO_QUEUE_FORBIDDEN = 3,      // by a seccomp filter or kernel.io_uring_disabled
+  FLATBED_NO_QUEUE_NO_MEMORY = 4       // for a ring, or a limit on descriptors or locked memory
+};
+
 typedef struct flatbed_load_report {
   uint64_t struct_size;
   uint64_t bytes_wanted;
@@ -804,6 +817,8 @@ typedef struct flatbed_load_report {
   double link_seconds;
   uint32_t bottleneck;  // FLATBED_STAGE_*
   uint32_t queued;      // 1: files_direct were read with io_uring, 0: by threads that wait
+  uint32_t no_queue;    // FLATBED_NO_QUEUE_*: why they wait
+  uint32_t reserved;
   // Reads that were repeated because a chunk did not match, from sources where bytes may be
   // damaged on the way.
   uint64_t chunks_reread;

@@ -149,7 +149,8 @@ struct LoadPlanReport {
   std::uint64_t bytes_to_read = 0;
   std::uint64_t reads = 0;  // pieces of files; each is read by one thread
   // Staging memory, at most; 0: all is read straight into place. Each reading thread may hold
-  // another 1 MiB for what does not stay together, and 256 KiB for casts (2 MiB of what is computed
+  // another 1 MiB for what does not stay together, 260 KiB that chunks pass through on processors
+  // which gain by it, and 256 KiB for casts (2 MiB of what is computed
   // itself; 16 MiB if the tensor is strided, or joined along another than the first dimension); and
   // as much as a slot where it brings narrow rows of several slices of a tensor to devices.
   std::uint64_t peak_staging_nbytes = 0;
@@ -161,6 +162,13 @@ struct LoadPlanReport {
 // held by readers or other loads; link: copies to the device.
 enum class Stage : std::uint8_t { read, hash, submit, slots, link };
 [[nodiscard]] FLATBED_EXPORT std::string_view name(Stage stage) noexcept;  // "read"; static storage
+
+// Why threads that wait read files past the page cache, and not io_uring. none: io_uring does, or
+// nothing is read so; not_built: flatbed was built without liburing; not_in_kernel: Linux before
+// 5.6, or configured without it; forbidden: by a seccomp filter or kernel.io_uring_disabled;
+// no_memory: for a ring, also where a limit on descriptors or locked memory is reached.
+enum class NoQueue : std::uint8_t { none, not_built, not_in_kernel, forbidden, no_memory };
+[[nodiscard]] FLATBED_EXPORT std::string_view name(NoQueue why) noexcept;  // static storage
 
 struct LoadReport {
   std::uint64_t bytes_wanted = 0;
@@ -175,6 +183,7 @@ struct LoadReport {
   std::uint32_t files_direct = 0;    // read with O_DIRECT
   std::uint32_t files_buffered = 0;  // read through the page cache
   bool queued = false;               // files_direct by io_uring; otherwise by threads that wait
+  NoQueue no_queue = NoQueue::none;  // why they wait
   unsigned threads = 0;              // that read
   double seconds = 0;                // of the whole load
   // Seconds of all reading threads together, by what they did or waited for.

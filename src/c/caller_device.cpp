@@ -109,6 +109,10 @@ Result<void> CallerDevice::enter_thread() {
   return answered(code, "enter_thread", said);
 }
 
+bool CallerDevice::host_can_write(const std::byte* data, std::uint64_t nbytes) {
+  return ops_.host_can_write != nullptr && ops_.host_can_write(ops_.context, data, nbytes) == 1;
+}
+
 Result<void> CallerDevice::order_after_engine() {
   if (ops_.order_after_engine == nullptr) return {};
   flatbed_error said{};

@@ -32,6 +32,7 @@ class CallerDevice final : public Device, public DeviceMemory {
   void forget(Ticket ticket) noexcept override;
   [[nodiscard]] void* native_event(Ticket ticket) noexcept override;
   Result<void> enter_thread() override;
+  [[nodiscard]] bool host_can_write(const std::byte* data, std::uint64_t nbytes) override;
   Result<void> order_after_engine() override;
   Result<void> order_before_engine(Ticket ticket) override;
   Result<bool> wait(Ticket ticket, std::chrono::nanoseconds most) override;

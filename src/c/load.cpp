@@ -20,6 +20,11 @@ static_assert(static_cast<int>(Stage::read) == FLATBED_STAGE_READ &&
               static_cast<int>(Stage::submit) == FLATBED_STAGE_SUBMIT &&
               static_cast<int>(Stage::slots) == FLATBED_STAGE_SLOTS &&
               static_cast<int>(Stage::link) == FLATBED_STAGE_LINK);
+static_assert(static_cast<int>(NoQueue::none) == FLATBED_NO_QUEUE_NONE &&
+              static_cast<int>(NoQueue::not_built) == FLATBED_NO_QUEUE_NOT_BUILT &&
+              static_cast<int>(NoQueue::not_in_kernel) == FLATBED_NO_QUEUE_NOT_IN_KERNEL &&
+              static_cast<int>(NoQueue::forbidden) == FLATBED_NO_QUEUE_FORBIDDEN &&
+              static_cast<int>(NoQueue::no_memory) == FLATBED_NO_QUEUE_NO_MEMORY);
 
 Result<std::optional<Dtype>> optional_dtype(std::uint32_t dtype, std::string_view parameter) {
   std::optional<Dtype> result;
@@ -150,6 +155,7 @@ flatbed_load_report report_to_c(const LoadReport& from) {
   report.slots_seconds = from.slots_seconds;
   report.link_seconds = from.link_seconds;
   report.queued = from.queued ? 1 : 0;
+  report.no_queue = static_cast<std::uint32_t>(from.no_queue);
   report.bottleneck = static_cast<std::uint32_t>(from.bottleneck);
   return report;
 }

@@ -4,6 +4,7 @@
 #include <liburing.h>
 #include <time.h>
 
+#include <array>
 #include <deque>
 #endif
 
@@ -40,6 +41,20 @@ class UringQueue final : public ReadQueue {
     io_uring_sqe_set_data64(entry, 0);
     unsubmitted_.push_back(0);
     return wait().result;
+  }
+
+  // Linux 5.1 to 5.5 has rings that do not know such reads, nor the question what they know. 0, or
+  // an errno below 0.
+  int look_for_reads() {
+    constexpr unsigned kMost = 256;  // operations that there can be
+    alignas(io_uring_probe)
+        std::array<std::byte, sizeof(io_uring_probe) + kMost * sizeof(io_uring_probe_op)>
+            memory{};
+    auto* const probe = reinterpret_cast<io_uring_probe*>(memory.data());
+    const int failed = io_uring_register_probe(&ring_, probe, kMost);
+    if (failed == -EINVAL) return -ENOSYS;
+    // Where asking is forbidden, the first read will tell.
+    return failed < 0 || io_uring_opcode_supported(probe, IORING_OP_READ) != 0 ? 0 : -ENOSYS;
   }
 
   bool begin(const Read& read) override;
@@ -97,15 +112,21 @@ ReadQueue::Ended UringQueue::wait() {
 
 }  // namespace
 
+bool built_with_read_queue() noexcept { return true; }
+
 Result<std::unique_ptr<ReadQueue>> open_read_queue(unsigned reads) {
   auto queue = std::make_unique<UringQueue>();
   if (const int failed = queue->open(reads); failed < 0) return system_error(-failed, "io_uring");
+  if (const int failed = queue->look_for_reads(); failed < 0)
+    return system_error(-failed, "io_uring");
   if (const std::int64_t failed = queue->try_out(); failed < 0)
     return system_error(static_cast<int>(-failed), "io_uring");
   return std::unique_ptr<ReadQueue>(std::move(queue));
 }
 
 #else
+
+bool built_with_read_queue() noexcept { return false; }
 
 Result<std::unique_ptr<ReadQueue>> open_read_queue(unsigned /*reads*/) {
   return system_error(ENOSYS, "flatbed is built without io_uring");

@@ -46,8 +46,11 @@ class ReadQueue {
 // How many reads a queue has room for.
 inline constexpr unsigned kQueuedReads = 64;
 
-// Errors: io_error and others of the system (built without, not in this kernel, forbidden),
-// resource_exhausted.
+// Whether flatbed has the engine. Without it there is never a queue.
+[[nodiscard]] bool built_with_read_queue() noexcept;
+
+// Errors: permission_denied (forbidden), resource_exhausted, io_error (built without, or not in
+// this kernel: before Linux 5.6, io_uring cannot read into plain memory).
 [[nodiscard]] Result<std::unique_ptr<ReadQueue>> open_read_queue(unsigned reads = kQueuedReads);
 
 }  // namespace flatbed

@@ -10,6 +10,7 @@
 #include "base/str_cat.hpp"
 #include "flatbed/device.hpp"
 #include "io/large_allocator.hpp"
+#include "io/past_cache.hpp"
 
 namespace flatbed {
 
@@ -40,10 +41,11 @@ class HostDevice final : public Device, public DeviceMemory {
   Result<Ticket> copy(std::span<const CopyPiece> pieces) override {
     for (const CopyPiece& piece : pieces) {
       for (std::uint64_t row = 0; row < piece.rows; ++row) {
-        std::memcpy(piece.to + row * piece.to_pitch, piece.from + row * piece.from_pitch,
-                    static_cast<std::size_t>(piece.nbytes));
+        copy_past_cache(piece.to + row * piece.to_pitch, piece.from + row * piece.from_pitch,
+                        piece.nbytes);
       }
     }
+    finish_past_cache();  // before a thread is told of them
     return Ticket{0};
   }
   Result<Ticket> fence() override { return Ticket{0}; }

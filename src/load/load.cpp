@@ -11,6 +11,7 @@
 #include "checkpoint/cast_sums.hpp"
 #include "checkpoint/checkpoint_access.hpp"
 #include "io/numa.hpp"
+#include "io/past_cache.hpp"
 #include "io/thread_pool.hpp"
 #include "load/load_hooks.hpp"
 #include "load/load_job.hpp"
@@ -31,6 +32,8 @@ constexpr std::chrono::milliseconds kIdle{1000};
 // Between two calls of the caller's progress callback.
 constexpr std::uint64_t kReportNbytes = 8 << 20;
 
+constexpr const char* kSysfs = "/sys";
+
 enum class Disk { cached, direct };
 
 // Sources that work best with reads of this size wait for a network.
@@ -42,18 +45,27 @@ bool waits_for_network(const Schedule& schedule) {
   });
 }
 
+// What load() and LoadPlan::check() are asked.
+struct Asked {
+  const LoadPlanState& plan;
+  const LoadOptions& options;
+  const std::filesystem::path& sysfs;
+};
+
 // `direct`: threads wait for the disk, because nothing queues their reads; or for a network.
-unsigned thread_count(const LoadPlanState& plan, const LoadOptions& options, Disk disk) {
+unsigned thread_count(const Asked& asked, Disk disk) {
+  const auto& [plan, options, sysfs] = asked;
   if (options.threads != 0) return std::min(options.threads, kMaxThreads);
-  const auto near = static_cast<unsigned>(processors_to_stay_on(numa_node(plan), 1).size());
+  const auto near = static_cast<unsigned>(processors_to_stay_on(numa_node(plan), 1, sysfs).size());
   return usual_readers({.cores = near != 0 ? near : std::thread::hardware_concurrency(),
                         .link_bytes_per_second = link_bytes_per_second(plan),
                         .direct = disk == Disk::direct});
 }
 
-StagingOptions staging_options(const LoadPlanState& plan, const LoadOptions& options) {
+StagingOptions staging_options(const Asked& asked) {
+  const LoadOptions& options = asked.options;
   if (options.pool != nullptr) return {options.pool->nbytes(), options.pool->slot_nbytes()};
-  const unsigned threads = thread_count(plan, options, Disk::direct);  // at most
+  const unsigned threads = thread_count(asked, Disk::direct);  // at most
   const std::uint64_t slot = options.slot_nbytes != 0
                                  ? options.slot_nbytes
                                  : fitting_slot_nbytes(options.staging_nbytes, threads);
@@ -61,9 +73,8 @@ StagingOptions staging_options(const LoadPlanState& plan, const LoadOptions& opt
 }
 
 // The pool that the load would create: no more slots than there are jobs for them.
-StagingOptions own_staging(const LoadPlanState& plan, const LoadOptions& options,
-                           const Schedule& schedule) {
-  const StagingOptions most = staging_options(plan, options);
+StagingOptions own_staging(const Asked& asked, const Schedule& schedule) {
+  const StagingOptions most = staging_options(asked);
   const std::uint64_t slots =
       std::clamp<std::uint64_t>(schedule.slot_jobs, 2, most.staging_nbytes / most.slot_nbytes);
   return {slots * most.slot_nbytes, most.slot_nbytes};
@@ -72,8 +83,9 @@ StagingOptions own_staging(const LoadPlanState& plan, const LoadOptions& options
 Error no_threads() { return Error{ErrorCode::resource_exhausted, "no thread could be started"}; }
 
 // The schedule of a checked plan.
-Result<Schedule> checked_schedule(const LoadPlanState& plan, const LoadOptions& options) {
-  const StagingOptions staging = staging_options(plan, options);
+Result<Schedule> checked_schedule(const Asked& asked) {
+  const auto& [plan, options, sysfs] = asked;
+  const StagingOptions staging = staging_options(asked);
   FLATBED_TRY(check_staging(staging));
   FLATBED_TRY(check_destinations(plan));
   Schedule schedule =
@@ -83,6 +95,13 @@ Result<Schedule> checked_schedule(const LoadPlanState& plan, const LoadOptions& 
                       plan.devices[1]->name(), " copies from its own staging memory only");
   }
   return schedule;
+}
+
+// By the code of the error that came in place of a queue.
+NoQueue why_none(ErrorCode code) {
+  if (!built_with_read_queue()) return NoQueue::not_built;
+  if (code == ErrorCode::permission_denied) return NoQueue::forbidden;
+  return code == ErrorCode::resource_exhausted ? NoQueue::no_memory : NoQueue::not_in_kernel;
 }
 
 // One load. The thread that called load() creates it, waits and makes the callbacks; the reading
@@ -124,6 +143,7 @@ class Load {
   const LoadOptions& options_;
   const LoadHooks& hooks_;
   LoadPeers* peers_;
+  const Asked asked_{plan_, options_, hooks_.sysfs};
   LoadStop stop_;
   std::uint64_t begin_ns_ = 0;
   Schedule schedule_;
@@ -134,11 +154,13 @@ class Load {
   std::shared_ptr<DirectPool> direct_files_ = std::make_shared<DirectPool>(kMaxDirectFiles);
   std::deque<LoadFile> files_;
   std::vector<std::unique_ptr<ReadQueue>> queues_;  // of the first threads
+  NoQueue no_queue_ = NoQueue::none;
   std::optional<LoadGroups> groups_;
   std::optional<LoadSlots> slots_;
   std::atomic<std::size_t> next_job_ = 0;
   std::atomic<unsigned> readers_ = 0;  // readers that have not ended
-  Processors processors_;              // that the readers stay on; empty: any
+  bool bounces_ = hooks_.bounce.value_or(bounce_pays());
+  Processors processors_;  // that the readers stay on; empty: any
   unsigned threads_ = 0;
   std::uint64_t reported_ = 0;
   std::mutex mutex_;  // guards report_ and times_
@@ -178,7 +200,7 @@ Result<void> Load::prepare() {
   if (peers_ != nullptr) {
     schedule_ = peers_->schedule();
   } else {
-    FLATBED_ASSIGN(schedule_, checked_schedule(plan_, options_));
+    FLATBED_ASSIGN(schedule_, checked_schedule(asked_));
   }
   for (std::uint32_t i = 0; i < schedule_.files.size(); ++i) {
     files_.emplace_back(*schedule_.files[i].file,
@@ -201,7 +223,7 @@ Result<void> Load::prepare() {
 LoadWork Load::work() {
   return {plan_,  schedule_, hooks_,   options_.verify,
           files_, stop_,     *groups_, slots_ ? &*slots_ : nullptr,
-          *host_};
+          *host_, bounces_};
 }
 
 // What the engine has queued may use memory that the processor is about to write, and no stream
@@ -230,7 +252,7 @@ Result<void> Load::wait_for_engine(Device& device) {
 
 unsigned Load::wanted_threads() const {
   const bool waits = (has_direct() && queues_.empty()) || waits_for_network(schedule_);
-  const unsigned most = thread_count(plan_, options_, waits ? Disk::direct : Disk::cached);
+  const unsigned most = thread_count(asked_, waits ? Disk::direct : Disk::cached);
   return static_cast<unsigned>(std::clamp<std::size_t>(schedule_.jobs.size(), 1, most));
 }
 
@@ -242,8 +264,7 @@ Result<void> Load::make_pool() {
     return {};
   }
   Device& device = plan_.real_devices().empty() ? *host_ : *plan_.real_devices().front();
-  FLATBED_ASSIGN(own_pool_,
-                 StagingSlots::unstaged_pool(device, own_staging(plan_, options_, schedule_)));
+  FLATBED_ASSIGN(own_pool_, StagingSlots::unstaged_pool(device, own_staging(asked_, schedule_)));
   pool_ = own_pool_.get();
   return {};
 }
@@ -253,9 +274,10 @@ Result<void> Load::make_pool() {
 void Load::open_queues() {
   if (!hooks_.queue || !has_direct()) return;
   const std::size_t most =
-      std::min<std::size_t>(thread_count(plan_, options_, Disk::cached), schedule_.jobs.size());
+      std::min<std::size_t>(thread_count(asked_, Disk::cached), schedule_.jobs.size());
   while (queues_.size() < most) {
     Result<std::unique_ptr<ReadQueue>> queue = hooks_.queue();
+    if (!queue && queues_.empty()) no_queue_ = why_none(queue.error().code);
     if (!queue) break;
     queues_.push_back(*std::move(queue));
   }
@@ -396,6 +418,7 @@ LoadReport Load::make_report() const {
     ++(file.direct() ? report.files_direct : report.files_buffered);
   }
   report.queued = report.files_direct != 0 && !queues_.empty();
+  if (report.files_direct != 0) report.no_queue = no_queue_;
   if (pool_ != nullptr) report.peak_staging_nbytes += pool_->peak_nbytes();
   report.threads = threads_;
   std::array<double, 5> seconds = {};
@@ -429,15 +452,23 @@ std::string_view name(Stage stage) noexcept {
   return kNames[static_cast<std::size_t>(stage)];
 }
 
+std::string_view name(NoQueue why) noexcept {
+  constexpr std::array<std::string_view, 5> kNames{"none", "not_built", "not_in_kernel",
+                                                   "forbidden", "no_memory"};
+  return kNames[static_cast<std::size_t>(why)];
+}
+
 Result<LoadPlanReport> LoadPlan::check(const LoadOptions& options) const {
-  FLATBED_ASSIGN(const Schedule schedule, checked_schedule(*state_, options));
+  const std::filesystem::path sysfs = kSysfs;
+  const Asked asked{*state_, options, sysfs};
+  FLATBED_ASSIGN(const Schedule schedule, checked_schedule(asked));
   LoadPlanReport report;
   report.bytes_wanted = schedule.bytes_wanted;
   report.bytes_to_read = schedule.bytes_to_read;
   report.reads = schedule.jobs.size();
   report.groups = static_cast<std::uint32_t>(schedule.groups.size());
   if (schedule.slot_jobs != 0) {
-    report.peak_staging_nbytes = own_staging(*state_, options, schedule).staging_nbytes;
+    report.peak_staging_nbytes = own_staging(asked, schedule).staging_nbytes;
   }
   for (const ScheduledFile& file : schedule.files) report.files.push_back(file.file->label());
   return report;

@@ -10,6 +10,7 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 
 #include "flatbed/load.hpp"
@@ -31,6 +32,8 @@ struct LoadHooks {
   // Opens a queue of reads past the page cache, before any thread begins; an error means that
   // threads wait for their reads. Empty: the same.
   std::function<Result<std::unique_ptr<ReadQueue>>()> queue;
+  // Whether verified bytes reach host memory by way of a buffer in the cache. Empty: where it pays.
+  std::optional<bool> bounce;
   std::filesystem::path sysfs = "/sys";  // lists the processors of NUMA nodes
   // Called by each reading thread when it begins and before it ends.
   std::function<void()> enter;

@@ -40,31 +40,30 @@ Error JobRunner::in_job(const Job& job, Error error) const {
 // ---- straight into host memory ------------------------------------------------------------------
 
 Result<void> JobRunner::run_in_place(const Job& job) {
-  std::vector<CopyPiece>& copies = pieces_.empty() ? pieces_.emplace_back() : pieces_[0];
-  copies.clear();
   units_.begin(job);
   read_ahead(job);
   checked_to_ = job.begin;
   for (const FileRange& range : units_.reads()) {
     for (std::uint64_t at = range.begin; at < range.end;) {
+      if (const std::optional<Unit> unit = units_.peek(); unit && bounces(job, *unit, at)) {
+        FLATBED_TRY(bounce(job, *unit));
+        at = unit->end;
+        continue;
+      }
       const Units::Place place = units_.place();
       const Result<std::uint64_t> end = read_in_place(job, {at, range.end});
       if (!end) return in_job(job, end.error());
       at = *end;
       units_.go_to(place);
-      FLATBED_TRY(check_in_place(job, at, copies));
+      FLATBED_TRY(check_in_place(job, at));
     }
   }
-  if (!copies.empty()) {
-    const StageTimer timer(work_.hooks, times_, Stage::submit);
-    FLATBED_TRY(work_.host.copy(copies));
-  }
+  FLATBED_TRY(copy_to_host());
   return work_.groups.job_done(job, job.read_nbytes);
 }
 
 // Checks the units before `end`, and collects the copies of what was read elsewhere.
-Result<void> JobRunner::check_in_place(const Job& job, std::uint64_t end,
-                                       std::vector<CopyPiece>& copies) {
+Result<void> JobRunner::check_in_place(const Job& job, std::uint64_t end) {
   const StageTimer timer(work_.hooks, times_, Stage::hash);
   for (std::optional<Unit> unit = units_.peek(); unit && unit->begin < end; unit = units_.peek()) {
     std::byte* const place = place_of(job, *unit);
@@ -73,11 +72,23 @@ Result<void> JobRunner::check_in_place(const Job& job, std::uint64_t end,
       FLATBED_TRY(check(*unit, {at, static_cast<std::size_t>(unit->nbytes())}));
       checked_to_ = unit->end;
     }
-    const std::uint64_t offset = unit->transfer->tensor->where.offset;
-    if (place == nullptr)
-      unit->transfer->append_pieces(unit->begin - offset, unit->end - offset, at, copies);
+    if (place == nullptr) add_host_copy(*unit, at);
     units_.take(*unit);
   }
+  return {};
+}
+
+void JobRunner::add_host_copy(const Unit& unit, const std::byte* at) {
+  const std::uint64_t offset = unit.transfer->tensor->where.offset;
+  unit.transfer->append_pieces(unit.begin - offset, unit.end - offset, at, host_copies_);
+}
+
+// What was collected since.
+Result<void> JobRunner::copy_to_host() {
+  if (host_copies_.empty()) return {};
+  const StageTimer timer(work_.hooks, times_, Stage::submit);
+  FLATBED_TRY(work_.host.copy(host_copies_));
+  host_copies_.clear();
   return {};
 }
 
@@ -149,6 +160,38 @@ std::byte* JobRunner::scratch_at(const Job& job, std::uint64_t at) const {
   return scratch_.get() + (at - job.begin);
 }
 
+// Whether the next read is of this unit alone, by way of the buffer, although the kernel could
+// write it to its place. The kernel writes the first unit of each part: it reports memory that
+// cannot be written, where a store would end the process.
+bool JobRunner::bounces(const Job& job, const Unit& unit, std::uint64_t at) const {
+  constexpr std::uint64_t kLeastNbytes = 64 << 10;  // from which the copy pays
+  return work_.bounce && unit.begin == at && unit.checked && !unit.opens_part && !job.direct &&
+         unit.nbytes() >= kLeastNbytes &&
+         work_.schedule.files[job.file].piece_nbytes <= kChunkBytes &&
+         place_of(job, unit) != nullptr;
+}
+
+Result<void> JobRunner::bounce(const Job& job, const Unit& unit) {
+  if (!bounce_) bounce_ = try_allocate_large(kChunkBytes + kDirectAlignment);
+  if (!bounce_)
+    return make_error(ErrorCode::resource_exhausted, "no memory for ", kChunkBytes, " bytes");
+  // Placed as in the file, because the kernel copies whole pages fastest.
+  const std::span<std::byte> bytes(bounce_.get() + unit.begin % kDirectAlignment,
+                                   static_cast<std::size_t>(unit.nbytes()));
+  {
+    const StageTimer timer(work_.hooks, times_, Stage::read);
+    Result<void> read = work_.files[job.file].read(unit.begin, bytes);
+    if (!read) return in_job(job, std::move(read).error());
+  }
+  {
+    const StageTimer timer(work_.hooks, times_, Stage::hash);
+    FLATBED_TRY(check(unit, bytes));
+  }
+  units_.take(unit);
+  host_copies_.push_back({bytes.data(), place_of(job, unit), unit.nbytes()});
+  return copy_to_host();
+}
+
 // ---- by way of a slot ---------------------------------------------------------------------------
 
 // Slots of jobs that were begun become free when these are finished. A thread that waits for a slot
@@ -174,8 +217,9 @@ Result<void> JobRunner::run_staged(const Job& job) {
   return deliver(job, *slot, at);
 }
 
-// Reads and checks. Through the page cache it reads in pieces that stay in the processor's cache
-// until they are hashed; with O_DIRECT it reads all at once, as disks prefer.
+// Reads, checks, and copies what is the host's. Through the page cache it reads in pieces that stay
+// in the processor's cache until they are hashed; with O_DIRECT it reads all at once, as disks
+// prefer.
 Result<void> JobRunner::read_staged(const Job& job, std::byte* at) {
   LoadFile& file = work_.files[job.file];
   const std::uint64_t piece_nbytes = work_.schedule.files[job.file].piece_nbytes;
@@ -197,16 +241,34 @@ Result<void> JobRunner::read_staged(const Job& job, std::byte* at) {
   return {};
 }
 
-// Checks the units that end by then, of a job whose bytes lie at `at` as in the file.
+// Checks the units that end by then, of a job whose bytes lie at `at` as in the file. Those for the
+// host are copied a few at a time, while they are in the processor's cache from being hashed.
 Result<void> JobRunner::check_to(std::uint64_t end, const Job& job, std::byte* at) {
+  const auto is_due = [&] {
+    const std::optional<Unit> unit = units_.peek();
+    return unit && unit->end <= end;
+  };
+  while (is_due()) {
+    FLATBED_TRY(check_some(end, job, at));
+    FLATBED_TRY(copy_to_host());
+  }
+  return {};
+}
+
+// At least one, if any is left.
+Result<void> JobRunner::check_some(std::uint64_t end, const Job& job, std::byte* at) {
   const StageTimer timer(work_.hooks, times_, Stage::hash);
+  std::uint64_t nbytes = 0;
   for (std::optional<Unit> unit = units_.peek(); unit && unit->end <= end; unit = units_.peek()) {
+    std::byte* const from = at + (unit->begin - job.begin);
     if (unit->checked && unit->end > checked_to_) {
-      FLATBED_TRY(
-          check(*unit, {at + (unit->begin - job.begin), static_cast<std::size_t>(unit->nbytes())}));
+      FLATBED_TRY(check(*unit, {from, static_cast<std::size_t>(unit->nbytes())}));
       checked_to_ = unit->end;
     }
+    if (unit->transfer->device == 0) add_host_copy(*unit, from);
     units_.take(*unit);
+    nbytes += unit->nbytes();
+    if (nbytes >= kPieceNbytes) break;
   }
   return {};
 }
@@ -229,11 +291,14 @@ Result<void> JobRunner::read_sparse(const Job& job, std::byte* at) {
   return {};
 }
 
+// The host has what was checked of a job of a file.
 void JobRunner::collect_pieces(const Job& job, std::byte* at) {
+  const bool host_is_served = job.kind == JobKind::staged && !job.sparse;
   pieces_.resize(work_.plan.devices.size());
   for (std::vector<CopyPiece>& pieces : pieces_) pieces.clear();
   for (const Part& part : std::span(work_.schedule.parts).subspan(job.first_part, job.parts)) {
     const Transfer& transfer = work_.plan.transfers[part.transfer];
+    if (transfer.device == 0 && host_is_served) continue;
     const std::uint64_t offset = offset_of(job, transfer);
     transfer.append_pieces(part.begin - offset, part.end - offset, at + (part.begin - job.begin),
                            pieces_[transfer.device]);

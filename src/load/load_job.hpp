@@ -3,8 +3,16 @@
 // thread-safe.
 //
 // Bytes for host memory are read to their places and hashed there, as far as whole chunks stay
-// together; the others are read elsewhere and copied. Bytes for a device are read into a slot,
-// hashed there, and only then queued.
+// together; the others are read elsewhere and copied. On some processors (past_cache.hpp) most of
+// those that could be read to their places are copied too, out of a buffer that stays in the cache:
+//
+//   file     |-- chunk 0 --|-- chunk 1 --|-- chunk 2 --|      of one part
+//                   |             |             |
+//                   |        scratch: hash, store past the cache
+//                   |             |             |
+//   memory   |-- chunk 0 --|-- chunk 1 --|-- chunk 2 --|
+//
+// Bytes for a device are read into a slot, hashed there, and only then queued.
 #pragma once
 
 #include <cstddef>
@@ -37,6 +45,7 @@ struct LoadWork {
   LoadGroups& groups;
   LoadSlots* slots;  // null if no job needs one
   Device& host;
+  bool bounce = false;  // verified bytes reach host memory by way of a buffer in the cache
 };
 
 class JobRunner {
@@ -67,7 +76,9 @@ class JobRunner {
  private:
   Result<void> run_in_place(const Job& job);
   [[nodiscard]] Result<std::uint64_t> read_in_place(const Job& job, FileRange range);
-  Result<void> check_in_place(const Job& job, std::uint64_t end, std::vector<CopyPiece>& copies);
+  Result<void> check_in_place(const Job& job, std::uint64_t end);
+  void add_host_copy(const Unit& unit, const std::byte* at);
+  Result<void> copy_to_host();
   void read_ahead(const Job& job);
   [[nodiscard]] Result<std::optional<std::uint32_t>> take_slot();
   Result<void> run_staged(const Job& job);
@@ -78,12 +89,15 @@ class JobRunner {
   Result<void> finish_oldest();
   Result<void> read_oldest(const LoadAhead::Flight& flight);
   Result<void> check_to(std::uint64_t end, const Job& job, std::byte* at);
+  Result<void> check_some(std::uint64_t end, const Job& job, std::byte* at);
   Result<void> run_contents(const Job& job);
   Result<void> run_contents_in_place(const Job& job);
   Result<void> read_contents(const Job& job, std::span<std::byte> out);
 
   Result<void> check(const Unit& unit, std::span<std::byte> bytes);
   [[nodiscard]] std::byte* place_of(const Job& job, const Unit& unit) const;
+  [[nodiscard]] bool bounces(const Job& job, const Unit& unit, std::uint64_t at) const;
+  Result<void> bounce(const Job& job, const Unit& unit);
   [[nodiscard]] std::byte* scratch_at(const Job& job, std::uint64_t at) const;
   Result<void> deliver(const Job& job, std::uint32_t slot, std::byte* at);
   Result<void> queue(std::vector<DeviceTicket>& tickets);
@@ -102,6 +116,8 @@ class JobRunner {
   std::uint64_t contents_read_ = 0;
   std::map<std::uint32_t, CastCounts> casts_;
   LargeBlock scratch_;  // of schedule.read_nbytes, for what belongs nowhere; made when needed
+  LargeBlock bounce_;   // of a chunk, at any place in a page; made when needed
+  std::vector<CopyPiece> host_copies_;  // from the slot or the scratch buffer
   std::vector<std::span<std::byte>> segments_;
   std::vector<std::vector<CopyPiece>> pieces_;  // for each device of the plan
   RowGather rows_;

@@ -28,7 +28,7 @@ void Units::list_runs(const Job& job) {
       const std::uint64_t begin = offset + transfer.needed_from(at - offset);
       if (begin >= part.end) break;
       const std::uint64_t end = std::min(part.end, offset + transfer.run_end(begin - offset));
-      runs_.push_back({begin, end, &transfer, false});
+      runs_.push_back({.begin = begin, .end = end, .transfer = &transfer});
       at = end;
     }
   }
@@ -62,7 +62,7 @@ std::optional<Unit> Units::peek() const {
   const Part& part = parts_[part_];
   const Transfer& transfer = plan_.transfers[part.transfer];
   const bool checked = verify_ && !transfer.tensor->digests.empty();
-  Unit unit{part.begin + done_, part.end, &transfer, checked};
+  Unit unit{part.begin + done_, part.end, &transfer, checked, done_ == 0};
   // A part begins at a chunk, and ends at the end of a chunk or of its tensor.
   if (checked) unit.end = std::min(unit.end, unit.begin + kChunkBytes);
   return unit;

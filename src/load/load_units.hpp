@@ -26,6 +26,7 @@ struct Unit {
   std::uint64_t end = 0;
   const Transfer* transfer = nullptr;
   bool checked = false;
+  bool opens_part = false;  // no unit of its part comes before it
   [[nodiscard]] std::uint64_t nbytes() const noexcept { return end - begin; }
 };
 

@@ -17,6 +17,8 @@ typedef struct late_device {
   int32_t wait_answer;
   int waits;
   const char* message;
+  const void* shared;  // memory that the processor can write
+  uint64_t asked_for_nbytes;
 } late_device;
 
 static int32_t check_memory(void* context, const void* data, uint64_t nbytes,
@@ -401,6 +403,45 @@ static void orders_loads_with_the_engine(void) {
   flatbed_checkpoint_free(model);
 }
 
+static uint32_t shares_memory(void* context, const void* data, uint64_t nbytes) {
+  late_device* const self = context;
+  self->asked_for_nbytes = nbytes;
+  return data == self->shared ? 1 : 0;
+}
+
+// Memory that the processor writes itself is read into, and no copy is queued for it.
+static void reads_into_memory_that_is_shared(void) {
+  flatbed_error error;
+  late_device late = {0};
+  flatbed_device_ops ops = make_ops(&late);
+  ops.host_can_write = shares_memory;
+  pthread_mutex_init(&late.mutex, NULL);
+  float shared[6] = {0};
+  float copied[6] = {0};
+  late.shared = shared;
+  flatbed_device* device = NULL;
+  flatbed_checkpoint* const model = open_small_model();
+  CHECK_OK(flatbed_device_custom(&ops, &device, &error));
+  for (int i = 0; i < 2; ++i) {
+    flatbed_plan* plan = NULL;
+    CHECK_OK(flatbed_plan_new(&plan, &error));
+    flatbed_transfer transfer = FLATBED_INIT(flatbed_transfer);
+    transfer.device = device;
+    transfer.data = i == 0 ? shared : copied;
+    transfer.capacity = sizeof shared;
+    CHECK_OK(flatbed_plan_add(plan, model, flatbed_text("a.weight"), &transfer, &error));
+    CHECK_NUMBER(late.asked_for_nbytes, sizeof shared);
+    flatbed_load_report report = FLATBED_INIT(flatbed_load_report);
+    CHECK_OK(flatbed_load(plan, NULL, &report, &error));
+    CHECK_NUMBER(late.queued, i);
+    CHECK_NUMBER(report.no_queue, FLATBED_NO_QUEUE_NONE);
+    flatbed_plan_free(plan);
+  }
+  CHECK(memcmp(shared, copied, sizeof shared) == 0 && shared[1] != 0);
+  flatbed_device_free(device);
+  flatbed_checkpoint_free(model);
+}
+
 static void has_the_host(void) {
   flatbed_error error;
   flatbed_device* device = NULL;
@@ -468,6 +509,7 @@ void test_device(void) {
   waits_as_the_device_does();
   checks_the_functions();
   orders_loads_with_the_engine();
+  reads_into_memory_that_is_shared();
   has_the_host();
   checks_arguments();
 }

@@ -101,6 +101,7 @@ Outcome run(const Model& model, const Kind& kind) {
     scene.add(*model.checkpoint, {&tensors[0], {}, 0, 0, {1}});
     scene.add(*model.checkpoint, {&tensors[1], {1, 50, 150}, 1, 8, {1}});
     scene.add(*model.checkpoint, {&tensors[2], {}, -1, 0, {1}});
+    scene.add(*model.checkpoint, {&tensors[2], {}, 0, 0, {1}});  // a second piece of a batch
     scene.add(*model.checkpoint, {&tensors[3], {0, 10, 2000}, 1, 0, {2}});
     scene.add(*model.checkpoint, {&tensors[3], {0, 5000, kChunk}, 0, 0, {2}});
     LoadOptions options{.threads = 2,
@@ -211,6 +212,9 @@ TEST_P(LoadFaults, OfEachCallAreSurvived) {
       expect_sound(kind, outcome);
     }
     EXPECT_LT(kind.injection.nth, 500U);
+    if (call == "MemcpyBatchAsync") {
+      EXPECT_GT(kind.injection.nth, 1U);
+    }
   }
   EXPECT_GT(faults, 40U);
 }

@@ -20,6 +20,7 @@
 #include <functional>
 #include <iterator>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "base/str_cat.hpp"
@@ -101,6 +102,7 @@ struct Example {
   Disk disk;
   std::atomic<bool> cancel = false;
   bool has_queue = true;
+  int no_queue = EPERM;  // the errno that comes in its place
 
   Example() : checkpoint(write()) {
     for (const ModelTensor& tensor : tensors) {
@@ -125,7 +127,7 @@ struct Example {
     LoadHooks hooks;
     hooks.now_ns = [] { return std::uint64_t{0}; };
     hooks.queue = [this]() -> Result<std::unique_ptr<ReadQueue>> {
-      if (!has_queue) return make_error(ErrorCode::permission_denied, "io_uring");
+      if (!has_queue) return system_error(no_queue, "io_uring");
       return std::unique_ptr<ReadQueue>(std::make_unique<FakeQueue>(disk));
     };
     disk.ended = 0;
@@ -159,6 +161,7 @@ TEST(LoadAhead, ReadsSeveralJobsAtOnce) {
   a.expect_arrived(report);
   if (!is_direct(report)) GTEST_SKIP() << "no O_DIRECT in the folder for temporary files";
   EXPECT_TRUE(report->queued);
+  EXPECT_EQ(report->no_queue, NoQueue::none);
   EXPECT_EQ(a.disk.most_under_way, 7u);  // all: slots are made as they are needed
   EXPECT_LE(report->bytes_read, report->bytes_wanted + 16 * 4096);
 }
@@ -273,7 +276,27 @@ TEST(LoadAhead, IsNotNeeded) {
   const Result<LoadReport> report = a.run();
   a.expect_arrived(report);
   EXPECT_FALSE(report->queued);
+  EXPECT_EQ(report->no_queue, built_with_read_queue() ? NoQueue::forbidden : NoQueue::not_built);
   EXPECT_EQ(a.disk.ended, 0u);
+  EXPECT_EQ(a.run(IoMode::buffered)->no_queue, NoQueue::none);
+}
+
+TEST(LoadAhead, SaysWhyThereIsNoQueue) {
+  if (!built_with_read_queue()) GTEST_SKIP() << "built without one";
+  for (const auto& [number, why, text] :
+       {std::tuple(EPERM, NoQueue::forbidden, "forbidden"),
+        std::tuple(EACCES, NoQueue::forbidden, "forbidden"),
+        std::tuple(ENOMEM, NoQueue::no_memory, "no_memory"),
+        std::tuple(EMFILE, NoQueue::no_memory, "no_memory"),
+        std::tuple(ENOSYS, NoQueue::not_in_kernel, "not_in_kernel")}) {
+    Example a;
+    a.has_queue = false;
+    a.no_queue = number;
+    const Result<LoadReport> report = a.run();
+    a.expect_arrived(report);
+    EXPECT_EQ(report->no_queue, why) << number;
+    EXPECT_EQ(name(report->no_queue), text);
+  }
 }
 
 // ---- the system's queue -------------------------------------------------------------------------
@@ -347,6 +370,15 @@ TEST(ReadQueue, IsNotOpenedWhereItIsForbidden) {
       EXPECT_EQ(found, system_error(static_cast<int>(error_number), "io_uring").message);
     }
   }
+}
+
+// As Linux 5.1 to 5.5 answers who asks what its rings know; reads into plain memory they do not.
+TEST(ReadQueue, IsNotOpenedWhereRingsDoNotKnowReads) {
+  if (!open_read_queue()) GTEST_SKIP() << "no io_uring here";
+  const std::string found = error_where_forbidden(SYS_io_uring_register, EINVAL);
+  if (found == "skip") GTEST_SKIP() << "no seccomp here";
+  EXPECT_EQ(found, system_error(ENOSYS, "io_uring").message);
+  EXPECT_EQ(error_where_forbidden(SYS_io_uring_register, EPERM), "open");
 }
 
 }  // namespace

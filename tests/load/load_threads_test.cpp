@@ -18,6 +18,7 @@
 #include <thread>
 #include <vector>
 
+#include "base/str_cat.hpp"
 #include "flatbed/load.hpp"
 #include "io/numa.hpp"
 #include "load/load_hooks.hpp"
@@ -248,6 +249,32 @@ TEST(LoadThreadsByDefault, AreMoreThanCoresWhereTheDiskIsWaitedFor) {
   ASSERT_OK(waiting);
   EXPECT_FALSE(waiting->queued);
   EXPECT_EQ(waiting->threads, waiting->files_direct == 0 ? cores : 8u);
+}
+
+// The machine's own is not asked: this node has one processor, whatever the machine has, and the
+// least number of threads is two.
+TEST(LoadThreadsByDefault, CountTheProcessorsOfTheNodeThatSysfsLists) {
+  const Processors mine = processors_of_thread();
+  if (mine.size() < 3) GTEST_SKIP() << "too few processors to see a difference";
+  const TempDir sysfs;
+  const std::filesystem::path node = sysfs / "devices/system/node/node3";
+  std::filesystem::create_directories(node);
+  test::write_file(node / "cpulist", str_cat(mine.front(), "\n"));
+  const TempDir dir;
+  std::vector<ModelTensor> tensors{{"w", Dtype::u8, {20 << 20}}};
+  fill(tensors);
+  const Checkpoint checkpoint = write_model(dir / "a.safetensors", tensors);
+  FakeDevice device;
+  device.node = 3;
+  Target target(20 << 20);
+  LoadPlan plan;
+  ASSERT_OK(plan.add(checkpoint, "w", target.destination(&device)));
+  LoadHooks hooks;
+  hooks.now_ns = [] { return std::uint64_t{0}; };
+  hooks.sysfs = sysfs.path();
+  const Result<LoadReport> report = load_with_hooks(plan, {.io = IoMode::buffered}, hooks);
+  ASSERT_OK(report);
+  EXPECT_EQ(report->threads, 2u);
 }
 
 }  // namespace

@@ -55,16 +55,18 @@ inline Checkpoint write_model(const std::filesystem::path& path,
   return Checkpoint::open(path).value();
 }
 
-// The bytes of elements [begin, end) of dimension `dim`, for dtypes of whole bytes.
+// The bytes of elements [begin, end) of dimension `dim`. Elements of less than a byte can only be
+// cut between bytes: the row of each index must be a whole number of them.
 inline std::string slice_of(const ModelTensor& tensor, std::size_t dim, std::uint64_t begin,
                             std::uint64_t end) {
-  const std::uint64_t element = bits(tensor.dtype) / 8;
+  std::uint64_t row_nbits = bits(tensor.dtype);
+  for (std::size_t i = dim + 1; i < tensor.shape.size(); ++i) row_nbits *= tensor.shape[i];
+  EXPECT_EQ(row_nbits % 8, 0u) << tensor.name;
+  const std::uint64_t row = row_nbits / 8;
   std::string out;
-  std::uint64_t inner = 1;
-  for (std::size_t i = dim + 1; i < tensor.shape.size(); ++i) inner *= tensor.shape[i];
-  for (std::uint64_t i = 0; i * element < tensor.bytes.size(); ++i) {
-    const std::uint64_t index = i / inner % tensor.shape[dim];
-    if (index >= begin && index < end) out += tensor.bytes.substr(i * element, element);
+  for (std::uint64_t i = 0; row != 0 && i * row < tensor.bytes.size(); ++i) {
+    const std::uint64_t index = i % tensor.shape[dim];
+    if (index >= begin && index < end) out += tensor.bytes.substr(i * row, row);
   }
   return out;
 }
