@@ -4,7 +4,9 @@
 #include <nanobind/stl/vector.h>
 
 #include <algorithm>
+#include <cstddef>
 #include <string>
+#include <string_view>
 
 #include "errors.hpp"
 #include "gil.hpp"
@@ -185,11 +187,18 @@ Result<SaveSetReport> RemoteOutput::save_set(const SavePlan&, const SaveSetOptio
 // "scheme://" and something.
 bool is_url(const nb::handle& source) {
   if (!nb::isinstance<nb::str>(source)) return false;
-  const std::string text = nb::cast<std::string>(source);
+  Py_ssize_t nbytes = 0;
+  const char* const bytes = PyUnicode_AsUTF8AndSize(source.ptr(), &nbytes);
+  if (bytes == nullptr) {  // a path that is not UTF-8
+    PyErr_Clear();
+    return false;
+  }
+  const std::string_view text(bytes, static_cast<std::size_t>(nbytes));
   const std::size_t end = text.find("://");
   if (end == std::string::npos || end == 0 || end + 3 == text.size()) return false;
   const auto is_letter = [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); };
-  return is_letter(text[0]) && std::all_of(text.begin(), text.begin() + end, [&](char c) {
+  return is_letter(text[0]) &&
+         std::all_of(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(end), [&](char c) {
            return is_letter(c) || (c >= '0' && c <= '9') || c == '+' || c == '-' || c == '.';
          });
 }

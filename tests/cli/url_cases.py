@@ -69,11 +69,16 @@ class HttpTest(UrlTest):
         self.assertEqual(self.written(), ["set.safetensors"])
 
     def test_a_cache_keeps_what_was_read(self):
-        url = self.server.url("s.safetensors")
-        self.run_tool("cat", url, "w", "--cache", "kept", "--cache-size", "1GB")
+        raw = bytes(range(256)) * (3 << 12)  # more than the beginning that an open keeps
+        inputs.write_safetensors(self.path("www/big.safetensors"), {"w": ("U8", [len(raw)], raw)})
+        url = self.server.url("big.safetensors")
+        self.assertEqual(self.run_raw("cat", url, "w", "--cache", "kept", "--cache-size", "1GB").stdout, raw)
         size = sum(path.stat().st_size for path in self.path("here/kept").rglob("*") if path.is_file())
-        self.assertGreater(size, 0)
-        self.assertEqual(self.run_raw("cat", url, "w", "--cache", "kept").stdout, inputs.floats(1, 2, 3))
+        self.assertGreater(size, len(raw) // 2)
+        before = len(self.server.requests)
+        self.assertEqual(self.run_raw("cat", url, "w", "--cache", "kept").stdout, raw)
+        asked = [path for _, path, _, _ in self.server.requests[before:]]
+        self.assertEqual(asked.count("/big.safetensors"), 1)  # for the version
         self.run_tool("cat", url, "w", "--cache-size", "1GB", expect=USAGE)
 
     def test_a_set_is_scanned(self):
