@@ -2,7 +2,7 @@
 // read from storage, and verified, by one rank, and goes to the others that want it.
 //
 //   LoadPlan plan;  // of this rank's slices, as for load()
-//   FLATBED_TRY(plan.add(model, "w", to, {.slice = {0, half, Slice::kEnd}}));
+//   FLATBED_TRY(plan.add(model, "w", {.data = memory, .capacity = nbytes}, {.slice = {0, 4, 8}}));
 //   FLATBED_ASSIGN(const JointReport report, load_together(plan, ranks));
 //
 // Each rank brings its own plan. Together they are divided into jobs of whole chunks, and the jobs

@@ -11,6 +11,8 @@ namespace flatbed {
 
 namespace {
 
+constexpr std::chrono::seconds kLook{1};  // at most; whoever makes room wakes who waits
+
 std::uint64_t nbytes_of(std::span<const CopyPiece> pieces) {
   std::uint64_t nbytes = 0;
   for (const CopyPiece& piece : pieces) nbytes += piece.rows * piece.nbytes;
@@ -58,8 +60,11 @@ Result<Ticket> Outbox::post(std::uint32_t to, std::uint64_t number,
 Result<LargeBlock> Outbox::pack(std::span<const CopyPiece> pieces, std::uint64_t nbytes) {
   {
     std::unique_lock lock(mutex_);
-    changed_.wait(lock,
-                  [&] { return closed_ || packed_ == 0 || packed_ + nbytes <= most_packed_; });
+    const auto has_room = [&] {
+      return closed_ || packed_ == 0 || packed_ + nbytes <= most_packed_;
+    };
+    while (!changed_.wait_for(lock, kLook, has_room)) {
+    }
     if (closed_) return closed();
     packed_ += nbytes;
     peak_packed_ = std::max(peak_packed_, packed_);

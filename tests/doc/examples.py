@@ -26,6 +26,7 @@ NOT_CODE = [
     ("match.hpp", "- Of a PyTorch file", "a list"),
     ("save_set.hpp", "folder/model-00001-of-00002", "a table"),
     ("cast.hpp", "F32, F16, BF16, F8_E5M2", "a table"),
+    ("load_together.hpp", "file     |--- 0", "a drawing"),
     ("mpi.hpp", "MPI_Init_thread", "code for programs that have MPI"),
     ("cuda.hpp", "order_after   ...kernels", "a drawing"),
 ]
