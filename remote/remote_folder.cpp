@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <optional>
 #include <span>
 #include <utility>
 
@@ -98,10 +99,16 @@ Result<std::shared_ptr<const ByteSource>> RemoteFolder::open(std::string_view na
 
 Result<std::vector<std::string>> RemoteFolder::names() const {
   std::vector<std::string> names;
+  std::optional<Error> refused;
   for (const auto& row : kUsualNames) {
     for (const std::string_view name : row) {
       Result<std::shared_ptr<const ByteSource>> source = open(name);
       if (!source && source.error().code == ErrorCode::file_not_found) continue;
+      // Servers that may not list what they have say so of files that are not there, too.
+      if (!source && source.error().code == ErrorCode::permission_denied) {
+        refused = std::move(source).error();
+        continue;
+      }
       if (!source) return std::move(source).error();
       names.emplace_back(name);
       const std::lock_guard lock(mutex_);
@@ -110,6 +117,7 @@ Result<std::vector<std::string>> RemoteFolder::names() const {
     }
     if (!names.empty()) return names;
   }
+  if (refused) return *std::move(refused);
   std::string list;
   for (const auto& row : kUsualNames) {
     for (const std::string_view name : row) list += text_of(list.empty() ? "" : ", ", name);

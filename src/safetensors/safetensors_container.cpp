@@ -131,6 +131,12 @@ Result<void> SafetensorsContainer::judge(const ContainerOptions& options) {
     return {};
   }
   if (text && !*text) return {};
+  // Servers that may not list what they have say the same of files that are not there.
+  if (!text && options.folder != nullptr && text.error().code == ErrorCode::permission_denied) {
+    contents().notes.push_back(
+        str_cat("there is no sidecar, or it may not be read: ", text.error().message));
+    return {};
+  }
   info.sidecar = true;
   Result<Sidecar> sidecar = text ? parse_sidecar(**text) : Result<Sidecar>(std::move(text).error());
   if (!sidecar) {

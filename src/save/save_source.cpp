@@ -78,9 +78,10 @@ Result<void> read_item(const SaveItem& item, std::uint64_t offset, std::span<std
     return {};
   }
   const auto& ref = *std::get_if<TensorRef>(&item.from);
-  const Verify verify = is_computed(item) ? reading.verify : Verify::no;
-  return CheckpointAccess::read(ref.checkpoint, *source_tensor(item), {offset, out},
-                                {verify, reading.tally});
+  const TensorInfo& tensor = *source_tensor(item);
+  const bool reread = CheckpointAccess::source(ref.checkpoint, tensor.where.file).max_rereads() > 0;
+  const Verify verify = is_computed(item) || reread ? reading.verify : Verify::no;
+  return CheckpointAccess::read(ref.checkpoint, tensor, {offset, out}, {verify, reading.tally});
 }
 
 CastReport report_casts(const SavePlan& plan, std::span<const std::uint32_t> written,

@@ -30,8 +30,8 @@ namespace flatbed {
 // Whether the item is a tensor that is computed when it is read.
 [[nodiscard]] bool is_computed(const SaveItem& item);
 
-// Reads an item's bytes from `offset` on. Those of an item that is not computed are never verified,
-// because callers hash them anyway: check_item_chunk().
+// Reads an item's bytes from `offset` on. Those of an item that is not computed are not verified,
+// because callers hash them anyway (check_item_chunk()), unless damaged ones can be read again.
 [[nodiscard]] Result<void> read_item(const SaveItem& item, std::uint64_t offset,
                                      std::span<std::byte> out, const Reading& reading);
 

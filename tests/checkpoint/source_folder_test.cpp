@@ -106,6 +106,12 @@ TEST(SourceFolder, FindsASidecar) {
   ASSERT_OK(sealed);
   EXPECT_TRUE(sealed->files()[0].sidecar);
   EXPECT_EQ(sealed->seal(), SealState::sealed);
+  // Servers that may not list what they have say so of what is not there, too.
+  folder->errors["a.safetensors.flatbed.json"] = Error{ErrorCode::permission_denied, "no"};
+  const auto hidden = Checkpoint::open(folder, "a.safetensors");
+  ASSERT_OK(hidden);
+  EXPECT_EQ(hidden->seal(), SealState::unsealed);
+  ASSERT_EQ(hidden->notes().size(), 1u);
   // It is not known whether there is one.
   folder->errors["a.safetensors.flatbed.json"] = Error{ErrorCode::io_error, "the network is gone"};
   EXPECT_FALSE(Checkpoint::open(folder, "a.safetensors"));

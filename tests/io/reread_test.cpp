@@ -16,6 +16,7 @@
 #include "flatbed/checkpoint.hpp"
 #include "flatbed/load.hpp"
 #include "flatbed/save.hpp"
+#include "flatbed/save_plan.hpp"
 #include "flatbed/verify.hpp"
 #include "safetensors/seal.hpp"
 #include "support/bytes_source.hpp"
@@ -155,6 +156,18 @@ TEST(Reread, VerifyReadsARecordOfAZipAgain) {
   EXPECT_EQ(report->chunks_reread, 1u);
   source->left = 1000;
   EXPECT_EQ(verify(*opened)->crc.mismatched, 1u);
+}
+
+TEST(Reread, SaveReadsAChunkAgain) {
+  const test::TempDir dir;
+  const auto source = damaged(2);
+  ASSERT_OK(
+      save(dir / "copy", make_plan(Checkpoint::open(source).value()).value(), {.sync = false}));
+  EXPECT_EQ(source->rereads, 2);
+  EXPECT_EQ(test::read_file(dir / "copy"), sealed_file());
+  EXPECT_ERROR(save(dir / "other", make_plan(Checkpoint::open(damaged(1000)).value()).value(),
+                    {.sync = false}),
+               chunk_corrupt);
 }
 
 TEST(Reread, IsNotForLocalSources) {

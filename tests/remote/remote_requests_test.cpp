@@ -53,7 +53,7 @@ ServedFile large_object(std::size_t tensors) {
 }
 
 TEST(RemoteRequests, OneTensorOfALargeObjectTakesFour) {
-  for (const std::size_t tensors : {100'000, 1'000}) {
+  for (const std::size_t tensors : {std::size_t{100'000}, std::size_t{1'000}}) {
     TestServer server;
     const ServedFile file = large_object(tensors);
     server.serve("/large.safetensors", file);
@@ -100,6 +100,14 @@ TEST(RemoteRequests, AFolderNeedsNoList) {
   EXPECT_EQ(read_tensor(*opened, "w").value(), "12345678");
   const auto none = open_url(server.url("/other/"), patient());
   EXPECT_CODE(none, file_not_found);
+  // A server that says 403 of what is not there.
+  server.change = [](const ServerRequest&, ServerAnswer& answer) {
+    if (answer.status == 404) answer.status = 403;
+  };
+  const auto again = open_url(server.url("/m/"), patient());
+  ASSERT_TRUE(again) << again.error().message;
+  EXPECT_EQ(read_tensor(*again, "w").value(), "12345678");
+  EXPECT_CODE(open_url(server.url("/other/"), patient()), permission_denied);
 }
 
 TEST(RemoteRequests, ASmallFileIsReadOnce) {
