@@ -202,6 +202,18 @@ TEST(S3Lists, APageThatNamesItselfIsAnError) {
   EXPECT_ERROR((*folder)->names(), http_protocol);
 }
 
+TEST(S3Lists, PagesThatNeverEndAreAnError) {
+  TestServer server;
+  server.change = [](const ServerRequest& request, ServerAnswer& answer) {
+    answer = {};
+    answer.body = "<ListBucketResult><IsTruncated>true</IsTruncated><NextContinuationToken>" +
+                  std::to_string(request.number) + "</NextContinuationToken></ListBucketResult>";
+  };
+  const auto folder = Remote::make(options_for(server)).value().open_folder("s3://bucket/p/");
+  EXPECT_ERROR((*folder)->names(), limit_exceeded);
+  EXPECT_EQ(server.requests(), 1'000U);
+}
+
 // A bucket in memory, as far as uploads need one. `fault` may change the answer to any request.
 class FakeBucket {
  public:
