@@ -454,6 +454,31 @@ TEST(S3Upload, APartWithAnotherETagIsSentAgainAndThenAnError) {
   EXPECT_ERROR(upload(server, large(), true), http_protocol);
 }
 
+// The interruption comes while the server makes the upload.
+TEST(S3Upload, AnUploadThatIsInterruptedAsItStartsLeavesNothing) {
+  TestServer server;
+  FakeBucket bucket(server);
+  std::atomic<bool> cancel = false;
+  bucket.fault = [&](const ServerRequest& request, ServerAnswer& answer, bool after) {
+    if (after && request.path.ends_with("?uploads=")) {
+      cancel = true;
+      answer.delay = std::chrono::milliseconds(200);
+    }
+    return false;
+  };
+  RemoteOptions options = options_for(server);
+  options.cancel = &cancel;
+  const Remote remote = Remote::make(options).value();
+  {
+    const auto sink = remote.create("s3://bucket/key").value();
+    ASSERT_OK(sink->begin({large().size(), 0}));
+    static_cast<void>(sink->write_at(0, std::as_bytes(std::span(large()))).has_value());
+    EXPECT_ERROR(sink->commit(), cancelled);
+  }
+  EXPECT_TRUE(bucket.objects().empty());
+  EXPECT_EQ(bucket.open_uploads(), 0U);
+}
+
 TEST(S3Upload, NoUploadIdOrNoETagIsAnError) {
   for (const bool of_upload : {true, false}) {
     TestServer server;
