@@ -9,6 +9,7 @@ namespace flatbed::remote {
 namespace {
 
 constexpr std::size_t kMaxNames = 100'000;
+constexpr std::size_t kMaxPages = 1'000;    // of mostly 1,000 names; a server may send empty ones
 constexpr std::size_t kMaxPage = 16 << 20;  // 1,000 keys of 1 KiB, encoded, and more
 
 }  // namespace
@@ -30,7 +31,11 @@ Result<std::shared_ptr<const ByteSource>> S3Folder::open(std::string_view name) 
 Result<std::vector<std::string>> S3Folder::names() const {
   std::vector<std::string> names;
   std::string next;
+  std::size_t pages = 0;
   do {
+    if (++pages > kMaxPages)
+      return error_of(ErrorCode::limit_exceeded, shown(label_), ": list: more than ", kMaxPages,
+                      " pages, the limit");
     std::vector<std::pair<std::string_view, std::string>> parameters;
     if (!next.empty()) parameters.emplace_back("continuation-token", next);
     parameters.emplace_back("delimiter", "/");

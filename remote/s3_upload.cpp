@@ -86,9 +86,14 @@ Result<void> S3Upload::put_whole(std::span<const std::byte> bytes) {
   return {};
 }
 
+// Not interrupted while it is under way: an upload whose ID is lost could not be removed.
 Result<void> S3Upload::start() {
+  const std::atomic<bool>* const cancel = transport_->options().cancel;
+  if (cancel != nullptr && *cancel)
+    return error_of(ErrorCode::cancelled, shown(place_.name()), ": interrupted by the caller");
   Call call = place_.call(Method::post, place_.url_with(place_.key, {{"uploads", ""}}));
   call.headers = {content_type_of(place_.key)};
+  call.despite_cancel = true;
   FLATBED_ASSIGN(const Call answer, run(std::move(call)));
   std::string id;
   const Result<void> read =

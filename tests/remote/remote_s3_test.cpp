@@ -202,6 +202,18 @@ TEST(S3Lists, APageThatNamesItselfIsAnError) {
   EXPECT_ERROR((*folder)->names(), http_protocol);
 }
 
+TEST(S3Lists, PagesThatNeverEndAreAnError) {
+  TestServer server;
+  server.change = [](const ServerRequest& request, ServerAnswer& answer) {
+    answer = {};
+    answer.body = "<ListBucketResult><IsTruncated>true</IsTruncated><NextContinuationToken>" +
+                  std::to_string(request.number) + "</NextContinuationToken></ListBucketResult>";
+  };
+  const auto folder = Remote::make(options_for(server)).value().open_folder("s3://bucket/p/");
+  EXPECT_ERROR((*folder)->names(), limit_exceeded);
+  EXPECT_EQ(server.requests(), 1'000U);
+}
+
 // A bucket in memory, as far as uploads need one. `fault` may change the answer to any request.
 class FakeBucket {
  public:
@@ -440,6 +452,31 @@ TEST(S3Upload, APartWithAnotherETagIsSentAgainAndThenAnError) {
   EXPECT_OK(upload(server, large(), true));
   times = 100;
   EXPECT_ERROR(upload(server, large(), true), http_protocol);
+}
+
+// The interruption comes while the server makes the upload.
+TEST(S3Upload, AnUploadThatIsInterruptedAsItStartsLeavesNothing) {
+  TestServer server;
+  FakeBucket bucket(server);
+  std::atomic<bool> cancel = false;
+  bucket.fault = [&](const ServerRequest& request, ServerAnswer& answer, bool after) {
+    if (after && request.path.ends_with("?uploads=")) {
+      cancel = true;
+      answer.delay = std::chrono::milliseconds(200);
+    }
+    return false;
+  };
+  RemoteOptions options = options_for(server);
+  options.cancel = &cancel;
+  const Remote remote = Remote::make(options).value();
+  {
+    const auto sink = remote.create("s3://bucket/key").value();
+    ASSERT_OK(sink->begin({large().size(), 0}));
+    static_cast<void>(sink->write_at(0, std::as_bytes(std::span(large()))).has_value());
+    EXPECT_ERROR(sink->commit(), cancelled);
+  }
+  EXPECT_TRUE(bucket.objects().empty());
+  EXPECT_EQ(bucket.open_uploads(), 0U);
 }
 
 TEST(S3Upload, NoUploadIdOrNoETagIsAnError) {

@@ -144,6 +144,35 @@ def kill_uploads(server, tests, kills):
     return True
 
 
+def kill_set_uploads(server, tests, kills):
+    """The same for sets: where the index is, all shards are, and none is ever there in part."""
+    environment = {**os.environ, "FLATBED_S3_ENDPOINT": server.endpoint}
+    counts = {"nothing": 0, "shards alone": 0, "whole": 0}
+    whole_s, size = 0, None
+    for number in range(-1, kills):
+        begun = time.monotonic()
+        process = subprocess.Popen([tests, "upload-set", f"s3://bucket/set{number}/", "9"], env=environment)
+        if number >= 0:
+            time.sleep(random.uniform(0.5, 1.1) * whole_s)
+            process.kill()
+        if process.wait() != 0 and number < 0:
+            print("the upload of a set failed without being killed")
+            return False
+        page = server.curl(f"{server.endpoint}/bucket?list-type=2&prefix=set{number}%2F")
+        found = re.findall(r"<Key>[^<]*/([^<]*)</Key>.*?<Size>(\d+)</Size>", page)
+        sizes = {nbytes for name, nbytes in found if not name.endswith(".json")}
+        if number < 0:
+            whole_s, size = time.monotonic() - begun, sizes
+            continue
+        indexed = any(name.endswith(".json") for name, _ in found)
+        if (indexed and len(found) != 5) or not sizes <= size:
+            print(f"kill {number} of a set: found {found}")
+            return False
+        counts["whole" if indexed else "shards alone" if found else "nothing"] += 1
+    print(f"{kills} uploads of a set were killed: {counts}")
+    return True
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("tests")
@@ -170,6 +199,7 @@ def main():
             if left:
                 print("uploads were left:", left)
             killed = kill_uploads(server, arguments.tests, arguments.kills)
+            killed = kill_set_uploads(server, arguments.tests, arguments.kills) and killed
             return 0 if tested == 0 and not left and killed else 1
         finally:
             server.close()
