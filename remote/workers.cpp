@@ -1,10 +1,23 @@
 #include "workers.hpp"
 
+#include <chrono>
 #include <utility>
 
 #include "text.hpp"
 
 namespace flatbed::remote {
+
+namespace {
+
+// Not wait(): compiled with GCC 12 or later, its symbol is one that older systems do not have.
+template <typename Condition>
+void wait_until(std::condition_variable& changed, std::unique_lock<std::mutex>& lock,
+                Condition condition) {
+  while (!changed.wait_for(lock, std::chrono::hours(1), condition)) {
+  }
+}
+
+}  // namespace
 
 Workers::~Workers() { stop(); }
 
@@ -15,7 +28,7 @@ void* Workers::run(void* self) noexcept {
 
 Result<void> Workers::add(Task task) {
   std::unique_lock lock(mutex_);
-  changed_.wait(lock, [&] { return error_ || waiting_.size() + busy_ < most_; });
+  wait_until(changed_, lock, [&] { return error_ || waiting_.size() + busy_ < most_; });
   if (error_) return *error_;
   waiting_.push_back(std::move(task));
   if (threads_.size() < most_) {
@@ -33,7 +46,7 @@ Result<void> Workers::add(Task task) {
 
 Result<void> Workers::finish() {
   std::unique_lock lock(mutex_);
-  changed_.wait(lock, [&] { return busy_ == 0 && (error_ || waiting_.empty()); });
+  wait_until(changed_, lock, [&] { return busy_ == 0 && (error_ || waiting_.empty()); });
   if (error_) return *error_;
   return {};
 }
@@ -52,7 +65,7 @@ void Workers::stop() noexcept {
 void Workers::work() {
   std::unique_lock lock(mutex_);
   for (;;) {
-    changed_.wait(lock, [&] { return closing_ || (!waiting_.empty() && !error_); });
+    wait_until(changed_, lock, [&] { return closing_ || (!waiting_.empty() && !error_); });
     if (closing_) return;
     const Task task = std::move(waiting_.front());
     waiting_.pop_front();

@@ -1,11 +1,16 @@
 #include "save/write_window.hpp"
 
+#include <chrono>
+
 namespace flatbed {
 
 bool WriteWindow::wait_for(std::uint64_t offset) {
   std::unique_lock lock(mutex_);
-  moved_.wait(lock,
-              [&] { return failed_ || offset <= unwritten_ || offset - unwritten_ <= nbytes_; });
+  const auto may_write = [&] {
+    return failed_ || offset <= unwritten_ || offset - unwritten_ <= nbytes_;
+  };
+  while (!moved_.wait_for(lock, std::chrono::hours(1), may_write)) {
+  }
   return !failed_;
 }
 
