@@ -9,7 +9,7 @@ set -eu
 jobs=$1
 workers=$2
 
-seq 0 $((workers - 1)) | parallel --jobs "$workers" --retries 3 \
+seq 0 $((workers - 1)) | parallel --quote --jobs "$workers" --retries 3 \
     flatbed convert --list "$jobs" --quiet --part "{}/$workers" --report "$jobs.report.jsonl" ||
     echo "some jobs failed: see below" >&2
 
