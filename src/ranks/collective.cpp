@@ -68,13 +68,13 @@ Result<void> send_message(Collective& collective, const MessageAddress& address,
   }
   const auto copy = std::make_shared<Bytes>(bytes.begin(), bytes.end());
   FLATBED_ASSIGN(const Collective::Ticket ticket, collective.send(address, *copy));
-  Result<void> sent = wait_for(collective, ticket, copy, Clock::now() + deadline);
+  Result<void> sent = wait_for(collective, ticket, copy, Clock::now() + limited(deadline));
   return sent ? std::move(sent)
               : with_context(str_cat("rank ", address.to), std::move(sent).error());
 }
 
 Result<Message> next_message(Collective& collective, std::chrono::milliseconds deadline) {
-  const Clock::time_point end = Clock::now() + deadline;
+  const Clock::time_point end = Clock::now() + limited(deadline);
   Patience patience;
   while (true) {
     FLATBED_ASSIGN(const std::optional<Incoming> found, next_of_user(collective));
@@ -100,11 +100,11 @@ Result<Message> next_message(Collective& collective, std::chrono::milliseconds d
 Result<std::vector<std::vector<std::byte>>> all_gather(Collective& collective,
                                                        std::span<const std::byte> bytes,
                                                        std::chrono::milliseconds deadline) {
+  RankLink link(collective, {.deadline = deadline, .alive = false});  // counts, whatever comes
   if (bytes.size() > kMaxMessageNbytes) {
     return make_error(ErrorCode::invalid_argument, "a message is too large: found ", bytes.size(),
                       " bytes, expected at most ", kMaxMessageNbytes);
   }
-  RankLink link(collective, {.deadline = deadline, .alive = false});
   return link.gather(Bytes(bytes.begin(), bytes.end()));
 }
 

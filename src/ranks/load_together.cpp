@@ -221,7 +221,7 @@ LoadOptions JointLoad::load_options() {
   LoadOptions options = options_.load;
   options.staging_nbytes = staging_.staging_nbytes;
   options.slot_nbytes = joint_.slot_nbytes;
-  options.device_timeout = std::max(options.device_timeout, 2 * options_.deadline);
+  options.device_timeout = std::max(options.device_timeout, 2 * limited(options_.deadline));
   if (options_.load.ready)
     options.ready = [this](const GroupReady& ready) { return announce(ready); };
   return options;
@@ -247,7 +247,7 @@ Result<void> JointLoad::begin(const LoadWork& work) {
   const std::uint64_t most = std::max<std::uint64_t>(options_.load.staging_nbytes / 4 / slot, 2);
   const std::uint64_t slots = std::clamp<std::uint64_t>(jobs_->expected.size(), 2, most);
   return inbox_->begin(work, {slots * slot, slot},
-                       std::max(options_.load.device_timeout, 2 * options_.deadline));
+                       std::max(options_.load.device_timeout, 2 * limited(options_.deadline)));
 }
 
 void JointLoad::work() {

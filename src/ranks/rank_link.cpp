@@ -50,6 +50,11 @@ std::string one_line(std::string_view text) {
   return line;
 }
 
+std::chrono::milliseconds limited(std::chrono::milliseconds deadline) noexcept {
+  return std::clamp<std::chrono::milliseconds>(deadline, deadline.zero(),
+                                               std::chrono::hours(24 * 365));
+}
+
 void Patience::pause() {
   std::this_thread::sleep_for(pause_);
   pause_ = std::min(2 * pause_, kLongest);
@@ -69,6 +74,7 @@ RankLink::RankLink(Collective& collective, const Options& options)
       peers_(collective.size()),
       got_further_(Clock::now()),
       said_alive_(got_further_) {
+  options_.deadline = limited(options_.deadline);
   for (Peer& peer : peers_) peer.heard = got_further_;
 }
 
@@ -213,14 +219,21 @@ Result<void> RankLink::say_alive() {
   return tell(MessageKind::alive, std::min(progress_, kMaxNumber), {});
 }
 
-// A rank that has finished is silent, and so are the buffers of its transport.
+bool RankLink::is_sending_to(std::uint32_t rank) const {
+  return std::ranges::any_of(flights_, [rank](const Flight& flight) {
+    return flight.peer == rank && !flight.tag && !flight.dropped;
+  });
+}
+
+// A rank that has finished is silent, and so are the buffers of its transport. One that has sent
+// its part of an exchange may be silent too, unless it does not take this rank's.
 Result<void> RankLink::check_peers() {
   const Clock::time_point now = Clock::now();
   std::vector<std::uint32_t> silent;
   for (std::uint32_t i = 0; i < peers_.size(); ++i) {
     Peer& peer = peers_[i];
     if (i == rank_ || peer.finished || peer.gave_up || peer.lost) continue;
-    if (!options_.alive && !peer.gathered.empty()) continue;
+    if (!options_.alive && !peer.gathered.empty() && !is_sending_to(i)) continue;
     if (now - peer.heard <= options_.deadline) continue;
     peer.lost = true;
     silent.push_back(i);

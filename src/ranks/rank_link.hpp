@@ -94,6 +94,9 @@ class Patience {
   std::chrono::microseconds pause_ = kShortest;
 };
 
+// A year is as good as forever, and fits.
+[[nodiscard]] std::chrono::milliseconds limited(std::chrono::milliseconds deadline) noexcept;
+
 // A text of another process as one line of limited length.
 [[nodiscard]] std::string one_line(std::string_view text);
 
@@ -185,6 +188,7 @@ class RankLink {
   [[nodiscard]] Result<void> act_on(const Flight& flight);
   [[nodiscard]] Result<void> act_on_end(std::uint32_t from, const Bytes& bytes);
   [[nodiscard]] Result<void> say_alive();
+  [[nodiscard]] bool is_sending_to(std::uint32_t rank) const;
   [[nodiscard]] Result<void> check_peers();
   [[nodiscard]] Result<void> check_progress(Clock::time_point now);
 

@@ -6,6 +6,7 @@
 
 #include <chrono>
 #include <string>
+#include <thread>
 
 #include "base/bytes.hpp"
 #include "support/expect_error.hpp"
@@ -42,6 +43,23 @@ TEST(Collective, NamesTheRanksThatAreMissing) {
     const auto all = all_gather(ranks[rank], as_bytes("x"), 100ms);
     EXPECT_ERROR(all, collective_timeout);
     EXPECT_EQ(all.error().message, "ranks 1 and 3 were not heard of for 100 ms");
+  });
+}
+
+TEST(Collective, EndsIfARankHasLeftThatDoesNotTakeWhatIsSent) {
+  FakeRanks ranks(2);
+  const std::string large(5000, 'x');
+  ranks.run([&](std::uint32_t rank) {
+    if (rank == 0) std::this_thread::sleep_for(300ms);  // until rank 1 has given up
+    const auto all = all_gather(ranks[rank], as_bytes(rank == 0 ? large : "x"), 100ms);
+    EXPECT_ERROR(all, collective_timeout);
+  });
+}
+
+TEST(Collective, WaitsForAsLongAsOneLikes) {
+  FakeRanks ranks(2);
+  ranks.run([&](std::uint32_t rank) {
+    EXPECT_OK(all_gather(ranks[rank], as_bytes("x"), std::chrono::milliseconds::max()));
   });
 }
 
