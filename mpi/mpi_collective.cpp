@@ -30,7 +30,7 @@ namespace {
 constexpr std::size_t kHeadNbytes = 24;
 constexpr std::size_t kShortNbytes = 2048;
 constexpr int kHeadTag = 0;
-constexpr std::uint32_t kMostTags = 16'384;  // every MPI has twice as many
+constexpr int kMostTags = 1 << 30;
 constexpr Collective::Ticket kNothing = 0;
 
 Error mpi_error(std::string_view call, int status) {
@@ -103,6 +103,7 @@ class MpiCollective final : public Collective {
     std::vector<std::byte> bytes;  // of a short message
   };
 
+  [[nodiscard]] Result<void> find_tags();
   [[nodiscard]] Result<void> find_nodes();
   [[nodiscard]] Result<void> post_head();
   [[nodiscard]] Result<Incoming> announce(const MPI_Status& status);
@@ -110,7 +111,10 @@ class MpiCollective final : public Collective {
   MPI_Comm communicator_ = MPI_COMM_NULL;
   std::uint32_t rank_ = 0;
   std::vector<std::uint32_t> nodes_;
-  std::vector<std::uint32_t> next_tag_;  // for long messages to each rank
+  // For long messages to each rank. A message that nobody received, after an error, keeps its tag:
+  // all that MPI has are used before one is used again.
+  std::vector<std::uint32_t> next_tag_;
+  std::uint32_t most_tags_ = 0;
   MPI_Request head_ = MPI_REQUEST_NULL;
   std::array<std::byte, kHeadNbytes + kShortNbytes> head_bytes_ = {};
   std::map<Ticket, Request> requests_;
@@ -132,8 +136,21 @@ Result<void> MpiCollective::begin(MPI_Comm communicator) {
   rank_ = static_cast<std::uint32_t>(rank);
   nodes_.resize(static_cast<std::size_t>(size));
   next_tag_.resize(nodes_.size());
+  FLATBED_TRY(find_tags());
   FLATBED_TRY(find_nodes());
   return post_head();
+}
+
+// Every MPI has 32,767 tags at least, and the same number on all ranks.
+Result<void> MpiCollective::find_tags() {
+  int* most = nullptr;
+  int found = 0;
+  FLATBED_TRY(
+      check("MPI_Comm_get_attr", MPI_Comm_get_attr(communicator_, MPI_TAG_UB, &most, &found)));
+  if (found == 0)
+    return Error{ErrorCode::collective_failed, "MPI does not say how many tags it has"};
+  most_tags_ = static_cast<std::uint32_t>(std::min(*most, kMostTags));
+  return {};
 }
 
 // Ranks on one node have one name of the processor. The number of a node is the lowest rank on it.
@@ -176,7 +193,7 @@ Result<Collective::Ticket> MpiCollective::send(const MessageAddress& address,
   const auto to = static_cast<int>(address.to);
   const bool is_short = bytes.size() <= kShortNbytes;
   std::uint32_t bytes_tag = 0;
-  if (!is_short) bytes_tag = next_tag_[address.to]++ % kMostTags + 1;
+  if (!is_short) bytes_tag = next_tag_[address.to]++ % most_tags_ + 1;
   const std::uint64_t nbytes = bytes.size();
   const Ticket ticket = ++tickets_;
   Request& request = requests_[ticket];
@@ -220,7 +237,7 @@ Result<Incoming> MpiCollective::announce(const MPI_Status& status) {
   }
   const bool fits = announced.bytes_tag == 0
                         ? got >= kHeadNbytes && message.nbytes == got - kHeadNbytes
-                        : got == kHeadNbytes && announced.bytes_tag <= kMostTags &&
+                        : got == kHeadNbytes && announced.bytes_tag <= most_tags_ &&
                               message.nbytes <= std::numeric_limits<int>::max();
   if (!fits) {
     return Error{ErrorCode::collective_failed, "rank " + std::to_string(message.from) +

@@ -11,7 +11,8 @@
 //
 // It works on a duplicate of the communicator, which it owns, so that its messages meet no others.
 // What MPI does when a process dies is MPI's own affair: `mpirun` usually ends all of them. If the
-// others live on, the deadlines notice.
+// others live on, the deadlines notice. After collective_timeout MPI may still be using memory that
+// was left to the Collective: then keep it until MPI is finalized or the program ends.
 #pragma once
 
 #include <mpi.h>
