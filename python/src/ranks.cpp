@@ -5,6 +5,8 @@
 #include <nanobind/stl/unique_ptr.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <memory>
@@ -27,7 +29,7 @@ namespace flatbed::python {
 namespace {
 
 // A Collective whose members are methods of an object of Python, called with the GIL. What they
-// raise is collective_failed.
+// raise is collective_failed; what a signal handler raises meanwhile is kept.
 class PythonCollective final : public Collective {
  public:
   PythonCollective(nb::object transport, std::uint32_t rank, std::uint32_t size)
@@ -67,15 +69,24 @@ class PythonCollective final : public Collective {
         call([&] { return nb::cast<bool>(call_python(transport_.attr("forget"), ticket)); });
     return ended && *ended;
   }
+  // Throws the KeyboardInterrupt, or what else a signal handler has raised.
+  void raise_again() {
+    if (!raised_) return;
+    nb::python_error raised = *std::move(raised_);
+    raised_.reset();
+    throw raised;
+  }
 
  private:
   template <typename Call>
-  static auto call(const Call& body) noexcept -> Result<decltype(body())> {
+  auto call(const Call& body) noexcept -> Result<decltype(body())> {
     const GilHeld held;
     try {
       return body();
     } catch (nb::python_error& error) {
-      return Error{ErrorCode::collective_failed, std::string("the transport: ") + error.what()};
+      Error failed{ErrorCode::collective_failed, std::string("the transport: ") + error.what()};
+      if (!raised_ && !error.matches(PyExc_Exception)) raised_.emplace(std::move(error));
+      return failed;
     } catch (const std::exception& error) {
       return Error{ErrorCode::collective_failed, std::string("the transport: ") + error.what()};
     }
@@ -84,15 +95,31 @@ class PythonCollective final : public Collective {
   nb::object transport_;
   std::uint32_t rank_;
   std::uint32_t size_;
+  std::optional<nb::python_error> raised_;
 };
+
+// Beyond this a deadline is as good as none.
+std::chrono::milliseconds milliseconds(double seconds) {
+  constexpr double kMost = 1e9;
+  return std::chrono::milliseconds(
+      static_cast<std::int64_t>(seconds > 0 ? std::min(seconds, kMost) * 1e3 : 0));
+}
+
+// A rank that has nothing to load because of an error of its own: tells the others that it ends.
+void leave(Collective& ranks, std::chrono::milliseconds deadline) {
+  const std::atomic<bool> cancel = true;
+  JointOptions options;
+  options.load.cancel = &cancel;
+  options.deadline = deadline;
+  static_cast<void>(load_together(LoadPlan(), ranks, options));  // cancelled
+}
 
 // index, address, nbytes, the dimension along which each rank has its part
 using JointTarget =
     std::tuple<std::uint32_t, std::uint64_t, std::uint64_t, std::optional<std::size_t>>;
 
-Result<JointReport> load_targets(const Checkpoint& checkpoint,
-                                 const std::vector<JointTarget>& targets, Collective& ranks,
-                                 const JointOptions& options) {
+Result<LoadPlan> plan_targets(const Checkpoint& checkpoint, const std::vector<JointTarget>& targets,
+                              const Collective& ranks) {
   LoadPlan plan;
   for (const auto& [index, address, nbytes, dim] : targets) {
     const TensorInfo& tensor = checkpoint.tensors()[index];
@@ -107,10 +134,19 @@ Result<JointReport> load_targets(const Checkpoint& checkpoint,
                                                  std::to_string(expected)};
     }
     void* const data = reinterpret_cast<void*>(static_cast<std::uintptr_t>(address));
-    FLATBED_TRY(plan.add(checkpoint, tensor.name, {.data = data, .capacity = nbytes},
-                         {.slice = slice}));
+    FLATBED_TRY(
+        plan.add(checkpoint, tensor.name, {.data = data, .capacity = nbytes}, {.slice = slice}));
   }
-  return load_together(plan, ranks, options);
+  return plan;
+}
+
+Result<JointReport> load_targets(const Checkpoint& checkpoint,
+                                 const std::vector<JointTarget>& targets, Collective& ranks,
+                                 const JointOptions& options) {
+  const Result<LoadPlan> plan = plan_targets(checkpoint, targets, ranks);
+  if (plan) return load_together(*plan, ranks, options);
+  leave(ranks, options.deadline);
+  return plan.error();
 }
 
 nb::dict report_of(const RankReport& rank) {
@@ -137,12 +173,23 @@ nb::list load_joint(const CheckpointObject& self, const std::vector<JointTarget>
   options.load.verify = verify ? Verify::yes : Verify::no;
   options.load.threads = threads;
   options.load.progress = work.progress();
-  options.deadline = std::chrono::milliseconds(static_cast<std::int64_t>(deadline * 1e3));
-  const JointReport report =
-      work.run([&] { return load_targets(checkpoint, targets, ranks, options); });
+  options.deadline = milliseconds(deadline);
+  JointReport report;
+  try {
+    report = work.run([&] { return load_targets(checkpoint, targets, ranks, options); });
+  } catch (const nb::python_error&) {
+    ranks.raise_again();
+    throw;
+  }
+  ranks.raise_again();
   nb::list ranks_list;
   for (const RankReport& rank : report.ranks) ranks_list.append(report_of(rank));
   return ranks_list;
+}
+
+void leave_load_together(PythonCollective& ranks, double deadline) {
+  released([&] { leave(ranks, milliseconds(deadline)); });
+  ranks.raise_again();
 }
 
 }  // namespace
@@ -159,6 +206,8 @@ void bind_ranks(nb::module_& module) {
                      "targets: list[tuple[int, int, int, int | None]], ranks: Collective, "
                      "deadline: float, verify: bool, threads: int, progress: typing.Any) "
                      "-> list[dict[str, typing.Any]]"));
+  module.def("leave_load_together", &leave_load_together, nb::arg("ranks"), nb::arg("deadline"),
+             nb::sig("def leave_load_together(ranks: Collective, deadline: float) -> None"));
 }
 
 }  // namespace flatbed::python

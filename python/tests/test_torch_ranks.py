@@ -12,13 +12,15 @@ from support import needs_torch
 
 RANKS = 3
 PROGRAM = """
-import os, pathlib, sys
+import datetime, os, pathlib, sys, time
 import torch, torch.distributed as dist
 import flatbed, flatbed.torch as ft
 
 folder, what = pathlib.Path(sys.argv[1]), sys.argv[4]
 rank, size = int(sys.argv[2]), int(sys.argv[3])
-dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=size)
+limit = datetime.timedelta(seconds=3 if what == "idle" else 600)
+dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=size,
+                        timeout=limit)
 model = folder / "model.safetensors"
 state = {"w": torch.arange(6 * 900 * 400, dtype=torch.float32).view(900, 2400),
          "b": torch.arange(70_000, dtype=torch.int32)}
@@ -30,8 +32,14 @@ if what == "other" and rank == 1:
     (folder / "b").mkdir()
     path = folder / "b" / "model.safetensors"
     ft.save({"w": state["w"] + 1, "b": state["b"]}, path)
+if what == "missing" and rank == 1:
+    path = folder / "missing.safetensors"
 with ft.Ranks() as ranks:
-    for _ in range(2):
+    for number in range(2):
+        if what == "idle":
+            time.sleep(5)
+        if what == "missing" and number == 1:
+            path = model
         into = {"w": torch.zeros(900, 2400 // size), "b": torch.zeros(70_000, dtype=torch.int32)}
         try:
             if what == "dies" and rank == 1:
@@ -82,6 +90,18 @@ class LoadTogether(unittest.TestCase):
         out, _ = self.run_ranks("other")
         for rank in range(RANKS):
             self.assertEqual(out[rank].count("collective_mismatch"), 2, out[rank])
+
+    def test_a_rank_without_the_file_ends_all(self) -> None:
+        out, seconds = self.run_ranks("missing")
+        self.assertLess(seconds, 50)
+        self.assertRegex(out[1], r"\A1 file_not_found .*\n1 loaded\n\Z")
+        for rank in (0, 2):
+            self.assertRegex(out[rank], rf"\A{rank} collective_ended rank 1 .*\n{rank} loaded\n\Z")
+
+    def test_ranks_may_be_idle_for_longer_than_the_group_waits(self) -> None:
+        out, _ = self.run_ranks("idle")
+        for rank in range(RANKS):
+            self.assertEqual(out[rank], f"{rank} loaded\n" * 2)
 
     def test_a_rank_that_dies_ends_the_others(self) -> None:
         out, seconds = self.run_ranks("dies")

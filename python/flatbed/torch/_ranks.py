@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import datetime
 import queue
 import threading
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +21,9 @@ from ._storage import TORCH_NAMES, as_bytes
 _HEADS = 0  # the tag of heads; bytes have a tag of their own each
 _MOST_TAGS = 1 << 20
 _NOTHING = 0  # a ticket that has ended
+# gloo closes every connection of the group when one wait is longer than the group's timeout. A head
+# is waited for as long as nobody loads anything, and the load has deadlines of its own.
+_FOREVER = datetime.timedelta(days=3650)
 
 
 def _signed(number: int) -> int:
@@ -60,16 +65,16 @@ class _Peer:
     def send_heads(self) -> None:
         while (item := self.heads_out.get()) is not None:
             head, ticket = item
-            self.ranks.work(ticket, dist.send, head, self.rank, _HEADS)
+            self.ranks.work(ticket, dist.isend, head, self.rank, _HEADS)
 
     def send_bytes(self) -> None:
         while (item := self.bytes_out.get()) is not None:
             bytes_, number, ticket = item
-            self.ranks.work(ticket, dist.send, bytes_, self.rank, number)
+            self.ranks.work(ticket, dist.isend, bytes_, self.rank, number)
 
     def receive_heads(self) -> None:
         head = torch.empty(4, dtype=torch.int64)
-        while self.ranks.work(_NOTHING, dist.recv, head, self.rank, _HEADS):
+        while self.ranks.work(_NOTHING, dist.irecv, head, self.rank, _HEADS):
             tag, nbytes, number, closes = head.tolist()
             if closes:
                 break
@@ -78,7 +83,7 @@ class _Peer:
     def receive_bytes(self) -> None:
         while (item := self.bytes_in.get()) is not None:
             bytes_, number, ticket = item
-            self.ranks.work(ticket, dist.recv, bytes_, self.rank, number)
+            self.ranks.work(ticket, dist.irecv, bytes_, self.rank, number)
 
     def close(self) -> None:
         self.heads_out.put((torch.tensor([0, 0, 0, 1], dtype=torch.int64), _NOTHING))
@@ -101,15 +106,20 @@ class _Transport:
         self._pending: dict[int, Any] = {}  # tickets, and what keeps their memory
         self._errors: dict[int, Exception] = {}
         self._last = 0
+        # What gloo may still use after a load that failed: the threads keep it with themselves.
+        self.keeps: list[Any] = []
         self._peers = {rank: _Peer(self, rank) for rank in range(self.size) if rank != self.rank}
 
     def close(self) -> None:
         for peer in self._peers.values():
             peer.close()
-        for peer in self._peers.values():
-            for thread in peer.threads:
-                thread.join(10)
+        threads = [thread for peer in self._peers.values() for thread in peer.threads]
+        end = time.monotonic() + 10
+        for thread in threads:
+            thread.join(max(0, end - time.monotonic()))
         self._peers = {}
+        if not any(thread.is_alive() for thread in threads):
+            self.keeps.clear()
 
     # ---- called by the threads ----
 
@@ -117,7 +127,7 @@ class _Transport:
         """Sends or receives, and ends the ticket."""
         try:
             other = peer if self._group is None else dist.get_global_rank(self._group, peer)
-            call(tensor, other, group=self._group, tag=tag)
+            call(tensor, other, group=self._group, tag=tag).wait(_FOREVER)
         except Exception as error:  # noqa: BLE001: done() raises it
             with self._lock:
                 if ticket in self._pending:
@@ -192,6 +202,7 @@ class Ranks:
         self._collective: _flatbed.Collective | None = _flatbed.Collective(
             self._transport, self.rank, self.size
         )
+        self._transport.keeps.append(self._collective)
 
     def close(self) -> None:
         """Ends the threads that wait for messages. Every process calls it."""
@@ -219,7 +230,9 @@ def load_together(
 ) -> list[dict[str, Any]]:
     """Loads tensors on all ranks of a job; every byte is read and verified by one of them.
 
-    Every rank calls it, with what it wants itself. An error on one rank ends the load on all.
+    Every rank calls it, with what it wants itself. An error on one rank ends the load on all. After
+    an error the contents of the tensors are unspecified, and bytes of a rank that was late may
+    still arrive in them: do not use them for anything else.
 
     Args:
         path: what ``flatbed.open`` takes, or a ``flatbed.Checkpoint``.
@@ -241,7 +254,24 @@ def load_together(
     """
     if ranks._collective is None:
         raise ValueError("the ranks are closed")
-    checkpoint = path if isinstance(path, _flatbed.Checkpoint) else _open(path)
+    try:
+        checkpoint = path if isinstance(path, _flatbed.Checkpoint) else _open(path)
+        targets = _targets(checkpoint, tensors, dims or {})
+    except Exception:
+        _flatbed.leave_load_together(ranks._collective, deadline)  # so that nobody waits
+        raise
+    try:
+        return _flatbed.load_together(
+            checkpoint, targets, ranks._collective, deadline, verify, threads, progress
+        )
+    except BaseException:
+        ranks._transport.keeps += tensors.values()
+        raise
+
+
+def _targets(
+    checkpoint: _flatbed.Checkpoint, tensors: Mapping[str, torch.Tensor], dims: Mapping[str, int]
+) -> list[tuple[int, int, int, int | None]]:
     rows = {row[0]: (number, row[1]) for number, row in enumerate(_flatbed.tensor_rows(checkpoint))}
     targets = []
     for name, tensor in tensors.items():
@@ -253,7 +283,5 @@ def load_together(
         if (found := str(tensor.dtype).removeprefix("torch.")) != TORCH_NAMES.get(dtype):
             raise ValueError(f"{name}: the tensor is of {found}, the file has {dtype}")
         if tensor.numel():
-            targets.append((index, *as_bytes(tensor), (dims or {}).get(name)))
-    return _flatbed.load_together(
-        checkpoint, targets, ranks._collective, deadline, verify, threads, progress
-    )
+            targets.append((index, *as_bytes(tensor), dims.get(name)))
+    return targets
