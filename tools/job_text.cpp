@@ -14,6 +14,9 @@ namespace {
 
 namespace dom = simdjson::dom;
 
+// More than there are.
+constexpr std::size_t kMaxOptions = 100;
+
 Error wrong(std::string message) { return {ErrorCode::invalid_argument, std::move(message)}; }
 
 std::string_view kind_of(const dom::element& value) {
@@ -80,6 +83,8 @@ Result<std::vector<JobOption>> options_of(const dom::element& value) {
     const auto same = [&](const JobOption& other) { return other.key == key; };
     if (std::ranges::any_of(options, same))
       return wrong(fmt::format("options: {} is there twice", quoted_text(key, 80)));
+    if (options.size() == kMaxOptions)
+      return wrong(fmt::format("options: found more than {}", kMaxOptions));
     FLATBED_ASSIGN(JobOption option, option_of(key, member));
     options.push_back(std::move(option));
   }

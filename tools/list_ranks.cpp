@@ -83,10 +83,11 @@ std::optional<ListResult> run_job(const ListJobs& jobs, const JobLine& line) {
   }
 }
 
-// "lost: rank 3 was converting line 17: {...}"
+// "lost: rank 3 was converting line 17: a.pth". Not the line itself: a URL in it may have secrets.
 std::string job_text(std::uint32_t rank, const JobLine& line, std::string_view what) {
+  const Result<JobText> job = JobParser().parse(line.text);
   return fmt::format("{}: rank {} was converting line {}: {}", what, rank, line.number,
-                     shortened(safe_text(line.text), 200));
+                     job ? shortened(path_text(job->input), 200) : "?");
 }
 
 // Rank 0.

@@ -78,7 +78,8 @@ class JobsTest(ListTest):
             {"in": "a.pth", "out": "o1.safetensors", "options": {"dtype": "i8"}},
             {"in": "a.pth", "out": "o2.safetensors", "options": {"report": "x"}},
             {"in": "a.pth", "out": "o3.safetensors", "options": {"include": [1]}},
-            {"in": "a\0.pth"}, {"in": "a.pth", "out": "odd.txt"}, {"in": "a.pth", "options": []}, "nul")
+            {"in": "a\0.pth"}, {"in": "a.pth", "out": "odd.txt"}, {"in": "a.pth", "options": []}, "nul",
+            {"in": "a.pth", "options": {f"o{i}": True for i in range(101)}})
         result = self.run_tool("convert", "--list", "jobs.jsonl", "--report", "report.jsonl", expect=SOME_FAILED)
         messages = self.messages(result)
         expected = {1: "not valid JSON", 3: "found a list, expected an object", 4: "it has no 'in'",
@@ -87,7 +88,7 @@ class JobsTest(ListTest):
                     10: "select: found true or false", 11: "'force' is there twice", 12: "file_not_found",
                     14: "found 'i8'", 15: "unknown key 'report'", 16: "found a number, expected a text",
                     17: "zero byte", 18: "must end in", 19: "options: found a list, expected an object",
-                    20: "not valid JSON"}
+                    20: "not valid JSON", 21: "options: found more than 100"}
         self.assertEqual(messages.keys(), expected.keys())
         for line, part in expected.items():
             self.assertIn(part, messages[line])
