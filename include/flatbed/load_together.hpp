@@ -19,7 +19,8 @@
 //
 // Before anything is read the ranks compare what they are about to do. Files of the same name must
 // be the same: of equal size, header and, if they are sealed, digests. The contents of files that
-// are not sealed are not compared. All ranks check alike, and none begins if one cannot.
+// are not sealed are not compared, so a plan must not have two of them with one name, size and
+// header, from two folders. All ranks check alike, and none begins if one cannot.
 //
 // If one rank fails, is cancelled or dies, the load ends on every rank: within the deadline, and
 // with an error that names the rank. A rank returns success when all have said that they are done.

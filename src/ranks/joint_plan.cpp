@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
 #include <tuple>
 
 #include "base/str_cat.hpp"
@@ -32,7 +33,8 @@ class Joiner {
 
   JointPlan out_;
   std::map<FileIdentity, std::uint32_t> files_;
-  std::map<std::string, std::pair<std::uint32_t, FileIdentity>> names_;  // the rank that said it
+  // The rank that said the name first, and its files of that name, which may be in several folders.
+  std::map<std::string, std::pair<std::uint32_t, std::set<FileIdentity>>> names_;
   std::map<std::tuple<std::uint32_t, std::uint64_t, std::uint64_t>, std::uint32_t> tensors_;
   std::vector<std::optional<std::uint32_t>> turns_;  // of tensors
 };
@@ -90,25 +92,28 @@ Result<void> Joiner::add(std::uint32_t rank, const PlanDescription& plan) {
   add_transfers(rank, plan, tensors);
   std::uint64_t nbytes = 0;
   for (const DescribedTransfer& each : plan.transfers) {
-    nbytes += each.runs * each.run_nbytes;  // each is at most a file's size
-    if (nbytes > kMaxNumber) {
+    const std::uint64_t more = each.runs * each.run_nbytes;  // at most a file's size
+    if (more > kMaxNumber - nbytes) {
       return make_error(ErrorCode::limit_exceeded, "rank ", rank, " wants more than ", kMaxNumber,
                         " bytes");
     }
+    nbytes += more;
   }
   return {};
 }
 
 Result<std::uint32_t> Joiner::file_of(std::uint32_t rank, const DescribedFile& file) {
-  const auto [name, first] = names_.try_emplace(file.name, rank, file.identity);
-  const FileIdentity& known = name->second.second;
-  if (!first && known != file.identity) {
+  auto& [teller, identities] =
+      names_.try_emplace(file.name, rank, std::set<FileIdentity>()).first->second;
+  if (teller == rank) identities.insert(file.identity);
+  if (!identities.contains(file.identity)) {
+    const FileIdentity& known = *identities.begin();
     const std::string what =
         known.nbytes != file.identity.nbytes
             ? str_cat("found ", file.identity.nbytes, " bytes, expected ", known.nbytes)
             : std::string("found another header or other digests");
     return make_error(ErrorCode::collective_mismatch, "rank ", rank, ": ", quoted(file.name),
-                      " is not the file of rank ", name->second.first, ": ", what);
+                      " is not the file of rank ", teller, ": ", what);
   }
   const auto [entry, added] =
       files_.try_emplace(file.identity, static_cast<std::uint32_t>(out_.files.size()));
@@ -189,6 +194,13 @@ class JointFile final : public ByteSource {
   const ByteSource* source_;
   const DescribedFile& file_;
 };
+
+// Nothing says which of them another rank means.
+Error alike(const DescribedFile& file) {
+  return make_error(ErrorCode::collective_mismatch, quoted(file.name),
+                    ": the plan has two files of this name, size and header that are not sealed: "
+                    "load them one after the other, or open one file once");
+}
 
 }  // namespace
 
@@ -273,6 +285,8 @@ Result<Sight> JointView::look() {
                        find_file(checkpoint, tensor.where.file));
         file = files.emplace(&source, found).first;
         if (found && sources_[*found] == nullptr) sources_[*found] = &source;
+        const bool is_sealed = !checkpoint.files()[tensor.where.file].content.empty();
+        if (found && sources_[*found] != &source && !is_sealed) return alike(joint_.files[*found]);
       }
       if (!file->second) continue;
       const auto found = wanted.find(std::tuple(*file->second, tensor.where.offset, tensor.nbytes));

@@ -7,6 +7,7 @@
 #include "base/str_cat.hpp"
 #include "io/digest.hpp"
 #include "load/load_schedule.hpp"
+#include "load/staging_pool.hpp"
 #include "ranks/wire.hpp"
 
 namespace flatbed {
@@ -15,6 +16,8 @@ namespace {
 
 constexpr std::string_view kMagic = "flatbed ranks";
 constexpr std::uint64_t kMostFlags = 1;
+// More than a plan has tensors.
+constexpr std::uint64_t kMostTurns = std::uint64_t{1} << 24;
 
 class Describer {
  public:
@@ -107,7 +110,8 @@ Result<FileIdentity> identify(const Checkpoint& checkpoint, std::uint32_t file) 
   Xxh3Stream hash;
   hash.update(std::span<const std::byte>(header));
   hash.update(as_bytes(info.content));
-  if (header.empty()) hash.update(as_bytes(info.path.filename().native()));
+  // Two models of one kind have one header. Without digests only their names tell them apart.
+  if (header.empty() || info.content.empty()) hash.update(as_bytes(info.path.filename().native()));
   return FileIdentity{container.source().size(), hash.digest()};
 }
 
@@ -174,7 +178,9 @@ Result<PlanDescription> decode_description(std::span<const std::byte> bytes) {
   out.io = static_cast<IoMode>(in.number(static_cast<std::uint64_t>(IoMode::direct)));
   out.slot_nbytes = in.number();
   out.bytes_wanted = in.number(kMaxNumber);
-  out.turns = static_cast<std::uint32_t>(in.number(~0U));
+  out.turns = static_cast<std::uint32_t>(in.number(kMostTurns));
+  const StagingOptions staging{2 * out.slot_nbytes, out.slot_nbytes};
+  if (out.error.empty() && !check_staging(staging)) return malformed();
   for (std::size_t left = in.count(4); left != 0 && in.ok(); --left) {
     DescribedFile& file = out.files.emplace_back();
     file.name = in.text();

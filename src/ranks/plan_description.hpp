@@ -18,7 +18,8 @@ inline constexpr std::uint64_t kJointProtocol = 1;
 
 struct FileIdentity {
   std::uint64_t nbytes = 0;
-  // Of the header as far as the format has one, and of the content digest; otherwise of the name.
+  // Of the header as far as the format has one, and of the content digest or, without one, of the
+  // name.
   std::uint64_t hash = 0;
   auto operator<=>(const FileIdentity&) const = default;
 };

@@ -334,6 +334,8 @@ TEST(PlanDescription, IsRefusedWhereItIsMalformed) {
     change(description);
     EXPECT_ERROR(decode_description(encode_description(description)), collective_mismatch);
   };
+  refuse([](PlanDescription& each) { each.slot_nbytes = 0; });
+  refuse([](PlanDescription& each) { each.turns = ~0U; });
   refuse([](PlanDescription& each) { each.tensors[0].file = 1; });
   refuse([](PlanDescription& each) { each.tensors[0].nbytes = 901; });
   refuse([](PlanDescription& each) { each.tensors[0].offset = ~std::uint64_t{0}; });

@@ -182,5 +182,62 @@ TEST(JointLoadRandom, BringsWhatEachRankWouldLoadAlone) {
   }
 }
 
+// ---- several models in one plan -----------------------------------------------------------------
+
+// Two models of one kind, which differ in nothing but their bytes, on two ranks that want both.
+class JointLoadOfTwoModels : public testing::Test {
+ protected:
+  void run(const std::string& other_label, bool seal, std::uint64_t other_rows = 300) {
+    std::vector<ModelTensor> a{{"w", Dtype::f32, {300, 600}}};
+    std::vector<ModelTensor> b{{"w", Dtype::f32, {other_rows, 600}}};
+    fill(a, 1);
+    fill(b, 2);
+    const auto of_a = file_bytes(a, seal);
+    const auto of_b = file_bytes(b, seal);
+    FakeRanks ranks(2);
+    std::deque<std::pair<Target, Target>> targets;
+    std::deque<LoadPlan> plans(2);
+    for (LoadPlan& plan : plans) {
+      auto& [x, y] = targets.emplace_back(Target(a[0].bytes.size()), Target(b[0].bytes.size()));
+      const auto one =
+          Checkpoint::open(std::make_shared<CountingSource>(of_a, "model.safetensors")).value();
+      const auto two =
+          Checkpoint::open(std::make_shared<CountingSource>(of_b, other_label)).value();
+      ASSERT_OK(plan.add(one, "w", x.destination(nullptr), {}));
+      ASSERT_OK(plan.add(two, "w", y.destination(nullptr), {}));
+    }
+    results_.resize(2);
+    ranks.run([&](std::uint32_t rank) {
+      results_[rank].emplace(load_together(plans[rank], ranks[rank], {.deadline = 20s}));
+    });
+    for (std::uint32_t rank = 0; rank < 2; ++rank) {
+      if (!*results_[rank]) continue;
+      EXPECT_TRUE(targets[rank].first.bytes() == a[0].bytes);
+      EXPECT_TRUE(targets[rank].second.bytes() == b[0].bytes);
+    }
+  }
+  std::vector<std::optional<Result<JointReport>>> results_;
+};
+
+TEST_F(JointLoadOfTwoModels, KeepsThemApartByTheirNames) {
+  run("other.safetensors", false);
+  for (const auto& result : results_) EXPECT_OK(*result);
+}
+
+TEST_F(JointLoadOfTwoModels, KeepsThemApartByTheirDigests) {
+  run("model.safetensors", true);
+  for (const auto& result : results_) EXPECT_OK(*result);
+}
+
+TEST_F(JointLoadOfTwoModels, KeepsThemApartByTheirHeaders) {
+  run("model.safetensors", false, 200);
+  for (const auto& result : results_) EXPECT_OK(*result);
+}
+
+TEST_F(JointLoadOfTwoModels, IsRefusedIfNothingTellsThemApart) {
+  run("model.safetensors", false);
+  for (const auto& result : results_) EXPECT_ERROR(*result, collective_mismatch);
+}
+
 }  // namespace
 }  // namespace flatbed::test
