@@ -3,8 +3,8 @@
 // own. flatbed has none.
 //
 // It sends messages between pairs of ranks, and nothing else. No member waits: what has begun is a
-// ticket, which done() asks about. The functions below wait, each until a deadline, and are the
-// place to begin for programs that deal out work:
+// ticket, which done() asks about. The functions below wait, each until a deadline, and are
+// where programs that hand out work should begin:
 //
 //   FLATBED_TRY(send_message(collective, {.to = 0, .tag = 1}, bytes, std::chrono::seconds(30)));
 //   FLATBED_ASSIGN(const Message answer, next_message(collective, std::chrono::seconds(30)));
@@ -45,8 +45,8 @@ struct Incoming {
 
 class FLATBED_EXPORT Collective {
  public:
-  // Identifies a send or a receive. It ends when done() has returned true or an error for it, or by
-  // forget().
+  // Identifies a send or a receive. A ticket ends when done() has returned true or an error for it,
+  // or by forget().
   using Ticket = std::uint64_t;
 
   Collective() = default;

@@ -50,7 +50,7 @@ struct JointOptions {
   // How long another rank may be silent, or all ranks together without getting any further, before
   // the load fails (collective_timeout). Callbacks must take less.
   std::chrono::milliseconds deadline{60'000};
-  // Whether messages whose bytes stay together in host memory are received there, and not in
+  // Whether messages whose bytes are contiguous in host memory are received there, and not in
   // staging memory first. If a rank is lost while it sends one (collective_timeout), a transport
   // that cannot take the receive back may write there for as long as the Collective exists.
   bool receive_in_place = true;
