@@ -28,6 +28,7 @@ namespace fs = std::filesystem;
 constexpr std::string_view kMagic = "FBCACHE1";
 constexpr std::string_view kTemporary = "new-";
 constexpr std::size_t kHeadNbytes = 16;
+constexpr std::size_t kKeyDigits = 40;
 constexpr auto kForgotten = std::chrono::hours(1);     // of temporary files
 constexpr auto kTouchAfter = std::chrono::minutes(1);  // so that not every read writes
 
@@ -95,6 +96,18 @@ struct Found {
   fs::file_time_type read;
 };
 
+// Whether store() gives such names: 40 digits below their first two. The folder may be one in which
+// a user has other files, which are left alone.
+bool is_ours(const fs::path& path) {
+  constexpr std::string_view kHex = "0123456789abcdef";
+  const std::string name = path.filename().native();
+  const std::string key = path.parent_path().filename().native();
+  const std::string front = path.parent_path().parent_path().filename().native();
+  return front.size() == 2 && key.size() == kKeyDigits && key.starts_with(front) &&
+         key.find_first_not_of(kHex) == key.npos &&
+         (name.starts_with(kTemporary) || name.find_first_not_of(kHex) == name.npos);
+}
+
 // The blocks of the folder. Temporary files that their process forgot are removed.
 std::vector<Found> find_blocks(const fs::path& folder) {
   std::vector<Found> blocks;
@@ -103,7 +116,7 @@ std::vector<Found> find_blocks(const fs::path& folder) {
   for (fs::recursive_directory_iterator at(folder, failed), end; !failed && at != end;
        at.increment(failed)) {
     std::error_code gone;  // removed meanwhile
-    if (!at->is_regular_file(gone) || gone || at.depth() != 2) continue;
+    if (at.depth() != 2 || !is_ours(at->path()) || !at->is_regular_file(gone) || gone) continue;
     const std::uint64_t nbytes = at->file_size(gone);
     const fs::file_time_type read = at->last_write_time(gone);
     if (gone) continue;
@@ -135,10 +148,9 @@ Result<std::unique_ptr<BlockCache>> BlockCache::open(const fs::path& folder,
 
 Result<std::string> BlockCache::key_of(std::string_view url, std::string_view etag,
                                        std::uint64_t nbytes) {
-  constexpr std::size_t kDigits = 40;
   const std::string text = text_of(url, "\n", etag, "\n", nbytes);
   FLATBED_ASSIGN(const std::string digest, sha256_hex_of(std::as_bytes(std::span(text))));
-  return digest.substr(0, kDigits);
+  return digest.substr(0, kKeyDigits);
 }
 
 fs::path BlockCache::path_of(const std::string& key, std::uint64_t block) const {

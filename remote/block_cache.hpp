@@ -12,6 +12,7 @@
 // then renamed, and checked each time it is read; one that is damaged or short is removed and
 // counts as missing. When there are more bytes than the limit, those that were not read for longest
 // go, to nine tenths of it; between such times it may be exceeded by a sixteenth for each process.
+// Other files in the folder are left alone.
 // Failures to write, such as a full disk, are not errors: the block is not kept.
 // Thread-safe.
 #pragma once

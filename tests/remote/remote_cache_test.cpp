@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
+#include <chrono>
 #include <filesystem>
 #include <fstream>
 #include <string>
@@ -155,6 +156,23 @@ TEST(RemoteCache, WhatWasNotReadForLongestGoes) {
   EXPECT_GT(stats.cached, 2 * kMiB);
   EXPECT_OK(read_whole(options, server.url("/file0"), &stats));
   EXPECT_EQ(stats.cached, 0U);
+}
+
+TEST(RemoteCache, OtherFilesInTheFolderStay) {
+  const TempDir dir;
+  TestServer server;
+  RemoteOptions options = cached(dir);
+  options.cache_nbytes = 2 * kMiB;
+  const fs::path other = dir / "cache" / "letters" / "2019";
+  fs::create_directories(other);
+  for (const char* name : {"12", "new-letter"}) {
+    std::ofstream(other / name) << pattern(3 * kMiB);
+    fs::last_write_time(other / name, fs::file_time_type::clock::now() - std::chrono::hours(99));
+  }
+  server.serve("/file", pattern(6 * kMiB));
+  EXPECT_OK(read_whole(options, server.url("/file")));
+  EXPECT_TRUE(fs::exists(other / "12"));
+  EXPECT_TRUE(fs::exists(other / "new-letter"));
 }
 
 TEST(RemoteCache, AFolderThatCannotBeWrittenStopsNoRead) {
