@@ -1,6 +1,7 @@
 #include "engine.hpp"
 
 #include <signal.h>
+#include <unistd.h>
 
 #include <algorithm>
 
@@ -35,6 +36,11 @@ void Mailbox::put(std::size_t number) {
   ended_.notify_one();
 }
 
+Engine::Engine(ExchangeLimits limits, unsigned max_connections)
+    : limits_(std::move(limits)), max_connections_(max_connections), process_(::getpid()) {}
+
+bool Engine::is_of_this_process() const { return process_ == ::getpid(); }
+
 Result<std::unique_ptr<Engine>> Engine::make(ExchangeLimits limits, unsigned max_connections) {
   if (!global_state_is_made())
     return error_of(ErrorCode::resource_exhausted, "libcurl cannot be used");
@@ -62,6 +68,11 @@ Result<void> Engine::start_thread() {
 
 Engine::~Engine() {
   if (!started_) return;
+  if (!is_of_this_process()) {
+    // The connections are the parent's, and what is said over them at their end would reach it.
+    static_cast<void>(multi_.release());
+    return;
+  }
   {
     // Under the lock: once the thread knows, it closes the handle.
     const std::lock_guard lock(mutex_);

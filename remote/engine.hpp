@@ -41,6 +41,9 @@ class Engine {
   Engine& operator=(const Engine&) = delete;
   ~Engine();
 
+  // False in a child of fork(), where it has no thread: it can do nothing there but be destroyed.
+  [[nodiscard]] bool is_of_this_process() const;
+
   // Begins the exchange, which is borrowed until `number` is in the mailbox. The result stops it.
   [[nodiscard]] std::uint64_t start(Exchange& exchange, Mailbox& mailbox, std::size_t number);
   // Ends an exchange as soon as possible. It is in the mailbox then, as always.
@@ -57,8 +60,7 @@ class Engine {
     void operator()(CURLM* multi) const noexcept { curl_multi_cleanup(multi); }
   };
 
-  Engine(ExchangeLimits limits, unsigned max_connections)
-      : limits_(std::move(limits)), max_connections_(max_connections) {}
+  Engine(ExchangeLimits limits, unsigned max_connections);
   [[nodiscard]] Result<void> start_thread();
   static void* run(void* self) noexcept;
 
@@ -73,6 +75,7 @@ class Engine {
 
   const ExchangeLimits limits_;
   const unsigned max_connections_;
+  const pid_t process_;
   std::unique_ptr<CURLM, CleanUpMulti> multi_;
   pthread_t thread_ = {};
   bool started_ = false;

@@ -60,15 +60,27 @@ Result<std::shared_ptr<Transport>> Transport::make(RemoteOptions options) {
   if (!set.cache_dir.empty()) {
     FLATBED_ASSIGN(transport->cache_, remote::BlockCache::open(set.cache_dir, set.cache_nbytes));
   }
-  FLATBED_ASSIGN(
-      transport->engine_,
-      remote::Engine::make({set.connect_timeout, set.first_byte_timeout, set.stall_timeout,
-                            set.ca_file.native(), set.proxy, set.user_agent},
-                           set.max_connections));
+  FLATBED_ASSIGN(transport->engine_, transport->make_engine());
   return transport;
 }
 
+Result<std::unique_ptr<remote::Engine>> Transport::make_engine() const {
+  return remote::Engine::make(
+      {options_.connect_timeout, options_.first_byte_timeout, options_.stall_timeout,
+       options_.ca_file.native(), options_.proxy, options_.user_agent},
+      options_.max_connections);
+}
+
+Result<void> Transport::check_process() const {
+  const std::lock_guard lock(making_engine_);
+  if (engine_->is_of_this_process()) return {};
+  FLATBED_ASSIGN(std::unique_ptr<remote::Engine> engine, make_engine());
+  engine_ = std::move(engine);
+  return {};
+}
+
 Result<void> Transport::run(std::span<remote::Call> calls) const {
+  FLATBED_TRY(check_process());
   remote::Mailbox mailbox;
   std::vector<CallRun> runs;
   runs.reserve(calls.size());

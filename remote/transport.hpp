@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <span>
 #include <string>
@@ -83,12 +84,16 @@ class Transport {
   };
 
   explicit Transport(RemoteOptions options) : options_(std::move(options)) {}
+  [[nodiscard]] Result<std::unique_ptr<remote::Engine>> make_engine() const;
+  // A child of fork() gets an engine of its own.
+  [[nodiscard]] Result<void> check_process() const;
   [[nodiscard]] bool cancelled() const noexcept {
     return options_.cancel != nullptr && options_.cancel->load(std::memory_order_relaxed);
   }
 
   RemoteOptions options_;
-  std::unique_ptr<remote::Engine> engine_;
+  mutable std::mutex making_engine_;
+  mutable std::unique_ptr<remote::Engine> engine_;
   std::unique_ptr<remote::BlockCache> cache_;
   mutable Counters counters_;
 };

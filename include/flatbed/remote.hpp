@@ -20,8 +20,10 @@
 // a proxy only if the options name one.
 //
 // A Remote is thread-safe, and cheap to copy: copies share connections, counters and one thread
-// that drives the transfers. Sources and folders that it made share it. Before libcurl 7.84, call
-// curl_global_init() before the first Remote is made while other threads run.
+// that drives the transfers. Sources and folders that it made share it. A child of fork() may use
+// what was made before, over connections and a thread of its own, if no other thread was inside
+// flatbed at that moment. Before libcurl 7.84, call curl_global_init() before the first Remote is
+// made while other threads run.
 #pragma once
 
 #include <atomic>

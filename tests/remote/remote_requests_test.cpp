@@ -1,5 +1,7 @@
 // Remote: how few requests suffice, and how long a set of many shards takes.
 #include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <chrono>
 #include <cstring>
@@ -17,6 +19,7 @@ namespace {
 using test::one_tensor;
 using test::patient;
 using test::pattern;
+using test::read_range;
 using test::read_tensor;
 using test::ServedFile;
 using test::ServerAnswer;
@@ -108,6 +111,25 @@ TEST(RemoteRequests, AFolderNeedsNoList) {
   ASSERT_TRUE(again) << again.error().message;
   EXPECT_EQ(read_tensor(*again, "w").value(), "12345678");
   EXPECT_CODE(open_url(server.url("/other/"), patient()), permission_denied);
+}
+
+TEST(RemoteRequests, AChildOfForkReadsOverConnectionsOfItsOwn) {
+  TestServer server;
+  server.serve("/f", pattern(3'000'000));
+  const auto expected = pattern(3'000'000).substr(500'000, 2'000'000);
+  auto source = Remote::make(patient()).value().open_source(server.url("/f")).value();
+  const pid_t child = ::fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    ::alarm(20);
+    const auto read = read_range(*source, 500'000, 2'000'000);
+    source.reset();
+    ::_exit(read && *read == expected ? 0 : 1);
+  }
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
+  EXPECT_EQ(read_range(*source, 500'000, 2'000'000).value(), expected);
 }
 
 TEST(RemoteRequests, ASmallFileIsReadOnce) {
