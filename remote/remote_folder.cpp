@@ -153,6 +153,10 @@ Result<PlacedFile> place_hub_file(std::string_view text, std::string_view endpoi
     return front;
   };
   const std::string_view owner = cut('/');
+  // The message would show it.
+  if (owner.find('@') != owner.npos)
+    return error_of(ErrorCode::url_invalid, "the URL is refused: found '@' in the owner, expected ",
+                    "hf://owner/name@revision/path; pass credentials as options");
   std::string_view name = cut('/');
   const std::size_t at = name.find('@');
   const std::string revision(at == name.npos ? "main" : decode_path(name.substr(at + 1)));

@@ -22,6 +22,8 @@ Error refused(std::string_view what) {
 
 Result<void> check_bucket(std::string_view bucket) {
   constexpr std::string_view kOther = ".-_";
+  if (bucket.find('@') != bucket.npos)
+    return refused("it has a user name or a password; pass credentials as options");
   constexpr std::size_t kMaxBucket = 255;  // of the oldest buckets; today 63
   const bool fits = !bucket.empty() && bucket.size() <= kMaxBucket && is_plain(bucket.front()) &&
                     std::ranges::all_of(bucket, [&](char c) {

@@ -57,6 +57,8 @@ TEST(S3Place, RefusesWhatIsNoObject) {
        {"s3://", "s3:///key", "s3://user:pass@bucket/key", "s3://bucket:80/key", "s3://b/../key",
         "s3://b/a/./c", "s3://b/a\nb", "s3://-b/key"})
     EXPECT_ERROR(place_s3(url, {}), url_invalid) << url;
+  EXPECT_EQ(place_s3("s3://user:s3cret@b/key", {}).error().message.find("s3cret"),
+            std::string::npos);
   EXPECT_ERROR(place_s3("s3://b/" + std::string(1025, 'k'), {}), url_invalid);
   EXPECT_OK(place_s3("s3://b/" + std::string(1024, 'k'), {}));
   EXPECT_ERROR(place_s3("s3://b/k", {.endpoint = "ftp://host"}), invalid_argument);

@@ -54,6 +54,14 @@ TEST(RemoteUrl, RefusesOthers) {
   EXPECT_FALSE(parse_url("https://host/" + std::string(20'000, 'a')));
 }
 
+TEST(RemoteUrl, OfAHubWithAPasswordIsNotShown) {
+  for (const std::string_view url : {"hf://user:s3cret@host/owner/name", "hf://s3cret@host/a"}) {
+    const auto source = Remote::make(patient()).value().open_source(url);
+    EXPECT_CODE(source, url_invalid);
+    EXPECT_THAT(source.error().message, Not(HasSubstr("s3cret")));
+  }
+}
+
 TEST(RemoteUrl, FollowsRedirectsToHttpAlone) {
   const auto from = parse_url("https://host/a/b").value();
   EXPECT_EQ(resolve_redirect(from, "c")->text, "https://host/a/c");
