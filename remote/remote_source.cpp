@@ -15,6 +15,7 @@ constexpr std::uint64_t kSmallBlock = 16 << 10;  // what smaller ones do: they a
 constexpr std::uint64_t kSmallestRead = 2 << 10;
 constexpr std::uint64_t kSmallRead = 64 << 10;  // that they are
 constexpr std::uint64_t kLargeRead = 1 << 20;   // that show that the header has been read
+constexpr std::uint64_t kMostNbytes = std::uint64_t{1} << 62;  // so that no sum overflows
 
 // Cuts `nbytes` from the front of a list of parts.
 std::vector<std::span<std::byte>> take_front(std::span<std::span<std::byte>>& parts,
@@ -71,6 +72,9 @@ Result<void> RemoteSource::open_file() {
   if (call.head.status == 206) {
     const auto stated = parse_content_range(call.head.find("content-range"));
     nbytes_ = stated && stated->total ? *stated->total : 0;
+    if (nbytes_ > kMostNbytes)
+      return error_of(ErrorCode::http_protocol, "the server states an impossible size: found ",
+                      nbytes_, " bytes");
     block->bytes.resize(static_cast<std::size_t>(call.placed));
   } else if (call.head.status == 200) {
     whole_ = true;

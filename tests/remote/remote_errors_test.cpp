@@ -284,6 +284,14 @@ TEST_F(RemoteErrors, NamesWrongLengths) {
   EXPECT_CODE(open_and_read(), http_protocol);
 }
 
+TEST_F(RemoteErrors, RefusesAnImpossibleSize) {
+  server.serve("/f", pattern(3'000'000));
+  server.change = [](const ServerRequest&, ServerAnswer& answer) {
+    answer.set("Content-Range", "bytes 0-131071/18446744073709551615");
+  };
+  EXPECT_CODE(Remote::make(patient()).value().open_source(server.url("/f")), http_protocol);
+}
+
 TEST_F(RemoteErrors, NamesWhatIsNoHttp) {
   for (const std::string raw :
        {"\x01\x02 nothing of the kind\r\n\r\n", "HTTP/1.1\r\n\r\n", "HTTP/9.9 206 what\r\n\r\n"}) {
