@@ -83,6 +83,11 @@ bool CallRun::at_home() const noexcept {
   return url_.origin == (call_.home.empty() ? call_.url.origin : call_.home);
 }
 
+std::string CallRun::condition() const {
+  const bool is_known_there = call_.version_origin.empty() || call_.version_origin == url_.origin;
+  return is_known_there ? call_.version.condition() : std::string();
+}
+
 CredentialsQuery CallRun::query(bool refused) const {
   return {call_.credentials_name.empty() ? std::string_view(url_.origin) : call_.credentials_name,
           refused};
@@ -100,8 +105,8 @@ Result<void> CallRun::begin(remote::Mailbox& mailbox, std::size_t number) {
     const std::uint64_t last = call_.range->offset + wanted_nbytes() - 1;
     request.headers.push_back(text_of("Range: bytes=", first, "-", last));
   }
-  if (const std::string condition = call_.version.condition(); !condition.empty())
-    request.headers.push_back(condition);
+  if (std::string header = condition(); !header.empty())
+    request.headers.push_back(std::move(header));
   // Credentials are for the origin that they were given for.
   if (at_home()) FLATBED_TRY(set_credentials(request));
   request.place = [this](const AnswerHead& head) { return place(head); };
@@ -300,7 +305,7 @@ Error CallRun::status_error(const AnswerHead& head) const {
   } else if (head.status == 404 || head.status == 410) {
     code = ErrorCode::file_not_found;
     what = "the server has no such file";
-  } else if (head.status == 412 && !call_.version.condition().empty()) {
+  } else if (head.status == 412 && !condition().empty()) {
     code = ErrorCode::file_changed;
     what = "the file changed on the server";
   }

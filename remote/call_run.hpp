@@ -43,6 +43,8 @@ class CallRun {
   [[nodiscard]] Error described(Error error) const;
   [[nodiscard]] std::uint64_t wanted_nbytes() const noexcept;
   [[nodiscard]] bool at_home() const noexcept;
+  // The version as a header of the next attempt; empty where there is none.
+  [[nodiscard]] std::string condition() const;
   [[nodiscard]] CredentialsQuery query(bool refused) const;
 
   const Transport& transport_;

@@ -67,6 +67,7 @@ Result<void> RemoteSource::open_file() {
   call.accept = {416};
   FLATBED_TRY(transport_->run({&call, 1}));
   version_ = Version::of(call.head);
+  version_origin_ = call.final_url.origin;
   redirects_ = std::move(call.redirects);
   final_url_ = call.final_url.text;
   if (call.head.status == 206) {
@@ -101,6 +102,7 @@ Result<void> RemoteSource::open_file() {
 Call RemoteSource::new_call() const {
   Call call;
   call.version = version_;
+  call.version_origin = version_origin_;
   call.home = file_.url.origin;
   call.credentials_name = file_.credentials_name;
   call.sigv4 = file_.sigv4;

@@ -81,6 +81,7 @@ class RemoteSource final : public ByteSource {
   RemoteFile file_;
   std::uint64_t nbytes_ = 0;
   Version version_;
+  std::string version_origin_;  // whose answer stated it
   AnswerHead head_;
   std::vector<AnswerHead> redirects_;
   bool whole_ = false;     // the server knows no ranges: all is in blocks_[0]

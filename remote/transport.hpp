@@ -39,7 +39,10 @@ struct Call {
   // Of an answer that is kept as a text. Of one to a range it is the whole file, from a server that
   // knows no ranges: 0 refuses it.
   std::size_t body_limit = std::size_t{1} << 20;
-  Version version = {};     // answers of others are file_changed
+  Version version = {};  // answers of others are file_changed
+  // The only origin that is sent the version as a condition: an ETag is its server's, and one that
+  // redirects to it may have another. Empty: all.
+  std::string version_origin = {};
   std::vector<int> accept;  // statuses besides 2xx that are an answer and no error
   // The only origin that gets credentials. Empty: the URL's.
   std::string home = {};

@@ -5,9 +5,9 @@
 //
 // Only what is wanted is fetched: headers, the index, then tensors or slices in ranges, several at
 // once over connections that are kept. All bytes of a file are of one version, or the error is
-// file_changed: the ETag of the first answer goes into every later request and is compared with
-// that of every answer. A server that sends none is held to the time of the last change and the
-// size.
+// file_changed: the ETag of the first answer is compared with that of every later one, and goes
+// into every later request to the server that stated it. A server that sends none is held to the
+// time of the last change and the size.
 //
 // What URLs may be: http and https with a host, hf://owner/name@revision/path, s3://bucket/key. A
 // URL that ends with "/" is a folder, in which the usual names of models are tried; one of s3:// is

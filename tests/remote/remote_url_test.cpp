@@ -180,6 +180,28 @@ TEST(RemoteRedirect, ToAFileIsRefused) {
   EXPECT_CODE(Remote::make(patient()).value().open_source(server.url("/f")), redirect_refused);
 }
 
+TEST(RemoteRedirect, TheETagIsAConditionForItsOwnServerAlone) {
+  std::atomic<int> asked = 0;
+  TestServer second;
+  TestServer first;
+  second.serve("/a", pattern(3'000'000));
+  second.serve("/b", pattern(3'000'000));
+  // Its own ETag of the file is another one.
+  first.change = [&](const ServerRequest& request, ServerAnswer& answer) {
+    answer.status = request.headers.contains("if-match") ? 412 : 302;
+    answer.set("ETag", "\"commit\"");
+    if (answer.status == 302) answer.set("Location", second.url(asked++ == 0 ? "/a" : "/b"));
+  };
+  const auto source = Remote::make(patient()).value().open_source(first.url("/f"));
+  ASSERT_TRUE(source);
+  second.remove("/a");
+  const auto read = read_range(**source, 200'000, 2'000'000);
+  ASSERT_TRUE(read) << read.error().message;
+  EXPECT_EQ(second.log().back().headers.at("if-match"), "\"one\"");
+  second.serve("/b", pattern(3'000'000), "\"two\"");
+  EXPECT_CODE(read_range(**source, 200'000, 2'000'000), file_changed);
+}
+
 TEST(RemoteRedirect, IsAskedForAgainWhenItsTimeIsOver) {
   std::atomic<int> asked = 0;
   TestServer second;
