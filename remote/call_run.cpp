@@ -202,8 +202,15 @@ Result<void> CallRun::take_outcome() {
 Result<void> CallRun::judge(Outcome outcome) {
   const int status = outcome.head.status;
   const bool in_range = call_.range && status == 206;
-  if (outcome.error) {
+  // Once the status is known, it counts, even if the text about it was cut.
+  const bool refused = status >= 300 && outcome.transient;
+  if (outcome.error && !refused) {
     if (in_range && outcome.transient) keep(outcome);
+    // All was there before the connection was cut: no bytes are left to ask for.
+    if (in_range && outcome.transient && placed_before_ == wanted_nbytes()) {
+      outcome.received = 0;
+      return succeed(std::move(outcome));
+    }
     return retry(outcome, *outcome.error);
   }
   const bool accepted = std::ranges::find(call_.accept, status) != call_.accept.end();
@@ -233,8 +240,12 @@ Result<void> CallRun::judge_success(Outcome outcome) {
       return retry(outcome, error_of(ErrorCode::http_protocol, "the answer is too short: found ",
                                      outcome.received, " bytes, expected ", wanted));
     }
-    call_.placed = placed_before_ + outcome.received;
   }
+  return succeed(std::move(outcome));
+}
+
+Result<void> CallRun::succeed(Outcome outcome) {
+  if (call_.range && outcome.head.status == 206) call_.placed = placed_before_ + outcome.received;
   call_.head = std::move(outcome.head);
   call_.text = std::move(outcome.body);
   call_.final_url = url_;

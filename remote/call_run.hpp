@@ -35,6 +35,7 @@ class CallRun {
   [[nodiscard]] Result<remote::Placement> place_range(const remote::AnswerHead& head) const;
   [[nodiscard]] Result<void> judge(remote::Outcome outcome);
   [[nodiscard]] Result<void> judge_success(remote::Outcome outcome);
+  [[nodiscard]] Result<void> succeed(remote::Outcome outcome);
   void keep(const remote::Outcome& outcome) noexcept;
   [[nodiscard]] Result<void> follow(const remote::Outcome& outcome);
   [[nodiscard]] Result<bool> refresh_credentials();

@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <sstream>
 #include <string>
 #include <thread>
 #include <vector>
@@ -118,6 +119,33 @@ TEST_F(RemoteErrors, GoesOnAfterACutConnection) {
   ASSERT_TRUE(read) << read.error().message;
   EXPECT_EQ(*read, expected());
   EXPECT_LT(sent, 2'400'000);  // what had arrived was not sent again
+}
+
+TEST_F(RemoteErrors, TakesARangeThatIsCutAfterItsLastByte) {
+  server.change = [](const ServerRequest& request, ServerAnswer& answer) {
+    if (is_first(request)) return;
+    std::ostringstream raw;
+    raw << "HTTP/1.1 206 Partial Content\r\nTransfer-Encoding: chunked\r\nETag: "
+        << answer.header("ETag") << "\r\nContent-Range: " << answer.header("Content-Range")
+        << "\r\n\r\n"
+        << std::hex << answer.body.size() << "\r\n"
+        << answer.body;
+    answer.raw = raw.str();
+  };
+  const auto read = open_and_read();
+  ASSERT_TRUE(read) << read.error().message;
+  EXPECT_EQ(*read, expected());
+}
+
+TEST_F(RemoteErrors, NamesAStatusWhoseTextIsCut) {
+  server.change = [this](const ServerRequest&, ServerAnswer& answer) {
+    left += 1;
+    answer.status = 404;
+    answer.content_length = "5000";
+    answer.cut_after = 10;
+  };
+  EXPECT_CODE(open_and_read(), file_not_found);
+  EXPECT_EQ(left, 1);
 }
 
 TEST_F(RemoteErrors, NamesACutConnection) {
