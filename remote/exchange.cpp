@@ -13,6 +13,7 @@ constexpr int kFromStart = 0;  // SEEK_SET
 constexpr std::size_t kMaxHeaders = 200;
 constexpr std::size_t kMaxHeaderNbytes = 128 << 10;
 constexpr std::size_t kLeastNbytes = 16 << 10;  // in the time of a stall
+constexpr std::chrono::minutes kLongestWork{15};
 constexpr long kReceiveBuffer = 512 << 10;
 
 ErrorCode code_of(CURLcode code) {
@@ -241,12 +242,15 @@ bool Exchange::take_head() {
   return true;
 }
 
-// So that a server cannot hold a request for hours with a byte now and then.
+// So that a server cannot hold a request for hours with a byte now and then. But while S3 completes
+// an upload, which takes it minutes, it sends a blank now and then.
 void Exchange::count_moved(std::size_t nbytes) {
   moved_ += nbytes;
-  if (moved_ < kLeastNbytes) return;
+  const Clock::time_point now = Clock::now();
+  const bool may_work = request_.method == Method::post && now - begun_ < kLongestWork;
+  if (moved_ < kLeastNbytes && !may_work) return;
   moved_ = 0;
-  last_activity_ = Clock::now();
+  last_activity_ = now;
 }
 
 bool Exchange::take_body(std::span<const std::byte> bytes) {

@@ -64,7 +64,7 @@ class Exchange {
 
   // When it counts as timed out if nothing happens until then.
   [[nodiscard]] Clock::time_point deadline() const noexcept;
-  void begin() noexcept { last_activity_ = Clock::now(); }
+  void begin() noexcept { begun_ = last_activity_ = Clock::now(); }
 
   // Each ends it: what libcurl says, a timeout, the caller's wish, an error before it began.
   void finish(CURLcode code);
@@ -101,6 +101,7 @@ class Exchange {
   std::unique_ptr<CURL, CleanUpEasy> handle_;
   std::unique_ptr<curl_slist, FreeList> header_list_;
   ExchangeLimits limits_;
+  Clock::time_point begun_{};
   Clock::time_point last_activity_{};
   std::size_t sent_ = 0;
   std::size_t moved_ = 0;  // bytes of bodies since last_activity_

@@ -441,6 +441,28 @@ TEST(S3Upload, ACompletionWhoseAnswerIsLostIsNoError) {
   }
 }
 
+TEST(S3Upload, ACompletionMayTakeLongerThanAStall) {
+  TestServer server;
+  FakeBucket bucket(server);
+  bucket.fault = [](const ServerRequest& request, ServerAnswer& answer, bool after) {
+    if (after && request.method == "POST" && request.path.find("uploadId=") != std::string::npos) {
+      answer.body = std::string(40, ' ') + answer.body;
+      answer.drip = std::chrono::milliseconds(10);
+    }
+    return false;
+  };
+  RemoteOptions options = options_for(server);
+  options.stall_timeout = std::chrono::milliseconds(250);
+  options.retries = 0;
+  const Remote remote = Remote::make(options).value();
+  const auto sink = remote.create("s3://bucket/key").value();
+  ASSERT_OK(sink->begin({large().size(), 0}));
+  ASSERT_OK(sink->write_at(0, std::as_bytes(std::span(large()))));
+  EXPECT_OK(sink->commit());
+  EXPECT_EQ(server.log().back().method, "POST");  // no question what became of it
+  EXPECT_EQ(bucket.objects().at("/bucket/key"), large());
+}
+
 TEST(S3Upload, APartWithAnotherETagIsSentAgainAndThenAnError) {
   TestServer server;
   FakeBucket bucket(server);
