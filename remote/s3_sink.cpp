@@ -101,6 +101,10 @@ Result<void> S3Sink::commit() {
     FLATBED_TRY(upload_->put_whole(bytes));
   } else {
     FLATBED_TRY(workers_->finish());
+    if (!upload_->started()) {  // a file of no bytes, of which no part was full
+      FLATBED_TRY(upload_->start());
+      FLATBED_TRY(upload_->put_part(1, {}));
+    }
     if (later_ == nullptr) FLATBED_TRY(upload_->complete());
   }
   if (later_ != nullptr) later_->push_back(std::move(upload_));

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <thread>
+#include <utility>
 
 #include "s3_answer.hpp"
 #include "text.hpp"
@@ -28,6 +29,10 @@ bool is_md5(std::string_view etag) {
 bool is_plain(const AnswerHead& head) {
   const std::string_view encryption = head.find("x-amz-server-side-encryption");
   return (encryption.empty() || encryption == "AES256") && is_md5(head.find("etag"));
+}
+
+bool is_reached(const Error& error) {
+  return error.code != ErrorCode::connection_failed && error.code != ErrorCode::timed_out;
 }
 
 Error already_there() {
@@ -78,12 +83,14 @@ Result<void> S3Upload::put_whole(std::span<const std::byte> bytes) {
   call.headers.push_back(text_of("Content-MD5: ", base64_of(md5)));
   call.body = bytes;
   if (!replace_) call.accept = {412};
-  FLATBED_ASSIGN(const Call answer, run(std::move(call)));
-  // A request that was sent again may find what the first one has put there.
-  if (answer.head.status == 412 && !is_ours())
-    return with_context(shown(place_.name()), already_there());
-  made_ = true;
-  return {};
+  const Result<Call> answer = run(std::move(call));
+  made_ = answer && answer->head.status != 412;
+  // A request that was sent again may find what the first one has put there, and what went wrong
+  // may be the answer alone.
+  if (!made_) made_ = is_ours().value_or(false);
+  if (made_) return {};
+  if (!answer) return answer.error();
+  return with_context(shown(place_.name()), already_there());
 }
 
 // Not interrupted while it is under way: an upload whose ID is lost could not be removed.
@@ -159,7 +166,7 @@ Result<void> S3Upload::complete() {
     Result<bool> done = try_complete(list);
     made_ = done && *done;
     // What went wrong may be the answer alone, after the object was made.
-    if (!done) made_ = is_ours();
+    if (!done) made_ = is_ours().value_or(false);
     if (made_) return {};
     if (!done) return with_context(shown(place_.name()), std::move(done).error());
     if (tries == kTries)
@@ -195,31 +202,33 @@ Result<bool> S3Upload::try_complete(const std::string& list) const {
                          error_of(ErrorCode::http_status, "the upload was not completed"));
 }
 
-bool S3Upload::is_ours() const {
+Result<bool> S3Upload::is_ours() const {
   if (expected_etag_.empty()) return false;
   Call call = place_.call(Method::head, place_.url());
   call.accept = {404};
   call.despite_cancel = true;
   call.most_retries = kFewRetries;
-  if (!transport_->run({&call, 1})) return false;
+  FLATBED_TRY(transport_->run({&call, 1}));
   return call.head.status == 200 && call.head.find("etag") == expected_etag_;
 }
 
-void S3Upload::discard() {
-  if (made_) {
-    if (is_ours()) abort_call(place_.call(Method::remove, place_.url()));
-    made_ = false;
-  } else if (started()) {
-    abort_call(place_.call(Method::remove, place_.url_with(place_.key, {{"uploadId", id_}})));
-    id_.clear();
+bool S3Upload::discard() {
+  if (std::exchange(made_, false)) {
+    const Result<bool> ours = is_ours();
+    if (!ours) return is_reached(ours.error());
+    return !*ours || abort_call(place_.call(Method::remove, place_.url()));
   }
+  if (!started()) return true;
+  const std::string id = std::exchange(id_, {});
+  return abort_call(place_.call(Method::remove, place_.url_with(place_.key, {{"uploadId", id}})));
 }
 
-void S3Upload::abort_call(Call call) const {
+bool S3Upload::abort_call(Call call) const {
   call.accept = {404};
   call.despite_cancel = true;
   call.most_retries = kFewRetries;
-  static_cast<void>(transport_->run({&call, 1}).has_value());
+  const Result<void> ran = transport_->run({&call, 1});
+  return ran || is_reached(ran.error());
 }
 
 }  // namespace flatbed::remote

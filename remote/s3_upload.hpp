@@ -44,8 +44,9 @@ class S3Upload {
   [[nodiscard]] Result<void> complete();
 
   // Ends the upload, after which none of its parts is kept, or removes the object that it made,
-  // unless another one was put there since. Failures are ignored: nobody is left to tell.
-  void discard();
+  // unless another one was put there since. Failures are ignored: nobody is left to tell. False:
+  // the server cannot be reached, and will not be for others either.
+  bool discard();
 
  private:
   struct Part {
@@ -59,8 +60,8 @@ class S3Upload {
   [[nodiscard]] Result<bool> try_complete(const std::string& list) const;
   [[nodiscard]] Result<std::string> list_parts();
   // Whether the object is the one that this upload made.
-  [[nodiscard]] bool is_ours() const;
-  void abort_call(Call call) const;
+  [[nodiscard]] Result<bool> is_ours() const;
+  [[nodiscard]] bool abort_call(Call call) const;
 
   std::shared_ptr<const Transport> transport_;
   S3Place place_;

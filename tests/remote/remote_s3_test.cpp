@@ -15,6 +15,7 @@
 #include "remote/remote_files.hpp"
 #include "remote/s3_answer.hpp"
 #include "remote/s3_place.hpp"
+#include "remote/s3_sink.hpp"
 #include "remote/test_server.hpp"
 #include "remote/xml.hpp"
 #include "support/expect_error.hpp"
@@ -439,6 +440,32 @@ TEST(S3Upload, ACompletionWhoseAnswerIsLostIsNoError) {
       EXPECT_EQ(bucket.objects().at("/bucket/key"), bytes);
     }
   }
+}
+
+TEST(S3Upload, ASmallFileWhoseAnswerIsLostForGoodIsNoError) {
+  for (const bool replace : {true, false}) {
+    TestServer server;
+    FakeBucket bucket(server);
+    bucket.fault = [](const ServerRequest& request, ServerAnswer& answer, bool after) {
+      if (after && request.method == "PUT") answer.raw = "";
+      return false;
+    };
+    EXPECT_OK(upload(server, "small", replace));
+    EXPECT_EQ(bucket.objects().at("/bucket/key"), "small");
+  }
+}
+
+TEST(S3Upload, OfAFolderMayHaveNoBytes) {
+  TestServer server;
+  FakeBucket bucket(server);
+  const auto transport = Transport::make(options_for(server)).value();
+  const auto place = place_s3("s3://bucket/key", transport->options().s3).value();
+  remote::Uploads uploads;
+  remote::S3Sink sink(std::make_unique<remote::S3Upload>(transport, place, false), &uploads);
+  ASSERT_OK(sink.begin({0, 0}));
+  ASSERT_OK(sink.commit());
+  EXPECT_OK(uploads.at(0)->complete());
+  EXPECT_EQ(bucket.objects().at("/bucket/key"), "");
 }
 
 TEST(S3Upload, ACompletionMayTakeLongerThanAStall) {
