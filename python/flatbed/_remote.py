@@ -16,6 +16,7 @@ _TEXTS = {
     "session_token",
     "token",
 }
+_MOST = {"cache_nbytes": 2**64 - 1, "retries": 1000}
 _OF_CREDENTIALS = {"access_key_id", "headers", "secret_access_key", "session_token", "token"}
 
 
@@ -25,14 +26,26 @@ def _checked(key: str, value: Any) -> Any:
     if key in ("ca_file", "cache"):
         return os.fsdecode(value)
     if key == "headers":
-        return [f"{name}: {text}" for name, text in dict(value).items()]
+        return [_encodable(key, f"{name}: {text}") for name, text in dict(value).items()]
     kind: type = str if key in _TEXTS else int
     if not isinstance(value, kind) or isinstance(value, bool):
         # Without the value, which may be a secret.
         raise TypeError(
             f"storage_options[{key!r}]: expected {kind.__name__}, not {type(value).__name__}"
         )
+    if isinstance(value, str):
+        return _encodable(key, value)
+    if not 0 <= value <= _MOST[key]:
+        raise ValueError(f"storage_options[{key!r}]: found {value}, expected 0 to {_MOST[key]}")
     return value
+
+
+def _encodable(key: str, text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # whose message has the text
+        raise ValueError(f"storage_options[{key!r}]: found a lone surrogate") from None
+    return text
 
 
 def options_of(storage_options: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <exception>
 #include <string>
 #include <string_view>
 
@@ -64,6 +65,9 @@ struct Shared {
     } catch (nb::python_error& error) {
       return Error{ErrorCode::permission_denied,
                    std::string("the callable for credentials raised ") + error.what()};
+    } catch (const std::exception&) {  // what nanobind throws itself, of a value of the wrong kind
+      return Error{ErrorCode::invalid_argument,
+                   "the callable for credentials returned what they cannot be"};
     }
   }
 
