@@ -12,8 +12,8 @@ namespace flatbed::remote {
 
 namespace {
 
-// The usual names of models, in the order in which they are tried. Of each row all that exist
-// count; the first row with any ends the search.
+// The usual names of models, in the order in which they are tried: the first that exists ends the
+// search.
 constexpr std::array<std::array<std::string_view, 2>, 6> kUsualNames{{
     {"model.safetensors.index.json", "model.safetensors"},
     {"diffusion_pytorch_model.safetensors.index.json", "diffusion_pytorch_model.safetensors"},
