@@ -35,9 +35,10 @@ def _checked(key: str, value: Any) -> Any:
         )
     if isinstance(value, str):
         return _encodable(key, value)
-    if not 0 <= value <= _MOST[key]:
-        raise ValueError(f"storage_options[{key!r}]: found {value}, expected 0 to {_MOST[key]}")
-    return value
+    number = int(value)
+    if not 0 <= number <= _MOST[key]:
+        raise ValueError(f"storage_options[{key!r}]: found {number}, expected 0 to {_MOST[key]}")
+    return number
 
 
 def _encodable(key: str, text: str) -> str:
