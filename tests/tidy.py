@@ -311,6 +311,36 @@ def check_folders():
             yield name, 1, f"the folders at the top are exactly {', '.join(sorted(TOP_FOLDERS))}"
 
 
+SCOPES = re.compile(
+    r"namespace\s*(?P<space>[\w:]*)\s*\{|(?:^|\n)\s*(?:struct|class|enum class|union)\s+"
+    r"(?:FLATBED_\w+\s+|\[\[\w+\]\]\s+|alignas\([^)]*\)\s+)*(?P<type>[\w:]+)(?:\s+final)?\s*(?::[^;{]*)?\{|[{}]")
+
+
+def types_of(file):
+    """(name with namespaces, line) of the types that the file defines outside of unnamed namespaces."""
+    scopes = []  # names of namespaces; "" without a name, None for what is none
+    for match in SCOPES.finditer(file.code):
+        if match.group() == "}":
+            scopes[-1:] = []
+        elif match["space"] is not None:
+            scopes.append(match["space"])
+        else:
+            if match["type"] and all(scopes):
+                yield "::".join([*scopes, match["type"]]), file.code.count("\n", 0, match.start("type")) + 1
+            scopes.append(None)
+
+
+def check_types(files):
+    """Linkers take two types of one name for one, and then call either's functions for both."""
+    first = {}
+    for file in files:
+        if not file.is_cpp or file.path.startswith(("tests/install/", "bench/", "examples/")):
+            continue
+        for name, line in types_of(file):
+            if first.setdefault(name, file.path) != file.path and name.startswith("flatbed::"):
+                yield file.path, line, f"{name} is also a type of {first[name]}"
+
+
 def check_codes(files):
     """Each code of the container, the seal, the tree and the sets is in the specification, and
     each code at all is in a test."""
@@ -379,7 +409,8 @@ def check_commits():
 
 def main():
     files = list(find_files())
-    findings = list(check_folders()) + list(check_codes(files)) + list(check_documents(files)) + list(check_commits())
+    findings = list(check_folders()) + list(check_types(files)) +\
+        list(check_codes(files)) + list(check_documents(files)) + list(check_commits())
     for file in files:
         rules = [check_head, check_lines, check_text, check_function_sizes]
         if file.is_cpp:

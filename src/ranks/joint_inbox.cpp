@@ -24,7 +24,8 @@ Result<void> JointInbox::begin(const LoadWork& work, const StagingOptions& stagi
   Device& device = devices.empty() ? *host_ : *devices.front();
   FLATBED_ASSIGN(pool_, StagingSlots::unstaged_pool(device, staging));
   work_.emplace(work);
-  for (const Expected& each : jobs_.expected) slots_needed_ += place_of(each) == nullptr ? 1 : 0;
+  for (const ExpectedMessage& each : jobs_.expected)
+    slots_needed_ += place_of(each) == nullptr ? 1 : 0;
   slots_.emplace(
       *pool_, LoadSlots::Options{work.hooks, work.stop, work.plan, work.schedule, device_timeout});
   return {};
@@ -32,13 +33,13 @@ Result<void> JointInbox::begin(const LoadWork& work, const StagingOptions& stagi
 
 // ---- the receiving thread ----------------------------------------------------------------------
 
-Result<const Expected*> JointInbox::expected_of(const Incoming& message) {
+Result<const ExpectedMessage*> JointInbox::expected_of(const Incoming& message) {
   const auto found = jobs_.numbers.find(MessageTag::unpack(message.tag).number);
   if (found == jobs_.numbers.end() || !open_[found->second]) {
     return make_error(ErrorCode::collective_failed, "rank ", message.from,
                       ": a message that nobody expects: found ", message.nbytes, " bytes");
   }
-  const Expected& expected = jobs_.expected[found->second];
+  const ExpectedMessage& expected = jobs_.expected[found->second];
   if (message.from != expected.from || message.nbytes != expected.nbytes) {
     return make_error(ErrorCode::collective_failed, "rank ", message.from,
                       ": another message than expected: found ", message.nbytes,
@@ -94,7 +95,7 @@ bool JointInbox::is_receiving() const {
 Result<bool> JointInbox::begin_next() {
   if (!next_) next_ = link_.take_data();
   if (!next_) return false;
-  FLATBED_ASSIGN(const Expected* const expected, expected_of(*next_));
+  FLATBED_ASSIGN(const ExpectedMessage* const expected, expected_of(*next_));
   Filled filled;
   std::byte* place = place_of(*expected);
   if (place == nullptr) {
@@ -120,7 +121,7 @@ Result<bool> JointInbox::begin_next() {
   return true;
 }
 
-std::byte* JointInbox::place_of(const Expected& expected) const {
+std::byte* JointInbox::place_of(const ExpectedMessage& expected) const {
   if (!in_place_) return nullptr;
   std::byte* begin = nullptr;
   std::byte* end = nullptr;
@@ -203,7 +204,7 @@ std::optional<JointInbox::Filled> JointInbox::next_filled(StageTimes& times) {
 }
 
 Result<void> JointInbox::deliver_one(const Filled& filled) {
-  const Expected& expected = jobs_.expected[filled.number];
+  const ExpectedMessage& expected = jobs_.expected[filled.number];
   if (!filled.slot) return work_->groups.job_done(expected.job, expected.nbytes);
   const LoadPlanState& plan = work_->plan;
   std::vector<std::vector<CopyPiece>> pieces(plan.devices.size());

@@ -64,10 +64,10 @@ class JointInbox {
     Collective::Ticket ticket = 0;
   };
 
-  [[nodiscard]] Result<const Expected*> expected_of(const Incoming& message);
+  [[nodiscard]] Result<const ExpectedMessage*> expected_of(const Incoming& message);
   [[nodiscard]] Result<bool> begin_next();
   // Where all bytes of the message belong, if they stay together in host memory; otherwise null.
-  [[nodiscard]] std::byte* place_of(const Expected& expected) const;
+  [[nodiscard]] std::byte* place_of(const ExpectedMessage& expected) const;
   [[nodiscard]] std::optional<Filled> next_filled(StageTimes& times);
   [[nodiscard]] Result<void> deliver_one(const Filled& filled);
   [[nodiscard]] Result<void> queue(std::vector<DeviceTicket>& tickets,

@@ -140,7 +140,7 @@ void Sharer::add_mine(const Job& job) {
 }
 
 void Sharer::add_expected(const Job& job, std::uint32_t reader) {
-  Expected expected;
+  ExpectedMessage expected;
   expected.job = job;
   expected.from = reader;
   expected.job.first_part = static_cast<std::uint32_t>(out_.schedule.parts.size());

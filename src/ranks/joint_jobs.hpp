@@ -12,7 +12,7 @@ namespace flatbed {
 
 // What another rank reads for this one, and sends in one message: for each part, in order, the
 // contents' bytes that lie in it.
-struct Expected {
+struct ExpectedMessage {
   Job job;  // whose parts are this rank's only
   std::uint32_t from = 0;
   std::uint64_t nbytes = 0;
@@ -21,7 +21,7 @@ struct Expected {
 struct JointJobs {
   Schedule schedule;                                         // this rank's jobs
   std::unordered_map<std::uint64_t, std::uint32_t> numbers;  // of messages: index into `expected`
-  std::vector<Expected> expected;
+  std::vector<ExpectedMessage> expected;
   std::vector<std::uint64_t> bytes_to_read;  // by rank, of files
   std::uint64_t bytes_to_receive = 0;
   std::uint64_t largest_message = 0;  // of those that are expected, in bytes

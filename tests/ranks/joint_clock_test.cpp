@@ -106,7 +106,7 @@ class JobsOfRanks {
         by_begin[all[rank].schedule.jobs[i].begin] = &jobs[rank][i];
     }
     for (std::uint32_t rank = 0; rank < kRanks; ++rank)
-      for (const Expected& each : all[rank].expected)
+      for (const ExpectedMessage& each : all[rank].expected)
         by_begin.at(each.job.begin)->wants.push_back({rank, static_cast<double>(each.nbytes)});
   }
 
