@@ -27,18 +27,15 @@ def _checked(key: str, value: Any) -> Any:
         return os.fsdecode(value)
     if key == "headers":
         return [_encodable(key, f"{name}: {text}") for name, text in dict(value).items()]
-    kind: type = str if key in _TEXTS else int
-    if not isinstance(value, kind) or isinstance(value, bool):
-        # Without the value, which may be a secret.
-        raise TypeError(
-            f"storage_options[{key!r}]: expected {kind.__name__}, not {type(value).__name__}"
-        )
-    if isinstance(value, str):
+    if key in _TEXTS and isinstance(value, str):
         return _encodable(key, value)
-    number = int(value)
-    if not 0 <= number <= _MOST[key]:
-        raise ValueError(f"storage_options[{key!r}]: found {number}, expected 0 to {_MOST[key]}")
-    return number
+    if key in _MOST and isinstance(value, int) and not isinstance(value, bool):
+        if 0 <= value <= _MOST[key]:
+            return value
+        raise ValueError(f"storage_options[{key!r}]: found {value}, expected 0 to {_MOST[key]}")
+    # Without the value, which may be a secret.
+    kind = "str" if key in _TEXTS else "int"
+    raise TypeError(f"storage_options[{key!r}]: expected {kind}, not {type(value).__name__}")
 
 
 def _encodable(key: str, text: str) -> str:
