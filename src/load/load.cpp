@@ -39,9 +39,21 @@ enum class Disk { cached, direct };
 // Sources that work best with reads of this size wait for a network.
 constexpr std::size_t kReadNbytesOfNetwork = std::size_t{1} << 20;
 
+bool is_far(const ByteSource& source) {
+  return source.preferred_read_nbytes() >= kReadNbytesOfNetwork;
+}
+
 bool waits_for_network(const Schedule& schedule) {
-  return std::ranges::any_of(schedule.files, [](const ScheduledFile& file) {
-    return file.file->preferred_read_nbytes() >= kReadNbytesOfNetwork;
+  return std::ranges::any_of(schedule.files,
+                             [](const ScheduledFile& file) { return is_far(*file.file); });
+}
+
+bool has_far_files(const LoadPlanState& plan) {
+  return std::ranges::any_of(plan.checkpoints, [](const Checkpoint& checkpoint) {
+    std::uint32_t file = 0;
+    return std::ranges::any_of(checkpoint.files(), [&](const FileInfo&) {
+      return is_far(CheckpointAccess::source(checkpoint, file++));
+    });
   });
 }
 
@@ -65,7 +77,9 @@ unsigned thread_count(const Asked& asked, Disk disk) {
 StagingOptions staging_options(const Asked& asked) {
   const LoadOptions& options = asked.options;
   if (options.pool != nullptr) return {options.pool->nbytes(), options.pool->slot_nbytes()};
-  const unsigned threads = thread_count(asked, Disk::direct);  // at most
+  // Of far files a slot each is enough: a request of half the size costs as much time.
+  const unsigned most = thread_count(asked, Disk::direct);
+  const unsigned threads = has_far_files(asked.plan) ? most / 2 : most;
   const std::uint64_t slot = options.slot_nbytes != 0
                                  ? options.slot_nbytes
                                  : fitting_slot_nbytes(options.staging_nbytes, threads);

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <string>
 
+#include "flatbed/load.hpp"
 #include "flatbed/remote.hpp"
 #include "flatbed/save_torch.hpp"
 #include "remote/remote_files.hpp"
@@ -71,6 +72,22 @@ TEST(RemoteRequests, OneTensorOfALargeObjectTakesFour) {
     EXPECT_EQ(out, file.read(tensor->where.offset + 5, out.size()));
     EXPECT_LE(server.requests(), 4) << tensors;
   }
+}
+
+TEST(RemoteRequests, ALoadAsksForLargeRanges) {
+  constexpr std::size_t kNbytes = std::size_t{64} << 20;
+  TestServer server;
+  const std::string bytes = pattern(kNbytes);
+  server.serve("/m", one_tensor("w", bytes));
+  const auto opened = open_url(server.url("/m"));
+  ASSERT_TRUE(opened) << opened.error().message;
+  std::string out(kNbytes, '\0');
+  LoadPlan plan;
+  ASSERT_TRUE(plan.add(*opened, "w", {.data = out.data(), .capacity = out.size()}));
+  const auto report = load(plan);
+  ASSERT_TRUE(report) << report.error().message;
+  EXPECT_EQ(out, bytes);
+  EXPECT_LE(server.requests(), 2 + 9);  // 8 MiB each; the header, and no sidecar
 }
 
 TEST(RemoteRequests, ASetOfManyShardsOpensSoon) {
