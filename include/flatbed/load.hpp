@@ -121,9 +121,9 @@ struct LoadOptions {
   // or as many as the devices' links need (Device::link_bytes_per_second()) at 4 GB/s each, up to
   // 32; and at least 8 if a file is read with O_DIRECT where the system has no io_uring, or comes
   // from a source that prefers reads of 1 MiB or more, because those wait for the disk or the
-  // network. Where all devices are on one NUMA node of the host, only its cores
-  // count, and the threads and the load's own staging memory stay there, unless the caller's thread
-  // may not run on all of them.
+  // network. Where all devices are on one NUMA node of the host, only its cores count, and the
+  // threads and the load's own staging memory stay there, unless the caller's thread may not run on
+  // all of them.
   unsigned threads = 0;
   // Staging memory: `pool`, or else a pool of the load's own, of staging_nbytes, which is made only
   // where one is needed.
