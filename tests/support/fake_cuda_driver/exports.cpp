@@ -37,6 +37,7 @@ void write_ledger() {
   write("MISUSE", g_process->fake->misuse());
   write("LEAK", g_process->leaks);
   write("NOTE", g_process->fake->notes());
+  if (g_process->fake->injection_fired()) write("FAILED", {"a call, as FLATBED_FAKE_CUDA says"});
   std::fclose(file);
 }
 

@@ -1,6 +1,7 @@
 // The fake of a whole process: made at the first call, as FLATBED_FAKE_CUDA says (config.hpp). At
 // the end of the process its ledger goes to the file that FLATBED_FAKE_CUDA_LEDGER names, one
-// sentence a line, "MISUSE", "LEAK" or "NOTE" before it. The file is written even when it is empty.
+// sentence a line, "MISUSE", "LEAK" or "NOTE" before it, and "FAILED" before one that says that an
+// injected fault took place. The file is written even when it is empty.
 #pragma once
 
 #include <cstdint>
