@@ -1,5 +1,6 @@
 #include "io/digest.hpp"
 
+#define XXH_STATIC_LINKING_ONLY  // for the size of its state
 // The x86 header chooses SSE2, AVX2 or AVX-512 at run time; the plain one is fixed at compile time.
 #if defined(__x86_64__)
 #include <xxh_x86dispatch.h>
@@ -7,12 +8,29 @@
 #include <xxhash.h>
 #endif
 
+#include <algorithm>
+
 #include "flatbed/error.hpp"
+#include "io/past_cache.hpp"
 
 namespace flatbed {
 
 std::uint64_t xxh3(std::span<const std::byte> bytes) noexcept {
   return XXH3_64bits(bytes.data(), bytes.size());
+}
+
+std::uint64_t copy_and_xxh3(std::byte* to, std::span<const std::byte> from) noexcept {
+  constexpr std::size_t kStepNbytes = 4 << 10;  // which the first-level cache keeps for the copy
+  XXH3_state_t state;
+  XXH3_64bits_reset(&state);
+  while (!from.empty()) {
+    const std::span<const std::byte> step = from.first(std::min(from.size(), kStepNbytes));
+    XXH3_64bits_update(&state, step.data(), step.size());
+    copy_past_cache(to, step.data(), step.size());
+    to += step.size();
+    from = from.subspan(step.size());
+  }
+  return XXH3_64bits_digest(&state);
 }
 
 std::uint64_t xxh3_seeded(std::string_view text, std::uint64_t seed) noexcept {

@@ -6,6 +6,7 @@
 #include "base/str_cat.hpp"
 #include "checkpoint/checkpoint_access.hpp"
 #include "io/digest.hpp"
+#include "io/past_cache.hpp"
 #include "io/reread.hpp"
 
 namespace flatbed {
@@ -161,11 +162,10 @@ std::byte* JobRunner::scratch_at(const Job& job, std::uint64_t at) const {
 }
 
 // Whether the next read is of this unit alone, by way of the buffer, although the kernel could
-// write it to its place. The kernel writes the first unit of each part: it reports memory that
-// cannot be written, where a store would end the process.
+// write it to its place.
 bool JobRunner::bounces(const Job& job, const Unit& unit, std::uint64_t at) const {
   constexpr std::uint64_t kLeastNbytes = 64 << 10;  // from which the copy pays
-  return work_.bounce && unit.begin == at && unit.checked && !unit.opens_part && !job.direct &&
+  return work_.bounce && unit.begin == at && unit.checked && !job.direct &&
          unit.nbytes() >= kLeastNbytes &&
          work_.schedule.files[job.file].piece_nbytes <= kChunkBytes &&
          place_of(job, unit) != nullptr;
@@ -178,18 +178,25 @@ Result<void> JobRunner::bounce(const Job& job, const Unit& unit) {
   // Placed as in the file, because the kernel copies whole pages fastest.
   const std::span<std::byte> bytes(bounce_.get() + unit.begin % kDirectAlignment,
                                    static_cast<std::size_t>(unit.nbytes()));
+  std::byte* const place = place_of(job, unit);
+  // The kernel writes the first bytes of each part to their place: it reports memory that cannot be
+  // written, where a store would end the process.
+  const std::size_t direct_nbytes = unit.opens_part ? 64 : 0;
+  segments_.assign({{place, direct_nbytes}, bytes.subspan(direct_nbytes)});
   {
     const StageTimer timer(work_.hooks, times_, Stage::read);
-    Result<void> read = work_.files[job.file].read(unit.begin, bytes);
+    LoadFile& file = work_.files[job.file];
+    Result<void> read =
+        unit.opens_part ? file.read(unit.begin, segments_) : file.read(unit.begin, bytes);
     if (!read) return in_job(job, std::move(read).error());
+    std::copy_n(place, direct_nbytes, bytes.data());
   }
   {
     const StageTimer timer(work_.hooks, times_, Stage::hash);
-    FLATBED_TRY(check(unit, bytes));
+    FLATBED_TRY(check(unit, bytes, place));
   }
   units_.take(unit);
-  host_copies_.push_back({bytes.data(), place_of(job, unit), unit.nbytes()});
-  return copy_to_host();
+  return {};
 }
 
 // ---- by way of a slot ---------------------------------------------------------------------------
@@ -261,11 +268,15 @@ Result<void> JobRunner::check_some(std::uint64_t end, const Job& job, std::byte*
   std::uint64_t nbytes = 0;
   for (std::optional<Unit> unit = units_.peek(); unit && unit->end <= end; unit = units_.peek()) {
     std::byte* const from = at + (unit->begin - job.begin);
-    if (unit->checked && unit->end > checked_to_) {
-      FLATBED_TRY(check(*unit, {from, static_cast<std::size_t>(unit->nbytes())}));
+    // What was read straight to its place is there.
+    const bool to_copy = unit->transfer->device == 0 && job.kind == JobKind::staged;
+    const bool is_checked = unit->checked && unit->end > checked_to_;
+    std::byte* const to = to_copy && is_checked ? place_of(job, *unit) : nullptr;
+    if (is_checked) {
+      FLATBED_TRY(check(*unit, {from, static_cast<std::size_t>(unit->nbytes())}, to));
       checked_to_ = unit->end;
     }
-    if (unit->transfer->device == 0) add_host_copy(*unit, from);
+    if (to_copy && to == nullptr) add_host_copy(*unit, from);
     units_.take(*unit);
     nbytes += unit->nbytes();
     if (nbytes >= kPieceNbytes) break;
@@ -367,7 +378,7 @@ Result<void> JobRunner::begin_ahead(const Job& job) {
     if (!flight.slot) return {};
     flight.at = work_.slots->data(*flight.slot) + job.begin % kDirectAlignment;
   } else {
-    // Such a job has one part, which lies in memory as in the file.
+    // Such a job lies in memory as in the file, beginning with its first part.
     const Part& part = work_.schedule.parts[job.first_part];
     const Transfer& transfer = work_.plan.transfers[part.transfer];
     const std::uint64_t offset = transfer.tensor->where.offset;
@@ -452,18 +463,26 @@ Result<void> JobRunner::read_contents(const Job& job, std::span<std::byte> out) 
 
 // ---- digests ------------------------------------------------------------------------------------
 
-Result<void> JobRunner::check(const Unit& unit, std::span<std::byte> bytes) {
+std::uint64_t JobRunner::digest_of(std::span<const std::byte> bytes, std::byte* copy_to) const {
+  if (!work_.hooks.hash) return copy_to != nullptr ? copy_and_xxh3(copy_to, bytes) : xxh3(bytes);
+  if (copy_to != nullptr) copy_past_cache(copy_to, bytes.data(), bytes.size());
+  return work_.hooks.hash(bytes);
+}
+
+// Copies them too, if told where to.
+Result<void> JobRunner::check(const Unit& unit, std::span<std::byte> bytes, std::byte* copy_to) {
   const TensorInfo& tensor = *unit.transfer->tensor;
   const std::uint64_t chunk = (unit.begin - tensor.where.offset) / kChunkBytes;
   const Checkpoint& checkpoint = work_.plan.checkpoints[unit.transfer->checkpoint];
   const ByteSource& source = CheckpointAccess::source(checkpoint, tensor.where.file);
   Result<void> checked;
   const auto matches = [&](std::span<const std::byte> read) {
-    const std::uint64_t digest = work_.hooks.hash ? work_.hooks.hash(read) : xxh3(read);
+    const std::uint64_t digest = digest_of(read, copy_to);
     checked = CheckpointAccess::check_chunk(checkpoint, tensor, chunk, digest);
     return checked.has_value();
   };
   FLATBED_TRY(matches_or_reread({source, unit.begin, bytes}, chunks_reread_, matches));
+  if (copy_to != nullptr) finish_past_cache();  // before a thread is told of them
   if (!checked) {
     return with_context(checkpoint.files()[tensor.where.file].path.native(),
                         std::move(checked).error());

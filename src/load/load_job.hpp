@@ -8,7 +8,7 @@
 //
 //   file     |-- chunk 0 --|-- chunk 1 --|-- chunk 2 --|      of one part
 //                   |             |             |
-//                   |        scratch: hash, store past the cache
+//                   |        bounce: hash and store past the cache, in one pass
 //                   |             |             |
 //   memory   |-- chunk 0 --|-- chunk 1 --|-- chunk 2 --|
 //
@@ -94,7 +94,8 @@ class JobRunner {
   Result<void> run_contents_in_place(const Job& job);
   Result<void> read_contents(const Job& job, std::span<std::byte> out);
 
-  Result<void> check(const Unit& unit, std::span<std::byte> bytes);
+  Result<void> check(const Unit& unit, std::span<std::byte> bytes, std::byte* copy_to = nullptr);
+  [[nodiscard]] std::uint64_t digest_of(std::span<const std::byte> bytes, std::byte* copy_to) const;
   [[nodiscard]] std::byte* place_of(const Job& job, const Unit& unit) const;
   [[nodiscard]] bool bounces(const Job& job, const Unit& unit, std::uint64_t at) const;
   Result<void> bounce(const Job& job, const Unit& unit);

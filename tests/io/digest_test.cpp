@@ -5,9 +5,11 @@
 
 #include <algorithm>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include "base/bytes.hpp"
+#include "io/past_cache.hpp"
 
 namespace flatbed {
 namespace {
@@ -27,6 +29,21 @@ TEST(Digest, OfAStreamDoesNotDependOnItsPieces) {
       stream.update(as_bytes(std::string_view(text).substr(at, piece)));
     }
     EXPECT_EQ(stream.digest(), xxh3(as_bytes(text))) << piece;
+  }
+}
+
+TEST(Digest, OfACopyIsThatOfItsBytes) {
+  std::string text(40'000, '\0');
+  for (std::size_t i = 0; i < text.size(); ++i) text[i] = static_cast<char>(i * i >> 7);
+  for (const std::size_t nbytes : {0U, 1U, 63U, 4096U, 16'384U, 16'385U, 32'768U, 39'999U}) {
+    for (const std::size_t skip : {0U, 1U, 63U}) {
+      const std::string_view source = std::string_view(text).substr(1, nbytes);
+      std::string copy(nbytes + skip + 1, '!');
+      auto* const to = reinterpret_cast<std::byte*>(copy.data()) + skip;
+      EXPECT_EQ(copy_and_xxh3(to, as_bytes(source)), xxh3(as_bytes(source))) << nbytes;
+      finish_past_cache();
+      EXPECT_TRUE(copy == std::string(skip, '!').append(source) + '!') << nbytes << ' ' << skip;
+    }
   }
 }
 
