@@ -83,6 +83,7 @@ class Scheduler {
   void add_contents(std::uint32_t number, std::uint32_t group);
   [[nodiscard]] std::uint64_t cut_before(std::uint64_t limit) const;
   [[nodiscard]] JobKind kind_of(const Job& job, const Span& span) const;
+  [[nodiscard]] const std::byte* place_of(const Job& job) const;
   std::uint32_t file_index(const Transfer& transfer);
   std::uint32_t file_index(const ByteSource& file);
   [[nodiscard]] const Transfer& transfer_of(const Want& want) const {
@@ -390,16 +391,28 @@ JobKind Scheduler::kind_of(const Job& job, const Span& span) const {
   if (!span.all_host || options_.joint) return JobKind::staged;
   if (!job.direct) return JobKind::in_place;
   // With O_DIRECT the disk writes to memory itself, if both ends have the same alignment.
-  const Part& part = out_.parts[job.first_part];
-  const Transfer& transfer = plan_.transfers[part.transfer];
-  const std::uint64_t offset = transfer.tensor->where.offset;
-  const bool alone = job.parts == 1 && job.nbytes >= kMinDirectInPlace;
-  const std::byte* place =
-      alone ? transfer.place_together(part.begin - offset, part.end - offset) : nullptr;
+  const std::byte* const place = job.nbytes >= kMinDirectInPlace ? place_of(job) : nullptr;
   const bool aligned =
       place != nullptr &&
-      (reinterpret_cast<std::uintptr_t>(place) - part.begin) % kDirectAlignment == 0;
+      (reinterpret_cast<std::uintptr_t>(place) - job.begin) % kDirectAlignment == 0;
   return aligned ? JobKind::in_place : JobKind::staged;
+}
+
+// The place of the job's first byte, if all parts lie in memory as in the file, without a gap.
+const std::byte* Scheduler::place_of(const Job& job) const {
+  const std::byte* first = nullptr;
+  std::uint64_t reached = job.begin;
+  for (const Part& part : std::span(out_.parts).subspan(job.first_part, job.parts)) {
+    const Transfer& transfer = plan_.transfers[part.transfer];
+    const std::uint64_t offset = transfer.tensor->where.offset;
+    const std::byte* const place = transfer.place_together(part.begin - offset, part.end - offset);
+    if (first == nullptr) first = place;
+    if (place == nullptr || part.begin != reached || place != first + (part.begin - job.begin)) {
+      return nullptr;
+    }
+    reached = part.end;
+  }
+  return first;
 }
 
 void Scheduler::add_contents(std::uint32_t number, std::uint32_t group) {

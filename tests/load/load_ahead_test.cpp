@@ -12,6 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <cstddef>
@@ -268,6 +269,46 @@ TEST(LoadAhead, HoldsNoSlotWhileItWaitsForOne) {
                             hooks));
   EXPECT_TRUE(a.bytes() == tensors[0].bytes);
   EXPECT_EQ(device.pending(), 0u);
+}
+
+// Neighbours in the file and in memory alike, which one job reads.
+TEST(LoadAhead, ReadsNeighboursToTheirPlacesAndCopiesNothing) {
+  const TempDir dir;
+  std::vector<ModelTensor> tensors{
+      {"t", Dtype::u8, {1 << 20}}, {"u", Dtype::u8, {4096}}, {"v", Dtype::u8, {1'000'003}}};
+  fill(tensors);
+  const Checkpoint checkpoint = write_model(dir / "a.safetensors", tensors);
+  const std::uint64_t lies = checkpoint.find("t")->where.offset;
+  ASSERT_EQ(checkpoint.find("v")->where.offset, lies + (1 << 20) + 4096);
+  Target target((1 << 20) + 4096 + 1'000'003, lies % 4096);
+  LoadPlan plan;
+  for (const ModelTensor& tensor : tensors) {
+    std::byte* const at = target.data() + (checkpoint.find(tensor.name)->where.offset - lies);
+    ASSERT_OK(plan.add(checkpoint, tensor.name, {nullptr, at, tensor.bytes.size(), 0}));
+  }
+  Disk disk;
+  LoadHooks hooks;
+  hooks.now_ns = [now = std::uint64_t{0}]() mutable { return ++now; };
+  hooks.queue = [&disk]() -> Result<std::unique_ptr<ReadQueue>> {
+    return std::unique_ptr<ReadQueue>(std::make_unique<FakeQueue>(disk));
+  };
+  const auto run = [&](Verify verify) {
+    return load_with_hooks(plan, {.verify = verify, .io = IoMode::direct, .threads = 1}, hooks);
+  };
+  for (const Verify verify : {Verify::yes, Verify::no}) {
+    std::ranges::fill(target.span(), std::byte{});
+    const Result<LoadReport> report = run(verify);
+    ASSERT_OK(report);
+    EXPECT_TRUE(target.bytes() == tensors[0].bytes + tensors[1].bytes + tensors[2].bytes);
+    EXPECT_TRUE(target.border_is_whole());
+    EXPECT_EQ(report->peak_staging_nbytes, 0u);
+    EXPECT_EQ(report->submit_seconds, 0.0);
+    EXPECT_GT(report->read_seconds, 0.0);
+  }
+  std::string damaged = test::read_file(dir / "a.safetensors");
+  damaged[checkpoint.find("v")->where.offset + 1'000'000] ^= 1;
+  test::write_file(dir / "a.safetensors", damaged);
+  EXPECT_ERROR(run(Verify::yes), chunk_corrupt);
 }
 
 TEST(LoadAhead, IsNotNeeded) {

@@ -202,6 +202,25 @@ TEST(LoadSchedule, ReadsDirectlyIntoPlaceWhatIsAlignedAlike) {
   }
 }
 
+// As tensors lie in memory that was allocated for all of them.
+TEST(LoadSchedule, ReadsNeighboursDirectlyIntoPlaceIfTheyAreNeighboursThereToo) {
+  Example a({{"t", Dtype::u8, {1 << 20}}, {"u", Dtype::u8, {4096}}, {"v", Dtype::u8, {1 << 20}}});
+  const std::uint64_t lies = a.offset("t");
+  ASSERT_EQ(a.offset("v"), lies + (1 << 20) + 4096);
+  for (const std::uint64_t shift : {0U, 4096U}) {
+    LoadPlan plan;
+    for (const ModelTensor& tensor : a.tensors) {
+      const std::uint64_t moved = tensor.name == "v" ? shift : 0;
+      void* const at =
+          reinterpret_cast<void*>(a.next + lies % 4096 + a.offset(tensor.name) - lies + moved);
+      ASSERT_OK(plan.add(a.checkpoint, tensor.name, {nullptr, at, tensor.shape[0], 0}));
+    }
+    const Schedule schedule = make_schedule(LoadPlanAccess::state(plan), {.io = IoMode::direct});
+    ASSERT_EQ(schedule.jobs.size(), 1u);
+    EXPECT_EQ(schedule.jobs[0].kind, shift == 0 ? JobKind::in_place : JobKind::staged);
+  }
+}
+
 // ---- every plan ---------------------------------------------------------------------------------
 
 struct Random {
