@@ -30,7 +30,9 @@ void LoadAhead::begin(const Flight& flight, LoadFile& file) {
   const std::uint64_t end = job.begin + job.nbytes;
   const std::uint64_t last = around ? round_up(end) : round_down(end);
   for (std::uint64_t at = around ? round_down(job.begin) : round_up(job.begin); at < last;) {
-    const std::uint64_t to = std::min(last, at + kAheadPieceNbytes);
+    // The last block around a slot is not worth a read of its own.
+    const bool is_last = last - at <= kAheadPieceNbytes + kDirectAlignment;
+    const std::uint64_t to = is_last ? last : at + kAheadPieceNbytes;
     under.pieces.push_back({at, to});
     at = to;
   }

@@ -93,9 +93,9 @@ class FakeQueue final : public ReadQueue {
 // "place" goes into memory laid out as the file, "beside" through a slot, "device" onto a device.
 struct Example {
   TempDir dir;
-  std::vector<ModelTensor> tensors{{"beside", Dtype::u8, {1'100'001}},
-                                   {"device", Dtype::u8, {1'200'000}},
-                                   {"place", Dtype::u8, {2'300'003}}};
+  std::vector<ModelTensor> tensors{{"beside", Dtype::u8, {4'400'001}},
+                                   {"device", Dtype::u8, {4'800'000}},
+                                   {"place", Dtype::u8, {9'200'003}}};
   Checkpoint checkpoint;
   std::vector<Target> targets;
   FakeDevice device;
@@ -135,8 +135,8 @@ struct Example {
     Result<LoadReport> report = load_with_hooks(plan,
                                                 {.io = io,
                                                  .threads = 1,
-                                                 .staging_nbytes = 8 << 20,
-                                                 .slot_nbytes = 4 << 20,
+                                                 .staging_nbytes = 32 << 20,
+                                                 .slot_nbytes = 16 << 20,
                                                  .cancel = &cancel},
                                                 hooks);
     EXPECT_EQ(disk.left, 0u);
