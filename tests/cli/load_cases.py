@@ -266,10 +266,10 @@ class WhatIsSaidTest(LoadTest):
             {"name": "host", "tensors": 5000, "nbytes": 15000, "allocated_nbytes": 4999 * 256 + 3}])
 
     def test_progress_is_drawn_on_a_terminal_only(self):
-        inputs.write_sparse_safetensors(self.path("big.safetensors"), 512 << 20)
+        inputs.write_sparse_safetensors(self.path("big.safetensors"), 64 << 20)
         self.assertEqual(self.run_tool("load", "big.safetensors").stderr, "")
         drawn = self.run_on_terminal("load", "big.safetensors", stream="stderr").stderr
-        self.assertRegex(drawn, r"loading \d[^,]* of 512\.0 MiB, [^,]*/s")
+        self.assertRegex(drawn, r"loading \d[^,]* of 64\.0 MiB, [^,]*/s")
         self.assertTrue(drawn.endswith("\r\x1b[K"), drawn)
 
     def test_unwritable_output_is_an_error(self):

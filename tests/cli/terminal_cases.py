@@ -4,6 +4,7 @@ import fcntl
 import os
 import struct
 import termios
+import time
 
 import inputs
 from tool import OK, TIME_LIMIT, ToolTest
@@ -61,7 +62,11 @@ class TerminalTest(ToolTest):
                 self.assertLess(len(line), columns)
 
     def test_progress_is_not_drawn_for_small_work(self):
-        self.assertEqual(self.loaded(1 << 20), "")
+        """Which it is after a second, and the machine may be as slow."""
+        began = time.monotonic()
+        drawn = self.loaded(1 << 20)
+        if time.monotonic() - began < 1:
+            self.assertEqual(drawn, "")
 
     def test_progress_is_not_drawn_where_lines_cannot_be_erased(self):
         self.assertEqual(self.loaded(64 << 20, terminal="dumb"), "")
