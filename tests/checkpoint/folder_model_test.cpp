@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/str_cat.hpp"
+#include "support/cpu_time.hpp"
 #include "support/expect_error.hpp"
 #include "support/temp_dir.hpp"
 
@@ -136,9 +137,9 @@ TEST(FolderModel, HasAtMostTenThousandShards) {
 TEST(FolderModel, FindsAFileAmongManyVariants) {
   Names names = {"model.safetensors"};
   for (int i = 0; i < 20'000; ++i) names.push_back(str_cat("model.v", i, ".safetensors"));
-  const auto begin = std::chrono::steady_clock::now();
+  const auto begin = test::cpu_time();
   EXPECT_EQ(found_of_many(names), "model.safetensors");
-  EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(20));
+  EXPECT_LT(test::cpu_time() - begin, std::chrono::seconds(20));
 }
 
 TEST(FolderModel, ReadsNamesInEitherCase) {

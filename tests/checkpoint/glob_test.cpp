@@ -6,6 +6,8 @@
 #include <chrono>
 #include <string>
 
+#include "support/cpu_time.hpp"
+
 namespace flatbed {
 namespace {
 
@@ -79,9 +81,9 @@ TEST(Glob, ManyStarsStayFast) {
   for (int i = 0; i < 100; ++i) pattern += "*a";
   pattern += "*b";
   const std::string text(20'000, 'a');
-  const auto start = std::chrono::steady_clock::now();
+  const auto start = test::cpu_time();
   EXPECT_FALSE(glob_matches(pattern, text));
-  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(2));
+  EXPECT_LT(test::cpu_time() - start, std::chrono::seconds(2));
 }
 
 }  // namespace

@@ -4,7 +4,6 @@
 
 #include <gtest/gtest.h>
 
-#include <chrono>
 #include <memory>
 #include <string>
 #include <vector>
@@ -15,6 +14,7 @@
 #include "flatbed/scan.hpp"
 #include "support/expect_error.hpp"
 #include "support/expect_message.hpp"
+#include "support/meeting.hpp"
 #include "support/memory_folder.hpp"
 #include "support/read_checkpoint.hpp"
 #include "support/temp_dir.hpp"
@@ -162,11 +162,10 @@ TEST(SourceFolder, OpensItsShardsAtOnce) {
     map += str_cat(i == 0 ? "" : ",", "\"", name, "\":\"", name, ".safetensors\"");
   }
   folder->files[kIndex] = str_cat(R"({"weight_map":{)", map, "}}");
-  folder->delay = std::chrono::milliseconds(20);
-  const auto begin = std::chrono::steady_clock::now();
+  folder->meeting = std::make_shared<test::Meeting>(4);
   const auto set = Checkpoint::open(folder, kIndex);
   ASSERT_OK(set);
-  EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::milliseconds(64 * 20 / 2));
+  EXPECT_TRUE(folder->meeting->took_place());
   EXPECT_EQ(set->tensors().size(), 64u);
   EXPECT_EQ(bytes_of(*set, "w63"), "w63");
 }

@@ -3,7 +3,7 @@
 
 import inputs
 import writer
-from tool import FAILURE, OK, ToolTest
+from tool import FAILURE, OK, TIME_LIMIT, ToolTest
 
 CHUNK = inputs.CHUNK
 
@@ -68,6 +68,6 @@ class CatTest(ToolTest):
         process = self.start("cat", "a.safetensors", "big")
         self.assertEqual(process.stdout.read(4), bytes(4))
         process.stdout.close()
-        self.assertEqual(process.wait(timeout=60), OK)
+        self.assertEqual(process.wait(timeout=TIME_LIMIT), OK)
         self.assertEqual(process.stderr.read(), b"")
         process.stderr.close()

@@ -3,14 +3,14 @@
 import contextlib
 import json
 import os
+import pathlib
 import signal
 import subprocess
-import time
 
 import inputs
-from tool import INTERRUPTED, OK, ToolTest, binary, wait_until_caught
+from tool import INTERRUPTED, OK, TIME_LIMIT, HeldTool, ToolTest, binary, wait_until, wait_until_caught
 
-BIG = 3 << 30  # takes seconds to hash and write
+BIG = 64 << 20  # several times what lies between two lines of progress
 
 
 class InterruptTest(ToolTest):
@@ -18,66 +18,53 @@ class InterruptTest(ToolTest):
         inputs.write_sparse_safetensors(self.path(name), BIG)
         return name
 
-    def interrupt_when_writing(self, process, number):
-        """Sends the signal once an output file takes room, or bytes were read."""
-        self.wait_until_read(process.pid)
-        process.send_signal(number)
-        sent = time.monotonic()
-        out, err = process.communicate(timeout=60)
-        self.assertLess(time.monotonic() - sent, 20)
-        return out.decode(), err.decode()
-
-    def wait_until_read(self, pid):
-        io = f"/proc/{pid}/io"
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            with open(io) as stream:
-                read = int(stream.readline().split()[1])
-            if read > 8 << 20:
-                break
-            time.sleep(0.01)
-        else:
-            self.fail("the tool read nothing")
+    def interrupted(self, *arguments, number=signal.SIGINT):
+        """What the tool says that a signal met in the middle of its work, and died of."""
+        held = self.start_held(*arguments)
+        held.interrupt(number)
+        said = held.finish()
+        self.assertEqual(held.process.returncode, -number, said)
+        return said
 
     def test_convert_leaves_nothing_and_dies_of_the_signal(self):
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            process = self.start("convert", "--no-sync", self.big(), "-o", "out.safetensors")
-            _, err = self.interrupt_when_writing(process, number)
-            self.assertEqual(process.returncode, -number)
-            self.assertRegex(err, r"\Aflatbed: .*: interrupted at .* of 3\.0 GiB; nothing written \[cancelled\]\n\Z")
+            _, err = self.interrupted("convert", "--no-sync", self.big(), "-o", "out.safetensors", number=number)
+            self.assertRegex(err, r"\Aflatbed: .*: interrupted at .* of 64\.0 MiB; nothing written \[cancelled\]\n\Z")
             self.assertEqual(self.names(), ["big.safetensors"])
 
     def test_a_set_leaves_nothing(self):
-        process = self.start("convert", "--no-sync", self.big(), "-o", "s", "--max-shard-size", "1GB")
-        _, err = self.interrupt_when_writing(process, signal.SIGINT)
-        self.assertEqual(process.returncode, -signal.SIGINT)
-        self.assertRegex(err, r"\Aflatbed: .*: interrupted at .* of 3\.0 GiB; nothing written \[cancelled\]\n\Z")
+        _, err = self.interrupted("convert", "--no-sync", self.big(), "-o", "s", "--max-shard-size", "20MB")
+        self.assertRegex(err, r"\Aflatbed: .*: interrupted at .* of 64\.0 MiB; nothing written \[cancelled\]\n\Z")
         self.assertEqual(self.names(), ["big.safetensors"])
 
     def test_a_series_keeps_what_it_had(self):
         inputs.write_safetensors(self.path("small.safetensors"), {"w": ("U8", [1], b"x")})
         self.run_tool("series", "run", "save", "small.safetensors", "--step", 1)
         before = {path.name: path.read_bytes() for path in self.path("run").iterdir()}
-        for options in ((), ("--max-shard-size", "1GB")):
-            process = self.start("series", "run", "save", self.big(), "--step", 2, *options)
-            _, err = self.interrupt_when_writing(process, signal.SIGINT)
-            self.assertEqual(process.returncode, -signal.SIGINT)
-            self.assertRegex(err, r"\Aflatbed: run.*: interrupted at .* of 3\.0 GiB; nothing written \[cancelled\]\n\Z")
+        for options in ((), ("--max-shard-size", "20MB")):
+            _, err = self.interrupted("series", "run", "save", self.big(), "--step", 2, *options)
+            self.assertRegex(err, r"\Aflatbed: run.*: interrupted at .* of 64\.0 MiB; nothing written \[cancelled\]\n")
             self.assertEqual({path.name: path.read_bytes() for path in self.path("run").iterdir()}, before)
 
     def test_an_existing_output_stays(self):
         self.path("out.safetensors").write_bytes(b"the old one")
-        process = self.start("convert", "--no-sync", "--force", self.big(), "-o", "out.safetensors")
-        self.interrupt_when_writing(process, signal.SIGINT)
-        self.assertEqual(process.returncode, -signal.SIGINT)
+        self.interrupted("convert", "--no-sync", "--force", self.big(), "-o", "out.safetensors")
         self.assertEqual(self.path("out.safetensors").read_bytes(), b"the old one")
         self.assertEqual(self.names(), ["big.safetensors", "out.safetensors"])
 
     def test_the_rest_of_a_batch_is_not_started(self):
         inputs.write_torch(self.path("z.pth"), {"w": inputs.Tensor([1], [1])})
-        process = self.start("convert", "--no-sync", "--json", self.big(), "z.pth", "--out-dir", "out")
-        out, _ = self.interrupt_when_writing(process, signal.SIGINT)
-        self.assertEqual(process.returncode, -signal.SIGINT)
+        out, _ = self.interrupted("convert", "--no-sync", self.big(), "z.pth", "--out-dir", "out")
+        self.assertRegex(out, r"(?m)^failed +big\.safetensors ")
+        self.assertRegex(out, r"(?m)^not started +z\.pth ")
+        self.assertRegex(out, r"(?m)^1 failed, 1 not started$")
+        self.assertFalse(os.path.exists(self.path("out")))
+
+    def test_a_batch_in_json_says_what_was_not_started(self):
+        """It draws no progress: what holds it is the error of the first file, which it reports before the second."""
+        inputs.write_torch(self.path("z.pth"), {"w": inputs.Tensor([1], [1])})
+        self.path("broken.safetensors").write_bytes(b"broken")
+        out, _ = self.interrupted("convert", "--no-sync", "--json", "broken.safetensors", "z.pth", "--out-dir", "out")
         report = json.loads(out)
         self.assertEqual([file["status"] for file in report["files"]], ["failed", "not_started"])
         self.assertEqual((report["not_started"], report["exit_code"]), (1, INTERRUPTED))
@@ -86,25 +73,18 @@ class InterruptTest(ToolTest):
     def test_the_loop_of_a_shell_stops(self):
         self.big()
         loop = 'for i in 1 2 3; do "$FLATBED" convert --no-sync big.safetensors -o out.safetensors; echo next; done'
-        shell = subprocess.Popen(["bash", "-c", loop], cwd=self.folder, stdin=subprocess.DEVNULL,
-                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
-                                 env={**os.environ, "FLATBED": binary()})
-        self.wait_until_read(self.child_of(shell))
-        os.killpg(shell.pid, signal.SIGINT)  # as a terminal does
-        out, _ = shell.communicate(timeout=60)
-        self.assertNotIn(b"next", out)
+        held = HeldTool(lambda terminal: subprocess.Popen(
+            ["bash", "-c", loop], cwd=self.folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=terminal,
+            start_new_session=True, env={**os.environ, "TERM": "xterm", "FLATBED": binary()}))
+        shell = held.process.pid
+        children = pathlib.Path(f"/proc/{shell}/task/{shell}/children")
+        tool = int(wait_until(lambda: children.read_text().split(), "the shell starts the tool")[0])
+        held.wait(tool)
+        os.killpg(shell, signal.SIGINT)  # as a terminal does
+        wait_until_caught(tool, signal.SIGINT, caught=False)
+        out, _ = held.finish()
+        self.assertNotIn("next", out)
         self.assertEqual(self.names(), ["big.safetensors"])
-
-    def child_of(self, process):
-        children = f"/proc/{process.pid}/task/{process.pid}/children"
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            with open(children) as stream:
-                pids = stream.read().split()
-            if pids:
-                return int(pids[0])
-            time.sleep(0.01)
-        self.fail("the shell started nothing")
 
     def test_a_second_signal_ends_the_tool_at_once(self):
         inputs.write_sparse_safetensors(self.path("in.safetensors"), 1)
@@ -123,22 +103,21 @@ class InterruptTest(ToolTest):
         wait_until_caught(process.pid, signal.SIGINT, caught=False)
         self.assertIsNone(process.poll())
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=20)
+        process.communicate(timeout=TIME_LIMIT)
         self.assertEqual(process.returncode, -signal.SIGINT)
 
     def test_verify_stops(self):
         self.run_tool("convert", "--sidecar", self.big())
-        process = self.start("verify", "big.safetensors")
-        self.interrupt_when_writing(process, signal.SIGINT)
-        self.assertEqual(process.returncode, -signal.SIGINT)
+        self.interrupted("verify", "big.safetensors")
 
     def test_an_ignored_interrupt_stays_ignored(self):
-        inputs.write_sparse_safetensors(self.path("big.safetensors"), 256 << 20)
-
         def ignore():
             signal.signal(signal.SIGINT, signal.SIG_IGN)
 
-        process = self.start("convert", "--no-sync", "big.safetensors", "-o", "out.safetensors", preexec_fn=ignore)
-        self.interrupt_when_writing(process, signal.SIGINT)
-        self.assertEqual(process.returncode, OK)
+        held = HeldTool(lambda terminal: self.start("convert", "--no-sync", self.big(), "-o", "out.safetensors",
+                                                    stderr=terminal, preexec_fn=ignore))
+        held.wait()
+        held.process.send_signal(signal.SIGINT)
+        held.finish()
+        self.assertEqual(held.process.returncode, OK)
         self.assertTrue(self.path("out.safetensors").exists())

@@ -12,7 +12,7 @@ import unittest
 
 import inputs
 import list_kills
-from tool import FAILURE, INTERRUPTED, OK, ROOT, SOME_FAILED, USAGE, ToolTest, binary, wait_until_caught
+from tool import FAILURE, INTERRUPTED, OK, ROOT, SOME_FAILED, TIME_LIMIT, USAGE, ToolTest, binary, wait_until
 
 from json_cases import SCHEMA, closed, jsonschema
 
@@ -250,29 +250,23 @@ class WorkersTest(ListTest):
         workers = [self.start("convert", "--list", "jobs.jsonl", "--jobs", "2", "--no-sync", "--report",
                               "report.jsonl") for _ in range(3)]
         for worker in workers:
-            self.assertEqual((worker.communicate(timeout=60)[1], worker.returncode), (b"", OK))
+            self.assertEqual((worker.communicate(timeout=TIME_LIMIT)[1], worker.returncode), (b"", OK))
         self.assertEqual(self.converted(), list(range(1, 61)))
         self.assertEqual(len(self.report()), 180)
         self.assertEqual([name for name in self.names() if name.startswith(".")], [])
 
     def test_an_output_that_another_worker_writes_is_waited_for(self):
-        inputs.write_sparse_safetensors(self.path("big.safetensors"), 1 << 30)
+        inputs.write_sparse_safetensors(self.path("big.safetensors"), 64 << 20)
         self.torch("a.pth")
         self.write_list({"in": "big.safetensors", "out": "out.safetensors"}, {"in": "a.pth"})
         arguments = ("convert", "--list", "jobs.jsonl", "--no-sync", "--report", "report.jsonl")
-        first = self.start(*arguments)
-        deadline = time.monotonic() + 60
-        while not list(self.folder.glob(".out.safetensors.*.flatbed.tmp")) and time.monotonic() < deadline:
-            time.sleep(0.002)
-        first.send_signal(signal.SIGSTOP)
+        first = self.start_held(*arguments)
         second = self.start(*arguments)
-        while not self.path("a.safetensors").exists() and time.monotonic() < deadline:
-            time.sleep(0.01)
-        time.sleep(0.2)
+        wait_until(self.path("a.safetensors").exists, "the second worker converts the other file")
+        time.sleep(0.2)  # in which it could wrongly end
         self.assertIsNone(second.poll())
-        first.send_signal(signal.SIGCONT)
-        for worker in (first, second):
-            self.assertEqual((worker.communicate(timeout=60)[1], worker.returncode), (b"", OK))
+        self.assertEqual((first.finish()[1], first.process.returncode), ("", OK))
+        self.assertEqual((second.communicate(timeout=TIME_LIMIT)[1], second.returncode), (b"", OK))
         self.assertEqual(self.converted(), [1, 2])
         self.assertEqual([name for name in self.names() if name.startswith(".")], [])
 
@@ -293,19 +287,28 @@ class WorkersTest(ListTest):
         self.assertEqual((len(lines), json.loads(lines[1])["status"]), (2, "converted"))
 
     def test_an_interrupt_ends_it(self):
-        inputs.write_sparse_safetensors(self.path("big.safetensors"), 3 << 30)
+        inputs.write_sparse_safetensors(self.path("big.safetensors"), 64 << 20)
         self.torch("a.pth")
         self.write_list({"in": "big.safetensors", "out": "out.safetensors"}, {"in": "a.pth"})
-        process = self.start("convert", "--list", "jobs.jsonl", "--no-sync", "--json")
-        wait_until_caught(process.pid, signal.SIGINT)
-        while not list(self.folder.glob(".out.safetensors.*.flatbed.tmp")) and process.poll() is None:
-            time.sleep(0.002)
-        process.send_signal(signal.SIGINT)
-        out, _ = process.communicate(timeout=60)
-        report = json.loads(out)
-        self.assertEqual(process.returncode, -signal.SIGINT)
-        self.assertEqual((report["exit_code"], report["failed"], report["not_started"]), (INTERRUPTED, 1, 1))
+        held = self.start_held("convert", "--list", "jobs.jsonl", "--no-sync")
+        held.interrupt()
+        out, err = held.finish()
+        self.assertEqual(held.process.returncode, -signal.SIGINT)
+        self.assertRegex(err, r"\Aflatbed: jobs\.jsonl: line 1: .* interrupted at .*\[cancelled\]\n\Z")
+        self.assertRegex(out, r"(?m)^failed +1 ")
+        self.assertRegex(out, r"(?m)^not started +1 ")
         self.assertEqual(self.names(), ["a.pth", "big.safetensors", "jobs.jsonl"])
+
+    def test_an_interrupt_is_told_in_json(self):
+        """Which draws no progress: what holds the tool is the error of the first job, reported before the next."""
+        self.torch("a.pth")
+        self.write_list({"in": "missing.pth"}, {"in": "a.pth"})
+        held = self.start_held("convert", "--list", "jobs.jsonl", "--no-sync", "--json")
+        held.interrupt()
+        report = json.loads(held.finish()[0])
+        self.assertEqual(held.process.returncode, -signal.SIGINT)
+        self.assertEqual((report["exit_code"], report["failed"], report["not_started"]), (INTERRUPTED, 1, 1))
+        self.assertEqual(self.names(), ["a.pth", "jobs.jsonl"])
 
     def test_a_full_disk_for_the_report_is_an_error(self):
         self.many(2)

@@ -1,5 +1,6 @@
 """mpirun flatbed-mpi convert --list: ranks that share the jobs of a list."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -7,11 +8,10 @@ import re
 import shutil
 import signal
 import subprocess
-import time
 import unittest
 
 import inputs
-from tool import OK, SOME_FAILED, ToolTest, binary
+from tool import OK, SOME_FAILED, TIME_LIMIT, ToolTest, binary, wait_until
 
 MPI_TOOL = pathlib.Path(binary()).with_name("flatbed-mpi")
 MPIRUN = shutil.which("mpirun")
@@ -20,14 +20,16 @@ MPIRUN = shutil.which("mpirun")
 @unittest.skipUnless(MPIRUN and MPI_TOOL.exists(), "needs mpirun and a build with MPI")
 class RanksTest(ToolTest):
     def start_ranks(self, count, *arguments):
-        command = [MPIRUN, "--allow-run-as-root", "--oversubscribe", "-np", str(count), MPI_TOOL, *arguments]
+        # When a rank dies MPI ends the others, after a second by default, in which a busy machine may not run them.
+        command = [MPIRUN, "--allow-run-as-root", "--oversubscribe", "--mca", "odls_base_sigkill_timeout", "8",
+                   "-np", str(count), MPI_TOOL, *arguments]
         options = os.environ.get("ASAN_OPTIONS", "") + ":detect_leaks=0"  # of MPI itself
         return subprocess.Popen(command, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                 stderr=subprocess.PIPE, text=True, env={**os.environ, "ASAN_OPTIONS": options})
 
     def run_ranks(self, count, *arguments, expect=OK):
         process = self.start_ranks(count, *arguments)
-        out, err = process.communicate(timeout=100)
+        out, err = process.communicate(timeout=TIME_LIMIT)
         self.assertEqual(process.returncode, expect, (out, err))
         return out, err
 
@@ -65,12 +67,8 @@ class RanksTest(ToolTest):
         self.write_jobs(*(f'{{"in": "{i}.safetensors", "out": "out{i}.safetensors"}}' for i in range(4)))
         arguments = ("convert", "--list", "jobs.jsonl", "--no-sync")
         process = self.start_ranks(3, *arguments)
-        deadline = time.monotonic() + 60
-        while len(list(self.folder.glob(".out*.flatbed.tmp"))) < 3 and time.monotonic() < deadline:
-            time.sleep(0.001)
-        rank = max(self.ranks_of(process.pid))
-        os.kill(rank, signal.SIGKILL)
-        _, err = process.communicate(timeout=60)
+        self.kill_at_work(process.pid)
+        _, err = process.communicate(timeout=TIME_LIMIT)
         self.assertNotEqual(process.returncode, 0)
         self.assertRegex(err, r"rank \d was converting line \d: ")
         out, _ = self.run_ranks(3, *arguments, "--json")
@@ -78,11 +76,43 @@ class RanksTest(ToolTest):
         self.assertEqual((report["failed"], report["converted"] + report["up_to_date"]), (0, 4))
         self.assertEqual([name for name in self.names() if name.startswith(".")], [])
 
+    def kill_at_work(self, mpirun):
+        """Kills a rank other than the one that deals out the jobs, in the middle of one: it is stopped, to be looked
+        at, and killed if its output is open still."""
+        def kill_one():
+            for rank, pid in self.ranks_of(mpirun).items():
+                if rank == 0 or not self.has_output(pid):
+                    continue
+                os.kill(pid, signal.SIGSTOP)
+                wait_until(lambda pid=pid: self.is_stopped(pid), "the rank is stopped")
+                if self.has_output(pid):
+                    os.kill(pid, signal.SIGKILL)
+                    return True
+                os.kill(pid, signal.SIGCONT)
+            return False
+
+        wait_until(kill_one, "a rank writes an output")
+
+    def is_stopped(self, pid):
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
+    def has_output(self, pid):
+        """Whether this process has an unfinished output open."""
+        for link in pathlib.Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(OSError):
+                if ".flatbed.tmp" in os.readlink(link):
+                    return True
+        return False
+
     def ranks_of(self, pid):
-        """The processes that mpirun started."""
-        children = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        return [int(child) for child in children
-                if pathlib.Path(f"/proc/{child}/comm").read_text().strip() == "flatbed-mpi"]
+        """The processes that mpirun started, by rank."""
+        found = {}
+        for child in pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            with contextlib.suppress(OSError):
+                rank = re.search(rb"OMPI_COMM_WORLD_RANK=(\d+)", pathlib.Path(f"/proc/{child}/environ").read_bytes())
+                if rank:
+                    found[int(rank[1])] = int(child)
+        return found
 
     def test_other_commands_are_refused(self):
         inputs.write_torch(self.path("a.pth"), {"w": inputs.Tensor([1], [1])})

@@ -328,7 +328,7 @@ class ScanTest(ToolTest):
         process = self.start("scan", "--json", *["long.pkl"] * 200)
         wait_until_caught(process.pid, signal.SIGINT)
         process.send_signal(signal.SIGINT)
-        out, _ = process.communicate(timeout=60)
+        out, _ = process.communicate(timeout=TIME_LIMIT)
         self.assertEqual(process.returncode, -signal.SIGINT)
         report = json.loads(out)
         self.assertEqual(report["exit_code"], INTERRUPTED)
@@ -342,7 +342,7 @@ class ScanTest(ToolTest):
         os.close(read_end)
         process = self.start("scan", plain, stdout=write_end)
         os.close(write_end)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=TIME_LIMIT)
         self.assertEqual((process.returncode, err), (OK, b""))
 
     def test_what_cpython_calls_in_a_text_is_never_plain(self):

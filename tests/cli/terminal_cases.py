@@ -4,9 +4,10 @@ import fcntl
 import os
 import struct
 import termios
+import time
 
 import inputs
-from tool import OK, ToolTest
+from tool import OK, TIME_LIMIT, ToolTest
 
 
 class TerminalTest(ToolTest):
@@ -24,7 +25,7 @@ class TerminalTest(ToolTest):
                     text += part
             except OSError:
                 pass  # the last writer has closed
-        process.communicate(timeout=60)
+        process.communicate(timeout=TIME_LIMIT)
         self.assertEqual(process.returncode, OK)
         return text.decode().replace("\r\n", "\n")
 
@@ -54,15 +55,19 @@ class TerminalTest(ToolTest):
         return self.drawn(columns, "load", "big.safetensors", stream="stderr", terminal=terminal)
 
     def test_progress_fits_on_one_line_of_any_width(self):
-        whole = self.loaded(512 << 20)
-        self.assertRegex(whole, r"loading \d[^,]* of 512\.0 MiB, [^,]*/s, \d+:\d\d left")
+        whole = self.loaded(64 << 20)
+        self.assertRegex(whole, r"loading \d[^,]* of 64\.0 MiB, [^,]*/s, \d+:\d\d left")
         for columns in (60, 40, 20, 8, 1):
-            for line in self.loaded(512 << 20, columns).split("\r\x1b[K"):
+            for line in self.loaded(64 << 20, columns).split("\r\x1b[K"):
                 self.assertLess(len(line), columns)
 
     def test_progress_is_not_drawn_for_small_work(self):
-        self.assertEqual(self.loaded(1 << 20), "")
+        """Which it is after a second, and the machine may be as slow."""
+        began = time.monotonic()
+        drawn = self.loaded(1 << 20)
+        if time.monotonic() - began < 1:
+            self.assertEqual(drawn, "")
 
     def test_progress_is_not_drawn_where_lines_cannot_be_erased(self):
-        self.assertEqual(self.loaded(512 << 20, terminal="dumb"), "")
-        self.assertEqual(self.loaded(512 << 20, terminal=""), "")
+        self.assertEqual(self.loaded(64 << 20, terminal="dumb"), "")
+        self.assertEqual(self.loaded(64 << 20, terminal=""), "")

@@ -6,9 +6,11 @@ import os
 import pathlib
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import termios
 import time
 import unittest
 
@@ -19,7 +21,12 @@ import reader  # noqa: E402
 
 OK, FAILURE, USAGE, ANNOTATED, UNSEALED, SOME_FAILED, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
 SCAN_UNKNOWN, SCAN_DANGEROUS, CRC_MATCHES = 6, 7, 8
-TIME_LIMIT = 120  # seconds
+TIME_LIMIT = 600  # seconds, after which a process hangs: far above what any takes on a busy machine
+
+# What was started in the background of a shell, or by nohup, ignores some of these, and so would the tool.
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    if signal.getsignal(number) == signal.SIG_IGN:
+        signal.signal(number, signal.SIG_DFL)
 
 
 def binary():
@@ -29,15 +36,65 @@ def binary():
     return os.path.abspath(path)
 
 
-def wait_until_caught(pid, number, caught=True):
-    """Until a process handles a signal instead of dying of it, or until it no longer does."""
+def wait_until(happened, what):
+    """Until happened() is true; then what it returned."""
     deadline = time.monotonic() + TIME_LIMIT
     while time.monotonic() < deadline:
+        if found := happened():
+            return found
+        time.sleep(0.005)
+    raise AssertionError(f"{what}: not within {TIME_LIMIT} s")
+
+
+def wait_until_caught(pid, number, caught=True):
+    """Until a process handles a signal instead of dying of it, or until it no longer does."""
+    def is_so():
         mask = re.search(r"SigCgt:\s*(\w+)", pathlib.Path(f"/proc/{pid}/status").read_text())[1]
-        if bool(int(mask, 16) >> (number - 1) & 1) == caught:
-            return
-        time.sleep(0.01)
-    raise AssertionError(f"signal {number} is {'not ' if caught else ''}caught")
+        return bool(int(mask, 16) >> (number - 1) & 1) == caught
+
+    wait_until(is_so, f"signal {number} is {'' if caught else 'no longer '}caught")
+
+
+def waits_to_write(pid, descriptor):
+    """Whether a thread of the process is inside write(), where it stays only if the other end does not take more."""
+    for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(OSError):  # the thread has ended
+            call = (task / "syscall").read_text().split()
+            if call[0] in ("1", "64") and int(call[1], 16) == descriptor:  # write() of x86-64, of aarch64
+                return True
+    return False
+
+
+class HeldTool:
+    """The tool, stopped in the middle of its work for as long as a test likes: standard error is a terminal that takes
+    no output, so that the tool waits at its first line of progress. `pid`: of the process that draws it."""
+
+    def __init__(self, start):
+        self._primary, self._secondary = os.openpty()
+        termios.tcflow(self._secondary, termios.TCOOFF)
+        self.process = start(self._secondary)
+
+    def wait(self, pid=None):
+        """Until the tool is there."""
+        pid = pid or self.process.pid
+        wait_until(lambda: waits_to_write(pid, 2), "the tool draws its progress")
+
+    def interrupt(self, number=signal.SIGINT):
+        """Sends the signal and returns when its handler has run."""
+        self.process.send_signal(number)
+        wait_until_caught(self.process.pid, number, caught=False)
+
+    def finish(self):
+        """Lets the tool go on to its end. What it wrote to standard output, and to the terminal after the progress."""
+        termios.tcflow(self._secondary, termios.TCOON)
+        os.close(self._secondary)
+        drawn = []
+        with open(self._primary, "rb", buffering=0) as terminal, contextlib.suppress(OSError):
+            while part := terminal.read(65536):  # fails after the last writer has closed
+                drawn.append(part)
+        out, _ = self.process.communicate(timeout=TIME_LIMIT)
+        text = b"".join(drawn).decode().replace("\r\n", "\n")
+        return out.decode(), text.rpartition("\r\033[K")[2]
 
 
 class ToolTest(unittest.TestCase):
@@ -59,6 +116,12 @@ class ToolTest(unittest.TestCase):
         options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "cwd": self.folder, **options}
         options.setdefault("env", {**os.environ, "TERM": "xterm"})
         return subprocess.Popen([binary(), *map(str, arguments)], stdin=subprocess.DEVNULL, **options)
+
+    def start_held(self, *arguments):
+        """The tool at its first line of progress, which it draws for 8 MiB and more."""
+        held = HeldTool(lambda terminal: self.start(*arguments, stderr=terminal))
+        held.wait()
+        return held
 
     def run_raw(self, *arguments, expect=OK, **options):
         """The finished process, its streams as bytes. Without `expect` any exit code is right."""

@@ -5,7 +5,7 @@ import os
 
 import inputs
 import writer
-from tool import ANNOTATED, CRC_MATCHES, FAILURE, OK, ROOT, UNSEALED, ToolTest
+from tool import ANNOTATED, CRC_MATCHES, FAILURE, OK, ROOT, TIME_LIMIT, UNSEALED, ToolTest
 
 CHUNK = inputs.CHUNK
 
@@ -219,5 +219,5 @@ class VerifyTest(ToolTest):
         os.close(read_end)
         process = self.start("verify", self.sealed(), stdout=write_end)
         os.close(write_end)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=TIME_LIMIT)
         self.assertEqual((process.returncode, err), (OK, b""))

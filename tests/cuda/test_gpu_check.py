@@ -44,7 +44,7 @@ def run(fake, *arguments, without_tests=False, programs_of_machine=()):
         environment = dict(os.environ, LD_LIBRARY_PATH=os.path.dirname(DRIVER), FLATBED_FAKE_CUDA=fake,
                            PATH=machine)
         done = subprocess.run([sys.executable, os.path.join(programs, "gpu_check"), "run", programs, out, "--mib", "8",
-                               *arguments], env=environment, capture_output=True, text=True, timeout=300, check=False)
+                               *arguments], env=environment, capture_output=True, text=True, timeout=600, check=False)
         with open(os.path.join(out, "report.json"), encoding="utf-8") as file:
             return done.returncode, json.load(file), done.stdout + done.stderr
 

@@ -25,6 +25,7 @@ import examples
 
 FIXTURES = os.path.join(examples.ROOT, "tests", "fixtures", "torch2")
 SHARDED = os.path.join(FIXTURES, "sharded")
+HANGS_S = 600  # far above what an example takes on a busy machine
 
 
 def make_files(folder, tool):
@@ -126,7 +127,7 @@ def matches(shown, printed):
 def run_shell(command, folder, tool):
     environment = {**os.environ, "PATH": f"{os.path.dirname(os.path.abspath(tool))}:{os.environ['PATH']}",
                    "LC_ALL": "C"}
-    done = subprocess.run(command, shell=True, cwd=folder, env=environment, text=True, timeout=60,
+    done = subprocess.run(command, shell=True, cwd=folder, env=environment, text=True, timeout=HANGS_S,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
     return done.stdout.splitlines()
 
@@ -160,14 +161,14 @@ def write_back(example, text):
 
 def run_python(example, folder):
     environment = {**os.environ, "PYTHONPATH": os.path.join(examples.ROOT, "spec"), "PYTHONDONTWRITEBYTECODE": "1"}
-    done = subprocess.run([sys.executable, "-c", example.text], cwd=folder, env=environment, text=True, timeout=60,
+    done = subprocess.run([sys.executable, "-c", example.text], cwd=folder, env=environment, text=True, timeout=HANGS_S,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
     return [] if done.returncode == 0 else [f"exit status {done.returncode}: {done.stdout}"]
 
 
 def run_program(program, example, folder):
     command = [program, example.name] + ([SHARDED] if example.is_program else [])
-    done = subprocess.run(command, cwd=folder, text=True, timeout=60, stdout=subprocess.PIPE,
+    done = subprocess.run(command, cwd=folder, text=True, timeout=HANGS_S, stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT, check=False)
     return [] if done.returncode == 0 else [f"exit status {done.returncode}: {done.stdout}"]
 

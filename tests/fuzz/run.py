@@ -29,6 +29,9 @@ DICTIONARY = {"pickle": "pickle", "repickle": "pickle", "torch_zip": "pickle", "
 ENVIRONMENT = {**os.environ, "ASAN_OPTIONS": "malloc_context_size=1:quarantine_size_mb=8"}
 # An input may take this much memory and time, under the sanitizers.
 LIMITS = ["-rss_limit_mb=1024", "-malloc_limit_mb=256", "-timeout=10"]
+# Of a run whose corpus is not kept, as one of the tests is: it tries the same inputs each time, and
+# may be held up by what else the machine does. A search wants new ones.
+REPEATABLE = ["-seed=1", "-timeout=120"]
 
 
 def programs(folder):
@@ -48,6 +51,8 @@ def run_target(name, program, args, entropic):
                "-print_funcs=0", f"-entropic={entropic}", *LIMITS]
     if name in DICTIONARY:
         command.append(f"-dict={HERE / DICTIONARY[name]}.dict")
+    if args.repeatable:
+        command += REPEATABLE
     command.append(corpus)
     if args.seeds and (args.seeds / name).is_dir():
         command.append(args.seeds / name)
@@ -93,6 +98,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--target", action="append")
     args = parser.parse_args()
+    args.repeatable = args.work is None
     if args.work:
         return run(args)
     with tempfile.TemporaryDirectory() as work:

@@ -59,7 +59,7 @@ TEST_P(JointLoadEveryWay, ReadsEveryByteOnceAndSendsWhatOthersWant) {
       all += model.nbytes_wanted();
     }
     const auto results = load_on(ranks, models, [](std::uint32_t) {
-      return JointOptions{.load = {.threads = 2, .staging_nbytes = 8 << 20}, .deadline = 20s};
+      return JointOptions{.load = {.threads = 2, .staging_nbytes = 8 << 20}, .deadline = 5min};
     });
     std::uint64_t nbytes = 0;
     for (const ModelTensor& tensor : tensors) nbytes += tensor.bytes.size();
@@ -169,7 +169,7 @@ TEST(JointLoadRandom, BringsWhatEachRankWouldLoadAlone) {
                                 .slot_nbytes = 512U << 10 << rank % 2};
       results[rank].emplace(
           load_together(plans[rank].together, ranks[rank],
-                        {.load = options, .deadline = 20s, .receive_in_place = in_place}));
+                        {.load = options, .deadline = 5min, .receive_in_place = in_place}));
     });
     for (std::uint32_t rank = 0; rank < size; ++rank) {
       ASSERT_OK(*results[rank]);
@@ -208,7 +208,7 @@ class JointLoadOfTwoModels : public testing::Test {
     }
     results_.resize(2);
     ranks.run([&](std::uint32_t rank) {
-      results_[rank].emplace(load_together(plans[rank], ranks[rank], {.deadline = 20s}));
+      results_[rank].emplace(load_together(plans[rank], ranks[rank], {.deadline = 5min}));
     });
     for (std::uint32_t rank = 0; rank < 2; ++rank) {
       if (!*results_[rank]) continue;

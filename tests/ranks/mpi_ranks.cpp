@@ -2,14 +2,17 @@
 //
 //   messages                          every rank gathers, and rank 0 answers questions
 //   make FILE MIB                     rank 0 writes a sealed model
-//   load FILE CUT [DEADLINE [DELAY]]  loads CUT (rows, columns, whole) of every tensor together and
+//   load FILE CUT [DEADLINE [DELAY [RANK READ]]]
+//                                     loads CUT (rows, columns, whole) of every tensor together and
 //                                     compares with load(); DEADLINE and DELAY, before each read,
-//                                     in milliseconds
+//                                     in milliseconds. RANK kills itself as it begins READ, from 1
 //   time FILE CUT HOW                 loads and does not compare; HOW: together or alone
 //
 // Prints one line a rank, and "begin" before a load. Exit status 1 with the error of a load on
 // stderr.
+#include <atomic>
 #include <chrono>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -32,6 +35,8 @@ namespace {
 
 using namespace std::chrono_literals;
 
+constexpr std::chrono::minutes kPatience(5);  // with ranks that are alive, on a busy machine
+
 int fail(const Error& error) {
   std::fprintf(stderr, "%s: %s\n", std::string(name(error.code)).c_str(), error.message.c_str());
   return 1;
@@ -39,32 +44,34 @@ int fail(const Error& error) {
 
 Result<void> talk(Collective& ranks) {
   const std::string mine(10 + ranks.rank() * 50'000, static_cast<char>('a' + ranks.rank()));
-  FLATBED_ASSIGN(const auto all, all_gather(ranks, as_bytes(mine), 30s));
+  FLATBED_ASSIGN(const auto all, all_gather(ranks, as_bytes(mine), kPatience));
   for (std::uint32_t i = 0; i < ranks.size(); ++i) {
     if (as_text(all[i]) != std::string(10 + i * 50'000, static_cast<char>('a' + i)))
       return Error{ErrorCode::internal_error, "other bytes were gathered"};
   }
   if (ranks.rank() != 0) {
-    FLATBED_TRY(send_message(ranks, {.to = 0, .tag = 1}, as_bytes(mine), 30s));
-    FLATBED_ASSIGN(const Message answer, next_message(ranks, 30s));
+    FLATBED_TRY(send_message(ranks, {.to = 0, .tag = 1}, as_bytes(mine), kPatience));
+    FLATBED_ASSIGN(const Message answer, next_message(ranks, kPatience));
     if (as_text(answer.bytes) != mine) return Error{ErrorCode::internal_error, "other bytes"};
   }
   for (std::uint32_t i = 1; ranks.rank() == 0 && i < ranks.size(); ++i) {
-    FLATBED_ASSIGN(const Message question, next_message(ranks, 30s));
-    FLATBED_TRY(send_message(ranks, {.to = question.from, .tag = 2}, question.bytes, 30s));
+    FLATBED_ASSIGN(const Message question, next_message(ranks, kPatience));
+    FLATBED_TRY(send_message(ranks, {.to = question.from, .tag = 2}, question.bytes, kPatience));
   }
-  FLATBED_TRY(all_gather(ranks, {}, 30s));
+  FLATBED_TRY(all_gather(ranks, {}, kPatience));
   return {};
 }
 
-// A file that is read slowly, so that a load lasts.
+// A file that is read slowly, so that a load lasts; or that one read of ends the process.
 class SlowFile final : public ByteSource {
  public:
   SlowFile(const Checkpoint& checkpoint, std::string bytes, std::chrono::milliseconds delay)
       : label_(checkpoint.files()[0].path.native()), bytes_(std::move(bytes)), delay_(delay) {}
+  void kill_at(long read) { reads_left_ = read; }
   [[nodiscard]] std::string_view label() const noexcept override { return label_; }
   [[nodiscard]] std::uint64_t size() const noexcept override { return bytes_.size(); }
   Result<void> read_at(std::uint64_t offset, std::span<std::byte> out) const override {
+    if (--reads_left_ == 0) std::raise(SIGKILL);
     std::this_thread::sleep_for(delay_);
     std::memcpy(out.data(), bytes_.data() + offset, out.size());
     return {};
@@ -74,6 +81,7 @@ class SlowFile final : public ByteSource {
   std::string label_;
   std::string bytes_;
   std::chrono::milliseconds delay_;
+  mutable std::atomic<long> reads_left_ = 0;
 };
 
 Result<std::string> all_bytes(const std::string& path) {
@@ -96,8 +104,10 @@ Result<Slice> slice_for(const TensorInfo& tensor, std::string_view cut, const Co
 struct Task {
   std::string file;
   std::string cut;
-  std::chrono::milliseconds deadline{60'000};
+  std::chrono::milliseconds deadline = kPatience;
   std::chrono::milliseconds delay{0};
+  long victim = -1;
+  long last_read = 0;
 };
 
 // A plan for memory of this process.
@@ -114,6 +124,7 @@ Result<Loaded> plan_of(const Task& task, const Collective& ranks) {
     FLATBED_ASSIGN(std::string bytes, all_bytes(task.file));
     const auto slow = std::make_shared<SlowFile>(checkpoint, std::move(bytes), task.delay);
     FLATBED_ASSIGN(checkpoint, Checkpoint::open(slow));
+    if (task.victim == static_cast<long>(ranks.rank())) slow->kill_at(task.last_read);
   }
   Loaded loaded{std::move(checkpoint), {}, {}, {}};
   for (const TensorInfo& tensor : loaded.checkpoint.tensors()) {
@@ -161,7 +172,7 @@ Result<void> load_task(Collective& ranks, const Task& task) {
 // Begins on all ranks at once, with memory that has been touched.
 Result<void> time_task(Collective& ranks, const Task& task, std::string_view how) {
   FLATBED_ASSIGN(const Loaded loaded, plan_of(task, ranks));
-  FLATBED_TRY(all_gather(ranks, {}, 60s));
+  FLATBED_TRY(all_gather(ranks, {}, kPatience));
   const auto begin = std::chrono::steady_clock::now();
   std::string text;
   if (how == "alone") {
@@ -175,7 +186,7 @@ Result<void> time_task(Collective& ranks, const Task& task, std::string_view how
                    report.load.files_direct, " waited_ms ",
                    static_cast<std::uint64_t>(mine.waited_seconds * 1e3));
   }
-  FLATBED_TRY(all_gather(ranks, {}, 60s));
+  FLATBED_TRY(all_gather(ranks, {}, kPatience));
   const std::chrono::duration<double, std::milli> spent = std::chrono::steady_clock::now() - begin;
   std::printf("%s\n", str_cat(how, " rank ", ranks.rank(), " of ", ranks.size(), " ms ",
                               static_cast<std::uint64_t>(spent.count()), text)
@@ -211,6 +222,10 @@ Result<void> run_task(Collective& ranks, const std::vector<std::string>& argumen
   if (arguments[0] == "time") return time_task(ranks, task, count > 3 ? arguments[3] : "together");
   if (count > 3) task.deadline = std::chrono::milliseconds(std::stol(arguments[3]));
   if (count > 4) task.delay = std::chrono::milliseconds(std::stol(arguments[4]));
+  if (count > 6) {
+    task.victim = std::stol(arguments[5]);
+    task.last_read = std::stol(arguments[6]);
+  }
   return load_task(ranks, task);
 }
 

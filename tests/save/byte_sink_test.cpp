@@ -61,7 +61,7 @@ class MemorySink final : public ByteSink {
       EXPECT_EQ(bytes.size(), layout_.head_nbytes);
       EXPECT_EQ(first_unwritten(), layout_.nbytes) << "the head must come last";
     } else {
-      widest = std::max(widest, offset - std::min(offset, first_unwritten()));
+      widest = std::max<std::uint64_t>(widest, offset - std::min(offset, first_unwritten()));
     }
     std::memcpy(bytes_.data() + offset, bytes.data(), bytes.size());
     const std::span<char> marks = std::span(written_).subspan(offset, bytes.size());
@@ -80,7 +80,7 @@ class MemorySink final : public ByteSink {
 
   unsigned fail_at = 0;  // this call of write_at() fails
   bool fail_commit = false;
-  std::uint64_t widest = 0;  // between the first unwritten byte and an offset
+  std::atomic<std::uint64_t> widest = 0;  // between the first unwritten byte and an offset
 
  private:
   [[nodiscard]] std::uint64_t first_unwritten() {
@@ -190,7 +190,7 @@ TEST(ByteSink, IsNotCommittedAfterAnError) {
   EXPECT_TRUE(events.files.empty());
 }
 
-// The first tensor's file is slow, so that its thread would be left behind by the others.
+// The first tensor's file is slow, so that its thread is left behind by the others.
 TEST(ByteSink, IsWrittenWithinTheWindow) {
   const TempDir dir;
   const std::string first = pattern(300'000), rest = pattern(kSinkWindowBytes * 3 / 2);
@@ -199,11 +199,14 @@ TEST(ByteSink, IsWrittenWithinTheWindow) {
   const Checkpoint slow = Checkpoint::open(std::make_shared<test::FaultySource>(
                                                read_file(dir / "slow"), "slow", faults))
                               .value();
-  faults->delay = std::chrono::milliseconds(400);
   SavePlan plan = plan_of({item("z", rest)});
   plan.items.push_back({"a", Dtype::u8, {first.size()}, TensorRef{slow, 0}});
   Events events;
   MemorySink sink("s", events);
+  faults->delay = std::chrono::milliseconds(100);  // in which the others could run on
+  faults->before_delay = [&sink] {
+    while (sink.widest == 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  };
   ASSERT_OK(save(sink, plan, {.threads = 4}));
   EXPECT_LE(sink.widest, kSinkWindowBytes);
   EXPECT_GT(sink.widest, 0U);

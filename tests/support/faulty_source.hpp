@@ -6,6 +6,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstring>
+#include <functional>
 #include <memory>
 #include <string>
 #include <thread>
@@ -22,6 +23,7 @@ struct Faults {
   std::uint64_t shrink_at = 0;  // from this read on, only the first half of the bytes is there
   bool changed = false;         // check_unchanged() says so
   std::chrono::microseconds delay{0};  // of each read
+  std::function<void()> before_delay = {};
   std::size_t preferred_read_nbytes = std::size_t{256} << 10;
   std::atomic<std::uint64_t> reads = 0;
   std::atomic<std::uint64_t> largest = 0;  // bytes of the largest read
@@ -42,6 +44,7 @@ class FaultySource final : public ByteSource {
     std::uint64_t largest = faults_->largest;
     while (largest < out.size() && !faults_->largest.compare_exchange_weak(largest, out.size())) {
     }
+    if (faults_->before_delay) faults_->before_delay();
     std::this_thread::sleep_for(faults_->delay);
     if (number == faults_->fail_at) return Error{ErrorCode::io_error, "the line went dead"};
     if (offset + out.size() > size()) return Error{ErrorCode::file_changed, "it ends early"};

@@ -242,21 +242,23 @@ class LoadScene {
 
 // ---- time ---------------------------------------------------------------------------------------
 
-// Who sleeps does not wait, but time goes on: a second passes when it was slept for in all. Orders
-// no threads, which the thread sanitizer would take for order in the load.
+// Who sleeps does not wait, but time goes on: a second passes when it was slept for in all. Lets
+// other threads run once in a while: each time costs a turn of every other program on a busy
+// machine. Orders no threads, which the thread sanitizer would take for order in the load.
 class HastyClock {
  public:
   [[nodiscard]] LoadHooks hooks() {
     LoadHooks hooks;
     hooks.now_ns = [this] { return now_ns_.load(std::memory_order_relaxed); };
     poll(hooks, [this](std::uint64_t nanoseconds) {
-      now_ns_.fetch_add(nanoseconds, std::memory_order_relaxed);
-      std::this_thread::yield();
+      const std::uint64_t before = now_ns_.fetch_add(nanoseconds, std::memory_order_relaxed);
+      if ((before + nanoseconds) / kTurnNs != before / kTurnNs) std::this_thread::yield();
     });
     return hooks;
   }
 
  private:
+  static constexpr std::uint64_t kTurnNs = 1'000'000;
   std::atomic<std::uint64_t> now_ns_ = 0;
 };
 

@@ -3,18 +3,17 @@
 #pragma once
 
 #include <atomic>
-#include <chrono>
 #include <map>
 #include <memory>
 #include <string>
 #include <string_view>
-#include <thread>
 #include <utility>
 #include <vector>
 
 #include "base/str_cat.hpp"
 #include "flatbed/source_folder.hpp"
 #include "support/bytes_source.hpp"
+#include "support/meeting.hpp"
 
 namespace flatbed::test {
 
@@ -24,14 +23,14 @@ class MemoryFolder final : public SourceFolder {
   std::map<std::string, Error, std::less<>> errors;  // of opening these
   bool listed = true;
   bool gives_nothing = false;
-  std::chrono::milliseconds delay{};
+  std::shared_ptr<Meeting> meeting = nullptr;  // of those that open a shard
 
   [[nodiscard]] std::string_view label() const noexcept override { return "mem://m/"; }
 
   [[nodiscard]] Result<std::shared_ptr<const ByteSource>> open(
       std::string_view name) const override {
     ++opens_;
-    std::this_thread::sleep_for(delay);
+    if (meeting != nullptr && name.ends_with(".safetensors")) meeting->arrive();
     if (gives_nothing) return std::shared_ptr<const ByteSource>();
     if (const auto error = errors.find(name); error != errors.end()) return error->second;
     const auto file = files.find(name);

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/str_cat.hpp"
+#include "support/cpu_time.hpp"
 #include "support/expect_error.hpp"
 #include "value/tree_json.hpp"
 
@@ -241,10 +242,10 @@ TEST(TreeDecode, IsLinearInTheText) {
 TEST(TreeDecode, FindsEqualKeysAmongMany) {
   std::string json = "[\"dict\"";
   for (int i = 0; i < 100'000; ++i) json += str_cat(",\"k", i, "\",", i);
-  const auto start = std::chrono::steady_clock::now();
+  const auto start = test::cpu_time();
   EXPECT_OK(decode(json + "]"));
   EXPECT_ERROR(decode(json + ",\"k0\",1]"), tree_duplicate_key);
-  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(10));
+  EXPECT_LT(test::cpu_time() - start, std::chrono::seconds(10));
 }
 
 TEST(TreeDecode, TellsKeysOfDifferentKindsApart) {

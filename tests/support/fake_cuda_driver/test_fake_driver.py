@@ -22,7 +22,7 @@ def run(config="", *arguments):
         ledger = os.path.join(folder, "ledger")
         environment = dict(os.environ, FLATBED_FAKE_CUDA=config, FLATBED_FAKE_CUDA_LEDGER=ledger,
                            LD_LIBRARY_PATH=os.path.dirname(LIBRARY))
-        status = subprocess.run([PROGRAM, *arguments], env=environment, timeout=60,
+        status = subprocess.run([PROGRAM, *arguments], env=environment, timeout=600,
                                 check=False).returncode
         with open(ledger, encoding="utf-8") as file:
             return status, file.read().splitlines()
@@ -31,7 +31,7 @@ def run(config="", *arguments):
 def refusal(config, folder=os.path.dirname(LIBRARY)):
     """The sentence with which there is no table."""
     environment = dict(os.environ, FLATBED_FAKE_CUDA=config, LD_LIBRARY_PATH=folder)
-    result = subprocess.run([PROGRAM], env=environment, timeout=60, check=False,
+    result = subprocess.run([PROGRAM], env=environment, timeout=600, check=False,
                             capture_output=True, text=True)
     return result.returncode, result.stderr.strip()
 
