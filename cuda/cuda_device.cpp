@@ -302,18 +302,20 @@ bool CudaDevice::is_of_host(std::uintptr_t address) const {
 }
 
 Result<std::byte*> CudaDevice::stage(std::uint64_t nbytes) {
+  FLATBED_TRY(thread_.check());
   return result_of_own_thread([&]() -> Result<std::byte*> {
     FLATBED_TRY(enter_thread());
     return pinned_.stage(static_cast<std::size_t>(nbytes));
   });
 }
 
-void CudaDevice::unstage(std::byte* memory, std::uint64_t nbytes) noexcept {
+void CudaDevice::unstage(std::byte* memory, std::uint64_t /*nbytes*/) noexcept {
+  if (!thread_.check()) return;  // a child of fork() does not have the memory
   // If no thread can be started, the memory stays staged.
   static_cast<void>(on_own_thread([&] {
     // What cannot be relaxed is tried all the same: memory would be lost.
     static_cast<void>(relax_capture_mode(api_, name_));
-    if (make_current()) pinned_.unstage(memory, static_cast<std::size_t>(nbytes));
+    if (make_current()) pinned_.unstage(memory);
   }));
 }
 

@@ -15,7 +15,8 @@
 // relaxed, for good.
 //
 // A device object belongs to the process that made it, and must end before cudaDeviceReset() of its
-// GPU: what it has created would be gone. After fork() it is of no use in the child.
+// GPU: what it has created would be gone. After fork() it is of no use in the child, which does not
+// have the staging memory either.
 #pragma once
 
 #include <array>

@@ -538,11 +538,16 @@ TEST(CudaDeviceThreads, AreNotWaitedForInAForkedProcess) {
   FakeCuda fake;
   auto device = cuda::make_cuda_device(FakeCuda::api(), 0, {}).value();
   std::byte* const memory = device->memory()->allocate(4096).value();
+  std::byte* const staged = device->stage(4096).value();
   const pid_t child = fork();
   if (child == 0) {
     const auto allocated = device->memory()->allocate(4096);
     const auto fence = device->fence();
     const auto copied = device->copy({});
+    const auto more = device->stage(4096);
+    device->unstage(staged, 4096);
+    if (more || more.error().code != ErrorCode::device_unavailable) _exit(4);
+    if (fake.calls("HostUnregister") != 0) _exit(5);
     if (fence || fence.error().code != ErrorCode::device_unavailable) _exit(2);
     if (copied || copied.error().code != ErrorCode::device_unavailable) _exit(3);
     device->memory()->release(memory, 4096);
@@ -552,6 +557,7 @@ TEST(CudaDeviceThreads, AreNotWaitedForInAForkedProcess) {
   int status = -1;
   EXPECT_EQ(waitpid(child, &status, 0), child);
   EXPECT_EQ(status, 0);
+  device->unstage(staged, 4096);
   device->memory()->release(memory, 4096);
   device.reset();
   EXPECT_THAT(fake.ledger(), IsEmpty());
