@@ -429,7 +429,7 @@ Result<bool> CudaDevice::submit_at_once(const Batch& batch) {
   const cudaError_t status = api_.MemcpyBatchAsync(
       batch.to.data(), batch.from.data(), batch.nbytes.data(), batch.nbytes.size(), stream_);
   if (status == cudaSuccess) return true;
-  if (status != cudaErrorNotSupported) {
+  if (status != cudaErrorNotSupported && status != cudaErrorCallRequiresNewerDriver) {
     return error(status,
                  "cudaMemcpyBatchAsync of " + std::to_string(batch.nbytes.size()) + " copies");
   }

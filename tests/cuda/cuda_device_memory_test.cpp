@@ -413,7 +413,9 @@ TEST(CudaDeviceList, OfNoneIsAnError) {
 TEST(CudaDeviceList, TellsAMachineWithoutCudaFromOneWhereItFails) {
   FakeCuda fake;
   for (const cudaError_t code :
-       {cudaErrorInsufficientDriver, cudaErrorStubLibrary, cudaErrorNoDevice}) {
+       {cudaErrorInsufficientDriver, cudaErrorStubLibrary, cudaErrorNoDevice,
+        cudaErrorMpsConnectionFailed, cudaErrorMpsServerNotReady, cudaErrorMpsMaxClientsReached,
+        cudaErrorMpsMaxConnectionsReached}) {
     fake.fail({.call = "GetDeviceCount", .code = code});
     EXPECT_ERROR(cuda::make_cuda_devices(FakeCuda::api()), device_unavailable);
     fake.fail({.call = "GetDeviceCount", .code = code});
