@@ -82,9 +82,9 @@ Error CudaDevice::error(cudaError_t status, std::string_view call) const {
   return cuda_error(api_, status, name_, call);
 }
 
-// A thread that has set no device is on the first one. Asking for the current device would cost as
-// much as setting it. The previous device is not restored: on a thread that had used none, that
-// would open a context on the first one.
+// For threads that begin: one that has set no device is on the first one. Nothing else depends on
+// the current device. Handles are created on the device's thread, and what is queued goes where its
+// stream is.
 Result<void> CudaDevice::make_current() const {
   if (const cudaError_t status = api_.SetDevice(ordinal_); status != cudaSuccess) {
     return error(status, "cudaSetDevice");
@@ -215,7 +215,7 @@ Result<void> CudaDevice::order_after_engine() {
   }
   if (order_after_.stream == nullptr) return {};
   TicketTable::Slot slot = handles_->tickets.take();
-  Result<void> ordered = thread_.result_of([&] { return create_event(slot); });
+  Result<void> ordered = create_event(slot);
   if (ordered) {
     ordered = for_stream(order_after_, [&]() -> Result<void> {
       FLATBED_TRY(probe(order_after_));
@@ -302,18 +302,20 @@ bool CudaDevice::is_of_host(std::uintptr_t address) const {
 }
 
 Result<std::byte*> CudaDevice::stage(std::uint64_t nbytes) {
+  FLATBED_TRY(thread_.check());
   return result_of_own_thread([&]() -> Result<std::byte*> {
     FLATBED_TRY(enter_thread());
     return pinned_.stage(static_cast<std::size_t>(nbytes));
   });
 }
 
-void CudaDevice::unstage(std::byte* memory, std::uint64_t nbytes) noexcept {
+void CudaDevice::unstage(std::byte* memory, std::uint64_t /*nbytes*/) noexcept {
+  if (!thread_.check()) return;  // a child of fork() does not have the memory
   // If no thread can be started, the memory stays staged.
   static_cast<void>(on_own_thread([&] {
     // What cannot be relaxed is tried all the same: memory would be lost.
     static_cast<void>(relax_capture_mode(api_, name_));
-    if (make_current()) pinned_.unstage(memory, static_cast<std::size_t>(nbytes));
+    if (make_current()) pinned_.unstage(memory);
   }));
 }
 
@@ -341,7 +343,7 @@ void CudaDevice::release(std::byte* memory, std::uint64_t /*nbytes*/) noexcept {
 // A slot becomes a ticket only after its event was recorded after the pieces. An event that was
 // not recorded would report completion at once.
 Result<Ticket> CudaDevice::copy(std::span<const CopyPiece> pieces) {
-  FLATBED_TRY(make_current());
+  FLATBED_TRY(thread_.check());
   const TicketTable::Slot slot = handles_->tickets.take();
   Batch batch;
   Result<void> queued;
@@ -427,7 +429,7 @@ Result<bool> CudaDevice::submit_at_once(const Batch& batch) {
   const cudaError_t status = api_.MemcpyBatchAsync(
       batch.to.data(), batch.from.data(), batch.nbytes.data(), batch.nbytes.size(), stream_);
   if (status == cudaSuccess) return true;
-  if (status != cudaErrorNotSupported) {
+  if (status != cudaErrorNotSupported && status != cudaErrorCallRequiresNewerDriver) {
     return error(status,
                  "cudaMemcpyBatchAsync of " + std::to_string(batch.nbytes.size()) + " copies");
   }
@@ -447,15 +449,18 @@ Result<void> CudaDevice::queue_rows(const CopyPiece& piece, std::uint64_t rows) 
   return {};
 }
 
-// Creates the slot's event if it has none. Events are of the current device.
+// Creates the slot's event if it has none. Events are of the device that is current where they are
+// created: here it is this one.
 Result<void> CudaDevice::create_event(TicketTable::Slot& slot) {
   if (slot.event != nullptr) return {};
-  if (const cudaError_t status = api_.EventCreateWithFlags(&slot.event, cudaEventDisableTiming);
-      status != cudaSuccess) {
-    return error(status, "cudaEventCreateWithFlags");
-  }
-  handles_->tickets.set_event(slot.index, Event(api_, slot.event));
-  return {};
+  return thread_.result_of([&]() -> Result<void> {
+    if (const cudaError_t status = api_.EventCreateWithFlags(&slot.event, cudaEventDisableTiming);
+        status != cudaSuccess) {
+      return error(status, "cudaEventCreateWithFlags");
+    }
+    handles_->tickets.set_event(slot.index, Event(api_, slot.event));
+    return {};
+  });
 }
 
 // Records after everything queued so far.
@@ -468,7 +473,7 @@ Result<void> CudaDevice::record(TicketTable::Slot slot) {
 }
 
 Result<Ticket> CudaDevice::fence() {
-  FLATBED_TRY(make_current());
+  FLATBED_TRY(thread_.check());
   const TicketTable::Slot slot = handles_->tickets.take();
   Result<void> recorded = record(slot);
   if (recorded) return handles_->tickets.begin(slot.index, TicketTable::Sign::event);
@@ -503,9 +508,7 @@ Result<bool> CudaDevice::wait(Ticket ticket, std::chrono::nanoseconds most) {
   if (complete || most <= most.zero()) return complete;
   if (const auto event = handles_->tickets.find(ticket); event && *event != nullptr) {
     std::call_once(wake_ups_open_, [this] {
-      static_cast<void>(thread_.run([this] {
-        if (make_current()) handles_->wake_ups.open();
-      }));
+      static_cast<void>(thread_.run([this] { handles_->wake_ups.open(); }));
     });
     handles_->wake_ups.wait(ticket, *event, most);
   }

@@ -10,8 +10,9 @@ ErrorCode code_of(cudaError_t status) {
   switch (status) {
     case cudaErrorMemoryAllocation:
       return ErrorCode::resource_exhausted;
-    // No driver, a driver older than the runtime, no device, or one that is not ready yet: the
-    // machine cannot run CUDA, which is different from a failure of CUDA.
+    // No driver, a driver older than the runtime, no device, one that is not ready yet, or an MPS
+    // server that takes no more clients: the machine cannot run CUDA, which is different from a
+    // failure of CUDA.
     case cudaErrorNoDevice:
     case cudaErrorInsufficientDriver:
     case cudaErrorStubLibrary:
@@ -19,6 +20,10 @@ ErrorCode code_of(cudaError_t status) {
     case cudaErrorSystemDriverMismatch:
     case cudaErrorCompatNotSupportedOnDevice:
     case cudaErrorDevicesUnavailable:
+    case cudaErrorMpsConnectionFailed:
+    case cudaErrorMpsServerNotReady:
+    case cudaErrorMpsMaxClientsReached:
+    case cudaErrorMpsMaxConnectionsReached:
       return ErrorCode::device_unavailable;
     case cudaErrorStreamCaptureUnsupported:
     case cudaErrorStreamCaptureInvalidated:

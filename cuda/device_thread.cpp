@@ -95,6 +95,10 @@ void* DeviceThread::serve(void* argument) noexcept {
 bool DeviceThread::run(void (*work)(void*), void* argument) noexcept {
   if (shared_ == nullptr || !is_here()) return false;
   Shared& shared = *shared_;
+  if (pthread_equal(pthread_self(), shared.thread) != 0) {
+    work(argument);  // a call by a call
+    return true;
+  }
   Call call{work, argument};
   std::unique_lock lock(shared.mutex);
   (shared.first == nullptr ? shared.first : shared.last->next) = &call;
@@ -102,6 +106,11 @@ bool DeviceThread::run(void (*work)(void*), void* argument) noexcept {
   shared.called.notify_one();
   wait(shared.answered, lock, [&] { return call.done; });
   return true;
+}
+
+Result<void> DeviceThread::check() const {
+  if (shared_ == nullptr || !is_here()) return absent();
+  return {};
 }
 
 Error DeviceThread::absent() const {

@@ -26,7 +26,8 @@ class DeviceThread {
   // Call once, before the calls. Errors: resource_exhausted.
   [[nodiscard]] Result<void> start();
 
-  // Calls `work` on the thread and waits for it. False if there is no thread: nothing has run.
+  // Calls `work` on the thread and waits for it, or calls it at once if this is the thread. False
+  // if there is no thread: nothing has run.
   template <typename Work>
   [[nodiscard]] bool run(Work&& work) noexcept {
     using Callable = std::remove_reference_t<Work>;
@@ -40,6 +41,9 @@ class DeviceThread {
     if (!run([&] { result.emplace(work()); })) return absent();
     return *std::move(result);
   }
+
+  // Whether the thread is there. Errors: device_unavailable.
+  [[nodiscard]] Result<void> check() const;
 
  private:
   struct Shared;

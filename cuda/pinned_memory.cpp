@@ -1,5 +1,8 @@
 #include "pinned_memory.hpp"
 
+#include <sys/mman.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstdint>
 #include <utility>
@@ -10,6 +13,22 @@ namespace flatbed::cuda {
 namespace {
 
 constexpr std::size_t kAlignment = 4096;  // required by O_DIRECT
+
+std::size_t whole_pages(std::size_t nbytes) {
+  const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+  const std::size_t missing = (page - nbytes % page) % page;
+  return nbytes <= SIZE_MAX - missing ? nbytes + missing : nbytes;
+}
+
+// After fork() parent and child share pages until one of them writes, which then goes on with a
+// copy: older kernels give it to the parent too, and the GPU would read the page as it was. What is
+// no child's stays the parent's. Both are hints.
+void hide_from_children(std::span<std::byte> memory) noexcept {
+  static_cast<void>(::madvise(memory.data(), memory.size(), MADV_DONTFORK));
+}
+void show_to_children(std::span<std::byte> memory) noexcept {
+  static_cast<void>(::madvise(memory.data(), memory.size(), MADV_DOFORK));
+}
 
 }  // namespace
 
@@ -26,18 +45,21 @@ Result<std::byte*> PinnedMemory::stage(std::size_t nbytes) {
   FLATBED_ASSIGN(const Block block, stage_block(nbytes));
   const std::lock_guard lock(mutex_);
   blocks_.push_back(block);
-  return block.memory;
+  return block.memory.data();
 }
 
 // Registering our own memory is better than cudaHostAlloc(): it gives huge pages, which are locked
 // at once, and the alignment that O_DIRECT requires. If registration is unsupported, or refused for
-// a reason other than memory, cudaHostAlloc() is the fallback.
+// a reason other than memory, cudaHostAlloc() is the fallback. Whole pages, because nothing else
+// may be on those that children do not see.
 Result<PinnedMemory::Block> PinnedMemory::stage_block(std::size_t nbytes) {
-  FLATBED_ASSIGN(std::byte* const memory, host_->stage(nbytes));
+  const std::size_t room = whole_pages(nbytes);
+  FLATBED_ASSIGN(std::byte* const memory, host_->stage(room));
+  hide_from_children({memory, room});
   std::size_t locked = 0;
-  const cudaError_t status = register_segments({memory, nbytes}, locked);
-  if (status == cudaSuccess) return Block{memory, nullptr};
-  if (unregister_segments({memory, locked})) host_->unstage(memory, nbytes);
+  const cudaError_t status = register_segments({memory, room}, locked);
+  if (status == cudaSuccess) return Block{{memory, room}, nullptr};
+  if (unregister_segments({memory, locked})) give_back({memory, room});
   if (status == cudaErrorMemoryAllocation) {
     return cuda_error(api_, status, place_,
                       "cudaHostRegister of " + std::to_string(nbytes) + " bytes");
@@ -53,7 +75,9 @@ Result<PinnedMemory::Block> PinnedMemory::allocate(std::size_t nbytes) {
     return cuda_error(api_, status, place_, "cudaHostAlloc of " + std::to_string(room) + " bytes");
   }
   const std::size_t over = reinterpret_cast<std::uintptr_t>(allocated) % kAlignment;
-  return Block{static_cast<std::byte*>(allocated) + (over == 0 ? 0 : kAlignment - over), allocated};
+  std::byte* const memory =
+      static_cast<std::byte*>(allocated) + (over == 0 ? 0 : kAlignment - over);
+  return Block{{memory, nbytes}, allocated};
 }
 
 // Portable: page-locked for every device, so that one pool can serve several. If a call fails,
@@ -84,20 +108,26 @@ bool PinnedMemory::unregister_segments(std::span<std::byte> memory) noexcept {
   return all;
 }
 
-void PinnedMemory::unstage(std::byte* memory, std::size_t nbytes) noexcept {
+void PinnedMemory::give_back(std::span<std::byte> memory) noexcept {
+  show_to_children(memory);
+  host_->unstage(memory.data(), memory.size());
+}
+
+void PinnedMemory::unstage(const std::byte* memory) noexcept {
   Block block;
   {
     const std::lock_guard lock(mutex_);
-    const auto found = std::find_if(blocks_.begin(), blocks_.end(),
-                                    [&](const Block& each) { return each.memory == memory; });
+    const auto found = std::find_if(blocks_.begin(), blocks_.end(), [&](const Block& each) {
+      return each.memory.data() == memory;
+    });
     if (found == blocks_.end()) return;
     block = std::exchange(*found, blocks_.back());
     blocks_.pop_back();
   }
   if (block.allocated != nullptr) {
     consume(api_, api_.FreeHost(block.allocated));
-  } else if (unregister_segments({memory, nbytes})) {
-    host_->unstage(memory, nbytes);
+  } else if (unregister_segments(block.memory)) {
+    give_back(block.memory);
   }
 }
 

@@ -1,6 +1,7 @@
 // PinnedMemory: page-locked host memory for CUDA, on 2 MiB pages if available. Owns memory from
 // stage() until unstage(). Memory that is still staged at the end is leaked, and so is memory that
-// CUDA does not release, because a copy may still read it. Calls CUDA on the calling thread, whose
+// CUDA does not release, because a copy may still read it. A child of fork() does not have memory
+// that is staged. Calls CUDA on the calling thread, whose
 // current device must be set. Thread-safe.
 #pragma once
 
@@ -31,17 +32,18 @@ class PinnedMemory {
   // Returns touched memory, aligned to at least 4096 bytes. Errors: resource_exhausted,
   // device_error, device_unavailable, invalid_argument (no bytes).
   [[nodiscard]] Result<std::byte*> stage(std::size_t nbytes);
-  void unstage(std::byte* memory, std::size_t nbytes) noexcept;
+  void unstage(const std::byte* memory) noexcept;
 
  private:
   struct Block {
-    std::byte* memory;
+    std::span<std::byte> memory;
     void* allocated;  // from cudaHostAlloc(); null if the host's memory was registered
   };
 
   [[nodiscard]] cudaError_t register_segments(std::span<std::byte> memory,
                                               std::size_t& locked) noexcept;
   [[nodiscard]] bool unregister_segments(std::span<std::byte> memory) noexcept;
+  void give_back(std::span<std::byte> memory) noexcept;  // to the host
   [[nodiscard]] Result<Block> allocate(std::size_t nbytes);
   [[nodiscard]] Result<Block> stage_block(std::size_t nbytes);
 

@@ -8,8 +8,15 @@
 // current device and last CUDA error do not change. Those threads are in the relaxed capture mode:
 // a load spoils no graph that an engine captures meanwhile. Only what concerns the calling thread's
 // own default stream (EngineStream::per_thread()) is called on it, and leaves its state as it was.
-// (A caller of a Device's enter_thread(), check(), copy(), fence(), done() or wait() makes those
-// calls on its own thread.)
+//
+// A caller of a Device's own functions makes the calls of check(), copy(), fence(), done() and
+// wait() on its thread. They need some device to be current there, whichever, and leave it so.
+// enter_thread() is for threads that begin: it makes this device current and the capture mode
+// relaxed, for good.
+//
+// A device object belongs to the process that made it, and must end before cudaDeviceReset() of its
+// GPU: what it has created would be gone. After fork() it is of no use in the child, which does not
+// have the staging memory either.
 #pragma once
 
 #include <array>

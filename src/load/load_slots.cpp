@@ -136,8 +136,10 @@ void LoadSlots::settle(StageTimes& times) {
   doubtful_.clear();
 }
 
-// Whether everything that was queued to the device is complete.
+// Whether everything that was queued to the device is complete. A thread that could not enter it
+// before has to, even so.
 bool LoadSlots::drain(std::uint32_t device) {
+  if (!options_.plan.devices[device]->enter_thread()) return false;
   const Result<Ticket> fence = options_.plan.devices[device]->fence();
   return fence && wait({device, *fence});
 }

@@ -447,6 +447,20 @@ TEST(CudaDeviceCopy, OfManyPiecesIsACallForEachWhereThereAreNoBatches) {
   }
 }
 
+// A runtime that knows batches, over a driver that does not.
+TEST(CudaDeviceCopy, OfManyPiecesIsACallForEachWhereTheDriverIsOlderThanBatches) {
+  FakeCuda fake;
+  {
+    Rig rig(fake);
+    fake.fail({.call = "MemcpyBatchAsync", .code = cudaErrorCallRequiresNewerDriver});
+    const Ticket ticket = rig.device->copy(small_pieces(rig)).value();
+    EXPECT_TRUE(rig.device->done(ticket).value());
+    EXPECT_EQ(fake.calls("MemcpyBatchAsync"), 1U);
+    expect_small_pieces(rig);
+  }
+  EXPECT_THAT(fake.ledger(), IsEmpty());
+}
+
 TEST(CudaDeviceCopy, OfManyPiecesThatFailedLeavesThemToAFence) {
   FakeCuda fake({.schedule = FakeSchedule::step});
   {

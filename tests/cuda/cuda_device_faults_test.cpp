@@ -134,9 +134,11 @@ TEST(CudaDeviceThreads, AreTheLoadsForCopies) {
   FakeCuda fake({.devices = 2});
   {
     const auto device = cuda::make_cuda_device(noting_api(), 1, {}).value();
+    EXPECT_OK(device->enter_thread());
     static_cast<void>(take_callers());
     const Ticket fence = device->fence().value();
     EXPECT_TRUE(device->done(fence).value());
+    EXPECT_EQ(take_callers().others, 1U);  // which made the event
     device->forget(device->copy({}).value());
     EXPECT_OK(device->check(nullptr, 0));
     EXPECT_EQ(take_callers().others, 0U);
@@ -182,21 +184,44 @@ TEST(CudaDeviceThreads, AreMadeToUseTheirGpu) {
       EXPECT_OK(second->enter_thread());
       const std::uint64_t set = fake.calls("SetDevice");
       EXPECT_OK(second->check(memory, 100));
-      const Ticket polled = second->fence().value();
-      EXPECT_TRUE(second->done(polled).value());
-      EXPECT_EQ(fake.calls("SetDevice"), set + 1);  // by the fence
-      for (int i = 0; i < 2; ++i) {
+      for (int i = 0; i < 3; ++i) {
+        EXPECT_TRUE(first->done(first->fence().value()).value());
+        EXPECT_TRUE(second->done(second->fence().value()).value());
         EXPECT_TRUE(second->done(second->copy({}).value()).value());
         EXPECT_TRUE(first->done(first->copy({}).value()).value());
       }
+      EXPECT_EQ(fake.calls("SetDevice"), set);  // once for each thread and GPU
+      EXPECT_EQ(fake.calls("EventCreateWithFlags"), 2U);
+      EXPECT_EQ(fake.calls("EventRecord"), 12U);
     });
     reader.join();
+    EXPECT_OK(first->enter_thread());
     const Ticket ticket = second->fence().value();
     std::thread asker([&] {
       EXPECT_OK(second->enter_thread());
       EXPECT_TRUE(second->done(ticket).value());
     });
     asker.join();
+  }
+  EXPECT_THAT(fake.ledger(), IsEmpty());
+}
+
+// An engine that calls the device itself has made a GPU current, and finds it so afterwards.
+TEST(CudaDeviceThreads, OfTheEngineKeepTheirGpu) {
+  FakeCuda fake({.devices = 2});
+  fake.engine_device(1);
+  {
+    const auto device = cuda::make_cuda_device(FakeCuda::api(), 0, {}).value();
+    const DeviceBuffer buffer = DeviceBuffer::allocate(*device, 4096).value();
+    std::byte* const staged = device->stage(4096).value();
+    std::memset(staged, 0x5A, 4096);
+    const CopyPiece piece{.from = staged, .to = buffer.data(), .nbytes = 4096};
+    const Ticket copied = device->copy({&piece, 1}).value();
+    const Ticket fence = device->fence().value();
+    EXPECT_TRUE(device->wait(copied, std::chrono::seconds(60)).value());
+    EXPECT_TRUE(device->done(fence).value());
+    EXPECT_EQ(fake.read_device(buffer.data(), 4096), std::vector<std::byte>(4096, std::byte{0x5A}));
+    device->unstage(staged, 4096);
   }
   EXPECT_THAT(fake.ledger(), IsEmpty());
 }
@@ -513,9 +538,18 @@ TEST(CudaDeviceThreads, AreNotWaitedForInAForkedProcess) {
   FakeCuda fake;
   auto device = cuda::make_cuda_device(FakeCuda::api(), 0, {}).value();
   std::byte* const memory = device->memory()->allocate(4096).value();
+  std::byte* const staged = device->stage(4096).value();
   const pid_t child = fork();
   if (child == 0) {
     const auto allocated = device->memory()->allocate(4096);
+    const auto fence = device->fence();
+    const auto copied = device->copy({});
+    const auto more = device->stage(4096);
+    device->unstage(staged, 4096);
+    if (more || more.error().code != ErrorCode::device_unavailable) _exit(4);
+    if (fake.calls("HostUnregister") != 0) _exit(5);
+    if (fence || fence.error().code != ErrorCode::device_unavailable) _exit(2);
+    if (copied || copied.error().code != ErrorCode::device_unavailable) _exit(3);
     device->memory()->release(memory, 4096);
     device.reset();
     _exit(!allocated && allocated.error().code == ErrorCode::device_unavailable ? 0 : 1);
@@ -523,6 +557,7 @@ TEST(CudaDeviceThreads, AreNotWaitedForInAForkedProcess) {
   int status = -1;
   EXPECT_EQ(waitpid(child, &status, 0), child);
   EXPECT_EQ(status, 0);
+  device->unstage(staged, 4096);
   device->memory()->release(memory, 4096);
   device.reset();
   EXPECT_THAT(fake.ledger(), IsEmpty());

@@ -37,6 +37,7 @@ void expect_copies_from(const FakeCuda& fake, Device& device, std::byte* memory,
   std::memset(memory, 0x5A, nbytes);
   const DeviceBuffer buffer = DeviceBuffer::allocate(device, nbytes).value();
   const CopyPiece piece{.from = memory, .to = buffer.data(), .nbytes = nbytes};
+  EXPECT_OK(device.enter_thread());
   EXPECT_TRUE(device.done(device.copy({&piece, 1}).value()).value());
   EXPECT_EQ(fake.read_device(buffer.data(), nbytes),
             std::vector<std::byte>(nbytes, std::byte{0x5A}));
@@ -412,7 +413,9 @@ TEST(CudaDeviceList, OfNoneIsAnError) {
 TEST(CudaDeviceList, TellsAMachineWithoutCudaFromOneWhereItFails) {
   FakeCuda fake;
   for (const cudaError_t code :
-       {cudaErrorInsufficientDriver, cudaErrorStubLibrary, cudaErrorNoDevice}) {
+       {cudaErrorInsufficientDriver, cudaErrorStubLibrary, cudaErrorNoDevice,
+        cudaErrorMpsConnectionFailed, cudaErrorMpsServerNotReady, cudaErrorMpsMaxClientsReached,
+        cudaErrorMpsMaxConnectionsReached}) {
     fake.fail({.call = "GetDeviceCount", .code = code});
     EXPECT_ERROR(cuda::make_cuda_devices(FakeCuda::api()), device_unavailable);
     fake.fail({.call = "GetDeviceCount", .code = code});

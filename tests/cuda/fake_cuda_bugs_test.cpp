@@ -263,6 +263,17 @@ TEST_P(Bug, TheDefaultStreamOfAnotherThreadIsRecorded) {
   });
 }
 
+// The engine's next kernel would be launched on another GPU than it thinks.
+TEST_P(Bug, TheEnginesThreadIsMovedToAnotherGpu) {
+  expect_found("on a thread of the engine's, which was on device 0", [](FakeCuda& fake, Code code) {
+    const Loader loader;
+    fake.engine_device(0);
+    const auto set = [&] { EXPECT_EQ(loader.api.SetDevice(0), cudaSuccess); };
+    code == Code::correct ? std::thread(set).join() : set();
+    loader.close();
+  });
+}
+
 // The legacy stream comes after the blocking streams, and no others.
 TEST_P(Bug, TheLegacyStreamIsTakenForOneThatWaitsForAll) {
   using Kind = FakeCuda::StreamKind;

@@ -74,6 +74,7 @@ struct Outcome {
 void wait_for_all(const Gpus& gpus) {
   std::thread([&gpus] {
     for (const auto& gpu : gpus) {
+      EXPECT_OK(gpu->enter_thread());
       const Ticket fence = gpu->fence().value();
       while (!gpu->done(fence).value()) std::this_thread::yield();
     }
@@ -216,7 +217,7 @@ TEST_P(LoadFaults, OfEachCallAreSurvived) {
       EXPECT_GT(kind.injection.nth, 1U);
     }
   }
-  EXPECT_GT(faults, 40U);
+  EXPECT_GT(faults, 30U);
 }
 
 // In every order of running, and with either kind of page-locked memory.

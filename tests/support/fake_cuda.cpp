@@ -254,6 +254,7 @@ void FakeCuda::engine_device(int device) {
   const Locked locked(*state_);
   thread_state(*state_).device = device;
   thread_state(*state_).device_set = true;
+  thread_state(*state_).is_engines = true;
 }
 
 cudaStream_t FakeCuda::engine_stream(int device, StreamKind kind) {

@@ -137,6 +137,7 @@ class FakeCuda {
   void engine_free(void* memory);
   // Where a stream of the engine's is given, it may also be a default stream (cudaStreamLegacy,
   // cudaStreamPerThread): that of the device which engine_device() made current on this thread.
+  // From then on it is a misuse to set another one there.
   void engine_device(int device);
   enum class StreamKind { non_blocking, blocking };
   [[nodiscard]] cudaStream_t engine_stream(int device, StreamKind kind = StreamKind::non_blocking);

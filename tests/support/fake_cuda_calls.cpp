@@ -95,6 +95,12 @@ cudaError_t mem_get_info(std::size_t* free, std::size_t* total) {
 cudaError_t set_device(int device) {
   return enter(Call::SetDevice, [&](State& state, const Verdict&) {
     if (device < 0 || device >= state.options.devices) return cudaErrorInvalidDevice;
+    if (thread_state(state).is_engines) {
+      state.add(Entry::misuse, text("cudaSetDevice(", device,
+                                    ") on a thread of the engine's, which "
+                                    "was on device ",
+                                    thread_state(state).device));
+    }
     thread_state(state).device = device;
     thread_state(state).device_set = true;
     return cudaSuccess;

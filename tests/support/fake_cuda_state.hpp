@@ -319,6 +319,7 @@ struct ThreadState {
   cudaError_t last_error = cudaSuccess;
   int device = 0;
   bool device_set = false;
+  bool is_engines = false;  // nobody else may set its device
   cudaStreamCaptureMode capture_mode = cudaStreamCaptureModeGlobal;
 };
 ThreadState& thread_state(const State& state);
