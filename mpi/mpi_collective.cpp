@@ -11,6 +11,9 @@
 //
 // One receive is always posted for heads, from any rank, so that nothing is looked for that MPI
 // would have to hold back. Long bytes are received by their own tag, in any order.
+//
+// Memory that ranks of a node share is a window of MPI, in one epoch for as long as it lives; only
+// its memory is used, and messages say when.
 #include <algorithm>
 #include <array>
 #include <cstdint>
@@ -32,6 +35,7 @@ constexpr std::size_t kShortNbytes = 2048;
 constexpr int kHeadTag = 0;
 constexpr int kMostTags = 1 << 30;
 constexpr Collective::Ticket kNothing = 0;
+constexpr std::size_t kPage = 4096;
 
 Error mpi_error(std::string_view call, int status) {
   std::array<char, MPI_MAX_ERROR_STRING> text = {};
@@ -76,7 +80,7 @@ class MpiCollective final : public Collective {
   ~MpiCollective() override;
 
   // Errors: collective_failed.
-  [[nodiscard]] Result<void> begin(MPI_Comm communicator);
+  [[nodiscard]] Result<void> begin(MPI_Comm communicator, const MpiOptions& options);
 
   [[nodiscard]] std::uint32_t rank() const noexcept override { return rank_; }
   [[nodiscard]] std::uint32_t size() const noexcept override {
@@ -84,6 +88,9 @@ class MpiCollective final : public Collective {
   }
   [[nodiscard]] std::uint32_t node(std::uint32_t rank) const noexcept override {
     return rank < nodes_.size() ? nodes_[rank] : rank;
+  }
+  [[nodiscard]] std::span<std::byte> shared_memory(std::uint32_t rank) noexcept override {
+    return rank < shared_.size() ? shared_[rank] : std::span<std::byte>();
   }
   Result<Ticket> send(const MessageAddress& address, std::span<const std::byte> bytes) override;
   Result<std::optional<Incoming>> next() override;
@@ -105,10 +112,16 @@ class MpiCollective final : public Collective {
 
   [[nodiscard]] Result<void> find_tags();
   [[nodiscard]] Result<void> find_nodes();
+  [[nodiscard]] Result<void> share(std::uint64_t nbytes);
+  [[nodiscard]] Result<void> find_shared();
+  [[nodiscard]] Result<void> synchronize();
   [[nodiscard]] Result<void> post_head();
   [[nodiscard]] Result<Incoming> announce(const MPI_Status& status);
 
   MPI_Comm communicator_ = MPI_COMM_NULL;
+  MPI_Comm node_ = MPI_COMM_NULL;  // of the ranks that can share memory
+  MPI_Win window_ = MPI_WIN_NULL;
+  std::vector<std::span<std::byte>> shared_;  // by rank; empty if there is no window
   std::uint32_t rank_ = 0;
   std::vector<std::uint32_t> nodes_;
   // For long messages to each rank. A message that nobody received, after an error, keeps its tag:
@@ -124,7 +137,7 @@ class MpiCollective final : public Collective {
   Ticket tickets_ = kNothing;
 };
 
-Result<void> MpiCollective::begin(MPI_Comm communicator) {
+Result<void> MpiCollective::begin(MPI_Comm communicator, const MpiOptions& options) {
   FLATBED_TRY(check_usable());
   FLATBED_TRY(check("MPI_Comm_dup", MPI_Comm_dup(communicator, &communicator_)));
   FLATBED_TRY(
@@ -138,6 +151,7 @@ Result<void> MpiCollective::begin(MPI_Comm communicator) {
   next_tag_.resize(nodes_.size());
   FLATBED_TRY(find_tags());
   FLATBED_TRY(find_nodes());
+  FLATBED_TRY(share(options.shared_nbytes));
   return post_head();
 }
 
@@ -153,21 +167,71 @@ Result<void> MpiCollective::find_tags() {
   return {};
 }
 
-// Ranks on one node have one name of the processor. The number of a node is the lowest rank on it.
+// The number of a node is the lowest rank on it.
 Result<void> MpiCollective::find_nodes() {
-  using Name = std::array<char, MPI_MAX_PROCESSOR_NAME>;
-  Name mine = {};
-  int length = 0;
-  FLATBED_TRY(check("MPI_Get_processor_name", MPI_Get_processor_name(mine.data(), &length)));
-  std::vector<Name> names(nodes_.size());
+  FLATBED_TRY(check("MPI_Comm_split_type", MPI_Comm_split_type(communicator_, MPI_COMM_TYPE_SHARED,
+                                                               0, MPI_INFO_NULL, &node_)));
+  FLATBED_TRY(check("MPI_Comm_set_errhandler", MPI_Comm_set_errhandler(node_, MPI_ERRORS_RETURN)));
+  std::uint32_t lowest = rank_;
+  FLATBED_TRY(check("MPI_Bcast", MPI_Bcast(&lowest, 1, MPI_UINT32_T, 0, node_)));
+  return check("MPI_Allgather", MPI_Allgather(&lowest, 1, MPI_UINT32_T, nodes_.data(), 1,
+                                              MPI_UINT32_T, communicator_));
+}
+
+// Without memory to share there is none, and no error.
+Result<void> MpiCollective::share(std::uint64_t nbytes) {
+  constexpr std::uint64_t kMost = std::uint64_t{1} << 46;
+  std::uint64_t least = nbytes;
+  int ranks = 0;
+  FLATBED_TRY(check("MPI_Comm_size", MPI_Comm_size(node_, &ranks)));
   FLATBED_TRY(
-      check("MPI_Allgather",
-            MPI_Allgather(mine.data(), static_cast<int>(mine.size()), MPI_CHAR, names.data(),
-                          static_cast<int>(mine.size()), MPI_CHAR, communicator_)));
-  std::map<Name, std::uint32_t> lowest;
-  for (std::uint32_t rank = 0; rank < names.size(); ++rank)
-    nodes_[rank] = lowest.try_emplace(names[rank], rank).first->second;
+      check("MPI_Allreduce", MPI_Allreduce(&nbytes, &least, 1, MPI_UINT64_T, MPI_MIN, node_)));
+  if (ranks < 2 || least == 0) return {};
+  // With room to begin at a page. Each rank's memory is near the rank.
+  const std::uint64_t pages = (std::min(least, kMost) + kPage - 1) / kPage + 1;
+  const auto size = static_cast<MPI_Aint>(pages * kPage);
+  MPI_Info info = MPI_INFO_NULL;
+  FLATBED_TRY(check("MPI_Info_create", MPI_Info_create(&info)));
+  FLATBED_TRY(check("MPI_Info_set", MPI_Info_set(info, "alloc_shared_noncontig", "true")));
+  std::byte* mine = nullptr;
+  int has_it = MPI_Win_allocate_shared(size, 1, info, node_, static_cast<void*>(&mine), &window_) ==
+               MPI_SUCCESS;
+  MPI_Info_free(&info);
+  if (has_it != 0) {
+    FLATBED_TRY(
+        check("MPI_Win_set_errhandler", MPI_Win_set_errhandler(window_, MPI_ERRORS_RETURN)));
+    has_it = MPI_Win_lock_all(MPI_MODE_NOCHECK, window_) == MPI_SUCCESS;
+  }
+  int all_have_it = 0;
+  FLATBED_TRY(
+      check("MPI_Allreduce", MPI_Allreduce(&has_it, &all_have_it, 1, MPI_INT, MPI_MIN, node_)));
+  return all_have_it != 0 ? find_shared() : Result<void>();
+}
+
+Result<void> MpiCollective::find_shared() {
+  int ranks = 0;
+  FLATBED_TRY(check("MPI_Comm_size", MPI_Comm_size(node_, &ranks)));
+  std::vector<std::uint32_t> rank_of(static_cast<std::size_t>(ranks));  // in the communicator
+  FLATBED_TRY(check("MPI_Allgather", MPI_Allgather(&rank_, 1, MPI_UINT32_T, rank_of.data(), 1,
+                                                   MPI_UINT32_T, node_)));
+  shared_.resize(nodes_.size());
+  for (int i = 0; i < ranks; ++i) {
+    MPI_Aint nbytes = 0;
+    int unit = 0;
+    std::byte* memory = nullptr;
+    FLATBED_TRY(check("MPI_Win_shared_query", MPI_Win_shared_query(window_, i, &nbytes, &unit,
+                                                                   static_cast<void*>(&memory))));
+    // Mappings begin at pages, so all ranks skip as much.
+    const std::size_t skipped = (kPage - reinterpret_cast<std::uintptr_t>(memory) % kPage) % kPage;
+    shared_[rank_of[static_cast<std::size_t>(i)]] =
+        std::span(memory, static_cast<std::size_t>(nbytes)).subspan(skipped);
+  }
   return {};
+}
+
+// What was written to shared memory is seen by whoever a message tells of it.
+Result<void> MpiCollective::synchronize() {
+  return shared_.empty() ? Result<void>() : check("MPI_Win_sync", MPI_Win_sync(window_));
 }
 
 MpiCollective::~MpiCollective() {
@@ -175,7 +239,9 @@ MpiCollective::~MpiCollective() {
   if (MPI_Finalized(&finalized) != MPI_SUCCESS || finalized != 0) return;
   if (head_ != MPI_REQUEST_NULL && MPI_Cancel(&head_) == MPI_SUCCESS)
     MPI_Wait(&head_, MPI_STATUS_IGNORE);
-  // Freed by MPI when nothing uses it any more.
+  // Freed by MPI when nothing uses it any more. The window is left to MPI_Finalize(): freeing it
+  // would wait for all ranks of the node, of which some may be dead.
+  if (node_ != MPI_COMM_NULL) MPI_Comm_free(&node_);
   if (communicator_ != MPI_COMM_NULL) MPI_Comm_free(&communicator_);
 }
 
@@ -190,6 +256,7 @@ Result<Collective::Ticket> MpiCollective::send(const MessageAddress& address,
     return Error{ErrorCode::invalid_argument,
                  "MPI sends at most 2,147,483,647 bytes at once, to a rank that there is"};
   }
+  FLATBED_TRY(synchronize());
   const auto to = static_cast<int>(address.to);
   const bool is_short = bytes.size() <= kShortNbytes;
   std::uint32_t bytes_tag = 0;
@@ -262,6 +329,7 @@ Result<Collective::Ticket> MpiCollective::receive(const Incoming& message,
   const Announced announced = std::move(found->second);
   announced_.erase(found);
   if (announced.bytes_tag == 0) {
+    FLATBED_TRY(synchronize());
     if (!out.empty()) std::memcpy(out.data(), announced.bytes.data(), out.size());
     return kNothing;
   }
@@ -291,7 +359,9 @@ Result<bool> MpiCollective::done(Ticket ticket) {
     }
     if (done == 0) return false;
   }
+  const bool received = found->second.receives;
   requests_.erase(found);
+  if (received) FLATBED_TRY(synchronize());
   return true;
 }
 
@@ -313,9 +383,10 @@ bool MpiCollective::forget(Ticket ticket) noexcept {
 
 }  // namespace
 
-Result<std::unique_ptr<Collective>> mpi_collective(MPI_Comm communicator) {
+Result<std::unique_ptr<Collective>> mpi_collective(MPI_Comm communicator,
+                                                   const MpiOptions& options) {
   auto collective = std::make_unique<MpiCollective>();
-  FLATBED_TRY(collective->begin(communicator));
+  FLATBED_TRY(collective->begin(communicator, options));
   return std::unique_ptr<Collective>(std::move(collective));
 }
 

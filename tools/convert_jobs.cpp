@@ -300,6 +300,8 @@ Result<fs::path> planned_output(const ConvertOptions& options) {
   return output_for(options.paths[0], options);
 }
 
+bool may_name_folder(const fs::path& output) { return kind_of(output) == Kind::other; }
+
 fs::path existing_parent(const fs::path& path) {
   if (is_url(path.native())) return path;
   fs::path at = path;

@@ -46,6 +46,9 @@ struct ConvertJobs {
 // folder. Opens nothing. Errors: invalid_argument.
 [[nodiscard]] Result<std::filesystem::path> planned_output(const ConvertOptions& options);
 
+// Whether the name is that of a folder, as far as it says that. Opens nothing.
+[[nodiscard]] bool may_name_folder(const std::filesystem::path& output);
+
 // The closest directory or file on the way to `path` that exists, which may be `path` itself.
 [[nodiscard]] std::filesystem::path existing_parent(const std::filesystem::path& path);
 

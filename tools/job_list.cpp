@@ -103,7 +103,11 @@ void add_names(const JobText& job, std::uint64_t line, const ConvertOptions& opt
   own.out_dir = options.out_dir;
   own.sidecar = options.sidecar || job.has_flag("sidecar");
   const Result<fs::path> output = planned_output(own);
-  if (output) named.second.push_back({hash_of(spelled(*output)), line});
+  if (!output) return;
+  named.second.push_back({hash_of(spelled(*output)), line});
+  // The usual name of the file in a folder for a set; others are known when the input is open.
+  if (may_name_folder(*output))
+    named.second.push_back({hash_of(spelled(*output / "model.safetensors")), line});
 }
 
 std::vector<JobClash> find_clashes(std::vector<Named> inputs, std::vector<Named> outputs) {

@@ -20,7 +20,8 @@ ExitCode run(int argc, char** argv) {
   int size = 1;
   MPI_Comm_size(MPI_COMM_WORLD, &size);
   if (size == 1) return flatbed::tool::run_tool(argc, argv);
-  const Result<std::unique_ptr<Collective>> ranks = flatbed::mpi_collective(MPI_COMM_WORLD);
+  const Result<std::unique_ptr<Collective>> ranks =
+      flatbed::mpi_collective(MPI_COMM_WORLD, {.shared_nbytes = 0});
   if (!ranks) {
     flatbed::tool::print_error(ranks.error());
     return ExitCode::failure;

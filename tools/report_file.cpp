@@ -6,6 +6,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstring>
 #include <utility>
@@ -33,6 +35,36 @@ bool is_cut(int descriptor) {
   return ::pread(descriptor, &last, 1, status.st_size - 1) == 1 && last != '\n';
 }
 
+// Where the last line begins, which need not have ended.
+off_t last_line(int descriptor, off_t nbytes) {
+  std::array<char, 4096> piece;
+  for (off_t end = nbytes - 1; end > 0;) {  // the last byte ends the line, or belongs to it
+    const off_t begin = std::max<off_t>(end - static_cast<off_t>(piece.size()), 0);
+    const auto wanted = static_cast<std::size_t>(end - begin);
+    if (::pread(descriptor, piece.data(), wanted, begin) != static_cast<ssize_t>(wanted)) break;
+    const std::size_t at = std::string_view(piece.data(), wanted).rfind('\n');
+    if (at != std::string_view::npos) return begin + static_cast<off_t>(at) + 1;
+    end = begin;
+  }
+  return 0;
+}
+
+// Whether lines can be appended: the last one begins like a line of a report, as far as it got
+// before its worker was killed. What cannot be read is taken for a report.
+bool is_report(int descriptor) {
+  constexpr std::string_view kBegin = "{\"line\":";
+  struct stat status = {};
+  if (::fstat(descriptor, &status) != 0 || !S_ISREG(status.st_mode) || status.st_size == 0)
+    return true;
+  std::array<char, kBegin.size()> begin;
+  const ssize_t got =
+      ::pread(descriptor, begin.data(), begin.size(), last_line(descriptor, status.st_size));
+  if (got < 0) return true;
+  std::string_view line(begin.data(), static_cast<std::size_t>(got));
+  line = line.substr(0, line.find('\n'));
+  return !line.empty() && kBegin.starts_with(line);
+}
+
 }  // namespace
 
 ReportFile::~ReportFile() {
@@ -45,7 +77,11 @@ Result<void> ReportFile::open(const std::filesystem::path& path) {
   descriptor_ = ::open(path.c_str(), O_RDWR | kFlags, 0666);
   if (descriptor_ < 0) descriptor_ = ::open(path.c_str(), O_WRONLY | kFlags, 0666);
   if (descriptor_ < 0) return report_error(name_, "cannot be opened", errno);
-  return {};
+  if (is_report(descriptor_)) return {};
+  return Error{ErrorCode::invalid_argument,
+               fmt::format("{}: not a report: its last line is not an object of this tool; name "
+                           "another file",
+                           name_)};
 }
 
 Result<void> ReportFile::append(std::string_view line) {

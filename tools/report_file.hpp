@@ -20,7 +20,8 @@ class ReportFile {
   ReportFile& operator=(const ReportFile&) = delete;
   ~ReportFile();
 
-  // Makes the file if it is missing. Errors: those of the system.
+  // Makes the file if it is missing. Errors: those of the system; invalid_argument for a file whose
+  // last line is not one of a report.
   [[nodiscard]] Result<void> open(const std::filesystem::path& path);
 
   // `line` ends with a line break. Errors: no_space, io_error; then later lines are not written.

@@ -60,6 +60,12 @@ class FLATBED_EXPORT Collective {
   // A number that two ranks share if they are on one machine. The default says that none are.
   [[nodiscard]] virtual std::uint32_t node(std::uint32_t rank) const noexcept;
 
+  // Memory of `rank` that the ranks of its node share: it writes what the others read, and tells
+  // them by messages. What was written before a send() is seen after the done() of the receive().
+  // Begins at a page. Empty where there is none, on all ranks of a node alike; the default has
+  // none. Lives as long as the Collective.
+  [[nodiscard]] virtual std::span<std::byte> shared_memory(std::uint32_t rank) noexcept;
+
   // Begins to send. `bytes` must not change until the ticket has ended. Errors: collective_failed,
   // invalid_argument (a message that is too large for the transport).
   [[nodiscard]] virtual Result<Ticket> send(const MessageAddress& address,
@@ -79,8 +85,8 @@ class FLATBED_EXPORT Collective {
 
  private:
   friend struct CollectiveAccess;
-  std::vector<Incoming> kept_;    // announced, for a later operation
-  std::uint64_t operations_ = 0;  // begun so far: the same on all ranks
+  std::vector<Incoming> kept_;               // announced, for a later operation
+  std::uint64_t operations_ = 0;             // begun so far: the same on all ranks
   std::vector<std::shared_ptr<void>> left_;  // memory that the transport may still use
 };
 

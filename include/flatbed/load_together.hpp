@@ -13,14 +13,19 @@
 //   rank 0   read      |         read      |                a -> its memory     b -> rank 1
 //   rank 1   |         read      |         read             b -> its memory     a -> rank 0
 //
-// A rank that wants a job reads it, if it has not read its share yet. A file that only some ranks
-// have opened is read by those. Tensors that do not lie plainly in their file (strided, compressed,
-// cast, joined) are loaded by each rank that wants them as load() does.
+// A rank that wants much of a job, or is on the node of those that do, reads it, if it has not read
+// its share yet. A file that only some ranks have opened is read by those. Tensors that do not lie
+// plainly in their file (strided, compressed, cast, joined) are loaded by each rank that wants them
+// as load() does.
 //
 // Before anything is read the ranks compare what they are about to do. Files of the same name must
 // be the same: of equal size, header and, if they are sealed, digests. The contents of files that
 // are not sealed are not compared, so a plan must not have two of them with one name, size and
 // header, from two folders. All ranks check alike, and none begins if one cannot.
+//
+// Where the Collective has memory that ranks of one node share (Collective::shared_memory()), a
+// rank reads into it, for at most half of `staging_nbytes`, and those of its node copy from there:
+// no message carries the bytes. A rank that loads to a device, or brings a pool, sends messages.
 //
 // If one rank fails, is cancelled or dies, the load ends on every rank: within the deadline, and
 // with an error that names the rank. A rank returns success when all have said that they are done.
@@ -61,11 +66,13 @@ struct JointOptions {
 // What one rank did.
 struct RankReport {
   std::uint64_t bytes_wanted = 0;
-  std::uint64_t bytes_read = 0;      // from storage
-  std::uint64_t bytes_sent = 0;      // of tensors, to other ranks
-  std::uint64_t bytes_received = 0;  // of tensors, from other ranks
-  double seconds = 0;                // of the whole load
-  double waited_seconds = 0;         // without anything to deliver, for what others read
+  std::uint64_t bytes_read = 0;         // from storage
+  std::uint64_t bytes_sent = 0;         // of tensors, to other ranks
+  std::uint64_t bytes_sent_across = 0;  // of these, to ranks of other nodes (Collective::node())
+  std::uint64_t bytes_lent = 0;         // of these, in memory that ranks of one node share
+  std::uint64_t bytes_received = 0;     // of tensors, from other ranks
+  double seconds = 0;                   // of the whole load
+  double waited_seconds = 0;            // without anything to deliver, for what others read
 };
 
 struct JointReport {

@@ -13,10 +13,15 @@
 // What MPI does when a process dies is MPI's own affair: `mpirun` usually ends all of them. If the
 // others live on, the deadlines notice. After collective_timeout MPI may still be using memory that
 // was left to the Collective: then keep it until MPI is finalized or the program ends.
+//
+// Ranks of one node share memory of MPI (MPI_Win_allocate_shared), in which load_together() has
+// ready what one of them has read. MPI frees such memory only together with all ranks, so each
+// Collective that shares keeps its memory until MPI is finalized: make one, and use it again.
 #pragma once
 
 #include <mpi.h>
 
+#include <cstdint>
 #include <memory>
 
 #include "flatbed/collective.hpp"
@@ -25,9 +30,16 @@
 
 namespace flatbed {
 
+struct MpiOptions {
+  // Memory that each rank shares with those of its node; rounded up to whole pages. load_together()
+  // uses as much as half of LoadOptions::staging_nbytes. Where a rank asks for 0, or MPI has no
+  // memory to share, ranks of one node send messages as all others do.
+  std::uint64_t shared_nbytes = 32 << 20;
+};
+
 // Collective: every rank of `communicator`, an intracommunicator, calls it, and it returns on all.
 // Errors: collective_failed (MPI's errors; MPI is not initialized, or not for this thread).
 [[nodiscard]] FLATBED_EXPORT Result<std::unique_ptr<Collective>> mpi_collective(
-    MPI_Comm communicator);
+    MPI_Comm communicator, const MpiOptions& options = {});
 
 }  // namespace flatbed

@@ -52,6 +52,8 @@ Collective::~Collective() = default;
 
 std::uint32_t Collective::node(std::uint32_t rank) const noexcept { return rank; }
 
+std::span<std::byte> Collective::shared_memory(std::uint32_t /*rank*/) noexcept { return {}; }
+
 Result<void> send_message(Collective& collective, const MessageAddress& address,
                           std::span<const std::byte> bytes, std::chrono::milliseconds deadline) {
   if (address.to >= collective.size() || address.to == collective.rank()) {

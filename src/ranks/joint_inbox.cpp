@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/str_cat.hpp"
+#include "ranks/lent_places.hpp"
 
 namespace flatbed {
 
@@ -33,8 +34,8 @@ Result<void> JointInbox::begin(const LoadWork& work, const StagingOptions& stagi
 
 // ---- the receiving thread ----------------------------------------------------------------------
 
-Result<const ExpectedMessage*> JointInbox::expected_of(const Incoming& message) {
-  const auto found = jobs_.numbers.find(MessageTag::unpack(message.tag).number);
+Result<const ExpectedMessage*> JointInbox::expected_of(const Announced& message) {
+  const auto found = jobs_.numbers.find(message.number);
   if (found == jobs_.numbers.end() || !open_[found->second]) {
     return make_error(ErrorCode::collective_failed, "rank ", message.from,
                       ": a message that nobody expects: found ", message.nbytes, " bytes");
@@ -51,19 +52,17 @@ Result<const ExpectedMessage*> JointInbox::expected_of(const Incoming& message) 
 Result<bool> JointInbox::receive(bool stopped) {
   bool any = false;
   if (stopped) {
-    while (link_.drops() < kMostDrops) {
-      const std::optional<Incoming> message = next_ ? std::exchange(next_, {}) : link_.take_data();
-      if (!message) break;
-      FLATBED_TRY(link_.begin_drop(*message));
-      any = true;
-    }
+    FLATBED_ASSIGN(any, drop());
   } else {
     while (true) {
       FLATBED_ASSIGN(const bool begun, begin_next());
-      if (!begun) break;
+      FLATBED_ASSIGN(const bool begun_lent, begin_lent());
+      if (!begun && !begun_lent) break;
       any = true;
     }
   }
+  FLATBED_ASSIGN(const bool returned, give_back());
+  any = any || returned;
   for (std::size_t i = 0; i < receiving_.size();) {
     const Result<bool> done = link_.collective().done(receiving_[i].ticket);
     if (done && !*done) {
@@ -85,7 +84,50 @@ Result<bool> JointInbox::receive(bool stopped) {
   return any;
 }
 
+// Of a load that has stopped.
+Result<bool> JointInbox::drop() {
+  bool any = false;
+  while (link_.drops() < kMostDrops) {
+    const std::optional<Incoming> message = next_ ? std::exchange(next_, {}) : link_.take_data();
+    if (!message) break;
+    FLATBED_TRY(link_.begin_drop(*message));
+    any = true;
+  }
+  while (true) {
+    const std::optional<RankLink::Lent> lent =
+        next_lent_ ? std::exchange(next_lent_, {}) : link_.take_lent();
+    if (!lent) break;
+    FLATBED_TRY(link_.give_back(lent->from, lent->number));
+    any = true;
+  }
+  const std::lock_guard lock(mutex_);
+  std::erase_if(filled_, [this](const Filled& filled) {
+    if (filled.lent.empty()) return false;
+    if (filled.slot) slots_->give_back(*filled.slot);
+    copied_.push_back(filled.number);
+    return true;
+  });
+  return any;
+}
+
+Result<bool> JointInbox::give_back() {
+  std::vector<std::uint32_t> copied;
+  {
+    const std::lock_guard lock(mutex_);
+    copied.swap(copied_);
+  }
+  for (const std::uint32_t number : copied) {
+    const ExpectedMessage& expected = jobs_.expected[number];
+    FLATBED_TRY(link_.give_back(expected.from, expected.number));
+  }
+  return !copied.empty();
+}
+
 bool JointInbox::is_receiving() const {
+  {
+    const std::lock_guard lock(mutex_);
+    if (!copied_.empty()) return true;
+  }
   return std::ranges::any_of(receiving_, [this](const Filled& each) {
     return !link_.is_lost(jobs_.expected[each.number].from);
   });
@@ -95,20 +137,11 @@ bool JointInbox::is_receiving() const {
 Result<bool> JointInbox::begin_next() {
   if (!next_) next_ = link_.take_data();
   if (!next_) return false;
-  FLATBED_ASSIGN(const ExpectedMessage* const expected, expected_of(*next_));
+  FLATBED_ASSIGN(const ExpectedMessage* const expected,
+                 expected_of({next_->from, MessageTag::unpack(next_->tag).number, next_->nbytes}));
   Filled filled;
-  std::byte* place = place_of(*expected);
-  if (place == nullptr) {
-    const std::lock_guard lock(mutex_);
-    if (empty_.empty()) return false;
-    filled.slot = empty_.front();
-    empty_.pop_front();
-    --slots_needed_;
-    changed_.notify_one();
-    place = slots_->data(*filled.slot);
-  }
-  filled.number = static_cast<std::uint32_t>(expected - jobs_.expected.data());
-  open_[filled.number] = false;
+  std::byte* const place = take_place(*expected, filled);
+  if (place == nullptr) return false;
   Result<Collective::Ticket> ticket = link_.collective().receive(
       *next_, std::span(place, static_cast<std::size_t>(expected->nbytes)));
   if (!ticket) {
@@ -119,6 +152,50 @@ Result<bool> JointInbox::begin_next() {
   next_.reset();
   receiving_.push_back(filled);
   return true;
+}
+
+// Leaves what another rank lends to a delivering thread, if there is a slot for it.
+Result<bool> JointInbox::begin_lent() {
+  if (!next_lent_) next_lent_ = link_.take_lent();
+  if (!next_lent_) return false;
+  const auto found = jobs_.numbers.find(next_lent_->number);
+  const std::uint64_t nbytes =
+      found == jobs_.numbers.end() ? 0 : jobs_.expected[found->second].nbytes;
+  FLATBED_ASSIGN(const ExpectedMessage* const expected,
+                 expected_of({next_lent_->from, next_lent_->number, nbytes}));
+  Filled filled;
+  std::byte* const place = take_place(*expected, filled);
+  if (place == nullptr) return false;
+  Result<std::vector<CopyPiece>> pieces =
+      decode_places(next_lent_->places, link_.collective().shared_memory(expected->from),
+                    std::span(place, static_cast<std::size_t>(nbytes)));
+  if (!pieces) {
+    if (filled.slot) slots_->give_back(*filled.slot);
+    return with_context(str_cat("rank ", next_lent_->from), std::move(pieces).error());
+  }
+  filled.lent = *std::move(pieces);
+  next_lent_.reset();
+  received_ += nbytes;
+  const std::lock_guard lock(mutex_);
+  filled_.push_back(std::move(filled));
+  changed_.notify_one();
+  return true;
+}
+
+std::byte* JointInbox::take_place(const ExpectedMessage& expected, Filled& filled) {
+  std::byte* place = place_of(expected);
+  if (place == nullptr) {
+    const std::lock_guard lock(mutex_);
+    if (empty_.empty()) return nullptr;
+    filled.slot = empty_.front();
+    empty_.pop_front();
+    --slots_needed_;
+    changed_.notify_one();
+    place = slots_->data(*filled.slot);
+  }
+  filled.number = static_cast<std::uint32_t>(&expected - jobs_.expected.data());
+  open_[filled.number] = false;
+  return place;
 }
 
 std::byte* JointInbox::place_of(const ExpectedMessage& expected) const {
@@ -157,6 +234,10 @@ void JointInbox::end() {
 // ---- the delivering threads ---------------------------------------------------------------------
 
 void JointInbox::deliver(StageTimes& times) {
+  {
+    const std::lock_guard lock(mutex_);
+    ++delivering_;
+  }
   while (const std::optional<Filled> filled = next_filled(times)) {
     if (Result<void> done = deliver_one(*filled); !done) work_->stop.fail(std::move(done).error());
   }
@@ -177,7 +258,7 @@ std::optional<JointInbox::Filled> JointInbox::next_filled(StageTimes& times) {
   while (!work_->stop.stopped()) {
     std::unique_lock lock(mutex_);
     if (!filled_.empty()) {
-      const Filled filled = filled_.front();
+      Filled filled = std::move(filled_.front());
       filled_.pop_front();
       ++taken_;
       if (taken_ == jobs_.expected.size()) changed_.notify_all();
@@ -205,6 +286,11 @@ std::optional<JointInbox::Filled> JointInbox::next_filled(StageTimes& times) {
 
 Result<void> JointInbox::deliver_one(const Filled& filled) {
   const ExpectedMessage& expected = jobs_.expected[filled.number];
+  if (!filled.lent.empty()) {
+    FLATBED_TRY(host_->copy(filled.lent));
+    const std::lock_guard lock(mutex_);
+    copied_.push_back(filled.number);
+  }
   if (!filled.slot) return work_->groups.job_done(expected.job, expected.nbytes);
   const LoadPlanState& plan = work_->plan;
   std::vector<std::vector<CopyPiece>> pieces(plan.devices.size());

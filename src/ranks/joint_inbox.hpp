@@ -5,7 +5,9 @@
 //
 //   free slot  --receive-->  filled  --deliver-->  copied by its devices  -->  free slot
 //
-// A message whose bytes stay together in host memory is received there at once.
+// A message whose bytes stay together in host memory is received there at once. What a rank of the
+// same node lends, in memory that both share, is copied by a delivering thread, to the same places,
+// and given back.
 //
 // Borrows the link and the jobs. What is for the receiving thread and what is for the delivering
 // ones says so; the rest is thread-safe.
@@ -62,10 +64,21 @@ class JointInbox {
     std::uint32_t number = 0;                // index into the expected
     std::optional<std::uint32_t> slot = {};  // none: received in place
     Collective::Ticket ticket = 0;
+    std::vector<CopyPiece> lent = {};  // to be copied first
+  };
+  struct Announced {
+    std::uint32_t from = 0;
+    std::uint64_t number = 0;
+    std::uint64_t nbytes = 0;
   };
 
-  [[nodiscard]] Result<const ExpectedMessage*> expected_of(const Incoming& message);
+  [[nodiscard]] Result<const ExpectedMessage*> expected_of(const Announced& message);
   [[nodiscard]] Result<bool> begin_next();
+  [[nodiscard]] Result<bool> begin_lent();
+  [[nodiscard]] Result<bool> drop();
+  [[nodiscard]] Result<bool> give_back();
+  // Where a message goes, with a slot if it needs one; null if there is none for now.
+  [[nodiscard]] std::byte* take_place(const ExpectedMessage& expected, Filled& filled);
   // Where all bytes of the message belong, if they stay together in host memory; otherwise null.
   [[nodiscard]] std::byte* place_of(const ExpectedMessage& expected) const;
   [[nodiscard]] std::optional<Filled> next_filled(StageTimes& times);
@@ -80,17 +93,19 @@ class JointInbox {
   std::unique_ptr<StagingPool> pool_;
   std::optional<LoadWork> work_;
   std::optional<LoadSlots> slots_;
-  std::vector<bool> open_;        // expected and not begun; receiving thread
-  std::deque<Filled> receiving_;  // receiving thread
-  std::optional<Incoming> next_;  // announced, for want of a slot; receiving thread
-  std::uint64_t received_ = 0;    // receiving thread
-  mutable std::mutex mutex_;      // guards what follows
+  std::vector<bool> open_;                   // expected and not begun; receiving thread
+  std::deque<Filled> receiving_;             // receiving thread
+  std::optional<Incoming> next_;             // announced, for want of a slot; receiving thread
+  std::optional<RankLink::Lent> next_lent_;  // the same
+  std::uint64_t received_ = 0;               // receiving thread
+  mutable std::mutex mutex_;                 // guards what follows
   std::condition_variable changed_;
   std::deque<std::uint32_t> empty_;  // slots
   std::deque<Filled> filled_;
-  std::size_t slots_needed_ = 0;  // by messages that have not begun to arrive
-  std::size_t taken_ = 0;         // of the expected, by delivering threads
-  unsigned delivering_ = kThreads;
+  std::vector<std::uint32_t> copied_;  // of the expected: what was lent, to be given back
+  std::size_t slots_needed_ = 0;       // by messages that have not begun to arrive
+  std::size_t taken_ = 0;              // of the expected, by delivering threads
+  unsigned delivering_ = 0;            // threads; one that cannot enter its devices never begins
   std::uint64_t waited_ns_ = 0;
 };
 

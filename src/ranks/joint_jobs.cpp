@@ -1,7 +1,8 @@
 #include "ranks/joint_jobs.hpp"
 
 #include <algorithm>
-#include <array>
+#include <map>
+#include <tuple>
 #include <utility>
 
 #include "base/str_cat.hpp"
@@ -11,13 +12,23 @@ namespace flatbed {
 
 namespace {
 
-// Deals out jobs, each to one of the ranks that can read all of it: to one that wants some of it,
-// as long as that has not got its share, and otherwise to the one that has got least.
+// Deals out jobs, each to one of the ranks that can read all of it and have not got their share: to
+// one from which few bytes cross to other nodes; among those, to one that wants much of it, so that
+// little is sent at all; then to the one that has got least.
 class Sharer {
  public:
-  Sharer(const JointPlan& joint, const JointView& view, const std::vector<Sight>& sights,
-         std::uint32_t rank)
-      : joint_(joint), view_(view), sights_(sights), rank_(rank), load_(sights.size()) {}
+  Sharer(const JointPlan& joint, const JointView& view, JointRanks ranks)
+      : joint_(joint),
+        view_(view),
+        ranks_(std::move(ranks)),
+        load_(ranks_.sights.size()),
+        wanted_(load_.size()),
+        wanted_on_(load_.size()) {
+    // Numbers of nodes may be any: from here on they count from 0.
+    std::map<std::uint32_t, std::uint32_t> nodes;
+    for (std::uint32_t& node : ranks_.node_of)
+      node = nodes.try_emplace(node, static_cast<std::uint32_t>(nodes.size())).first->second;
+  }
 
   Result<JointJobs> run();
 
@@ -25,22 +36,31 @@ class Sharer {
   [[nodiscard]] Schedule whole_schedule() const;
   [[nodiscard]] Result<std::uint32_t> reader_of(const Job& job);
   [[nodiscard]] bool can_read(std::uint32_t rank, const Job& job) const;
-  [[nodiscard]] bool wants(std::uint32_t rank, const Job& job) const;
+  void find_wanted(const Job& job);
+  // Of the job, from a reader to other nodes.
+  [[nodiscard]] std::uint64_t crossing(std::uint32_t reader) const {
+    return wanted_by_all_ - wanted_on_[ranks_.node_of[reader]];
+  }
+  [[nodiscard]] bool is_full(std::uint32_t rank, const Job& job) const {
+    return load_[rank] >= fair_ + job.read_nbytes / 2;
+  }
   [[nodiscard]] std::span<const Part> parts_of(const Job& job) const {
     return std::span(whole_.parts).subspan(job.first_part, job.parts);
   }
   void add_mine(const Job& job);
   void add_expected(const Job& job, std::uint32_t reader);
-  void count_messages(const Job& job, std::uint32_t reader);
   void hash(std::uint64_t value);
 
   const JointPlan& joint_;
   const JointView& view_;
-  const std::vector<Sight>& sights_;
-  std::uint32_t rank_;
+  JointRanks ranks_;
   Schedule whole_;
   std::vector<std::uint64_t> load_;  // bytes of each rank so far
-  std::uint64_t fair_ = 0;           // share of each
+  // Bytes wanted of the job that is being dealt out.
+  std::vector<std::uint64_t> wanted_;     // by rank
+  std::vector<std::uint64_t> wanted_on_;  // by node
+  std::uint64_t wanted_by_all_ = 0;
+  std::uint64_t fair_ = 0;  // share of each
   Xxh3Stream hash_;
   JointJobs out_;
 };
@@ -51,7 +71,7 @@ Schedule Sharer::whole_schedule() const {
   const auto is_cold = [this](const ByteSource& file) {
     for (std::uint32_t i = 0; i < joint_.files.size(); ++i) {
       if (&view_.file(i) != &file) continue;
-      return std::ranges::any_of(sights_, [i](const Sight& sight) { return sight.cold[i]; });
+      return std::ranges::any_of(ranks_.sights, [i](const Sight& sight) { return sight.cold[i]; });
     }
     return false;
   };
@@ -70,22 +90,23 @@ Result<JointJobs> Sharer::run() {
   mine.groups = whole_.groups;
   mine.jobs_of_group.resize(whole_.jobs_of_group.size());
   mine.read_nbytes = whole_.read_nbytes;
-  mine.bytes_wanted = joint_.bytes_wanted[rank_];
+  mine.bytes_wanted = joint_.bytes_wanted[ranks_.rank];
   std::uint64_t total = 0;
   for (const Job& job : whole_.jobs) total += is_of_file(job) ? job.read_nbytes : 0;
-  fair_ = total / sights_.size();
+  fair_ = total / load_.size();
   for (const Job& job : whole_.jobs) {
     if (!is_of_file(job)) {
       add_mine(job);
       continue;
     }
+    find_wanted(job);
     FLATBED_ASSIGN(const std::uint32_t reader, reader_of(job));
     load_[reader] += job.read_nbytes;
     for (const std::uint64_t each :
          {std::uint64_t{job.file}, job.begin, job.nbytes, job.read_nbytes, std::uint64_t{reader}})
       hash(each);
-    reader == rank_ ? add_mine(job) : add_expected(job, reader);
-    count_messages(job, reader);
+    reader == ranks_.rank ? add_mine(job) : add_expected(job, reader);
+    out_.bytes_of_all += wanted_by_all_ - wanted_[reader];
   }
   mine.bytes_to_read += out_.bytes_to_receive;
   out_.bytes_of_all += total;
@@ -100,27 +121,42 @@ void Sharer::hash(std::uint64_t value) {
 
 bool Sharer::can_read(std::uint32_t rank, const Job& job) const {
   return std::ranges::all_of(parts_of(job), [&](const Part& part) {
-    return sights_[rank].tensors[view_.joint(part.transfer)->what.tensor];
+    return ranks_.sights[rank].tensors[view_.joint(part.transfer)->what.tensor];
   });
 }
 
-bool Sharer::wants(std::uint32_t rank, const Job& job) const {
-  return std::ranges::any_of(
-      parts_of(job), [&](const Part& part) { return view_.joint(part.transfer)->rank == rank; });
+void Sharer::find_wanted(const Job& job) {
+  std::ranges::fill(wanted_, 0);
+  std::ranges::fill(wanted_on_, 0);
+  wanted_by_all_ = 0;
+  for (const Part& part : parts_of(job)) {
+    const std::uint32_t rank = view_.joint(part.transfer)->rank;
+    const ContentRange range = contents_of(part, view_.plan().transfers[part.transfer]);
+    const std::uint64_t nbytes = range.end - range.begin;
+    wanted_[rank] += nbytes;
+    wanted_on_[ranks_.node_of[rank]] += nbytes;
+    wanted_by_all_ += nbytes;
+  }
 }
 
+// Ranks that are about as good take turns, so that all of them read from the beginning.
 Result<std::uint32_t> Sharer::reader_of(const Job& job) {
-  std::optional<std::uint32_t> one_that_wants;
-  std::optional<std::uint32_t> any;
+  const std::uint64_t most = *std::ranges::max_element(wanted_);
+  std::uint64_t fewest = wanted_by_all_;  // that cross
+  for (std::uint32_t rank = 0; rank < load_.size(); ++rank)
+    if (can_read(rank, job) && !is_full(rank, job)) fewest = std::min(fewest, crossing(rank));
+  std::optional<std::uint32_t> found;
+  std::tuple<bool, bool, bool, std::uint64_t> least;
   for (std::uint32_t rank = 0; rank < load_.size(); ++rank) {
     if (!can_read(rank, job)) continue;
-    if (!any || load_[rank] < load_[*any]) any = rank;
-    if (!wants(rank, job)) continue;
-    if (!one_that_wants || load_[rank] < load_[*one_that_wants]) one_that_wants = rank;
+    const bool full = is_full(rank, job);
+    const std::tuple costs(full, !full && crossing(rank) > fewest + most / 4,
+                           !full && wanted_[rank] < most - most / 4, load_[rank]);
+    if (found && costs >= least) continue;
+    found = rank;
+    least = costs;
   }
-  if (one_that_wants && load_[*one_that_wants] < fair_ + job.read_nbytes / 2)
-    return *one_that_wants;
-  if (any) return *any;
+  if (found) return *found;
   return make_error(
       ErrorCode::collective_mismatch,
       quoted(std::string_view(
@@ -147,7 +183,7 @@ void Sharer::add_expected(const Job& job, std::uint32_t reader) {
   std::optional<std::uint64_t> number;
   for (const Part& part : parts_of(job)) {
     const JointTransfer& joint = *view_.joint(part.transfer);
-    if (joint.rank != rank_) continue;
+    if (joint.rank != ranks_.rank) continue;
     const ContentRange range = contents_of(part, view_.plan().transfers[part.transfer]);
     if (range.begin == range.end) continue;
     if (!number) number = joint.begin + range.begin;
@@ -160,23 +196,15 @@ void Sharer::add_expected(const Job& job, std::uint32_t reader) {
   out_.bytes_to_receive += expected.nbytes;
   out_.largest_message = std::max(out_.largest_message, expected.nbytes);
   ++out_.schedule.jobs_of_group[job.group];
+  expected.number = *number;
   out_.numbers.emplace(*number, static_cast<std::uint32_t>(out_.expected.size()));
   out_.expected.push_back(expected);
 }
 
-void Sharer::count_messages(const Job& job, std::uint32_t reader) {
-  for (const Part& part : parts_of(job)) {
-    if (view_.joint(part.transfer)->rank == reader) continue;
-    const ContentRange range = contents_of(part, view_.plan().transfers[part.transfer]);
-    out_.bytes_of_all += range.end - range.begin;
-  }
-}
-
 }  // namespace
 
-Result<JointJobs> share_jobs(const JointPlan& joint, const JointView& view,
-                             const std::vector<Sight>& sights, std::uint32_t rank) {
-  return Sharer(joint, view, sights, rank).run();
+Result<JointJobs> share_jobs(const JointPlan& joint, const JointView& view, JointRanks ranks) {
+  return Sharer(joint, view, std::move(ranks)).run();
 }
 
 }  // namespace flatbed

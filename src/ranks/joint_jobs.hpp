@@ -15,6 +15,7 @@ namespace flatbed {
 struct ExpectedMessage {
   Job job;  // whose parts are this rank's only
   std::uint32_t from = 0;
+  std::uint64_t number = 0;  // of the message
   std::uint64_t nbytes = 0;
 };
 
@@ -25,13 +26,20 @@ struct JointJobs {
   std::vector<std::uint64_t> bytes_to_read;  // by rank, of files
   std::uint64_t bytes_to_receive = 0;
   std::uint64_t largest_message = 0;  // of those that are expected, in bytes
-  std::uint64_t bytes_of_all = 0;  // that all ranks read and receive
-  std::uint64_t hash = 0;          // of all jobs and who reads them: the same on all ranks
+  std::uint64_t bytes_of_all = 0;     // that all ranks read and receive
+  std::uint64_t hash = 0;             // of all jobs and who reads them: the same on all ranks
 };
 
-// The sights are by rank. Errors: collective_mismatch (bytes that no rank can read).
+// What is known of the ranks of a load.
+struct JointRanks {
+  const std::vector<Sight>& sights;    // by rank
+  std::vector<std::uint32_t> node_of;  // by rank: ranks on one node have the same number
+  std::uint32_t rank = 0;              // this one
+};
+
+// Errors: collective_mismatch (bytes that no rank can read).
 [[nodiscard]] Result<JointJobs> share_jobs(const JointPlan& joint, const JointView& view,
-                                           const std::vector<Sight>& sights, std::uint32_t rank);
+                                           JointRanks ranks);
 
 // The part of the transfer's contents that a part of a job of a file has: [begin, end).
 struct ContentRange {

@@ -22,6 +22,7 @@
 #include "ranks/joint_plan.hpp"
 #include "ranks/outbox.hpp"
 #include "ranks/rank_link.hpp"
+#include "ranks/shared_staging.hpp"
 #include "ranks/wire.hpp"
 
 namespace flatbed {
@@ -55,7 +56,7 @@ class JointLoad final : public LoadPeers {
  private:
   struct Flight {
     Outbox::Parcel parcel;
-    Collective::Ticket ticket = 0;
+    std::optional<Collective::Ticket> ticket;  // none: it is lent
   };
 
   [[nodiscard]] static StagingOptions half_of(const LoadOptions& options);
@@ -67,6 +68,8 @@ class JointLoad final : public LoadPeers {
   Result<void> agree_on_plan();
   Result<void> agree_on_sight();
   Result<void> agree_on_jobs();
+  [[nodiscard]] std::span<std::byte> shared_with(std::uint32_t rank) const;
+  void make_pool();
 
   [[nodiscard]] LoadOptions load_options();
   [[nodiscard]] Result<void> announce(const GroupReady& ready);
@@ -75,6 +78,7 @@ class JointLoad final : public LoadPeers {
   Result<bool> drop();
   Result<bool> send();
   Result<bool> finish_sends();
+  [[nodiscard]] Result<bool> is_done(const Flight& flight);
   void leave(Flight flight);
   void tell_end();
   void fail(Error error);
@@ -93,6 +97,8 @@ class JointLoad final : public LoadPeers {
   JointPlan joint_;
   std::optional<JointView> view_;
   std::vector<Sight> sights_;
+  std::optional<SharedStaging> shared_;
+  std::unique_ptr<StagingPool> pool_;  // of shared_
   std::optional<Outbox> outbox_;
   std::vector<std::unique_ptr<PeerDevice>> peers_;
   std::optional<JointJobs> jobs_;
@@ -100,9 +106,11 @@ class JointLoad final : public LoadPeers {
   LoadStop* stop_ = nullptr;  // of the load; null before it begins and after it has ended
   LoadGroups* groups_ = nullptr;
   std::deque<Flight> flights_;
-  std::optional<Error> failure_;  // found by this thread
-  bool all_know_ = false;         // whatever is wrong before the load
-  bool hopeless_ = false;         // some of what is being sent will never be
+  std::optional<Error> failure_;   // found by this thread
+  bool all_know_ = false;          // whatever is wrong before the load
+  std::uint64_t lent_ = 0;         // bytes of tensors
+  std::uint64_t sent_across_ = 0;  // bytes of tensors, to other nodes
+  bool hopeless_ = false;          // some of what is being sent will never be
   Patience patience_;
   std::uint64_t reported_ = 0;
   std::uint64_t progress_ = 0;
@@ -193,14 +201,21 @@ Result<void> JointLoad::agree_on_sight() {
 
 // That all ranks come to the same result is compared all the same.
 Result<void> JointLoad::agree_on_jobs() {
-  outbox_.emplace(options_.load.staging_nbytes / 4);
+  make_pool();
+  outbox_.emplace(options_.load.staging_nbytes / 4,
+                  pool_ ? shared_with(link_.rank()) : std::span<std::byte>());
   std::vector<Device*> devices;
   for (std::uint32_t rank = 0; rank < link_.size(); ++rank) {
-    if (rank != link_.rank()) peers_.push_back(std::make_unique<PeerDevice>(*outbox_, rank));
+    const bool shares = pool_ && !shared_with(rank).empty();
+    if (rank != link_.rank())
+      peers_.push_back(std::make_unique<PeerDevice>(*outbox_, rank, shares));
     devices.push_back(rank != link_.rank() ? peers_.back().get() : nullptr);
   }
   view_->make_plan(devices);
-  Result<JointJobs> jobs = share_jobs(joint_, *view_, sights_, link_.rank());
+  JointRanks ranks{sights_, {}, link_.rank()};
+  for (std::uint32_t rank = 0; rank < link_.size(); ++rank)
+    ranks.node_of.push_back(link_.collective().node(rank));
+  Result<JointJobs> jobs = share_jobs(joint_, *view_, std::move(ranks));
   WireWriter hash;
   hash.number(jobs ? jobs->hash : 0);
   FLATBED_ASSIGN(const std::vector<Bytes> all, exchange(hash.take()));
@@ -215,10 +230,30 @@ Result<void> JointLoad::agree_on_jobs() {
   return {};
 }
 
+// Empty if the rank is on another node.
+std::span<std::byte> JointLoad::shared_with(std::uint32_t rank) const {
+  Collective& ranks = link_.collective();
+  return ranks.node(rank) == ranks.node(link_.rank()) ? ranks.shared_memory(rank)
+                                                      : std::span<std::byte>();
+}
+
+// Of memory that others can read, if there is any. Devices copy from their own staging memory.
+void JointLoad::make_pool() {
+  if (options_.load.pool != nullptr || own().devices.size() > 1) return;
+  const std::span<std::byte> memory = shared_with(link_.rank());
+  const StagingOptions staging{std::min<std::uint64_t>(memory.size(), staging_.staging_nbytes),
+                               joint_.slot_nbytes};
+  if (memory.empty()) return;
+  shared_.emplace(memory);
+  Result<std::unique_ptr<StagingPool>> pool = StagingSlots::unstaged_pool(*shared_, staging);
+  if (pool) pool_ = *std::move(pool);  // otherwise there is too little of it
+}
+
 // ---- while the load is under way ----------------------------------------------------------------
 
 LoadOptions JointLoad::load_options() {
   LoadOptions options = options_.load;
+  if (pool_) options.pool = pool_.get();
   options.staging_nbytes = staging_.staging_nbytes;
   options.slot_nbytes = joint_.slot_nbytes;
   options.device_timeout = std::max(options.device_timeout, 2 * limited(options_.deadline));
@@ -272,6 +307,8 @@ Result<bool> JointLoad::step() {
 
 // What others send that do not know yet that this rank does not load.
 Result<bool> JointLoad::drop() {
+  if (const std::optional<RankLink::Lent> lent = link_.take_lent())
+    FLATBED_TRY(link_.give_back(lent->from, lent->number));
   const std::optional<Incoming> message = link_.take_data();
   if (!message) return false;
   FLATBED_TRY(link_.begin_drop(*message));
@@ -286,8 +323,12 @@ Result<bool> JointLoad::send() {
       outbox_->complete(parcel);
       continue;
     }
-    FLATBED_ASSIGN(const Collective::Ticket ticket,
-                   link_.send_data(parcel.to, parcel.number, parcel.bytes));
+    std::optional<Collective::Ticket> ticket;
+    if (parcel.places.empty()) {
+      FLATBED_ASSIGN(ticket, link_.send_data(parcel.to, parcel.number, parcel.bytes));
+    } else {
+      FLATBED_TRY(link_.lend(parcel.to, parcel.number, std::move(parcel.places)));
+    }
     flights_.push_back({std::move(parcel), ticket});
   }
   return !parcels.empty();
@@ -298,7 +339,7 @@ Result<bool> JointLoad::finish_sends() {
   bool waits = false;  // for a rank that answers
   for (std::size_t i = 0; i < flights_.size();) {
     Flight& flight = flights_[i];
-    Result<bool> done = link_.collective().done(flight.ticket);
+    Result<bool> done = is_done(flight);
     if (done && !*done) {
       waits = waits || !link_.is_lost(flight.parcel.to);
       ++i;
@@ -312,9 +353,18 @@ Result<bool> JointLoad::finish_sends() {
       return std::move(done).error();
     }
     outbox_->complete(ended.parcel);
+    const Collective& ranks = link_.collective();
+    const bool crosses = ranks.node(ended.parcel.to) != ranks.node(link_.rank());
+    sent_across_ += crosses ? ended.parcel.nbytes : 0;
+    lent_ += ended.ticket ? 0 : ended.parcel.nbytes;
   }
   if (hopeless_ && !waits && outbox_) outbox_->give_up();
   return any;
+}
+
+Result<bool> JointLoad::is_done(const Flight& flight) {
+  if (flight.ticket) return link_.collective().done(*flight.ticket);
+  return link_.is_returned(flight.parcel.to, flight.parcel.number);
 }
 
 void JointLoad::leave(Flight flight) {
@@ -376,7 +426,7 @@ Result<JointReport> JointLoad::conclude(Result<LoadReport> result) {
     patience_.after(std::move(any).value_or(false));
   }
   for (Flight& flight : flights_) {
-    if (!link_.collective().forget(flight.ticket)) leave(std::move(flight));
+    if (flight.ticket && !link_.collective().forget(*flight.ticket)) leave(std::move(flight));
   }
   if (inbox_) inbox_->end();
   if (failure_) return *std::move(failure_);
@@ -394,6 +444,8 @@ Bytes JointLoad::encode_report(const LoadReport& report) const {
   out.number(report.bytes_wanted);
   out.number(report.bytes_read);
   out.number(outbox_->sent_nbytes());
+  out.number(sent_across_);
+  out.number(lent_);
   out.number(inbox_->received_nbytes());
   out.number(static_cast<std::uint64_t>(report.seconds / kNanosecond));
   out.number(static_cast<std::uint64_t>(inbox_->waited_seconds() / kNanosecond));
@@ -411,6 +463,8 @@ Result<JointReport> JointLoad::make_report(LoadReport own) const {
     each.bytes_wanted = in.number();
     each.bytes_read = in.number();
     each.bytes_sent = in.number();
+    each.bytes_sent_across = in.number();
+    each.bytes_lent = in.number();
     each.bytes_received = in.number();
     each.seconds = static_cast<double>(in.number()) * kNanosecond;
     each.waited_seconds = static_cast<double>(in.number()) * kNanosecond;

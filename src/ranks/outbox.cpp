@@ -6,11 +6,16 @@
 
 #include "base/str_cat.hpp"
 #include "ranks/joint_plan.hpp"
+#include "ranks/lent_places.hpp"
 
 namespace flatbed {
 
 namespace {
 
+// Two short messages cost as much as copying this many bytes.
+constexpr std::size_t kLeastLent = 16 << 10;
+// A list of places that is longer, of many small pieces, is no shorter than a message.
+constexpr std::size_t kMostPlaces = 32 << 10;
 constexpr std::chrono::seconds kLook{1};  // at most; whoever makes room wakes who waits
 
 std::uint64_t nbytes_of(std::span<const CopyPiece> pieces) {
@@ -33,24 +38,29 @@ Error closed() { return Error{ErrorCode::cancelled, "nothing more is sent to the
 
 }  // namespace
 
-Result<Ticket> Outbox::post(std::uint32_t to, std::uint64_t number,
-                            std::span<const CopyPiece> pieces) {
+Result<Ticket> Outbox::post(const Address& address, std::span<const CopyPiece> pieces) {
   Parcel parcel;
-  parcel.to = to;
-  parcel.number = number;
-  const std::uint64_t nbytes = nbytes_of(pieces);
-  if (lie_together(pieces)) {
-    parcel.bytes = {pieces.front().from, static_cast<std::size_t>(nbytes)};
+  parcel.to = address.to;
+  parcel.number = address.number;
+  parcel.nbytes = nbytes_of(pieces);
+  const auto nbytes = static_cast<std::size_t>(parcel.nbytes);
+  if (address.shares && nbytes >= kLeastLent && lie_in(pieces, shared_))
+    parcel.places = encode_places(pieces, shared_);
+  if (parcel.places.size() > kMostPlaces) parcel.places.clear();
+  if (!parcel.places.empty()) {
+    // Nothing is sent but them.
+  } else if (lie_together(pieces)) {
+    parcel.bytes = {pieces.front().from, nbytes};
   } else {
     FLATBED_ASSIGN(parcel.packed, pack(pieces, nbytes));
-    parcel.bytes = {parcel.packed.get(), static_cast<std::size_t>(nbytes)};
+    parcel.bytes = {parcel.packed.get(), nbytes};
   }
   const std::lock_guard lock(mutex_);
   if (parcel.packed && closed_) packed_ -= nbytes;
   if (closed_) return closed();
   parcel.ticket = ++last_;
-  unsent_[to].insert(parcel.ticket);
-  waiting_[parcel.ticket] = {to, false};
+  unsent_[parcel.to].insert(parcel.ticket);
+  waiting_[parcel.ticket] = {parcel.to, false};
   const Ticket ticket = parcel.ticket;
   queue_.push_back(std::move(parcel));
   return ticket;
@@ -128,8 +138,8 @@ std::vector<Outbox::Parcel> Outbox::take() {
 void Outbox::complete(const Parcel& parcel) {
   const std::lock_guard lock(mutex_);
   unsent_[parcel.to].erase(parcel.ticket);
-  if (parcel.packed) packed_ -= parcel.bytes.size();
-  sent_ += parcel.bytes.size();
+  if (parcel.packed) packed_ -= parcel.nbytes;
+  sent_ += parcel.nbytes;
   changed_.notify_all();
 }
 
@@ -159,12 +169,12 @@ std::uint64_t Outbox::peak_packed_nbytes() const {
   return peak_packed_;
 }
 
-PeerDevice::PeerDevice(Outbox& outbox, std::uint32_t rank)
-    : outbox_(outbox), rank_(rank), name_(str_cat("rank ", rank)) {}
+PeerDevice::PeerDevice(Outbox& outbox, std::uint32_t rank, bool shares)
+    : outbox_(outbox), rank_(rank), shares_(shares), name_(str_cat("rank ", rank)) {}
 
 Result<Ticket> PeerDevice::copy(std::span<const CopyPiece> pieces) {
   const auto place = reinterpret_cast<std::uintptr_t>(pieces.front().to);
-  return outbox_.post(rank_, place - kJointOrigin, pieces);
+  return outbox_.post({rank_, place - kJointOrigin, shares_}, pieces);
 }
 
 }  // namespace flatbed

@@ -5,6 +5,9 @@
 // the outbox, which is bounded: who finds no room waits for a message to be sent. A message, once
 // it is in the outbox, depends on nothing else of this rank, so that every wait ends.
 //
+// Bytes in memory that the other rank shares are not sent: the message says where they lie, and it
+// is complete when the other rank has copied them.
+//
 // The outbox is thread-safe; take(), complete() and what follows them are for the sending thread.
 #pragma once
 
@@ -31,15 +34,23 @@ class Outbox {
     Ticket ticket = 0;
     std::uint32_t to = 0;
     std::uint64_t number = 0;
+    std::uint64_t nbytes = 0;
     std::span<const std::byte> bytes;
-    LargeBlock packed;  // where the bytes are, if they do not lie in a slot
+    LargeBlock packed;              // where the bytes are, if they do not lie in a slot
+    std::vector<std::byte> places;  // instead of bytes: where they lie in shared memory
+  };
+  struct Address {
+    std::uint32_t to = 0;
+    std::uint64_t number = 0;
+    bool shares = false;  // the rank can read the shared memory
   };
 
-  explicit Outbox(std::uint64_t packed_nbytes) : most_packed_(packed_nbytes) {}
+  // `shared`: memory of this rank that others can read.
+  Outbox(std::uint64_t packed_nbytes, std::span<const std::byte> shared)
+      : most_packed_(packed_nbytes), shared_(shared) {}
 
   // For other ranks' devices. Errors: cancelled, once the outbox is closed; resource_exhausted.
-  [[nodiscard]] Result<Ticket> post(std::uint32_t to, std::uint64_t number,
-                                    std::span<const CopyPiece> pieces);
+  [[nodiscard]] Result<Ticket> post(const Address& address, std::span<const CopyPiece> pieces);
   // Whether it was sent, after waiting for about so long at most. Errors: collective_failed, if it
   // never will be.
   [[nodiscard]] Result<bool> wait(Ticket ticket, std::chrono::nanoseconds most);
@@ -67,6 +78,7 @@ class Outbox {
   [[nodiscard]] bool is_done(Ticket ticket, const Waiting& waiting) const;
 
   std::uint64_t most_packed_;
+  std::span<const std::byte> shared_;
   mutable std::mutex mutex_;  // guards what follows
   std::condition_variable changed_;
   std::deque<Parcel> queue_;
@@ -82,7 +94,7 @@ class Outbox {
 
 class PeerDevice final : public Device {
  public:
-  PeerDevice(Outbox& outbox, std::uint32_t rank);
+  PeerDevice(Outbox& outbox, std::uint32_t rank, bool shares);
 
   [[nodiscard]] std::string_view name() const noexcept override { return name_; }
   [[nodiscard]] bool is_host() const noexcept override { return false; }
@@ -103,6 +115,7 @@ class PeerDevice final : public Device {
  private:
   Outbox& outbox_;
   std::uint32_t rank_;
+  bool shares_;
   std::string name_;
   std::unique_ptr<Device> host_ = host_device();
 };

@@ -14,7 +14,7 @@
 namespace flatbed {
 
 // A change of what ranks say or do needs a new number: ranks of two numbers refuse each other.
-inline constexpr std::uint64_t kJointProtocol = 1;
+inline constexpr std::uint64_t kJointProtocol = 2;
 
 struct FileIdentity {
   std::uint64_t nbytes = 0;

@@ -101,7 +101,13 @@ Result<bool> RankLink::poll() {
 Result<bool> RankLink::take_announced() {
   bool any = false;
   std::vector<Incoming> kept = std::exchange(CollectiveAccess::kept(collective_), {});
-  for (const Incoming& message : kept) FLATBED_TRY(take(message));
+  for (auto message = kept.begin(); message != kept.end(); ++message) {
+    if (Result<void> taken = take(*message); !taken) {  // the others are for a later operation
+      std::vector<Incoming>& still = CollectiveAccess::kept(collective_);
+      still.insert(still.end(), message + 1, kept.end());
+      return std::move(taken).error();
+    }
+  }
   for (int i = 0; i < kMostAnnounced; ++i) {
     FLATBED_ASSIGN(const std::optional<Incoming> message, collective_.next());
     if (!message) break;
@@ -185,11 +191,17 @@ Result<void> RankLink::act_on(const Flight& flight) {
       break;
     case MessageKind::ended:
       return act_on_end(flight.peer, bytes);
+    case MessageKind::lent:
+      lent_.push_back({flight.peer, flight.tag->number, bytes});
+      break;
+    case MessageKind::returned:
+      returned_.emplace(flight.peer, flight.tag->number);
+      break;
     default:
       return make_error(ErrorCode::collective_failed, "rank ", flight.peer,
                         ": a message of an unknown kind: found ",
                         static_cast<int>(flight.tag->kind), ", expected at most ",
-                        static_cast<int>(MessageKind::ended));
+                        static_cast<int>(MessageKind::returned));
   }
   return {};
 }
@@ -283,14 +295,19 @@ Result<void> RankLink::check_progress(Clock::time_point now) {
 // ---- what is sent -------------------------------------------------------------------------------
 
 Result<void> RankLink::tell(MessageKind kind, std::uint64_t number, Bytes bytes) {
-  const std::uint64_t tag = MessageTag{kind, operation_, number}.packed();
   const auto shared = std::make_shared<Bytes>(std::move(bytes));
   for (std::uint32_t to = 0; to < peers_.size(); ++to) {
     if (to == rank_ || peers_[to].lost) continue;
-    Result<Collective::Ticket> ticket = collective_.send({to, tag}, *shared);
-    if (!ticket) return with_context(str_cat("rank ", to), std::move(ticket).error());
-    flights_.push_back({*ticket, to, shared, std::nullopt, false});
+    FLATBED_TRY(tell_one(to, {kind, operation_, number}, shared));
   }
+  return {};
+}
+
+Result<void> RankLink::tell_one(std::uint32_t to, const MessageTag& tag,
+                                std::shared_ptr<Bytes> bytes) {
+  Result<Collective::Ticket> ticket = collective_.send({to, tag.packed()}, *bytes);
+  if (!ticket) return with_context(str_cat("rank ", to), std::move(ticket).error());
+  flights_.push_back({*ticket, to, std::move(bytes), std::nullopt, false});
   return {};
 }
 
@@ -351,6 +368,26 @@ std::optional<Incoming> RankLink::take_data() {
 
 Result<void> RankLink::begin_drop(const Incoming& message) { return begin_receive(message, true); }
 
+Result<void> RankLink::lend(std::uint32_t to, std::uint64_t number, Bytes places) {
+  return tell_one(to, {MessageKind::lent, operation_, number},
+                  std::make_shared<Bytes>(std::move(places)));
+}
+
+bool RankLink::is_returned(std::uint32_t by, std::uint64_t number) {
+  return returned_.erase({by, number}) != 0;
+}
+
+std::optional<RankLink::Lent> RankLink::take_lent() {
+  if (lent_.empty()) return std::nullopt;
+  Lent lent = std::move(lent_.front());
+  lent_.pop_front();
+  return lent;
+}
+
+Result<void> RankLink::give_back(std::uint32_t to, std::uint64_t number) {
+  return tell_one(to, {MessageKind::returned, operation_, number}, std::make_shared<Bytes>());
+}
+
 std::size_t RankLink::drops() const noexcept {
   return static_cast<std::size_t>(std::ranges::count_if(flights_, &Flight::dropped));
 }
@@ -362,7 +399,8 @@ bool RankLink::all_ended() const noexcept {
     if (i != rank_ && !peers_[i].finished && !peers_[i].gave_up && !lost(i)) return false;
   }
   return std::ranges::all_of(flights_, [&](const Flight& each) { return lost(each.peer); }) &&
-         std::ranges::all_of(data_, [&](const Incoming& each) { return lost(each.from); });
+         std::ranges::all_of(data_, [&](const Incoming& each) { return lost(each.from); }) &&
+         std::ranges::all_of(lent_, [&](const Lent& each) { return lost(each.from); });
 }
 
 }  // namespace flatbed

@@ -23,6 +23,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -41,6 +42,8 @@ enum class MessageKind : std::uint8_t {
   alive,     // the sender is at work; its progress so far
   finished,  // the sender has all it wants, and sends nothing more; its report
   ended,     // the sender has given up; its error
+  lent,      // bytes of tensors lie in memory that both ranks share; where
+  returned,  // what was lent may change
 };
 
 inline constexpr unsigned kNumberBits = 46;
@@ -146,6 +149,18 @@ class RankLink {
   // Messages that are being received and dropped.
   [[nodiscard]] std::size_t drops() const noexcept;
 
+  // Data in memory that both ranks share: lend() says where it lies, and is_returned(), once, that
+  // it may change. What take_lent() returned must be given back. Errors: collective_failed.
+  struct Lent {
+    std::uint32_t from = 0;
+    std::uint64_t number = 0;
+    Bytes places;
+  };
+  [[nodiscard]] Result<void> lend(std::uint32_t to, std::uint64_t number, Bytes places);
+  [[nodiscard]] bool is_returned(std::uint32_t by, std::uint64_t number);
+  [[nodiscard]] std::optional<Lent> take_lent();
+  [[nodiscard]] Result<void> give_back(std::uint32_t to, std::uint64_t number);
+
   // Tells the others, once, how this rank has ended. Errors: collective_failed.
   [[nodiscard]] Result<void> tell_finished(Bytes report);
   [[nodiscard]] Result<void> tell_ended(const Error& error);
@@ -181,6 +196,8 @@ class RankLink {
 
   // To all other ranks.
   [[nodiscard]] Result<void> tell(MessageKind kind, std::uint64_t number, Bytes bytes);
+  [[nodiscard]] Result<void> tell_one(std::uint32_t to, const MessageTag& tag,
+                                      std::shared_ptr<Bytes> bytes);
   [[nodiscard]] Result<bool> take_announced();
   [[nodiscard]] Result<void> take(const Incoming& message);
   [[nodiscard]] Result<void> begin_receive(const Incoming& message, bool dropped);
@@ -199,6 +216,8 @@ class RankLink {
   std::vector<Peer> peers_;
   std::deque<Flight> flights_;
   std::deque<Incoming> data_;
+  std::deque<Lent> lent_;
+  std::set<std::pair<std::uint32_t, std::uint64_t>> returned_;  // rank and number
   std::uint64_t gathers_ = 0;
   std::uint64_t progress_ = 0;
   std::uint64_t progress_of_all_ = 0;

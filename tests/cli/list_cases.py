@@ -133,6 +133,16 @@ class JobsTest(ListTest):
         self.assertFalse(self.path("x.safetensors").exists())
         self.assert_sealed("d.safetensors")
 
+    def test_a_folder_for_a_set_clashes_with_a_file_in_it(self):
+        self.torch("a.pth", "b.pth", "c.pth")
+        self.write_list({"in": "a.pth", "out": "new", "options": {"max-shard-size": 1 << 20}},
+                        {"in": "b.pth", "out": "new/model.safetensors"}, {"in": "c.pth"})
+        messages = self.messages(self.run_tool("convert", "--list", "jobs.jsonl", expect=SOME_FAILED))
+        self.assertIn("line 2 would be written to the same output [name_collision]", messages[1])
+        self.assertIn("line 1 would be written to the same output [name_collision]", messages[2])
+        self.assertEqual(len(messages), 2)
+        self.assert_sealed("c.safetensors")
+
     def test_an_output_that_differs_is_refused_without_force(self):
         self.torch("a.pth", "b.pth")
         for name in ("a.safetensors", "b.safetensors"):
@@ -285,6 +295,17 @@ class WorkersTest(ListTest):
         self.run_tool("convert", "--list", "jobs.jsonl", "--report", "report.jsonl")
         lines = self.path("report.jsonl").read_text().splitlines()
         self.assertEqual((len(lines), json.loads(lines[1])["status"]), (2, "converted"))
+
+    def test_a_file_that_is_no_report_is_refused(self):
+        self.many(1)
+        for text in ('{"in": "a.pth"}\n', '{"line": 1}\nsomething\n', "x", "\n", "{" + "x" * 10_000):
+            self.path("report.jsonl").write_text(text)
+            error = self.run_tool("convert", "--list", "jobs.jsonl", "--report", "report.jsonl", expect=FAILURE).stderr
+            self.assertIn("report.jsonl: not a report: its last line", error)
+            self.assertEqual(self.path("report.jsonl").read_text(), text)
+        for text in ("", '{"line": 1, "note": "' + "x" * 10_000 + '"}\n', '{"li', '{"line": 1}\n{"line": 2, "st'):
+            self.path("report.jsonl").write_text(text)
+            self.run_tool("convert", "--list", "jobs.jsonl", "--report", "report.jsonl")
 
     def test_an_interrupt_ends_it(self):
         inputs.write_sparse_safetensors(self.path("big.safetensors"), 64 << 20)

@@ -5,10 +5,12 @@
 #include <gtest/gtest.h>
 
 #include <chrono>
+#include <deque>
 #include <string>
 #include <thread>
 
 #include "base/bytes.hpp"
+#include "ranks/rank_link.hpp"
 #include "support/expect_error.hpp"
 #include "support/fake_collective.hpp"
 
@@ -113,6 +115,45 @@ TEST(Collective, ReturnsTheErrorsOfTheTransport) {
       }
     });
   }
+}
+
+// Announces what a test has written down, and fails to receive what it says.
+class ScriptedCollective final : public Collective {
+ public:
+  std::deque<Incoming> announced;
+  std::uint64_t failing = 0;  // the id of a message
+
+  [[nodiscard]] std::uint32_t rank() const noexcept override { return 0; }
+  [[nodiscard]] std::uint32_t size() const noexcept override { return 2; }
+  Result<Ticket> send(const MessageAddress&, std::span<const std::byte>) override { return 0; }
+  Result<std::optional<Incoming>> next() override {
+    if (announced.empty()) return std::optional<Incoming>();
+    const Incoming message = announced.front();
+    announced.pop_front();
+    return std::optional(message);
+  }
+  Result<Ticket> receive(const Incoming& message, std::span<std::byte>) override {
+    if (message.id == failing) return Error{ErrorCode::collective_failed, "the line is cut"};
+    return Ticket{0};
+  }
+  Result<bool> done(Ticket) override { return true; }
+  [[nodiscard]] bool forget(Ticket) noexcept override { return true; }
+};
+
+TEST(Collective, AnOperationThatFailsKeepsTheMessagesOfLaterOnes) {
+  ScriptedCollective ranks;
+  const auto tag = [](MessageKind kind, std::uint64_t operation) {
+    return MessageTag{kind, operation, 0}.packed();
+  };
+  ranks.announced = {{1, tag(MessageKind::gather, 2), 1, 1},
+                     {1, tag(MessageKind::user, 0), 1, 2},
+                     {1, tag(MessageKind::gather, 3), 1, 3},
+                     {1, tag(MessageKind::gather, 1), 1, 4}};
+  ASSERT_OK(all_gather(ranks, as_bytes("x"), 10s));  // keeps the first three
+  ranks.failing = 1;
+  EXPECT_ERROR(all_gather(ranks, as_bytes("x"), 10s), collective_failed);
+  EXPECT_OK(next_message(ranks, 0ms));
+  EXPECT_OK(all_gather(ranks, as_bytes("x"), 10s));
 }
 
 }  // namespace

@@ -136,7 +136,10 @@ class JobsOfRanks {
         views_.emplace_back(joint, LoadPlanAccess::state(plans_[rank]), described_[rank], rank);
     const std::vector<Sight> sights(kRanks, view.look().value());
     view.make_plan({});
-    return share_jobs(joint, view, sights, rank).value();
+    JointRanks ranks{sights, {}, rank};
+    for (std::uint32_t each = 0; each < kRanks; ++each)
+      ranks.node_of.push_back(each / kRanksOfNode);
+    return share_jobs(joint, view, std::move(ranks)).value();
   }
 
   std::deque<LoadPlan> plans_;

@@ -2,7 +2,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <memory>
+#include <numeric>
 #include <random>
 #include <string>
 #include <vector>
@@ -21,6 +23,7 @@ struct Way {
   Cut cut;
   bool seal;
   bool on_device;
+  bool shares = false;  // memory of one node, on which all ranks are
 };
 
 std::vector<ModelTensor> example() {
@@ -40,6 +43,34 @@ Slice slice_for(const ModelTensor& tensor, Cut cut, std::uint32_t rank, std::uin
   return part_of(tensor, dim, rank, size);
 }
 
+// What must be sent if each chunk is read by the rank that wants most of it.
+std::uint64_t least_sent(const std::vector<ModelTensor>& tensors, Cut cut, std::uint32_t size) {
+  std::uint64_t nbytes = 0;
+  for (const ModelTensor& tensor : tensors) {
+    std::vector<std::vector<std::uint64_t>> wanted(tensor.bytes.size() / kChunk + 1,
+                                                   std::vector<std::uint64_t>(size));
+    for (std::uint32_t rank = 0; rank < size; ++rank) {
+      const Slice slice = slice_for(tensor, cut, rank, size);
+      std::uint64_t inner = bits(tensor.dtype) / 8;
+      for (std::size_t i = slice.dim + 1; i < tensor.shape.size(); ++i) inner *= tensor.shape[i];
+      const std::uint64_t dim = tensor.shape.empty() ? 1 : tensor.shape[slice.dim];
+      for (std::uint64_t row = 0; row < tensor.bytes.size(); row += inner * dim) {
+        std::uint64_t at = row + inner * slice.begin;
+        const std::uint64_t end = row + inner * std::min(slice.end, dim);
+        while (at < end) {
+          const std::uint64_t border = std::min(end, (at / kChunk + 1) * kChunk);
+          wanted[at / kChunk][rank] += border - at;
+          at = border;
+        }
+      }
+    }
+    for (const std::vector<std::uint64_t>& chunk : wanted)
+      nbytes += std::accumulate(chunk.begin(), chunk.end(), std::uint64_t{0}) -
+                *std::ranges::max_element(chunk);
+  }
+  return nbytes;
+}
+
 class JointLoadEveryWay : public testing::TestWithParam<Way> {};
 
 TEST_P(JointLoadEveryWay, ReadsEveryByteOnceAndSendsWhatOthersWant) {
@@ -48,6 +79,8 @@ TEST_P(JointLoadEveryWay, ReadsEveryByteOnceAndSendsWhatOthersWant) {
   const auto bytes = file_bytes(tensors, way.seal);
   for (const std::uint32_t size : {1U, 2U, 3U, 4U, 7U, 8U}) {
     FakeRanks ranks(size, size);
+    if (way.shares) ranks.ranks_of_node = size;
+    if (way.shares) ranks.share(4 << 20);
     std::deque<FakeDevice> devices(size);
     std::deque<RankModel> models;
     std::uint64_t all = 0;
@@ -66,6 +99,7 @@ TEST_P(JointLoadEveryWay, ReadsEveryByteOnceAndSendsWhatOthersWant) {
     std::uint64_t read = 0;
     std::uint64_t sent = 0;
     std::uint64_t received = 0;
+    std::uint64_t lent = 0;
     for (std::uint32_t rank = 0; rank < size; ++rank) {
       ASSERT_OK(*results[rank]);
       const JointReport& report = **results[rank];
@@ -73,6 +107,7 @@ TEST_P(JointLoadEveryWay, ReadsEveryByteOnceAndSendsWhatOthersWant) {
       read += models[rank].source().nbytes_read;
       sent += report.ranks[rank].bytes_sent;
       received += report.ranks[rank].bytes_received;
+      lent += report.ranks[rank].bytes_lent;
       // Each rank has the same reports.
       ASSERT_EQ(report.ranks.size(), size);
       EXPECT_EQ(report.ranks[0].bytes_read, (**results[0]).load.bytes_read);
@@ -84,12 +119,23 @@ TEST_P(JointLoadEveryWay, ReadsEveryByteOnceAndSendsWhatOthersWant) {
     EXPECT_LE(static_cast<double>(read), 1.02 * static_cast<double>(nbytes) + size * 40'000.0);
     EXPECT_EQ(sent, received);
     EXPECT_LE(sent, all);
+    // A job that crosses the border of two ranks' rows is read by one of them. With columns every
+    // job is alike.
+    if (way.cut == Cut::columns) {
+      EXPECT_LE(static_cast<double>(sent),
+                1.025 * static_cast<double>(least_sent(tensors, way.cut, size)));
+    }
     if (size > 1 && way.cut == Cut::whole) {
       // What is wanted by others than the one that reads it.
       EXPECT_EQ(sent, nbytes * (size - 1));
     }
     if (size == 1) {
       EXPECT_EQ(sent, 0U);
+    }
+    if (!way.shares || way.on_device) {
+      EXPECT_EQ(lent, 0U);
+    } else {  // all but small pieces
+      EXPECT_LE(sent - lent, sent / 10);
     }
   }
 }
@@ -99,17 +145,19 @@ std::string way_name(const testing::TestParamInfo<Way>& info) {
   return std::string(way.cut == Cut::rows      ? "rows"
                      : way.cut == Cut::columns ? "columns"
                                                : "whole") +
-         (way.seal ? "_sealed" : "_unsealed") + (way.on_device ? "_device" : "_host");
+         (way.seal ? "_sealed" : "_unsealed") + (way.on_device ? "_device" : "_host") +
+         (way.shares ? "_shares" : "");
 }
 
-INSTANTIATE_TEST_SUITE_P(Ways, JointLoadEveryWay,
-                         testing::Values(Way{Cut::rows, true, false}, Way{Cut::rows, false, true},
-                                         Way{Cut::columns, true, false},
-                                         Way{Cut::columns, true, true},
-                                         Way{Cut::columns, false, false},
-                                         Way{Cut::whole, true, true},
-                                         Way{Cut::whole, false, false}),
-                         way_name);
+INSTANTIATE_TEST_SUITE_P(
+    Ways, JointLoadEveryWay,
+    testing::Values(Way{Cut::rows, true, false}, Way{Cut::rows, false, true},
+                    Way{Cut::columns, true, false}, Way{Cut::columns, true, true},
+                    Way{Cut::columns, false, false}, Way{Cut::whole, true, true},
+                    Way{Cut::whole, false, false}, Way{Cut::rows, true, false, true},
+                    Way{Cut::columns, true, false, true}, Way{Cut::columns, false, true, true},
+                    Way{Cut::whole, true, false, true}),
+    way_name);
 
 // ---- plans of any kind ------------------------------------------------------------------------
 
@@ -149,6 +197,8 @@ TEST(JointLoadRandom, BringsWhatEachRankWouldLoadAlone) {
     const auto size = static_cast<std::uint32_t>(2 + random() % 5);
     FakeRanks ranks(size, seed);
     ranks.pause_us = random() % 2 == 0 ? 0 : 300;
+    ranks.ranks_of_node = 1 + seed % 3;
+    if (seed % 2 == 0) ranks.share(4 << 20);
     std::deque<FakeDevice> devices(size);
     std::deque<TwoPlans> plans(size);
     for (TwoPlans& each : plans) {
@@ -179,6 +229,101 @@ TEST(JointLoadRandom, BringsWhatEachRankWouldLoadAlone) {
         EXPECT_TRUE(together.border_is_whole());
       }
     }
+  }
+}
+
+// ---- nodes --------------------------------------------------------------------------------------
+
+constexpr std::uint64_t kJob = 2 * kChunk;  // that fit into a slot
+constexpr std::uint64_t kTensor = 4 * kJob;
+
+// Four ranks on two nodes.
+class JointLoadOfTwoNodes : public testing::Test {
+ protected:
+  JointLoadOfTwoNodes() {
+    fill(tensors_);
+    const auto bytes = file_bytes(tensors_, true);
+    for (std::uint32_t rank = 0; rank < 4; ++rank) models_.emplace_back(bytes);
+  }
+  [[nodiscard]] std::vector<RankReport> run(std::uint32_t ranks_of_node) {
+    FakeRanks ranks(4);
+    ranks.ranks_of_node = ranks_of_node;
+    if (shared_nbytes_ != 0) ranks.share(shared_nbytes_);
+    const auto results = load_on(ranks, models_, [](std::uint32_t) {
+      return JointOptions{.load = {.threads = 1, .staging_nbytes = 4 << 20, .slot_nbytes = kJob},
+                          .deadline = 20s};
+    });
+    for (std::uint32_t rank = 0; rank < 4; ++rank) {
+      if (!*results[rank]) ADD_FAILURE() << (*results[rank]).error().message;
+      models_[rank].expect_all_arrived();
+    }
+    return *results[0] ? (**results[0]).ranks : std::vector<RankReport>(4);
+  }
+
+  std::vector<ModelTensor> tensors_{{"a", Dtype::u8, {kTensor}},
+                                    {"b", Dtype::u8, {kTensor}},
+                                    {"c", Dtype::u8, {kTensor}},
+                                    {"d", Dtype::u8, {kTensor}}};
+  std::deque<RankModel> models_;
+  std::size_t shared_nbytes_ = 0;
+};
+
+TEST_F(JointLoadOfTwoNodes, IsReadWhereItIsWanted) {
+  for (const std::size_t tensor : {0U, 1U, 2U}) models_[0].add(tensors_[tensor], {});
+  models_[2].add(tensors_[3], {});
+  models_[1].add(tensors_[0], {0, 0, 1});  // so that they have the file open
+  models_[3].add(tensors_[3], {0, 0, 1});
+  const std::vector<RankReport> ranks = run(2);
+  // The node of rank 0 reads half of the file, and a job more for each rank, of the three quarters
+  // that are wanted there: rank 1 reads what it has no use for. The rest crosses.
+  EXPECT_EQ(ranks[0].bytes_read + ranks[1].bytes_read, 10 * kJob);
+  EXPECT_GE(ranks[1].bytes_sent, 4 * kJob);
+  std::uint64_t across = 0;
+  for (const RankReport& rank : ranks) across += rank.bytes_sent_across;
+  EXPECT_EQ(across, 2 * kJob);
+}
+
+TEST_F(JointLoadOfTwoNodes, DoNotShareWhatNobodyElseOnThemWants) {
+  for (const std::uint32_t rank : {0U, 1U}) {
+    models_[rank].add(tensors_[0], {});
+    models_[rank].add(tensors_[1], {});
+    models_[rank + 2].add(tensors_[2], {});
+    models_[rank + 2].add(tensors_[3], {});
+  }
+  for (const RankReport& rank : run(2)) {
+    EXPECT_EQ(rank.bytes_read, kTensor);
+    EXPECT_EQ(rank.bytes_sent, kTensor);
+    EXPECT_EQ(rank.bytes_sent_across, 0U);
+  }
+}
+
+TEST_F(JointLoadOfTwoNodes, SharesMemoryOnANodeAndSendsToTheOther) {
+  for (RankModel& model : models_)
+    for (const ModelTensor& tensor : tensors_) model.add(tensor, {});
+  shared_nbytes_ = 2 << 20;
+  for (const RankReport& rank : run(2)) {
+    EXPECT_EQ(rank.bytes_read, kTensor);
+    EXPECT_EQ(rank.bytes_lent, kTensor);             // to the other rank of the node
+    EXPECT_EQ(rank.bytes_sent_across, 2 * kTensor);  // to both ranks of the other one
+    EXPECT_EQ(rank.bytes_sent, 3 * kTensor);
+    EXPECT_EQ(rank.bytes_received, 3 * kTensor);
+  }
+}
+
+TEST_F(JointLoadOfTwoNodes, SendsWhereTheSharedMemoryIsTooSmall) {
+  for (RankModel& model : models_) model.add(tensors_[0], {});
+  shared_nbytes_ = kJob;  // less than two slots
+  for (const RankReport& rank : run(2)) {
+    EXPECT_EQ(rank.bytes_sent, 3 * kJob);
+    EXPECT_EQ(rank.bytes_lent, 0U);
+  }
+}
+
+TEST_F(JointLoadOfTwoNodes, CountsAllAsCrossingIfEveryRankIsANode) {
+  for (RankModel& model : models_) model.add(tensors_[0], {});
+  for (const RankReport& rank : run(1)) {
+    EXPECT_EQ(rank.bytes_sent, 3 * kJob);
+    EXPECT_EQ(rank.bytes_sent_across, rank.bytes_sent);
   }
 }
 

@@ -6,7 +6,8 @@
 //                                     loads CUT (rows, columns, whole) of every tensor together and
 //                                     compares with load(); DEADLINE and DELAY, before each read,
 //                                     in milliseconds. RANK kills itself as it begins READ, from 1
-//   time FILE CUT HOW                 loads and does not compare; HOW: together or alone
+//   time FILE CUT HOW                 loads and does not compare; HOW: together, alone, or apart,
+//                                     which is together without memory that ranks share
 //
 // Prints one line a rank, and "begin" before a load. Exit status 1 with the error of a load on
 // stderr.
@@ -162,10 +163,10 @@ Result<void> load_task(Collective& ranks, const Task& task) {
                  load_together(loaded.plan, ranks, {.deadline = task.deadline}));
   FLATBED_TRY(compare(task, loaded));
   const RankReport& mine = report.ranks[ranks.rank()];
-  std::printf("%s\n",
-              str_cat("rank ", ranks.rank(), " wanted ", mine.bytes_wanted, " read ",
-                      mine.bytes_read, " sent ", mine.bytes_sent, " received ", mine.bytes_received)
-                  .c_str());
+  std::printf("%s\n", str_cat("rank ", ranks.rank(), " wanted ", mine.bytes_wanted, " read ",
+                              mine.bytes_read, " sent ", mine.bytes_sent, " received ",
+                              mine.bytes_received, " lent ", mine.bytes_lent)
+                          .c_str());
   return {};
 }
 
@@ -182,8 +183,8 @@ Result<void> time_task(Collective& ranks, const Task& task, std::string_view how
     FLATBED_ASSIGN(const JointReport report,
                    load_together(loaded.plan, ranks, {.load = {.io = IoMode::direct}}));
     const RankReport& mine = report.ranks[ranks.rank()];
-    text = str_cat(" read ", mine.bytes_read, " sent ", mine.bytes_sent, " direct ",
-                   report.load.files_direct, " waited_ms ",
+    text = str_cat(" read ", mine.bytes_read, " sent ", mine.bytes_sent, " lent ", mine.bytes_lent,
+                   " direct ", report.load.files_direct, " waited_ms ",
                    static_cast<std::uint64_t>(mine.waited_seconds * 1e3));
   }
   FLATBED_TRY(all_gather(ranks, {}, kPatience));
@@ -230,7 +231,9 @@ Result<void> run_task(Collective& ranks, const std::vector<std::string>& argumen
 }
 
 int run(const std::vector<std::string>& arguments) {
-  const Result<std::unique_ptr<Collective>> ranks = mpi_collective(MPI_COMM_WORLD);
+  MpiOptions options;
+  if (!arguments.empty() && arguments.back() == "apart") options.shared_nbytes = 0;
+  const Result<std::unique_ptr<Collective>> ranks = mpi_collective(MPI_COMM_WORLD, options);
   if (!ranks) return fail(ranks.error());
   const Result<void> done = run_task(**ranks, arguments);
   return done ? 0 : fail(done.error());

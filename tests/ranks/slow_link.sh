@@ -24,6 +24,7 @@ clean() {
   rm -rf "$folder"
 }
 trap clean EXIT
+trap 'exit 130' HUP INT TERM  # dash runs the trap of EXIT only when it exits itself
 ip netns add "$a" || { echo "slow_link: network namespaces cannot be made here"; exit 77; }
 ip netns add "$b"
 ip -n "$a" link add flatbed0 type veth peer name flatbed0 netns "$b"

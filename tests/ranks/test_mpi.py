@@ -82,9 +82,10 @@ class Load(unittest.TestCase):
                 lines = [[int(number) for number in re.findall(r"\d+", line)] for line in done.stdout.split("\n")
                          if line.startswith("rank")]
                 self.assertEqual(sorted(line[0] for line in lines), list(range(ranks)))
-                _, wanted, read, sent, received = (sum(column) for column in zip(*lines))
+                _, wanted, read, sent, received, lent = (sum(column) for column in zip(*lines))
                 self.assertLessEqual(read, 1.02 * self.nbytes)
                 self.assertEqual(sent, received)
+                self.assertGreaterEqual(lent, 0.9 * sent)
                 self.assertEqual(wanted, self.nbytes * (ranks if cut == "whole" else 1))
                 if cut == "whole":
                     self.assertEqual(sent, self.nbytes * (ranks - 1))

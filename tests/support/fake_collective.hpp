@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <deque>
 #include <map>
@@ -14,6 +15,7 @@
 #include <mutex>
 #include <optional>
 #include <random>
+#include <set>
 #include <span>
 #include <thread>
 #include <vector>
@@ -46,8 +48,16 @@ class FakeRanks {
   [[nodiscard]] Collective& operator[](std::uint32_t rank) { return *endpoints_[rank]; }
   [[nodiscard]] Faults& faults(std::uint32_t rank) { return endpoints_[rank]->faults; }
   [[nodiscard]] bool is_dead(std::uint32_t rank) const { return endpoints_[rank]->dead; }
-  // Calls of the rank that did something. How often it asks in vain depends on the machine.
-  [[nodiscard]] int calls(std::uint32_t rank) const { return endpoints_[rank]->calls; }
+  // Whether one of its calls was made to fail.
+  [[nodiscard]] bool has_failed(std::uint32_t rank) const { return endpoints_[rank]->failed; }
+  // The tag of its message that was lost, if one was.
+  [[nodiscard]] std::optional<std::uint64_t> lost(std::uint32_t rank) const {
+    return endpoints_[rank]->lost;
+  }
+  // The tags of its messages that were not lost.
+  [[nodiscard]] const std::set<std::uint64_t>& sent_tags(std::uint32_t rank) const {
+    return endpoints_[rank]->sent_tags;
+  }
   // Bytes of messages longer than those that are not data.
   [[nodiscard]] std::uint64_t sent_nbytes(std::uint32_t rank) const {
     return endpoints_[rank]->sent_nbytes;
@@ -56,6 +66,12 @@ class FakeRanks {
   unsigned pause_us = 0;
   unsigned pause_share = 16;
   std::uint32_t ranks_of_node = 1;
+  // Memory of each rank that those of its node share.
+  void share(std::size_t nbytes) {
+    for (std::uint32_t rank = 0; rank < size_; ++rank)
+      shared_.emplace_back(static_cast<std::byte*>(std::aligned_alloc(kPage, nbytes)), &std::free);
+    shared_nbytes_ = nbytes;
+  }
 
   // Calls work(rank) on a thread for each rank.
   template <typename Work>
@@ -68,6 +84,7 @@ class FakeRanks {
 
  private:
   static constexpr std::uint64_t kSmall = 1024;
+  static constexpr std::size_t kPage = 4096;
 
   struct Parcel {
     std::uint32_t from = 0;
@@ -85,13 +102,21 @@ class FakeRanks {
 
     Faults faults;
     bool dead = false;
+    bool failed = false;
     int calls = 0;
+    std::optional<std::uint64_t> lost;
+    std::set<std::uint64_t> sent_tags;
     std::uint64_t sent_nbytes = 0;
 
     [[nodiscard]] std::uint32_t rank() const noexcept override { return rank_; }
     [[nodiscard]] std::uint32_t size() const noexcept override { return ranks_.size_; }
     [[nodiscard]] std::uint32_t node(std::uint32_t rank) const noexcept override {
       return rank / ranks_.ranks_of_node;
+    }
+
+    [[nodiscard]] std::span<std::byte> shared_memory(std::uint32_t rank) noexcept override {
+      if (ranks_.shared_.empty() || node(rank) != node(rank_)) return {};
+      return {ranks_.shared_[rank].get(), ranks_.shared_nbytes_};
     }
 
     Result<Ticket> send(const MessageAddress& address, std::span<const std::byte> bytes) override {
@@ -110,7 +135,9 @@ class FakeRanks {
       }
       const Ticket ticket = ++tickets_;
       pending_[ticket] = {parcel.taken, {}, nullptr, 0};
+      if (sends_ == faults.lose) lost = address.tag;
       if (sends_ == faults.lose || dead) return ticket;
+      sent_tags.insert(address.tag);
       to.inbox_[rank_].push_back(std::move(parcel));
       return ticket;
     }
@@ -193,7 +220,8 @@ class FakeRanks {
     void act() {
       if (++calls == faults.die) dead = true;
     }
-    [[nodiscard]] Error failure(std::string_view call) const {
+    [[nodiscard]] Error failure(std::string_view call) {
+      failed = true;
       return make_error(ErrorCode::collective_failed, "fake: ", call, "() failed at rank ", rank_);
     }
     void pause() {
@@ -216,6 +244,8 @@ class FakeRanks {
   };
 
   std::uint32_t size_;
+  std::vector<std::unique_ptr<std::byte, decltype(&std::free)>> shared_;
+  std::size_t shared_nbytes_ = 0;
   std::mutex mutex_;
   std::vector<std::unique_ptr<Endpoint>> endpoints_;
 };
