@@ -34,8 +34,8 @@ struct Certificates {
   [[nodiscard]] bool none() const { return places.file.empty() && places.folder.empty() && !pem; }
 };
 
-// What the options name, or what find_ca_places() finds on this machine; with RemoteOptions::ca_file
-// besides. Errors: file_not_found, io_error and others of reading a file.
+// What the options name, or else `found`, what find_ca_places() returned; and what
+// RemoteOptions::ca_file adds. Errors: file_not_found, io_error, invalid_argument (too long).
 [[nodiscard]] Result<Certificates> find_certificates(const RemoteOptions& options,
                                                      const CaPlaces& found);
 
