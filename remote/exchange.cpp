@@ -93,11 +93,7 @@ Result<void> Exchange::set_basics(const ExchangeLimits& limits) {
   // An empty text, so that libcurl does not ask the environment.
   curl_easy_setopt(curl, CURLOPT_PROXY, limits.proxy.c_str());
   curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT_MS, static_cast<long>(limits.connect.count()));
-  if (!limits.ca_file.empty()) {
-    // The folder of the system's certificates stays in use beside it.
-    code = curl_easy_setopt(curl, CURLOPT_CAINFO, limits.ca_file.c_str());
-    if (code != CURLE_OK) return error_of(ErrorCode::tls_failed, "libcurl takes no CA file");
-  }
+  FLATBED_TRY(set_certificates(limits.certificates));
   if (!request_.sigv4.empty()) {
     code = curl_easy_setopt(curl, CURLOPT_AWS_SIGV4, request_.sigv4.c_str());
     if (code != CURLE_OK) return error_of(ErrorCode::tls_failed, "libcurl cannot sign requests");
@@ -109,6 +105,29 @@ Result<void> Exchange::set_basics(const ExchangeLimits& limits) {
   curl_easy_setopt(curl, CURLOPT_WRITEDATA, this);
   curl_easy_setopt(curl, CURLOPT_PRIVATE, this);
   return {};
+}
+
+// In place of those that libcurl was built to use.
+Result<void> Exchange::set_certificates(const Certificates& certificates) {
+  CURL* const curl = handle_.get();
+  const auto text = [](const std::string& place) {
+    return place.empty() ? nullptr : place.c_str();
+  };
+  CURLcode code = curl_easy_setopt(curl, CURLOPT_CAINFO, text(certificates.places.file));
+  const CURLcode folder = curl_easy_setopt(curl, CURLOPT_CAPATH, text(certificates.places.folder));
+  if (code == CURLE_OK && !certificates.places.folder.empty()) code = folder;
+  if (code == CURLE_OK && certificates.pem) {
+#if LIBCURL_VERSION_NUM >= 0x074d00
+    // Not copied: limits_ keeps it.
+    curl_blob blob = {const_cast<char*>(certificates.pem->data()), certificates.pem->size(),
+                      CURL_BLOB_NOCOPY};
+    code = curl_easy_setopt(curl, CURLOPT_CAINFO_BLOB, &blob);
+#else
+    code = CURLE_NOT_BUILT_IN;
+#endif
+  }
+  if (code == CURLE_OK) return {};
+  return error_of(ErrorCode::tls_failed, "this libcurl cannot be given certificates to trust");
 }
 
 void Exchange::set_method() {
@@ -297,7 +316,10 @@ void Exchange::finish(CURLcode code) {
     fail(error_of(ErrorCode::http_protocol, "the answer has no status"), true);
     return;
   }
-  const Error error = error_of(code_of(code), curl_easy_strerror(code));
+  const bool none = code == CURLE_PEER_FAILED_VERIFICATION && limits_.certificates.none();
+  const Error error =
+      error_of(code_of(code), curl_easy_strerror(code),
+               none ? "; this system has no certificates to trust (package ca-certificates)" : "");
   fail(error, is_transient(code));
 }
 

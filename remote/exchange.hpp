@@ -15,6 +15,7 @@
 #include <string>
 #include <vector>
 
+#include "certificates.hpp"
 #include "http.hpp"
 
 namespace flatbed::remote {
@@ -26,7 +27,7 @@ struct ExchangeLimits {
   std::chrono::milliseconds connect{};
   std::chrono::milliseconds first_byte{};
   std::chrono::milliseconds stall{};
-  std::string ca_file;
+  Certificates certificates;
   std::string proxy;
   std::string user_agent;
 };
@@ -89,6 +90,7 @@ class Exchange {
   static int on_seek(void* self, curl_off_t offset, int origin);
 
   [[nodiscard]] Result<void> set_basics(const ExchangeLimits& limits);
+  [[nodiscard]] Result<void> set_certificates(const Certificates& certificates);
   [[nodiscard]] Result<void> set_headers();
   void set_method();
   void count_moved(std::size_t nbytes);

@@ -39,10 +39,6 @@ Result<void> check_options(const RemoteOptions& options) {
         options.longest_wait}) {
     FLATBED_TRY(check_between<std::int64_t>("of a time, in ms,", time.count(), 0, kDayMs));
   }
-  std::error_code ignored;
-  if (!options.ca_file.empty() && !std::filesystem::is_regular_file(options.ca_file, ignored))
-    return error_of(ErrorCode::file_not_found, remote::shown(options.ca_file.native()),
-                    ": there is no such file of certificates");
   return {};
 }
 
@@ -60,14 +56,17 @@ Result<std::shared_ptr<Transport>> Transport::make(RemoteOptions options) {
   if (!set.cache_dir.empty()) {
     FLATBED_ASSIGN(transport->cache_, remote::BlockCache::open(set.cache_dir, set.cache_nbytes));
   }
+  FLATBED_ASSIGN(
+      transport->certificates_,
+      remote::find_certificates(set, remote::find_ca_places(remote::ca_places_of_libcurl())));
   FLATBED_ASSIGN(transport->engine_, transport->make_engine());
   return transport;
 }
 
 Result<std::unique_ptr<remote::Engine>> Transport::make_engine() const {
   return remote::Engine::make(
-      {options_.connect_timeout, options_.first_byte_timeout, options_.stall_timeout,
-       options_.ca_file.native(), options_.proxy, options_.user_agent},
+      {options_.connect_timeout, options_.first_byte_timeout, options_.stall_timeout, certificates_,
+       options_.proxy, options_.user_agent},
       options_.max_connections);
 }
 

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "block_cache.hpp"
+#include "certificates.hpp"
 #include "engine.hpp"
 #include "flatbed/remote.hpp"
 #include "http.hpp"
@@ -95,6 +96,7 @@ class Transport {
   }
 
   RemoteOptions options_;
+  remote::Certificates certificates_;
   mutable std::mutex making_engine_;
   mutable std::unique_ptr<remote::Engine> engine_;
   std::unique_ptr<remote::BlockCache> cache_;

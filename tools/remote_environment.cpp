@@ -28,6 +28,8 @@ RemoteCredentials credentials_of(const AwsSettings& settings) {
 
 RemoteOptions remote_options_from_environment(const Variables& variables) {
   RemoteOptions options;
+  options.system_ca_file = variables("SSL_CERT_FILE").value_or("");
+  options.system_ca_dir = variables("SSL_CERT_DIR").value_or("");
   const Result<AwsSettings> aws = read_aws_settings(variables);
   if (aws) {
     options.s3.region = aws->region;

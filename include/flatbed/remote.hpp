@@ -98,7 +98,13 @@ struct RemoteOptions {
   std::size_t head_nbytes = std::size_t{128} << 10;
   // Files of servers that know no ranges are read whole, into memory, up to this size.
   std::size_t whole_nbytes = std::size_t{64} << 20;
-  std::filesystem::path ca_file;    // certificates (PEM) to trust besides the system's
+  // Certificates (PEM) to trust besides the system's, and what stands for the system's: a file, and
+  // folders with hashes as names (separated by ":"). Without the last two, the system's are those
+  // that libcurl was built to use; if they do not exist, the file where the Linux distributions
+  // have it.
+  std::filesystem::path ca_file;
+  std::filesystem::path system_ca_file;
+  std::filesystem::path system_ca_dir;
   std::string proxy;                // as libcurl takes it; empty: none
   std::string user_agent;           // empty: "flatbed/<version>"
   CredentialsProvider credentials;  // empty: none are sent
@@ -131,7 +137,7 @@ class Transport;  // internal
 
 class FLATBED_EXPORT Remote {
  public:
-  // Starts the thread. Errors: invalid_argument (options out of range), file_not_found (ca_file),
+  // Starts the thread. Errors: invalid_argument (options out of range), file_not_found (ca_file,
   // resource_exhausted.
   [[nodiscard]] static Result<Remote> make(RemoteOptions options = {});
 

@@ -16,6 +16,7 @@ _TEXTS = {
     "session_token",
     "token",
 }
+_SYSTEM_CA = {"SSL_CERT_FILE": "system_ca_file", "SSL_CERT_DIR": "system_ca_dir"}
 _MOST = {"cache_nbytes": 2**64 - 1, "retries": 1000}
 _OF_CREDENTIALS = {"access_key_id", "headers", "secret_access_key", "session_token", "token"}
 
@@ -58,6 +59,9 @@ def options_of(storage_options: Mapping[str, Any] | None) -> dict[str, Any]:
             options[key] = _checked(key, value)
         else:
             raise TypeError(f"storage_options: unknown key {key!r}")
+    for variable, key in _SYSTEM_CA.items():  # as Python's own module ssl does
+        if os.environ.get(variable):
+            options[key] = os.environ[variable]
     return options
 
 

@@ -11,6 +11,7 @@ void bind_errors(nb::module_& module);
 void bind_tensor(nb::module_& module);
 void bind_checkpoint(nb::module_& module);
 void bind_commands(nb::module_& module);
+void bind_gpu(nb::module_& module);
 void bind_state(nb::module_& module);
 void bind_ranks(nb::module_& module);
 void bind_series(nb::module_& module);

@@ -37,22 +37,29 @@ nb::object make_capsule(const Result<Managed*>& made) {
   throw nb::python_error();
 }
 
-// A tuple of two integers, such as (major, minor). Throws TypeError if it is none.
-std::pair<std::int64_t, std::int64_t> two_integers(const nb::object& given, const char* what) {
+}  // namespace
+
+std::pair<std::int64_t, std::int64_t> two_integers(const nb::object& given, const char* expected) {
   std::pair<std::int64_t, std::int64_t> pair;
   if (!nb::isinstance<nb::tuple>(given) || nb::len(given) != 2 ||
       !nb::try_cast(given[0], pair.first) || !nb::try_cast(given[1], pair.second))
-    nb::raise_type_error("%s", what);
+    nb::raise_type_error("%s", expected);
   return pair;
 }
 
-// Whether the consumer reads versioned capsules. Throws TypeError for what is no version.
-bool is_versioned(const nb::object& max_version) {
+bool is_versioned_dlpack(const nb::object& max_version) {
   if (max_version.is_none()) return false;
   const auto [major, minor] =
       two_integers(max_version, "max_version: expected None or two integers (major, minor)");
   return major >= kMajor;
 }
+
+nb::object make_dlpack_capsule(const DlpackMemory& memory, const DlpackRequest& request) {
+  if (request.versioned) return make_capsule(export_dlpack(memory, request.flags));
+  return make_capsule(export_dlpack_legacy(memory));
+}
+
+namespace {
 
 void check_device(const nb::object& dl_device) {
   if (dl_device.is_none()) return;
@@ -79,7 +86,7 @@ nb::object dlpack_capsule(const TensorObject& tensor, const nb::object& stream,
                           const nb::object& max_version, const nb::object& dl_device,
                           const nb::object& copy) {
   if (!stream.is_none()) throw nb::value_error("stream: expected None for the host's memory");
-  const bool versioned = is_versioned(max_version);
+  const bool versioned = is_versioned_dlpack(max_version);
   check_device(dl_device);
   const bool copied = wants_copy(tensor, copy);
   const TensorMemory memory =
@@ -89,8 +96,7 @@ nb::object dlpack_capsule(const TensorObject& tensor, const nb::object& stream,
     throw nb::buffer_error("copy=False: the tensor's bytes cannot be mapped, and must be read");
   const TensorInfo& info = tensor.info();
   const DlpackMemory shown{info.dtype, info.shape, memory.bytes, memory.owner};
-  if (!versioned) return make_capsule(export_dlpack_legacy(shown));
-  return make_capsule(export_dlpack(shown, copied ? kDlpackIsCopied : 0));
+  return make_dlpack_capsule(shown, {versioned, copied ? kDlpackIsCopied : 0});
 }
 
 nb::tuple dlpack_device(const TensorObject&) { return nb::make_tuple(kHost, 0); }

@@ -20,6 +20,7 @@ NB_MODULE(_flatbed, module) {
   flatbed::python::bind_tensor(module);
   flatbed::python::bind_checkpoint(module);
   flatbed::python::bind_commands(module);
+  flatbed::python::bind_gpu(module);
   flatbed::python::bind_state(module);
   flatbed::python::bind_ranks(module);
   flatbed::python::bind_series(module);

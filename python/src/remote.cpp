@@ -79,6 +79,8 @@ struct Shared {
 RemoteOptions remote_options(const nb::dict& options, const std::shared_ptr<Shared>& shared) {
   RemoteOptions remote;
   remote.ca_file = take(options, "ca_file", std::string());
+  remote.system_ca_file = take(options, "system_ca_file", std::string());
+  remote.system_ca_dir = take(options, "system_ca_dir", std::string());
   remote.proxy = take(options, "proxy", std::string());
   remote.hub_endpoint = take(options, "hub_endpoint", remote.hub_endpoint);
   remote.s3.endpoint = take(options, "endpoint", std::string());

@@ -26,6 +26,7 @@
 #include "flatbed/save.hpp"
 #include "flatbed/save_set.hpp"
 #include "flatbed/storage_offset.hpp"
+#include "gpu.hpp"
 #include "objects.hpp"
 #include "plan.hpp"
 #include "source.hpp"
@@ -99,23 +100,35 @@ nb::list tensor_rows(const CheckpointObject& self) {
 using LoadTarget =
     std::tuple<std::uint32_t, std::uint64_t, std::uint64_t, std::optional<std::string>>;
 
-Result<LoadReport> load_targets(const Checkpoint& checkpoint,
-                                const std::vector<LoadTarget>& targets,
-                                const std::vector<std::optional<Dtype>>& casts,
-                                const LoadOptions& options) {
+// A GPU for each target, or null for the host's memory; empty: the host for all.
+using LoadDevices = std::vector<const CudaDeviceObject*>;
+
+Result<LoadPlan> plan_targets(const Checkpoint& checkpoint, const std::vector<LoadTarget>& targets,
+                              const std::vector<std::optional<Dtype>>& casts,
+                              const LoadDevices& devices) {
   LoadPlan plan;
   for (std::size_t i = 0; i < targets.size(); ++i) {
     const auto& [index, address, nbytes, name] = targets[i];
     void* const data = reinterpret_cast<void*>(static_cast<std::uintptr_t>(address));
+    const CudaDeviceObject* const gpu = devices.empty() ? nullptr : devices[i];
+    Device* const device = gpu == nullptr ? nullptr : gpu->device.get();
     FLATBED_TRY(plan.add(checkpoint, checkpoint.tensors()[index].name,
-                         {.data = data, .capacity = nbytes}, {.as = casts[i]}));
+                         {.device = device, .data = data, .capacity = nbytes}, {.as = casts[i]}));
   }
-  return load(plan, options);
+  return plan;
+}
+
+Result<LoadReport> load_targets(const Result<LoadPlan>& plan, const LoadOptions& options) {
+  if (!plan) return plan.error();
+  return load(*plan, options);
 }
 
 nb::dict load_tensors(const CheckpointObject& self, const std::vector<LoadTarget>& targets,
-                      bool verify, unsigned threads, const nb::object& progress) {
+                      bool verify, unsigned threads, const nb::object& progress,
+                      const LoadDevices& devices) {
   const Checkpoint checkpoint = self.get();
+  if (!devices.empty() && devices.size() != targets.size())
+    throw nb::value_error("devices: expected one for each target, or none");
   std::vector<std::optional<Dtype>> casts;
   for (const LoadTarget& target : targets) {
     if (std::get<0>(target) >= checkpoint.tensors().size())
@@ -125,8 +138,8 @@ nb::dict load_tensors(const CheckpointObject& self, const std::vector<LoadTarget
   Interruptible work(progress);
   LoadOptions options{.verify = verify ? Verify::yes : Verify::no, .threads = threads};
   options.progress = work.progress();
-  const LoadReport report =
-      work.run([&] { return load_targets(checkpoint, targets, casts, options); });
+  const LoadReport report = work.run(
+      [&] { return load_targets(plan_targets(checkpoint, targets, casts, devices), options); });
   nb::dict result;
   result["bytes_read"] = report.bytes_read;
   result["bytes_verified"] = report.bytes_verified;
@@ -336,12 +349,16 @@ void bind_loads(nb::module_& module) {
   module.def("tree_tensors", &list_tree_tensors, nb::arg("checkpoint"),
              nb::sig("def tree_tensors(checkpoint: Checkpoint) -> "
                      "list[tuple[int, dict[str, typing.Any]]]"));
-  module.def("load_tensors", &load_tensors, nb::arg("checkpoint"), nb::arg("targets"),
-             nb::arg("verify") = true, nb::arg("threads") = 0, nb::arg("progress") = nb::none(),
-             nb::sig("def load_tensors(checkpoint: Checkpoint, "
-                     "targets: collections.abc.Sequence[tuple[int, int, int, str | None]], "
-                     "verify: bool = True, threads: int = 0, "
-                     "progress: flatbed._types.Progress = None) -> dict[str, typing.Any]"));
+  module.def(
+      "load_tensors", &load_tensors, nb::arg("checkpoint"), nb::arg("targets"),
+      nb::arg("verify") = true, nb::arg("threads") = 0, nb::arg("progress") = nb::none(),
+      nb::arg("devices") = LoadDevices(),
+      nb::sig(
+          "def load_tensors(checkpoint: Checkpoint, "
+          "targets: collections.abc.Sequence[tuple[int, int, int, str | None]], "
+          "verify: bool = True, threads: int = 0, "
+          "progress: flatbed._types.Progress = None, "
+          "devices: collections.abc.Sequence[CudaDevice | None] = ()) -> dict[str, typing.Any]"));
   module.def("match_names", &match_names, nb::arg("checkpoint"), nb::arg("expected"),
              nb::arg("ignore_mismatched_sizes") = false,
              nb::sig("def match_names(checkpoint: Checkpoint, "

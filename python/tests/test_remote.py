@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import http.server
+import os
 import re
 import threading
+import unittest.mock
 from typing import Any
 
 import flatbed
@@ -134,6 +136,18 @@ class RemoteTest(FolderTest):
                 flatbed.open(self.url, storage_options=options)
         with self.assertRaises(ValueError):
             flatbed.open(two_tensors(), storage_options={"token": "x"})
+
+    def test_certificates_may_be_named_by_the_environment(self) -> None:
+        for variable, place in (("SSL_CERT_FILE", "nothing.pem"), ("SSL_CERT_DIR", "")):
+            path = str(self.folder / place)
+            with unittest.mock.patch.dict(os.environ, {variable: path}):
+                if variable == "SSL_CERT_DIR":
+                    flatbed.open(self.url)
+                    continue
+                with self.assertRaises(flatbed.FileError) as raised:
+                    flatbed.open(self.url)
+                self.assertEqual(raised.exception.name, "file_not_found")
+                self.assertIn("nothing.pem", str(raised.exception))
 
     def test_errors_are_named(self) -> None:
         cases = {

@@ -671,6 +671,78 @@ class LoadInto(StateTest):
             ft.load_into({"w": torch.empty(2, device="meta")}, self.path())
 
 
+class OnGpus(StateTest):
+    """The way of loads into GPUs, with the host's memory in their place."""
+
+    def setUp(self):
+        super().setUp()
+        self.places = []
+        host = torch.device("cpu")
+        load_tensors = ft._cuda.load_tensors
+
+        def load(checkpoint, targets, options, places):
+            self.places.append(places)
+            return load_tensors(checkpoint, targets, options, places)
+
+        for name, replacement in (
+            ("gpu_of", lambda place: None if isinstance(place, dict) else host),
+            ("_device", lambda gpu: None),
+            ("load_tensors", load),
+        ):
+            patch = unittest.mock.patch.object(ft._cuda, name, replacement)
+            patch.start()
+            self.addCleanup(patch.stop)
+
+    def test_a_state_arrives(self):
+        state = {"a": torch.arange(6.0).view(2, 3), "b": [torch.ones(3), torch.empty(0)], "c": 3}
+        assert_same(self, state, self.again(state, map_location="cpu"))
+        self.assertEqual([len(places) for places in self.places], [2])
+        self.assertNotIn(None, self.places[0])
+
+    def test_what_is_made_on_the_host_takes_the_way_over_it(self):
+        whole = torch.arange(6.0)
+        for state in ({"a": whole.view(2, 3).t()}, {"a": whole, "b": whole}):
+            assert_same(self, state, self.again(state, map_location="cpu"))
+        assert_same(self, state, self.again(state, map_location={"cpu": "cpu"}))
+
+    def test_a_gpu_that_cannot_be_used_is_no_error(self):
+        refused = flatbed.DeviceError(180, "device_unavailable", "no NVIDIA driver found")
+        model = torch.nn.Linear(3, 2)
+        state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        with unittest.mock.patch.object(ft._cuda, "_device", side_effect=refused):
+            assert_same(self, state, self.again(state, map_location="cpu"))
+            torch.nn.init.zeros_(model.weight)
+            report = ft.load_into(model, self.path())
+        self.assertTrue(report.complete and report.bytes_read)
+        assert_same(self, state, dict(model.state_dict()))
+
+    def test_other_errors_are_raised(self):
+        failed = flatbed.DeviceError(181, "device_error", "cuda:0: an illegal address")
+        state = {"a": torch.ones(3)}
+        with unittest.mock.patch.object(ft._cuda, "_device", side_effect=failed):
+            with self.assertRaisesRegex(flatbed.DeviceError, "illegal address"):
+                self.again(state, map_location="cpu")
+
+    def test_a_model_is_filled_and_cast(self):
+        model = torch.nn.Linear(3, 2)
+        state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        ft.save(state, self.path())
+        ft.load_into(model, self.path(), dtype=torch.float16)
+        self.assertNotIn(None, self.places[0])
+        assert_same(self, state["weight"].half(), model.weight.detach())
+
+    def test_the_current_stream_is_named(self):
+        for handle, named in ((0, 1), (4096, 4096)):
+            current = unittest.mock.Mock(cuda_stream=handle)
+            with unittest.mock.patch.object(
+                torch.cuda, "current_stream", return_value=current
+            ), unittest.mock.patch.object(flatbed._flatbed, "cuda_device") as made:
+                type(self).device(torch.device("cuda", 1))
+            made.assert_called_once_with(1, named)
+
+    device = staticmethod(ft._cuda._device) if torch else None
+
+
 class Processes(StateTest):
     def run_python(self, code):
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

@@ -3,9 +3,12 @@
 # as any user and without changing the system. Then CMake takes them from there:
 #   cmake -C DIR/sources.cmake -D FLATBED_DEPS=fetch ...
 # Does nothing where they are there already. Exit status 77: they cannot be had on this machine.
-# Usage: get_sources.sh DIR
+# Usage: get_sources.sh DIR [PACKAGE:NAME...]     others than those: Debian's name, and the folder's
 set -eu
-dir=${1:?usage: get_sources.sh DIR}
+dir=${1:?usage: get_sources.sh DIR [PACKAGE:NAME...]}
+shift
+[ $# -gt 0 ] ||
+  set -- simdjson:simdjson xxhash:xxhash zlib:zlib libdeflate:libdeflate fmtlib:fmt cli11:cli11
 [ ! -f "$dir/sources.cmake" ] || exit 0
 
 no_sources() {
@@ -33,9 +36,7 @@ source_apt() {
 }
 source_apt update || no_sources "apt-get update failed"
 cd "$state"
-# Debian's name of the package, ours of the library.
-for names in simdjson:simdjson xxhash:xxhash zlib:zlib libdeflate:libdeflate fmtlib:fmt cli11:cli11
-do
+for names; do
   package=${names%:*}
   name=${names#*:}
   source_apt source --download-only "$package" || no_sources "no source package $package"

@@ -121,6 +121,8 @@ bool Nginx::make_certificates() const {
   const std::string ca_key = dir_ / "ca.key";
   return run(with_key({openssl, "req", "-x509", "-subj", "/CN=ca of a test", "-keyout", ca_key,
                        "-out", ca})) &&
+         run(with_key({openssl, "req", "-x509", "-subj", "/CN=other ca of a test", "-keyout",
+                       dir_ / "other_ca.key", "-out", other_ca_file()})) &&
          run(with_key({openssl, "req", "-x509", "-subj", "/CN=server of a test", "-CA", ca,
                        "-CAkey", ca_key, "-addext", "subjectAltName=IP:127.0.0.1", "-addext",
                        "basicConstraints=critical,CA:FALSE", "-keyout", dir_ / "server.key", "-out",
@@ -130,6 +132,7 @@ bool Nginx::make_certificates() const {
 void Nginx::write_config() {
   const std::string dir = dir_.path();
   std::filesystem::create_directory(dir_ / "files");
+  std::filesystem::create_directory(empty_folder());
   const std::string tls =
       " ssl; ssl_certificate " + dir + "/server.pem; ssl_certificate_key " + dir + "/server.key;";
   std::string servers;

@@ -31,6 +31,9 @@ class Nginx {
   [[nodiscard]] std::string url(std::string_view server, std::string_view path) const;
   [[nodiscard]] std::filesystem::path folder() const { return dir_ / "files"; }
   [[nodiscard]] std::string ca_file() const { return dir_ / "ca.pem"; }
+  // Of a CA that nobody has a certificate of.
+  [[nodiscard]] std::string other_ca_file() const { return dir_ / "other_ca.pem"; }
+  [[nodiscard]] std::string empty_folder() const { return dir_ / "empty"; }
 
  private:
   [[nodiscard]] bool make_certificates() const;

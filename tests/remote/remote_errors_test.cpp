@@ -377,6 +377,9 @@ TEST_F(RemoteErrors, ChecksItsOptions) {
   options = {};
   options.ca_file = "/nothing/here.pem";
   EXPECT_CODE(Remote::make(options), file_not_found);
+  options = {};
+  options.system_ca_file = "/nothing/here.pem";
+  EXPECT_CODE(Remote::make(options), file_not_found);
 }
 
 }  // namespace

@@ -10,6 +10,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "flatbed/load.hpp"
 #include "flatbed/remote.hpp"
@@ -17,6 +18,7 @@
 #include "flatbed/verify.hpp"
 #include "remote/nginx.hpp"
 #include "remote/remote_files.hpp"
+#include "support/expect_error.hpp"
 
 namespace flatbed {
 namespace {
@@ -79,6 +81,22 @@ TEST_F(RemoteNginx, MayBeSlow) {
 TEST_F(RemoteNginx, IsNotTrustedWithoutItsCa) {
   const auto read = read_from("tls", patient());
   EXPECT_CODE(read, tls_failed);
+}
+
+TEST_F(RemoteNginx, IsTrustedIfItsCaIsOneOfTheSystems) {
+  RemoteOptions options = patient();
+  options.system_ca_file = nginx_->ca_file();
+  EXPECT_OK(read_from("tls", options));
+  // Its CA and another's, in memory, in this order and in the other.
+  options.ca_file = nginx_->other_ca_file();
+  EXPECT_OK(read_from("tls", options));
+  std::swap(options.system_ca_file, options.ca_file);
+  EXPECT_OK(read_from("tls", options));
+  options.ca_file.clear();
+  EXPECT_CODE(read_from("tls", options), tls_failed);
+  options.system_ca_file.clear();
+  options.system_ca_dir = nginx_->empty_folder();
+  EXPECT_CODE(read_from("tls", options), tls_failed);
 }
 
 TEST_F(RemoteNginx, IsNotTrustedUnderAnotherName) {

@@ -195,6 +195,13 @@ TEST(RemoteEnvironment, EachOriginGetsItsOwnCredentials) {
   EXPECT_EQ(options.credentials({"https://other.example"}).value(), RemoteCredentials{});
 }
 
+TEST(RemoteEnvironment, CertificatesOfTheSystemMayBeElsewhere) {
+  const auto options = remote_options_from_environment(
+      variables_of({{"SSL_CERT_FILE", "/other/ca.pem"}, {"SSL_CERT_DIR", "/one:/two"}}));
+  EXPECT_EQ(options.system_ca_file, "/other/ca.pem");
+  EXPECT_EQ(options.system_ca_dir, "/one:/two");
+}
+
 TEST(RemoteEnvironment, AWrongSettingOnlyMattersWhereItIsNeeded) {
   const RemoteOptions options =
       remote_options_from_environment(variables_of({{"AWS_ACCESS_KEY_ID", "AKID"}}));

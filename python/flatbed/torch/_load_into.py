@@ -10,6 +10,7 @@ import torch
 from .. import _flatbed
 from .. import open as _open
 from .._types import Opened, Progress, RenameRules
+from . import _cuda
 from ._storage import PAIRS, TORCH_NAMES, Row, as_bytes, torch_dtype, untyped
 
 _STORED_NAMES = {name: dtype for dtype, name in TORCH_NAMES.items()}
@@ -64,7 +65,9 @@ class _Target:
     def takes(self, row: Row) -> bool:
         """Whether the load can write its memory, cast if that is needed."""
         tensor, stored = self.tensor, self.stored_dtype()
-        if tensor.device.type != "cpu" or not tensor.is_contiguous() or stored is None:
+        if not tensor.is_contiguous() or stored is None:
+            return False
+        if tensor.device.type != "cpu" and _cuda.gpu_of(tensor.device) is None:
             return False
         if tensor.is_conj() or tensor.is_neg():  # whose memory has other values
             return False
@@ -88,9 +91,10 @@ def load_into(
 ) -> LoadIntoReport:
     """Loads a checkpoint into the parameters and persistent buffers of a model.
 
-    Bytes are read straight into the model's memory where it is contiguous and on the CPU, and
-    floats are cast on the way. Everything is compared before the first byte is read. Tied
-    parameters need one of their names. State that is no tensor (``get_extra_state``) stays.
+    Bytes are read straight into the model's memory where it is contiguous, on the CPU or an NVIDIA
+    GPU, and floats are cast on the way. On a GPU they come after what its current stream holds.
+    Everything is compared before the first byte is read. Tied parameters need one of their names.
+    State that is no tensor (``get_extra_state``) stays.
 
     Args:
         model: a module, or a dict of tensors by name.
@@ -138,19 +142,12 @@ def _flatbed_load(
     options: tuple[bool, int, Any],
 ) -> dict[str, Any]:
     rows = [Row(row) for row in _flatbed.tensor_rows(checkpoint)]
-    plan, copies = [], []
-    for target, index in pairs:
-        row, tensor = rows[index], target.tensor
-        if row.nbytes == 0:
-            continue
-        if target.takes(row):
-            stored = target.stored_dtype()
-            plan.append((index, *as_bytes(tensor), None if stored == row.dtype else stored))
-            continue
-        source = torch.empty(row.nbytes, dtype=torch.uint8)
-        plan.append((index, *as_bytes(source), None))
-        copies.append((target, row, source))
-    work = _flatbed.load_tensors(checkpoint, plan, *options)
+    pairs_with_bytes = [(target, index) for target, index in pairs if rows[index].nbytes]
+    plan, copies, places = _plan(pairs_with_bytes, rows, True)
+    work = _cuda.load_tensors(checkpoint, plan, options, places)
+    if work is None:  # those on GPUs take the way over the host
+        plan, copies, places = _plan(pairs_with_bytes, rows, False)
+        work = _flatbed.load_tensors(checkpoint, plan, *options)
     for target, row, source in copies:
         name = target.dtype_name()
         of = name if name in PAIRS else TORCH_NAMES.get(row.dtype, row.dtype)
@@ -160,6 +157,27 @@ def _flatbed_load(
             if not target.tensor.is_inference():
                 torch.autograd.graph.increment_version(target.tensor)
     return work
+
+
+def _plan(
+    pairs: list[tuple[_Target, int]], rows: list[Row], to_gpus: bool
+) -> tuple[list[Any], list[Any], list[Any]]:
+    """What load_tensors() takes, the tensors that are copied afterwards, and the places of all."""
+    plan: list[Any] = []
+    copies: list[Any] = []
+    places: list[Any] = []
+    for target, index in pairs:
+        row, tensor = rows[index], target.tensor
+        if target.takes(row) and (to_gpus or tensor.device.type == "cpu"):
+            stored = target.stored_dtype()
+            plan.append((index, *as_bytes(tensor), None if stored == row.dtype else stored))
+            places.append(_cuda.gpu_of(tensor.device))
+            continue
+        source = torch.empty(row.nbytes, dtype=torch.uint8)
+        plan.append((index, *as_bytes(source), None))
+        places.append(None)
+        copies.append((target, row, source))
+    return plan, copies, places
 
 
 def _named_tensors(model: Any) -> list[tuple[str, Any]]:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from .. import _flatbed
+from . import _cuda
 from ._shared import SharedStorage, View, c_order
 from ._storage import (
     ALWAYS_SPARE,
@@ -38,6 +39,7 @@ class Memory:
         self.map_location = map_location
         self.is_meta = isinstance(map_location, (str, torch.device)) and str(map_location) == "meta"
         self.shared = self._find_shared()
+        self.gpu = self._find_gpu()
         self._storages: dict[Any, tuple[Any, tuple[int, ...]]] = {}
         # What all strides together may take: one tensor may stand in a tree under many.
         self._spare_nbytes = MAX_SPREAD * sum(row.nbytes for row in self.rows) + ALWAYS_SPARE
@@ -45,6 +47,9 @@ class Memory:
 
     def read(self, verify: bool = True, threads: int = 0, progress: Any = None) -> None:
         """Reads all bytes, verified, into memory of their own."""
+        if self.gpu is not None and self._read_on_gpu(self.gpu, (verify, threads, progress)):
+            return
+        self.gpu = None
         device = "meta" if self.is_meta else "cpu"
         for index, row in enumerate(self.rows):
             block = self.shared[index].place(index) if index in self.shared else None
@@ -61,8 +66,30 @@ class Memory:
         _flatbed.load_tensors(self.checkpoint, targets, verify, threads, progress)
         self._fill_shared()
 
+    def _find_gpu(self) -> torch.device | None:
+        """The GPU that all tensors can be read into as they are stored."""
+        gpu = _cuda.gpu_of(self.map_location)
+        if gpu is None or self.shared:
+            return None
+        of_the_host = {"stride", "quantizer", "shape"}  # what is made of them is made on the host
+        for _, attributes in _flatbed.tree_tensors(self.checkpoint):
+            if of_the_host & attributes.keys():
+                return None
+        return gpu
+
+    def _read_on_gpu(self, gpu: torch.device, options: tuple[bool, int, Any]) -> bool:
+        blocks = [torch.empty(row.nbytes, dtype=torch.uint8, device=gpu) for row in self.rows]
+        targets = [
+            (index, *as_bytes(block), None) for index, block in enumerate(blocks) if block.numel()
+        ]
+        work = _cuda.load_tensors(self.checkpoint, targets, options, [gpu] * len(targets))
+        if work is not None:
+            self.blocks = blocks
+        return work is not None
+
     def map(self) -> None:
         """Maps them copy on write; what is not stored plainly is read."""
+        self.gpu = None
         for index, row in enumerate(self.rows):
             if self.is_meta or row.nbytes == 0:
                 device = "meta" if self.is_meta else "cpu"
@@ -160,7 +187,7 @@ class Memory:
         """The storage where ``map_location`` wants it, as torch.load decides."""
         restore = torch.serialization.default_restore_location
         wanted = self.map_location
-        if self.is_meta:
+        if self.is_meta or self.gpu is not None:
             return storage
         if wanted is None:
             return restore(storage, location)
