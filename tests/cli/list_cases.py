@@ -307,6 +307,18 @@ class WorkersTest(ListTest):
         self.assertEqual((report["exit_code"], report["failed"], report["not_started"]), (INTERRUPTED, 1, 1))
         self.assertEqual(self.names(), ["a.pth", "big.safetensors", "jobs.jsonl"])
 
+    def test_an_interrupt_ends_the_wait_for_a_list(self):
+        process = subprocess.Popen([binary(), "convert", "--list", "-"], cwd=self.folder, stdin=subprocess.PIPE,
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        try:
+            wait_until_caught(process.pid, signal.SIGINT)
+            process.send_signal(signal.SIGINT)
+            process.wait(timeout=60)
+        finally:
+            process.kill()
+            process.communicate()
+        self.assertEqual(process.returncode, -signal.SIGINT)
+
     def test_a_full_disk_for_the_report_is_an_error(self):
         self.many(2)
         result = self.run_tool("convert", "--list", "jobs.jsonl", "--report", "/dev/full", expect=FAILURE)
