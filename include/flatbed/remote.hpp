@@ -84,8 +84,8 @@ struct RemoteOptions {
   std::chrono::milliseconds connect_timeout{10'000};
   std::chrono::milliseconds first_byte_timeout{30'000};
   std::chrono::milliseconds stall_timeout{30'000};
-  // How often a request is sent again after a cut connection, a timeout, or the statuses 408, 429,
-  // 500, 502, 503 and 504. What has arrived of a range is kept. The first wait is `backoff`, each
+  // How often a request is sent again after a cut connection, a timeout, where the host has no
+  // address, or after the statuses 408, 429, 500, 502, 503 and 504. What has arrived of a range is kept. The first wait is `backoff`, each
   // later one twice as long up to 10 s, and no shorter than the server's Retry-After. A Retry-After
   // longer than `longest_wait` ends the request.
   unsigned retries = 5;
@@ -97,7 +97,7 @@ struct RemoteOptions {
   // The first request of a file reads this much, 4 KiB to 16 MiB: mostly all of its header.
   std::size_t head_nbytes = std::size_t{128} << 10;
   // Files of servers that know no ranges are read whole, into memory, up to this size.
-  std::size_t whole_nbytes = std::size_t{64} << 20;
+  std::size_t whole_nbytes = std::size_t{48} << 20;
   std::filesystem::path ca_file;    // certificates (PEM) to trust besides the system's
   std::string proxy;                // as libcurl takes it; empty: none
   std::string user_agent;           // empty: "flatbed/<version>"
