@@ -57,7 +57,8 @@ class FLATBED_EXPORT ByteSink {
   // written is found out. Errors: any; usually file_exists and permission_denied.
   [[nodiscard]] virtual Result<void> begin(const SinkLayout& layout) = 0;
 
-  // Takes `bytes`, which are valid during the call. Every byte of the file is written once. May
+  // Takes `bytes`, which are valid during the call. Every byte of the file is written once; if the
+  // sink is not in_order(), some may come again, and replace those before. May
   // block until bytes of earlier calls have left, but not for later calls. Thread-safe.
   [[nodiscard]] virtual Result<void> write_at(std::uint64_t offset,
                                               std::span<const std::byte> bytes) = 0;
