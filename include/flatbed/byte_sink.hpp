@@ -31,6 +31,11 @@ struct SinkLayout {
   // The first bytes, which one call of write_at() writes after all others: a header with the
   // digests of what follows it. 0: the file has no such part.
   std::uint64_t head_nbytes = 0;
+  // Whether calls of write_at() leave out a few bytes here and there, which are written once what
+  // comes after them is known: the sums in the headers of a zip. A sink that collects parts keeps
+  // those that lack such bytes; all but one lie within the window of kSinkWindowBytes, which does
+  // not count them.
+  bool has_gaps = false;
 };
 
 // The most bytes between the first byte after the head that is not written yet and the offset of a
