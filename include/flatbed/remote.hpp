@@ -85,9 +85,9 @@ struct RemoteOptions {
   std::chrono::milliseconds first_byte_timeout{30'000};
   std::chrono::milliseconds stall_timeout{30'000};
   // How often a request is sent again after a cut connection, a timeout, where the host has no
-  // address, or after the statuses 408, 429, 500, 502, 503 and 504. What has arrived of a range is kept. The first wait is `backoff`, each
-  // later one twice as long up to 10 s, and no shorter than the server's Retry-After. A Retry-After
-  // longer than `longest_wait` ends the request.
+  // address, or after the statuses 408, 429, 500, 502, 503 and 504. What has arrived of a range is
+  // kept. The first wait is `backoff`, each later one twice as long up to 10 s, and no shorter than
+  // the server's Retry-After. A Retry-After longer than `longest_wait` ends the request.
   unsigned retries = 5;
   std::chrono::milliseconds backoff{200};
   std::chrono::milliseconds longest_wait{60'000};
