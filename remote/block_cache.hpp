@@ -7,12 +7,12 @@
 //          8..15  u64 XXH3-64 of what follows, with the number of the block as its seed
 //         16..    the block: 1 MiB, less at the end of the file
 //
-// A file is known by its URL without the query, its ETag and its size, which are hashed (SHA-256):
-// neither URLs nor credentials are in the folder. A block is written under a temporary name and
-// then renamed, and checked each time it is read; one that is damaged or short is removed and
-// counts as missing. When there are more bytes than the limit, those that were not read for longest
-// go, to nine tenths of it; between such times it may be exceeded by a sixteenth for each process.
-// Other files in the folder are left alone.
+// A file is known by its URL without a signature, its ETag and its size, which are hashed
+// (SHA-256): neither URLs nor credentials are in the folder. A block is written under a temporary
+// name and then renamed, and checked each time it is read; one that is damaged or short is removed
+// and counts as missing. When there are more bytes than the limit, those that were not read for
+// longest go, to nine tenths of it; between such times it may be exceeded by a sixteenth for each
+// process. Other files in the folder are left alone.
 // Failures to write, such as a full disk, are not errors: the block is not kept.
 // Thread-safe.
 #pragma once

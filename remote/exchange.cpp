@@ -45,6 +45,8 @@ ErrorCode code_of(CURLcode code) {
 bool is_transient(CURLcode code) {
   switch (code) {
     case CURLE_OPERATION_TIMEDOUT:
+    // Also of a host that does not exist: what a name server says for a moment sounds the same.
+    case CURLE_COULDNT_RESOLVE_HOST:
     case CURLE_COULDNT_CONNECT:
     case CURLE_GOT_NOTHING:
     case CURLE_PARTIAL_FILE:
@@ -275,6 +277,7 @@ void Exchange::count_moved(std::size_t nbytes) {
 bool Exchange::take_body(std::span<const std::byte> bytes) {
   count_moved(bytes.size());
   if (!placement_.parts.empty()) return place_body(bytes);
+  if (outcome_.body.capacity() < placement_.limit) reserve_body();
   const std::size_t room = placement_.limit - outcome_.body.size();
   const std::size_t taken = std::min(room, bytes.size());
   outcome_.body.append(reinterpret_cast<const char*>(bytes.data()), taken);
@@ -286,6 +289,15 @@ bool Exchange::take_body(std::span<const std::byte> bytes) {
                   placement_.limit, " bytes"),
          false);
   return false;
+}
+
+// At once, because a text that grows is copied, and is in memory twice then. Without a size it is
+// the limit, of which only what arrives is touched.
+void Exchange::reserve_body() {
+  const auto stated = number_of(outcome_.head.find("content-length"));
+  const std::uint64_t nbytes = stated.value_or(placement_.limit);
+  outcome_.body.reserve(
+      static_cast<std::size_t>(std::min<std::uint64_t>(nbytes, placement_.limit)));
 }
 
 bool Exchange::place_body(std::span<const std::byte> bytes) {

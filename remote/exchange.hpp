@@ -97,6 +97,7 @@ class Exchange {
   [[nodiscard]] bool take_header(std::string_view line);
   [[nodiscard]] bool take_head();
   [[nodiscard]] bool take_body(std::span<const std::byte> bytes);
+  void reserve_body();
   [[nodiscard]] bool place_body(std::span<const std::byte> bytes);
 
   ExchangeRequest request_;

@@ -62,7 +62,7 @@ Result<void> RemoteSource::open_file() {
   Call call = new_call();
   call.url = file_.url;
   call.version = {};
-  call.range = WantedRange{0, {block->bytes}, std::nullopt};
+  call.range = WantedRange{0, {block->memory()}, std::nullopt};
   call.body_limit = options.whole_nbytes;
   call.accept = {416};
   FLATBED_TRY(transport_->run({&call, 1}));
@@ -80,8 +80,7 @@ Result<void> RemoteSource::open_file() {
   } else if (call.head.status == 200) {
     whole_ = true;
     nbytes_ = call.text.size();
-    block->bytes.resize(call.text.size());
-    if (nbytes_ > 0) std::memcpy(block->bytes.data(), call.text.data(), call.text.size());
+    block->bytes = std::move(call.text);
   } else if (call.head.find("content-range") == "bytes */0") {
     whole_ = true;  // an empty file
     block->bytes.clear();
@@ -91,8 +90,10 @@ Result<void> RemoteSource::open_file() {
                     shown(call.head.find("content-range")));
   }
   if (transport_->cache() != nullptr && !whole_ && version_.strong()) {
-    FLATBED_ASSIGN(cache_key_, BlockCache::key_of(text_of(file_.url.origin, " ", file_.label),
-                                                  version_.etag, nbytes_));
+    FLATBED_ASSIGN(cache_key_,
+                   BlockCache::key_of(text_of(file_.url.origin, " ", file_.label,
+                                              file_.url.has_query ? unsigned_query(file_.url) : ""),
+                                      version_.etag, nbytes_));
   }
   head_ = std::move(call.head);
   blocks_[0] = std::move(block);
@@ -110,7 +111,8 @@ Call RemoteSource::new_call() const {
 }
 
 std::size_t RemoteSource::preferred_read_nbytes() const noexcept {
-  return transport_->options().range_nbytes;
+  constexpr std::size_t kInMemory = 256 << 10;
+  return whole_ ? kInMemory : transport_->options().range_nbytes;
 }
 
 RemoteSource::BlockPointer RemoteSource::find_block(std::uint64_t offset) const {
@@ -146,13 +148,14 @@ Result<std::size_t> RemoteSource::read_kept(std::uint64_t offset, std::span<std:
     fetched->offset = offset / block_nbytes * block_nbytes;
     fetched->bytes.resize(
         static_cast<std::size_t>(std::min<std::uint64_t>(block_nbytes, nbytes_ - fetched->offset)));
-    FLATBED_TRY(fetch(fetched->offset, {fetched->bytes}));
+    FLATBED_TRY(fetch(fetched->offset, {fetched->memory()}));
     block = std::move(fetched);
     keep_block(block);
   }
   if (!block) return std::size_t{0};
   const std::span<const std::byte> kept =
-      std::span(block->bytes).subspan(static_cast<std::size_t>(offset - block->offset));
+      std::as_bytes(std::span(block->bytes))
+          .subspan(static_cast<std::size_t>(offset - block->offset));
   const std::size_t nbytes = std::min(kept.size(), out.size());
   if (nbytes > 0) std::memcpy(out.data(), kept.data(), nbytes);
   return nbytes;
@@ -171,7 +174,8 @@ Result<void> RemoteSource::read_parts(std::uint64_t offset,
   if (wanted > nbytes_ || offset > nbytes_ - wanted)
     return error_of(ErrorCode::invalid_argument, "cannot read ", wanted, " bytes at offset ",
                     offset, " of ", nbytes_, " bytes");
-  const bool small = wanted <= kSmallRead && !whole_;
+  if (whole_) return read_whole(offset, rest);
+  const bool small = wanted <= kSmallRead;
   for (std::uint64_t nbytes = wanted; nbytes > 0;) {
     if (rest.front().empty()) {
       rest = rest.subspan(1);
@@ -185,13 +189,6 @@ Result<void> RemoteSource::read_parts(std::uint64_t offset,
   }
   const std::uint64_t nbytes = sum_of(rest);
   if (nbytes == 0) return {};
-  if (whole_) {
-    for (const std::span<std::byte> part : rest) {
-      FLATBED_TRY(fetch_whole(offset, part));
-      offset += part.size();
-    }
-    return {};
-  }
   if (nbytes >= kLargeRead && offset > 0) {
     const std::lock_guard lock(mutex_);
     blocks_[0] = nullptr;
@@ -201,8 +198,8 @@ Result<void> RemoteSource::read_parts(std::uint64_t offset,
 
 Result<void> RemoteSource::reread_at(std::uint64_t offset, std::span<std::byte> out) const {
   if (out.empty()) return {};
+  if (whole_) return reread_whole(offset, out);
   forget_blocks(offset, out.size());
-  if (whole_) return fetch_whole(offset, out);
   if (!cache_key_.empty())
     drop_blocks({*transport_->cache(), cache_key_, nbytes_}, offset, out.size());
   return fetch_anew(offset, {out});
@@ -265,9 +262,27 @@ Result<void> RemoteSource::fetch_from(const Url& url, std::uint64_t offset,
   return {};
 }
 
-// Of a server that knows no ranges: the whole file once more.
-Result<void> RemoteSource::fetch_whole(std::uint64_t offset, std::span<std::byte> out) const {
-  if (out.empty()) return {};
+// Of a server that knows no ranges. Under a lock, so that the file is in memory once.
+Result<void> RemoteSource::read_whole(std::uint64_t offset,
+                                      std::span<const std::span<std::byte>> parts) const {
+  const std::lock_guard lock(whole_mutex_);
+  if (nbytes_ > 0 && !blocks_[0]) FLATBED_TRY(fetch_whole());
+  for (const std::span<std::byte> part : parts) {
+    if (!part.empty()) std::memcpy(part.data(), blocks_[0]->bytes.data() + offset, part.size());
+    offset += part.size();
+  }
+  return {};
+}
+
+Result<void> RemoteSource::reread_whole(std::uint64_t offset, std::span<std::byte> out) const {
+  const std::lock_guard lock(whole_mutex_);
+  blocks_[0] = nullptr;
+  FLATBED_TRY(fetch_whole());
+  std::memcpy(out.data(), blocks_[0]->bytes.data() + offset, out.size());
+  return {};
+}
+
+Result<void> RemoteSource::fetch_whole() const {
   Call call = new_call();
   call.url = file_.url;
   call.body_limit = static_cast<std::size_t>(nbytes_);
@@ -275,11 +290,8 @@ Result<void> RemoteSource::fetch_whole(std::uint64_t offset, std::span<std::byte
   if (call.text.size() != nbytes_)
     return error_of(ErrorCode::file_changed, "the file changed on the server: found ",
                     call.text.size(), " bytes, expected ", nbytes_);
-  std::memcpy(out.data(), call.text.data() + offset, out.size());
   auto block = std::make_shared<Block>();
-  block->bytes.resize(call.text.size());
-  std::memcpy(block->bytes.data(), call.text.data(), call.text.size());
-  const std::lock_guard lock(mutex_);
+  block->bytes = std::move(call.text);
   blocks_[0] = std::move(block);
   return {};
 }

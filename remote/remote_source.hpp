@@ -11,6 +11,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -54,7 +55,8 @@ class RemoteSource final : public ByteSource {
   // Bytes that are kept. Shared with those who copy from it.
   struct Block {
     std::uint64_t offset = 0;
-    std::vector<std::byte> bytes;
+    std::string bytes;
+    [[nodiscard]] std::span<std::byte> memory() { return std::as_writable_bytes(std::span(bytes)); }
   };
   using BlockPointer = std::shared_ptr<const Block>;
 
@@ -75,7 +77,10 @@ class RemoteSource final : public ByteSource {
                                         std::vector<std::span<std::byte>> parts) const;
   [[nodiscard]] Result<void> fetch_from(const Url& url, std::uint64_t offset,
                                         const std::vector<std::span<std::byte>>& parts) const;
-  [[nodiscard]] Result<void> fetch_whole(std::uint64_t offset, std::span<std::byte> out) const;
+  [[nodiscard]] Result<void> read_whole(std::uint64_t offset,
+                                        std::span<const std::span<std::byte>> parts) const;
+  [[nodiscard]] Result<void> reread_whole(std::uint64_t offset, std::span<std::byte> out) const;
+  [[nodiscard]] Result<void> fetch_whole() const;
 
   std::shared_ptr<const Transport> transport_;
   RemoteFile file_;
@@ -84,8 +89,10 @@ class RemoteSource final : public ByteSource {
   std::string version_origin_;  // whose answer stated it
   AnswerHead head_;
   std::vector<AnswerHead> redirects_;
-  bool whole_ = false;     // the server knows no ranges: all is in blocks_[0]
+  // The server knows no ranges: all is in blocks_[0], which whole_mutex_ guards then.
+  bool whole_ = false;
   std::string cache_key_;  // empty: nothing is kept
+  mutable std::mutex whole_mutex_;
   mutable std::mutex mutex_;
   mutable std::string final_url_;               // where redirects led; guarded
   mutable std::array<BlockPointer, 9> blocks_;  // the first is the file's beginning; guarded

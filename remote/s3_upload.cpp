@@ -1,6 +1,7 @@
 #include "s3_upload.hpp"
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <thread>
 #include <utility>
@@ -69,9 +70,26 @@ Result<void> S3Upload::check_absent() const {
   if (replace_) return {};
   Call call = place_.call(Method::head, place_.url());
   call.accept = {404};
-  FLATBED_ASSIGN(const Call answer, run(std::move(call)));
-  if (answer.head.status == 404) return {};
+  Result<Call> answer = run(std::move(call));
+  if (!answer && answer.error().code == ErrorCode::permission_denied) {
+    FLATBED_ASSIGN(const bool decides, decides_at_the_end());
+    if (decides) return {};
+  }
+  if (!answer) return std::move(answer).error();
+  if (answer->head.status == 404) return {};
   return with_context(shown(place_.name()), already_there());
+}
+
+// A server that does not know If-None-Match would replace what is there without a word.
+Result<bool> S3Upload::decides_at_the_end() const {
+  constexpr std::array<std::string_view, 3> kKnown{"AmazonS3", "MinIO", "SeaweedFS"};
+  Call call = place_.call(Method::head, place_.url());
+  call.accept = {403, 404};
+  FLATBED_ASSIGN(const Call answer, run(std::move(call)));
+  if (answer.head.status != 403) return answer.head.status == 404;
+  const std::string_view server = answer.head.find("server");
+  return std::ranges::any_of(kKnown,
+                             [&](std::string_view known) { return server.starts_with(known); });
 }
 
 Result<void> S3Upload::put_whole(std::span<const std::byte> bytes) {
@@ -84,11 +102,13 @@ Result<void> S3Upload::put_whole(std::span<const std::byte> bytes) {
   call.body = bytes;
   if (!replace_) call.accept = {412};
   const Result<Call> answer = run(std::move(call));
-  made_ = answer && answer->head.status != 412;
+  if (answer && answer->head.status != 412) {
+    note_made(answer->head);
+    return {};
+  }
   // A request that was sent again may find what the first one has put there, and what went wrong
   // may be the answer alone.
-  if (!made_) made_ = is_ours().value_or(false);
-  if (made_) return {};
+  if (is_ours().value_or(false)) return {};
   if (!answer) return answer.error();
   return with_context(shown(place_.name()), already_there());
 }
@@ -164,10 +184,12 @@ Result<void> S3Upload::complete() {
   std::chrono::milliseconds wait = transport_->options().backoff;
   for (int tries = 1;; ++tries) {
     Result<bool> done = try_complete(list);
-    made_ = done && *done;
+    if (done && *done) return {};
     // What went wrong may be the answer alone, after the object was made.
-    if (!done) made_ = is_ours().value_or(false);
-    if (made_) return {};
+    if (!done && is_ours().value_or(false)) {
+      static_cast<void>(discard());  // the parts, if the object is of another upload
+      return {};
+    }
     if (!done) return with_context(shown(place_.name()), std::move(done).error());
     if (tries == kTries)
       return error_of(ErrorCode::http_status, shown(place_.name()),
@@ -178,7 +200,7 @@ Result<void> S3Upload::complete() {
 }
 
 // False: try again.
-Result<bool> S3Upload::try_complete(const std::string& list) const {
+Result<bool> S3Upload::try_complete(const std::string& list) {
   Call call = place_.call(Method::post, place_.url_with(place_.key, {{"uploadId", id_}}));
   call.headers = conditions();
   call.headers.emplace_back("Content-Type: application/xml");
@@ -192,7 +214,10 @@ Result<bool> S3Upload::try_complete(const std::string& list) const {
   const Result<void> read = read_leaves(body, [&](std::string_view path, std::string_view) {
     whole = whole || path == "CompleteMultipartUploadResult/ETag";
   });
-  if (read && whole) return true;
+  if (read && whole) {
+    note_made(call.head);
+    return true;
+  }
   const std::optional<S3Error> found = parse_s3_error(body);
   if (!found)
     return error_of(ErrorCode::http_protocol,
@@ -212,12 +237,25 @@ Result<bool> S3Upload::is_ours() const {
   return call.head.status == 200 && call.head.find("etag") == expected_etag_;
 }
 
+void S3Upload::note_made(const AnswerHead& head) {
+  made_ = true;
+  id_.clear();
+  version_id_ = head.find("x-amz-version-id");
+  if (version_id_ == "null") version_id_.clear();  // versions are suspended
+}
+
+bool S3Upload::discard_object() {
+  if (!version_id_.empty())
+    return abort_call(
+        place_.call(Method::remove, place_.url_with(place_.key, {{"versionId", version_id_}})));
+  if (replace_) return true;
+  const Result<bool> ours = is_ours();
+  if (!ours) return is_reached(ours.error());
+  return !*ours || abort_call(place_.call(Method::remove, place_.url()));
+}
+
 bool S3Upload::discard() {
-  if (std::exchange(made_, false)) {
-    const Result<bool> ours = is_ours();
-    if (!ours) return is_reached(ours.error());
-    return !*ours || abort_call(place_.call(Method::remove, place_.url()));
-  }
+  if (std::exchange(made_, false)) return discard_object();
   if (!started()) return true;
   const std::string id = std::exchange(id_, {});
   return abort_call(place_.call(Method::remove, place_.url_with(place_.key, {{"uploadId", id}})));

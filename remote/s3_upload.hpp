@@ -32,7 +32,8 @@ class S3Upload {
 
   [[nodiscard]] const S3Place& place() const noexcept { return place_; }
 
-  // Unless it would be replaced: errors: file_exists.
+  // Unless it would be replaced: errors: file_exists. Who may not list the bucket is told 403 of an
+  // object that is not there. Then the servers that are known to refuse at the end decide.
   [[nodiscard]] Result<void> check_absent() const;
   // The whole object.
   [[nodiscard]] Result<void> put_whole(std::span<const std::byte> bytes);
@@ -43,9 +44,12 @@ class S3Upload {
   [[nodiscard]] Result<void> put_part(std::size_t number, std::span<const std::byte> bytes);
   [[nodiscard]] Result<void> complete();
 
-  // Ends the upload, after which none of its parts is kept, or removes the object that it made,
-  // unless another one was put there since. Failures are ignored: nobody is left to tell. False:
-  // the server cannot be reached, and will not be for others either.
+  // Ends the upload, after which none of its parts is kept, or removes the object that it made. Of
+  // a bucket with versions that is the version that the server named. Elsewhere it is removed
+  // unless another one was put there since. It is left if it may be another's that is equal: where
+  // it was found there without the server saying that this upload made it, or where it replaces
+  // what was there. Failures are ignored: nobody is left to tell. False: the server cannot be
+  // reached, and will not be for others either.
   bool discard();
 
  private:
@@ -57,9 +61,12 @@ class S3Upload {
   [[nodiscard]] Result<Call> run(Call call) const;
   [[nodiscard]] std::vector<std::string> conditions() const;
   [[nodiscard]] Result<void> try_part(std::size_t number, std::span<const std::byte> bytes);
-  [[nodiscard]] Result<bool> try_complete(const std::string& list) const;
+  [[nodiscard]] Result<bool> try_complete(const std::string& list);
+  void note_made(const AnswerHead& head);
+  [[nodiscard]] bool discard_object();
   [[nodiscard]] Result<std::string> list_parts();
-  // Whether the object is the one that this upload made.
+  [[nodiscard]] Result<bool> decides_at_the_end() const;
+  // Whether the object is the one that this upload made, or an equal one.
   [[nodiscard]] Result<bool> is_ours() const;
   [[nodiscard]] bool abort_call(Call call) const;
 
@@ -70,7 +77,8 @@ class S3Upload {
   std::mutex mutex_;
   std::vector<Part> parts_;    // guarded
   std::string expected_etag_;  // of the object; empty: it cannot be foretold
-  bool made_ = false;          // the object is there
+  bool made_ = false;          // the object is there, and the server said that it is this upload's
+  std::string version_id_;     // of the object; empty: the bucket keeps no versions
 };
 
 }  // namespace flatbed::remote

@@ -3,6 +3,7 @@
 #include <curl/curl.h>
 
 #include <algorithm>
+#include <array>
 #include <memory>
 
 #include "text.hpp"
@@ -12,6 +13,29 @@ namespace flatbed::remote {
 namespace {
 
 constexpr std::size_t kMaxUrl = 16'384;
+
+// Of S3, Google and CloudFront, and of Azure; and what comes with them.
+constexpr std::array<std::string_view, 4> kSignatures{"x-amz-signature", "x-goog-signature",
+                                                      "signature", "sig"};
+constexpr std::array<std::string_view, 19> kSigning{"awsaccesskeyid",
+                                                    "googleaccessid",
+                                                    "key-pair-id",
+                                                    "policy",
+                                                    "expires",
+                                                    "se",
+                                                    "sp",
+                                                    "spr",
+                                                    "sr",
+                                                    "st",
+                                                    "sv",
+                                                    "skoid",
+                                                    "sktid",
+                                                    "skt",
+                                                    "ske",
+                                                    "sks",
+                                                    "skv",
+                                                    "sip",
+                                                    "sdd"};
 
 struct CleanUp {
   void operator()(CURLU* url) const noexcept { curl_url_cleanup(url); }
@@ -72,6 +96,27 @@ int hex_digit(char c) {
 }  // namespace
 
 std::string Url::label() const { return text_of(origin, path, has_query ? "?..." : ""); }
+
+std::string unsigned_query(const Url& url) {
+  const std::size_t mark = url.text.find('?');
+  const std::string_view query =
+      mark == url.text.npos ? std::string_view() : std::string_view(url.text).substr(mark + 1);
+  std::string kept;
+  bool has_signature = false;
+  for (std::string_view rest = query; !rest.empty();) {
+    const std::string_view parameter = rest.substr(0, rest.find('&'));
+    rest.remove_prefix(std::min(parameter.size() + 1, rest.size()));
+    const std::string name = lower(parameter.substr(0, parameter.find('=')));
+    has_signature = has_signature || std::ranges::find(kSignatures, name) != kSignatures.end();
+    const bool of_signature = name.starts_with("x-amz-") || name.starts_with("x-goog-") ||
+                              std::ranges::find(kSignatures, name) != kSignatures.end() ||
+                              std::ranges::find(kSigning, name) != kSigning.end();
+    if (of_signature) continue;
+    kept += kept.empty() ? "" : "&";
+    kept += parameter;
+  }
+  return has_signature ? kept : std::string(query);
+}
 
 std::string scheme_of(std::string_view text) {
   const std::size_t end = text.find("://");

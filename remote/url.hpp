@@ -19,6 +19,10 @@ struct Url {
   [[nodiscard]] bool secure() const { return origin.starts_with("https:"); }
 };
 
+// What comes after "?" without what makes it a signed URL: the parameters that Amazon, Google and
+// Azure add, which differ each time. Without a signature it is all of it.
+[[nodiscard]] std::string unsigned_query(const Url& url);
+
 // "scheme" of "scheme://...", in lower case; empty where there is none.
 [[nodiscard]] std::string scheme_of(std::string_view text);
 

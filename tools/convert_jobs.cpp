@@ -256,8 +256,6 @@ Result<void> check_urls(const ConvertOptions& options) {
     if (is_url(output.native()) && !output.native().starts_with("s3://"))
       return usage(fmt::format("{}: an output is a file or an s3:// URL", path_text(output)));
   }
-  if (is_url(options.output.native()) && kind_of(options.output) == Kind::torch)
-    FLATBED_TRY(check_is_local(options.output, "the name of a PyTorch file"));
   return {};
 }
 

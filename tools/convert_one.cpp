@@ -106,11 +106,15 @@ Result<void> write_torch(const ConvertJob& job, const SavePlan& plan, const Conv
   torch.unsafe_objects = options.unsafe_objects     ? UnsafeObjects::keep
                          : options.allow_conversion ? UnsafeObjects::convert
                                                     : UnsafeObjects::refuse;
-  const auto found = compare_torch_output(job.output, plan, torch, compare_data(options));
+  const bool is_object = is_url(job.output.native());
+  const auto found = is_object
+                         ? compare_torch_object(job, plan, torch, options)
+                         : compare_torch_output(job.output, plan, torch, compare_data(options));
   FLATBED_ASSIGN(const bool done, judge_output(job, options, found, outcome));
   if (done) return {};
   watch.announce(outcome);
-  FLATBED_ASSIGN(SaveTorchReport report, save_torch(job.output, plan, torch));
+  FLATBED_ASSIGN(SaveTorchReport report, is_object ? save_torch_object(job, plan, torch, options)
+                                                   : save_torch(job.output, plan, torch));
   outcome.report = std::move(report.file);
   outcome.tensors = static_cast<std::size_t>(report.tensors);
   outcome.nbytes = report.tensor_nbytes;

@@ -19,13 +19,23 @@
 namespace flatbed::tool {
 namespace {
 
-Result<OutputState> compare_object(const ConvertJob& job, const SavePlan& plan,
-                                   const SaveOptions& saving, const ConvertOptions& options) {
+// Null: there is none.
+Result<std::shared_ptr<const ByteSource>> open_object(const ConvertJob& job,
+                                                      const ConvertOptions& options) {
   Result<std::shared_ptr<const ByteSource>> found =
       session_of(options.remote)->open_source(job.output);
-  if (!found && found.error().code == ErrorCode::file_not_found) return OutputState{};
-  if (!found) return std::move(found).error();
-  return compare_output(*std::move(found), plan, saving, compare_data(options));
+  // Who may not list the bucket is told so of what is not there, too: the sink decides.
+  const bool may_be_absent = !found && (found.error().code == ErrorCode::file_not_found ||
+                                        found.error().code == ErrorCode::permission_denied);
+  if (may_be_absent) return std::shared_ptr<const ByteSource>();
+  return found;
+}
+
+Result<OutputState> compare_object(const ConvertJob& job, const SavePlan& plan,
+                                   const SaveOptions& saving, const ConvertOptions& options) {
+  FLATBED_ASSIGN(std::shared_ptr<const ByteSource> found, open_object(job, options));
+  if (!found) return OutputState{};
+  return compare_output(std::move(found), plan, saving, compare_data(options));
 }
 
 OutputState difference(std::string text) { return {OutputKind::different, std::move(text), 0, {}}; }
@@ -78,6 +88,22 @@ Result<void> write_object(const ConvertJob& job, const SavePlan& plan,
   FLATBED_ASSIGN(outcome.report, save(*sink, plan, saving));
   outcome.status = options.dry_run ? Status::planned : Status::converted;
   return {};
+}
+
+Result<OutputState> compare_torch_object(const ConvertJob& job, const SavePlan& plan,
+                                         const SaveTorchOptions& saving,
+                                         const ConvertOptions& options) {
+  FLATBED_ASSIGN(std::shared_ptr<const ByteSource> found, open_object(job, options));
+  if (!found) return OutputState{};
+  return compare_torch_output(std::move(found), plan, saving, compare_data(options));
+}
+
+Result<SaveTorchReport> save_torch_object(const ConvertJob& job, const SavePlan& plan,
+                                          const SaveTorchOptions& saving,
+                                          const ConvertOptions& options) {
+  FLATBED_ASSIGN(const std::unique_ptr<ByteSink> sink,
+                 session_of(options.remote)->create(job.output, saving.file.replace));
+  return save_torch(*sink, plan, saving);
 }
 
 Result<void> write_remote_set(const ConvertJob& job, const Planned& planned,

@@ -6,7 +6,9 @@
 #include "convert_jobs.hpp"
 #include "convert_one.hpp"
 #include "flatbed/result.hpp"
+#include "flatbed/save_compare.hpp"
 #include "flatbed/save_plan.hpp"
+#include "flatbed/save_torch.hpp"
 
 namespace flatbed::tool {
 
@@ -15,6 +17,15 @@ namespace flatbed::tool {
 [[nodiscard]] Result<void> write_object(const ConvertJob& job, const SavePlan& plan,
                                         const ConvertOptions& options, const ConvertWatch& watch,
                                         Outcome& outcome);
+
+// A PyTorch file at job.output, a URL: what is there, and writing it. Errors: those of
+// save_torch(), compare_torch_output() and RemoteSession.
+[[nodiscard]] Result<OutputState> compare_torch_object(const ConvertJob& job, const SavePlan& plan,
+                                                       const SaveTorchOptions& saving,
+                                                       const ConvertOptions& options);
+[[nodiscard]] Result<SaveTorchReport> save_torch_object(const ConvertJob& job, const SavePlan& plan,
+                                                        const SaveTorchOptions& saving,
+                                                        const ConvertOptions& options);
 
 // A checkpoint and its plan.
 struct Planned {

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <poll.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -14,6 +15,7 @@
 
 #include "convert_jobs.hpp"
 #include "format_text.hpp"
+#include "interrupt.hpp"
 #include "text_hash.hpp"
 #include "url_text.hpp"
 
@@ -50,6 +52,16 @@ Result<void> write_all(int descriptor, std::string_view bytes, std::string_view 
   return {};
 }
 
+// Waits for input, which a terminal may never send, unless the user interrupts it.
+Result<void> wait_for_input(int descriptor, std::string_view name) {
+  constexpr int kLookAroundMs = 100;
+  for (;;) {
+    if (interrupted()) return Error{ErrorCode::cancelled, fmt::format("{}: interrupted", name)};
+    struct pollfd input = {descriptor, POLLIN, 0};
+    if (::poll(&input, 1, kLookAroundMs) > 0) return {};
+  }
+}
+
 // A copy of what the descriptor still has, in a file that ends with its descriptor.
 Result<int> spool(int from, std::string_view name) {
   std::FILE* const file = std::tmpfile();
@@ -61,6 +73,8 @@ Result<int> spool(int from, std::string_view name) {
   std::array<char, std::size_t{64} << 10> piece;
   Result<void> done;
   for (;;) {
+    done = wait_for_input(from, name);
+    if (!done) break;
     const ssize_t got = read_some(from, piece.data(), piece.size());
     if (got < 0) done = system_error(name, "cannot be read", errno);
     if (got > 0) done = write_all(copy, {piece.data(), static_cast<std::size_t>(got)}, name);

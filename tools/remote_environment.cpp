@@ -1,6 +1,7 @@
 #include "remote_environment.hpp"
 
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include "aws_settings.hpp"
@@ -9,11 +10,18 @@
 namespace flatbed::tool {
 namespace {
 
-// "https://host:port" of a URL.
+// "https://host:port" of a URL as the library writes it: in lower case, and without the port that
+// the scheme implies.
 std::string origin_of(const std::string& url) {
   const std::size_t scheme = url.find("://");
   if (scheme == std::string::npos) return url;
-  return url.substr(0, url.find('/', scheme + 3));
+  std::string origin = url.substr(0, url.find_first_of("/?", scheme + 3));
+  for (char& c : origin) {
+    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
+  }
+  const std::string_view usual = origin.starts_with("http:") ? ":80" : ":443";
+  if (origin.ends_with(usual)) origin.resize(origin.size() - usual.size());
+  return origin;
 }
 
 RemoteCredentials credentials_of(const AwsSettings& settings) {

@@ -49,6 +49,18 @@ off_t last_line(int descriptor, off_t nbytes) {
   return 0;
 }
 
+// Mostly one write(). Pipes take a part of it where a signal comes, and a disk what fits: then the
+// next one says why. Returns errno, or 0.
+int write_all(int descriptor, std::string_view text) {
+  while (!text.empty()) {
+    const ssize_t put = ::write(descriptor, text.data(), text.size());
+    if (put < 0 && errno == EINTR) continue;
+    if (put <= 0) return put < 0 ? errno : EIO;
+    text.remove_prefix(static_cast<std::size_t>(put));
+  }
+  return 0;
+}
+
 // Whether lines can be appended: the last one begins like a line of a report, as far as it got
 // before its worker was killed. What cannot be read is taken for a report.
 bool is_report(int descriptor) {
@@ -90,13 +102,9 @@ Result<void> ReportFile::append(std::string_view line) {
   // Only looks at the end under the lock: without locks, O_APPEND still keeps lines apart.
   const bool locked = ::flock(descriptor_, LOCK_EX) == 0;
   const std::string text = (is_cut(descriptor_) ? "\n" : "") + std::string(line);
-  ssize_t put = 0;
-  do {
-    put = ::write(descriptor_, text.data(), text.size());
-  } while (put < 0 && errno == EINTR);
-  const int cause = put < 0 ? errno : ENOSPC;
+  const int cause = write_all(descriptor_, text);
   if (locked) ::flock(descriptor_, LOCK_UN);
-  if (put == static_cast<ssize_t>(text.size())) return {};
+  if (cause == 0) return {};
   ::close(std::exchange(descriptor_, -1));
   return report_error(name_, "cannot be written", cause);
 }

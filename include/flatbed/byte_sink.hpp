@@ -31,6 +31,11 @@ struct SinkLayout {
   // The first bytes, which one call of write_at() writes after all others: a header with the
   // digests of what follows it. 0: the file has no such part.
   std::uint64_t head_nbytes = 0;
+  // Whether calls of write_at() leave out a few bytes here and there, which are written once what
+  // comes after them is known: the sums in the headers of a zip. A sink that collects parts keeps
+  // those that lack such bytes; all but one lie within the window of kSinkWindowBytes, which does
+  // not count them.
+  bool has_gaps = false;
 };
 
 // The most bytes between the first byte after the head that is not written yet and the offset of a
@@ -57,7 +62,8 @@ class FLATBED_EXPORT ByteSink {
   // written is found out. Errors: any; usually file_exists and permission_denied.
   [[nodiscard]] virtual Result<void> begin(const SinkLayout& layout) = 0;
 
-  // Takes `bytes`, which are valid during the call. Every byte of the file is written once. May
+  // Takes `bytes`, which are valid during the call. Every byte of the file is written once; if the
+  // sink is not in_order(), some may come again, and replace those before. May
   // block until bytes of earlier calls have left, but not for later calls. Thread-safe.
   [[nodiscard]] virtual Result<void> write_at(std::uint64_t offset,
                                               std::span<const std::byte> bytes) = 0;

@@ -84,10 +84,10 @@ struct RemoteOptions {
   std::chrono::milliseconds connect_timeout{10'000};
   std::chrono::milliseconds first_byte_timeout{30'000};
   std::chrono::milliseconds stall_timeout{30'000};
-  // How often a request is sent again after a cut connection, a timeout, or the statuses 408, 429,
-  // 500, 502, 503 and 504. What has arrived of a range is kept. The first wait is `backoff`, each
-  // later one twice as long up to 10 s, and no shorter than the server's Retry-After. A Retry-After
-  // longer than `longest_wait` ends the request.
+  // How often a request is sent again after a cut connection, a timeout, where the host has no
+  // address, or after the statuses 408, 429, 500, 502, 503 and 504. What has arrived of a range is
+  // kept. The first wait is `backoff`, each later one twice as long up to 10 s, and no shorter than
+  // the server's Retry-After. A Retry-After longer than `longest_wait` ends the request.
   unsigned retries = 5;
   std::chrono::milliseconds backoff{200};
   std::chrono::milliseconds longest_wait{60'000};
@@ -97,7 +97,7 @@ struct RemoteOptions {
   // The first request of a file reads this much, 4 KiB to 16 MiB: mostly all of its header.
   std::size_t head_nbytes = std::size_t{128} << 10;
   // Files of servers that know no ranges are read whole, into memory, up to this size.
-  std::size_t whole_nbytes = std::size_t{64} << 20;
+  std::size_t whole_nbytes = std::size_t{48} << 20;
   // Certificates (PEM) to trust besides the system's, and what stands for the system's: a file, and
   // folders with hashes as names (separated by ":"). Without the last two, the system's are those
   // that libcurl was built to use; if they do not exist, the file where the Linux distributions
@@ -105,9 +105,9 @@ struct RemoteOptions {
   std::filesystem::path ca_file;
   std::filesystem::path system_ca_file;
   std::filesystem::path system_ca_dir;
-  std::string proxy;                // as libcurl takes it; empty: none
-  std::string user_agent;           // empty: "flatbed/<version>"
-  CredentialsProvider credentials;  // empty: none are sent
+  std::string proxy;                                    // as libcurl takes it; empty: none
+  std::string user_agent;                               // empty: "flatbed/<version>"
+  CredentialsProvider credentials;                      // empty: none are sent
   std::string hub_endpoint = "https://huggingface.co";  // of hf://
   S3Options s3;
   // A folder that keeps blocks of files with a strong ETag, shared by processes, checked whenever

@@ -61,6 +61,11 @@ enum class CompareData : std::uint8_t { sampled, all };
     const std::filesystem::path& path, const SavePlan& plan, const SaveTorchOptions& options = {},
     CompareData data = CompareData::sampled);
 
+// The same for a file that is not local and was found to exist: never `absent`.
+[[nodiscard]] FLATBED_EXPORT Result<OutputState> compare_torch_output(
+    std::shared_ptr<const ByteSource> file, const SavePlan& plan,
+    const SaveTorchOptions& options = {}, CompareData data = CompareData::sampled);
+
 // The same for save_sidecar(path): whether the sidecar of `path` seals the file as it is. If it
 // does not match the file, the file may be damaged, and a new sidecar would hide that.
 [[nodiscard]] FLATBED_EXPORT Result<OutputState> compare_sidecar(

@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "flatbed/byte_sink.hpp"
 #include "flatbed/export.hpp"
 #include "flatbed/save.hpp"
 #include "flatbed/unsafe_objects.hpp"
@@ -43,5 +44,11 @@ struct SaveTorchReport {
 // limit_exceeded; these name the place in the tree.
 [[nodiscard]] FLATBED_EXPORT Result<SaveTorchReport> save_torch(
     const std::filesystem::path& path, const SavePlan& plan, const SaveTorchOptions& options = {});
+
+// The same into a sink, where the file is there when commit() has succeeded. Its layout has_gaps.
+// `replace` and `sync` say nothing here, and durability is the sink's. A dry run calls begin()
+// alone. Errors: as above, those of the sink.
+[[nodiscard]] FLATBED_EXPORT Result<SaveTorchReport> save_torch(
+    ByteSink& sink, const SavePlan& plan, const SaveTorchOptions& options = {});
 
 }  // namespace flatbed

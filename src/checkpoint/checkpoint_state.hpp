@@ -78,6 +78,8 @@ struct Checkpoint::State {
   [[nodiscard]] Result<void> read_stored(const TensorInfo& tensor, std::uint64_t offset,
                                          std::span<std::byte> out) const;
   // The same, but verifies every chunk touched.
+  [[nodiscard]] Result<std::size_t> read_chunks(const TensorInfo& tensor, std::uint64_t offset,
+                                                std::span<std::byte> out, ReadTally& tally) const;
   [[nodiscard]] Result<void> read_verified(const TensorInfo& tensor, std::uint64_t offset,
                                            std::span<std::byte> out, ReadTally& tally) const;
   // Checks a chunk that was just read, which is read again where that may help.

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string_view>
 
 #include "flatbed/byte_source.hpp"
 #include "flatbed/result.hpp"
@@ -31,5 +32,22 @@ template <typename Matches>
   }
   return false;
 }
+
+// A source whose every read is reread_at(), for readers that put together what they read. Borrows
+// the source.
+class RereadSource final : public ByteSource {
+ public:
+  explicit RereadSource(const ByteSource& source) : source_(source) {}
+
+  [[nodiscard]] std::string_view label() const noexcept override { return source_.label(); }
+  [[nodiscard]] std::uint64_t size() const noexcept override { return source_.size(); }
+  [[nodiscard]] Result<void> read_at(std::uint64_t offset,
+                                     std::span<std::byte> out) const override {
+    return source_.reread_at(offset, out);
+  }
+
+ private:
+  const ByteSource& source_;
+};
 
 }  // namespace flatbed

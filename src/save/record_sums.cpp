@@ -1,6 +1,7 @@
 #include "save/record_sums.hpp"
 
 #include <algorithm>
+#include <memory>
 #include <optional>
 #include <utility>
 
@@ -8,6 +9,7 @@
 #include "archive/inflate.hpp"
 #include "base/str_cat.hpp"
 #include "io/file_error.hpp"
+#include "io/reread.hpp"
 
 namespace flatbed {
 
@@ -16,6 +18,10 @@ namespace {
 using safetensors::kChunkBytes;
 
 constexpr std::size_t kMaxMismatches = 10'000;
+
+Result<pth::InflateReader> open_deflated(const ByteSource& source, const ContainerRecord& entry) {
+  return pth::InflateReader::open(source, {entry.data_offset, entry.stored_nbytes, entry.nbytes});
+}
 
 // Reads stored records, from any thread, or deflated ones in order.
 class RecordReader {
@@ -37,6 +43,8 @@ class RecordReader {
     return sum(queue, piece, buffer);
   }
 
+  [[nodiscard]] std::uint64_t rereads() const noexcept { return rereads_; }
+
  private:
   Result<void> sum(const PieceQueue& queue, const Piece& piece, std::span<std::byte> buffer) {
     return for_each_chunk(
@@ -47,12 +55,23 @@ class RecordReader {
         });
   }
 
+  // What does not inflate is read again from the record's beginning.
   Result<void> inflate_part(std::uint32_t number, std::uint64_t skip, std::span<std::byte> part) {
+    Result<void> done = read_inflated(number, sums_.source(number), skip, part);
+    for (unsigned left = sums_.source(number).max_rereads();
+         !done && done.error().code == ErrorCode::zip_deflate_malformed && left > 0; --left) {
+      ++rereads_;
+      inflater_.reset();
+      again_ = std::make_unique<RereadSource>(sums_.source(number));
+      done = read_inflated(number, *again_, skip, part);
+    }
+    return done;
+  }
+
+  Result<void> read_inflated(std::uint32_t number, const ByteSource& source, std::uint64_t skip,
+                             std::span<std::byte> part) {
     if (!inflater_ || inflating_ != number) {
-      const ContainerRecord& entry = sums_.entry(number);
-      FLATBED_ASSIGN(inflater_, pth::InflateReader::open(
-                                    sums_.source(number),
-                                    {entry.data_offset, entry.stored_nbytes, entry.nbytes}));
+      FLATBED_ASSIGN(inflater_, open_deflated(source, sums_.entry(number)));
       inflating_ = number;
     }
     return inflater_->read(skip, part);
@@ -68,6 +87,8 @@ class RecordReader {
   RecordSums& sums_;
   std::optional<pth::InflateReader> inflater_;
   std::uint32_t inflating_ = 0;
+  std::unique_ptr<RereadSource> again_;  // that the inflater may read
+  std::uint64_t rereads_ = 0;
 };
 
 // The places of the records. Deflated ones follow each other as if they had been inflated.
@@ -97,6 +118,41 @@ Runs collect_runs(const RecordSums& sums, std::span<const std::uint32_t> numbers
   std::ranges::sort(runs.stored, {},
                     [](const Run& run) { return std::pair(run.file, run.offset); });
   return runs;
+}
+
+// The record once more, chunk by chunk. False: it does not inflate.
+Result<bool> reread_record(RecordSums& sums, std::uint32_t number, std::span<std::byte> chunk) {
+  const RereadSource source(sums.source(number));
+  const ContainerRecord& entry = sums.entry(number);
+  std::optional<pth::InflateReader> inflater;
+  if (entry.deflated) {
+    FLATBED_ASSIGN(inflater, open_deflated(source, entry));
+  }
+  for (std::uint64_t at = 0; at < entry.nbytes; at += kChunkBytes) {
+    const std::span<std::byte> bytes = chunk.first(
+        static_cast<std::size_t>(std::min<std::uint64_t>(kChunkBytes, entry.nbytes - at)));
+    const Result<void> read =
+        inflater ? inflater->read(at, bytes) : source.read_at(entry.data_offset + at, bytes);
+    if (!read && read.error().code == ErrorCode::zip_deflate_malformed) return false;
+    FLATBED_TRY(read);
+    sums.put(number, at / kChunkBytes, pth::crc32_of(bytes));
+  }
+  return true;
+}
+
+// Those that do not match their CRC. Returns the number of chunks.
+Result<std::uint64_t> reread_records(RecordSums& sums, std::span<const std::uint32_t> numbers) {
+  std::uint64_t rereads = 0;
+  std::vector<std::byte> chunk;
+  for (const std::uint32_t number : numbers) {
+    for (unsigned left = sums.source(number).max_rereads(); left > 0 && !sums.matches(number);
+         --left) {
+      chunk.resize(kChunkBytes);
+      FLATBED_TRY(reread_record(sums, number, chunk));
+      rereads += (sums.entry(number).nbytes + kChunkBytes - 1) / kChunkBytes;
+    }
+  }
+  return rereads;
 }
 
 }  // namespace
@@ -153,8 +209,8 @@ std::uint64_t nbytes_of(const RecordSums& sums, std::span<const std::uint32_t> n
   return nbytes;
 }
 
-Result<void> read_records(RecordSums& sums, std::span<const std::uint32_t> numbers,
-                          PieceRunner& runner, const PieceReading& reading) {
+Result<std::uint64_t> read_records(RecordSums& sums, std::span<const std::uint32_t> numbers,
+                                   PieceRunner& runner, const PieceReading& reading) {
   Runs runs = collect_runs(sums, numbers);
   RecordReader reader(sums);
   PieceQueue stored(std::move(runs.stored), reading.piece_nbytes);
@@ -164,28 +220,11 @@ Result<void> read_records(RecordSums& sums, std::span<const std::uint32_t> numbe
       }));
   // Uses one thread, because inflating continues where the previous piece ended.
   PieceQueue deflated(std::move(runs.deflated), kPieceBytes);
-  return runner.run(deflated, 1, [&](const Piece& piece, std::span<std::byte> buffer) {
+  FLATBED_TRY(runner.run(deflated, 1, [&](const Piece& piece, std::span<std::byte> buffer) {
     return reader.inflate(deflated, piece, buffer);
-  });
-}
-
-Result<std::uint64_t> reread_records(RecordSums& sums, std::span<const std::uint32_t> numbers) {
-  std::uint64_t rereads = 0;
-  std::vector<std::byte> chunk(kChunkBytes);
-  for (const std::uint32_t number : numbers) {
-    const ByteSource& source = sums.source(number);
-    const ContainerRecord& entry = sums.entry(number);
-    for (unsigned left = source.max_rereads(); left > 0 && !entry.deflated && !sums.matches(number);
-         --left) {
-      for (std::uint64_t at = 0; at < entry.nbytes; at += kChunkBytes, ++rereads) {
-        const auto bytes = std::span(chunk).first(
-            static_cast<std::size_t>(std::min<std::uint64_t>(kChunkBytes, entry.nbytes - at)));
-        FLATBED_TRY(source.reread_at(entry.data_offset + at, bytes));
-        sums.put(number, at / kChunkBytes, pth::crc32_of(bytes));
-      }
-    }
-  }
-  return rereads;
+  }));
+  FLATBED_ASSIGN(const std::uint64_t rereads, reread_records(sums, numbers));
+  return reader.rereads() + rereads;
 }
 
 }  // namespace flatbed

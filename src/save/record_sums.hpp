@@ -23,6 +23,9 @@ class ChunkSums {
     sums_[first_[run] + chunk] = sum;
   }
   [[nodiscard]] std::uint32_t of(std::uint32_t run) const noexcept;  // of all its chunks
+  [[nodiscard]] std::uint32_t of_chunk(std::uint32_t run, std::uint64_t chunk) const noexcept {
+    return sums_[first_[run] + chunk];
+  }
 
  private:
   std::vector<std::uint64_t> nbytes_;  // for each run
@@ -45,6 +48,9 @@ class RecordSums {
     sums_.put(number, chunk, sum);
   }
 
+  [[nodiscard]] std::uint32_t of_chunk(std::uint32_t number, std::uint64_t chunk) const noexcept {
+    return sums_.of_chunk(number, chunk);
+  }
   // Whether the record has the sum that it states, or states none. All its chunks have been put.
   [[nodiscard]] bool matches(std::uint32_t number) const noexcept {
     const ContainerRecord& record = records_[number].entry;
@@ -67,14 +73,12 @@ class RecordSums {
 [[nodiscard]] std::uint64_t nbytes_of(const RecordSums& sums,
                                       std::span<const std::uint32_t> numbers);
 
-// Reads the records `numbers` whole and puts their sums. Errors: those of File::read_at,
-// zip_deflate_malformed (both name the record), cancelled.
-[[nodiscard]] Result<void> read_records(RecordSums& sums, std::span<const std::uint32_t> numbers,
-                                        PieceRunner& runner, const PieceReading& reading);
-
-// Reads records that do not match their CRC again, where that may help, on the calling thread.
-// Deflated ones are not read again. Returns the number of chunks. Errors: those of the sources.
-[[nodiscard]] Result<std::uint64_t> reread_records(RecordSums& sums,
-                                                   std::span<const std::uint32_t> numbers);
+// Reads the records `numbers` whole and puts their sums. Those that do not inflate or do not match
+// their CRC are read again where that may help (ByteSource::max_rereads()), on the calling thread.
+// Returns the number of chunks that were. Errors: those of File::read_at, zip_deflate_malformed
+// (both name the record), cancelled.
+[[nodiscard]] Result<std::uint64_t> read_records(RecordSums& sums,
+                                                 std::span<const std::uint32_t> numbers,
+                                                 PieceRunner& runner, const PieceReading& reading);
 
 }  // namespace flatbed

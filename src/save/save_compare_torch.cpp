@@ -1,6 +1,8 @@
 // compare_torch_output(): what a path holds against what save_torch() would write there.
+#include <memory>
 #include <optional>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "archive/crc32.hpp"
@@ -126,6 +128,13 @@ Result<OutputState> compare_torch_output(const std::filesystem::path& path, cons
   FLATBED_ASSIGN(const std::optional<OutputFile> file, OutputFile::open(path, state));
   if (!file) return state;
   return conclude(*file, compare_file(*file, plan, options, data));
+}
+
+Result<OutputState> compare_torch_output(std::shared_ptr<const ByteSource> file,
+                                         const SavePlan& plan, const SaveTorchOptions& options,
+                                         CompareData data) {
+  const OutputFile output(std::move(file));
+  return conclude(output, compare_file(output, plan, options, data));
 }
 
 }  // namespace flatbed

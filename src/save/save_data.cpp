@@ -1,5 +1,6 @@
 #include "save/save_data.hpp"
 
+#include <algorithm>
 #include <numeric>
 #include <utility>
 #include <vector>
@@ -28,6 +29,7 @@ class DataWriter {
 
   Result<void> run() {
     FLATBED_TRY(target_.in_order ? write_in_order() : write_in_groups());
+    if (!target_.in_order) FLATBED_TRY(mend_records());
     return check_sources(plan_);
   }
 
@@ -39,6 +41,8 @@ class DataWriter {
                              std::span<std::byte> buffer);
   Result<void> fill_piece(const PieceQueue& queue, const Piece& piece, std::span<std::byte> buffer);
   Result<void> read(std::uint32_t item, std::uint64_t skip, std::span<std::byte> part);
+  Result<void> mend_records();
+  Result<void> mend_item(std::uint32_t item, const RereadPlace& place, std::span<std::byte> buffer);
   Result<void> hash(std::uint32_t item, std::uint64_t chunk, std::span<const std::byte> bytes);
 
   const DataPart& part_;
@@ -129,6 +133,39 @@ Result<void> DataWriter::hash(std::uint32_t item, std::uint64_t chunk,
   const std::uint64_t digest = xxh3(bytes);
   if (sealed_source) FLATBED_TRY(check_item_chunk(plan_.items[item], chunk, digest));
   if (options_.seal) put_digest(header_, item, chunk, digest);
+  return {};
+}
+
+// Records of zips that do not match their CRC may have been damaged on the way.
+Result<void> DataWriter::mend_records() {
+  std::vector<std::byte> buffer;
+  for (const std::uint32_t item : header_.file_order) {
+    const std::uint32_t number = part_.numbers[item];
+    const RereadPlace place = reread_place(plan_.items[item]);
+    if (place.source == nullptr || !part_.records.wants(number)) continue;
+    for (unsigned left = place.source->max_rereads(); left > 0 && !part_.records.matches(number);
+         --left) {
+      buffer.resize(safetensors::kChunkBytes);
+      FLATBED_TRY(mend_item(item, place, buffer));
+    }
+  }
+  return {};
+}
+
+// Writes the chunks that arrive otherwise than the first time.
+Result<void> DataWriter::mend_item(std::uint32_t item, const RereadPlace& place,
+                                   std::span<std::byte> buffer) {
+  const std::uint32_t number = part_.numbers[item];
+  FLATBED_ASSIGN(const std::uint64_t size, item_nbytes(plan_.items[item]));
+  for (std::uint64_t at = 0; at < size; at += buffer.size()) {
+    const std::uint64_t chunk = at / safetensors::kChunkBytes;
+    const std::span<std::byte> bytes =
+        buffer.first(static_cast<std::size_t>(std::min<std::uint64_t>(buffer.size(), size - at)));
+    FLATBED_TRY(place.source->reread_at(place.offset + at, bytes));
+    if (pth::crc32_of(bytes) == part_.records.of_chunk(number, chunk)) continue;
+    FLATBED_TRY(hash(item, chunk, bytes));
+    FLATBED_TRY(target_.write(header_.offsets[item] + at, bytes));
+  }
   return {};
 }
 

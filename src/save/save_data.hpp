@@ -32,8 +32,9 @@ struct DataTarget {
 // Writes every item of `plan` to its place in the file. With options.seal the digests of all chunks
 // go to their slots in `header`. A sealed source is verified chunk by chunk with the same digests
 // that the new file gets, and the records of a zip by their CRCs. Memory: 48 MiB for tensors that
-// are strided or deflated, otherwise 1 MiB per thread. Errors: those of Checkpoint::read
-// (chunk_corrupt, ...), no_space, io_error, cancelled, file_changed, zip_crc_mismatch.
+// are strided or deflated, 32 MiB over a network, otherwise 1 MiB per thread. Errors: those of
+// Checkpoint::read (chunk_corrupt, ...), no_space, io_error, cancelled, file_changed,
+// zip_crc_mismatch.
 [[nodiscard]] Result<DataReport> write_data(const SavePlan& plan, const SaveOptions& options,
                                             safetensors::NewHeader& header,
                                             const DataTarget& target);

@@ -21,7 +21,11 @@ constexpr std::size_t kPanelBytes = 48 << 20;  // what gathering from a strided 
 constexpr std::size_t kComputedPieceBytes = 8 << 20;
 constexpr unsigned kComputedThreads = 2;
 
-enum Way : std::uint8_t { plain, strided, strided_computed, deflated };
+// Of a source that waits for a network: few large pieces, several at once, 32 MiB in all.
+constexpr std::size_t kFarPieceBytes = 8 << 20;
+constexpr unsigned kFarThreads = 4;
+
+enum Way : std::uint8_t { plain, far, strided, strided_computed, deflated };
 
 const TensorInfo* source_tensor(const SaveItem& item) {
   const auto* ref = std::get_if<TensorRef>(&item.from);
@@ -82,6 +86,15 @@ Result<void> read_item(const SaveItem& item, std::uint64_t offset, std::span<std
   const bool reread = CheckpointAccess::source(ref.checkpoint, tensor.where.file).max_rereads() > 0;
   const Verify verify = is_computed(item) || reread ? reading.verify : Verify::no;
   return CheckpointAccess::read(ref.checkpoint, tensor, {offset, out}, {verify, reading.tally});
+}
+
+RereadPlace reread_place(const SaveItem& item) {
+  const TensorInfo* tensor = source_tensor(item);
+  if (tensor == nullptr || tensor->stored != Stored::plain) return {};
+  const auto& ref = *std::get_if<TensorRef>(&item.from);
+  const ByteSource& source = CheckpointAccess::source(ref.checkpoint, tensor->where.file);
+  if (source.max_rereads() == 0) return {};
+  return {&source, tensor->where.offset};
 }
 
 CastReport report_casts(const SavePlan& plan, std::span<const std::uint32_t> written,
@@ -150,8 +163,12 @@ std::size_t way_of(const SaveItem& item) {
   if (tensor == nullptr) return Way::plain;
   if (tensor->stored == Stored::strided) return Way::strided;
   if (tensor->stored == Stored::deflated) return Way::deflated;
-  if (tensor->stored != Stored::computed) return Way::plain;
   const Checkpoint& checkpoint = std::get_if<TensorRef>(&item.from)->checkpoint;
+  if (tensor->stored == Stored::plain) {
+    const ByteSource& source = CheckpointAccess::source(checkpoint, tensor->where.file);
+    return source.preferred_read_nbytes() > kPieceBytes ? Way::far : Way::plain;
+  }
+  if (tensor->stored != Stored::computed) return Way::plain;
   const std::vector<SourceTensor> sources = CheckpointAccess::sources(checkpoint, *tensor);
   const auto any = [&](Stored stored) {
     return std::ranges::any_of(
@@ -179,6 +196,7 @@ Result<void> work_in_order(std::vector<WayRuns> groups, const SaveOptions& optio
   // each thread beside its piece, so there are fewer threads.
   const std::array<Crew, kWays> crews{
       Crew{threads, kPieceBytes},
+      Crew{kFarThreads, kFarPieceBytes},
       Crew{threads, kPanelBytes / threads / kChunkBytes * kChunkBytes},
       Crew{std::min(threads, kComputedThreads), kComputedPieceBytes},
       Crew{1, kPanelBytes},

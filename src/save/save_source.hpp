@@ -35,6 +35,13 @@ namespace flatbed {
 [[nodiscard]] Result<void> read_item(const SaveItem& item, std::uint64_t offset,
                                      std::span<std::byte> out, const Reading& reading);
 
+// Where the item's bytes lie as they are in a source that can read them again; null elsewhere.
+struct RereadPlace {
+  const ByteSource* source = nullptr;
+  std::uint64_t offset = 0;
+};
+[[nodiscard]] RereadPlace reread_place(const SaveItem& item);
+
 // What writing the bytes of a plan found.
 struct DataReport {
   CrcReport crc;
@@ -59,8 +66,9 @@ struct DataReport {
 // More threads would not stay within 64 MiB.
 inline constexpr unsigned kMaxSaveThreads = 16;
 
-// Items are processed in four groups: plain, strided, strided and computed, deflated.
-inline constexpr std::size_t kWays = 4;
+// Items are processed in five groups: plain, plain and far, strided, strided and computed,
+// deflated.
+inline constexpr std::size_t kWays = 5;
 [[nodiscard]] std::size_t way_of(const SaveItem& item);
 // The places of the items in the new file, grouped by the way to read them; each group ascends.
 using RunsByWay = std::array<std::vector<Run>, kWays>;
@@ -68,7 +76,8 @@ using PieceWork =
     std::function<Result<void>(const PieceQueue&, const Piece&, std::span<std::byte> buffer)>;
 
 // Calls `work` for every piece of the runs, on options.threads threads. Memory: 48 MiB for items
-// that are strided or deflated, otherwise 1 MiB per thread. Errors: those of `work`, cancelled.
+// that are strided or deflated, 32 MiB for those of sources that prefer reads of megabytes,
+// otherwise 1 MiB per thread. Errors: those of `work`, cancelled.
 [[nodiscard]] Result<void> work_through(RunsByWay runs, const SaveOptions& options,
                                         const PieceWork& work);
 

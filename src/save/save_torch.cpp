@@ -1,6 +1,8 @@
 #include "flatbed/save_torch.hpp"
 
 #include <algorithm>
+#include <atomic>
+#include <optional>
 #include <utility>
 
 #include "archive/crc32.hpp"
@@ -8,9 +10,11 @@
 #include "base/str_cat.hpp"
 #include "io/digest.hpp"
 #include "save/planned_zip.hpp"
+#include "save/save_data.hpp"
 #include "save/save_source.hpp"
 #include "save/source_records.hpp"
 #include "save/write_file.hpp"
+#include "save/write_window.hpp"
 
 namespace flatbed {
 
@@ -20,15 +24,18 @@ constexpr std::uint64_t kPageBytes = 4096;
 constexpr std::uint32_t kHeader = 0x80000000;  // in Run::tensor: a local header
 
 // Writes the records. Storages are read, summed and written piece by piece, many small ones at a
-// time together with their headers. The CRC of a storage that fills several pieces is known only at
-// the end, when it is written into the header.
+// time together with their headers. The CRC of a storage that fills several pieces is known after
+// the last of them, and is written into the header then.
+//
+//   in order    data.pkl, byteorder | header, storage, header, storage ... | version, directory
+//   otherwise   the storages first, in the order that is fastest to read, the directory last
 class RecordWriter {
  public:
   RecordWriter(const SavePlan& plan, const pth::TorchPickle& pickle, const pth::ZipLayout& layout,
                const SaveOptions& options)
       : plan_(plan), pickle_(pickle), layout_(layout), options_(options) {}
 
-  Result<DataReport> run(AtomicFile& file);
+  Result<DataReport> run(const DataTarget& target);
 
  private:
   [[nodiscard]] std::size_t entry_of(std::uint32_t key) const {
@@ -37,63 +44,104 @@ class RecordWriter {
   [[nodiscard]] const SaveItem& item_of(std::uint32_t key) const {
     return plan_.items[pickle_.storages[key]];
   }
-  [[nodiscard]] RunsByWay collect_runs();
+  [[nodiscard]] std::vector<WayRuns> collect_runs();
+  Result<void> write_storages();
+  Result<void> write_in_turn(const PieceQueue& queue, const Piece& piece,
+                             std::span<std::byte> buffer);
   Result<void> write_piece(const PieceQueue& queue, const Piece& piece,
                            std::span<std::byte> buffer);
   Result<void> read_part(std::uint32_t key, std::uint64_t skip, std::span<std::byte> part);
   Result<void> sum_chunk(std::uint32_t key, std::uint64_t chunk, std::span<const std::byte> bytes);
-  void start_whole_pages(const Piece& piece) noexcept;
-  void fill_headers(const PieceQueue& queue, const Piece& piece, std::span<std::byte> buffer);
+  std::optional<std::uint32_t> fill_headers(const PieceQueue& queue, const Piece& piece,
+                                            std::span<std::byte> buffer);
+  Result<void> write_around_sum(const Piece& piece, std::span<const std::byte> bytes,
+                                std::optional<std::uint32_t> key);
+  Result<void> count_written(const PieceQueue& queue, const Piece& piece,
+                             std::span<std::byte> buffer);
+  Result<void> write_sum(std::uint32_t key);
   Result<void> write_small(std::size_t entry, std::string_view contents);
-  Result<void> finish_headers();
 
   const SavePlan& plan_;
   const pth::TorchPickle& pickle_;
   const pth::ZipLayout& layout_;
   const SaveOptions& options_;
-  AtomicFile* file_ = nullptr;  // that of run()
+  const DataTarget* target_ = nullptr;  // that of run()
   SourceRecords records_;
-  CastSums casts_;                        // by item
-  ChunkSums sums_;                        // for each key
-  std::vector<std::uint8_t> has_header_;  // for each key: its header was written with its CRC
-  std::vector<std::uint32_t> crcs_;       // for each entry; those of small ones until the end
+  CastSums casts_;  // by item
+  ChunkSums sums_;  // for each key
+  // For each key: bytes of the header and the storage that are not written yet, the sum aside.
+  std::vector<std::atomic<std::uint64_t>> left_;
+  std::vector<std::uint8_t> has_sum_;  // for each key: its header was written with its CRC
+  std::vector<std::uint32_t> crcs_;    // for each entry
+  std::optional<WriteWindow> window_;
 };
 
-Result<DataReport> RecordWriter::run(AtomicFile& file) {
-  file_ = &file;
+Result<DataReport> RecordWriter::run(const DataTarget& target) {
+  target_ = &target;
   FLATBED_ASSIGN(records_, SourceRecords::of(plan_, pickle_.storages, options_));
   crcs_.resize(layout_.size());
-  FLATBED_TRY(work_through(
-      collect_runs(), options_,
-      [this](const PieceQueue& queue, const Piece& piece, std::span<std::byte> buffer) {
-        return write_piece(queue, piece, buffer);
-      }));
+  if (!target.in_order) FLATBED_TRY(write_storages());
+  FLATBED_TRY(write_small(0, pickle_.bytes));
+  FLATBED_TRY(write_small(1, PlannedZip::kByteOrder));
+  if (target.in_order) FLATBED_TRY(write_storages());
   FLATBED_ASSIGN(CrcReport report, records_.finish(options_));
   FLATBED_TRY(check_sources(plan_));
-  FLATBED_TRY(finish_headers());
-  FLATBED_TRY(write_small(1, PlannedZip::kByteOrder));
   FLATBED_TRY(write_small(layout_.size() - 1, PlannedZip::kVersion));
-  FLATBED_TRY(write_small(0, pickle_.bytes));
   // Written last, so that what a killed process leaves never looks like a whole file.
-  FLATBED_TRY(file_->write_at(layout_.entries_nbytes(), as_bytes(layout_.directory(crcs_))));
+  FLATBED_TRY(target.write(layout_.entries_nbytes(), as_bytes(layout_.directory(crcs_))));
   return DataReport{std::move(report), report_casts(plan_, pickle_.storages, casts_)};
 }
 
-RunsByWay RecordWriter::collect_runs() {
+Result<void> RecordWriter::write_storages() {
+  std::vector<WayRuns> groups = collect_runs();
+  const auto write = [this](const PieceQueue& queue, const Piece& piece,
+                            std::span<std::byte> buffer) {
+    return write_in_turn(queue, piece, buffer);
+  };
+  if (target_->in_order) {
+    window_.emplace(layout_.header_offset(PlannedZip::kFirstData), kSinkWindowBytes);
+    return work_in_order(std::move(groups), options_, write);
+  }
   RunsByWay runs;
+  for (WayRuns& group : groups) {
+    std::vector<Run>& of_way = runs[group.way];
+    of_way.insert(of_way.end(), group.runs.begin(), group.runs.end());
+  }
+  return work_through(std::move(runs), options_, write);
+}
+
+// From the front to the back. Neighbours that are read in one way share a group.
+std::vector<WayRuns> RecordWriter::collect_runs() {
+  std::vector<WayRuns> groups;
   const auto count = static_cast<std::uint32_t>(pickle_.storages.size());
+  left_ = std::vector<std::atomic<std::uint64_t>>(count);
+  has_sum_.resize(count);
   for (std::uint32_t key = 0; key < count; ++key) {
     const std::size_t entry = entry_of(key);
     const std::uint64_t begin = layout_.header_offset(entry);
     const std::uint64_t data = layout_.data_offset(entry);
     const std::uint64_t nbytes = layout_.data_nbytes(entry);
-    std::vector<Run>& of_way = runs[way_of(item_of(key))];
-    of_way.push_back({key | kHeader, 0, begin, data - begin});
-    of_way.push_back({key, 0, data, nbytes});
+    const std::size_t way = way_of(item_of(key));
+    if (groups.empty() || groups.back().way != way) groups.push_back({way, {}});
+    groups.back().runs.push_back({key | kHeader, 0, begin, data - begin});
+    groups.back().runs.push_back({key, 0, data, nbytes});
+    left_[key] = data - begin + nbytes;
     sums_.add(nbytes);
   }
-  has_header_.resize(count);
-  return runs;
+  return groups;
+}
+
+// A thread that fails will not write what it has taken, which others may be waiting for.
+Result<void> RecordWriter::write_in_turn(const PieceQueue& queue, const Piece& piece,
+                                         std::span<std::byte> buffer) {
+  Result<void> result = write_piece(queue, piece, buffer);
+  if (!window_) return result;
+  if (result) {
+    window_->advance(piece.offset, piece.nbytes);
+  } else {
+    window_->fail();
+  }
+  return result;
 }
 
 Result<void> RecordWriter::read_part(std::uint32_t key, std::uint64_t skip,
@@ -117,18 +165,10 @@ Result<void> RecordWriter::write_piece(const PieceQueue& queue, const Piece& pie
         if ((run.tensor & kHeader) != 0) return {};
         return sum_chunk(run.tensor, chunk, bytes);
       }));
-  fill_headers(queue, piece, buffer);
-  FLATBED_TRY(file_->write_at(piece.offset, buffer.first(piece.nbytes)));
-  start_whole_pages(piece);
-  return {};
-}
-
-// Pages that the piece shares with its neighbours are left to commit(): a page on its way to the
-// device blocks anyone who writes to it.
-void RecordWriter::start_whole_pages(const Piece& piece) noexcept {
-  const std::uint64_t begin = (piece.offset + kPageBytes - 1) / kPageBytes * kPageBytes;
-  const std::uint64_t end = (piece.offset + piece.nbytes) / kPageBytes * kPageBytes;
-  if (begin < end) file_->start_writeback(begin, end - begin);
+  const std::optional<std::uint32_t> without_sum = fill_headers(queue, piece, buffer);
+  if (window_ && !window_->wait_for(piece.offset)) return {};  // the other thread has the error
+  FLATBED_TRY(write_around_sum(piece, buffer.first(piece.nbytes), without_sum));
+  return count_written(queue, piece, buffer);
 }
 
 Result<void> RecordWriter::sum_chunk(std::uint32_t key, std::uint64_t chunk,
@@ -142,46 +182,67 @@ Result<void> RecordWriter::sum_chunk(std::uint32_t key, std::uint64_t chunk,
   return {};
 }
 
-// A header whose record ends in the same piece gets its CRC now; the others get 0.
-void RecordWriter::fill_headers(const PieceQueue& queue, const Piece& piece,
-                                std::span<std::byte> buffer) {
+// A header whose record ends in the same piece gets its CRC now. The key of the one that does not.
+std::optional<std::uint32_t> RecordWriter::fill_headers(const PieceQueue& queue, const Piece& piece,
+                                                        std::span<std::byte> buffer) {
   const std::uint64_t end = piece.offset + piece.nbytes;
+  std::optional<std::uint32_t> without_sum;
   static_cast<void>(for_each_part(
       queue, piece, buffer,
       [&](const Run& run, std::uint64_t, std::span<std::byte> part) -> Result<void> {
         if ((run.tensor & kHeader) == 0) return {};
         const std::uint32_t key = run.tensor & ~kHeader;
         const std::size_t entry = entry_of(key);
-        has_header_[key] = layout_.data_offset(entry) + layout_.data_nbytes(entry) <= end ? 1 : 0;
-        const std::string header =
-            layout_.local_header(entry, has_header_[key] != 0 ? sums_.of(key) : 0);
+        const bool ends = layout_.data_offset(entry) + layout_.data_nbytes(entry) <= end;
+        has_sum_[key] = ends ? 1 : 0;
+        if (!ends) without_sum = key;
+        const std::string header = layout_.local_header(entry, ends ? sums_.of(key) : 0);
         std::ranges::copy(as_bytes(header), part.begin());
         return {};
       }));
+  return without_sum;
 }
 
-Result<void> RecordWriter::finish_headers() {
-  for (std::uint32_t key = 0; key < pickle_.storages.size(); ++key) {
-    const std::size_t entry = entry_of(key);
-    crcs_[entry] = sums_.of(key);
-    if (has_header_[key] != 0) continue;
-    std::byte bytes[sizeof(std::uint32_t)];
-    for (std::size_t i = 0; i < sizeof bytes; ++i)
-      bytes[i] = static_cast<std::byte>(crcs_[entry] >> (8 * i));
-    FLATBED_TRY(file_->write_at(layout_.header_offset(entry) + pth::kLocalCrcOffset, bytes));
-  }
-  return {};
+Result<void> RecordWriter::write_around_sum(const Piece& piece, std::span<const std::byte> bytes,
+                                            std::optional<std::uint32_t> key) {
+  if (!key) return target_->write(piece.offset, bytes);
+  const std::uint64_t gap = layout_.header_offset(entry_of(*key)) + pth::kLocalCrcOffset;
+  const auto before = static_cast<std::size_t>(gap - piece.offset);
+  FLATBED_TRY(target_->write(piece.offset, bytes.first(before)));
+  return target_->write(gap + sizeof(std::uint32_t), bytes.subspan(before + sizeof(std::uint32_t)));
+}
+
+// Whoever writes the last bytes of a record writes its sum.
+Result<void> RecordWriter::count_written(const PieceQueue& queue, const Piece& piece,
+                                         std::span<std::byte> buffer) {
+  return for_each_part(
+      queue, piece, buffer,
+      [&](const Run& run, std::uint64_t, std::span<std::byte> part) -> Result<void> {
+        const std::uint32_t key = run.tensor & ~kHeader;
+        if (left_[key].fetch_sub(part.size()) != part.size()) return {};
+        return write_sum(key);
+      });
+}
+
+Result<void> RecordWriter::write_sum(std::uint32_t key) {
+  const std::size_t entry = entry_of(key);
+  crcs_[entry] = sums_.of(key);
+  if (has_sum_[key] != 0) return {};
+  std::byte bytes[sizeof(std::uint32_t)];
+  for (std::size_t i = 0; i < sizeof bytes; ++i)
+    bytes[i] = static_cast<std::byte>(crcs_[entry] >> (8 * i));
+  return target_->write(layout_.header_offset(entry) + pth::kLocalCrcOffset, bytes);
 }
 
 Result<void> RecordWriter::write_small(std::size_t entry, std::string_view contents) {
   crcs_[entry] = pth::crc32_of(as_bytes(contents));
   const std::string header = layout_.local_header(entry, crcs_[entry]);
-  FLATBED_TRY(file_->write_at(layout_.header_offset(entry), as_bytes(header)));
-  return file_->write_at(layout_.data_offset(entry), as_bytes(contents));
+  FLATBED_TRY(target_->write(layout_.header_offset(entry), as_bytes(header)));
+  return target_->write(layout_.data_offset(entry), as_bytes(contents));
 }
 
-Result<void> count_written(const SavePlan& plan, const std::vector<bool>& written,
-                           SaveTorchReport& report) {
+Result<void> count_items(const SavePlan& plan, const std::vector<bool>& written,
+                         SaveTorchReport& report) {
   for (std::size_t i = 0; i < written.size(); ++i) {
     if (!written[i]) continue;
     FLATBED_ASSIGN(const std::uint64_t nbytes, item_nbytes(plan.items[i]));
@@ -207,29 +268,68 @@ void note_unreached(const SavePlan& plan, SaveTorchReport& report) {
                                  left == 1 ? "" : "first ", quoted(plan.items[first].name)));
 }
 
+// Pages that the piece shares with its neighbours are left to commit(): a page on its way to the
+// device blocks anyone who writes to it.
+void start_whole_pages(AtomicFile& file, std::uint64_t offset, std::uint64_t nbytes) noexcept {
+  const std::uint64_t begin = (offset + kPageBytes - 1) / kPageBytes * kPageBytes;
+  const std::uint64_t end = (offset + nbytes) / kPageBytes * kPageBytes;
+  if (begin < end) file.start_writeback(begin, end - begin);
+}
+
+// The zip of a plan, and what is known before its bytes are written.
+struct Prepared {
+  PlannedZip zip;
+  SaveTorchReport report;
+};
+
+Result<Prepared> prepare(const SavePlan& plan, const SaveTorchOptions& options) {
+  std::vector<bool> written(plan.items.size());
+  FLATBED_ASSIGN(PlannedZip zip, plan_zip(plan, options, written));
+  SaveTorchReport report;
+  for (const std::uint32_t item : zip.pickle.storages) written[item] = true;
+  FLATBED_TRY(count_items(plan, written, report));
+  report.notes = zip.pickle.conversions;
+  note_unreached(plan, report);
+  report.file.nbytes = zip.layout.file_nbytes();
+  return Prepared{std::move(zip), std::move(report)};
+}
+
+Result<void> write_records(const SavePlan& plan, const SaveOptions& options, Prepared& prepared,
+                           const DataTarget& target) {
+  RecordWriter writer(plan, prepared.zip.pickle, prepared.zip.layout, options);
+  FLATBED_ASSIGN(DataReport found, writer.run(target));
+  prepared.report.file.crc = std::move(found.crc);
+  prepared.report.file.casts = std::move(found.casts);
+  return {};
+}
+
 }  // namespace
 
 Result<SaveTorchReport> save_torch(const std::filesystem::path& path, const SavePlan& plan,
                                    const SaveTorchOptions& options) {
-  std::vector<bool> written(plan.items.size());
-  FLATBED_ASSIGN(const PlannedZip planned, plan_zip(plan, options, written));
-  const pth::TorchPickle& pickle = planned.pickle;
-  const pth::ZipLayout& layout = planned.layout;
-  SaveTorchReport report;
-  for (const std::uint32_t item : pickle.storages) written[item] = true;
-  FLATBED_TRY(count_written(plan, written, report));
-  report.notes = pickle.conversions;
-  note_unreached(plan, report);
-  report.file.nbytes = layout.file_nbytes();
+  FLATBED_ASSIGN(Prepared prepared, prepare(plan, options));
   FLATBED_ASSIGN(const std::optional<FilePermissions> permissions, source_permissions(plan));
-  const auto write = [&](AtomicFile& file) -> Result<void> {
-    FLATBED_ASSIGN(DataReport found, RecordWriter(plan, pickle, layout, options.file).run(file));
-    report.file.crc = std::move(found.crc);
-    report.file.casts = std::move(found.casts);
-    return {};
+  const auto write = [&](AtomicFile& file) {
+    const WriteBytes to_file = [&file](std::uint64_t offset,
+                                       std::span<const std::byte> bytes) -> Result<void> {
+      FLATBED_TRY(file.write_at(offset, bytes));
+      start_whole_pages(file, offset, bytes.size());
+      return {};
+    };
+    return write_records(plan, options.file, prepared, {to_file, false});
   };
-  FLATBED_TRY(write_file({path, permissions}, options.file, report.file, write));
-  return report;
+  FLATBED_TRY(write_file({path, permissions}, options.file, prepared.report.file, write));
+  return std::move(prepared.report);
+}
+
+Result<SaveTorchReport> save_torch(ByteSink& sink, const SavePlan& plan,
+                                   const SaveTorchOptions& options) {
+  FLATBED_ASSIGN(Prepared prepared, prepare(plan, options));
+  FLATBED_TRY(sink.begin({prepared.report.file.nbytes, 0, true}));
+  if (options.file.dry_run) return std::move(prepared.report);
+  FLATBED_TRY(write_records(plan, options.file, prepared, write_to(sink)));
+  FLATBED_TRY(sink.commit());
+  return std::move(prepared.report);
 }
 
 }  // namespace flatbed

@@ -31,6 +31,15 @@ class SourceRecords {
     sums_.put(sum_of_[item], chunk, sum);
   }
 
+  // Of an item that wants(), after put() of all its chunks: whether its record has the sum that it
+  // states, and the sum of one chunk.
+  [[nodiscard]] bool matches(std::uint32_t item) const noexcept {
+    return sums_.matches(sum_of_[item]);
+  }
+  [[nodiscard]] std::uint32_t of_chunk(std::uint32_t item, std::uint64_t chunk) const noexcept {
+    return sums_.of_chunk(sum_of_[item], chunk);
+  }
+
   // Call after all items are copied. Errors: zip_crc_mismatch, those of read_records().
   [[nodiscard]] Result<CrcReport> finish(const SaveOptions& options);
 

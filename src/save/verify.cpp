@@ -87,8 +87,7 @@ Result<VerifyReport> Verifier::run(const VerifyOptions& options) {
       runner.run(queue, reading.threads, [&](const Piece& piece, std::span<std::byte> buffer) {
         return check_piece(queue, piece, buffer);
       }));
-  FLATBED_TRY(read_records(sums_, records_, runner, reading));
-  FLATBED_ASSIGN(const std::uint64_t rereads, reread_records(sums_, records_));
+  FLATBED_ASSIGN(const std::uint64_t rereads, read_records(sums_, records_, runner, reading));
   rereads_ += rereads;
   // A change by another program meanwhile is not damage.
   for (std::size_t i = 0; i < checkpoint_.files().size(); ++i) {

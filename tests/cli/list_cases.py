@@ -12,7 +12,8 @@ import unittest
 
 import inputs
 import list_kills
-from tool import FAILURE, INTERRUPTED, OK, ROOT, SOME_FAILED, TIME_LIMIT, USAGE, ToolTest, binary, wait_until
+from tool import (FAILURE, INTERRUPTED, OK, ROOT, SOME_FAILED, TIME_LIMIT, USAGE, ToolTest, binary, wait_until,
+                  wait_until_caught)
 
 from json_cases import SCHEMA, closed, jsonschema
 
@@ -330,6 +331,18 @@ class WorkersTest(ListTest):
         self.assertEqual(held.process.returncode, -signal.SIGINT)
         self.assertEqual((report["exit_code"], report["failed"], report["not_started"]), (INTERRUPTED, 1, 1))
         self.assertEqual(self.names(), ["a.pth", "jobs.jsonl"])
+
+    def test_an_interrupt_ends_the_wait_for_a_list(self):
+        process = subprocess.Popen([binary(), "convert", "--list", "-"], cwd=self.folder, stdin=subprocess.PIPE,
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        try:
+            wait_until_caught(process.pid, signal.SIGINT)
+            process.send_signal(signal.SIGINT)
+            process.wait(timeout=60)
+        finally:
+            process.kill()
+            process.communicate()
+        self.assertEqual(process.returncode, -signal.SIGINT)
 
     def test_a_full_disk_for_the_report_is_an_error(self):
         self.many(2)

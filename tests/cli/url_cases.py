@@ -120,7 +120,6 @@ class HttpTest(UrlTest):
         self.assertIn("local files", self.run_tool("convert", "--sidecar", url, expect=USAGE).stderr)
         self.assertIn("s3:// URL", self.run_tool("convert", url, "-o", self.server.url("x.safetensors"),
                                                  expect=USAGE).stderr)
-        self.assertIn("local files", self.run_tool("convert", url, "-o", "s3://b/x.pth", expect=USAGE).stderr)
         self.assertIn("local files", self.run_tool("bench", url, expect=FAILURE).stderr)
         self.assertIn("local files", self.run_tool("series", url, expect=FAILURE).stderr)
         self.run_tool("ls", url, "--ca-file", "missing.pem", expect=FAILURE)
@@ -153,6 +152,14 @@ class S3Test(UrlTest):
         self.assertEqual((report["up_to_date"], report["files"][0]["output"]), (1, "s3://bucket/x/a.safetensors"))
         self.assertEqual([method for method, *_ in self.server.requests].count("PUT"), 1)
         self.run_tool("verify", "s3://bucket/x/a.safetensors")
+
+    def test_a_pytorch_file_is_written_once(self):
+        arguments = ("convert", self.path("www/a.pth"), "-o", "s3://bucket/x/b.pth")
+        self.run_tool(*arguments)
+        self.assertEqual(self.run_json(*arguments)["up_to_date"], 1)
+        self.run_tool("diff", self.path("www/a.pth"), "s3://bucket/x/b.pth")
+        self.assertIn("use --force", self.run_tool(*arguments, "--include", "w", expect=USAGE).stderr)
+        self.run_tool(*arguments, "--include", "w", "--force")
 
     def test_an_object_that_differs_is_replaced_by_force_alone(self):
         inputs.write_safetensors(self.path("www/bucket/a.safetensors"), {"mine": ("U8", [1], b"x")})

@@ -170,6 +170,58 @@ TEST(Reread, SaveReadsAChunkAgain) {
                chunk_corrupt);
 }
 
+// The bytes were written before the record's sum was known, and are written again.
+TEST(Reread, SaveReadsARecordOfAZipAgain) {
+  const test::TempDir dir;
+  const std::string file =
+      test::read_file(std::string(FLATBED_FIXTURES_DIR) + "/torch2/state_dict.pth");
+  const auto clean = Checkpoint::open(std::make_shared<test::BytesSource>(file)).value();
+  ASSERT_OK(save(dir / "clean", make_plan(clean).value(), {.sync = false}));
+  const auto source = std::make_shared<DamagingSource>(file, clean.tensors()[0].where.offset, 0);
+  const auto opened = Checkpoint::open(source).value();
+  const SavePlan plan = make_plan(opened).value();
+  for (int times = 1; times <= 3; ++times) {
+    source->left = times;
+    ASSERT_OK(save(dir / "copy", plan, {.sync = false}));
+    EXPECT_EQ(test::read_file(dir / "copy"), test::read_file(dir / "clean"));
+    EXPECT_EQ(source->left, -1);
+  }
+  source->left = 1000;
+  EXPECT_ERROR(save(dir / "other", plan, {.sync = false}), zip_crc_mismatch);
+}
+
+TEST(Reread, VerifyReadsADeflatedRecordAgain) {
+  using namespace test::pickle;  // NOLINT: the assembler's words are the subject here
+  const std::string data = contents().substr(0, 24);
+  const std::string pickled = finish(dict({text("a"), tensor()}));
+  const std::string deflated = test::deflated(data);
+  const std::string file = test::build_zip({test::deflated_item("m/data.pkl", pickled),
+                                            test::deflated_item("m/data/0", data),
+                                            {.name = "m/version", .data = "3\n"}});
+  const std::size_t at = file.find(deflated);
+  ASSERT_NE(at, std::string::npos);
+  // The first byte says how the rest is compressed; a later one is only other data.
+  for (const std::size_t byte : {std::size_t{0}, deflated.size() / 2}) {
+    const auto source = std::make_shared<DamagingSource>(file, at + byte, 0);
+    const auto opened = Checkpoint::open(source);
+    ASSERT_OK(opened);
+    for (int times = 1; times <= 3; ++times) {
+      source->left = times;
+      const auto report = verify(*opened);
+      ASSERT_OK(report);
+      EXPECT_EQ(report->crc.mismatched, 0u) << byte;
+      EXPECT_GE(report->chunks_reread, 1u) << byte;
+    }
+    source->left = 1000;
+    const auto never = verify(*opened);
+    if (never) {
+      EXPECT_EQ(never->crc.mismatched, 1u) << byte;
+    } else {
+      EXPECT_ERROR(never, zip_deflate_malformed) << byte;
+    }
+  }
+}
+
 TEST(Reread, IsNotForLocalSources) {
   std::string file = sealed_file();
   file[file.size() - 100] ^= 4;

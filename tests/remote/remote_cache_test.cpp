@@ -69,6 +69,26 @@ TEST(RemoteCache, WhatWasReadOnceComesFromTheFolder) {
   EXPECT_EQ(state.st_mode & 0777U, 0700U);
 }
 
+// Two objects may differ by the query alone; a signature differs each time.
+TEST(RemoteCache, TheQueryCountsButForASignature) {
+  const TempDir dir;
+  TestServer server;
+  server.serve("/file", pattern(2 * kMiB));
+  const auto cached_nbytes = [&](const std::string& query) {
+    RemoteStats stats;
+    EXPECT_OK(read_whole(cached(dir), server.url("/file" + query), &stats));
+    return stats.cached;
+  };
+  EXPECT_EQ(cached_nbytes("?id=1"), 0U);
+  EXPECT_EQ(cached_nbytes("?id=2"), 0U);
+  EXPECT_GT(cached_nbytes("?id=1"), 0U);
+  EXPECT_EQ(cached_nbytes("?id=1&expires=7"), 0U);  // without a signature it may mean anything
+  EXPECT_GT(cached_nbytes("?X-Amz-Date=1&id=1&X-Amz-Signature=ab"), 0U);
+  EXPECT_GT(cached_nbytes("?X-Amz-Date=2&id=1&X-Amz-Signature=cd"), 0U);
+  EXPECT_GT(cached_nbytes("?id=2&Expires=9&Signature=x&Key-Pair-Id=k"), 0U);
+  EXPECT_EQ(cached_nbytes("?id=3&Expires=9&Signature=x&Key-Pair-Id=k"), 0U);
+}
+
 TEST(RemoteCache, RangesOfAnySizeAreRight) {
   const TempDir dir;
   TestServer server;

@@ -322,6 +322,13 @@ TEST_F(RemoteErrors, RefusesAnImpossibleSize) {
   EXPECT_CODE(Remote::make(patient()).value().open_source(server.url("/f")), http_protocol);
 }
 
+TEST_F(RemoteErrors, AsksAgainForAHostThatHasNoAddress) {
+  const auto remote = Remote::make(patient());
+  ASSERT_TRUE(remote);
+  EXPECT_CODE(remote->open_source("http://name.invalid/f"), connection_failed);
+  EXPECT_EQ(remote->stats().retries, patient().retries);
+}
+
 TEST_F(RemoteErrors, NamesWhatIsNoHttp) {
   for (const std::string raw :
        {"\x01\x02 nothing of the kind\r\n\r\n", "HTTP/1.1\r\n\r\n", "HTTP/9.9 206 what\r\n\r\n"}) {

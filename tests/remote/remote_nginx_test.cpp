@@ -133,19 +133,39 @@ std::uint64_t memory_kib(std::string_view key) {
   return 0;
 }
 
+// A sealed file of one tensor.
+void serve_sealed(const test::Nginx& nginx, const std::string& name, std::uint64_t nbytes) {
+  const test::TempDir dir;
+  const std::string data(nbytes, 'x');
+  SavePlan plan;
+  plan.items.push_back({"w", Dtype::u8, {nbytes}, std::as_bytes(std::span(data))});
+  ASSERT_TRUE(save(dir / "large", plan, {.sync = false}));
+  std::filesystem::copy_file(dir / "large", nginx.folder() / name);
+}
+
+// The whole of the file is in memory, and once.
+TEST_F(RemoteNginx, OfAServerWithoutRangesIsVerifiedInLittleMemory) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "the sanitizers take memory of their own";
+#endif
+  constexpr std::uint64_t kLarge = 47 << 20;
+  serve_sealed(*nginx_, "whole.safetensors", kLarge);
+  std::ofstream("/proc/self/clear_refs") << "5";
+  const std::uint64_t before = memory_kib("VmRSS:");
+  const auto opened = open_url(nginx_->url("no_ranges", "/whole.safetensors"));
+  ASSERT_TRUE(opened) << opened.error().message;
+  const auto report = verify(*opened);
+  ASSERT_TRUE(report) << report.error().message;
+  EXPECT_EQ(report->bytes_checked, kLarge);
+  EXPECT_LT(memory_kib("VmHWM:") - before, 64 << 10);
+}
+
 TEST_F(RemoteNginx, IsVerifiedInLittleMemory) {
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
   GTEST_SKIP() << "the sanitizers take memory of their own";
 #endif
   constexpr std::uint64_t kLarge = 200 << 20;
-  {
-    const test::TempDir dir;
-    const std::string data(kLarge, 'x');
-    SavePlan plan;
-    plan.items.push_back({"w", Dtype::u8, {kLarge}, std::as_bytes(std::span(data))});
-    ASSERT_TRUE(save(dir / "large", plan, {.sync = false}));
-    std::filesystem::copy_file(dir / "large", nginx_->folder() / "large.safetensors");
-  }
+  serve_sealed(*nginx_, "large.safetensors", kLarge);
   const auto opened = open_url(nginx_->url("plain", "/large.safetensors"));
   ASSERT_TRUE(opened) << opened.error().message;
   // Begins the peak anew.

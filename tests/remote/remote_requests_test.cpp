@@ -8,6 +8,8 @@
 
 #include "flatbed/load.hpp"
 #include "flatbed/remote.hpp"
+#include "flatbed/save.hpp"
+#include "flatbed/save_plan.hpp"
 #include "flatbed/save_torch.hpp"
 #include "remote/remote_files.hpp"
 #include "remote/test_server.hpp"
@@ -89,6 +91,51 @@ TEST(RemoteRequests, ALoadAsksForLargeRanges) {
   ASSERT_TRUE(report) << report.error().message;
   EXPECT_EQ(out, bytes);
   EXPECT_LE(server.requests(), 2 + 9);  // 8 MiB each; the header, and no sidecar
+}
+
+// Sealed or not: both are read in large pieces.
+TEST(RemoteRequests, ASaveAsksForLargeRanges) {
+  constexpr std::size_t kNbytes = std::size_t{64} << 20;
+  for (const bool seal : {false, true}) {
+    const test::TempDir dir;
+    const std::string bytes = pattern(kNbytes);
+    SavePlan made;
+    made.items.push_back({"w", Dtype::u8, {kNbytes}, std::as_bytes(std::span(bytes))});
+    ASSERT_TRUE(save(dir / "a", made, {.seal = seal, .sync = false}));
+    TestServer server;
+    server.serve("/a", test::read_file(dir / "a"));
+    const auto opened = open_url(server.url("/a"));
+    ASSERT_TRUE(opened) << opened.error().message;
+    const auto plan = make_plan(*opened);
+    ASSERT_TRUE(plan);
+    const auto before = server.requests();
+    const auto report = save(dir / "b", *plan, {.seal = seal, .sync = false, .threads = 1});
+    ASSERT_TRUE(report) << report.error().message;
+    EXPECT_EQ(test::read_file(dir / "b"), test::read_file(dir / "a"));
+    EXPECT_LE(server.requests() - before, 9) << seal;  // 8 MiB each
+  }
+}
+
+TEST(RemoteRequests, AReadOfASealedTensorAsksForLargeRanges) {
+  constexpr std::size_t kNbytes = std::size_t{32} << 20;
+  const test::TempDir dir;
+  const std::string bytes = pattern(kNbytes + 77);
+  SavePlan plan;
+  plan.items.push_back({"w", Dtype::u8, {bytes.size()}, std::as_bytes(std::span(bytes))});
+  ASSERT_TRUE(save(dir / "a", plan, {.sync = false}));
+  TestServer server;
+  server.serve("/a", test::read_file(dir / "a"));
+  const auto opened = open_url(server.url("/a"));
+  ASSERT_TRUE(opened) << opened.error().message;
+  const TensorInfo tensor = opened->tensor("w").value();
+  for (const std::size_t skip : {std::size_t{0}, std::size_t{1}}) {
+    const auto before = server.requests();
+    std::string out(bytes.size() - skip, '\0');
+    const auto read = opened->read(tensor, skip, std::as_writable_bytes(std::span(out)));
+    ASSERT_TRUE(read) << read.error().message;
+    EXPECT_EQ(out, bytes.substr(skip));
+    EXPECT_LE(server.requests() - before, 6);
+  }
 }
 
 TEST(RemoteRequests, ASetOfManyShardsOpensSoon) {

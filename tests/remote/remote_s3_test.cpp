@@ -2,6 +2,7 @@
 // XML, lists, and uploads that meet faults at every step.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <map>
 #include <mutex>
@@ -231,7 +232,14 @@ class FakeBucket {
   }
 
   // Called before the request counts (true: it does not), and after.
-  std::function<bool(const ServerRequest&, ServerAnswer&, bool after)> fault;
+  using Fault = std::function<bool(const ServerRequest&, ServerAnswer&, bool after)>;
+  Fault fault;
+
+  // Of another writer. Only within a fault.
+  void put_whole(const std::string& key, const std::string& bytes) {
+    objects_[key] = bytes;
+    etags_[key] = etag_of(Parts{{1, bytes}});
+  }
 
   [[nodiscard]] std::map<std::string, std::string> objects() const {
     const std::lock_guard lock(mutex_);
@@ -431,7 +439,8 @@ TEST(S3Upload, ACompletionWhoseAnswerIsLostIsNoError) {
       bucket.fault = [&](const ServerRequest& request, ServerAnswer& answer, bool after) {
         const bool last =
             request.path.find("partNumber") == std::string::npos &&
-            (request.method == "PUT" || request.path.find("?uploadId") != std::string::npos);
+            (request.method == "PUT" ||
+             (request.method == "POST" && request.path.find("?uploadId") != std::string::npos));
         if (after && last && ++lost == 1) answer.raw = "";
         return false;
       };
@@ -567,6 +576,99 @@ TEST(S3Upload, FaultsAtAnyRequestLeaveAWholeObjectOrNone) {
       ASSERT_EQ(objects.size(), 1U) << seed;
     }
     for (const auto& [key, bytes] : objects) EXPECT_EQ(bytes, large()) << seed;
+  }
+}
+
+// Writes a set of two files, of which the second cannot be completed.
+void fail_late(const TestServer& server, FakeBucket& bucket, bool replace,
+               const FakeBucket::Fault& fault = {}) {
+  bucket.fault = [fault](const ServerRequest& request, ServerAnswer& answer, bool after) {
+    const bool last = request.path.find("b?uploadId") != std::string::npos;
+    if (!after && last && request.method == "POST") {
+      answer.status = 400;
+      answer.body = s3_error("InvalidPart");
+      return true;
+    }
+    return fault && fault(request, answer, after);
+  };
+  const Remote remote = Remote::make(options_for(server)).value();
+  auto folder = remote.create_folder("s3://bucket/set/", {.replace = replace}).value();
+  for (const std::string_view name : {"a", "b"}) {
+    auto sink = folder->create(name).value();
+    ASSERT_OK(sink->begin({5, 0}));
+    ASSERT_OK(sink->write_at(0, std::as_bytes(std::span("12345", 5))));
+    ASSERT_OK(sink->commit());
+  }
+  EXPECT_ERROR(folder->commit(), http_status);
+}
+
+TEST(S3Upload, WhatASetMadeIsRemovedIfItsIndexFails) {
+  TestServer server;
+  FakeBucket bucket(server);
+  fail_late(server, bucket, false);
+  EXPECT_TRUE(bucket.objects().empty());
+  EXPECT_EQ(bucket.open_uploads(), 0U);
+}
+
+// Another writer of the same set was faster: its object has the same ETag.
+TEST(S3Upload, AnEqualObjectOfAnotherWriterIsNotRemoved) {
+  for (const bool replace : {false, true}) {
+    TestServer server;
+    FakeBucket bucket(server);
+    std::atomic<bool> written = false;
+    fail_late(
+        server, bucket, replace, [&](const ServerRequest& request, ServerAnswer&, bool after) {
+          const bool completes =
+              request.path.find("a?uploadId") != std::string::npos && request.method == "POST";
+          if (completes && !after && !written.exchange(true))
+            bucket.put_whole("/bucket/set/a", "12345");
+          return false;
+        });
+    EXPECT_TRUE(written);
+    EXPECT_EQ(bucket.objects().size(), 1U) << replace;
+    EXPECT_EQ(bucket.objects()["/bucket/set/a"], "12345") << replace;
+    EXPECT_EQ(bucket.open_uploads(), 0U) << replace;
+  }
+}
+
+TEST(S3Upload, OfABucketWithVersionsItsOwnIsRemoved) {
+  TestServer server;
+  FakeBucket bucket(server);
+  fail_late(server, bucket, true,
+            [](const ServerRequest& request, ServerAnswer& answer, bool after) {
+              if (after && request.path.find("a?uploadId") != std::string::npos)
+                answer.set("x-amz-version-id", "v/7");
+              return false;
+            });
+  const auto log = server.log();
+  const auto removes = [](const ServerRequest& request) {
+    return request.method == "DELETE" && request.path == "/bucket/set/a?versionId=v%2F7";
+  };
+  EXPECT_EQ(std::ranges::count_if(log, removes), 1);
+}
+
+TEST(S3Upload, WhoMayNotListLetsTheServerDecide) {
+  for (const std::string name : {"AmazonS3", "other"}) {
+    TestServer server;
+    FakeBucket bucket(server);
+    bucket.fault = [name](const ServerRequest& request, ServerAnswer& answer, bool) {
+      if (request.method != "HEAD") return false;
+      answer.status = 403;
+      answer.set("Server", name);
+      return true;
+    };
+    if (name == "other") {
+      EXPECT_ERROR(upload(server, "small"), permission_denied);
+      EXPECT_TRUE(bucket.objects().empty());
+      EXPECT_OK(upload(server, "small", true));
+      continue;
+    }
+    EXPECT_OK(upload(server, "small"));
+    EXPECT_EQ(bucket.objects().at("/bucket/key"), "small");
+    EXPECT_ERROR(upload(server, "other"), file_exists);
+    EXPECT_ERROR(upload(server, large()), file_exists);
+    EXPECT_EQ(bucket.objects().at("/bucket/key"), "small");
+    EXPECT_EQ(bucket.open_uploads(), 0U);
   }
 }
 

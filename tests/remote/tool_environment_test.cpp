@@ -202,6 +202,20 @@ TEST(RemoteEnvironment, CertificatesOfTheSystemMayBeElsewhere) {
   EXPECT_EQ(options.system_ca_dir, "/one:/two");
 }
 
+TEST(RemoteEnvironment, TheHubMayBeSpelledInOtherWays) {
+  for (const std::string endpoint :
+       {"https://Hub.Example/base", "HTTPS://hub.example:443/", "https://hub.example:443"}) {
+    const RemoteOptions options = remote_options_from_environment(
+        variables_of({{"HF_TOKEN", "hf_x"}, {"HF_ENDPOINT", endpoint}}));
+    EXPECT_EQ(options.credentials({"https://hub.example"}).value().bearer_token, "hf_x")
+        << endpoint;
+  }
+  const RemoteOptions other = remote_options_from_environment(
+      variables_of({{"HF_TOKEN", "hf_x"}, {"HF_ENDPOINT", "https://hub.example:8443"}}));
+  EXPECT_EQ(other.credentials({"https://hub.example"}).value().bearer_token, "");
+  EXPECT_EQ(other.credentials({"https://hub.example:8443"}).value().bearer_token, "hf_x");
+}
+
 TEST(RemoteEnvironment, AWrongSettingOnlyMattersWhereItIsNeeded) {
   const RemoteOptions options =
       remote_options_from_environment(variables_of({{"AWS_ACCESS_KEY_ID", "AKID"}}));

@@ -10,6 +10,7 @@
 #include <map>
 #include <mutex>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -19,6 +20,7 @@
 #include "flatbed/save.hpp"
 #include "flatbed/save_compare.hpp"
 #include "flatbed/save_set.hpp"
+#include "flatbed/save_torch.hpp"
 #include "support/bytes_source.hpp"
 #include "support/expect_error.hpp"
 #include "support/faulty_source.hpp"
@@ -60,6 +62,8 @@ class MemorySink final : public ByteSink {
       EXPECT_EQ(offset, 0U);
       EXPECT_EQ(bytes.size(), layout_.head_nbytes);
       EXPECT_EQ(first_unwritten(), layout_.nbytes) << "the head must come last";
+    } else if (layout_.has_gaps && bytes.size() == kGap) {
+      ++gaps;
     } else {
       widest = std::max<std::uint64_t>(widest, offset - std::min(offset, first_unwritten()));
     }
@@ -81,16 +85,25 @@ class MemorySink final : public ByteSink {
   unsigned fail_at = 0;  // this call of write_at() fails
   bool fail_commit = false;
   std::atomic<std::uint64_t> widest = 0;  // between the first unwritten byte and an offset
+  unsigned gaps = 0;                      // that were left out and then written
 
  private:
+  static constexpr std::size_t kGap = 4;
+
   [[nodiscard]] std::uint64_t first_unwritten() {
     unwritten_ = std::max(unwritten_, layout_.head_nbytes);
-    const void* found = std::memchr(written_.data() + unwritten_, 0, written_.size() - unwritten_);
-    unwritten_ =
-        found == nullptr
-            ? layout_.nbytes
-            : static_cast<std::uint64_t>(static_cast<const char*>(found) - written_.data());
-    return unwritten_;
+    for (;;) {
+      const std::size_t found =
+          std::string_view(written_.data(), written_.size()).find('\0', unwritten_);
+      unwritten_ = std::min(found, written_.size());
+      if (!layout_.has_gaps || !is_gap(unwritten_)) return unwritten_;
+      unwritten_ += kGap;
+    }
+  }
+  // Whether what is written goes on after a few bytes.
+  [[nodiscard]] bool is_gap(std::size_t offset) const {
+    const std::string_view marks(written_.data(), written_.size());
+    return marks.substr(std::min(offset, marks.size()), kGap + 1) == std::string(kGap, '\0') + '\1';
   }
 
   std::string name_;
@@ -159,6 +172,55 @@ TEST(ByteSink, GetsTheFileThatSaveWrites) {
   EXPECT_EQ(report.content, local.content);
   EXPECT_EQ(report.durability, Durability::committed);
   EXPECT_EQ(events.order, (std::vector<std::string>{"begin s", "commit s"}));
+}
+
+// Storages of one piece and of several, whose sums are known late.
+TEST(ByteSink, GetsTheFileThatSaveTorchWrites) {
+  const TempDir dir;
+  const std::string large = pattern(kSinkWindowBytes * 3 / 2), middle = pattern(3'000'001),
+                    small = pattern(77);
+  SavePlan plan = plan_of({item("small", small), item("large", large), item("empty", ""),
+                           item("middle", middle), item("last", small)});
+  ASSERT_OK(save(dir / "source", plan_of({item("w", large)})));
+  const Checkpoint source = Checkpoint::open(dir / "source").value();
+  plan.items.push_back({"sealed", Dtype::u8, {large.size()}, TensorRef{source, 0}});
+  const SaveTorchReport local = save_torch(dir / "file.pth", plan).value();
+  for (const unsigned threads : {1U, 4U}) {
+    Events events;
+    MemorySink sink("s", events);
+    const SaveTorchReport report = save_torch(sink, plan, {.file = {.threads = threads}}).value();
+    EXPECT_TRUE(events.files["s"] == read_file(dir / "file.pth")) << threads;
+    EXPECT_EQ(report.file.nbytes, local.file.nbytes);
+    EXPECT_EQ(report.tensors, local.tensors);
+    EXPECT_LE(sink.widest, kSinkWindowBytes);
+    EXPECT_GE(sink.gaps, 3U);
+    EXPECT_EQ(events.order, (std::vector<std::string>{"begin s", "commit s"}));
+    const auto held = std::make_shared<test::BytesSource>(events.files["s"]);
+    EXPECT_EQ(compare_torch_output(held, plan).value().kind, OutputKind::up_to_date);
+    plan.items[0].from = as_bytes(middle).first(77);
+    EXPECT_EQ(compare_torch_output(held, plan).value().kind, OutputKind::different);
+    plan.items[0].from = as_bytes(small);
+  }
+}
+
+TEST(ByteSink, OfAPytorchFileIsNotCommittedAfterAnError) {
+  const std::string bytes = pattern(9'000'000);
+  const SavePlan plan = plan_of({item("a", bytes)});
+  for (const unsigned fail_at : {1U, 5U, 9U, 18U}) {
+    Events events;
+    {
+      MemorySink sink("s", events);
+      sink.fail_at = fail_at;
+      EXPECT_ERROR(save_torch(sink, plan, {.file = {.threads = 4}}), io_error) << fail_at;
+    }
+    EXPECT_EQ(events.order, (std::vector<std::string>{"begin s", "discard s"}));
+  }
+  Events events;
+  {
+    MemorySink sink("s", events);
+    ASSERT_OK(save_torch(sink, plan, {.file = {.dry_run = true}}));
+  }
+  EXPECT_EQ(events.order, (std::vector<std::string>{"begin s", "discard s"}));
 }
 
 TEST(ByteSink, IsOnlyBegunByADryRun) {

@@ -12,6 +12,7 @@
 #include "flatbed/save.hpp"
 #include "flatbed/save_compare.hpp"
 #include "flatbed/save_set.hpp"
+#include "flatbed/save_torch.hpp"
 #include "flatbed/verify.hpp"
 
 namespace flatbed {
@@ -64,6 +65,23 @@ TEST(S3Write, AFileOfSeveralPartsVerifies) {
   EXPECT_GE(verified->bytes_checked, 27'000'000U);
   const auto source = remote.open_source("s3://bucket/parts.safetensors").value();
   EXPECT_EQ(compare_output(source, plan).value().kind, OutputKind::up_to_date);
+}
+
+TEST(S3Write, APytorchFileOfSeveralPartsIsRead) {
+  FLATBED_NEED_S3();
+  const Remote remote = s3_remote();
+  const std::string bytes = pattern(30'000'000);
+  const SavePlan plan = plan_of(bytes, {"a", "b"});
+  const auto sink = remote.create("s3://bucket/parts.pth", {.replace = true}).value();
+  ASSERT_OK(save_torch(*sink, plan, {.file = {.threads = 4}}));
+  const auto source = remote.open_source("s3://bucket/parts.pth").value();
+  EXPECT_EQ(compare_torch_output(source, plan, {}, CompareData::all).value().kind,
+            OutputKind::up_to_date);
+  const Checkpoint opened = remote.open("s3://bucket/parts.pth").value();
+  const auto verified = verify(opened);
+  ASSERT_OK(verified);
+  EXPECT_EQ(verified->crc.mismatched, 0U);
+  EXPECT_GE(verified->crc.checked, 2U);
 }
 
 TEST(S3Write, WhatIsThereIsReplacedOnlyIfAsked) {
