@@ -1082,8 +1082,10 @@ typedef struct flatbed_save_options {
   int32_t (*progress)(void* context, uint64_t bytes_done, uint64_t bytes_total);
   int32_t (*note)(void* context, flatbed_string note);
   const flatbed_cancel* cancel;
-  uint64_t max_shard_nbytes;    // flatbed_save_set() only; 0: 5,000,000,000
-  uint32_t threads;             // that read and hash; 0: 2
+  uint64_t max_shard_nbytes;  // flatbed_save_set() only; 0: 5,000,000,000
+  // That read and hash; 0: 2. Tensors of sources that prefer reads of megabytes, such as files on
+  // servers, are read by four threads whatever this says.
+  uint32_t threads;
   uint32_t verify;              // FLATBED_VERIFY_*: whether sealed sources are checked
   uint32_t unsealed;            // 1: no seal
   uint32_t unsynced;            // 1: no fsync

@@ -55,9 +55,11 @@ struct SaveOptions {
   // Whether the bytes of sealed sources are compared with their digests. Default: yes.
   Verify verify = Verify::yes;
   // Whether a record of a source zip that does not match its CRC is only a finding in the report.
-  // Default: false, which makes it the error zip_crc_mismatch.
+  // It is not read again then. Default: false, which makes it the error zip_crc_mismatch.
   bool ignore_crc = false;
-  unsigned threads = 2;  // that read and hash; at most 16 are used
+  // That read and hash; at most 16 are used. Tensors of sources that prefer reads of megabytes,
+  // such as files on servers, are read by four threads whatever this says, because they wait.
+  unsigned threads = 2;
   // Called on the calling thread, at most every few MiB.
   ProgressCallback progress = {};
   // May be set from any thread: save() stops, removes what it wrote, and returns cancelled.

@@ -2,6 +2,7 @@
 // way (ByteSource::max_rereads()). Pure but for the reading; as thread-safe as the source.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -9,6 +10,7 @@
 
 #include "flatbed/byte_source.hpp"
 #include "flatbed/result.hpp"
+#include "io/large_allocator.hpp"
 
 namespace flatbed {
 
@@ -33,21 +35,33 @@ template <typename Matches>
   return false;
 }
 
-// A source whose every read is reread_at(), for readers that put together what they read. Borrows
-// the source.
+// What a RereadSource reads at once.
+struct RereadAhead {
+  std::size_t nbytes = 0;  // at least
+  std::uint64_t end = 0;   // and up to here, an offset in the source
+  const std::atomic<bool>* cancel = nullptr;
+};
+
+// A source whose every byte comes from reread_at(), for readers that put together what they read,
+// in small reads from the front to the back. Borrows the source. Not thread-safe. Errors: those of
+// the source, cancelled, resource_exhausted.
 class RereadSource final : public ByteSource {
  public:
-  explicit RereadSource(const ByteSource& source) : source_(source) {}
+  RereadSource(const ByteSource& source, const RereadAhead& ahead)
+      : source_(source), ahead_(ahead) {}
 
   [[nodiscard]] std::string_view label() const noexcept override { return source_.label(); }
   [[nodiscard]] std::uint64_t size() const noexcept override { return source_.size(); }
-  [[nodiscard]] Result<void> read_at(std::uint64_t offset,
-                                     std::span<std::byte> out) const override {
-    return source_.reread_at(offset, out);
-  }
+  [[nodiscard]] Result<void> read_at(std::uint64_t offset, std::span<std::byte> out) const override;
 
  private:
+  [[nodiscard]] Result<void> fill(std::uint64_t offset) const;
+
   const ByteSource& source_;
+  RereadAhead ahead_;
+  mutable LargeBlock block_;
+  mutable std::uint64_t begin_ = 0;  // of what the block holds
+  mutable std::size_t nbytes_ = 0;
 };
 
 }  // namespace flatbed

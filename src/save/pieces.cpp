@@ -76,6 +76,13 @@ Result<void> PieceRunner::take_pieces(PieceQueue& queue, const Work& work, bool 
   return {};
 }
 
+Result<void> PieceRunner::check() {
+  FLATBED_TRY(check_cancelled());
+  if (!options_.progress) return {};
+  FLATBED_TRY(options_.progress({bytes_done_, options_.bytes_total}));
+  return check_cancelled();
+}
+
 Result<void> PieceRunner::check_cancelled() const {
   if (options_.cancel == nullptr || !*options_.cancel) return {};
   return make_error(ErrorCode::cancelled, "interrupted at ", size_text(bytes_done_.load()), " of ",

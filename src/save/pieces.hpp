@@ -31,6 +31,7 @@ inline constexpr std::size_t kPieceBytes = 1 << 20;
 struct PieceReading {
   unsigned threads = 2;
   std::size_t piece_nbytes = kPieceBytes;  // a multiple of the chunk size
+  bool mends = true;                       // whether what does not match its CRC is read again
 };
 
 // The bytes of one tensor in one file.
@@ -122,6 +123,11 @@ class PieceRunner {
   // Returns when every piece is done, or after the first error. Errors: those of `work` and of
   // `progress`, cancelled (also by the last call of `progress`).
   [[nodiscard]] Result<void> run(PieceQueue& queue, unsigned threads, const Work& work);
+
+  // For work after the pieces, from time to time: reports the progress once more, and asks whether
+  // to go on. Errors: those of `progress`, cancelled.
+  [[nodiscard]] Result<void> check();
+  [[nodiscard]] const std::atomic<bool>* cancel() const noexcept { return options_.cancel; }
 
  private:
   Result<void> take_pieces(PieceQueue& queue, const Work& work, bool reports);

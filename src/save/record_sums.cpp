@@ -1,6 +1,7 @@
 #include "save/record_sums.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <memory>
 #include <optional>
 #include <utility>
@@ -9,6 +10,7 @@
 #include "archive/inflate.hpp"
 #include "base/str_cat.hpp"
 #include "io/file_error.hpp"
+#include "io/large_allocator.hpp"
 #include "io/reread.hpp"
 
 namespace flatbed {
@@ -18,15 +20,21 @@ namespace {
 using safetensors::kChunkBytes;
 
 constexpr std::size_t kMaxMismatches = 10'000;
+constexpr std::size_t kMostReread = 8 << 20;
 
 Result<pth::InflateReader> open_deflated(const ByteSource& source, const ContainerRecord& entry) {
   return pth::InflateReader::open(source, {entry.data_offset, entry.stored_nbytes, entry.nbytes});
 }
 
+RereadAhead ahead(const RecordSums& sums, std::uint32_t number, const std::atomic<bool>* cancel) {
+  const ContainerRecord& entry = sums.entry(number);
+  return {reread_nbytes(sums.source(number)), entry.data_offset + entry.stored_nbytes, cancel};
+}
+
 // Reads stored records, from any thread, or deflated ones in order.
 class RecordReader {
  public:
-  explicit RecordReader(RecordSums& sums) : sums_(sums) {}
+  RecordReader(RecordSums& sums, const std::atomic<bool>* cancel) : sums_(sums), cancel_(cancel) {}
 
   Result<void> read_stored(const PieceQueue& queue, const Piece& piece,
                            std::span<std::byte> buffer) {
@@ -62,7 +70,7 @@ class RecordReader {
          !done && done.error().code == ErrorCode::zip_deflate_malformed && left > 0; --left) {
       ++rereads_;
       inflater_.reset();
-      again_ = std::make_unique<RereadSource>(sums_.source(number));
+      again_ = std::make_unique<RereadSource>(sums_.source(number), ahead(sums_, number, cancel_));
       done = read_inflated(number, *again_, skip, part);
     }
     return done;
@@ -85,6 +93,7 @@ class RecordReader {
   }
 
   RecordSums& sums_;
+  const std::atomic<bool>* cancel_;
   std::optional<pth::InflateReader> inflater_;
   std::uint32_t inflating_ = 0;
   std::unique_ptr<RereadSource> again_;  // that the inflater may read
@@ -120,35 +129,45 @@ Runs collect_runs(const RecordSums& sums, std::span<const std::uint32_t> numbers
   return runs;
 }
 
-// The record once more, chunk by chunk. False: it does not inflate.
-Result<bool> reread_record(RecordSums& sums, std::uint32_t number, std::span<std::byte> chunk) {
-  const RereadSource source(sums.source(number));
+// The record once more, in pieces that fill the buffer. False: it does not inflate.
+Result<bool> reread_record(RecordSums& sums, std::uint32_t number, PieceRunner& runner,
+                           std::span<std::byte> buffer) {
   const ContainerRecord& entry = sums.entry(number);
+  const ByteSource& source = sums.source(number);
+  const RereadSource in_small_reads(source, ahead(sums, number, runner.cancel()));
   std::optional<pth::InflateReader> inflater;
   if (entry.deflated) {
-    FLATBED_ASSIGN(inflater, open_deflated(source, entry));
+    FLATBED_ASSIGN(inflater, open_deflated(in_small_reads, entry));
   }
-  for (std::uint64_t at = 0; at < entry.nbytes; at += kChunkBytes) {
-    const std::span<std::byte> bytes = chunk.first(
-        static_cast<std::size_t>(std::min<std::uint64_t>(kChunkBytes, entry.nbytes - at)));
+  for (std::uint64_t at = 0; at < entry.nbytes; at += buffer.size()) {
+    FLATBED_TRY(runner.check());
+    const std::span<std::byte> bytes = buffer.first(
+        static_cast<std::size_t>(std::min<std::uint64_t>(buffer.size(), entry.nbytes - at)));
     const Result<void> read =
-        inflater ? inflater->read(at, bytes) : source.read_at(entry.data_offset + at, bytes);
+        inflater ? inflater->read(at, bytes) : source.reread_at(entry.data_offset + at, bytes);
     if (!read && read.error().code == ErrorCode::zip_deflate_malformed) return false;
     FLATBED_TRY(read);
-    sums.put(number, at / kChunkBytes, pth::crc32_of(bytes));
+    for (std::size_t skip = 0; skip < bytes.size(); skip += kChunkBytes) {
+      const std::size_t nbytes = std::min<std::size_t>(kChunkBytes, bytes.size() - skip);
+      sums.put(number, (at + skip) / kChunkBytes, pth::crc32_of(bytes.subspan(skip, nbytes)));
+    }
   }
   return true;
 }
 
 // Those that do not match their CRC. Returns the number of chunks.
-Result<std::uint64_t> reread_records(RecordSums& sums, std::span<const std::uint32_t> numbers) {
+Result<std::uint64_t> reread_records(RecordSums& sums, std::span<const std::uint32_t> numbers,
+                                     PieceRunner& runner) {
   std::uint64_t rereads = 0;
-  std::vector<std::byte> chunk;
   for (const std::uint32_t number : numbers) {
-    for (unsigned left = sums.source(number).max_rereads(); left > 0 && !sums.matches(number);
-         --left) {
-      chunk.resize(kChunkBytes);
-      FLATBED_TRY(reread_record(sums, number, chunk));
+    const ByteSource& source = sums.source(number);
+    if (source.max_rereads() == 0 || sums.matches(number)) continue;
+    const std::size_t nbytes = reread_nbytes(source);
+    const LargeBlock buffer = try_allocate_large(nbytes);
+    if (!buffer)
+      return make_error(ErrorCode::resource_exhausted, "out of memory for ", nbytes, " bytes");
+    for (unsigned left = source.max_rereads(); left > 0 && !sums.matches(number); --left) {
+      FLATBED_TRY(reread_record(sums, number, runner, {buffer.get(), nbytes}));
       rereads += (sums.entry(number).nbytes + kChunkBytes - 1) / kChunkBytes;
     }
   }
@@ -209,10 +228,16 @@ std::uint64_t nbytes_of(const RecordSums& sums, std::span<const std::uint32_t> n
   return nbytes;
 }
 
+std::size_t reread_nbytes(const ByteSource& source) noexcept {
+  const std::size_t nbytes =
+      std::clamp<std::size_t>(source.preferred_read_nbytes(), kChunkBytes, kMostReread);
+  return nbytes - nbytes % kChunkBytes;
+}
+
 Result<std::uint64_t> read_records(RecordSums& sums, std::span<const std::uint32_t> numbers,
                                    PieceRunner& runner, const PieceReading& reading) {
   Runs runs = collect_runs(sums, numbers);
-  RecordReader reader(sums);
+  RecordReader reader(sums, runner.cancel());
   PieceQueue stored(std::move(runs.stored), reading.piece_nbytes);
   FLATBED_TRY(
       runner.run(stored, reading.threads, [&](const Piece& piece, std::span<std::byte> buffer) {
@@ -223,7 +248,8 @@ Result<std::uint64_t> read_records(RecordSums& sums, std::span<const std::uint32
   FLATBED_TRY(runner.run(deflated, 1, [&](const Piece& piece, std::span<std::byte> buffer) {
     return reader.inflate(deflated, piece, buffer);
   }));
-  FLATBED_ASSIGN(const std::uint64_t rereads, reread_records(sums, numbers));
+  if (!reading.mends) return reader.rereads();
+  FLATBED_ASSIGN(const std::uint64_t rereads, reread_records(sums, numbers, runner));
   return reader.rereads() + rereads;
 }
 

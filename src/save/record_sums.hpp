@@ -73,6 +73,9 @@ class RecordSums {
 [[nodiscard]] std::uint64_t nbytes_of(const RecordSums& sums,
                                       std::span<const std::uint32_t> numbers);
 
+// How much of a record is read again at once: a multiple of the chunk size, up to 8 MiB.
+[[nodiscard]] std::size_t reread_nbytes(const ByteSource& source) noexcept;
+
 // Reads the records `numbers` whole and puts their sums. Those that do not inflate or do not match
 // their CRC are read again where that may help (ByteSource::max_rereads()), on the calling thread.
 // Returns the number of chunks that were. Errors: those of File::read_at, zip_deflate_malformed

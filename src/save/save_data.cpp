@@ -6,7 +6,9 @@
 #include <vector>
 
 #include "archive/crc32.hpp"
+#include "base/str_cat.hpp"
 #include "io/digest.hpp"
+#include "io/large_allocator.hpp"
 #include "save/pieces.hpp"
 #include "save/save_source.hpp"
 #include "save/source_records.hpp"
@@ -42,7 +44,9 @@ class DataWriter {
   Result<void> fill_piece(const PieceQueue& queue, const Piece& piece, std::span<std::byte> buffer);
   Result<void> read(std::uint32_t item, std::uint64_t skip, std::span<std::byte> part);
   Result<void> mend_records();
-  Result<void> mend_item(std::uint32_t item, const RereadPlace& place, std::span<std::byte> buffer);
+  Result<void> mend_item(std::uint32_t item, const RereadPlace& place);
+  Result<void> mend_chunks(std::uint32_t item, std::uint64_t at, std::span<const std::byte> bytes);
+  [[nodiscard]] Result<void> check_mending() const;
   Result<void> hash(std::uint32_t item, std::uint64_t chunk, std::span<const std::byte> bytes);
 
   const DataPart& part_;
@@ -138,35 +142,54 @@ Result<void> DataWriter::hash(std::uint32_t item, std::uint64_t chunk,
 
 // Records of zips that do not match their CRC may have been damaged on the way.
 Result<void> DataWriter::mend_records() {
-  std::vector<std::byte> buffer;
+  if (options_.ignore_crc) return {};
   for (const std::uint32_t item : header_.file_order) {
     const std::uint32_t number = part_.numbers[item];
     const RereadPlace place = reread_place(plan_.items[item]);
     if (place.source == nullptr || !part_.records.wants(number)) continue;
     for (unsigned left = place.source->max_rereads(); left > 0 && !part_.records.matches(number);
-         --left) {
-      buffer.resize(safetensors::kChunkBytes);
-      FLATBED_TRY(mend_item(item, place, buffer));
-    }
+         --left)
+      FLATBED_TRY(mend_item(item, place));
   }
   return {};
 }
 
-// Writes the chunks that arrive otherwise than the first time.
-Result<void> DataWriter::mend_item(std::uint32_t item, const RereadPlace& place,
-                                   std::span<std::byte> buffer) {
-  const std::uint32_t number = part_.numbers[item];
+Result<void> DataWriter::mend_item(std::uint32_t item, const RereadPlace& place) {
   FLATBED_ASSIGN(const std::uint64_t size, item_nbytes(plan_.items[item]));
-  for (std::uint64_t at = 0; at < size; at += buffer.size()) {
-    const std::uint64_t chunk = at / safetensors::kChunkBytes;
-    const std::span<std::byte> bytes =
-        buffer.first(static_cast<std::size_t>(std::min<std::uint64_t>(buffer.size(), size - at)));
+  const std::size_t most = reread_nbytes(*place.source);
+  const LargeBlock buffer = try_allocate_large(most);
+  if (!buffer)
+    return make_error(ErrorCode::resource_exhausted, "out of memory for ", most, " bytes");
+  for (std::uint64_t at = 0; at < size; at += most) {
+    FLATBED_TRY(check_mending());
+    const std::span<std::byte> bytes{
+        buffer.get(), static_cast<std::size_t>(std::min<std::uint64_t>(most, size - at))};
     FLATBED_TRY(place.source->reread_at(place.offset + at, bytes));
-    if (pth::crc32_of(bytes) == part_.records.of_chunk(number, chunk)) continue;
-    FLATBED_TRY(hash(item, chunk, bytes));
-    FLATBED_TRY(target_.write(header_.offsets[item] + at, bytes));
+    FLATBED_TRY(mend_chunks(item, at, bytes));
   }
   return {};
+}
+
+// Writes the chunks that arrive otherwise than the first time. `at` is where they are in the item.
+Result<void> DataWriter::mend_chunks(std::uint32_t item, std::uint64_t at,
+                                     std::span<const std::byte> bytes) {
+  for (std::size_t skip = 0; skip < bytes.size(); skip += safetensors::kChunkBytes) {
+    const std::uint64_t chunk = (at + skip) / safetensors::kChunkBytes;
+    const std::span<const std::byte> read =
+        bytes.subspan(skip, std::min<std::size_t>(safetensors::kChunkBytes, bytes.size() - skip));
+    if (pth::crc32_of(read) == part_.records.of_chunk(part_.numbers[item], chunk)) continue;
+    FLATBED_TRY(hash(item, chunk, read));
+    FLATBED_TRY(target_.write(header_.offsets[item] + at + skip, read));
+  }
+  return {};
+}
+
+// All bytes have been written once, and are reported so again, so that the caller may end it.
+Result<void> DataWriter::check_mending() const {
+  const std::uint64_t nbytes = header_.file_nbytes - header_.bytes.size();
+  if (options_.progress) FLATBED_TRY(options_.progress({nbytes, nbytes}));
+  if (options_.cancel == nullptr || !*options_.cancel) return {};
+  return make_error(ErrorCode::cancelled, "interrupted while a record was read again");
 }
 
 }  // namespace
