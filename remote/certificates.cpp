@@ -27,9 +27,10 @@ bool is_file(const std::filesystem::path& path) {
   return std::filesystem::is_regular_file(path, ignored);
 }
 
-bool is_folder(const std::filesystem::path& path) {
+// A system may have the folder without any certificates.
+bool is_filled_folder(const std::filesystem::path& path) {
   std::error_code ignored;
-  return std::filesystem::is_directory(path, ignored);
+  return std::filesystem::is_directory(path, ignored) && !std::filesystem::is_empty(path, ignored);
 }
 
 Result<void> append_file(std::string& out, const std::string& path) {
@@ -59,7 +60,7 @@ CaPlaces ca_places_of_libcurl() {
 CaPlaces find_ca_places(const CaPlaces& built_in, const std::filesystem::path& root) {
   CaPlaces found;
   if (is_file(built_in.file)) found.file = built_in.file;
-  if (is_folder(built_in.folder)) found.folder = built_in.folder;
+  if (is_filled_folder(built_in.folder)) found.folder = built_in.folder;
   if (found != CaPlaces{}) return found;
   for (const char* const usual : kUsualFiles) {
     const std::filesystem::path file = root / usual;
@@ -77,11 +78,9 @@ Result<Certificates> find_certificates(const RemoteOptions& options, const CaPla
   Certificates certificates;
   CaPlaces& places = certificates.places;
   places = {options.system_ca_file.native(), options.system_ca_dir.native()};
-  const bool given = places != CaPlaces{};
-  if (!given) places = found;
+  if (places == CaPlaces{}) places = found;
   if (options.ca_file.empty()) return certificates;
-  // A folder of the system's holds what its file holds, and nothing of it is read before its turn.
-  if (places.file.empty() || (!given && !places.folder.empty())) {
+  if (places.file.empty()) {
     places.file = options.ca_file.native();
     return certificates;
   }

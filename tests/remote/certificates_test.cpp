@@ -50,6 +50,13 @@ TEST(Certificates, ThatLibcurlWasBuiltToUseComeFirst) {
             (CaPlaces{"", root.path("own")}));
 }
 
+TEST(Certificates, AreNotInAnEmptyFolder) {
+  Root root;
+  const CaPlaces found{root.add("etc/ssl/cert.pem"), ""};
+  std::filesystem::create_directory(root.path("own"));
+  EXPECT_EQ(find_ca_places({"", root.path("own")}, root.path("")), found);
+}
+
 TEST(Certificates, MayBeMissing) {
   const Root root;
   EXPECT_EQ(find_ca_places({}, root.path("")), CaPlaces{});
@@ -64,10 +71,17 @@ TEST(Certificates, OfACallerAreAddedToThoseOfTheSystem) {
   RemoteOptions options;
   options.ca_file = root.add("own.pem");
 
-  const auto besides_a_folder = find_certificates(options, {system, root.path("")});
+  const auto besides_a_folder = find_certificates(options, {"", root.path("")});
   ASSERT_OK(besides_a_folder);
   EXPECT_EQ(besides_a_folder->places, (CaPlaces{options.ca_file, root.path("")}));
   EXPECT_FALSE(besides_a_folder->pem);
+
+  // The folder may hold other certificates than the file.
+  const auto besides_both = find_certificates(options, {system, root.path("")});
+  ASSERT_OK(besides_both);
+  EXPECT_EQ(besides_both->places.folder, root.path(""));
+  ASSERT_TRUE(besides_both->pem);
+  EXPECT_EQ(*besides_both->pem, "system.pem\nown.pem\n");
 
   const auto besides_a_file = find_certificates(options, {system, ""});
   ASSERT_OK(besides_a_file);
