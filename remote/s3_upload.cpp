@@ -1,7 +1,5 @@
 #include "s3_upload.hpp"
 
-#include <algorithm>
-#include <array>
 #include <chrono>
 #include <thread>
 #include <utility>
@@ -38,6 +36,17 @@ bool is_reached(const Error& error) {
 
 Error already_there() {
   return error_of(ErrorCode::file_exists, "there is already an object with this key");
+}
+
+// Of a request after which the object could not be looked at. It may have done its work and been
+// sent again, also by libcurl, which says nothing of it: then it is refused because of itself. Who
+// may not write has made nothing.
+Error doubtful(Error error, const Error& unseen) {
+  if (error.code == ErrorCode::permission_denied) return error;
+  if (error.code == ErrorCode::file_exists) error.code = unseen.code;
+  error.message +=
+      text_of("; this upload may have made the object, which cannot be seen: ", unseen.message);
+  return error;
 }
 
 // Which the object keeps. libcurl's own would be that of a form.
@@ -80,16 +89,14 @@ Result<void> S3Upload::check_absent() const {
   return with_context(shown(place_.name()), already_there());
 }
 
-// A server that does not know If-None-Match would replace what is there without a word.
+// A server that does not know If-None-Match would replace what is there without a word, and so do
+// earlier versions of those that know it now. Amazon has one version.
 Result<bool> S3Upload::decides_at_the_end() const {
-  constexpr std::array<std::string_view, 3> kKnown{"AmazonS3", "MinIO", "SeaweedFS"};
   Call call = place_.call(Method::head, place_.url());
   call.accept = {403, 404};
   FLATBED_ASSIGN(const Call answer, run(std::move(call)));
   if (answer.head.status != 403) return answer.head.status == 404;
-  const std::string_view server = answer.head.find("server");
-  return std::ranges::any_of(kKnown,
-                             [&](std::string_view known) { return server.starts_with(known); });
+  return answer.head.find("server") == "AmazonS3";
 }
 
 Result<void> S3Upload::put_whole(std::span<const std::byte> bytes) {
@@ -101,16 +108,18 @@ Result<void> S3Upload::put_whole(std::span<const std::byte> bytes) {
   call.headers.push_back(text_of("Content-MD5: ", base64_of(md5)));
   call.body = bytes;
   if (!replace_) call.accept = {412};
-  const Result<Call> answer = run(std::move(call));
-  if (answer && answer->head.status != 412) {
-    note_made(answer->head);
+  const Result<void> ran = transport_->run({&call, 1});
+  if (ran && call.head.status != 412) {
+    note_made(call.head);
     return {};
   }
   // A request that was sent again may find what the first one has put there, and what went wrong
   // may be the answer alone.
-  if (is_ours().value_or(false)) return {};
-  if (!answer) return answer.error();
-  return with_context(shown(place_.name()), already_there());
+  const Result<bool> ours = is_ours();
+  if (ours && *ours) return {};
+  Error error = ran ? already_there() : ran.error();
+  if (!ours) error = doubtful(std::move(error), ours.error());
+  return with_context(shown(place_.name()), std::move(error));
 }
 
 // Not interrupted while it is under way: an upload whose ID is lost could not be removed.
@@ -185,18 +194,24 @@ Result<void> S3Upload::complete() {
   for (int tries = 1;; ++tries) {
     Result<bool> done = try_complete(list);
     if (done && *done) return {};
-    // What went wrong may be the answer alone, after the object was made.
-    if (!done && is_ours().value_or(false)) {
-      static_cast<void>(discard());  // the parts, if the object is of another upload
-      return {};
-    }
-    if (!done) return with_context(shown(place_.name()), std::move(done).error());
+    if (!done) return judge_completion(std::move(done).error());
     if (tries == kTries)
       return error_of(ErrorCode::http_status, shown(place_.name()),
                       ": the server did not complete the upload, after ", tries, " attempts");
     std::this_thread::sleep_for(wait);
     wait *= 2;
   }
+}
+
+// What went wrong may be the answer alone, after the object was made.
+Result<void> S3Upload::judge_completion(Error error) {
+  const Result<bool> ours = is_ours();
+  if (ours && *ours) {
+    static_cast<void>(discard());  // the parts, if the object is of another upload
+    return {};
+  }
+  if (!ours) error = doubtful(std::move(error), ours.error());
+  return with_context(shown(place_.name()), std::move(error));
 }
 
 // False: try again.

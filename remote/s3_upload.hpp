@@ -33,9 +33,10 @@ class S3Upload {
   [[nodiscard]] const S3Place& place() const noexcept { return place_; }
 
   // Unless it would be replaced: errors: file_exists. Who may not list the bucket is told 403 of an
-  // object that is not there. Then the servers that are known to refuse at the end decide.
+  // object that is not there. Then Amazon, which is known to refuse at the end, decides.
   [[nodiscard]] Result<void> check_absent() const;
-  // The whole object.
+  // The whole object. Errors, also of complete(): file_exists, and those of the requests. Where
+  // the object cannot be looked at afterwards, they say that it may be this upload's.
   [[nodiscard]] Result<void> put_whole(std::span<const std::byte> bytes);
 
   [[nodiscard]] Result<void> start();
@@ -47,9 +48,9 @@ class S3Upload {
   // Ends the upload, after which none of its parts is kept, or removes the object that it made. Of
   // a bucket with versions that is the version that the server named. Elsewhere it is removed
   // unless another one was put there since. It is left if it may be another's that is equal: where
-  // it was found there without the server saying that this upload made it, or where it replaces
-  // what was there. Failures are ignored: nobody is left to tell. False: the server cannot be
-  // reached, and will not be for others either.
+  // it was found there without the server saying that this upload made it, or with `replace`, which
+  // may have replaced one, even if there was none at first. Failures are ignored: nobody is left to
+  // tell. False: the server cannot be reached, and will not be for others either.
   bool discard();
 
  private:
@@ -62,6 +63,7 @@ class S3Upload {
   [[nodiscard]] std::vector<std::string> conditions() const;
   [[nodiscard]] Result<void> try_part(std::size_t number, std::span<const std::byte> bytes);
   [[nodiscard]] Result<bool> try_complete(const std::string& list);
+  [[nodiscard]] Result<void> judge_completion(Error error);
   void note_made(const AnswerHead& head);
   [[nodiscard]] bool discard_object();
   [[nodiscard]] Result<std::string> list_parts();
