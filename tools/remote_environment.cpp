@@ -1,7 +1,9 @@
 #include "remote_environment.hpp"
 
+#include <filesystem>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <utility>
 
 #include "aws_settings.hpp"
@@ -24,6 +26,12 @@ std::string origin_of(const std::string& url) {
   return origin;
 }
 
+// Some systems name a file that they do not have, so that nothing is trusted by mistake.
+std::string existing_file(std::string path) {
+  std::error_code ignored;
+  return std::filesystem::exists(path, ignored) ? std::move(path) : std::string();
+}
+
 RemoteCredentials credentials_of(const AwsSettings& settings) {
   RemoteCredentials credentials;
   credentials.access_key_id = settings.access_key_id;
@@ -36,7 +44,7 @@ RemoteCredentials credentials_of(const AwsSettings& settings) {
 
 RemoteOptions remote_options_from_environment(const Variables& variables) {
   RemoteOptions options;
-  options.system_ca_file = variables("SSL_CERT_FILE").value_or("");
+  options.system_ca_file = existing_file(variables("SSL_CERT_FILE").value_or(""));
   options.system_ca_dir = variables("SSL_CERT_DIR").value_or("");
   const Result<AwsSettings> aws = read_aws_settings(variables);
   if (aws) {

@@ -60,8 +60,10 @@ def options_of(storage_options: Mapping[str, Any] | None) -> dict[str, Any]:
         else:
             raise TypeError(f"storage_options: unknown key {key!r}")
     for variable, key in _SYSTEM_CA.items():  # as Python's own module ssl does
-        if os.environ.get(variable):
-            options[key] = os.environ[variable]
+        place = os.environ.get(variable)
+        # Some systems name a file that they do not have.
+        if place and (variable != "SSL_CERT_FILE" or os.path.exists(place)):
+            options[key] = place
     return options
 
 

@@ -138,16 +138,16 @@ class RemoteTest(FolderTest):
             flatbed.open(two_tensors(), storage_options={"token": "x"})
 
     def test_certificates_may_be_named_by_the_environment(self) -> None:
+        # A file that does not exist is none; a folder is no file.
         for variable, place in (("SSL_CERT_FILE", "nothing.pem"), ("SSL_CERT_DIR", "")):
             path = str(self.folder / place)
             with unittest.mock.patch.dict(os.environ, {variable: path}):
-                if variable == "SSL_CERT_DIR":
-                    flatbed.open(self.url)
-                    continue
-                with self.assertRaises(flatbed.FileError) as raised:
-                    flatbed.open(self.url)
-                self.assertEqual(raised.exception.name, "file_not_found")
-                self.assertIn("nothing.pem", str(raised.exception))
+                flatbed.open(self.url)
+        with unittest.mock.patch.dict(os.environ, {"SSL_CERT_FILE": str(self.folder)}):
+            with self.assertRaises(flatbed.FileError) as raised:
+                flatbed.open(self.url)
+            self.assertEqual(raised.exception.name, "file_not_found")
+            self.assertIn(str(self.folder), str(raised.exception))
 
     def test_errors_are_named(self) -> None:
         cases = {

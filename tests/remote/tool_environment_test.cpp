@@ -196,10 +196,18 @@ TEST(RemoteEnvironment, EachOriginGetsItsOwnCredentials) {
 }
 
 TEST(RemoteEnvironment, CertificatesOfTheSystemMayBeElsewhere) {
+  const test::TempDir dir;
+  test::write_file(dir / "ca.pem", "");
   const auto options = remote_options_from_environment(
-      variables_of({{"SSL_CERT_FILE", "/other/ca.pem"}, {"SSL_CERT_DIR", "/one:/two"}}));
-  EXPECT_EQ(options.system_ca_file, "/other/ca.pem");
+      variables_of({{"SSL_CERT_FILE", dir / "ca.pem"}, {"SSL_CERT_DIR", "/one:/two"}}));
+  EXPECT_EQ(options.system_ca_file, dir / "ca.pem");
   EXPECT_EQ(options.system_ca_dir, "/one:/two");
+}
+
+TEST(RemoteEnvironment, AFileOfCertificatesThatDoesNotExistIsNone) {
+  const auto options =
+      remote_options_from_environment(variables_of({{"SSL_CERT_FILE", "/no-cert-file.crt"}}));
+  EXPECT_EQ(options.system_ca_file, "");
 }
 
 TEST(RemoteEnvironment, TheHubMayBeSpelledInOtherWays) {
