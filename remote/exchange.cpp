@@ -15,6 +15,7 @@ constexpr std::size_t kMaxHeaderNbytes = 128 << 10;
 constexpr std::size_t kLeastNbytes = 16 << 10;  // in the time of a stall
 constexpr std::chrono::minutes kLongestWork{15};
 constexpr long kReceiveBuffer = 512 << 10;
+constexpr std::uint64_t kMostReserved = 64 << 20;
 
 ErrorCode code_of(CURLcode code) {
   switch (code) {
@@ -95,7 +96,7 @@ Result<void> Exchange::set_basics(const ExchangeLimits& limits) {
   // An empty text, so that libcurl does not ask the environment.
   curl_easy_setopt(curl, CURLOPT_PROXY, limits.proxy.c_str());
   curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT_MS, static_cast<long>(limits.connect.count()));
-  FLATBED_TRY(set_certificates(limits.certificates));
+  FLATBED_TRY(set_certificates(limits));
   if (!request_.sigv4.empty()) {
     code = curl_easy_setopt(curl, CURLOPT_AWS_SIGV4, request_.sigv4.c_str());
     if (code != CURLE_OK) return error_of(ErrorCode::tls_failed, "libcurl cannot sign requests");
@@ -110,23 +111,35 @@ Result<void> Exchange::set_basics(const ExchangeLimits& limits) {
 }
 
 // In place of those that libcurl was built to use.
-Result<void> Exchange::set_certificates(const Certificates& certificates) {
+Result<void> Exchange::set_certificates(const ExchangeLimits& limits) {
+#if LIBCURL_VERSION_NUM >= 0x074d00
+  constexpr CertificateOptions kOfServers{CURLOPT_CAINFO, CURLOPT_CAPATH, CURLOPT_CAINFO_BLOB};
+  constexpr CertificateOptions kOfProxy{CURLOPT_PROXY_CAINFO, CURLOPT_PROXY_CAPATH,
+                                        CURLOPT_PROXY_CAINFO_BLOB};
+#else
+  constexpr CertificateOptions kOfServers{CURLOPT_CAINFO, CURLOPT_CAPATH, CURLOPT_LASTENTRY};
+  constexpr CertificateOptions kOfProxy{CURLOPT_PROXY_CAINFO, CURLOPT_PROXY_CAPATH,
+                                        CURLOPT_LASTENTRY};
+#endif
+  FLATBED_TRY(set_certificates(limits.certificates, kOfServers));
+  if (!lower(limits.proxy).starts_with("https://")) return {};
+  return set_certificates(limits.certificates, kOfProxy);
+}
+
+Result<void> Exchange::set_certificates(const Certificates& certificates,
+                                        const CertificateOptions& options) {
   CURL* const curl = handle_.get();
   const auto text = [](const std::string& place) {
     return place.empty() ? nullptr : place.c_str();
   };
-  CURLcode code = curl_easy_setopt(curl, CURLOPT_CAINFO, text(certificates.places.file));
-  const CURLcode folder = curl_easy_setopt(curl, CURLOPT_CAPATH, text(certificates.places.folder));
+  CURLcode code = curl_easy_setopt(curl, options.file, text(certificates.places.file));
+  const CURLcode folder = curl_easy_setopt(curl, options.folder, text(certificates.places.folder));
   if (code == CURLE_OK && !certificates.places.folder.empty()) code = folder;
   if (code == CURLE_OK && certificates.pem) {
-#if LIBCURL_VERSION_NUM >= 0x074d00
-    // Not copied: limits_ keeps it.
+    // Not copied: limits_ keeps it. Before libcurl 7.77 there is no such option.
     curl_blob blob = {const_cast<char*>(certificates.pem->data()), certificates.pem->size(),
                       CURL_BLOB_NOCOPY};
-    code = curl_easy_setopt(curl, CURLOPT_CAINFO_BLOB, &blob);
-#else
-    code = CURLE_NOT_BUILT_IN;
-#endif
+    code = curl_easy_setopt(curl, options.blob, &blob);
   }
   if (code == CURLE_OK) return {};
   return error_of(ErrorCode::tls_failed, "this libcurl cannot be given certificates to trust");
@@ -189,15 +202,34 @@ Clock::time_point Exchange::deadline() const noexcept {
   return wait.count() == 0 ? Clock::time_point::max() : last_activity_ + wait;
 }
 
+// libcurl is C: no exception may pass through it. What allocates here ends the exchange instead.
+template <typename Take>
+bool Exchange::guarded(Take take) noexcept {
+#if defined(__cpp_exceptions)
+  try {
+    return take();
+  } catch (...) {
+    // This text is short enough to need no memory.
+    fail(Error{ErrorCode::resource_exhausted, "out of memory"}, false);
+    return false;
+  }
+#else
+  return take();
+#endif
+}
+
 std::size_t Exchange::on_header(char* data, std::size_t size, std::size_t count, void* self) {
+  auto& exchange = *static_cast<Exchange*>(self);
   const std::size_t nbytes = size * count;
-  return static_cast<Exchange*>(self)->take_header({data, nbytes}) ? nbytes : 0;
+  const std::string_view line(data, nbytes);
+  return exchange.guarded([&] { return exchange.take_header(line); }) ? nbytes : 0;
 }
 
 std::size_t Exchange::on_body(char* data, std::size_t size, std::size_t count, void* self) {
+  auto& exchange = *static_cast<Exchange*>(self);
   const std::size_t nbytes = size * count;
   const std::span<const std::byte> bytes(reinterpret_cast<const std::byte*>(data), nbytes);
-  return static_cast<Exchange*>(self)->take_body(bytes) ? nbytes : 0;
+  return exchange.guarded([&] { return exchange.take_body(bytes); }) ? nbytes : 0;
 }
 
 std::size_t Exchange::on_send(char* data, std::size_t size, std::size_t count, void* self) {
@@ -277,7 +309,7 @@ void Exchange::count_moved(std::size_t nbytes) {
 bool Exchange::take_body(std::span<const std::byte> bytes) {
   count_moved(bytes.size());
   if (!placement_.parts.empty()) return place_body(bytes);
-  if (outcome_.body.capacity() < placement_.limit) reserve_body();
+  if (outcome_.body.empty()) reserve_body();
   const std::size_t room = placement_.limit - outcome_.body.size();
   const std::size_t taken = std::min(room, bytes.size());
   outcome_.body.append(reinterpret_cast<const char*>(bytes.data()), taken);
@@ -292,12 +324,12 @@ bool Exchange::take_body(std::span<const std::byte> bytes) {
 }
 
 // At once, because a text that grows is copied, and is in memory twice then. Without a size it is
-// the limit, of which only what arrives is touched.
+// the limit, of which only what arrives is touched. A promise alone gets no more than 64 MiB.
 void Exchange::reserve_body() {
   const auto stated = number_of(outcome_.head.find("content-length"));
   const std::uint64_t nbytes = stated.value_or(placement_.limit);
   outcome_.body.reserve(
-      static_cast<std::size_t>(std::min<std::uint64_t>(nbytes, placement_.limit)));
+      static_cast<std::size_t>(std::min({nbytes, std::uint64_t{placement_.limit}, kMostReserved})));
 }
 
 bool Exchange::place_body(std::span<const std::byte> bytes) {

@@ -90,10 +90,20 @@ class Exchange {
   static int on_seek(void* self, curl_off_t offset, int origin);
 
   [[nodiscard]] Result<void> set_basics(const ExchangeLimits& limits);
-  [[nodiscard]] Result<void> set_certificates(const Certificates& certificates);
+  // The options of libcurl for the certificates of servers, or of an HTTPS proxy.
+  struct CertificateOptions {
+    CURLoption file;
+    CURLoption folder;
+    CURLoption blob;
+  };
+  [[nodiscard]] Result<void> set_certificates(const ExchangeLimits& limits);
+  [[nodiscard]] Result<void> set_certificates(const Certificates& certificates,
+                                              const CertificateOptions& options);
   [[nodiscard]] Result<void> set_headers();
   void set_method();
   void count_moved(std::size_t nbytes);
+  template <typename Take>
+  [[nodiscard]] bool guarded(Take take) noexcept;
   [[nodiscard]] bool take_header(std::string_view line);
   [[nodiscard]] bool take_head();
   [[nodiscard]] bool take_body(std::span<const std::byte> bytes);

@@ -38,6 +38,11 @@ std::uint64_t sum_of(std::span<const std::span<std::byte>> parts) {
   return nbytes;
 }
 
+// A text that grew as it arrived, or was shorter than expected, may have room for much more.
+void trim(std::string& kept) {
+  if (kept.capacity() / 2 > kept.size()) std::string(kept).swap(kept);
+}
+
 // What a resolved URL answers when its time is over.
 bool may_have_expired(ErrorCode code) {
   return code == ErrorCode::permission_denied || code == ErrorCode::file_not_found;
@@ -81,6 +86,7 @@ Result<void> RemoteSource::open_file() {
     whole_ = true;
     nbytes_ = call.text.size();
     block->bytes = std::move(call.text);
+    trim(block->bytes);
   } else if (call.head.find("content-range") == "bytes */0") {
     whole_ = true;  // an empty file
     block->bytes.clear();
@@ -274,10 +280,15 @@ Result<void> RemoteSource::read_whole(std::uint64_t offset,
   return {};
 }
 
+// Rereads from the front to the back share one new copy of the file.
 Result<void> RemoteSource::reread_whole(std::uint64_t offset, std::span<std::byte> out) const {
   const std::lock_guard lock(whole_mutex_);
-  blocks_[0] = nullptr;
-  FLATBED_TRY(fetch_whole());
+  if (!blocks_[0] || offset < reread_to_) {
+    blocks_[0] = nullptr;
+    reread_to_ = kFirstCopy;
+    FLATBED_TRY(fetch_whole());
+  }
+  reread_to_ = offset + out.size();
   std::memcpy(out.data(), blocks_[0]->bytes.data() + offset, out.size());
   return {};
 }
@@ -292,6 +303,7 @@ Result<void> RemoteSource::fetch_whole() const {
                     call.text.size(), " bytes, expected ", nbytes_);
   auto block = std::make_shared<Block>();
   block->bytes = std::move(call.text);
+  trim(block->bytes);
   blocks_[0] = std::move(block);
   return {};
 }

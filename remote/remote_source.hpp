@@ -92,7 +92,11 @@ class RemoteSource final : public ByteSource {
   // The server knows no ranges: all is in blocks_[0], which whole_mutex_ guards then.
   bool whole_ = false;
   std::string cache_key_;  // empty: nothing is kept
+  static constexpr std::uint64_t kFirstCopy = ~std::uint64_t{0};
   mutable std::mutex whole_mutex_;
+  // Where the last reread of the copy in blocks_[0] ended. kFirstCopy: it was not fetched for one.
+  // Guarded by whole_mutex_.
+  mutable std::uint64_t reread_to_ = kFirstCopy;
   mutable std::mutex mutex_;
   mutable std::string final_url_;               // where redirects led; guarded
   mutable std::array<BlockPointer, 9> blocks_;  // the first is the file's beginning; guarded

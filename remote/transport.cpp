@@ -34,6 +34,8 @@ Result<void> check_options(const RemoteOptions& options) {
   FLATBED_TRY(check_between("retries", options.retries, 0U, 1000U));
   FLATBED_TRY(check_between("range_nbytes", options.range_nbytes, 64 * kKiB, kKiB * kKiB * kKiB));
   FLATBED_TRY(check_between("head_nbytes", options.head_nbytes, 4 * kKiB, 16 * kKiB * kKiB));
+  FLATBED_TRY(check_between<std::uint64_t>("whole_nbytes", options.whole_nbytes, 0,
+                                           std::uint64_t{4} << 30));
   for (const std::chrono::milliseconds time :
        {options.connect_timeout, options.first_byte_timeout, options.stall_timeout, options.backoff,
         options.longest_wait}) {

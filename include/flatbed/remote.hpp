@@ -96,7 +96,8 @@ struct RemoteOptions {
   std::size_t range_nbytes = std::size_t{8} << 20;
   // The first request of a file reads this much, 4 KiB to 16 MiB: mostly all of its header.
   std::size_t head_nbytes = std::size_t{128} << 10;
-  // Files of servers that know no ranges are read whole, into memory, up to this size.
+  // Files of servers that know no ranges are read whole, into memory, up to this size, at most
+  // 4 GiB.
   std::size_t whole_nbytes = std::size_t{48} << 20;
   // Certificates (PEM) to trust besides the system's, and what stands for the system's: a file, and
   // folders with hashes as names (separated by ":"). Without the last two, the system's are those
@@ -137,8 +138,9 @@ class Transport;  // internal
 
 class FLATBED_EXPORT Remote {
  public:
-  // Starts the thread. Errors: invalid_argument (options out of range), file_not_found (ca_file,
-  // resource_exhausted.
+  // Starts the thread. Errors: invalid_argument (options out of range, files of certificates that
+  // are too long), file_not_found (ca_file, system_ca_file), io_error (they cannot be read),
+  // resource_exhausted, and those of making cache_dir.
   [[nodiscard]] static Result<Remote> make(RemoteOptions options = {});
 
   // Opens the checkpoint behind the URL: a file, an index with its shards, or a folder. Errors:

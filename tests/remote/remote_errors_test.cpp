@@ -293,6 +293,42 @@ TEST_F(RemoteErrors, NamesAServerWithoutRanges) {
   EXPECT_CODE(open_and_read(options), http_protocol);
 }
 
+// A damaged file would be fetched whole for each of its chunks.
+TEST_F(RemoteErrors, ASmallFileIsFetchedOnceForRereadsFromFrontToBack) {
+  server.ranges = false;
+  server.serve("/f", pattern(1'000'000));
+  const auto source = Remote::make(patient()).value().open_source(server.url("/f")).value();
+  std::string out(250'000, '\0');
+  const auto reread = [&](std::uint64_t offset) {
+    EXPECT_TRUE(source->reread_at(offset, std::as_writable_bytes(std::span(out))));
+    EXPECT_EQ(out, pattern(1'000'000).substr(offset, out.size()));
+    return server.requests();
+  };
+  EXPECT_EQ(reread(0), 2);
+  EXPECT_EQ(reread(250'000), 2);
+  EXPECT_EQ(reread(750'000), 2);
+  EXPECT_EQ(reread(750'000), 3);
+  EXPECT_EQ(reread(0), 4);
+  EXPECT_EQ(reread(500'000), 4);
+}
+
+TEST_F(RemoteErrors, APromisedSizeIsNotAllocated) {
+  RemoteOptions options = patient();
+  options.whole_nbytes = (std::size_t{4} << 30) + 1;
+  EXPECT_CODE(Remote::make(options), invalid_argument);
+  options.whole_nbytes = std::size_t{4} << 30;
+  server.ranges = false;
+  server.change = [](const ServerRequest&, ServerAnswer& answer) {
+    answer.content_length = "4294967296";
+    answer.cut_after = 1'000'000;
+  };
+  EXPECT_CODE(open_and_read(options), connection_failed);
+  server.change = [](const ServerRequest&, ServerAnswer& answer) { answer.chunked = true; };
+  const auto read = open_and_read(options);
+  ASSERT_TRUE(read) << read.error().message;
+  EXPECT_EQ(*read, expected());
+}
+
 TEST_F(RemoteErrors, NamesAServerThatForgetsRangesLater) {
   server.change = [](const ServerRequest& request, ServerAnswer& answer) {
     if (is_first(request)) return;
@@ -322,10 +358,12 @@ TEST_F(RemoteErrors, RefusesAnImpossibleSize) {
   EXPECT_CODE(Remote::make(patient()).value().open_source(server.url("/f")), http_protocol);
 }
 
+// A label of 64 characters cannot be asked for, so no name server is.
 TEST_F(RemoteErrors, AsksAgainForAHostThatHasNoAddress) {
   const auto remote = Remote::make(patient());
   ASSERT_TRUE(remote);
-  EXPECT_CODE(remote->open_source("http://name.invalid/f"), connection_failed);
+  const std::string url = "http://" + std::string(64, 'a') + ".invalid/f";
+  EXPECT_CODE(remote->open_source(url), connection_failed);
   EXPECT_EQ(remote->stats().retries, patient().retries);
 }
 

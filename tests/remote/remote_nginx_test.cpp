@@ -99,6 +99,17 @@ TEST_F(RemoteNginx, IsTrustedIfItsCaIsOneOfTheSystems) {
   EXPECT_CODE(read_from("tls", options), tls_failed);
 }
 
+TEST_F(RemoteNginx, AsAProxyIsVerifiedLikeAServer) {
+  const std::string url = "http://model.example/a.safetensors";
+  RemoteOptions options = trusting();
+  options.proxy = nginx_->url("tls", "");
+  EXPECT_OK(open_url(url, options));
+  options.system_ca_file = nginx_->other_ca_file();
+  EXPECT_OK(open_url(url, options));
+  options.ca_file.clear();
+  EXPECT_CODE(open_url(url, options), tls_failed);
+}
+
 TEST_F(RemoteNginx, IsNotTrustedUnderAnotherName) {
   std::string url = nginx_->url("tls", "/a.safetensors");
   url.replace(url.find("127.0.0.1"), 9, "localhost");
