@@ -14,12 +14,16 @@
 //
 // Memory that ranks of a node share is a window of MPI, in one epoch for as long as it lives; only
 // its memory is used, and messages say when.
+#include <sys/mman.h>
+#include <sys/statvfs.h>
+
 #include <algorithm>
 #include <array>
 #include <cstdint>
 #include <cstring>
 #include <limits>
 #include <map>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -36,6 +40,8 @@ constexpr int kHeadTag = 0;
 constexpr int kMostTags = 1 << 30;
 constexpr Collective::Ticket kNothing = 0;
 constexpr std::size_t kPage = 4096;
+// MADV_POPULATE_WRITE, which older headers lack, and which kernels before 5.14 refuse.
+constexpr int kPopulateWrite = 23;
 
 Error mpi_error(std::string_view call, int status) {
   std::array<char, MPI_MAX_ERROR_STRING> text = {};
@@ -48,6 +54,26 @@ Error mpi_error(std::string_view call, int status) {
 Result<void> check(std::string_view call, int status) {
   if (status == MPI_SUCCESS) return {};
   return mpi_error(call, status);
+}
+
+// The first whole page of memory that the system has mapped; all ranks skip as much.
+std::span<std::byte> from_page(std::byte* memory, std::size_t nbytes) {
+  const std::size_t skipped = (kPage - reinterpret_cast<std::uintptr_t>(memory) % kPage) % kPage;
+  return std::span(memory, nbytes).subspan(skipped);
+}
+
+// A mapped file may promise more than its file system has room for: writing to the rest would be
+// SIGBUS, where this only fails.
+bool has_room_for(std::span<std::byte> memory) {
+  return ::madvise(memory.data(), memory.size() / kPage * kPage, kPopulateWrite) == 0;
+}
+
+// Whether windows of MPI, which lie there, leave half of the room. Without it Open MPI fails on one
+// rank, and the others wait for that one for ever.
+bool is_likely_to_fit(std::uint64_t nbytes) {
+  struct statvfs state = {};
+  if (::statvfs("/dev/shm", &state) != 0) return false;
+  return nbytes <= std::uint64_t{state.f_bavail} * state.f_frsize / 2;
 }
 
 Result<void> check_usable() {
@@ -178,34 +204,42 @@ Result<void> MpiCollective::find_nodes() {
                                               MPI_UINT32_T, communicator_));
 }
 
-// Without memory to share there is none, and no error.
+// Without memory to share, or room for all of it, there is none, and no error.
 Result<void> MpiCollective::share(std::uint64_t nbytes) {
-  constexpr std::uint64_t kMost = std::uint64_t{1} << 46;
-  std::uint64_t least = nbytes;
+  enum : int { kNoWindow, kNoRoom, kUsable };
+  constexpr std::uint64_t kMost = std::uint64_t{1} << 40;
   int ranks = 0;
   FLATBED_TRY(check("MPI_Comm_size", MPI_Comm_size(node_, &ranks)));
+  nbytes = std::min(nbytes, kMost);
+  if (!is_likely_to_fit(nbytes * static_cast<std::uint64_t>(ranks))) nbytes = 0;
+  std::uint64_t least = 0;
   FLATBED_TRY(
       check("MPI_Allreduce", MPI_Allreduce(&nbytes, &least, 1, MPI_UINT64_T, MPI_MIN, node_)));
   if (ranks < 2 || least == 0) return {};
   // With room to begin at a page. Each rank's memory is near the rank.
-  const std::uint64_t pages = (std::min(least, kMost) + kPage - 1) / kPage + 1;
+  const std::uint64_t pages = (least + kPage - 1) / kPage + 1;
   const auto size = static_cast<MPI_Aint>(pages * kPage);
   MPI_Info info = MPI_INFO_NULL;
   FLATBED_TRY(check("MPI_Info_create", MPI_Info_create(&info)));
   FLATBED_TRY(check("MPI_Info_set", MPI_Info_set(info, "alloc_shared_noncontig", "true")));
   std::byte* mine = nullptr;
-  int has_it = MPI_Win_allocate_shared(size, 1, info, node_, static_cast<void*>(&mine), &window_) ==
-               MPI_SUCCESS;
+  int mine_is = kNoWindow;
+  const int allocated =
+      MPI_Win_allocate_shared(size, 1, info, node_, static_cast<void*>(&mine), &window_);
   MPI_Info_free(&info);
-  if (has_it != 0) {
+  if (allocated == MPI_SUCCESS) {
     FLATBED_TRY(
         check("MPI_Win_set_errhandler", MPI_Win_set_errhandler(window_, MPI_ERRORS_RETURN)));
-    has_it = MPI_Win_lock_all(MPI_MODE_NOCHECK, window_) == MPI_SUCCESS;
+    const bool locked = MPI_Win_lock_all(MPI_MODE_NOCHECK, window_) == MPI_SUCCESS;
+    if (locked) mine_is = has_room_for(from_page(mine, pages * kPage)) ? kUsable : kNoRoom;
   }
-  int all_have_it = 0;
+  int all_are = kNoWindow;
   FLATBED_TRY(
-      check("MPI_Allreduce", MPI_Allreduce(&has_it, &all_have_it, 1, MPI_INT, MPI_MIN, node_)));
-  return all_have_it != 0 ? find_shared() : Result<void>();
+      check("MPI_Allreduce", MPI_Allreduce(&mine_is, &all_are, 1, MPI_INT, MPI_MIN, node_)));
+  if (all_are == kUsable) return find_shared();
+  if (all_are == kNoWindow) return {};  // some ranks may have one that cannot be freed
+  FLATBED_TRY(check("MPI_Win_unlock_all", MPI_Win_unlock_all(window_)));
+  return check("MPI_Win_free", MPI_Win_free(&window_));
 }
 
 Result<void> MpiCollective::find_shared() {
@@ -221,10 +255,8 @@ Result<void> MpiCollective::find_shared() {
     std::byte* memory = nullptr;
     FLATBED_TRY(check("MPI_Win_shared_query", MPI_Win_shared_query(window_, i, &nbytes, &unit,
                                                                    static_cast<void*>(&memory))));
-    // Mappings begin at pages, so all ranks skip as much.
-    const std::size_t skipped = (kPage - reinterpret_cast<std::uintptr_t>(memory) % kPage) % kPage;
     shared_[rank_of[static_cast<std::size_t>(i)]] =
-        std::span(memory, static_cast<std::size_t>(nbytes)).subspan(skipped);
+        from_page(memory, static_cast<std::size_t>(nbytes));
   }
   return {};
 }

@@ -94,8 +94,8 @@ GUARDED_HEADERS = [
     (r"mpi\.h$", r"include/flatbed/mpi\.hpp|mpi/|tests/ranks/|bench/|tools/"),
     (r"pthread\.h", r"src/io/|cuda/(own|device)_thread\.cpp|remote/(engine|workers)\.hpp|tools/|tests/|bench/"),
     (r"(unistd|fcntl|poll|dirent)\.h|sys/|linux/",
-     r"src/io/|cuda/(device_thread|pinned_memory)\.cpp|remote/(block_cache|engine)\.cpp|tools/|tests/|bench/|"
-     r"python/src/(pieces|verified_chunks)\.cpp"),
+     r"src/io/|cuda/(device_thread|pinned_memory)\.cpp|remote/(block_cache|engine)\.cpp|mpi/mpi_collective\.cpp|"
+     r"tools/|tests/|bench/|python/src/(pieces|verified_chunks)\.cpp"),
     (r"(iostream|cstdio|csignal|clocale|typeinfo)", r"tools/|tests/|bench/"),
 ]
 

@@ -119,8 +119,9 @@ void add_names(const JobText& job, std::uint64_t line, const ConvertOptions& opt
   const Result<fs::path> output = planned_output(own);
   if (!output) return;
   named.second.push_back({hash_of(spelled(*output)), line});
-  // The usual name of the file in a folder for a set; others are known when the input is open.
-  if (may_name_folder(*output))
+  // The usual name of the file in a folder for a new set; others are known when the input is open.
+  const bool is_set = options.max_shard_nbytes != 0 || job.has_option("max-shard-size");
+  if (is_set && may_name_folder(*output))
     named.second.push_back({hash_of(spelled(*output / "model.safetensors")), line});
 }
 

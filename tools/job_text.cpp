@@ -124,6 +124,10 @@ bool JobText::has_flag(std::string_view key) const {
       options, [&](const JobOption& option) { return option.key == key && option.flag == true; });
 }
 
+bool JobText::has_option(std::string_view key) const {
+  return std::ranges::find(options, key, &JobOption::key) != options.end();
+}
+
 struct JobParser::State {
   dom::parser parser;
 };

@@ -27,8 +27,9 @@ struct JobText {
   std::string output;  // empty: chosen as on the command line
   std::vector<JobOption> options;
 
-  // Whether the job says so itself.
+  // Whether the job says so itself: that an option is true, or what it is.
   [[nodiscard]] bool has_flag(std::string_view key) const;
+  [[nodiscard]] bool has_option(std::string_view key) const;
 };
 
 class JobParser {

@@ -50,7 +50,9 @@ struct JointOptions {
   // For this rank, as for load(). `verify` and `io` must be the same on all ranks, and all use the
   // smallest slots of any of them. Half of `staging_nbytes` holds what is read, unless `pool` does,
   // a quarter what other ranks send, and a quarter what does not lie together and is packed before
-  // it is sent. `device_timeout` is at least twice the deadline.
+  // it is sent. What is read lies in memory that ranks share instead, as long as that has two slots
+  // for each thread; then no other staging memory is made for it, even if half of `staging_nbytes`
+  // is more. `device_timeout` is at least twice the deadline.
   LoadOptions load = {};
   // How long another rank may be silent, or all ranks together without getting any further, before
   // the load fails (collective_timeout). Callbacks must take less.

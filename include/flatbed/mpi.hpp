@@ -32,12 +32,14 @@ namespace flatbed {
 
 struct MpiOptions {
   // Memory that each rank shares with those of its node; rounded up to whole pages. load_together()
-  // uses as much as half of LoadOptions::staging_nbytes. Where a rank asks for 0, or MPI has no
-  // memory to share, ranks of one node send messages as all others do.
+  // uses as much as half of LoadOptions::staging_nbytes. All of it is taken at once. Where a rank
+  // asks for 0, the memory of all ranks of the node would take more than half of what is free in
+  // /dev/shm, or the kernel is older than 5.14, ranks of one node send messages as all others do.
   std::uint64_t shared_nbytes = 32 << 20;
 };
 
 // Collective: every rank of `communicator`, an intracommunicator, calls it, and it returns on all.
+// All ranks must have the same version of flatbed: with an older one on some of them it may hang.
 // Errors: collective_failed (MPI's errors; MPI is not initialized, or not for this thread).
 [[nodiscard]] FLATBED_EXPORT Result<std::unique_ptr<Collective>> mpi_collective(
     MPI_Comm communicator, const MpiOptions& options = {});

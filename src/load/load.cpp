@@ -138,6 +138,7 @@ class Load {
   [[nodiscard]] LoadWork work();
   // What each thread does: the first ones deliver what other ranks have read.
   void work_as(unsigned number);
+  void settle_on(ThreadCrew& settler);
   void deliver(unsigned number);
   void read(unsigned number);
   [[nodiscard]] Result<void> enter_devices();
@@ -187,7 +188,7 @@ Result<LoadReport> Load::run() {
   begin_ns_ = hooks_.now_ns();
   FLATBED_TRY(prepare());
   {
-    ThreadCrew crew;
+    ThreadCrew crew, settler;
     const unsigned deliverers = peers_ != nullptr ? peers_->deliverers() : 0;
     const unsigned wanted = wanted_threads() + deliverers;
     processors_ = processors_to_stay_on(numa_node(plan_), wanted, hooks_.sysfs);
@@ -198,16 +199,25 @@ Result<LoadReport> Load::run() {
       return no_threads();
     }
     if (threads_ <= deliverers) stop_.fail(no_threads());
-    if (threads_ < wanted && (readers_ -= wanted - threads_) == 0) {
-      StageTimes times = {};  // the readers that ran have ended, none of them as the last
-      if (slots_) slots_->settle(times);
-      groups_->readers_done();
-    }
+    // The readers that ran have ended, none of them as the last.
+    if (threads_ < wanted && (readers_ -= wanted - threads_) == 0) settle_on(settler);
     call_back();
   }
   groups_->forget_events();
   FLATBED_TRY(judge());
   return make_report();
+}
+
+// This thread is the engine's, and has to go on.
+void Load::settle_on(ThreadCrew& settler) {
+  const unsigned started = settler.start(1, 0, [this](unsigned) {
+    StageTimes times = {};
+    if (slots_) slots_->settle(times);
+    groups_->readers_done();
+  });
+  if (started != 0) return;
+  if (slots_) slots_->abandon_doubtful();
+  groups_->readers_done();
 }
 
 Result<void> Load::prepare() {

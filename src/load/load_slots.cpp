@@ -136,6 +136,11 @@ void LoadSlots::settle(StageTimes& times) {
   doubtful_.clear();
 }
 
+void LoadSlots::abandon_doubtful() {
+  for (const std::uint32_t slot : doubtful_) slots_.abandon(slot);
+  doubtful_.clear();
+}
+
 // Whether everything that was queued to the device is complete. A thread that could not enter it
 // before has to, even so.
 bool LoadSlots::drain(std::uint32_t device) {

@@ -56,8 +56,11 @@ class LoadSlots {
   [[nodiscard]] bool wait_for_oldest(StageTimes& times);
   // Waits for everything that is being copied. Every reading thread calls it last.
   void finish(StageTimes& times);
-  // Call after the last thread's finish(): decides about doubtful slots.
+  // Call after the last thread's finish(), on a thread that is not the engine's: decides about
+  // doubtful slots.
   void settle(StageTimes& times);
+  // The same where there is no such thread: abandons them.
+  void abandon_doubtful();
 
  private:
   struct Copying {

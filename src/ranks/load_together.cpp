@@ -59,6 +59,7 @@ class JointLoad final : public LoadPeers {
     std::optional<Collective::Ticket> ticket;  // none: it is lent
   };
 
+  [[nodiscard]] static unsigned threads(const LoadOptions& options);
   [[nodiscard]] static StagingOptions half_of(const LoadOptions& options);
   [[nodiscard]] const LoadPlanState& own() const { return LoadPlanAccess::state(plan_); }
 
@@ -116,12 +117,15 @@ class JointLoad final : public LoadPeers {
   std::uint64_t progress_ = 0;
 };
 
+unsigned JointLoad::threads(const LoadOptions& options) {
+  return options.threads != 0 ? options.threads : kUsualThreads;
+}
+
 StagingOptions JointLoad::half_of(const LoadOptions& options) {
   if (options.pool != nullptr) return {options.pool->nbytes(), options.pool->slot_nbytes()};
   const std::uint64_t half = options.staging_nbytes / 2;
-  const unsigned threads = options.threads != 0 ? options.threads : kUsualThreads;
-  return {half,
-          options.slot_nbytes != 0 ? options.slot_nbytes : fitting_slot_nbytes(half, threads)};
+  return {half, options.slot_nbytes != 0 ? options.slot_nbytes
+                                         : fitting_slot_nbytes(half, threads(options))};
 }
 
 // The view is complete, and the load has not begun, if agree() returns no error.
@@ -243,7 +247,9 @@ void JointLoad::make_pool() {
   const std::span<std::byte> memory = shared_with(link_.rank());
   const StagingOptions staging{std::min<std::uint64_t>(memory.size(), staging_.staging_nbytes),
                                joint_.slot_nbytes};
-  if (memory.empty()) return;
+  // With fewer slots threads would wait for each other, and for the ranks that copy from them.
+  if (staging.staging_nbytes / staging.slot_nbytes < std::uint64_t{2} * threads(options_.load))
+    return;
   shared_.emplace(memory);
   Result<std::unique_ptr<StagingPool>> pool = StagingSlots::unstaged_pool(*shared_, staging);
   if (pool) pool_ = *std::move(pool);  // otherwise there is too little of it

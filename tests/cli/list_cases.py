@@ -144,6 +144,18 @@ class JobsTest(ListTest):
         self.assertEqual(len(messages), 2)
         self.assert_sealed("c.safetensors")
 
+    def test_files_beside_those_of_a_set_with_another_name_do_not_clash(self):
+        self.torch("b.pth")
+        name = "unet/diffusion_pytorch_model.safetensors"
+        self.path("unet").mkdir()
+        inputs.write_safetensors(self.path(name), {"w": ("U8", [1], b"x")})
+        index = {"metadata": {"total_size": 1}, "weight_map": {"w": name.removeprefix("unet/")}}
+        self.path(name + ".index.json").write_text(json.dumps(index))
+        self.write_list({"in": "unet/", "out": "out"}, {"in": "b.pth", "out": "out/model.safetensors"})
+        self.run_tool("convert", "--list", "jobs.jsonl")
+        self.assert_sealed("out/diffusion_pytorch_model.safetensors")
+        self.assert_sealed("out/model.safetensors")
+
     def test_an_output_that_differs_is_refused_without_force(self):
         self.torch("a.pth", "b.pth")
         for name in ("a.safetensors", "b.safetensors"):

@@ -80,6 +80,7 @@ class RanksTest(ToolTest):
         """Kills a rank other than the one that deals out the jobs, in the middle of one: it is stopped, to be looked
         at, and killed if its output is open still."""
         def kill_one():
+            self.assertTrue(self.is_alive(mpirun), "mpirun has ended")
             for rank, pid in self.ranks_of(mpirun).items():
                 if rank == 0 or not self.has_output(pid):
                     continue
@@ -93,15 +94,27 @@ class RanksTest(ToolTest):
 
         wait_until(kill_one, "a rank writes an output")
 
+    def state(self, pid):
+        """The letter of /proc/PID/stat; Z also for a process that is gone."""
+        try:
+            return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            return "Z"
+
+    def is_alive(self, pid):
+        return self.state(pid) != "Z"
+
     def is_stopped(self, pid):
-        return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+        """Or has ended, and will not be."""
+        return self.state(pid) in "TZ"
 
     def has_output(self, pid):
         """Whether this process has an unfinished output open."""
-        for link in pathlib.Path(f"/proc/{pid}/fd").iterdir():
-            with contextlib.suppress(OSError):
-                if ".flatbed.tmp" in os.readlink(link):
-                    return True
+        with contextlib.suppress(OSError):  # the process has ended
+            for link in pathlib.Path(f"/proc/{pid}/fd").iterdir():
+                with contextlib.suppress(OSError):  # it has closed this one
+                    if ".flatbed.tmp" in os.readlink(link):
+                        return True
         return False
 
     def ranks_of(self, pid):

@@ -33,6 +33,7 @@
 namespace {
 std::atomic<int> g_threads_left = -1;     // -1: all that are wanted
 std::atomic<bool>* g_wait_for = nullptr;  // before a thread is refused
+std::atomic<bool> g_refuse_once = false;
 }  // namespace
 
 extern "C" int pthread_create(pthread_t* thread, const pthread_attr_t* attributes,
@@ -41,6 +42,7 @@ extern "C" int pthread_create(pthread_t* thread, const pthread_attr_t* attribute
   static const auto create = reinterpret_cast<Create>(dlsym(RTLD_NEXT, "pthread_create"));
   if (g_threads_left == 0) {
     while (g_wait_for != nullptr && !*g_wait_for) std::this_thread::yield();
+    if (g_refuse_once) g_threads_left = -1;
     return EAGAIN;
   }
   if (g_threads_left > 0) --g_threads_left;
@@ -62,8 +64,9 @@ constexpr StagingOptions kTwoSlots{.staging_nbytes = 1 << 20, .slot_nbytes = 512
 
 class FewThreads {
  public:
-  explicit FewThreads(int count, std::atomic<bool>* wait_for = nullptr) {
+  explicit FewThreads(int count, std::atomic<bool>* wait_for = nullptr, bool once = false) {
     g_wait_for = wait_for;
+    g_refuse_once = once;
     g_threads_left = count;
   }
   FewThreads(const FewThreads&) = delete;
@@ -156,8 +159,29 @@ TEST_P(LoadThreads, TheLastOneMayEndBeforeTheOthersAreRefused) {
   EXPECT_EQ(a.ready, 1);
 }
 
-// What it left in doubt is settled by the thread that waits.
-TEST(LoadThreadsInDoubt, AreSettledByWhoWaits) {
+// What it left in doubt is settled by a thread of its own: the caller's must not touch the device.
+TEST(LoadThreadsInDoubt, AreSettledOnAnotherThread) {
+  Example a(true);
+  a.device.faults.copy = 2;
+  a.device.faults.half_copy = true;
+  std::atomic<bool> left = false;
+  std::atomic<bool> caller_waited = false;
+  LoadHooks all = hooks(left);
+  all.wait = [&caller_waited, caller = std::this_thread::get_id()](Device& device, Ticket ticket,
+                                                                   std::chrono::nanoseconds most) {
+    if (std::this_thread::get_id() == caller) caller_waited = true;
+    return device.wait(ticket, most);
+  };
+  const FewThreads few(2, &left, true);
+  const Result<LoadReport> report = load_with_hooks(a.plan, a.options(4), all);
+  EXPECT_ERROR(report, device_error);
+  EXPECT_EQ(report.error().message.find("may still read"), std::string::npos);
+  EXPECT_FALSE(caller_waited);
+  EXPECT_EQ(a.device.pending(), 0u);
+  EXPECT_EQ(a.free_slots(), 2u);
+}
+
+TEST(LoadThreadsInDoubt, AreLeftToTheDeviceWithoutAThread) {
   Example a(true);
   a.device.faults.copy = 2;
   a.device.faults.half_copy = true;
@@ -165,9 +189,9 @@ TEST(LoadThreadsInDoubt, AreSettledByWhoWaits) {
   const FewThreads few(2, &left);
   const Result<LoadReport> report = load_with_hooks(a.plan, a.options(4), hooks(left));
   EXPECT_ERROR(report, device_error);
-  EXPECT_EQ(report.error().message.find("may still read"), std::string::npos);
-  EXPECT_EQ(a.device.pending(), 0u);
-  EXPECT_EQ(a.free_slots(), 2u);
+  EXPECT_NE(report.error().message.find("may still read"), std::string::npos);
+  EXPECT_EQ(a.device.pending(), 1u);
+  EXPECT_LT(a.free_slots(), 2u);
 }
 
 // The machine's node is a made-up one: the last of the processors that this thread may use.

@@ -90,6 +90,16 @@ class Load(unittest.TestCase):
                 if cut == "whole":
                     self.assertEqual(sent, self.nbytes * (ranks - 1))
 
+    def test_without_room_for_shared_memory_ranks_send(self):
+        small = ["unshare", "-m", "sh", "-c", 'mount -t tmpfs -o size=24m none /dev/shm && exec "$@"', "sh"]
+        if subprocess.run([*small, "true"], stderr=subprocess.DEVNULL, check=False).returncode != 0:
+            self.skipTest("needs a file system of its own")
+        options = ("--mca", "btl", "self,tcp")  # others take room there themselves
+        done = subprocess.run([*small, *command(2, "load", self.model, "whole", options=options)],
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=HANGS_S, check=False)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(len(re.findall(r"(?m)^rank .* sent [1-9]\d* .* lent 0$", done.stdout)), 2, done.stdout)
+
     def test_a_rank_that_is_killed_ends_all(self):
         # MPI ends all ranks when one dies, or, with recovery, leaves it to the deadline.
         dice = random.Random(1)
