@@ -2,7 +2,8 @@
 # Unpacks the sources that FLATBED_DEPS=fetch compiles into a folder, from Debian's source packages,
 # as any user and without changing the system. Then CMake takes them from there:
 #   cmake -C DIR/sources.cmake -D FLATBED_DEPS=fetch ...
-# Does nothing where they are there already. Exit status 77: they cannot be had on this machine.
+# DIR/versions.txt lists them with their versions. Does nothing where they are there already.
+# Exit status 77: they cannot be had on this machine.
 # Usage: get_sources.sh DIR [PACKAGE:NAME...]     others than those: Debian's name, and the folder's
 set -eu
 dir=${1:?usage: get_sources.sh DIR [PACKAGE:NAME...]}
@@ -42,8 +43,10 @@ for names; do
   source_apt source --download-only "$package" || no_sources "no source package $package"
   rm -rf "${dir:?}/$name"
   dpkg-source --no-copy --no-check -x "$package"_*.dsc "$dir/$name" > /dev/null
+  version=$(dpkg-parsechangelog -l "$dir/$name/debian/changelog" -S Version)
+  printf '%s\t%s\n' "$package" "$version" >> versions.txt
   upper=$(echo "$name" | tr '[:lower:]' '[:upper:]')
   echo "set(FETCHCONTENT_SOURCE_DIR_FLATBED_$upper \"$dir/$name\" CACHE PATH \"\")" >> sources.cmake
 done
-mv sources.cmake "$dir/sources.cmake"
+mv versions.txt sources.cmake "$dir"
 echo "the sources are in $dir"
