@@ -56,6 +56,7 @@ class RecordWriter {
                                             std::span<std::byte> buffer);
   Result<void> write_around_sum(const Piece& piece, std::span<const std::byte> bytes,
                                 std::optional<std::uint32_t> key);
+  [[nodiscard]] std::uint64_t end_of_sum(std::uint32_t key) const;
   Result<void> count_written(const PieceQueue& queue, const Piece& piece,
                              std::span<std::byte> buffer);
   Result<void> write_sum(std::uint32_t key);
@@ -166,7 +167,9 @@ Result<void> RecordWriter::write_piece(const PieceQueue& queue, const Piece& pie
         return sum_chunk(run.tensor, chunk, bytes);
       }));
   const std::optional<std::uint32_t> without_sum = fill_headers(queue, piece, buffer);
-  if (window_ && !window_->wait_for(piece.offset)) return {};  // the other thread has the error
+  // Of a piece in two parts, the second one is farther ahead.
+  const std::uint64_t last = without_sum ? end_of_sum(*without_sum) : piece.offset;
+  if (window_ && !window_->wait_for(last)) return {};  // the other thread has the error
   FLATBED_TRY(write_around_sum(piece, buffer.first(piece.nbytes), without_sum));
   return count_written(queue, piece, buffer);
 }
@@ -206,10 +209,15 @@ std::optional<std::uint32_t> RecordWriter::fill_headers(const PieceQueue& queue,
 Result<void> RecordWriter::write_around_sum(const Piece& piece, std::span<const std::byte> bytes,
                                             std::optional<std::uint32_t> key) {
   if (!key) return target_->write(piece.offset, bytes);
-  const std::uint64_t gap = layout_.header_offset(entry_of(*key)) + pth::kLocalCrcOffset;
-  const auto before = static_cast<std::size_t>(gap - piece.offset);
-  FLATBED_TRY(target_->write(piece.offset, bytes.first(before)));
-  return target_->write(gap + sizeof(std::uint32_t), bytes.subspan(before + sizeof(std::uint32_t)));
+  const std::uint64_t after = end_of_sum(*key);
+  const auto skipped = static_cast<std::size_t>(after - piece.offset);
+  FLATBED_TRY(target_->write(piece.offset, bytes.first(skipped - sizeof(std::uint32_t))));
+  return target_->write(after, bytes.subspan(skipped));
+}
+
+// After the CRC in a header.
+std::uint64_t RecordWriter::end_of_sum(std::uint32_t key) const {
+  return layout_.header_offset(entry_of(key)) + pth::kLocalCrcOffset + sizeof(std::uint32_t);
 }
 
 // Whoever writes the last bytes of a record writes its sum.
