@@ -42,7 +42,8 @@ void store_lines(std::byte* to, const std::byte* from, std::uint64_t nbytes) noe
   }
 }
 
-// Where bytes are hashed in the same pass, with AVX-512 too, the wider stores save 1 to 2 percent.
+// With stores of 512 bits a load that hashes in the same pass took 1 percent less time on Zen 5
+// (bench/results/2026-11-30-fused.txt), about as much as the rounds differed.
 using StoreLines = void (*)(std::byte*, const std::byte*, std::uint64_t) noexcept;
 StoreLines choose_store_lines() noexcept {
   return __builtin_cpu_supports("avx512f") ? store_lines_avx512 : store_lines;

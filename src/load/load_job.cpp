@@ -181,15 +181,15 @@ Result<void> JobRunner::bounce(const Job& job, const Unit& unit) {
   std::byte* const place = place_of(job, unit);
   // The kernel writes the first bytes of each part to their place: it reports memory that cannot be
   // written, where a store would end the process.
-  const std::size_t direct_nbytes = unit.opens_part ? 64 : 0;
-  segments_.assign({{place, direct_nbytes}, bytes.subspan(direct_nbytes)});
+  const std::size_t tried_nbytes = unit.opens_part ? 64 : 0;
+  segments_.assign({{place, tried_nbytes}, bytes.subspan(tried_nbytes)});
   {
     const StageTimer timer(work_.hooks, times_, Stage::read);
     LoadFile& file = work_.files[job.file];
     Result<void> read =
         unit.opens_part ? file.read(unit.begin, segments_) : file.read(unit.begin, bytes);
     if (!read) return in_job(job, std::move(read).error());
-    std::copy_n(place, direct_nbytes, bytes.data());
+    std::copy_n(place, tried_nbytes, bytes.data());
   }
   {
     const StageTimer timer(work_.hooks, times_, Stage::hash);
