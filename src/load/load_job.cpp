@@ -47,8 +47,7 @@ Result<void> JobRunner::run_in_place(const Job& job) {
   for (const FileRange& range : units_.reads()) {
     for (std::uint64_t at = range.begin; at < range.end;) {
       if (const std::optional<Unit> unit = units_.peek(); unit && bounces(job, *unit, at)) {
-        FLATBED_TRY(bounce(job, *unit));
-        at = unit->end;
+        FLATBED_ASSIGN(at, bounce(job, *unit));
         continue;
       }
       const Units::Place place = units_.place();
@@ -161,8 +160,8 @@ std::byte* JobRunner::scratch_at(const Job& job, std::uint64_t at) const {
   return scratch_.get() + (at - job.begin);
 }
 
-// Whether the next read is of this unit alone, by way of the buffer, although the kernel could
-// write it to its place.
+// Whether the unit begins here and is read by way of the buffer, although the kernel could write it
+// to its place.
 bool JobRunner::bounces(const Job& job, const Unit& unit, std::uint64_t at) const {
   constexpr std::uint64_t kLeastNbytes = 64 << 10;  // from which the copy pays
   return work_.bounce && unit.begin == at && unit.checked && !job.direct &&
@@ -171,32 +170,52 @@ bool JobRunner::bounces(const Job& job, const Unit& unit, std::uint64_t at) cons
          place_of(job, unit) != nullptr;
 }
 
-Result<void> JobRunner::bounce(const Job& job, const Unit& unit) {
-  if (!bounce_) bounce_ = try_allocate_large(kChunkBytes + kDirectAlignment);
+// Reads this unit, and those after it that also bounce, as many as the buffer has room for. Returns
+// the end of what was read.
+Result<std::uint64_t> JobRunner::bounce(const Job& job, const Unit& first) {
+  if (!bounce_) bounce_ = try_allocate_large(kBounceNbytes + kDirectAlignment);
   if (!bounce_)
-    return make_error(ErrorCode::resource_exhausted, "no memory for ", kChunkBytes, " bytes");
+    return make_error(ErrorCode::resource_exhausted, "no memory for ", kBounceNbytes, " bytes");
+  std::uint64_t end = first.begin;
+  bounced_.clear();
+  for (std::optional<Unit> unit = first; unit; unit = units_.peek()) {
+    const bool fits = unit->end - first.begin <= kBounceNbytes;
+    const bool joins = bounced_.empty() || (bounces(job, *unit, end) && !unit->opens_part);
+    if (!fits || !joins) break;
+    bounced_.push_back(*unit);
+    end = unit->end;
+    units_.take(*unit);
+  }
   // Placed as in the file, because the kernel copies whole pages fastest.
-  const std::span<std::byte> bytes(bounce_.get() + unit.begin % kDirectAlignment,
-                                   static_cast<std::size_t>(unit.nbytes()));
-  std::byte* const place = place_of(job, unit);
-  // The kernel writes the first bytes of each part to their place: it reports memory that cannot be
-  // written, where a store would end the process.
-  const std::size_t tried_nbytes = unit.opens_part ? 64 : 0;
-  segments_.assign({{place, tried_nbytes}, bytes.subspan(tried_nbytes)});
-  {
-    const StageTimer timer(work_.hooks, times_, Stage::read);
-    LoadFile& file = work_.files[job.file];
-    Result<void> read =
-        unit.opens_part ? file.read(unit.begin, segments_) : file.read(unit.begin, bytes);
-    if (!read) return in_job(job, std::move(read).error());
-    std::copy_n(place, tried_nbytes, bytes.data());
+  const std::span<std::byte> bytes(bounce_.get() + first.begin % kDirectAlignment,
+                                   static_cast<std::size_t>(end - first.begin));
+  FLATBED_TRY(read_to_bounce(job, first, bytes));
+  const StageTimer timer(work_.hooks, times_, Stage::hash);
+  for (const Unit& unit : bounced_) {
+    const auto from = static_cast<std::size_t>(unit.begin - first.begin);
+    const auto nbytes = static_cast<std::size_t>(unit.nbytes());
+    FLATBED_TRY(check(unit, bytes.subspan(from, nbytes), place_of(job, unit)));
   }
-  {
-    const StageTimer timer(work_.hooks, times_, Stage::hash);
-    FLATBED_TRY(check(unit, bytes, place));
+  return end;
+}
+
+// The kernel writes the first bytes of each part to their place: it reports memory that cannot be
+// written, where a store would end the process.
+Result<void> JobRunner::read_to_bounce(const Job& job, const Unit& first,
+                                       std::span<std::byte> bytes) {
+  constexpr std::size_t kTriedNbytes = 64;
+  const StageTimer timer(work_.hooks, times_, Stage::read);
+  LoadFile& file = work_.files[job.file];
+  Result<void> read;
+  if (first.opens_part) {
+    std::byte* const place = place_of(job, first);
+    segments_.assign({{place, kTriedNbytes}, bytes.subspan(kTriedNbytes)});
+    read = file.read(first.begin, segments_);
+    if (read) std::copy_n(place, kTriedNbytes, bytes.data());
+  } else {
+    read = file.read(first.begin, bytes);
   }
-  units_.take(unit);
-  return {};
+  return read ? std::move(read) : Result<void>(in_job(job, std::move(read).error()));
 }
 
 // ---- by way of a slot ---------------------------------------------------------------------------

@@ -48,6 +48,11 @@ struct LoadWork {
   bool bounce = false;  // verified bytes reach host memory by way of a buffer in the cache
 };
 
+// The room of the buffer from which bytes are stored past the cache. Processors where that pays
+// (past_cache.hpp) have at least twice as much second-level cache. Two chunks took 1.5 percent less
+// time than one, in half as many calls of the kernel, on Zen 5.
+inline constexpr std::uint64_t kBounceNbytes = 2 * safetensors::kChunkBytes;
+
 class JobRunner {
  public:
   // `queue`: for reads past the page cache; null if there is none.
@@ -98,7 +103,8 @@ class JobRunner {
   [[nodiscard]] std::uint64_t digest_of(std::span<const std::byte> bytes, std::byte* copy_to) const;
   [[nodiscard]] std::byte* place_of(const Job& job, const Unit& unit) const;
   [[nodiscard]] bool bounces(const Job& job, const Unit& unit, std::uint64_t at) const;
-  Result<void> bounce(const Job& job, const Unit& unit);
+  [[nodiscard]] Result<std::uint64_t> bounce(const Job& job, const Unit& first);
+  Result<void> read_to_bounce(const Job& job, const Unit& first, std::span<std::byte> bytes);
   [[nodiscard]] std::byte* scratch_at(const Job& job, std::uint64_t at) const;
   Result<void> deliver(const Job& job, std::uint32_t slot, std::byte* at);
   Result<void> queue(std::vector<DeviceTicket>& tickets);
@@ -117,7 +123,8 @@ class JobRunner {
   std::uint64_t contents_read_ = 0;
   std::map<std::uint32_t, CastCounts> casts_;
   LargeBlock scratch_;  // of schedule.read_nbytes, for what belongs nowhere; made when needed
-  LargeBlock bounce_;   // of a chunk, at any place in a page; made when needed
+  LargeBlock bounce_;   // of kBounceNbytes, at any place in a page; made when needed
+  std::vector<Unit> bounced_;           // what is in it
   std::vector<CopyPiece> host_copies_;  // from the slot or the scratch buffer
   std::vector<std::span<std::byte>> segments_;
   std::vector<std::vector<CopyPiece>> pieces_;  // for each device of the plan
