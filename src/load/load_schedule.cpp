@@ -10,6 +10,7 @@
 #include "io/file_error.hpp"
 #include "io/page_cache.hpp"
 #include "load/load_units.hpp"
+#include "load/rank_borders.hpp"
 
 namespace flatbed {
 
@@ -78,6 +79,7 @@ class Scheduler {
   void cut_span(const Span& span, std::uint32_t group);
   [[nodiscard]] std::uint64_t needed_from(std::uint64_t at, const Span& span,
                                           std::size_t next) const;
+  [[nodiscard]] std::uint64_t border_before(std::uint64_t cut, std::uint64_t begin);
   void add_job(Job& job, const Span& span);
   [[nodiscard]] Part part_of(const Want& want, std::uint64_t begin, std::uint64_t end) const;
   void add_contents(std::uint32_t number, std::uint32_t group);
@@ -92,6 +94,7 @@ class Scheduler {
   [[nodiscard]] bool is_checked(const Transfer& transfer) const {
     return options_.verify && !transfer.tensor->digests.empty();
   }
+  [[nodiscard]] bool is_joint() const noexcept { return options_.rank_of != nullptr; }
   // Whether it has holes that are not to be read.
   [[nodiscard]] bool is_sparse(const Want& want) const {
     const Transfer& transfer = transfer_of(want);
@@ -106,6 +109,8 @@ class Scheduler {
   std::vector<std::uint32_t> contents_;
   std::vector<std::size_t> active_;  // wants with a part in the current job
   Units units_{plan_, out_, false};  // of the current job, if it is sparse: nothing is checked
+  RankBorders borders_;
+  std::vector<RankBorders::Want> ranks_want_;  // of the current job
   std::unordered_map<const ByteSource*, std::uint32_t> files_;
 };
 
@@ -298,7 +303,7 @@ void Scheduler::choose_io() {
 void Scheduler::cut_span(const Span& span, std::uint32_t group) {
   const std::uint32_t file = wants_[span.first].file;
   const bool direct = out_.files[file].direct && (!span.sparse || options_.io == IoMode::direct);
-  const bool by_slots = direct || !span.all_host || options_.joint;
+  const bool by_slots = direct || !span.all_host || is_joint();
   const std::uint64_t room = by_slots ? options_.slot_nbytes : out_.files[file].read_nbytes;
   std::uint64_t at = wants_[span.first].begin;
   std::size_t next = span.first;  // the first want without a part in any job
@@ -308,7 +313,8 @@ void Scheduler::cut_span(const Span& span, std::uint32_t group) {
     // Slots hold what O_DIRECT reads, which begins at a multiple of its alignment.
     const std::uint64_t limit = at - at % kDirectAlignment + room;
     while (next < span.last && wants_[next].begin < limit) active_.push_back(next++);
-    const std::uint64_t cut = cut_before(limit);
+    const std::uint64_t most = cut_before(limit);
+    const std::uint64_t cut = is_joint() ? border_before(most, at) : most;
     while (!active_.empty() && wants_[active_.back()].begin >= cut) {
       active_.pop_back();
       --next;
@@ -347,6 +353,20 @@ std::uint64_t Scheduler::cut_before(std::uint64_t limit) const {
     return limit - (limit - transfer_of(want).tensor->where.offset) % kChunkBytes;
   }
   return limit;
+}
+
+// Where ranks change, if a job from `begin` on should end there; otherwise `cut`.
+std::uint64_t Scheduler::border_before(std::uint64_t cut, std::uint64_t begin) {
+  ranks_want_.clear();
+  for (const std::size_t i : active_) {
+    const Want& want = wants_[i];
+    const std::uint32_t rank = (*options_.rank_of)[want.transfer];
+    const Transfer& transfer = transfer_of(want);
+    ranks_want_.push_back({&transfer, rank, is_checked(transfer), {want.begin, want.end}});
+  }
+  // What one rank does not check may end inside a chunk that others check.
+  const std::uint64_t border = cut_before(borders_.find({begin, cut}, ranks_want_));
+  return border > begin ? border : cut;
 }
 
 // Takes the parts of the active wants, and ends the job with the last of them.
@@ -388,7 +408,7 @@ Part Scheduler::part_of(const Want& want, std::uint64_t begin, std::uint64_t end
 }
 
 JobKind Scheduler::kind_of(const Job& job, const Span& span) const {
-  if (!span.all_host || options_.joint) return JobKind::staged;
+  if (!span.all_host || is_joint()) return JobKind::staged;
   if (!job.direct) return JobKind::in_place;
   // With O_DIRECT the disk writes to memory itself, if both ends have the same alignment.
   const std::byte* const place = job.nbytes >= kMinDirectInPlace ? place_of(job) : nullptr;

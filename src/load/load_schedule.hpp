@@ -30,6 +30,9 @@
 //   rank 2  ......|r2|........|r2|........|r2|
 //   rank 3  .........|r3|........|r3|........|r3|   not sparse: one read, each byte once
 //
+// The jobs of several ranks, each of which is read by one of them, also end where other ranks want
+// what follows: rank_borders.hpp.
+//
 // A part is the share of one job in one want. Tensors that are not stored plainly in their file
 // (strided, compressed) get jobs with offsets in their contents, not in a file.
 #pragma once
@@ -116,9 +119,10 @@ struct ScheduleOptions {
   bool verify = true;
   IoMode io = IoMode::automatic;
   std::uint64_t slot_nbytes = 8 << 20;
-  // A load of several ranks: jobs of files are the same on each of them, whatever is in its page
-  // cache and wherever its memory is, and go by way of slots.
-  bool joint = false;
+  // A load of several ranks: whose transfer each of the plan's first ones is, of all that are read
+  // from files. Jobs of files are the same on each rank, whatever is in its page cache and wherever
+  // its memory is, and go by way of slots.
+  const std::vector<std::uint32_t>* rank_of = nullptr;
   // Replaces the question whether a file is in the page cache.
   std::function<bool(const ByteSource& file)> is_cold = {};
 };

@@ -12,6 +12,12 @@ namespace flatbed {
 
 namespace {
 
+// A reader is about as good as the best one if that much more is sent, of what is in any case.
+constexpr std::uint64_t kCloseShare = 100;
+// A rank may read so much more than its share, if it wants the bytes: chunks do not end where rows
+// do.
+constexpr std::uint64_t kMoreShare = 16;
+
 // Deals out jobs, each to one of the ranks that can read all of it and have not got their share: to
 // one from which few bytes cross to other nodes; among those, to one that wants much of it, so that
 // little is sent at all; then to the one that has got least.
@@ -28,6 +34,7 @@ class Sharer {
     std::map<std::uint32_t, std::uint32_t> nodes;
     for (std::uint32_t& node : ranks_.node_of)
       node = nodes.try_emplace(node, static_cast<std::uint32_t>(nodes.size())).first->second;
+    for (const JointTransfer& transfer : joint_.transfers) rank_of_.push_back(transfer.rank);
   }
 
   Result<JointJobs> run();
@@ -42,7 +49,7 @@ class Sharer {
     return wanted_by_all_ - wanted_on_[ranks_.node_of[reader]];
   }
   [[nodiscard]] bool is_full(std::uint32_t rank, const Job& job) const {
-    return load_[rank] >= fair_ + job.read_nbytes / 2;
+    return load_[rank] >= fair_ + fair_ / kMoreShare + job.read_nbytes / 2;
   }
   [[nodiscard]] std::span<const Part> parts_of(const Job& job) const {
     return std::span(whole_.parts).subspan(job.first_part, job.parts);
@@ -54,6 +61,7 @@ class Sharer {
   const JointPlan& joint_;
   const JointView& view_;
   JointRanks ranks_;
+  std::vector<std::uint32_t> rank_of_;  // by transfer
   Schedule whole_;
   std::vector<std::uint64_t> load_;  // bytes of each rank so far
   // Bytes wanted of the job that is being dealt out.
@@ -78,7 +86,7 @@ Schedule Sharer::whole_schedule() const {
   return make_schedule(view_.plan(), {.verify = joint_.verify,
                                       .io = joint_.io,
                                       .slot_nbytes = joint_.slot_nbytes,
-                                      .joint = true,
+                                      .rank_of = &rank_of_,
                                       .is_cold = is_cold});
 }
 
@@ -141,17 +149,21 @@ void Sharer::find_wanted(const Job& job) {
 
 // Ranks that are about as good take turns, so that all of them read from the beginning.
 Result<std::uint32_t> Sharer::reader_of(const Job& job) {
-  const std::uint64_t most = *std::ranges::max_element(wanted_);
+  std::uint64_t most = 0;                 // that a rank wants which may read it
   std::uint64_t fewest = wanted_by_all_;  // that cross
-  for (std::uint32_t rank = 0; rank < load_.size(); ++rank)
-    if (can_read(rank, job) && !is_full(rank, job)) fewest = std::min(fewest, crossing(rank));
+  for (std::uint32_t rank = 0; rank < load_.size(); ++rank) {
+    if (!can_read(rank, job) || is_full(rank, job)) continue;
+    most = std::max(most, wanted_[rank]);
+    fewest = std::min(fewest, crossing(rank));
+  }
   std::optional<std::uint32_t> found;
   std::tuple<bool, bool, bool, std::uint64_t> least;
   for (std::uint32_t rank = 0; rank < load_.size(); ++rank) {
     if (!can_read(rank, job)) continue;
     const bool full = is_full(rank, job);
     const std::tuple costs(full, !full && crossing(rank) > fewest + most / 4,
-                           !full && wanted_[rank] < most - most / 4, load_[rank]);
+                           !full && wanted_[rank] + (wanted_by_all_ - most) / kCloseShare < most,
+                           load_[rank]);
     if (found && costs >= least) continue;
     found = rank;
     least = costs;

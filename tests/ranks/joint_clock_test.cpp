@@ -18,8 +18,7 @@
 #include <string>
 #include <vector>
 
-#include "ranks/joint_jobs.hpp"
-#include "support/expect_error.hpp"
+#include "ranks/joint_plans.hpp"
 
 namespace flatbed::test {
 namespace {
@@ -89,16 +88,15 @@ class JobsOfRanks {
  public:
   explicit JobsOfRanks(Cut cut) {
     const Checkpoint checkpoint = Checkpoint::open(model_of(128, 8192)).value();  // 16 GiB
-    std::vector<Bytes> descriptions;
-    for (std::uint32_t rank = 0; rank < kRanks; ++rank) {
-      describe(plans_.emplace_back(), checkpoint, cut, rank);
-      descriptions.push_back(descriptions_of(rank));
-    }
-    const JointPlan joint = join_plans(descriptions).value();
+    JointPlans plans(
+        checkpoint,
+        {kRanks, kRanksOfNode, kSlot, [cut](const TensorInfo& tensor, std::uint32_t rank) {
+           return cut == Cut::whole ? Slice{} : shard_slice(tensor, 1, rank, kRanks).value();
+         }});
     std::map<std::uint64_t, ModelJob*> by_begin;
     jobs.resize(kRanks);
     std::vector<JointJobs> all;
-    for (std::uint32_t rank = 0; rank < kRanks; ++rank) all.push_back(jobs_of(joint, rank));
+    for (std::uint32_t rank = 0; rank < kRanks; ++rank) all.push_back(plans.jobs_of(rank));
     for (std::uint32_t rank = 0; rank < kRanks; ++rank) {
       for (const Job& job : all[rank].schedule.jobs)
         jobs[rank].push_back({static_cast<double>(job.read_nbytes), {}});
@@ -111,40 +109,6 @@ class JobsOfRanks {
   }
 
   std::vector<std::vector<ModelJob>> jobs;
-
- private:
-  void describe(LoadPlan& plan, const Checkpoint& checkpoint, Cut cut, std::uint32_t rank) {
-    auto* const memory = reinterpret_cast<std::byte*>(std::uintptr_t{1} << 40);  // never touched
-    std::uint64_t at = 0;
-    for (const TensorInfo& tensor : checkpoint.tensors()) {
-      const Slice slice =
-          cut == Cut::whole ? Slice{} : shard_slice(tensor, 1, rank, kRanks).value();
-      const std::uint64_t nbytes = slice_nbytes(tensor, slice).value();
-      EXPECT_OK(plan.add(checkpoint, tensor.name, {.data = memory + at, .capacity = nbytes},
-                         {.slice = slice}));
-      at += nbytes;
-    }
-  }
-  Bytes descriptions_of(std::uint32_t rank) {
-    PlanDescription description =
-        flatbed::describe(LoadPlanAccess::state(plans_[rank]), described_.emplace_back()).value();
-    description.slot_nbytes = kSlot;
-    return encode_description(description);
-  }
-  JointJobs jobs_of(const JointPlan& joint, std::uint32_t rank) {
-    JointView& view =
-        views_.emplace_back(joint, LoadPlanAccess::state(plans_[rank]), described_[rank], rank);
-    const std::vector<Sight> sights(kRanks, view.look().value());
-    view.make_plan({});
-    JointRanks ranks{sights, {}, rank};
-    for (std::uint32_t each = 0; each < kRanks; ++each)
-      ranks.node_of.push_back(each / kRanksOfNode);
-    return share_jobs(joint, view, std::move(ranks)).value();
-  }
-
-  std::deque<LoadPlan> plans_;
-  std::deque<std::vector<std::uint32_t>> described_;
-  std::deque<JointView> views_;
 };
 
 // Serves one request after the other.

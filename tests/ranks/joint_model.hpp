@@ -6,9 +6,7 @@
 
 #include <atomic>
 #include <deque>
-#include <fstream>
 #include <functional>
-#include <iterator>
 #include <memory>
 #include <optional>
 #include <string>
@@ -53,9 +51,7 @@ inline std::shared_ptr<const std::string> file_bytes(const std::vector<ModelTens
                                                      bool seal) {
   const TempDir dir;
   write_model(dir / "a", tensors, seal);
-  std::ifstream file(dir / "a", std::ios::binary);
-  return std::make_shared<const std::string>(std::istreambuf_iterator<char>(file),
-                                             std::istreambuf_iterator<char>());
+  return std::make_shared<const std::string>(read_file(dir / "a"));
 }
 
 // slice_of() of the load tests, row by row.
@@ -122,6 +118,14 @@ inline Slice part_of(const ModelTensor& tensor, std::size_t dim, std::uint64_t r
   const std::uint64_t more = n % size;
   const auto border = [&](std::uint64_t part) { return each * part + std::min(part, more); };
   return {dim, border(rank), border(rank + 1)};
+}
+
+enum class Cut { rows, columns, whole };
+
+inline Slice slice_for(const ModelTensor& tensor, Cut cut, std::uint32_t rank, std::uint32_t size) {
+  if (cut == Cut::whole || tensor.shape.empty()) return {};
+  const std::size_t dim = cut == Cut::rows ? 0 : tensor.shape.size() - 1;
+  return part_of(tensor, dim, rank, size);
 }
 
 // load_together() on every rank; the results by rank.
