@@ -361,6 +361,30 @@ TEST(S3Upload, IsWholeAndOfParts) {
   EXPECT_EQ(parts.size(), 4U);
 }
 
+// A part that has left takes the place of the first one, also if that was still on its way.
+TEST(S3Upload, PartsMayBeSentAgain) {
+  TestServer server;
+  FakeBucket bucket(server);
+  const auto remote = Remote::make(options_for(server)).value();
+  const auto sink = remote.create("s3://bucket/key").value();
+  std::string wrong = large();
+  wrong[9 * kMiB] ^= 1;    // in the second part
+  wrong[25'166'000] ^= 1;  // in the last one, which is not complete
+  const std::span<const std::byte> bytes = std::as_bytes(std::span(wrong));
+  ASSERT_OK(sink->begin({wrong.size(), 0}));
+  ASSERT_EQ(sink->rewrite_nbytes(), 8 * kMiB);
+  const std::size_t left = 100;
+  for (std::size_t at = 0; at < wrong.size() - left; at += kMiB)
+    ASSERT_OK(sink->write_at(at, bytes.subspan(at, std::min(kMiB, wrong.size() - left - at))));
+  const std::span<const std::byte> right = std::as_bytes(std::span(large()));
+  ASSERT_OK(sink->rewrite_at(8 * kMiB, right.subspan(8 * kMiB, 8 * kMiB)));
+  ASSERT_OK(sink->rewrite_at(24 * kMiB, right.subspan(24 * kMiB, 1234 - left)));
+  EXPECT_ERROR(sink->rewrite_at(kMiB, right.subspan(kMiB, kMiB)), invalid_argument);
+  ASSERT_OK(sink->write_at(wrong.size() - left, right.last(left)));
+  ASSERT_OK(sink->commit());
+  EXPECT_EQ(bucket.objects().at("/bucket/key"), large());
+}
+
 TEST(S3Upload, ASmallFileIsOneRequestBesideTheQuestion) {
   TestServer server;
   FakeBucket bucket(server);
