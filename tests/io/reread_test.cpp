@@ -340,6 +340,30 @@ TEST(Reread, AWholeRecordIsComparedWithItsCrc) {
   EXPECT_EQ(source->rereads, 0);
 }
 
+// Which names the tensors: damage there would go unnoticed. Other reads see the byte before.
+TEST(Reread, OpenReadsThePickleAgain) {
+  using namespace test::pickle;  // NOLINT: the assembler's words are the subject here
+  const std::string pickle = finish(dict({text("name"), tensor()}));
+  for (const bool deflated : {false, true}) {
+    const std::string file =
+        test::build_zip({deflated ? test::deflated_item("m/data.pkl", pickle)
+                                  : test::ZipItem{.name = "m/data.pkl", .data = pickle},
+                         {.name = "m/data/0", .data = contents().substr(0, 24)},
+                         {.name = "m/version", .data = "3\n"}});
+    const std::string stored = deflated ? test::deflated(pickle) : pickle;
+    const std::size_t at = file.find(stored) + (deflated ? 0 : pickle.find("name"));
+    const auto whole = std::make_shared<DamagingSource>(file, at, 0);
+    ASSERT_OK(Checkpoint::open(whole));
+    for (int last = 0; last < 3; ++last) {
+      const auto source = std::make_shared<DamagingSource>(file, at, whole->reads + last);
+      const auto opened = Checkpoint::open(source);
+      ASSERT_OK(opened);
+      EXPECT_EQ(opened->tensors()[0].name, "name");
+      EXPECT_EQ(source->rereads, 1 + last);
+    }
+  }
+}
+
 TEST(Reread, IsNotForLocalSources) {
   std::string file = sealed_file();
   file[file.size() - 100] ^= 4;
