@@ -142,7 +142,8 @@ Result<void> Exchange::set_certificates(const Certificates& certificates,
     code = curl_easy_setopt(curl, options.blob, &blob);
   }
   if (code == CURLE_OK) return {};
-  return error_of(ErrorCode::tls_failed, "this libcurl cannot be given certificates to trust");
+  return error_of(ErrorCode::tls_failed, "this libcurl cannot be given certificates to trust",
+                  certificates.pem ? ": a ca_file beside a file of the system's needs 7.77" : "");
 }
 
 void Exchange::set_method() {

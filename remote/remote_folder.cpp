@@ -74,9 +74,12 @@ void RemoteFolder::pin(const RemoteSource& source) const {
   for (const AnswerHead& redirect : source.redirects()) {
     if (commit.empty()) commit = redirect.find("x-repo-commit");
   }
-  if (!is_commit(commit)) return;
+  if (is_commit(commit)) pin(commit);
+}
+
+void RemoteFolder::pin(std::string_view commit) const {
   const std::lock_guard lock(mutex_);
-  if (pinned_.empty()) pinned_ = text_of(place_.hub, commit, "/", place_.below);
+  if (pinned_.empty()) pinned_ = text_of(place_.hub, commit, "/", place_.listed.below);
 }
 
 Result<std::shared_ptr<const ByteSource>> RemoteFolder::open(std::string_view name) const {
@@ -98,6 +101,29 @@ Result<std::shared_ptr<const ByteSource>> RemoteFolder::open(std::string_view na
 }
 
 Result<std::vector<std::string>> RemoteFolder::names() const {
+  if (place_.listed.api.empty()) return usual_names();
+  Result<std::vector<std::string>> names = listed_names();
+  if (!names) return with_context(text_of(shown(place_.label), ": list"), std::move(names).error());
+  return names->empty() ? usual_names() : std::move(names);
+}
+
+// One of the usual names, if there is one, as in a folder that cannot be listed: a repository may
+// have the same model in several formats. Nothing if the hub lists nothing.
+Result<std::vector<std::string>> RemoteFolder::listed_names() const {
+  FLATBED_ASSIGN(std::optional<HubList> list, list_hub(*transport_, place_.listed));
+  if (!list) return std::vector<std::string>();
+  pin(list->commit);
+  for (const auto& row : kUsualNames) {
+    for (const std::string_view name : row) {
+      if (std::ranges::find(list->names, name) != list->names.end())
+        return std::vector<std::string>{std::string(name)};
+    }
+  }
+  return std::move(list->names);
+}
+
+// Those that can be opened.
+Result<std::vector<std::string>> RemoteFolder::usual_names() const {
   std::vector<std::string> names;
   std::optional<Error> refused;
   for (const auto& row : kUsualNames) {
@@ -177,9 +203,10 @@ Result<PlacedFile> place_hub_file(std::string_view text, std::string_view endpoi
   std::string encoded = encode_path(revision);
   for (std::size_t slash = encoded.find('/'); slash != encoded.npos; slash = encoded.find('/'))
     encoded.replace(slash, 1, "%2F");
-  placed.folder.below = encode_path(below);
+  placed.folder.listed = {text_of(endpoint, "/api/models/", owner, "/", name), encoded,
+                          encode_path(below)};
   FLATBED_ASSIGN(placed.folder.base,
-                 parse_url(text_of(hub.text, encoded, "/", placed.folder.below)));
+                 parse_url(text_of(hub.text, encoded, "/", placed.folder.listed.below)));
   placed.folder.label = text_of("hf://", owner, "/", name, "@", revision, "/", below);
   return placed;
 }

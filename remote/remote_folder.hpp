@@ -1,5 +1,5 @@
-// RemoteFolder: the folder of a URL, or a repository of a hub, as a SourceFolder. It cannot be
-// listed: names() says which of the usual names of models are there. Shares the transport.
+// RemoteFolder: the folder of a URL, or a repository of a hub, as a SourceFolder. Where it cannot
+// be listed, names() says which of the usual names of models are there. Shares the transport.
 // Thread-safe.
 #pragma once
 
@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "flatbed/source_folder.hpp"
+#include "hub_list.hpp"
 #include "remote_source.hpp"
 #include "transport.hpp"
 
@@ -24,9 +25,9 @@ struct FolderPlace {
   std::string spelled_name = {};
   Url spelled = {};
   // Of a hub: the base is "<hub><revision>/<below>", and the revision is replaced by the commit
-  // that the first answer names, so that all files are of one commit.
+  // that the hub's API names, or the first answer, so that all files are of one commit.
   std::string hub = {};
-  std::string below = {};  // a folder in the repository; ends with "/" if there is one
+  HubPlace listed = {};
 };
 
 class RemoteFolder final : public SourceFolder {
@@ -44,7 +45,10 @@ class RemoteFolder final : public SourceFolder {
 
  private:
   [[nodiscard]] Result<Url> url_of(std::string_view name) const;
+  void pin(std::string_view commit) const;
   void pin(const RemoteSource& source) const;
+  [[nodiscard]] Result<std::vector<std::string>> listed_names() const;
+  [[nodiscard]] Result<std::vector<std::string>> usual_names() const;
 
   std::shared_ptr<const Transport> transport_;
   FolderPlace place_;

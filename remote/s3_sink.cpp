@@ -46,18 +46,20 @@ Result<void> S3Sink::begin(const SinkLayout& layout) {
 
 Result<std::shared_ptr<S3Sink::Part>> S3Sink::part_at(std::uint64_t index) {
   const std::lock_guard lock(mutex_);
-  std::shared_ptr<Part>& part = parts_[index];
-  if (part) return part;
+  if (const auto found = parts_.find(index); found != parts_.end()) return found->second;
+  FLATBED_ASSIGN(std::shared_ptr<Part> made, new_part(index));
+  parts_.emplace(index, made);
+  return made;
+}
+
+Result<std::shared_ptr<S3Sink::Part>> S3Sink::new_part(std::uint64_t index) const {
   auto made = std::make_shared<Part>();
   made->nbytes = static_cast<std::size_t>(
       std::min<std::uint64_t>(part_nbytes_, nbytes_ - index * part_nbytes_));
   made->bytes.reset(new (std::nothrow) std::byte[made->nbytes]);
-  if (!made->bytes) {
-    parts_.erase(index);
+  if (!made->bytes)
     return error_of(ErrorCode::resource_exhausted, shown(label_), ": out of memory for a part");
-  }
-  part = std::move(made);
-  return part;
+  return made;
 }
 
 Result<void> S3Sink::write_at(std::uint64_t offset, std::span<const std::byte> bytes) {
@@ -84,6 +86,28 @@ Result<void> S3Sink::send(std::uint64_t index) {
     const std::lock_guard lock(mutex_);
     part = std::move(parts_.extract(index).mapped());
   }
+  return send(index, std::move(part));
+}
+
+// A part that was sent must have arrived before another takes its place, or they may arrive in the
+// other order.
+Result<void> S3Sink::rewrite_at(std::uint64_t offset, std::span<const std::byte> bytes) {
+  const std::uint64_t index = offset / part_nbytes_;
+  const auto within = static_cast<std::size_t>(offset % part_nbytes_);
+  if (const auto kept = parts_.find(index); kept != parts_.end()) {
+    std::memcpy(kept->second->bytes.get() + within, bytes.data(), bytes.size());
+    return {};
+  }
+  FLATBED_ASSIGN(std::shared_ptr<Part> part, new_part(index));
+  if (within != 0 || bytes.size() != part->nbytes)
+    return error_of(ErrorCode::invalid_argument, shown(label_), ": ", bytes.size(),
+                    " bytes at offset ", offset, " are not a part");
+  std::memcpy(part->bytes.get(), bytes.data(), bytes.size());
+  FLATBED_TRY(workers_->finish());
+  return send(index, std::move(part));
+}
+
+Result<void> S3Sink::send(std::uint64_t index, std::shared_ptr<Part> part) {
   {
     const std::lock_guard lock(starting_);
     if (!upload_->started()) FLATBED_TRY(upload_->start());

@@ -35,6 +35,10 @@ class S3Sink final : public ByteSink {
   [[nodiscard]] Result<void> begin(const SinkLayout& layout) override;
   [[nodiscard]] Result<void> write_at(std::uint64_t offset,
                                       std::span<const std::byte> bytes) override;
+  // Sends a part again, which S3 puts in the place of the one before.
+  [[nodiscard]] std::uint64_t rewrite_nbytes() const noexcept override { return part_nbytes_; }
+  [[nodiscard]] Result<void> rewrite_at(std::uint64_t offset,
+                                        std::span<const std::byte> bytes) override;
   [[nodiscard]] Result<void> commit() override;
 
  private:
@@ -48,7 +52,9 @@ class S3Sink final : public ByteSink {
     return later_ == nullptr && nbytes_ <= part_nbytes_;
   }
   [[nodiscard]] Result<std::shared_ptr<Part>> part_at(std::uint64_t index);
+  [[nodiscard]] Result<std::shared_ptr<Part>> new_part(std::uint64_t index) const;
   [[nodiscard]] Result<void> send(std::uint64_t index);
+  [[nodiscard]] Result<void> send(std::uint64_t index, std::shared_ptr<Part> part);
 
   std::unique_ptr<S3Upload> upload_;
   Uploads* later_;

@@ -226,6 +226,9 @@ void note_report(const ConvertOptions& options, Outcome& outcome) {
   for (std::string& warning : cast_warnings(outcome.report.casts))
     outcome.warnings.push_back(std::move(warning));
   for (std::string& note : crc_notes(outcome.report.crc)) outcome.notes.push_back(std::move(note));
+  if (const std::uint64_t reread = outcome.report.chunks_reread; reread != 0)
+    outcome.notes.push_back(
+        fmt::format("read again after damage on the way: {}", count_text(reread, "chunk")));
   if (outcome.report.header_nbytes > kLargeHeader) {
     outcome.notes.push_back(
         fmt::format("the header takes {}: some readers refuse such files or open them slowly",

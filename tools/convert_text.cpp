@@ -106,7 +106,7 @@ void write_outcome(const ConvertJob& job, const Outcome& outcome, const ConvertO
   for (const std::string& note : outcome.notes) json.text(note);
   json.end_array().key("warnings").begin_array();
   for (const std::string& warning : outcome.warnings) json.text(warning);
-  json.end_array().key("crc");
+  json.end_array().key("chunks_reread").number(outcome.report.chunks_reread).key("crc");
   write_crc_json(outcome.report.crc, json);
   json.key("casts");
   write_casts_json(outcome.report.casts, written ? options.cast : CastChoice{}, json);

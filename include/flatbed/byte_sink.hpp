@@ -63,10 +63,21 @@ class FLATBED_EXPORT ByteSink {
   [[nodiscard]] virtual Result<void> begin(const SinkLayout& layout) = 0;
 
   // Takes `bytes`, which are valid during the call. Every byte of the file is written once; if the
-  // sink is not in_order(), some may come again, and replace those before. May
-  // block until bytes of earlier calls have left, but not for later calls. Thread-safe.
+  // sink is not in_order(), some may come again, and replace those before. May block until bytes of
+  // earlier calls have left, but not for later calls. Thread-safe.
   [[nodiscard]] virtual Result<void> write_at(std::uint64_t offset,
                                               std::span<const std::byte> bytes) = 0;
+
+  // For sinks that are in_order() and can take bytes again before commit(), because those of a
+  // source may turn out damaged after they were passed on: the size in bytes of the parts that they
+  // take, which begin at its multiples. Valid after begin(). The default is 0: they cannot, and
+  // such damage is an error.
+  [[nodiscard]] virtual std::uint64_t rewrite_nbytes() const noexcept;
+  // Replaces bytes that were written: all of one part, but for those of the head and those after
+  // the last byte that was written. Called from one thread, while no write_at() is. The default
+  // fails with invalid_argument.
+  [[nodiscard]] virtual Result<void> rewrite_at(std::uint64_t offset,
+                                                std::span<const std::byte> bytes);
 
   // Called once, when every byte was written: the file becomes visible, complete, or there is an
   // error and no file. In a SinkFolder it may become visible with the folder's commit().

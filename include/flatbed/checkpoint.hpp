@@ -164,7 +164,10 @@ class FLATBED_EXPORT Checkpoint {
 
   // Reads bytes [offset, offset + out.size()) of the tensor's contiguous little-endian contents,
   // however they are stored. With Verify::yes every chunk touched is checked against its digest. A
-  // mismatch is chunk_corrupt or chunk_rewritten and leaves `out` unspecified.
+  // mismatch is chunk_corrupt or chunk_rewritten and leaves `out` unspecified. Of a source whose
+  // bytes may be damaged on the way (ByteSource::max_rereads()), what does not match is read again
+  // first, and a record of a PyTorch zip that is a whole tensor, read in one call, is compared with
+  // its CRC: zip_crc_mismatch.
   [[nodiscard]] Result<void> read(const TensorInfo& tensor, std::uint64_t offset,
                                   std::span<std::byte> out, Verify verify = Verify::yes) const;
 

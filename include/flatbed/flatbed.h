@@ -334,7 +334,7 @@ enum { FLATBED_VERIFY_YES = 0, FLATBED_VERIFY_NO = 1 };
 // Reads bytes [offset, offset + nbytes) of the tensor's contents into the caller's memory, however
 // they are stored. Every chunk that is touched is checked, if there are digests. After an error the
 // contents of `out` are unspecified. Errors: buffer_too_small (the tensor has no such range),
-// chunk_corrupt, chunk_rewritten, the system's (1-9).
+// chunk_corrupt, chunk_rewritten, zip_crc_mismatch (over a network), the system's (1-9).
 FLATBED_API int32_t flatbed_read(const flatbed_checkpoint* checkpoint, uint64_t tensor,
                                  uint64_t offset, void* out, uint64_t nbytes, uint32_t verify,
                                  flatbed_error* error);
@@ -1114,6 +1114,9 @@ typedef struct flatbed_save_report {
   char content[24];          // the seal's digest, 16 hex digits and NULs; empty: unsealed, or a set
   uint32_t durable;          // 1: synced; 0: complete, but may not survive a power failure
   uint32_t reserved;
+  // Chunks that were read once more because they, or the CRC of their record, did not match, from
+  // sources where bytes may be damaged on the way.
+  uint64_t chunks_reread;
 } flatbed_save_report;
 
 // Writes a .safetensors file. Several threads may write different targets from one plan. `options`

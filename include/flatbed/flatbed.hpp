@@ -18,6 +18,7 @@
 #include "flatbed/dtype.hpp"           // IWYU pragma: export
 #include "flatbed/error.hpp"           // IWYU pragma: export
 #include "flatbed/file_info.hpp"       // IWYU pragma: export
+#include "flatbed/hub_listing.hpp"     // IWYU pragma: export
 #include "flatbed/key_map.hpp"         // IWYU pragma: export
 #include "flatbed/load.hpp"            // IWYU pragma: export
 #include "flatbed/load_all.hpp"        // IWYU pragma: export

@@ -86,6 +86,9 @@ struct SaveReport {
   // read once more, unless it is large and less than a quarter of it was needed.
   CrcReport crc;
   CastReport casts;  // of the tensors that Checkpoint::cast() casts
+  // Chunks that were read once more because they, or the CRC of their record, did not match, from
+  // sources where bytes may be damaged on the way (ByteSource::max_rereads()).
+  std::uint64_t chunks_reread = 0;
 };
 
 // Blocking. May be called from several threads for different targets.

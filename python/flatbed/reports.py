@@ -127,6 +127,7 @@ class ConvertReport:
         notes: what was converted or left out, one sentence each.
         casts: the number of tensors that were cast.
         cast_overflows: values that their cast could not represent.
+        chunks_reread: chunks that were read once more after damage on the way from a server.
         crc: the CRCs of the records that were copied.
     """
 
@@ -137,6 +138,7 @@ class ConvertReport:
     notes: list[str]
     casts: int
     cast_overflows: int
+    chunks_reread: int
     crc: CrcReport
 
 

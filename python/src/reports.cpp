@@ -190,7 +190,7 @@ nb::object to_python(const SaveReport& report, const std::vector<std::string>& f
       nb::arg("durable") = report.durability == Durability::committed, nb::arg("files") = files,
       nb::arg("notes") = notes, nb::arg("casts") = report.casts.tensors,
       nb::arg("cast_overflows") = report.casts.counts.total(),
-      nb::arg("crc") = to_python(report.crc));
+      nb::arg("chunks_reread") = report.chunks_reread, nb::arg("crc") = to_python(report.crc));
 }
 
 }  // namespace flatbed::python

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "archive/crc32.hpp"
 #include "archive/inflate.hpp"
 #include "archive/zip_end.hpp"
 #include "archive/zip_local.hpp"
@@ -11,10 +12,13 @@
 #include "base/checked.hpp"
 #include "base/str_cat.hpp"
 #include "base/utf8.hpp"
+#include "io/reread.hpp"
 
 namespace flatbed::pth {
 
 namespace {
+
+constexpr std::size_t kRereadAhead = 1 << 20;  // an inflater asks for little at a time
 
 template <typename... Parts>
 Error entry_error(ErrorCode code, std::string_view name, const Parts&... parts) {
@@ -117,6 +121,29 @@ std::string_view lower_case(std::string_view name, std::string& memory) {
   return memory;
 }
 
+Result<void> read_once(const ByteSource& file, const ZipEntry& entry, std::span<std::byte> out) {
+  if (!entry.deflated) return file.read_at(entry.data_offset, out);
+  FLATBED_ASSIGN(InflateReader reader,
+                 InflateReader::open(file, {entry.data_offset, entry.stored_nbytes, entry.nbytes}));
+  return reader.read(0, out);
+}
+
+// What does not inflate, or has another CRC, may have been damaged on the way. A CRC that stays
+// wrong is the file's, and no error here.
+Result<void> read_or_reread(const ByteSource& file, const ZipEntry& entry,
+                            std::span<std::byte> out) {
+  Result<void> read = read_once(file, entry, out);
+  const auto damaged = [&] {
+    if (!read) return read.error().code == ErrorCode::zip_deflate_malformed;
+    return entry.crc != 0 && crc32_of(out) != entry.crc;
+  };
+  for (unsigned left = file.max_rereads(); left > 0 && damaged(); --left) {
+    const RereadSource again(file, {kRereadAhead, entry.data_offset + entry.stored_nbytes});
+    read = read_once(again, entry, out);
+  }
+  return read;
+}
+
 }  // namespace
 
 Result<ZipArchive> ZipArchive::open(const ByteSource& file) {
@@ -209,16 +236,8 @@ Result<ByteBuffer> read_entry(const ByteSource& file, const ZipEntry& entry,
     return entry_error(ErrorCode::limit_exceeded, entry.name, "the entry is too large: found ",
                        entry.nbytes, " bytes, the limit is ", max_nbytes);
   ByteBuffer contents(entry.nbytes);
-  const std::span<std::byte> out(contents);
-  const auto read = [&]() -> Result<void> {
-    if (!entry.deflated) return file.read_at(entry.data_offset, out);
-    FLATBED_ASSIGN(
-        InflateReader reader,
-        InflateReader::open(file, {entry.data_offset, entry.stored_nbytes, entry.nbytes}));
-    return reader.read(0, out);
-  };
-  if (auto ok = read(); !ok)
-    return with_context(str_cat("zip entry ", quoted(entry.name)), std::move(ok).error());
+  if (auto read = read_or_reread(file, entry, contents); !read)
+    return with_context(str_cat("zip entry ", quoted(entry.name)), std::move(read).error());
   return contents;
 }
 

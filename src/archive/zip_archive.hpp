@@ -55,8 +55,9 @@ class ZipArchive {
   NameIndex index_;  // keyed by names in lower case
 };
 
-// Returns the whole contents of an entry of at most `max_nbytes`, inflated. Errors: limit_exceeded,
-// zip_deflate_malformed, and those of File::read_at; all name the entry.
+// Returns the whole contents of an entry of at most `max_nbytes`, inflated. Of a source that may
+// help (ByteSource::max_rereads()), an entry that does not inflate or match its CRC is read again.
+// Errors: limit_exceeded, zip_deflate_malformed, and those of File::read_at; all name the entry.
 [[nodiscard]] Result<ByteBuffer> read_entry(const ByteSource& file, const ZipEntry& entry,
                                             std::uint64_t max_nbytes);
 

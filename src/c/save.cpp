@@ -116,6 +116,7 @@ flatbed_save_report report_to_c(const SaveReport& from, std::uint64_t files) {
   report.casts_saturated = from.casts.counts.saturated;
   report.casts_infinite = from.casts.counts.infinite;
   report.casts_nan = from.casts.counts.nan;
+  report.chunks_reread = from.chunks_reread;
   from.content.copy(report.content, sizeof report.content - 1);
   report.durable = from.durability == Durability::committed ? 1 : 0;
   return report;

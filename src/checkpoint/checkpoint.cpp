@@ -6,6 +6,8 @@
 #include <cstring>
 #include <utility>
 
+#include "archive/crc32.hpp"
+#include "archive/zip_entry.hpp"
 #include "base/checked.hpp"
 #include "base/str_cat.hpp"
 #include "checkpoint/checkpoint_state.hpp"
@@ -179,7 +181,8 @@ Result<TensorView> Checkpoint::view(const TensorInfo& tensor) const& {
 Result<void> Checkpoint::read(const TensorInfo& tensor, std::uint64_t offset,
                               std::span<std::byte> out, Verify verify) const {
   ReadTally ignored;
-  return CheckpointAccess::read(*this, tensor, {offset, out}, {verify, ignored});
+  return CheckpointAccess::read(*this, tensor, {offset, out},
+                                {verify, ignored, verify == Verify::yes});
 }
 
 Result<void> CheckpointAccess::read(const Checkpoint& checkpoint, const TensorInfo& tensor,
@@ -199,7 +202,39 @@ Result<void> CheckpointAccess::read(const Checkpoint& checkpoint, const TensorIn
   return state.read(own, offset, out, reading);
 }
 
+Result<void> CheckpointAccess::reread(const Checkpoint& checkpoint, const TensorInfo& tensor,
+                                      const ReadRange& range) {
+  const State& state = *checkpoint.state_;
+  Result<void> done = state.reread_stored(tensor, range.offset, range.out);
+  if (done) return done;
+  return in_file(state.files[tensor.where.file].path.native(), std::move(done).error());
+}
+
 Checkpoint::State::~State() = default;
+
+// The contents of a tensor, for matches_or_reread(). Borrows both.
+class Checkpoint::State::RereadTensor final : public ByteSource {
+ public:
+  RereadTensor(const State& state, const TensorInfo& tensor)
+      : state_(state), tensor_(tensor), source_(state.locate(tensor.index).container.source()) {}
+
+  [[nodiscard]] std::string_view label() const noexcept override { return source_.label(); }
+  [[nodiscard]] std::uint64_t size() const noexcept override { return tensor_.nbytes; }
+  [[nodiscard]] Result<void> read_at(std::uint64_t offset,
+                                     std::span<std::byte> out) const override {
+    return state_.read_once(tensor_, offset, out);
+  }
+  [[nodiscard]] unsigned max_rereads() const noexcept override { return source_.max_rereads(); }
+  [[nodiscard]] Result<void> reread_at(std::uint64_t offset,
+                                       std::span<std::byte> out) const override {
+    return state_.reread_stored(tensor_, offset, out);
+  }
+
+ private:
+  const State& state_;
+  const TensorInfo& tensor_;
+  const ByteSource& source_;
+};
 
 const Container& CheckpointAccess::container(const Checkpoint& checkpoint, std::uint32_t file) {
   return checkpoint.state_->container(file);
@@ -323,13 +358,30 @@ Result<void> Checkpoint::State::read(const TensorInfo& tensor, std::uint64_t off
   const bool verified = reading.verify == Verify::yes && !tensor.digests.empty();
   if (!verified) reading.tally.bytes_read += out.size();
   Result<void> done = verified ? read_verified(tensor, offset, out, reading.tally)
-                               : read_stored(tensor, offset, out);
+                               : read_stored(tensor, offset, out, reading.tally);
+  if (done && !verified && reading.check_records)
+    done = check_record(tensor, offset, out, reading.tally);
   if (done) return done;
   return in_file(files[tensor.where.file].path.native(), std::move(done).error());
 }
 
 Result<void> Checkpoint::State::read_stored(const TensorInfo& tensor, std::uint64_t offset,
-                                            std::span<std::byte> out) const {
+                                            std::span<std::byte> out, ReadTally& tally) const {
+  Result<void> read = read_once(tensor, offset, out);
+  const auto damaged = [&read] {
+    return !read && read.error().code == ErrorCode::zip_deflate_malformed;
+  };
+  if (!damaged()) return read;
+  for (unsigned left = locate(tensor.index).container.source().max_rereads(); left > 0 && damaged();
+       --left) {
+    ++tally.chunks_reread;
+    read = reread_stored(tensor, offset, out);
+  }
+  return read;
+}
+
+Result<void> Checkpoint::State::read_once(const TensorInfo& tensor, std::uint64_t offset,
+                                          std::span<std::byte> out) const {
   const auto [container, number] = locate(tensor.index);
   if (tensor.stored == Stored::plain)
     return container.source().read_at(tensor.where.offset + offset, out);
@@ -339,6 +391,34 @@ Result<void> Checkpoint::State::read_stored(const TensorInfo& tensor, std::uint6
     return {};
   }
   return container.read(number, offset, out);
+}
+
+Result<void> Checkpoint::State::reread_stored(const TensorInfo& tensor, std::uint64_t offset,
+                                              std::span<std::byte> out) const {
+  const auto [container, number] = locate(tensor.index);
+  if (tensor.stored == Stored::plain)
+    return container.source().reread_at(tensor.where.offset + offset, out);
+  return container.reread(number, offset, out);
+}
+
+Result<void> Checkpoint::State::check_record(const TensorInfo& tensor, std::uint64_t offset,
+                                             std::span<std::byte> out, ReadTally& tally) const {
+  const auto [container, number] = locate(tensor.index);
+  if (offset != 0 || out.size() != tensor.nbytes || container.source().max_rereads() == 0)
+    return {};
+  const std::optional<TensorRecord> record = container.record_of(number);
+  if (!record || !record->whole || record->crc == 0) return {};
+  std::uint32_t found = 0;
+  const auto matches = [&](std::span<const std::byte> read) {
+    found = pth::crc32_of(read);
+    return found == record->crc;
+  };
+  const RereadTensor source(*this, tensor);
+  FLATBED_ASSIGN(const bool same,
+                 matches_or_reread({source, 0, out}, tally.chunks_reread, matches));
+  if (same) return {};
+  return make_error(ErrorCode::zip_crc_mismatch, "tensor ", quoted(tensor.name),
+                    ": its record: ", pth::crc_text(found, record->crc));
 }
 
 // Whole chunks from `offset` on, the beginning of one: one where they stay in the processor's cache
@@ -353,7 +433,7 @@ Result<std::size_t> Checkpoint::State::read_chunks(const TensorInfo& tensor, std
   std::size_t nbytes = std::min(out.size(), most);
   if (offset + nbytes != tensor.nbytes) nbytes -= nbytes % kChunkBytes;
   out = out.first(nbytes);
-  FLATBED_TRY(read_stored(tensor, offset, out));
+  FLATBED_TRY(read_stored(tensor, offset, out, tally));
   for (std::size_t at = 0; at < nbytes; at += kChunkBytes) {
     const std::span<std::byte> bytes =
         out.subspan(at, std::min<std::size_t>(kChunkBytes, nbytes - at));
@@ -390,19 +470,17 @@ Result<void> Checkpoint::State::read_verified(const TensorInfo& tensor, std::uin
   return {};
 }
 
-// Bytes that do not lie in the file as they are have been put together of several reads, which are
-// not repeated.
 Result<void> Checkpoint::State::check_read(const TensorInfo& tensor, std::uint64_t chunk,
                                            std::span<std::byte> bytes, ReadTally& tally) const {
   Result<void> checked = check_chunk(tensor, chunk, xxh3(bytes));
-  if (checked || tensor.stored != Stored::plain) return checked;
-  const ByteSource& source = locate(tensor.index).container.source();
-  const std::uint64_t offset = tensor.where.offset + chunk * kChunkBytes;
+  if (checked || tensor.stored == Stored::held) return checked;
+  const RereadTensor source(*this, tensor);
   const auto matches = [&, first = true](std::span<const std::byte> read) mutable {
     if (!std::exchange(first, false)) checked = check_chunk(tensor, chunk, xxh3(read));
     return checked.has_value();
   };
-  FLATBED_TRY(matches_or_reread({source, offset, bytes}, tally.chunks_reread, matches));
+  FLATBED_TRY(
+      matches_or_reread({source, chunk * kChunkBytes, bytes}, tally.chunks_reread, matches));
   return checked;
 }
 

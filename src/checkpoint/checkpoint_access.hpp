@@ -39,6 +39,9 @@ struct ReadTally {
 struct Reading {
   Verify verify = Verify::yes;
   ReadTally& tally;
+  // Whether a record that is read whole is compared with its CRC where its bytes may have been
+  // damaged on the way (ByteSource::max_rereads()) and no digest says so.
+  bool check_records = false;
 };
 
 // The bytes of a tensor's contents from `offset` on, to fill `out`.
@@ -70,6 +73,10 @@ struct CheckpointAccess {
   // Checkpoint::read() of bytes of one of its tensors, with what it took added to a tally.
   [[nodiscard]] static Result<void> read(const Checkpoint& checkpoint, const TensorInfo& tensor,
                                          const ReadRange& range, const Reading& reading);
+  // The same bytes of a tensor that is not computed, past every copy kept on the way
+  // (ByteSource::reread_at()). They are compared with nothing.
+  [[nodiscard]] static Result<void> reread(const Checkpoint& checkpoint, const TensorInfo& tensor,
+                                           const ReadRange& range);
   // The tensor itself, or what it is computed of, in order.
   [[nodiscard]] static std::vector<SourceTensor> sources(const Checkpoint& checkpoint,
                                                          const TensorInfo& tensor);

@@ -31,6 +31,8 @@ inline constexpr std::uint64_t kGatheredStepNbytes = 16 << 20;
 inline constexpr std::uint64_t kComputedStepNbytes = 2 << 20;
 
 struct Checkpoint::State {
+  class RereadTensor;
+
   State() = default;
   State(const State&) = delete;
   State& operator=(const State&) = delete;
@@ -74,9 +76,19 @@ struct Checkpoint::State {
   // begin with the path of the file.
   [[nodiscard]] Result<void> read(const TensorInfo& tensor, std::uint64_t offset,
                                   std::span<std::byte> out, const Reading& reading) const;
-  // Reads the tensor's bytes unverified; it is not computed. The range is checked by the caller.
+  // Reads the tensor's bytes unverified; it is not computed. The range is checked by the caller. A
+  // record that does not inflate is read again where that may help.
   [[nodiscard]] Result<void> read_stored(const TensorInfo& tensor, std::uint64_t offset,
-                                         std::span<std::byte> out) const;
+                                         std::span<std::byte> out, ReadTally& tally) const;
+  [[nodiscard]] Result<void> read_once(const TensorInfo& tensor, std::uint64_t offset,
+                                       std::span<std::byte> out) const;
+  // The same bytes past every copy kept on the way.
+  [[nodiscard]] Result<void> reread_stored(const TensorInfo& tensor, std::uint64_t offset,
+                                           std::span<std::byte> out) const;
+  // Of bytes that read_stored() gave: if they are a whole record that states a CRC and come from a
+  // source where they may have been damaged on the way, compares them. Errors: zip_crc_mismatch.
+  [[nodiscard]] Result<void> check_record(const TensorInfo& tensor, std::uint64_t offset,
+                                          std::span<std::byte> out, ReadTally& tally) const;
   // The same, but verifies every chunk touched.
   [[nodiscard]] Result<std::size_t> read_chunks(const TensorInfo& tensor, std::uint64_t offset,
                                                 std::span<std::byte> out, ReadTally& tally) const;

@@ -13,6 +13,11 @@ Result<void> Container::read(std::uint32_t, std::uint64_t, std::span<std::byte>)
   return Error{ErrorCode::internal_error, "this format stores all tensors plainly"};
 }
 
+Result<void> Container::reread(std::uint32_t number, std::uint64_t offset,
+                               std::span<std::byte> out) const {
+  return read(number, offset, out);
+}
+
 std::span<const std::byte> Container::held(std::uint32_t) const { return {}; }
 
 ContainerRecords Container::records() const { return {}; }

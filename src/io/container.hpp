@@ -64,7 +64,8 @@ struct ContainerRecords {
 // The record with a tensor's bytes, as a number in ContainerRecords::list.
 struct TensorRecord {
   std::uint32_t number = 0;
-  bool whole = false;  // the tensor's contents are exactly the record
+  bool whole = false;     // the tensor's contents are exactly the record
+  std::uint32_t crc = 0;  // as ContainerRecord's; 0: the record states none
 };
 
 // What the files of a set share while they are opened one after the other.
@@ -98,6 +99,11 @@ class Container {
   // of the encoding. The default is for formats that store all tensors plainly.
   [[nodiscard]] virtual Result<void> read(std::uint32_t number, std::uint64_t offset,
                                           std::span<std::byte> out) const;
+  // The same, but the bytes come from ByteSource::reread_at(). A record that is unpacked begins
+  // anew, unless this reread continues where the last one of the record ended. The default calls
+  // read().
+  [[nodiscard]] virtual Result<void> reread(std::uint32_t number, std::uint64_t offset,
+                                            std::span<std::byte> out) const;
 
   // The contents of a tensor that is Stored::held.
   [[nodiscard]] virtual std::span<const std::byte> held(std::uint32_t number) const;

@@ -22,14 +22,16 @@ struct ReadBytes {
 };
 
 // Whether matches(bytes), at last after reading them again, each time of which adds to `rereads`.
-// Errors: those of the source.
+// Bytes that are unpacked, and cannot be, do not match. Errors: those of the source.
 template <typename Matches>
 [[nodiscard]] Result<bool> matches_or_reread(const ReadBytes& read, std::uint64_t& rereads,
                                              Matches matches) {
   if (matches(read.bytes)) return true;
   for (unsigned left = read.source.max_rereads(); left > 0; --left) {
     ++rereads;
-    FLATBED_TRY(read.source.reread_at(read.offset, read.bytes));
+    const Result<void> again = read.source.reread_at(read.offset, read.bytes);
+    if (!again && again.error().code == ErrorCode::zip_deflate_malformed) continue;
+    FLATBED_TRY(again);
     if (matches(read.bytes)) return true;
   }
   return false;

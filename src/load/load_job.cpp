@@ -470,8 +470,8 @@ Result<void> JobRunner::read_contents(const Job& job, std::span<std::byte> out) 
   const Transfer& transfer = work_.plan.transfers[number];
   const Checkpoint& checkpoint = work_.plan.checkpoints[transfer.checkpoint];
   ReadTally tally;
-  Result<void> read =
-      CheckpointAccess::read(checkpoint, *transfer.tensor, {job.begin, out}, {work_.verify, tally});
+  Result<void> read = CheckpointAccess::read(checkpoint, *transfer.tensor, {job.begin, out},
+                                             {work_.verify, tally, work_.verify == Verify::yes});
   contents_read_ += tally.bytes_read;
   bytes_verified_ += tally.bytes_verified;
   chunks_verified_ += tally.chunks_verified;

@@ -30,6 +30,7 @@ Result<void> write_contents(const SavePlan& plan, const SaveOptions& options,
   FLATBED_ASSIGN(DataReport found, write_data(plan, options, header, target));
   report.crc = std::move(found.crc);
   report.casts = std::move(found.casts);
+  report.chunks_reread = found.chunks_reread;
   if (options.seal) report.content = seal_header(header, planned.tensors, planned.metadata);
   return target.write(0, as_bytes(header.bytes));
 }

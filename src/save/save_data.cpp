@@ -8,8 +8,8 @@
 #include "archive/crc32.hpp"
 #include "base/str_cat.hpp"
 #include "io/digest.hpp"
-#include "io/large_allocator.hpp"
 #include "save/pieces.hpp"
+#include "save/record_mender.hpp"
 #include "save/save_source.hpp"
 #include "save/source_records.hpp"
 #include "save/write_window.hpp"
@@ -31,7 +31,7 @@ class DataWriter {
 
   Result<void> run() {
     FLATBED_TRY(target_.in_order ? write_in_order() : write_in_groups());
-    if (!target_.in_order) FLATBED_TRY(mend_records());
+    FLATBED_TRY(mend_records());
     return check_sources(plan_);
   }
 
@@ -44,9 +44,6 @@ class DataWriter {
   Result<void> fill_piece(const PieceQueue& queue, const Piece& piece, std::span<std::byte> buffer);
   Result<void> read(std::uint32_t item, std::uint64_t skip, std::span<std::byte> part);
   Result<void> mend_records();
-  Result<void> mend_item(std::uint32_t item, const RereadPlace& place);
-  Result<void> mend_chunks(std::uint32_t item, std::uint64_t at, std::span<const std::byte> bytes);
-  [[nodiscard]] Result<void> check_mending() const;
   Result<void> hash(std::uint32_t item, std::uint64_t chunk, std::span<const std::byte> bytes);
 
   const DataPart& part_;
@@ -123,7 +120,9 @@ Result<void> DataWriter::fill_piece(const PieceQueue& queue, const Piece& piece,
 
 Result<void> DataWriter::read(std::uint32_t item, std::uint64_t skip, std::span<std::byte> part) {
   ReadTally tally;
-  FLATBED_TRY(read_item(plan_.items[item], skip, part, {options_.verify, tally}));
+  FLATBED_TRY(
+      read_item(plan_.items[item], skip, part, {options_.verify, tally, !options_.ignore_crc}));
+  part_.rereads += tally.chunks_reread;
   part_.casts.add(part_.numbers[item], tally.casts);
   return {};
 }
@@ -143,53 +142,23 @@ Result<void> DataWriter::hash(std::uint32_t item, std::uint64_t chunk,
 // Records of zips that do not match their CRC may have been damaged on the way.
 Result<void> DataWriter::mend_records() {
   if (options_.ignore_crc) return {};
+  std::vector<PlacedItem> places;
   for (const std::uint32_t item : header_.file_order) {
-    const std::uint32_t number = part_.numbers[item];
-    const RereadPlace place = reread_place(plan_.items[item]);
-    if (place.source == nullptr || !part_.records.wants(number)) continue;
-    for (unsigned left = place.source->max_rereads(); left > 0 && !part_.records.matches(number);
-         --left)
-      FLATBED_TRY(mend_item(item, place));
+    FLATBED_ASSIGN(const std::uint64_t nbytes, item_nbytes(plan_.items[item]));
+    const std::uint64_t offset = header_.offsets[item];
+    places.push_back({&plan_.items[item], part_.numbers[item], offset, offset, nbytes});
   }
+  const MendCalls calls{
+      header_.bytes.size(), header_.file_nbytes - header_.bytes.size(),
+      [this](std::size_t place, std::uint64_t chunk, std::span<const std::byte> bytes) {
+        return hash(header_.file_order[place], chunk, bytes);
+      },
+      [](std::size_t) { return Result<void>(); },
+      [](std::uint64_t, std::span<std::byte>) {}};  // the items follow each other
+  RecordMender mender(places, part_.records, options_, target_, calls);
+  FLATBED_ASSIGN(const std::uint64_t rereads, mender.run());
+  part_.rereads += rereads;
   return {};
-}
-
-Result<void> DataWriter::mend_item(std::uint32_t item, const RereadPlace& place) {
-  FLATBED_ASSIGN(const std::uint64_t size, item_nbytes(plan_.items[item]));
-  const std::size_t most = reread_nbytes(*place.source);
-  const LargeBlock buffer = try_allocate_large(most);
-  if (!buffer)
-    return make_error(ErrorCode::resource_exhausted, "out of memory for ", most, " bytes");
-  for (std::uint64_t at = 0; at < size; at += most) {
-    FLATBED_TRY(check_mending());
-    const std::span<std::byte> bytes{
-        buffer.get(), static_cast<std::size_t>(std::min<std::uint64_t>(most, size - at))};
-    FLATBED_TRY(place.source->reread_at(place.offset + at, bytes));
-    FLATBED_TRY(mend_chunks(item, at, bytes));
-  }
-  return {};
-}
-
-// Writes the chunks that arrive otherwise than the first time. `at` is where they are in the item.
-Result<void> DataWriter::mend_chunks(std::uint32_t item, std::uint64_t at,
-                                     std::span<const std::byte> bytes) {
-  for (std::size_t skip = 0; skip < bytes.size(); skip += safetensors::kChunkBytes) {
-    const std::uint64_t chunk = (at + skip) / safetensors::kChunkBytes;
-    const std::span<const std::byte> read =
-        bytes.subspan(skip, std::min<std::size_t>(safetensors::kChunkBytes, bytes.size() - skip));
-    if (pth::crc32_of(read) == part_.records.of_chunk(part_.numbers[item], chunk)) continue;
-    FLATBED_TRY(hash(item, chunk, read));
-    FLATBED_TRY(target_.write(header_.offsets[item] + at + skip, read));
-  }
-  return {};
-}
-
-// All bytes have been written once, and are reported so again, so that the caller may end it.
-Result<void> DataWriter::check_mending() const {
-  const std::uint64_t nbytes = header_.file_nbytes - header_.bytes.size();
-  if (options_.progress) FLATBED_TRY(options_.progress({nbytes, nbytes}));
-  if (options_.cancel == nullptr || !*options_.cancel) return {};
-  return make_error(ErrorCode::cancelled, "interrupted while a record was read again");
 }
 
 }  // namespace
@@ -198,7 +167,10 @@ DataTarget write_to(ByteSink& sink) {
   return {[&sink](std::uint64_t offset, std::span<const std::byte> bytes) {
             return sink.write_at(offset, bytes);
           },
-          sink.in_order()};
+          sink.in_order(), sink.rewrite_nbytes(),
+          [&sink](std::uint64_t offset, std::span<const std::byte> bytes) {
+            return sink.rewrite_at(offset, bytes);
+          }};
 }
 
 Result<DataReport> write_data(const SavePlan& plan, const SaveOptions& options,
@@ -207,9 +179,10 @@ Result<DataReport> write_data(const SavePlan& plan, const SaveOptions& options,
   std::iota(numbers.begin(), numbers.end(), 0U);
   FLATBED_ASSIGN(SourceRecords records, SourceRecords::of(plan, header.file_order, options));
   CastSums casts;
-  FLATBED_TRY(write_part({plan, numbers, records, casts}, options, header, target));
-  FLATBED_ASSIGN(CrcReport crc, records.finish(options));
-  return DataReport{std::move(crc), report_casts(plan, header.file_order, casts)};
+  std::atomic<std::uint64_t> rereads = 0;
+  FLATBED_TRY(write_part({plan, numbers, records, casts, rereads}, options, header, target));
+  FLATBED_ASSIGN(CrcReport crc, records.finish(options, rereads));
+  return DataReport{std::move(crc), report_casts(plan, header.file_order, casts), rereads};
 }
 
 Result<void> write_part(const DataPart& part, const SaveOptions& options,

@@ -2,6 +2,7 @@
 // hashes them on the way. The caller writes the header.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -24,6 +25,9 @@ struct DataTarget {
   WriteBytes write;
   // Whether `write` is called from the front to the back, within kSinkWindowBytes.
   bool in_order = false;
+  // Of a target that is: see ByteSink::rewrite_nbytes() and rewrite_at().
+  std::uint64_t rewrite_nbytes = 0;
+  WriteBytes rewrite = {};
 };
 
 // Borrows `sink`.
@@ -45,6 +49,7 @@ struct DataPart {
   std::span<const std::uint32_t> numbers;  // for each item, its number in the plan of the set
   SourceRecords& records;                  // of the plan of the set; the caller finishes them
   CastSums& casts;                         // likewise
+  std::atomic<std::uint64_t>& rereads;     // likewise; grows by the chunks that were read again
 };
 
 // The same for one file of a set. Errors: those above but zip_crc_mismatch.

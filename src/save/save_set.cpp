@@ -1,6 +1,7 @@
 #include "flatbed/save_set.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <numeric>
 #include <optional>
 #include <utility>
@@ -44,6 +45,7 @@ class SetWriter {
   std::vector<std::uint32_t> items_;  // the numbers of all items
   std::optional<SourceRecords> records_;
   CastSums casts_;
+  std::atomic<std::uint64_t> rereads_ = 0;
   std::unique_ptr<ByteSink> last_;  // written and not committed
   std::uint64_t bytes_before_ = 0;
   SaveSetReport report_;
@@ -80,7 +82,8 @@ Result<void> SetWriter::run(SinkFolder& folder) {
 Result<void> SetWriter::write(SinkFolder& folder) {
   for (std::size_t i = 0; i < parts_.shards().size(); ++i) FLATBED_TRY(write_shard(folder, i));
   FLATBED_TRY(commit_last());
-  FLATBED_ASSIGN(report_.files.crc, records_->finish(options_.file));
+  FLATBED_ASSIGN(report_.files.crc, records_->finish(options_.file, rereads_));
+  report_.files.chunks_reread = rereads_;
   report_.files.casts = report_casts(plan_, items_, casts_);
   if (parts_.shards().size() > 1) return write_index(folder);
   report_.files.content = report_.shards[0].content;
@@ -96,8 +99,8 @@ Result<void> SetWriter::write_shard(SinkFolder& folder, std::size_t shard) {
   SavedShard& saved = report_.shards[shard];
   FLATBED_ASSIGN(std::unique_ptr<ByteSink> file, folder.create(planned_shard.file_name));
   FLATBED_TRY(file->begin({header.file_nbytes, header.bytes.size()}));
-  FLATBED_TRY(
-      write_part({part, planned_shard.items, *records_, casts_}, options, header, write_to(*file)));
+  FLATBED_TRY(write_part({part, planned_shard.items, *records_, casts_, rereads_}, options, header,
+                         write_to(*file)));
   if (options.seal) saved.content = seal_header(header, planned.tensors, planned.metadata);
   FLATBED_TRY(file->write_at(0, as_bytes(header.bytes)));
   saved.nbytes = header.file_nbytes;

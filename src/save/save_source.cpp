@@ -85,16 +85,20 @@ Result<void> read_item(const SaveItem& item, std::uint64_t offset, std::span<std
   const TensorInfo& tensor = *source_tensor(item);
   const bool reread = CheckpointAccess::source(ref.checkpoint, tensor.where.file).max_rereads() > 0;
   const Verify verify = is_computed(item) || reread ? reading.verify : Verify::no;
-  return CheckpointAccess::read(ref.checkpoint, tensor, {offset, out}, {verify, reading.tally});
+  return CheckpointAccess::read(ref.checkpoint, tensor, {offset, out},
+                                {verify, reading.tally, reading.check_records});
 }
 
-RereadPlace reread_place(const SaveItem& item) {
+const ByteSource* source_of(const SaveItem& item) {
   const TensorInfo* tensor = source_tensor(item);
-  if (tensor == nullptr || tensor->stored != Stored::plain) return {};
-  const auto& ref = *std::get_if<TensorRef>(&item.from);
-  const ByteSource& source = CheckpointAccess::source(ref.checkpoint, tensor->where.file);
-  if (source.max_rereads() == 0) return {};
-  return {&source, tensor->where.offset};
+  if (tensor == nullptr || tensor->stored == Stored::computed) return nullptr;
+  return &CheckpointAccess::source(std::get_if<TensorRef>(&item.from)->checkpoint,
+                                   tensor->where.file);
+}
+
+Result<void> reread_item(const SaveItem& item, std::uint64_t offset, std::span<std::byte> out) {
+  return CheckpointAccess::reread(std::get_if<TensorRef>(&item.from)->checkpoint,
+                                  *source_tensor(item), {offset, out});
 }
 
 CastReport report_casts(const SavePlan& plan, std::span<const std::uint32_t> written,

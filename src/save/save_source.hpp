@@ -35,17 +35,18 @@ namespace flatbed {
 [[nodiscard]] Result<void> read_item(const SaveItem& item, std::uint64_t offset,
                                      std::span<std::byte> out, const Reading& reading);
 
-// Where the item's bytes lie as they are in a source that can read them again; null elsewhere.
-struct RereadPlace {
-  const ByteSource* source = nullptr;
-  std::uint64_t offset = 0;
-};
-[[nodiscard]] RereadPlace reread_place(const SaveItem& item);
+// Of an item that is a tensor of a file, and not computed: the file, and the same bytes once more,
+// past every copy kept on the way. source_of() is null for other items. Errors: those of
+// Container::reread().
+[[nodiscard]] const ByteSource* source_of(const SaveItem& item);
+[[nodiscard]] Result<void> reread_item(const SaveItem& item, std::uint64_t offset,
+                                       std::span<std::byte> out);
 
 // What writing the bytes of a plan found.
 struct DataReport {
   CrcReport crc;
   CastReport casts;
+  std::uint64_t chunks_reread = 0;
 };
 
 // The report of the casts of a plan, of which `written` items were read. `sums` counts by item.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstring>
 #include <optional>
 #include <utility>
 
@@ -10,6 +11,7 @@
 #include "base/str_cat.hpp"
 #include "io/digest.hpp"
 #include "save/planned_zip.hpp"
+#include "save/record_mender.hpp"
 #include "save/save_data.hpp"
 #include "save/save_source.hpp"
 #include "save/source_records.hpp"
@@ -60,6 +62,9 @@ class RecordWriter {
   Result<void> count_written(const PieceQueue& queue, const Piece& piece,
                              std::span<std::byte> buffer);
   Result<void> write_sum(std::uint32_t key);
+  Result<void> replace_sum(std::uint32_t key);
+  Result<void> mend_records();
+  void fill_between(std::uint64_t offset, std::span<std::byte> out) const;
   Result<void> write_small(std::size_t entry, std::string_view contents);
 
   const SavePlan& plan_;
@@ -69,6 +74,7 @@ class RecordWriter {
   const DataTarget* target_ = nullptr;  // that of run()
   SourceRecords records_;
   CastSums casts_;  // by item
+  std::atomic<std::uint64_t> rereads_ = 0;
   ChunkSums sums_;  // for each key
   // For each key: bytes of the header and the storage that are not written yet, the sum aside.
   std::vector<std::atomic<std::uint64_t>> left_;
@@ -85,12 +91,13 @@ Result<DataReport> RecordWriter::run(const DataTarget& target) {
   FLATBED_TRY(write_small(0, pickle_.bytes));
   FLATBED_TRY(write_small(1, PlannedZip::kByteOrder));
   if (target.in_order) FLATBED_TRY(write_storages());
-  FLATBED_ASSIGN(CrcReport report, records_.finish(options_));
+  FLATBED_TRY(mend_records());
+  FLATBED_ASSIGN(CrcReport report, records_.finish(options_, rereads_));
   FLATBED_TRY(check_sources(plan_));
   FLATBED_TRY(write_small(layout_.size() - 1, PlannedZip::kVersion));
   // Written last, so that what a killed process leaves never looks like a whole file.
   FLATBED_TRY(target.write(layout_.entries_nbytes(), as_bytes(layout_.directory(crcs_))));
-  return DataReport{std::move(report), report_casts(plan_, pickle_.storages, casts_)};
+  return DataReport{std::move(report), report_casts(plan_, pickle_.storages, casts_), rereads_};
 }
 
 Result<void> RecordWriter::write_storages() {
@@ -149,7 +156,8 @@ Result<void> RecordWriter::read_part(std::uint32_t key, std::uint64_t skip,
                                      std::span<std::byte> part) {
   if ((key & kHeader) != 0) return {};
   ReadTally tally;
-  FLATBED_TRY(read_item(item_of(key), skip, part, {options_.verify, tally}));
+  FLATBED_TRY(read_item(item_of(key), skip, part, {options_.verify, tally, !options_.ignore_crc}));
+  rereads_ += tally.chunks_reread;
   casts_.add(pickle_.storages[key], tally.casts);
   return {};
 }
@@ -235,11 +243,57 @@ Result<void> RecordWriter::count_written(const PieceQueue& queue, const Piece& p
 Result<void> RecordWriter::write_sum(std::uint32_t key) {
   const std::size_t entry = entry_of(key);
   crcs_[entry] = sums_.of(key);
-  if (has_sum_[key] != 0) return {};
+  return has_sum_[key] != 0 ? Result<void>() : replace_sum(key);
+}
+
+Result<void> RecordWriter::replace_sum(std::uint32_t key) {
+  const std::size_t entry = entry_of(key);
   std::byte bytes[sizeof(std::uint32_t)];
   for (std::size_t i = 0; i < sizeof bytes; ++i)
     bytes[i] = static_cast<std::byte>(crcs_[entry] >> (8 * i));
   return target_->write(layout_.header_offset(entry) + pth::kLocalCrcOffset, bytes);
+}
+
+// Records of the source that do not match their CRC may have been damaged on the way.
+Result<void> RecordWriter::mend_records() {
+  if (options_.ignore_crc) return {};
+  std::vector<PlacedItem> places;
+  for (std::uint32_t key = 0; key < pickle_.storages.size(); ++key) {
+    const std::size_t entry = entry_of(key);
+    places.push_back({&item_of(key), pickle_.storages[key], layout_.header_offset(entry),
+                      layout_.data_offset(entry), layout_.data_nbytes(entry)});
+  }
+  const std::uint64_t storages_end = layout_.header_offset(layout_.size() - 1);
+  const MendCalls calls{
+      0, storages_end - layout_.header_offset(PlannedZip::kFirstData),
+      [this](std::size_t place, std::uint64_t chunk, std::span<const std::byte> bytes) {
+        return sum_chunk(static_cast<std::uint32_t>(place), chunk, bytes);
+      },
+      [this](std::size_t place) {
+        const auto key = static_cast<std::uint32_t>(place);
+        crcs_[entry_of(key)] = sums_.of(key);
+        return target_->in_order ? Result<void>() : replace_sum(key);
+      },
+      [this](std::uint64_t offset, std::span<std::byte> out) { fill_between(offset, out); }};
+  RecordMender mender(places, records_, options_, *target_, calls);
+  FLATBED_ASSIGN(const std::uint64_t rereads, mender.run());
+  rereads_ += rereads;
+  return {};
+}
+
+// The headers, and what is before the storages.
+void RecordWriter::fill_between(std::uint64_t offset, std::span<std::byte> out) const {
+  const auto put = [&](std::uint64_t at, std::string_view text) {
+    const std::uint64_t begin = std::max(at, offset);
+    const std::uint64_t end = std::min(at + text.size(), offset + out.size());
+    if (begin >= end) return;
+    std::memcpy(out.data() + (begin - offset), text.data() + (begin - at),
+                static_cast<std::size_t>(end - begin));
+  };
+  for (std::size_t entry = 0; entry + 1 < layout_.size(); ++entry)
+    put(layout_.header_offset(entry), layout_.local_header(entry, crcs_[entry]));
+  put(layout_.data_offset(0), pickle_.bytes);
+  put(layout_.data_offset(1), PlannedZip::kByteOrder);
 }
 
 Result<void> RecordWriter::write_small(std::size_t entry, std::string_view contents) {
@@ -308,6 +362,7 @@ Result<void> write_records(const SavePlan& plan, const SaveOptions& options, Pre
   FLATBED_ASSIGN(DataReport found, writer.run(target));
   prepared.report.file.crc = std::move(found.crc);
   prepared.report.file.casts = std::move(found.casts);
+  prepared.report.file.chunks_reread = found.chunks_reread;
   return {};
 }
 

@@ -106,12 +106,14 @@ void SourceRecords::choose_rest(const Container& container, const Zip& zip, bool
   }
 }
 
-Result<CrcReport> SourceRecords::finish(const SaveOptions& options) {
+Result<CrcReport> SourceRecords::finish(const SaveOptions& options,
+                                        std::atomic<std::uint64_t>& rereads) {
   const ProgressCallback silent;
   PieceRunner runner({silent, options.cancel, nbytes_of(sums_, rest_)});
-  FLATBED_TRY(read_records(
-      sums_, rest_, runner,
-      {std::clamp(options.threads, 1U, kMaxSaveThreads), kPieceBytes, !options.ignore_crc}));
+  const PieceReading reading{std::clamp(options.threads, 1U, kMaxSaveThreads), kPieceBytes,
+                             !options.ignore_crc};
+  FLATBED_ASSIGN(const std::uint64_t found, read_records(sums_, rest_, runner, reading));
+  rereads += found;
   sums_.check(report_);
   if (!options.ignore_crc && report_.mismatched != 0) return mismatch_error(report_);
   if (options.strict_crc && report_.unstated != 0) {

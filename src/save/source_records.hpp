@@ -2,6 +2,7 @@
 // A record that is exactly an item is summed while it is copied; the others are read at the end.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <map>
 #include <optional>
@@ -40,8 +41,10 @@ class SourceRecords {
     return sums_.of_chunk(sum_of_[item], chunk);
   }
 
-  // Call after all items are copied. Errors: zip_crc_mismatch, those of read_records().
-  [[nodiscard]] Result<CrcReport> finish(const SaveOptions& options);
+  // Call after all items are copied. `rereads` grows by the chunks that were read again. Errors:
+  // zip_crc_mismatch, those of read_records().
+  [[nodiscard]] Result<CrcReport> finish(const SaveOptions& options,
+                                         std::atomic<std::uint64_t>& rereads);
 
  private:
   static constexpr std::uint32_t kNone = 0xFFFFFFFF;

@@ -158,7 +158,7 @@ std::optional<TensorRecord> TorchContainer::record_of(std::uint32_t number) cons
   if (storage.record == kNoRecord) return std::nullopt;
   const bool whole = from.contiguous && !from.conjugate && !from.negate && storage.swap_unit <= 1 &&
                      from.offset == 0 && from.nbytes == storage.nbytes;
-  return TensorRecord{storage.record, whole};
+  return TensorRecord{storage.record, whole, torch_.zip.entries[storage.record].crc};
 }
 
 std::optional<std::uint64_t> TorchContainer::storage_offset(std::uint32_t number) const {

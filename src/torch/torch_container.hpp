@@ -32,6 +32,10 @@ class TorchContainer final : public Container {
                                   std::span<std::byte> out) const override {
     return reader_.read(tensor(number), offset, out);
   }
+  [[nodiscard]] Result<void> reread(std::uint32_t number, std::uint64_t offset,
+                                    std::span<std::byte> out) const override {
+    return reader_.read(tensor(number), offset, out, ReadsOfSource::again);
+  }
   [[nodiscard]] std::span<const std::byte> held(std::uint32_t number) const override {
     return held_bytes(torch_, tensor(number));
   }

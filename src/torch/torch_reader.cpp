@@ -11,6 +11,8 @@ namespace flatbed::pth {
 namespace {
 
 constexpr std::size_t kWindow = 256 * 1024;
+// Of a deflated record that is read again, the inflater asks for little at a time.
+constexpr std::size_t kRereadAhead = 1 << 20;
 // A small read this close after the last one counts as sequential.
 constexpr std::uint64_t kNear = 4096;
 
@@ -110,7 +112,7 @@ void apply_signs(const TorchTensor& tensor, std::span<std::byte> bytes) {
 }  // namespace
 
 Result<void> TorchReader::read(const TorchTensor& tensor, std::uint64_t offset,
-                               std::span<std::byte> out) {
+                               std::span<std::byte> out, ReadsOfSource reads) {
   const std::uint32_t element = tensor.element_nbytes;
   // Reads whole elements. A range that cuts an element takes its part from a copy.
   while (!out.empty()) {
@@ -118,11 +120,11 @@ Result<void> TorchReader::read(const TorchTensor& tensor, std::uint64_t offset,
     const std::size_t skip = offset % element;
     std::size_t taken = out.size() - out.size() % element;
     if (skip == 0 && taken > 0) {
-      FLATBED_TRY(read_elements(tensor, first, out.first(taken)));
+      FLATBED_TRY(read_elements(tensor, first, out.first(taken), reads));
     } else {
       std::byte one[16];
       taken = std::min<std::size_t>(out.size(), element - skip);
-      FLATBED_TRY(read_elements(tensor, first, {one, element}));
+      FLATBED_TRY(read_elements(tensor, first, {one, element}, reads));
       std::memcpy(out.data(), one + skip, taken);
     }
     offset += taken;
@@ -132,10 +134,10 @@ Result<void> TorchReader::read(const TorchTensor& tensor, std::uint64_t offset,
 }
 
 Result<void> TorchReader::read_elements(const TorchTensor& tensor, std::uint64_t first,
-                                        std::span<std::byte> out) {
+                                        std::span<std::byte> out, ReadsOfSource reads) {
   const TorchStorage& storage = torch_.storages[tensor.storage];
   const ReadStorage from_storage = [&](std::uint64_t offset, std::span<std::byte> to) {
-    return read_storage(tensor.storage, offset, to);
+    return read_storage({tensor.storage, offset, reads}, to);
   };
   if (tensor.contiguous) {
     FLATBED_TRY(from_storage((tensor.offset + first) * tensor.element_nbytes, out));
@@ -155,35 +157,52 @@ Result<void> TorchReader::read_elements(const TorchTensor& tensor, std::uint64_t
   return {};
 }
 
-Result<void> TorchReader::read_storage(std::uint32_t index, std::uint64_t offset,
-                                       std::span<std::byte> out) {
-  const TorchStorage& storage = torch_.storages[index];
+Result<void> TorchReader::read_storage(const StorageRange& range, std::span<std::byte> out) {
+  const TorchStorage& storage = torch_.storages[range.storage];
   if (storage.held != kNotHeld) {
-    std::memcpy(out.data(), torch_.held[storage.held].data() + storage.stored_offset + offset,
+    std::memcpy(out.data(), torch_.held[storage.held].data() + storage.stored_offset + range.offset,
                 out.size());
     return {};
   }
-  if (storage.deflated) return inflate(index, offset, out);
-  return file_.read_at(storage.stored_offset + offset, out);
+  if (storage.deflated) return inflate(range, out);
+  const std::uint64_t at = storage.stored_offset + range.offset;
+  return range.reads == ReadsOfSource::again ? file_.reread_at(at, out) : file_.read_at(at, out);
 }
 
-Result<void> TorchReader::inflate(std::uint32_t index, std::uint64_t offset,
-                                  std::span<std::byte> out) {
+Result<void> TorchReader::inflate(const StorageRange& range, std::span<std::byte> out) {
   const std::lock_guard lock(mutex_);
+  const bool again = range.reads == ReadsOfSource::again;
   const auto found =
       std::find_if(inflaters_.begin(), inflaters_.end(),
-                   [&](const Inflater& inflater) { return inflater.storage == index; });
-  if (found != inflaters_.end()) {
+                   [&](const Inflater& inflater) { return inflater.storage == range.storage; });
+  const bool kept = found != inflaters_.end();
+  const bool continues = kept && found->again && found->reread_to == range.offset;
+  if (kept && (!again || continues)) {
     std::rotate(inflaters_.begin(), found, found + 1);
   } else {
-    const TorchStorage& storage = torch_.storages[index];
-    FLATBED_ASSIGN(
-        InflateReader reader,
-        InflateReader::open(file_, {storage.stored_offset, storage.stored_nbytes, storage.nbytes}));
+    if (kept) inflaters_.erase(found);
+    FLATBED_ASSIGN(Inflater made, new_inflater(range));
     if (inflaters_.size() == kMaxInflaters) inflaters_.pop_back();
-    inflaters_.insert(inflaters_.begin(), Inflater{index, std::move(reader)});
+    inflaters_.insert(inflaters_.begin(), std::move(made));
   }
-  return inflaters_.front().reader.read(offset, out);
+  Inflater& inflater = inflaters_.front();
+  FLATBED_TRY(inflater.reader.read(range.offset, out));
+  if (again) inflater.reread_to = range.offset + out.size();
+  return {};
+}
+
+Result<TorchReader::Inflater> TorchReader::new_inflater(const StorageRange& range) const {
+  const TorchStorage& storage = torch_.storages[range.storage];
+  std::unique_ptr<RereadSource> again;
+  if (range.reads == ReadsOfSource::again) {
+    again = std::make_unique<RereadSource>(
+        file_, RereadAhead{kRereadAhead, storage.stored_offset + storage.stored_nbytes});
+  }
+  const ByteSource& from = again ? static_cast<const ByteSource&>(*again) : file_;
+  FLATBED_ASSIGN(
+      InflateReader reader,
+      InflateReader::open(from, {storage.stored_offset, storage.stored_nbytes, storage.nbytes}));
+  return Inflater{range.storage, std::move(again), kNowhere, std::move(reader)};
 }
 
 }  // namespace flatbed::pth

@@ -10,7 +10,9 @@
 #include "flatbed/byte_source.hpp"
 #include "flatbed/checkpoint.hpp"
 #include "flatbed/remote.hpp"
+#include "flatbed/save_torch.hpp"
 #include "remote/test_server.hpp"
+#include "support/temp_dir.hpp"
 
 namespace flatbed::test {
 
@@ -34,6 +36,18 @@ inline std::string one_tensor(const std::string& name, const std::string& data) 
   const std::uint64_t length = header.size();
   std::memcpy(out.data(), &length, 8);
   return out + header + data;
+}
+
+// A zip as torch.save lays it out, with records far apart.
+inline std::string many_records(std::size_t tensors, std::size_t nbytes) {
+  const TempDir dir;
+  const std::string data = pattern(nbytes);
+  SavePlan plan;
+  for (std::size_t i = 0; i < tensors; ++i)
+    plan.items.push_back(
+        {"w" + std::to_string(i), Dtype::u8, {nbytes}, std::as_bytes(std::span(data))});
+  static_cast<void>(save_torch(dir / "a.pth", plan, {.file = {.sync = false}}).value());
+  return read_file(dir / "a.pth");
 }
 
 // Options of a test: nothing takes long.

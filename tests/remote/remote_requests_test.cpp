@@ -10,7 +10,6 @@
 #include "flatbed/remote.hpp"
 #include "flatbed/save.hpp"
 #include "flatbed/save_plan.hpp"
-#include "flatbed/save_torch.hpp"
 #include "remote/remote_files.hpp"
 #include "remote/test_server.hpp"
 #include "support/meeting.hpp"
@@ -19,6 +18,7 @@
 namespace flatbed {
 namespace {
 
+using test::many_records;
 using test::Meeting;
 using test::one_tensor;
 using test::patient;
@@ -242,18 +242,6 @@ TEST(RemoteRequests, AHubIsHeldToOneCommit) {
         "hf://ow ner/name"}) {
     EXPECT_CODE(open_url(url, options), url_invalid);
   }
-}
-
-// A zip as torch.save lays it out, with records far apart.
-std::string many_records(std::size_t tensors, std::size_t nbytes) {
-  const test::TempDir dir;
-  const std::string data = pattern(nbytes);
-  SavePlan plan;
-  for (std::size_t i = 0; i < tensors; ++i)
-    plan.items.push_back(
-        {"w" + std::to_string(i), Dtype::u8, {nbytes}, std::as_bytes(std::span(data))});
-  static_cast<void>(save_torch(dir / "a.pth", plan, {.file = {.sync = false}}).value());
-  return test::read_file(dir / "a.pth");
 }
 
 TEST(RemoteRequests, ReadTheHeadersOfAZipAtOnce) {

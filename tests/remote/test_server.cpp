@@ -265,10 +265,20 @@ bool TestServer::pause(std::chrono::milliseconds time) {
 }
 
 bool TestServer::send_dripping(int socket, std::string_view body, std::chrono::milliseconds time) {
+  auto before = std::chrono::steady_clock::now();
   for (const char& byte : body) {
     if (!send_all(socket, {&byte, 1}) || !pause(time)) return false;
+    const auto now = std::chrono::steady_clock::now();
+    count_gap(now - std::exchange(before, now));
   }
   return true;
+}
+
+void TestServer::count_gap(std::chrono::steady_clock::duration gap) noexcept {
+  const auto found = std::chrono::ceil<std::chrono::milliseconds>(gap);
+  std::chrono::milliseconds longest = longest_gap_;
+  while (found > longest && !longest_gap_.compare_exchange_weak(longest, found)) {
+  }
 }
 
 }  // namespace flatbed::test

@@ -96,6 +96,8 @@ class TestServer {
   [[nodiscard]] std::string url(std::string_view path) const;
   [[nodiscard]] std::uint16_t port() const noexcept { return port_; }
   [[nodiscard]] std::uint64_t requests() const noexcept { return requests_; }
+  // The longest time between two bytes of answers that drip, which a busy machine stretches.
+  [[nodiscard]] std::chrono::milliseconds longest_gap() const noexcept { return longest_gap_; }
   [[nodiscard]] std::vector<ServerRequest> log() const;
 
  private:
@@ -110,10 +112,12 @@ class TestServer {
   bool pause(std::chrono::milliseconds time);
   [[nodiscard]] bool send_dripping(int socket, std::string_view body,
                                    std::chrono::milliseconds time);
+  void count_gap(std::chrono::steady_clock::duration gap) noexcept;
 
   int listener_ = -1;
   std::uint16_t port_ = 0;
   std::atomic<std::uint64_t> requests_ = 0;
+  std::atomic<std::chrono::milliseconds> longest_gap_{};
   mutable std::mutex mutex_;
   std::condition_variable closing_changed_;
   bool closing_ = false;
