@@ -19,6 +19,7 @@
 #include "open_input.hpp"
 #include "renames.hpp"
 #include "seal_text.hpp"
+#include "totals.hpp"
 #include "url_text.hpp"
 
 namespace flatbed::tool {
@@ -30,7 +31,7 @@ constexpr std::uint64_t kLargeHeader = std::uint64_t{5} << 20;  // spec L1: writ
 
 std::uint64_t tensor_nbytes(const Checkpoint& checkpoint) {
   std::uint64_t sum = 0;
-  for (const TensorInfo& tensor : checkpoint.tensors()) sum += tensor.nbytes;
+  for (const TensorInfo& tensor : checkpoint.tensors()) add_up(sum, tensor.nbytes);
   return sum;
 }
 

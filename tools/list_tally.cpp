@@ -9,6 +9,7 @@
 #include "format_text.hpp"
 #include "interrupt.hpp"
 #include "json_out.hpp"
+#include "totals.hpp"
 
 namespace flatbed::tool {
 namespace {
@@ -47,7 +48,7 @@ void ListTally::add(const ListResult& result) {
   ++sum.jobs;
   if (result.status != Status::failed) {
     sum.tensors += result.tensors;
-    sum.nbytes += result.nbytes;
+    add_up(sum.nbytes, result.nbytes);
   }
   progress_.clear();
   write_stderr(result.warnings);

@@ -3,12 +3,15 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <optional>
 
 namespace flatbed {
 
-// In bytes, by the kernel's own estimate, which counts caches that it can drop. It is that of the
-// machine: limits of a container are not in it. nullopt: unknown.
-[[nodiscard]] std::optional<std::uint64_t> available_memory();
+// In bytes: what the kernel estimates for the machine, or what the limits of the process's control
+// groups (containers, batch jobs) leave, if that is less. Both count caches that can be dropped.
+// nullopt: unknown. `root` is "/", except in tests.
+[[nodiscard]] std::optional<std::uint64_t> available_memory(
+    const std::filesystem::path& root = "/");
 
 }  // namespace flatbed

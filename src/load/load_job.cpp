@@ -470,8 +470,16 @@ Result<void> JobRunner::read_contents(const Job& job, std::span<std::byte> out) 
   const Transfer& transfer = work_.plan.transfers[number];
   const Checkpoint& checkpoint = work_.plan.checkpoints[transfer.checkpoint];
   ReadTally tally;
-  Result<void> read = CheckpointAccess::read(checkpoint, *transfer.tensor, {job.begin, out},
-                                             {work_.verify, tally, work_.verify == Verify::yes});
+  Result<void> read;
+  const std::uint64_t end = job.begin + job.nbytes;
+  for (std::uint64_t at = job.begin; at < end && read;) {
+    const std::uint64_t last = job.sparse ? std::min(end, transfer.run_end(at)) : end;
+    const std::span<std::byte> part =
+        out.subspan(static_cast<std::size_t>(at - job.begin), static_cast<std::size_t>(last - at));
+    read = CheckpointAccess::read(checkpoint, *transfer.tensor, {at, part},
+                                  {work_.verify, tally, work_.verify == Verify::yes});
+    at = job.sparse ? transfer.needed_from(last) : last;
+  }
   contents_read_ += tally.bytes_read;
   bytes_verified_ += tally.bytes_verified;
   chunks_verified_ += tally.chunks_verified;

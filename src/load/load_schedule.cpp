@@ -33,6 +33,11 @@ constexpr double kNearlyAll = 0.875;
 // The size of one read of a tensor that is gathered or inflated: larger reads have longer runs.
 constexpr std::uint64_t kContentsNbytes = 16 << 20;
 
+// Between the runs of a tensor that is converted as it is read, in bytes of the file: such a hole
+// costs more than a read of its own for each run. Where chunks are checked, none is needed twice.
+constexpr std::uint64_t kContentsHole = 16 << 10;
+constexpr std::uint64_t kCheckedContentsHole = 2 * kChunkBytes;
+
 // The bytes of a file that a transfer needs: those that are delivered, and the rest of their
 // chunks.
 struct Want {
@@ -83,6 +88,7 @@ class Scheduler {
   void add_job(Job& job, const Span& span);
   [[nodiscard]] Part part_of(const Want& want, std::uint64_t begin, std::uint64_t end) const;
   void add_contents(std::uint32_t number, std::uint32_t group);
+  [[nodiscard]] bool passes_over_holes(const Transfer& transfer) const;
   [[nodiscard]] std::uint64_t cut_before(std::uint64_t limit) const;
   [[nodiscard]] JobKind kind_of(const Job& job, const Span& span) const;
   [[nodiscard]] const std::byte* place_of(const Job& job) const;
@@ -441,22 +447,43 @@ void Scheduler::add_contents(std::uint32_t number, std::uint32_t group) {
   const std::uint64_t room = in_place ? kContentsNbytes : options_.slot_nbytes;
   const std::uint64_t end = transfer.source_end();
   const std::uint32_t file = file_index(transfer);
+  const bool sparse = passes_over_holes(transfer);
   for (std::uint64_t at = transfer.source; at < end;) {
     Job job;
-    job.begin = at;
-    job.nbytes = std::min(room, end - at);
-    job.read_nbytes = job.nbytes;
+    job.begin = sparse ? transfer.needed_from(at) : at;
+    // Cut at multiples of the room, where a chunk begins in most cases, which is then needed once.
+    const std::uint64_t last = job.begin + std::min(room - job.begin % room, end - job.begin);
+    job.nbytes = (sparse ? transfer.needed_before(last) : last) - job.begin;
+    at = job.begin + job.nbytes;
+    job.read_nbytes =
+        sparse ? transfer.contents_before(at) - transfer.contents_before(job.begin) : job.nbytes;
+    job.sparse = sparse;
     job.file = file;
     job.group = group;
     job.first_part = static_cast<std::uint32_t>(out_.parts.size());
     job.parts = 1;
     job.kind = in_place ? JobKind::contents_in_place : JobKind::contents;
-    at += job.nbytes;
     out_.parts.push_back({job.begin, at, number});
-    out_.bytes_to_read += job.nbytes;
+    out_.bytes_to_read += job.read_nbytes;
     out_.slot_jobs += in_place ? 0 : 1;
     out_.jobs.push_back(job);
   }
+}
+
+// Strided tensors are gathered fastest in large ranges, and inflated ones are read from their start
+// on, holes or not.
+bool Scheduler::passes_over_holes(const Transfer& transfer) const {
+  const TensorInfo& tensor = *transfer.tensor;
+  const Checkpoint& checkpoint = plan_.checkpoints[transfer.checkpoint];
+  if (transfer.runs < 2 || CheckpointAccess::gathers(checkpoint, tensor)) return false;
+  const auto needs = [&](const SourceTensor& source) {
+    if (source.info.stored == Stored::deflated) return false;
+    const bool checked = options_.verify && !source.info.digests.empty();
+    const std::uint64_t hole =
+        transfer.hole_nbytes() / bits(tensor.dtype) * bits(source.info.dtype);
+    return hole >= (checked ? kCheckedContentsHole : kContentsHole);
+  };
+  return std::ranges::all_of(CheckpointAccess::sources(checkpoint, tensor), needs);
 }
 
 }  // namespace

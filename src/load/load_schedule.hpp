@@ -34,7 +34,8 @@
 // what follows: rank_borders.hpp.
 //
 // A part is the share of one job in one want. Tensors that are not stored plainly in their file
-// (strided, compressed) get jobs with offsets in their contents, not in a file.
+// (strided, compressed) or are computed (cast) get jobs with offsets in their contents, not in a
+// file. Of columns of those that are cast, large holes are not read either.
 #pragma once
 
 #include <cstddef>

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "base/checked.hpp"
 #include "base/str_cat.hpp"
 #include "io/large_allocator.hpp"
 #include "io/thread_pool.hpp"
@@ -17,7 +18,8 @@ constexpr std::uint64_t kReportBytes = 8 << 20;
 
 PieceQueue::PieceQueue(std::vector<Run> runs, std::size_t piece_nbytes)
     : runs_(std::move(runs)), most_(piece_nbytes) {
-  for (const Run& run : runs_) nbytes_ += run.nbytes;
+  // Tensors that few bytes expand to may have more than 2^64 together.
+  for (const Run& run : runs_) nbytes_ = checked_add(nbytes_, run.nbytes).value_or(UINT64_MAX);
 }
 
 std::size_t PieceQueue::piece_nbytes() const noexcept {

@@ -207,7 +207,7 @@ Result<void> work_in_order(std::vector<WayRuns> groups, const SaveOptions& optio
   };
   std::uint64_t nbytes = 0;
   for (const WayRuns& group : groups) {
-    for (const Run& run : group.runs) nbytes += run.nbytes;
+    for (const Run& run : group.runs) nbytes = checked_add(nbytes, run.nbytes).value_or(UINT64_MAX);
   }
   PieceRunner runner({options.progress, options.cancel, nbytes});
   for (WayRuns& group : groups) {

@@ -106,6 +106,14 @@ class ConvertTest(ToolTest):
         self.assertEqual(self.names(), ["e.pth"])
         self.run_tool("convert", "e.pth", "--allow-expansion", "--dry-run")
 
+    def test_tensors_that_claim_more_bytes_than_can_be_counted_have_no_small_size(self):
+        value = {f"w{i}": inputs.Tensor([1 << 29, 1 << 29], [1], stride=(0, 0)) for i in range(16)}  # 16 EiB
+        inputs.write_torch(self.path("e.pth"), value)
+        result = self.run_tool("convert", "e.pth", "--allow-expansion", "--dry-run", expect=FAILURE)
+        self.assertEqual(result.stdout, "e.pth: state dict: 16 tensors, 16.0 EiB\n")
+        found = self.run_json("convert", "e.pth", "--allow-expansion", "--dry-run", expect=FAILURE)["files"][0]
+        self.assertEqual((found["found"], found["nbytes"]), ("state dict: 16 tensors, 16.0 EiB", 2**64 - 1))
+
     def test_a_record_with_another_crc_is_refused_or_warned_about(self):
         inputs.write_torch(self.path("t.pth"), {"w": inputs.Tensor([2], [1, 2])})
         self.run_tool("convert", "--strict-crc", "t.pth", "whole.safetensors")

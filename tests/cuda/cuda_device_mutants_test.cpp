@@ -1,6 +1,7 @@
 // CudaDevice: cases that only mutation testing (tests/mutation) showed to be untested.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <malloc.h>
 #include <unistd.h>
 
 #include <array>
@@ -135,6 +136,24 @@ TEST(CudaDeviceStagedMemory, IsNotCopiedByAFork) {
   fake.fail({.call = "HostRegister", .nth = 2, .code = cudaErrorMemoryAllocation});
   EXPECT_ERROR(watched.device->stage(kLarge), resource_exhausted);
   EXPECT_EQ(forkless_nbytes(), before);
+}
+
+// The C library keeps the pages of a small block for others, whose bytes a child then needs. Those
+// of a mapping, as above, are gone either way.
+TEST(CudaDeviceStagedMemory, IsCopiedByAForkAgainOnceItIsGivenBack) {
+  constexpr std::size_t kSmall = 1 << 20;
+  FakeCuda fake;
+  const Watched watched;
+  ::mallopt(M_MMAP_MAX, 0);
+  ::mallopt(M_TRIM_THRESHOLD, 1 << 30);
+  const std::size_t before = forkless_nbytes();
+  std::byte* const memory = watched.device->stage(kSmall).value();
+  EXPECT_EQ(forkless_nbytes(), before + kSmall);
+  watched.device->unstage(memory, kSmall);
+  EXPECT_TRUE(is_mapped(memory));
+  EXPECT_EQ(forkless_nbytes(), before);
+  ::mallopt(M_MMAP_MAX, 65'536);
+  ::mallopt(M_TRIM_THRESHOLD, 128 << 10);
 }
 
 // On another GPU than its own it allocates nothing. Its own thread stays on its GPU.

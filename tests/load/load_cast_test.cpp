@@ -131,6 +131,55 @@ TEST_F(LoadCast, ATensorThatWouldBeTooLargeConcernsNoOther) {
   EXPECT_NE(added.error().message.find("'huge'"), std::string::npos);
 }
 
+// Of rows of 1 MiB, 128 KiB each.
+TEST_F(LoadCast, ColumnsOfACastAreReadWithoutTheHolesBetweenThem) {
+  std::vector<ModelTensor> tensors{{"c", Dtype::f32, {4, 262'144}}};
+  test::fill(tensors);
+  const Checkpoint model = test::write_model(dir_ / "c.safetensors", tensors);
+  ModelTensor cast = tensors[0];
+  cast.dtype = Dtype::bf16;
+  cast.bytes = slow_cast(Dtype::f32, Dtype::bf16, cast.bytes);
+  const std::string expected = test::slice_of(cast, 1, 40'000, 72'768);
+  FakeDevice device;
+  for (Device* const to : {static_cast<Device*>(nullptr), static_cast<Device*>(&device)}) {
+    Target target(expected.size());
+    LoadPlan plan;
+    ASSERT_OK(plan.add(model, "c", target.destination(to),
+                       {.slice = {.dim = 1, .begin = 40'000, .end = 72'768}, .as = Dtype::bf16}));
+    const LoadOptions unverified{.verify = Verify::no};
+    EXPECT_EQ(plan.check(unverified)->bytes_to_read, expected.size());
+    const Result<LoadReport> report = load(plan, unverified);
+    ASSERT_OK(report);
+    EXPECT_EQ(report->bytes_read, 4U * 32'768 * 4);
+    EXPECT_TRUE(target.bytes() == expected);
+    EXPECT_TRUE(target.border_is_whole());
+  }
+}
+
+// A row has four chunks, of which the slice needs the second: it is 256 KiB of 1 MiB.
+TEST_F(LoadCast, ColumnsOfACastAreVerifiedByTheChunksThatTheyLieIn) {
+  std::vector<ModelTensor> tensors{{"c", Dtype::f32, {4, 262'144}}};
+  test::fill(tensors);
+  const Checkpoint model = test::write_model(dir_ / "c.safetensors", tensors);
+  ModelTensor cast = tensors[0];
+  cast.dtype = Dtype::bf16;
+  cast.bytes = slow_cast(Dtype::f32, Dtype::bf16, cast.bytes);
+  const auto loaded = [&](std::uint64_t begin, std::uint64_t end) {
+    Target target((end - begin) * 4 * 2);
+    LoadPlan plan;
+    EXPECT_OK(plan.add(model, "c", target.destination(),
+                       {.slice = {.dim = 1, .begin = begin, .end = end}, .as = Dtype::bf16}));
+    const Result<LoadReport> report = load(plan);
+    EXPECT_OK(report);
+    EXPECT_TRUE(target.bytes() == test::slice_of(cast, 1, begin, end));
+    return report->chunks_verified;
+  };
+  EXPECT_EQ(loaded(65'536, 131'072), 4U);
+  EXPECT_EQ(loaded(70'000, 131'000), 4U);
+  EXPECT_EQ(loaded(65'536, 196'608), 8U);
+  EXPECT_EQ(loaded(32'768, 229'376), 16U);  // a hole of one chunk: everything, and no chunk twice
+}
+
 TEST_F(LoadCast, ChecksTheDigestsOfWhatItConverts) {
   std::string file = test::read_file(dir_ / "a.safetensors");
   file[model_->find("w")->where.offset + kChunk] ^= 1;

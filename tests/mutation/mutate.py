@@ -43,11 +43,12 @@ import tidy  # noqa: E402
 
 WANTED = 0.95
 # The tests that are copied and run: of loading and of its parts. Others would be built for nothing.
-TESTS = re.compile(r"^tests/(?:load/\w+_test|io/direct\w+_test|cuda/\w+)\.[ch]pp$")
+TESTS = re.compile(r"^tests/(?:(?:load|ranks)/\w+_test|io/(?:direct|past_cache|digest)\w*_test|cuda/\w+)"
+                   r"\.[ch]pp$")
 # Tests of the tests' own fakes, which none of the mutants is in.
 NOT_RUN = re.compile(r"flatbed_fake_cuda_tests")
 FOLDERS = ("include", "src", "cuda", "tests")
-LINKED = ("spec", "tests/fixtures")
+LINKED = ("spec", "examples", "tests/fixtures")
 KILLERS = 12  # tests that are tried first
 MIN_SILENCE_S = 15  # of a test that hangs; on a busy machine
 SLOW_S = 0.3  # tests that take longer are not run for mutants that are known to survive
@@ -124,7 +125,8 @@ def build(tree, folder, jobs, arguments):
     """The test executables."""
     subprocess.run(["cmake", "-S", tree, "-B", folder, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Debug",
                     "-DCMAKE_CXX_FLAGS=-w", "-DCMAKE_CXX_FLAGS_DEBUG=-O1 -D_GLIBCXX_ASSERTIONS", "-DFLATBED_TOOLS=OFF",
-                    "-DFLATBED_INSTALL=OFF", *arguments], check=True, stdout=subprocess.DEVNULL)
+                    "-DFLATBED_INSTALL=OFF", "-DFLATBED_MPI=OFF", "-DFLATBED_REMOTE=OFF", *arguments],
+                   check=True, stdout=subprocess.DEVNULL)
     listing = subprocess.run(["ninja", "-C", folder, "-t", "targets", "all"], check=True, capture_output=True,
                              text=True).stdout
     programs = re.findall(r"^(tests/\w+_tests): CXX_EXECUTABLE", listing, re.MULTILINE)

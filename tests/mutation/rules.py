@@ -10,8 +10,9 @@ import re
 
 import statements
 
-# The loader and cuda/. Globs from the root of the project.
-SOURCES = ["src/load/*.[ch]pp", "src/io/direct_file.[ch]pp", "cuda/*.[ch]pp"]
+# The loader, what it reads and copies with, and cuda/. Globs from the root of the project.
+SOURCES = ["src/load/*.[ch]pp", "src/io/direct_file.[ch]pp", "src/io/past_cache.[ch]pp", "src/io/digest.cpp",
+           "cuda/*.[ch]pp"]
 
 # A statement counts when one of these matches it, without comments and literals. Of `if` this is the
 # condition, and the statement after it, if there is one; for a loop, all of it.
@@ -23,10 +24,11 @@ WORDS = [
               r"|pop_|unstage|release\(|reset|[Uu]nregister|Free|Destroy|destroyed|allocated|locked|idle|taken"
               r"|close\(|erase|\blive\b|generation|Reuse",
      "ends what is under way, or gives back what it used"),
-    ("record", r"record|Record|fence|queue|copy\(|\bcopies\b|Memcpy|memcpy|set_event|add_unused|unused|begin\(slot"
-               r"|tickets|make_current|SetDevice|open_stream|Register|stage\(|stage_block|Alloc|Malloc|left_of_segment",
+    ("record", r"record|Record|fence|queue|copy\(|copy_past_cache|\bstore\(|\bcopies\b|Memcpy|memcpy|set_event"
+               r"|add_unused|unused|begin\(slot|tickets|make_current|SetDevice|open_stream|Register|stage\(|stage_block"
+               r"|Alloc|Malloc|left_of_segment|madvise",
      "queues copies, records what says that they are done, or makes the GPU current for that"),
-    ("verify", r"check(?!point)|verif|digest|hash|unchanged|share_bytes|fits|overlap|[aA]ttributes|st_ino"
+    ("verify", r"check(?!point)|verif|digest|hash|XXH3|unchanged|share_bytes|fits|overlap|[aA]ttributes|st_ino"
                r"|alignment_of",
      "checks bytes, destinations, files or memory"),
     ("ready", r"ready|complete|job_done|jobs_left|readers|turn_|notify|next_group|bytes_done|progress|events_"
@@ -49,7 +51,7 @@ FUNCTIONS = [
 NOT = re.compile(r"^(?:break|continue|using|struct|constexpr|static_assert|goto)\b|^std::swap|^return \*this;"
                  r"|^[\w.>-]+reserve\(|^seconds\[|^report\.\w*seconds")
 DECLARATION = re.compile(r"(?:const\s+)?(?:std::)?[\w:]+(?:<.*?>)?[\s*&]+(?:const\s+)?(?:\w+|\[[\w, ]+\])"
-                         r"\s*(?:=|\(|\{|;)", re.DOTALL)
+                         r"\s*(?:=|\(|\{|;|,)", re.DOTALL)
 TYPED = re.compile(r"(?:const\s+)?(bool|Result<void>|Result<bool>|cudaError_t)\s+(\w+)\s*=\s*")
 CONDITION_DECLARES = re.compile(r"(?:const\s+)?[\w:]+(?:<.*>)?[\s*&]+(?:const\s+)?(\w+)\s*=\s*(?!=)")
 ONLY_AN_ERROR = re.compile(r"\{?\s*return (?:make_error|Error\{|error\(|with_context|cuda_error|\w+_error|in_\w+\(|"

@@ -73,6 +73,15 @@ TEST(PieceQueue, NeedsNoMoreThanItsRuns) {
   EXPECT_EQ(PieceQueue({}, kMost).piece_nbytes(), 0u);
 }
 
+// Of tensors whose strides are 0: a diff() reads them too.
+TEST(PieceQueue, HasRoomForAPieceOfMoreBytesThanCanBeCounted) {
+  constexpr std::uint64_t kHalf = std::uint64_t{1} << 63;
+  PieceQueue queue({{0, 0, 0, kHalf}, {1, 0, kHalf, kHalf}}, kMost);
+  EXPECT_EQ(queue.piece_nbytes(), kMost);
+  EXPECT_EQ(queue.nbytes(), ~std::uint64_t{0});
+  ASSERT_TRUE(queue.next());
+}
+
 TEST(ForEachChunk, VisitsTheChunksOfEachTensor) {
   PieceQueue queue({{5, 0, 0, kMost + kChunkBytes + 3}, {6, 0, kMost + kChunkBytes + 3, 4}}, kMost);
   std::vector<std::byte> buffer(kMost);
