@@ -151,6 +151,12 @@ class CastState final : public State {
   void append_sources(std::uint32_t tensor, std::vector<SourceTensor>& sources) const override {
     from_->append_sources(tensor, sources);
   }
+  [[nodiscard]] bool append_parts(const std::shared_ptr<const State>&, std::uint32_t tensor,
+                                  const DimRange& range,
+                                  std::vector<TensorPart>& parts) const override {
+    const bool same = from_->tensors[tensor].dtype == tensors[tensor].dtype;
+    return same && from_->append_parts(from_, tensor, range, parts);
+  }
   [[nodiscard]] bool gathers(std::uint32_t tensor) const override { return from_->gathers(tensor); }
 
  private:

@@ -255,6 +255,13 @@ std::vector<SourceTensor> CheckpointAccess::sources(const Checkpoint& checkpoint
   return sources;
 }
 
+std::vector<TensorPart> CheckpointAccess::parts(const Checkpoint& checkpoint,
+                                                const TensorInfo& tensor, const DimRange& range) {
+  std::vector<TensorPart> parts;
+  const auto& state = checkpoint.state_;
+  return state->append_parts(state, tensor.index, range, parts) ? parts : std::vector<TensorPart>();
+}
+
 bool CheckpointAccess::gathers(const Checkpoint& checkpoint, const TensorInfo& tensor) {
   return checkpoint.state_->gathers(tensor.index);
 }
@@ -341,6 +348,13 @@ Result<void> Checkpoint::State::compute(const TensorInfo& tensor, std::uint64_t,
 void Checkpoint::State::append_sources(std::uint32_t tensor,
                                        std::vector<SourceTensor>& sources) const {
   sources.push_back({tensors[tensor], locate(tensor)});
+}
+
+bool Checkpoint::State::append_parts(const std::shared_ptr<const State>& self, std::uint32_t tensor,
+                                     const DimRange& range, std::vector<TensorPart>& parts) const {
+  if (tensors[tensor].stored != Stored::plain) return false;
+  parts.push_back({CheckpointAccess::make(self), &tensors[tensor], range.begin, range.end});
+  return true;
 }
 
 bool Checkpoint::State::gathers(std::uint32_t tensor) const {

@@ -58,6 +58,21 @@ struct RankCut {
   auto operator<=>(const RankCut&) const = default;
 };
 
+// Elements [begin, end) of a dimension, and all elements of the others.
+struct DimRange {
+  std::size_t dim = 0;
+  std::uint64_t begin = 0;
+  std::uint64_t end = 0;
+};
+
+// Elements [begin, end) along a dimension of a tensor that is stored plainly in a file.
+struct TensorPart {
+  Checkpoint checkpoint;
+  const TensorInfo* tensor = nullptr;  // of that checkpoint
+  std::uint64_t begin = 0;
+  std::uint64_t end = 0;
+};
+
 struct CheckpointAccess {
   using State = Checkpoint::State;  // for this room: checkpoint_state.hpp
 
@@ -80,6 +95,11 @@ struct CheckpointAccess {
   // The tensor itself, or what it is computed of, in order.
   [[nodiscard]] static std::vector<SourceTensor> sources(const Checkpoint& checkpoint,
                                                          const TensorInfo& tensor);
+  // What the range of a tensor is joined of along that dimension, in order. Empty if it is made in
+  // another way, or of a tensor that is not stored plainly.
+  [[nodiscard]] static std::vector<TensorPart> parts(const Checkpoint& checkpoint,
+                                                     const TensorInfo& tensor,
+                                                     const DimRange& range);
   // Whether the tensor is put together of strided runs, so that it is best read in large ranges.
   [[nodiscard]] static bool gathers(const Checkpoint& checkpoint, const TensorInfo& tensor);
   // The same tensors for one of `count` ranks, in the same order: of each one that is joined along

@@ -44,13 +44,18 @@ struct Checkpoint::State {
   [[nodiscard]] virtual TensorPlace locate(std::uint32_t tensor) const = 0;
 
   // Fills `out` from byte `offset` of a tensor that is Stored::computed. The caller has checked the
-  // range. A view of another state passes it on, and so it does with append_sources() and
-  // gathers().
+  // range. A view of another state passes it on, and so it does with append_sources(),
+  // append_parts() and gathers().
   [[nodiscard]] virtual Result<void> compute(const TensorInfo& tensor, std::uint64_t offset,
                                              std::span<std::byte> out,
                                              const Reading& reading) const;
   // Appends the stored tensors that one of `tensors` is made of: itself, unless it is computed.
   virtual void append_sources(std::uint32_t tensor, std::vector<SourceTensor>& sources) const;
+  // Appends what CheckpointAccess::parts() gives for one of `tensors`; `self` owns this state.
+  // False if that is nothing: then what was appended has no meaning.
+  [[nodiscard]] virtual bool append_parts(const std::shared_ptr<const State>& self,
+                                          std::uint32_t tensor, const DimRange& range,
+                                          std::vector<TensorPart>& parts) const;
   // Whether one of `tensors` is put together of strided runs.
   [[nodiscard]] virtual bool gathers(std::uint32_t tensor) const;
 

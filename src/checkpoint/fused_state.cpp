@@ -205,6 +205,29 @@ void FusedState::append_node(Node node, std::vector<SourceTensor>& sources) cons
   for (const Part& part : parts_of(made(node))) append_node(part.node, sources);
 }
 
+bool FusedState::append_parts(const std::shared_ptr<const State>&, std::uint32_t tensor,
+                              const DimRange& range, std::vector<TensorPart>& parts) const {
+  return append_node_parts(node_of_[tensor], range, parts);
+}
+
+// No deeper than what is joined of joined tensors, which add() limits.
+bool FusedState::append_node_parts(Node node, const DimRange& range,
+                                   std::vector<TensorPart>& parts) const {
+  if (!is_made(node)) return from_->append_parts(from_, node, range, parts);
+  const Made& of = made(node);
+  if (of.parts == 0 || of.dim != range.dim) return false;
+  std::uint64_t at = 0;
+  for (const Part& part : parts_of(of)) {
+    const std::uint64_t end = at + (part.end - part.begin);
+    const std::uint64_t first = std::max(at, range.begin);
+    const std::uint64_t last = std::min(end, range.end);
+    const DimRange inner{range.dim, part.begin + (first - at), part.begin + (last - at)};
+    if (first < last && !append_node_parts(part.node, inner, parts)) return false;
+    at = end;
+  }
+  return true;
+}
+
 // ---- their bytes --------------------------------------------------------------------------------
 
 // One request for bytes of a tensor that was made.

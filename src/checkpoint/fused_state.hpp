@@ -71,6 +71,9 @@ class FLATBED_HIDDEN FusedState final : public CheckpointAccess::State {
                                      std::span<std::byte> out,
                                      const Reading& reading) const override;
   void append_sources(std::uint32_t tensor, std::vector<SourceTensor>& sources) const override;
+  [[nodiscard]] bool append_parts(const std::shared_ptr<const State>& self, std::uint32_t tensor,
+                                  const DimRange& range,
+                                  std::vector<TensorPart>& parts) const override;
   [[nodiscard]] bool gathers(std::uint32_t tensor) const override;
 
  private:
@@ -96,6 +99,8 @@ class FLATBED_HIDDEN FusedState final : public CheckpointAccess::State {
   [[nodiscard]] Result<void> set_joined(Made& made, std::span<const Part> parts);
   [[nodiscard]] bool node_gathers(Node node) const;
   void append_node(Node node, std::vector<SourceTensor>& sources) const;
+  [[nodiscard]] bool append_node_parts(Node node, const DimRange& range,
+                                       std::vector<TensorPart>& parts) const;
   [[nodiscard]] Result<void> read_node(Node node, std::uint64_t offset, std::span<std::byte> out,
                                        const Reading& reading) const;
 

@@ -50,6 +50,11 @@ class FLATBED_HIDDEN SelectionState final : public CheckpointAccess::State {
   void append_sources(std::uint32_t tensor, std::vector<SourceTensor>& sources) const override {
     from_->append_sources(number_in_from_[tensor], sources);
   }
+  [[nodiscard]] bool append_parts(const std::shared_ptr<const State>&, std::uint32_t tensor,
+                                  const DimRange& range,
+                                  std::vector<TensorPart>& parts) const override {
+    return from_->append_parts(from_, number_in_from_[tensor], range, parts);
+  }
   [[nodiscard]] bool gathers(std::uint32_t tensor) const override {
     return from_->gathers(number_in_from_[tensor]);
   }

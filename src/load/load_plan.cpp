@@ -7,6 +7,7 @@
 #include "base/checked.hpp"
 #include "base/str_cat.hpp"
 #include "checkpoint/checkpoint_access.hpp"
+#include "load/joined_parts.hpp"
 
 namespace flatbed {
 
@@ -274,7 +275,7 @@ LoadPlan::LoadPlan(LoadPlan&& other) noexcept = default;
 LoadPlan& LoadPlan::operator=(LoadPlan&& other) noexcept = default;
 LoadPlan::~LoadPlan() = default;
 
-std::size_t LoadPlan::size() const noexcept { return state_->transfers.size(); }
+std::size_t LoadPlan::size() const noexcept { return state_->items; }
 
 Result<void> LoadPlan::add(const Checkpoint& checkpoint, std::string_view name,
                            const Destination& to, const LoadItem& item) {
@@ -302,12 +303,18 @@ Result<void> LoadPlan::add(const Checkpoint& checkpoint, std::string_view name,
   FLATBED_TRY(set_runs(transfer, cut));
   FLATBED_TRY(set_destination(transfer, cut, to));
   FLATBED_ASSIGN(transfer.group, state_->group_index(item.group));
-  transfer.checkpoint = state_->checkpoint_index(source);
   transfer.owner = state_->device_index(to.device);
   const bool direct = transfer.owner != 0 && transfer.runs != 0 &&
                       to.device->host_can_write(transfer.to, transfer.extent());
   transfer.device = direct ? 0 : transfer.owner;
-  state_->transfers.push_back(transfer);
+  ++state_->items;
+  std::vector<JoinedPart> parts;
+  if (transfer.runs != 0) parts = joined_parts(source, transfer, {cut.dim, cut.begin, cut.end});
+  if (parts.empty()) parts.push_back({std::move(source), transfer});
+  for (JoinedPart& part : parts) {
+    part.transfer.checkpoint = state_->checkpoint_index(part.checkpoint);
+    state_->transfers.push_back(part.transfer);
+  }
   return {};
 }
 

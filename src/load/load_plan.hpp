@@ -120,6 +120,7 @@ struct LoadPlan::State {
   std::uint32_t first_peer = ~0U;         // index of the first device that is another rank
   std::vector<Group> groups;              // in the order of their first use
   std::unordered_map<std::uint32_t, std::uint32_t> group_of_id;
+  std::size_t items = 0;  // calls of add(), each of which made one transfer or more
   std::vector<Transfer> transfers;
   // For LoadItem::as: views of a checkpoint, by its identity, with all that can be cast to a dtype.
   std::map<std::pair<const void*, Dtype>, Checkpoint> casts;

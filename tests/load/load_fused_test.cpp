@@ -14,6 +14,7 @@
 #include "flatbed/key_map.hpp"
 #include "flatbed/load.hpp"
 #include "flatbed/load_all.hpp"
+#include "load/load_plan.hpp"
 #include "support/expect_message.hpp"
 #include "support/fake_device.hpp"
 #include "support/load_model.hpp"
@@ -87,6 +88,30 @@ class LoadFused : public testing::Test {
     ASSERT_OK(load(plan));
     EXPECT_TRUE(target.bytes() == expected) << name;
     EXPECT_TRUE(target.border_is_whole()) << name;
+  }
+
+  // Loads a slice of a tensor of bytes to memory and to a device, to rows that lie together and to
+  // others.
+  static void expect_rows(const Checkpoint& checkpoint, const ModelTensor& tensor,
+                          const Slice& slice) {
+    const std::string expected = test::slice_of(tensor, slice.dim, slice.begin, slice.end);
+    const std::uint64_t row = slice.dim == 2 ? slice.end - slice.begin : tensor.shape[2];
+    const std::uint64_t rows = expected.size() / row;
+    FakeDevice device;
+    for (Device* const to : {static_cast<Device*>(nullptr), static_cast<Device*>(&device)}) {
+      for (const std::uint64_t pitch : {row, row + 3}) {
+        Target target((rows - 1) * pitch + row);
+        Destination destination = target.destination(to);
+        destination.row_pitch = pitch;
+        LoadPlan plan;
+        ASSERT_OK(plan.add(checkpoint, tensor.name, destination, {.slice = slice}));
+        ASSERT_OK(load(plan));
+        std::string found;
+        for (std::uint64_t i = 0; i < rows; ++i) found += target.bytes().substr(i * pitch, row);
+        EXPECT_TRUE(found == expected) << slice.dim << ' ' << slice.begin << ' ' << slice.end;
+        EXPECT_TRUE(target.border_is_whole());
+      }
+    }
   }
 
   TempDir dir_;
@@ -270,6 +295,56 @@ TEST_F(LoadFused, FillsRowsWithAPitch) {
   std::string found;
   for (std::uint64_t i = 0; i < 60; ++i) found += target.bytes().substr(i * pitch, row);
   EXPECT_TRUE(found == qkv(0, 2));
+}
+
+// So it is read by several threads, straight to its places, and past the page cache.
+TEST_F(LoadFused, ATensorIsLoadedAsWhatItIsJoinedOf) {
+  LoadPlan plan;
+  std::vector<Target> targets;
+  targets.reserve(3);
+  for (const std::string_view name : {"qkv", "gate_up"}) {
+    targets.emplace_back(view_->find(name)->nbytes);
+    ASSERT_OK(plan.add(*view_, name, targets.back().destination()));
+  }
+  const Slice slice = shard_slice(*view_->find("qkv"), 0, 1, 2).value();
+  targets.emplace_back(qkv(1, 2).size());
+  ASSERT_OK(plan.add(*view_, "qkv", targets.back().destination(), {.slice = slice}));
+  EXPECT_EQ(plan.size(), 3U);
+  std::vector<std::string_view> names;
+  const LoadPlanState& state = LoadPlanAccess::state(plan);
+  for (const Transfer& transfer : state.transfers) {
+    EXPECT_EQ(transfer.tensor->stored, Stored::plain);
+    names.push_back(transfer.tensor->name);
+  }
+  EXPECT_EQ(names, (std::vector<std::string_view>{"q", "k", "v", "gate", "up", "q", "k", "v"}));
+  ASSERT_OK(load(plan));
+  EXPECT_TRUE(targets[0].bytes() == q_.bytes + k_.bytes + v_.bytes);
+  EXPECT_TRUE(targets[1].bytes() == rows_joined(gate_.bytes, up_.bytes, 700));
+  EXPECT_TRUE(targets[2].bytes() == qkv(1, 2));
+}
+
+// Joined along each dimension, cut along each, to rows with and without a pitch.
+TEST_F(LoadFused, EverySliceArrivesAsReadGivesIt) {
+  for (const std::size_t joined : {0, 1, 2}) {
+    std::vector<ModelTensor> tensors{{"a", Dtype::u8, {4, 6, 8}}, {"b", Dtype::u8, {4, 6, 8}}};
+    tensors[0].shape[joined] = 2;
+    tensors[1].shape[joined] = 5;
+    test::fill(tensors);
+    const Checkpoint model = test::write_model(dir_ / "c.safetensors", tensors);
+    KeyMap map;
+    ASSERT_OK(map.cat("ab", {"a", "b"}, static_cast<std::int64_t>(joined)));
+    const Checkpoint view = model.rename(map).value();
+    ModelTensor ab{"ab", Dtype::u8, {4, 6, 8}};
+    ab.shape[joined] = 7;
+    ab.bytes.resize(view.find("ab")->nbytes);
+    ASSERT_OK(view.read(*view.find("ab"), 0, std::as_writable_bytes(std::span(ab.bytes))));
+    for (const std::size_t dim : {0, 1, 2}) {
+      for (std::uint64_t begin = 0; begin < ab.shape[dim]; ++begin) {
+        for (std::uint64_t end = begin + 1; end <= ab.shape[dim]; end += 2)
+          expect_rows(view, ab, {.dim = dim, .begin = begin, .end = end});
+      }
+    }
+  }
 }
 
 TEST_F(LoadFused, LoadsPiecesOfASplitTensor) {

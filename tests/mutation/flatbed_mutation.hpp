@@ -1,10 +1,13 @@
 // What an instrumented source calls (mutate.py): whether mutant k is alive. Read once from the
 // environment, FLATBED_MUTANT; thread-safe. With FLATBED_MUTANTS_REACHED the numbers of all mutants
-// whose place was come to are written to that file when the process ends.
+// whose place was come to are written to that file when the process ends, with those that a fork of
+// it came to.
 //
 // A program that wakes mutants itself (tests/corpus/run_disabled.cpp) asks which of them a run
 // would have been another one with: those that were asked for, and whose answer would have changed.
 #pragma once
+
+#include <sys/mman.h>
 
 #include <atomic>
 #include <concepts>
@@ -22,6 +25,11 @@ class State {
   State() {
     if (const char* number = std::getenv("FLATBED_MUTANT")) alive_ = std::atoi(number);
     if (const char* path = std::getenv("FLATBED_MUTANTS_REACHED")) path_ = path;
+    if (path_.empty()) return;
+    void* const shared = ::mmap(nullptr, kMost * sizeof *reached_, PROT_READ | PROT_WRITE,
+                                MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (shared == MAP_FAILED) std::abort();
+    reached_ = static_cast<std::atomic<bool>*>(shared);
   }
   State(const State&) = delete;
   State& operator=(const State&) = delete;
@@ -44,7 +52,7 @@ class State {
  private:
   int alive_ = -1;
   std::string path_;
-  std::atomic<bool> reached_[kMost] = {};
+  std::atomic<bool>* reached_ = nullptr;  // shared with forked processes
   std::atomic<bool> mattered_[kMost] = {};
 };
 
