@@ -59,7 +59,7 @@ bool is_inside(std::string_view path) {
 
 Result<Url> RemoteFolder::url_of(std::string_view name) const {
   if (!is_inside(name))
-    return error_of(ErrorCode::invalid_argument, shown(name), " is no name in a folder");
+    return error_of(ErrorCode::invalid_argument, shown(name), " is not a name in a folder");
   if (name == place_.spelled_name) return place_.spelled;
   std::string base = place_.base.text;
   {

@@ -104,8 +104,8 @@ Result<S3List> parse_s3_list(std::string_view body) {
     if (path == "NextContinuationToken") list.next = text;
   }));
   if (!is_list)
-    return error_of(ErrorCode::http_protocol, "the answer is no list of keys, expected XML with ",
-                    "ListBucketResult");
+    return error_of(ErrorCode::http_protocol,
+                    "the answer is not a list of keys: expected XML with ListBucketResult");
   if (truncated && list.next.empty())
     return error_of(ErrorCode::http_protocol,
                     "the list of keys is truncated and names no continuation");
