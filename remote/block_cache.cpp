@@ -136,12 +136,13 @@ Result<std::unique_ptr<BlockCache>> BlockCache::open(const fs::path& folder,
   std::error_code failed;
   if (fs::create_directories(folder, failed) && !failed)
     fs::permissions(folder, fs::perms::owner_all, failed);
-  if (!fs::is_directory(folder, failed) || ::access(folder.c_str(), R_OK | W_OK | X_OK) != 0) {
-    const int why = errno;
-    return error_of(
-        why == EACCES || why == EROFS ? ErrorCode::permission_denied : ErrorCode::io_error,
-        shown(folder.native()),
-        ": cannot be a cache: ", failed ? failed.message() : std::strerror(why));
+  if (!failed && ::access(folder.c_str(), R_OK | W_OK | X_OK) != 0)
+    failed.assign(errno, std::generic_category());
+  if (failed) {
+    const bool denied =
+        failed == std::errc::permission_denied || failed == std::errc::read_only_file_system;
+    return error_of(denied ? ErrorCode::permission_denied : ErrorCode::io_error,
+                    shown(folder.native()), ": cannot be a cache: ", failed.message());
   }
   return std::unique_ptr<BlockCache>(new (std::nothrow) BlockCache(folder, most_nbytes));
 }

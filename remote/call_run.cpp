@@ -227,6 +227,9 @@ Result<void> CallRun::judge(Outcome outcome) {
   outcome.transient = is_among(status, kRepeatable) || (found && found->transient());
   Error error = status_error(outcome.head);
   if (in_s3) error = remote::s3_status_error(outcome.head, found, std::move(error));
+  if (error.code == ErrorCode::permission_denied && at_home() &&
+      credentials_ == RemoteCredentials{})
+    error.message += "; no credentials were given";
   return retry(outcome, std::move(error));
 }
 
@@ -331,7 +334,11 @@ Error CallRun::described(Error error) const {
   if (call_.range)
     what +=
         text_of(" of bytes ", call_.range->offset, "-", call_.range->offset + wanted_nbytes() - 1);
-  if (url_.origin != call_.url.origin) what += text_of(" from ", shown(url_.origin));
+  // s3:// and hf:// do not say which host that is.
+  const bool unreachable = error.code == ErrorCode::connection_failed ||
+                           error.code == ErrorCode::timed_out ||
+                           error.code == ErrorCode::tls_failed;
+  if (url_.origin != call_.url.origin || unreachable) what += text_of(" from ", shown(url_.origin));
   return with_context(what, std::move(error));
 }
 

@@ -377,7 +377,7 @@ void Exchange::time_out() {
 }
 
 void Exchange::cancel() {
-  fail(error_of(ErrorCode::cancelled, "interrupted by the caller"), false);
+  fail(error_of(ErrorCode::cancelled, "interrupted"), false);
 }
 
 void Exchange::fail(Error error, bool transient) {

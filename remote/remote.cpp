@@ -39,6 +39,20 @@ std::string split_key(remote::S3Place& place) {
   return name;
 }
 
+// A file of a folder, or the folder where the name is empty.
+Result<Checkpoint> open_named(std::shared_ptr<const SourceFolder> folder, const std::string& name,
+                              const OpenOptions& options) {
+  Result<Checkpoint> opened = Checkpoint::open(std::move(folder), name, options);
+  if (opened) return opened;
+  Error error = std::move(opened).error();
+  // Most files have a dot in their names, and most folders have none.
+  const bool may_be_folder = !name.empty() && name.find('.') == name.npos;
+  if (may_be_folder &&
+      (error.code == ErrorCode::file_not_found || error.code == ErrorCode::unsupported_format))
+    error.message += "; the URL of a folder ends with '/'";
+  return error;
+}
+
 Result<Checkpoint> open_in_s3(const std::shared_ptr<Transport>& transport, std::string_view url,
                               const OpenOptions& options) {
   FLATBED_ASSIGN(remote::S3Place place, remote::place_s3(url, transport->options().s3));
@@ -48,13 +62,41 @@ Result<Checkpoint> open_in_s3(const std::shared_ptr<Transport>& transport, std::
     return Checkpoint::open(std::move(source), options);
   }
   const std::string name = split_key(place);
-  return Checkpoint::open(std::make_shared<const remote::S3Folder>(transport, std::move(place)),
-                          name, options);
+  return open_named(std::make_shared<const remote::S3Folder>(transport, std::move(place)), name,
+                    options);
+}
+
+// Those of S3 and the Hub have places of their own.
+Result<Url> parse_web(std::string_view url) {
+  const std::string scheme = remote::scheme_of(url);
+  if (!scheme.empty() && !is_url(url))
+    return error_of(ErrorCode::url_invalid, "the URL is refused: found the scheme ",
+                    remote::shown(scheme), ", expected https, http, s3 or hf");
+  return remote::parse_url(url);
+}
+
+Result<Checkpoint> open_on_web(const std::shared_ptr<Transport>& transport, std::string_view url,
+                               const OpenOptions& options) {
+  if (is_hub(url)) {
+    FLATBED_ASSIGN(PlacedFile placed,
+                   remote::place_hub_file(url, transport->options().hub_endpoint));
+    return open_named(folder_of(transport, std::move(placed.folder)), placed.name, options);
+  }
+  FLATBED_ASSIGN(Url parsed, parse_web(url));
+  // What comes after "?" is for this file alone, such as a signature: there are no others.
+  if (parsed.has_query) {
+    const std::string label = parsed.label();
+    FLATBED_ASSIGN(std::shared_ptr<const RemoteSource> source,
+                   RemoteSource::open(transport, {std::move(parsed), label}));
+    return Checkpoint::open(std::shared_ptr<const ByteSource>(std::move(source)), options);
+  }
+  FLATBED_ASSIGN(PlacedFile placed, remote::place_file(parsed));
+  return open_named(folder_of(transport, std::move(placed.folder)), placed.name, options);
 }
 
 Result<remote::S3Place> place_upload(std::string_view url, const S3Options& options) {
   if (!remote::is_s3(url))
-    return error_of(ErrorCode::url_invalid, "files are written to s3:// alone: found ",
+    return error_of(ErrorCode::url_invalid, "files can be written to s3:// only: found ",
                     remote::shown(remote::scheme_of(url)));
   FLATBED_ASSIGN(remote::S3Place place, remote::place_s3(url, options));
   if (!place.version_id.empty())
@@ -76,19 +118,7 @@ Result<Remote> Remote::make(RemoteOptions options) {
 
 Result<Checkpoint> Remote::open(std::string_view url, const OpenOptions& options) const {
   if (remote::is_s3(url)) return open_in_s3(transport_, url, options);
-  if (is_hub(url)) {
-    FLATBED_ASSIGN(PlacedFile placed,
-                   remote::place_hub_file(url, transport_->options().hub_endpoint));
-    return Checkpoint::open(folder_of(transport_, std::move(placed.folder)), placed.name, options);
-  }
-  FLATBED_ASSIGN(const Url parsed, remote::parse_url(url));
-  // What comes after "?" is for this file alone, such as a signature: there are no others.
-  if (parsed.has_query) {
-    FLATBED_ASSIGN(std::shared_ptr<const ByteSource> source, open_source(url));
-    return Checkpoint::open(std::move(source), options);
-  }
-  FLATBED_ASSIGN(PlacedFile placed, remote::place_file(parsed));
-  return Checkpoint::open(folder_of(transport_, std::move(placed.folder)), placed.name, options);
+  return open_on_web(transport_, url, options);
 }
 
 Result<std::shared_ptr<const ByteSource>> Remote::open_source(std::string_view url) const {
@@ -101,7 +131,7 @@ Result<std::shared_ptr<const ByteSource>> Remote::open_source(std::string_view u
                    remote::place_hub_file(url, transport_->options().hub_endpoint));
     return folder_of(transport_, std::move(placed.folder))->open(placed.name);
   }
-  FLATBED_ASSIGN(Url parsed, remote::parse_url(url));
+  FLATBED_ASSIGN(Url parsed, parse_web(url));
   const std::string label = parsed.label();
   FLATBED_ASSIGN(std::shared_ptr<const RemoteSource> source,
                  RemoteSource::open(transport_, {std::move(parsed), label}));
@@ -121,7 +151,7 @@ Result<std::shared_ptr<const SourceFolder>> Remote::open_folder(std::string_view
                    remote::place_hub_file(text, transport_->options().hub_endpoint));
     return folder_of(transport_, std::move(placed.folder));
   }
-  FLATBED_ASSIGN(const Url parsed, remote::parse_url(text));
+  FLATBED_ASSIGN(const Url parsed, parse_web(text));
   if (parsed.has_query) return error_of(ErrorCode::url_invalid, "the URL of a folder has a query");
   FLATBED_ASSIGN(PlacedFile placed, remote::place_file(parsed));
   return folder_of(transport_, std::move(placed.folder));

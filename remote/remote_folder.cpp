@@ -24,7 +24,8 @@ constexpr std::array<std::array<std::string_view, 2>, 6> kUsualNames{{
 }};
 
 Error refused(std::string_view text, std::string_view what) {
-  return error_of(ErrorCode::url_invalid, "the URL is refused: ", what, ": found ", shown(text));
+  return error_of(ErrorCode::url_invalid, "the URL is refused: found ", shown(text), ", expected ",
+                  what);
 }
 
 bool is_commit(std::string_view text) {
@@ -58,7 +59,7 @@ bool is_inside(std::string_view path) {
 
 Result<Url> RemoteFolder::url_of(std::string_view name) const {
   if (!is_inside(name))
-    return error_of(ErrorCode::invalid_argument, shown(name), " is no name in a folder");
+    return error_of(ErrorCode::invalid_argument, shown(name), " is not a name in a folder");
   if (name == place_.spelled_name) return place_.spelled;
   std::string base = place_.base.text;
   {
@@ -132,7 +133,7 @@ Result<std::vector<std::string>> RemoteFolder::usual_names() const {
       if (!source && source.error().code == ErrorCode::file_not_found) continue;
       // Servers that may not list what they have say so of files that are not there, too.
       if (!source && source.error().code == ErrorCode::permission_denied) {
-        refused = std::move(source).error();
+        if (!refused) refused = std::move(source).error();
         continue;
       }
       if (!source) return std::move(source).error();
@@ -163,7 +164,7 @@ Result<PlacedFile> place_file(const Url& url) {
   placed.name = decode_path(last);
   if (last.empty()) return placed;
   if (placed.name.find('/') != placed.name.npos || !is_inside(placed.name))
-    return refused(url.label(), "its last part is no name of a file");
+    return refused(url.label(), "the name of a file at the end");
   placed.folder.spelled_name = placed.name;
   placed.folder.spelled = url;
   return placed;
@@ -188,15 +189,17 @@ Result<PlacedFile> place_hub_file(std::string_view text, std::string_view endpoi
   const std::string revision(at == name.npos ? "main" : decode_path(name.substr(at + 1)));
   name = name.substr(0, at);
   if (!is_hub_name(owner) || !is_hub_name(name))
-    return refused(text, "expected hf://owner/name@revision/path");
-  if (!is_inside(revision)) return refused(text, "its revision is none");
+    return refused(text,
+                   "hf://owner/name@revision/path, where @revision and /path may be left out");
+  if (!is_inside(revision))
+    return refused(text, "a revision without empty, '.' and '..' components");
   PlacedFile placed;
   const std::string path = decode_path(rest);
   const std::size_t after = path.ends_with('/') ? path.size() : 0;
   const std::string_view below = std::string_view(path).substr(0, after);  // a folder
   placed.name = path.substr(after);
   if (!path.empty() && !is_inside(below.empty() ? path : below.substr(0, below.size() - 1)))
-    return refused(text, "its path is not inside the repository");
+    return refused(text, "a path without empty, '.' and '..' components");
   while (endpoint.ends_with('/')) endpoint.remove_suffix(1);
   FLATBED_ASSIGN(const Url hub, parse_url(text_of(endpoint, "/", owner, "/", name, "/resolve/")));
   placed.folder.hub = hub.text;

@@ -39,6 +39,7 @@ class RemoteFolder final : public SourceFolder {
   [[nodiscard]] Result<std::shared_ptr<const ByteSource>> open(
       std::string_view name) const override;
   [[nodiscard]] Result<std::vector<std::string>> names() const override;
+  [[nodiscard]] bool lists_all() const noexcept override { return false; }
   [[nodiscard]] unsigned parallel_opens() const noexcept override {
     return transport_->options().max_connections;
   }

@@ -79,8 +79,9 @@ Error s3_status_error(const AnswerHead& head, const std::optional<S3Error>& foun
   if (!found) return fallback;
   const auto* const row = std::ranges::find(kCodes, found->code, &CodeOfS3::name);
   const ErrorCode code = row == kCodes.end() ? fallback.code : row->code;
-  const std::string_view what = code == ErrorCode::permission_denied ? "S3 does not permit access"
-                                : code == ErrorCode::file_not_found  ? "S3 has no such object"
+  const std::string_view what = found->code == "NoSuchBucket"          ? "S3 has no such bucket"
+                                : code == ErrorCode::permission_denied ? "S3 does not permit access"
+                                : code == ErrorCode::file_not_found    ? "S3 has no such object"
                                 : code == ErrorCode::file_changed ? "the file changed on the server"
                                                                   : "S3 answered with an error";
   return error_of(code, what, ": found status ", head.status, ", ", shown(found->code),
@@ -97,19 +98,21 @@ Result<S3List> parse_s3_list(std::string_view body) {
     is_list = true;
     path.remove_prefix(kRoot.size());
     if (path == "Contents/Key") list.keys.emplace_back(text);
+    if (path == "CommonPrefixes/Prefix") list.prefixes.emplace_back(text);
     if (path == "IsTruncated") truncated = text == "true";
     if (path == "EncodingType") encoded = text == "url";
     if (path == "NextContinuationToken") list.next = text;
   }));
   if (!is_list)
-    return error_of(ErrorCode::http_protocol, "the answer is no list of keys, expected XML with ",
-                    "ListBucketResult");
+    return error_of(ErrorCode::http_protocol,
+                    "the answer is not a list of keys: expected XML with ListBucketResult");
   if (truncated && list.next.empty())
     return error_of(ErrorCode::http_protocol,
                     "the list of keys is truncated and names no continuation");
   if (!truncated) list.next.clear();
   if (encoded) {
     for (std::string& key : list.keys) key = decode_key(std::move(key));
+    for (std::string& prefix : list.prefixes) prefix = decode_key(std::move(prefix));
   }
   return list;
 }

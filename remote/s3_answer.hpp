@@ -35,7 +35,8 @@ struct S3Error {
 // A page of ListObjectsV2.
 struct S3List {
   std::vector<std::string> keys;
-  std::string next;  // the token of the next page; empty: there is none
+  std::vector<std::string> prefixes;  // of keys that go on after the delimiter; end with it
+  std::string next;                   // the token of the next page; empty: there is none
 };
 
 // Errors: http_protocol.

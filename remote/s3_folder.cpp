@@ -12,6 +12,12 @@ constexpr std::size_t kMaxNames = 100'000;
 constexpr std::size_t kMaxPages = 1'000;    // of mostly 1,000 names; a server may send empty ones
 constexpr std::size_t kMaxPage = 16 << 20;  // 1,000 keys of 1 KiB, encoded, and more
 
+// The prefix itself may be an object, of no name.
+void add_below(std::string_view prefix, std::string_view key, std::vector<std::string>& names) {
+  if (key.size() > prefix.size() && key.starts_with(prefix))
+    names.emplace_back(key.substr(prefix.size()));
+}
+
 }  // namespace
 
 Result<std::shared_ptr<const ByteSource>> open_s3(std::shared_ptr<const Transport> transport,
@@ -29,7 +35,17 @@ Result<std::shared_ptr<const ByteSource>> S3Folder::open(std::string_view name) 
 }
 
 Result<std::vector<std::string>> S3Folder::names() const {
-  std::vector<std::string> names;
+  FLATBED_ASSIGN(Listing listing, list());
+  return std::move(listing.names);
+}
+
+Result<std::vector<std::string>> S3Folder::folders() const {
+  FLATBED_ASSIGN(Listing listing, list());
+  return std::move(listing.folders);
+}
+
+Result<S3Folder::Listing> S3Folder::list() const {
+  Listing listing;
   std::string next;
   std::size_t pages = 0;
   do {
@@ -48,12 +64,12 @@ Result<std::vector<std::string>> S3Folder::names() const {
       return with_context(text_of(shown(label_), ": list"), std::move(ran).error());
     Result<S3List> list = parse_s3_list(call.text);
     if (!list) return with_context(text_of(shown(label_), ": list"), std::move(list).error());
-    for (const std::string& key : list->keys) {
-      // The prefix itself may be an object, of no name.
-      if (key.size() > place_.key.size() && key.starts_with(place_.key))
-        names.push_back(key.substr(place_.key.size()));
+    for (const std::string& key : list->keys) add_below(place_.key, key, listing.names);
+    for (std::string& prefix : list->prefixes) {
+      if (prefix.ends_with('/')) prefix.pop_back();
+      add_below(place_.key, prefix, listing.folders);
     }
-    if (names.size() > kMaxNames)
+    if (listing.names.size() + listing.folders.size() > kMaxNames)
       return error_of(ErrorCode::limit_exceeded, shown(label_), ": more than ", kMaxNames,
                       " objects, the limit");
     if (list->next == next && !next.empty())
@@ -61,7 +77,7 @@ Result<std::vector<std::string>> S3Folder::names() const {
                       ": list: the server continues with the same page");
     next = std::move(list->next);
   } while (!next.empty());
-  return names;
+  return listing;
 }
 
 }  // namespace flatbed::remote

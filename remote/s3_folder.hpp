@@ -25,11 +25,18 @@ class S3Folder final : public SourceFolder {
       std::string_view name) const override;
   // Directly below the prefix. Errors: limit_exceeded (100,000 names), those of the requests.
   [[nodiscard]] Result<std::vector<std::string>> names() const override;
+  // The next components of longer keys. Errors: as of names().
+  [[nodiscard]] Result<std::vector<std::string>> folders() const override;
   [[nodiscard]] unsigned parallel_opens() const noexcept override {
     return transport_->options().max_connections;
   }
 
  private:
+  struct Listing {
+    std::vector<std::string> names, folders;
+  };
+  [[nodiscard]] Result<Listing> list() const;
+
   std::shared_ptr<const Transport> transport_;
   S3Place place_;
   std::string label_;

@@ -72,8 +72,10 @@ Result<Url> base_of(std::string_view bucket, const std::string& region, const S3
     endpoint =
         text_of("https://s3.", region, ".amazonaws.com", region.starts_with("cn-") ? ".cn" : "");
   Result<Url> parsed = parse_url(endpoint);
-  if (!parsed || parsed->has_query)
-    return error_of(ErrorCode::invalid_argument, "the endpoint of S3 is no http or https URL");
+  if (!parsed)
+    return error_of(ErrorCode::invalid_argument, "the endpoint of S3: ", parsed.error().message);
+  if (parsed->has_query)
+    return error_of(ErrorCode::invalid_argument, "the endpoint of S3: the URL has a query");
   std::string path = parsed->path;
   if (!path.ends_with('/')) path += '/';
   if (is_path_style(bucket, options)) return parse_url(text_of(parsed->origin, path, bucket, "/"));

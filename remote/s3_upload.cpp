@@ -126,7 +126,7 @@ Result<void> S3Upload::put_whole(std::span<const std::byte> bytes) {
 Result<void> S3Upload::start() {
   const std::atomic<bool>* const cancel = transport_->options().cancel;
   if (cancel != nullptr && *cancel)
-    return error_of(ErrorCode::cancelled, shown(place_.name()), ": interrupted by the caller");
+    return error_of(ErrorCode::cancelled, shown(place_.name()), ": interrupted");
   Call call = place_.call(Method::post, place_.url_with(place_.key, {{"uploads", ""}}));
   call.headers = {content_type_of(place_.key)};
   call.despite_cancel = true;

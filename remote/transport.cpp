@@ -116,7 +116,7 @@ Result<void> Transport::run(std::span<remote::Call> calls) const {
       }
     }
     if (result && may_cancel && cancelled())
-      fail(error_of(ErrorCode::cancelled, "interrupted by the caller"));
+      fail(error_of(ErrorCode::cancelled, "interrupted"));
   }
 }
 

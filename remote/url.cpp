@@ -60,7 +60,7 @@ Error refused(std::string_view what) {
 Result<Url> take_apart(CURLU* handle) {
   const std::string scheme = part_of(handle, CURLUPART_SCHEME);
   if (scheme != "http" && scheme != "https")
-    return refused(text_of("its scheme is ", shown(scheme), ", expected http or https"));
+    return refused(text_of("found the scheme ", shown(scheme), ", expected http or https"));
   if (!part_of(handle, CURLUPART_USER).empty() || !part_of(handle, CURLUPART_PASSWORD).empty())
     return refused("it has a user name or a password; pass credentials as options");
   if (!part_of(handle, CURLUPART_FRAGMENT).empty())
@@ -82,7 +82,11 @@ Result<Url> set_url(CURLU* handle, std::string_view text) {
   if (std::ranges::any_of(text, is_control)) return refused("it has control characters");
   const CURLUcode code = curl_url_set(handle, CURLUPART_URL, std::string(text).c_str(),
                                       CURLU_URLENCODE | CURLU_NON_SUPPORT_SCHEME);
+#if LIBCURL_VERSION_NUM >= 0x075000
+  if (code != CURLUE_OK) return refused(text_of("it is malformed: ", curl_url_strerror(code)));
+#else
   if (code != CURLUE_OK) return refused("it is malformed");
+#endif
   return take_apart(handle);
 }
 
@@ -129,7 +133,7 @@ std::string scheme_of(std::string_view text) {
 }
 
 Result<Url> parse_url(std::string_view text) {
-  if (scheme_of(text).empty()) return refused("it does not begin with a scheme, as https://");
+  if (scheme_of(text).empty()) return refused("it does not begin with a scheme such as https://");
   if (text.find("///") == text.find("//")) return refused("it has no host");
   const Handle handle(curl_url());
   if (!handle) return error_of(ErrorCode::resource_exhausted, "out of memory");

@@ -8,6 +8,7 @@
 #include <sstream>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "command_table.hpp"
@@ -57,7 +58,7 @@ void add_scan(CLI::App& app, CommandLine::Parsed& parsed) {
   CLI::App* scan = app.add_subcommand(
       "scan", "Say what the pickles in files would import and call if Python loaded them");
   scan->add_option("FILE", options.paths,
-                   "Files, *.index.json or directories; any content, damaged or not")
+                   "Files, *.index.json, directories or URLs; any content, damaged or not")
       ->required()
       ->type_name("");
   scan->add_flag("--json", parsed.as_json, "Print one JSON object");
@@ -165,6 +166,16 @@ constexpr std::array kCommands{
     CommandEntry{"bench", add_bench},
 };
 
+// CLI11's "--a excludes --b" and "--a requires --b".
+std::string reworded(std::string text) {
+  constexpr std::string_view kExcludes = " excludes ", kRequires = " requires ";
+  if (const std::size_t at = text.find(kExcludes); at != text.npos)
+    return text.replace(at, kExcludes.size(), " and ") + " cannot be combined";
+  if (const std::size_t at = text.find(kRequires); at != text.npos)
+    text.replace(at, kRequires.size(), " needs ");
+  return text;
+}
+
 }  // namespace
 
 CommandLine::CommandLine(std::string_view command, Collective* ranks)
@@ -175,7 +186,12 @@ CommandLine::CommandLine(std::string_view command, Collective* ranks)
                                     FLATBED_VERSION_MINOR, FLATBED_VERSION_PATCH),
                         "Print the version and exit");
   app_.formatter(std::make_shared<HelpText>());  // before the commands, which inherit it
-  app_.footer(exit_code_text());
+  app_.footer(exit_code_text() +
+              "\nA file may be at a URL: https://host/path, s3://bucket/key, "
+              "hf://owner/name@revision/path. A URL that ends with / is a folder, and so is "
+              "hf://owner/name. Keys, region and endpoint for s3:// are those of the AWS tools "
+              "(AWS_ACCESS_KEY_ID, AWS_PROFILE, AWS_ENDPOINT_URL and others, ~/.aws), the token "
+              "for hf:// that of the Hub's (HF_TOKEN, ~/.cache/huggingface/token).");
   app_.require_subcommand(1);
   const auto* const row = std::ranges::find(kCommands, command, &CommandEntry::name);
   if (row != kCommands.end()) {
@@ -273,7 +289,8 @@ std::string CommandLine::complaint(const CLI::ParseError& error) const {
   if (typed.empty()) {
     std::string text = error.what();
     std::erase(text, kMark);
-    return text;
+    const bool of_two = error.get_name() == "ExcludesError" || error.get_name() == "RequiresError";
+    return of_two ? reworded(std::move(text)) : text;
   }
   const std::string similar = similar_word(typed, words);
   return fmt::format("unknown {} {}{}", typed[0] == '-' ? "option" : "command",

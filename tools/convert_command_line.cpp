@@ -234,8 +234,8 @@ Result<void> append_words(const CLI::App& app, const JobOption& option,
   if (is_flag != option.flag.has_value()) {
     return Error{ErrorCode::invalid_argument,
                  fmt::format("options: {}: found {}, expected {}", option.key,
-                             option.flag ? "true or false" : "a text or a list of texts",
-                             is_flag ? "true or false" : "a text or a list of texts")};
+                             option.flag ? "true or false" : "a string or a list of strings",
+                             is_flag ? "true or false" : "a string or a list of strings")};
   }
   if (is_flag && *option.flag) words.push_back(name);
   for (const std::string& value : option.values) words.push_back(fmt::format("{}={}", name, value));

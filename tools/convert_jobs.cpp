@@ -254,7 +254,8 @@ Result<void> check_urls(const ConvertOptions& options) {
   }
   for (const fs::path& output : {options.output, options.out_dir}) {
     if (is_url(output.native()) && !output.native().starts_with("s3://"))
-      return usage(fmt::format("{}: an output is a file or an s3:// URL", path_text(output)));
+      return usage(
+          fmt::format("cannot write to {}: expected a file or an s3:// URL", path_text(output)));
   }
   return {};
 }

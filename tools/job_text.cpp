@@ -26,7 +26,7 @@ std::string_view kind_of(const dom::element& value) {
     case dom::element_type::OBJECT:
       return "an object";
     case dom::element_type::STRING:
-      return "a text";
+      return "a string";
     case dom::element_type::BOOL:
       return "true or false";
     case dom::element_type::NULL_VALUE:
@@ -40,9 +40,9 @@ std::string_view kind_of(const dom::element& value) {
 Result<std::string> text_of(const dom::element& value, std::string_view key) {
   std::string_view text;
   if (value.get(text) != simdjson::SUCCESS)
-    return wrong(fmt::format("{}: found {}, expected a text", key, kind_of(value)));
+    return wrong(fmt::format("{}: found {}, expected a string", key, kind_of(value)));
   if (text.find('\0') != std::string_view::npos)
-    return wrong(fmt::format("{}: found a text with a zero byte", key));
+    return wrong(fmt::format("{}: found a string with a zero byte", key));
   return std::string(text);
 }
 
@@ -113,7 +113,7 @@ Result<JobText> job_of(const dom::object& object) {
           fmt::format("unknown key {}, expected in, out and options", quoted_text(key, 80)));
     }
   }
-  if (!has_in) return wrong("it has no 'in'");
+  if (!has_in) return wrong("'in' is missing");
   return job;
 }
 

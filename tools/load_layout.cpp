@@ -92,8 +92,8 @@ Result<void> check_slice(std::span<const LoadSource> sources, const SliceChoice&
   if (slice.dim < rank) return {};
   return Error{
       ErrorCode::invalid_argument,
-      fmt::format("--slice {}:{}/{}: no tensor has dimension {}: found at most {}",
-                  slice.dim, slice.rank, slice.count, slice.dim, count_text(rank, "dimension"))};
+      fmt::format("--slice {}:{}/{}: no tensor has dimension {}: found at most {}", slice.dim,
+                  slice.rank, slice.count, slice.dim, count_text(rank, "dimension"))};
 }
 
 }  // namespace

@@ -4,10 +4,12 @@
 
 #include <algorithm>
 #include <array>
+#include <filesystem>
 #include <span>
 
 #include "format_text.hpp"
 #include "json_out.hpp"
+#include "url_text.hpp"
 
 namespace flatbed::tool {
 namespace {
@@ -93,6 +95,17 @@ std::string queue_text(const LoadReport& report) {
   if (report.queued) return " and io_uring";
   if (report.no_queue == NoQueue::none) return "";
   return fmt::format(", without io_uring ({})", name(report.no_queue));
+}
+
+std::string read_text(const LoadReport& report, const LoadCommandOptions& options) {
+  const bool remote = std::ranges::all_of(
+      options.paths, [](const std::filesystem::path& path) { return is_url(path.native()); });
+  const std::string files = count_text(report.files_buffered, "file");
+  if (remote)
+    return fmt::format("read: {}, {} over the network", size_text(report.bytes_read), files);
+  return fmt::format("read: {}, {} through the page cache, {} with O_DIRECT{}",
+                     size_text(report.bytes_read), files, number_text(report.files_direct),
+                     queue_text(report));
 }
 
 std::string stages_text(const LoadReport& report) {
@@ -245,9 +258,7 @@ void write_result(const LoadOutcome& outcome, const LoadCommandOptions& options,
                            size_text(report.bytes_wanted), report.seconds,
                            gigabytes_per_second(report.bytes_wanted, report.seconds),
                            count_text(report.threads, "thread")));
-  output.write(fmt::format("read: {}, {} through the page cache, {} with O_DIRECT{}\n",
-                           size_text(report.bytes_read), count_text(report.files_buffered, "file"),
-                           number_text(report.files_direct), queue_text(report)));
+  output.write(read_text(report, options) + "\n");
   output.write(verified_text(outcome, options) + "\n");
   if (options.cast.dtype) {
     output.write(fmt::format("cast: {} to {}\n", count_text(report.casts.tensors, "tensor"),

@@ -90,6 +90,7 @@ Result<Outcome> map_one(const MapCommandOptions& options) {
     if (!opened) return about(path, std::move(opened).error());
     return opened;
   };
+  FLATBED_TRY(check_is_local(options.output, "--output"));
   FLATBED_ASSIGN(const Checkpoint own, open(options.path));
   const Result<Checkpoint> checkpoint = renamed(own, options.renames);
   if (!checkpoint) return about(options.path, checkpoint.error());

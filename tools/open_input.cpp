@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <string>
+#include <string_view>
+#include <utility>
 
 #include "format_text.hpp"
 #include "remote_session.hpp"
@@ -18,6 +20,16 @@ bool is_index_url(std::string_view url) {
          url_name(url).find(".index.") != std::string::npos;
 }
 
+// "s3:/bucket" is the name of a local file, and mostly a URL with a slash too few.
+Error with_hint(const std::filesystem::path& input, Error error) {
+  if (error.code != ErrorCode::file_not_found) return error;
+  for (const std::string_view scheme : {"http", "https", "s3", "hf"}) {
+    if (input.native().starts_with(std::string(scheme) + ':'))
+      error.message += fmt::format("; a URL begins with {}://", scheme);
+  }
+  return error;
+}
+
 }  // namespace
 
 void begin_session(RemoteChoice& remote) {
@@ -30,13 +42,21 @@ std::shared_ptr<RemoteSession> session_of(const RemoteChoice& remote) {
 
 Result<Checkpoint> open_input(const std::filesystem::path& input, const OpenOptions& options,
                               const RemoteChoice& remote) {
-  if (!is_url(input.native())) return Checkpoint::open(input, options);
+  if (!is_url(input.native())) {
+    Result<Checkpoint> opened = Checkpoint::open(input, options);
+    if (!opened) return with_hint(input, std::move(opened).error());
+    return opened;
+  }
   return session_of(remote)->open(input, options);
 }
 
 Result<ScanReport> scan_input(const std::filesystem::path& input, const ScanOptions& options,
                               const RemoteChoice& remote) {
-  if (!is_url(input.native())) return scan(input, options);
+  if (!is_url(input.native())) {
+    Result<ScanReport> report = scan(input, options);
+    if (!report) return with_hint(input, std::move(report).error());
+    return report;
+  }
   const std::shared_ptr<RemoteSession> session = session_of(remote);
   if (!is_folder_url(input.native()) && !is_index_url(input.native())) {
     FLATBED_ASSIGN(const std::shared_ptr<const ByteSource> source, session->open_source(input));

@@ -70,7 +70,7 @@ void add_ls(CLI::App& app, CommandLine::Parsed& parsed) {
   CLI::App* ls = app.add_subcommand(
       "ls", "List the tensors of checkpoints: names, dtypes, shapes, sizes, and their seals");
   ls->add_option("FILE", options.paths,
-                 "A .safetensors or PyTorch file, a *.index.json, or a set's directory")
+                 "A .safetensors or PyTorch file, a *.index.json, a set's directory, or a URL")
       ->required()
       ->type_name("");
   add_ls_choices(*ls, options);
@@ -119,7 +119,7 @@ void add_verify(CLI::App& app, CommandLine::Parsed& parsed) {
   CLI::App* verify = app.add_subcommand(
       "verify",
       "Read every byte of each file and check it against the file's seal, or a zip's CRCs");
-  verify->add_option("FILE", options.paths, "Files to check")->required()->type_name("");
+  verify->add_option("FILE", options.paths, "Files to check, as for ls")->required()->type_name("");
   verify->add_flag("--json", parsed.as_json, "Print one JSON object");
   verify->add_flag("-q,--quiet", options.quiet,
                    "Print only files of which something is wrong or could not be checked");

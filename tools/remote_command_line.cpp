@@ -6,6 +6,7 @@
 
 #include "convert_set.hpp"
 #include "format_text.hpp"
+#include "url_text.hpp"
 
 namespace flatbed::tool {
 
@@ -14,6 +15,9 @@ void add_remote(CLI::App& command, RemoteChoice& remote) {
       command
           .add_option("--cache", remote.cache,
                       "Keep what is read of URLs in this folder, which processes may share")
+          ->check([](const std::string& word) {
+            return is_url(word) ? "a cache is a local folder: found a URL" : std::string();
+          })
           ->type_name("DIR");
   const auto complaint = [](const std::string& word) {
     const Result<std::uint64_t> nbytes = parse_shard_size(word);

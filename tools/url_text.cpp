@@ -60,8 +60,7 @@ std::optional<std::string> decoded(std::string_view text) {
 
 bool is_url(std::string_view word) noexcept {
   const std::size_t end = word.find(kAfterScheme);
-  if (end == std::string_view::npos || end == 0 || end + kAfterScheme.size() == word.size())
-    return false;
+  if (end == std::string_view::npos || end == 0) return false;
   const std::string_view scheme = word.substr(0, end);
   return is_letter(scheme[0]) && std::ranges::all_of(scheme, [](char c) {
            return is_letter(c) || (c >= '0' && c <= '9') || c == '+' || c == '-' || c == '.';

@@ -6,7 +6,7 @@
 
 namespace flatbed::tool {
 
-// Whether the word is a URL: letters, "://" and something. A file of such a name is "./NAME".
+// Whether the word is a URL: letters and "://". A file of such a name is "./NAME".
 [[nodiscard]] bool is_url(std::string_view word) noexcept;
 
 // The URL without what may be secret: a user's name, a password, and the values of a query.

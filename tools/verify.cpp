@@ -79,7 +79,7 @@ Finding examine(const std::filesystem::path& path, const VerifyCommandOptions& o
     finding.error = about(path, opened.error());
     if (looks_rewritten(opened.error().code)) {
       finding.error->message +=
-          fmt::format("; {} `flatbed convert --ignore-seal` seals it again", kRewrittenHint);
+          "; if another program changed it, `flatbed convert --ignore-seal` seals it again";
     }
     return finding;
   }
@@ -241,7 +241,8 @@ class VerifyRun {
       const Finding finding = examine(options_.paths[i], options_, progress_, i);
       const ExitCode code = exit_code(finding);
       worst_ = worse(worst_, code);
-      ++counts_[code == ExitCode::crc_matches ? "CRCs match" : state_text(finding)];
+      ++counts_[code == ExitCode::crc_matches ? "unsealed with matching CRCs"
+                                              : state_text(finding)];
       ++examined_;
       if (finding.error && !error_) error_ = finding.error;
       progress_.clear();

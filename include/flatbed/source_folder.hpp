@@ -40,6 +40,14 @@ class FLATBED_EXPORT SourceFolder {
 
   // How many files are best opened at once. The default is 16; at most 64 are used.
   [[nodiscard]] virtual unsigned parallel_opens() const noexcept;
+
+  // The names of the folders directly in the folder whose files are not among names(), without a
+  // slash at the end. A scan says that it left them out. The default is none.
+  [[nodiscard]] virtual Result<std::vector<std::string>> folders() const;
+
+  // False: there may be files besides names() and folders(), as on a web server, which cannot be
+  // listed. A scan of the folder is then never plain. The default is true.
+  [[nodiscard]] virtual bool lists_all() const noexcept;
 };
 
 }  // namespace flatbed

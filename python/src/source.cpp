@@ -89,7 +89,7 @@ std::filesystem::path path_argument(const nb::handle& path, const char* what) {
 Checkpoint open_source(const nb::handle& source, const SourceOptions& options) {
   if (is_url(source)) return open_url(source, options.storage_options, options.open);
   if (!options.storage_options.is_none())
-    throw nb::value_error("storage_options: found a source that is no URL");
+    throw nb::value_error("storage_options: the source is not a URL");
   if (is_path(source)) {
     const std::filesystem::path path = path_argument(source, "source");
     return value_or_raise(released([&] { return Checkpoint::open(path, options.open); }));

@@ -24,7 +24,7 @@ Result<std::unique_ptr<Container>> open_shard(const SourceFolder& folder, const 
   auto source = open_in(folder, name);
   if (!source && source.error().code == ErrorCode::file_not_found)
     return make_error(ErrorCode::shard_missing,
-                      "the set has this file, but it does not exist: ", source.error().message);
+                      "the set needs this file, but it does not exist: ", source.error().message);
   if (!source) return std::move(source).error();
   FLATBED_ASSIGN(const Content content, sniff_as_named(**source, name));
   return open_container(*std::move(source), content, {options.check_seal, name, nullptr, &folder});

@@ -37,7 +37,7 @@ set(FLATBED_URING AUTO CACHE STRING
     "Read past the page cache with io_uring: AUTO (with an installed liburing), ON or OFF")
 set_property(CACHE FLATBED_URING PROPERTY STRINGS AUTO ON OFF)
 if(NOT FLATBED_URING MATCHES "^(AUTO|ON|OFF)$")
-  message(FATAL_ERROR "FLATBED_URING is '${FLATBED_URING}', wanted AUTO, ON or OFF")
+  message(FATAL_ERROR "FLATBED_URING is '${FLATBED_URING}', expected AUTO, ON or OFF")
 elseif(FLATBED_URING STREQUAL "ON" AND FLATBED_DEPS STREQUAL "fetch")
   message(FATAL_ERROR "FLATBED_URING=ON needs an installed liburing, and FLATBED_DEPS=system")
 endif()

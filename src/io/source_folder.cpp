@@ -11,6 +11,12 @@ Result<std::vector<std::string>> SourceFolder::names() const {
                     ": the folder cannot be listed; name the file to open");
 }
 
+Result<std::vector<std::string>> SourceFolder::folders() const {
+  return std::vector<std::string>();
+}
+
+bool SourceFolder::lists_all() const noexcept { return true; }
+
 unsigned SourceFolder::parallel_opens() const noexcept { return 16; }
 
 }  // namespace flatbed

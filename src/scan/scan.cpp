@@ -80,27 +80,42 @@ class Scanner {
     FLATBED_TRY(add_file(*file, &names));
     if (names.empty()) return {};
     if (report_.findings.empty()) report_.files.clear();
-    const fs::path above = fs::path(name).parent_path();
-    for (const std::string& named : names) {
-      const fs::path path = (above / named).lexically_normal();
-      if (!pth::stays_inside(named)) {
-        add_unscanned(path, "a file outside the folder of the index that names it");
-        continue;
-      }
-      FLATBED_TRY(add_name(folder, path.native()));
+    std::set<fs::path> named;
+    add_names(name, names, named);
+    for (const fs::path& path : named) {
+      const auto shard = open_in(folder, path.native());
+      if (!shard && shard.error().code == ErrorCode::file_not_found)
+        return make_error(ErrorCode::shard_missing, path.native(),
+                          ": the index names this file, but it does not exist");
+      FLATBED_TRY(add_opened(shard, fs::path(folder.label()) / path, path, nullptr));
     }
     return {};
   }
 
-  // One file of a folder that is not local. A fault of it is no fault of the others.
-  Result<void> add_name(const SourceFolder& folder, const std::string& name) {
-    const auto file = open_in(folder, name);
-    if (!file && file.error().code == ErrorCode::file_not_found)
-      return make_error(ErrorCode::shard_missing, name,
-                        ": the index names this file, but it does not exist");
-    const Result<void> added = file ? add_file(**file, nullptr) : Result<void>(file.error());
-    if (!added && added.error().code == ErrorCode::cancelled) return added;
-    if (!added) add_unscanned(name, added.error().message);
+  // Everything in a folder that is not local, in the order of the names.
+  Result<void> add_folder(const SourceFolder& folder) {
+    const fs::path label(folder.label());
+    FLATBED_ASSIGN(std::vector<std::string> names, folder.names());
+    FLATBED_ASSIGN(std::vector<std::string> below, folder.folders());
+    if (names.empty() && below.empty())
+      return make_error(ErrorCode::file_not_found, quoted(label.native()), " is an empty folder");
+    std::ranges::sort(names);
+    std::ranges::sort(below);
+    std::set<fs::path> there, named;
+    for (const std::string& name : names) {
+      there.insert(fs::path(name).lexically_normal());
+      FLATBED_TRY(add_opened(open_in(folder, name), label / name, name, &named));
+    }
+    for (const fs::path& path : named) {
+      if (there.contains(path)) continue;
+      FLATBED_TRY(add_opened(open_in(folder, path.native()), label / path, path, nullptr));
+    }
+    for (const std::string& name : below) {
+      add_unscanned(label / name,
+                    options_.recursive ? "a folder; only local ones are followed" : "a folder");
+    }
+    if (!folder.lists_all())
+      add_unscanned(label, "other files that may be there; the server does not list the folder");
     return {};
   }
 
@@ -166,16 +181,21 @@ class Scanner {
   // One file of a folder. A fault of it is no fault of the others. `named` collects the files that
   // it names if it is an index.
   Result<void> add_path(const fs::path& path, std::set<fs::path>* named) {
-    const Result<File> file = File::open(path);
-    if (!file) {
-      add_unscanned(path, file.error().message);
-      return {};
-    }
+    Result<File> file = File::open(path);
+    if (!file) return add_opened(std::move(file).error(), path, path, named);
+    const std::shared_ptr<const ByteSource> source = std::make_shared<File>(*std::move(file));
+    return add_opened(source, path, path, named);
+  }
+
+  // The same of a file that is `name` in its folder, once it was tried to open it.
+  Result<void> add_opened(const Result<std::shared_ptr<const ByteSource>>& file,
+                          const fs::path& path, const fs::path& name, std::set<fs::path>* named) {
     Names names;
-    const Result<void> added = add_file(*file, named == nullptr ? nullptr : &names);
+    const Result<void> added =
+        file ? add_file(**file, named == nullptr ? nullptr : &names) : Result<void>(file.error());
     if (!added && added.error().code == ErrorCode::cancelled) return added;
     if (!added) add_unscanned(path, added.error().message);
-    if (named != nullptr) add_names(path, names, *named);
+    if (named != nullptr) add_names(name, names, *named);
     return {};
   }
 
@@ -217,9 +237,7 @@ Result<ScanReport> scan(const SourceFolder& folder, std::string_view name,
     FLATBED_TRY(scanner.add_name_or_set(folder, std::string(name)));
     return scanner.finish();
   }
-  FLATBED_ASSIGN(std::vector<std::string> names, folder.names());
-  std::ranges::sort(names);
-  for (const std::string& one : names) FLATBED_TRY(scanner.add_name_or_set(folder, one));
+  FLATBED_TRY(scanner.add_folder(folder));
   return scanner.finish();
 }
 

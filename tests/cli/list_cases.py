@@ -83,11 +83,11 @@ class JobsTest(ListTest):
             {"in": "a.pth", "options": {f"o{i}": True for i in range(101)}})
         result = self.run_tool("convert", "--list", "jobs.jsonl", "--report", "report.jsonl", expect=SOME_FAILED)
         messages = self.messages(result)
-        expected = {1: "not valid JSON", 3: "found a list, expected an object", 4: "it has no 'in'",
+        expected = {1: "not valid JSON", 3: "found a list, expected an object", 4: "'in' is missing",
                     5: "unknown key 'ni'", 6: "in: the path is empty", 7: "'in' is there twice",
-                    8: "unknown key 'forec'; did you mean force?", 9: "force: found a text or a list of texts",
+                    8: "unknown key 'forec'; did you mean force?", 9: "force: found a string or a list of strings",
                     10: "select: found true or false", 11: "'force' is there twice", 12: "file_not_found",
-                    14: "found 'i8'", 15: "unknown key 'report'", 16: "found a number, expected a text",
+                    14: "found 'i8'", 15: "unknown key 'report'", 16: "found a number, expected a string",
                     17: "zero byte", 18: "must end in", 19: "options: found a list, expected an object",
                     20: "not valid JSON", 21: "options: found more than 100"}
         self.assertEqual(messages.keys(), expected.keys())
@@ -210,7 +210,7 @@ class JobsTest(ListTest):
         result = self.run_tool("convert", "--list", "jobs.jsonl", expect=SOME_FAILED)
         self.assertNotIn("unknown key", result.stderr)
         self.assertNotIn("expected true or false", result.stderr)
-        self.assertNotIn("expected a text or a list", result.stderr)
+        self.assertNotIn("expected a string or a list", result.stderr)
 
     def test_json_is_as_the_schema_says(self):
         self.torch("a.pth")

@@ -303,7 +303,7 @@ class PlacesTest(OutputTest):
         self.torch("b.pth")
         for arguments, words in (
             (["a.pth", "b.pth", "-o", "c.safetensors"], "--output needs a single input: found 2"),
-            (["a.pth", "-o", "c.safetensors", "--out-dir", "d"], "--output excludes --out-dir"),
+            (["a.pth", "-o", "c.safetensors", "--out-dir", "d"], "--output and --out-dir cannot be combined"),
             (["--sidecar", "a.safetensors", "-o", "x"], "--output"),
             (["a.pth", "-o", "c.onnx"], "must end in .safetensors"),
             (["a.pth", "-o", ""], "the path is empty"),

@@ -68,7 +68,7 @@ class StaleSealTest(ToolTest):
         for kind, path, _ in self.kinds():
             with self.subTest(kind):
                 result = self.run_tool("verify", path, expect=FAILURE)
-                self.assertIn("changed by another program after sealing?", result.stdout + result.stderr)
+                self.assertIn("another program", result.stdout + result.stderr)
 
     def test_verify_does_not_blame_a_program_for_a_flipped_bit(self):
         writer.write(self.path("s.safetensors"), TENSORS)

@@ -6,7 +6,7 @@ import os
 
 import inputs
 import url_server
-from tool import CRC_MATCHES, FAILURE, OK, SOME_FAILED, USAGE, ToolTest
+from tool import CRC_MATCHES, FAILURE, OK, SCAN_UNKNOWN, SOME_FAILED, USAGE, ToolTest
 
 import writer
 
@@ -89,6 +89,26 @@ class HttpTest(UrlTest):
         report = self.run_json("scan", self.server.url("set/m.bin.index.json"))
         self.assertEqual(len(report["files"][0]["files"]), 2)
 
+    def test_a_scan_of_a_folder_that_cannot_be_listed_is_not_plain(self):
+        os.rename(self.path("www/s.safetensors"), self.path("www/model.safetensors"))
+        result = self.run_tool("scan", self.server.url(""), expect=SCAN_UNKNOWN)
+        self.assertIn("1 file, no pickles found, 1 not scanned", result.stdout)
+        self.run_tool("scan", self.server.url("model.safetensors"))
+
+    def test_messages_say_what_to_do(self):
+        self.path("www/set").mkdir()
+        for arguments, text in ((("ls", self.server.url("set")), "the URL of a folder ends with '/'"),
+                                (("ls", "htp://127.0.0.1/x"), "found the scheme 'htp', expected https, http, s3 or hf"),
+                                (("ls", "s3:/bucket/key"), "a URL begins with s3://"),
+                                (("ls", "hf://owner"), "expected hf://owner/name@revision/path")):
+            self.assertIn(text, self.run_tool(*arguments, expect=FAILURE).stderr)
+        url = self.server.url("s.safetensors")
+        self.assertIn("local files", self.run_tool("map", url, "-o", "s3://bucket/m.svg", expect=USAGE).stderr)
+        self.assertIn("local folder", self.run_tool("ls", url, "--cache", "s3://bucket/c", expect=USAGE).stderr)
+        self.path("here/file").write_text("")
+        self.assertIn("not a directory", self.run_tool("ls", url, "--cache", "file", expect=FAILURE).stderr.lower())
+        self.assertIn("1 file over the network", self.run_tool("load", url).stdout)
+
     def test_a_list_has_urls(self):
         self.path("here/jobs.jsonl").write_text("".join(json.dumps({"in": self.server.url(name)}) + "\n"
                                                         for name in ("a.pth", "missing.pth")))
@@ -112,7 +132,7 @@ class HttpTest(UrlTest):
 
     def test_what_is_refused_by_name(self):
         for url, code in (("https://me:pw@127.0.0.1/a.pth", "url_invalid"), ("file:///etc/passwd", "url_invalid"),
-                          ("gopher://127.0.0.1/x", "url_invalid"), ("http://", "file_not_found"),
+                          ("gopher://127.0.0.1/x", "url_invalid"), ("http://", "url_invalid"),
                           (self.server.url("missing.pth"), "file_not_found")):
             result = self.run_tool("ls", url, expect=FAILURE)
             self.assertRegex(result.stderr, rf"\[{code}\]\n\Z", url)
@@ -182,6 +202,16 @@ class S3Test(UrlTest):
         self.assertEqual(self.run_json(*arguments)["up_to_date"], 1)
         result = self.run_tool("convert", self.path("www/s.safetensors"), *arguments[2:], expect=USAGE)
         self.assertIn("[file_exists]", result.stderr)
+
+    def test_a_scan_names_the_folders_that_it_leaves_out(self):
+        os.rename(self.path("www/s.safetensors"), self.path("www/bucket/s.safetensors"))
+        self.run_tool("scan", "s3://bucket/")
+        self.path("www/bucket/sub").mkdir()
+        os.rename(self.path("www/a.pth"), self.path("www/bucket/sub/a.pth"))
+        report = self.run_json("scan", "s3://bucket/", expect=SCAN_UNKNOWN)["files"][0]
+        self.assertEqual([(file["path"], file["scanned"]) for file in report["files"]],
+                         [("s3://bucket/s.safetensors", True), ("s3://bucket/sub", False)])
+        self.assertIn("empty folder", self.run_tool("scan", "s3://bucket/nothing/", expect=FAILURE).stderr)
 
     def test_an_input_is_not_overwritten(self):
         os.rename(self.path("www/s.safetensors"), self.path("www/bucket/s.safetensors"))

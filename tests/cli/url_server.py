@@ -58,11 +58,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def list_objects(self):
         url = urllib.parse.urlsplit(self.path)
-        prefix = urllib.parse.parse_qs(url.query).get("prefix", [""])[0]
+        prefix, delimiter = self.query().get("prefix", ""), self.query().get("delimiter", "")
         bucket = self.server.folder / url.path.strip("/")
         keys = sorted(str(path.relative_to(bucket)) for path in bucket.rglob("*") if path.is_file())
+        keys = [key for key in keys if key.startswith(prefix)]
+        below = {key[:key.index(delimiter, len(prefix)) + 1] for key in keys
+                 if delimiter and delimiter in key[len(prefix):]}
         rows = "".join(f"<Contents><Key>{key}</Key><Size>{(bucket / key).stat().st_size}</Size></Contents>"
-                       for key in keys if key.startswith(prefix))
+                       for key in keys if not key.startswith(tuple(below)))
+        rows += "".join(f"<CommonPrefixes><Prefix>{name}</Prefix></CommonPrefixes>" for name in sorted(below))
         self.answer(200, f"<ListBucketResult><IsTruncated>false</IsTruncated>{rows}</ListBucketResult>".encode())
 
     def query(self):

@@ -56,7 +56,9 @@ TEST_F(RemoteErrors, ReadsWhatTheServerHas) {
 TEST_F(RemoteErrors, NamesStatuses) {
   status = 403;
   server.change = [&](const ServerRequest&, ServerAnswer& answer) { answer.status = status; };
-  EXPECT_CODE(open_and_read(), permission_denied);
+  const auto refused = open_and_read();
+  EXPECT_CODE(refused, permission_denied);
+  EXPECT_THAT(refused.error().message, HasSubstr("status 403; no credentials were given"));
   status = 401;
   EXPECT_CODE(open_and_read(), permission_denied);
   status = 404;
@@ -159,7 +161,9 @@ TEST_F(RemoteErrors, NamesAServerThatIsNotThere) {
     const TestServer gone;
     url = gone.url("/f");
   }
-  EXPECT_CODE(Remote::make(patient()).value().open_source(url), connection_failed);
+  const auto opened = Remote::make(patient()).value().open_source(url);
+  EXPECT_CODE(opened, connection_failed);
+  EXPECT_THAT(opened.error().message, HasSubstr(" from 'http://127.0.0.1:"));
 }
 
 TEST_F(RemoteErrors, NamesAServerWithoutTls) {

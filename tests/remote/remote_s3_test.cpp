@@ -90,9 +90,10 @@ TEST(S3Answer, ListsAreReadAndBrokenOnesRefused) {
       "<?xml version=\"1.0\"?><ListBucketResult xmlns=\"x\"><EncodingType>url</EncodingType>"
       "<IsTruncated>true</IsTruncated><NextContinuationToken>t</NextContinuationToken>"
       "<Contents><Key>a+b%2Bc</Key><Size>1</Size></Contents><Contents><Key>d</Key></Contents>"
-      "<CommonPrefixes><Prefix>e/</Prefix></CommonPrefixes></ListBucketResult>");
+      "<CommonPrefixes><Prefix>e+f/</Prefix></CommonPrefixes></ListBucketResult>");
   ASSERT_OK(list);
   EXPECT_EQ(list->keys, (std::vector<std::string>{"a b+c", "d"}));
+  EXPECT_EQ(list->prefixes, std::vector<std::string>{"e f/"});
   EXPECT_EQ(list->next, "t");
   EXPECT_ERROR(remote::parse_s3_list("<html>login</html>"), http_protocol);
   EXPECT_ERROR(
@@ -140,7 +141,7 @@ TEST(S3Errors, AreNamedByTheirCode) {
   };
   for (const Case& c : std::vector<Case>{
            {404, s3_error("NoSuchKey"), ErrorCode::file_not_found, "NoSuchKey"},
-           {404, s3_error("NoSuchBucket"), ErrorCode::file_not_found, "NoSuchBucket"},
+           {404, s3_error("NoSuchBucket"), ErrorCode::file_not_found, "no such bucket"},
            {403, s3_error("AccessDenied"), ErrorCode::permission_denied, "AccessDenied"},
            {403, s3_error("SignatureDoesNotMatch"), ErrorCode::permission_denied, "Signature"},
            {400, s3_error("ExpiredToken"), ErrorCode::permission_denied, "ExpiredToken"},
@@ -160,6 +161,7 @@ TEST(S3Errors, AreNamedByTheirCode) {
     EXPECT_NE(opened.error().message.find(c.says), std::string::npos) << opened.error().message;
     EXPECT_EQ(opened.error().message.find("topsecret"), std::string::npos);
     EXPECT_EQ(opened.error().message.find("tokentext"), std::string::npos);
+    EXPECT_EQ(opened.error().message.find("no credentials"), std::string::npos);
   }
 }
 
@@ -208,6 +210,19 @@ TEST(S3Lists, APageThatNamesItselfIsAnError) {
   };
   const auto folder = Remote::make(options_for(server)).value().open_folder("s3://bucket/p/");
   EXPECT_ERROR((*folder)->names(), http_protocol);
+}
+
+TEST(S3Lists, GiveFilesAndFoldersApart) {
+  TestServer server;
+  server.change = [](const ServerRequest&, ServerAnswer& answer) {
+    answer = {};
+    answer.body =
+        "<ListBucketResult><Contents><Key>p/</Key></Contents><Contents><Key>p/a</Key></Contents>"
+        "<CommonPrefixes><Prefix>p/sub/</Prefix></CommonPrefixes></ListBucketResult>";
+  };
+  const auto folder = Remote::make(options_for(server)).value().open_folder("s3://bucket/p/");
+  EXPECT_EQ((*folder)->names().value(), std::vector<std::string>{"a"});
+  EXPECT_EQ((*folder)->folders().value(), std::vector<std::string>{"sub"});
 }
 
 TEST(S3Lists, PagesThatNeverEndAreAnError) {

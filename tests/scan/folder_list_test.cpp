@@ -7,6 +7,7 @@
 #include <string>
 
 #include "support/expect_error.hpp"
+#include "support/memory_folder.hpp"
 #include "support/scan_bytes.hpp"
 #include "support/scan_payload.hpp"
 #include "support/zip_builder.hpp"
@@ -121,6 +122,60 @@ TEST(FolderScan, RefusesAFolderWithNothingInIt) {
   write_file(folder / "README.md", "text");
   EXPECT_EQ(scan(folder.path(), {.recursive = true})->verdict, kPlain);
   EXPECT_NE(scan(folder.path())->verdict, kDangerous);
+}
+
+TEST(SourceFolderScan, HasEachFileOnceThoughAnIndexNamesIt) {
+  test::MemoryFolder folder;
+  folder.files = {{"a.bin", torch_zip()},
+                  {"b.json", "{}"},
+                  {"m.index.fp16.json", R"({"weight_map":{"v":"a.bin","w":"sub/c.bin"}})"},
+                  {"z.json", "{}"},
+                  {"sub/c.bin", torch_zip()}};
+  const Result<ScanReport> report = scan(folder, "");
+  ASSERT_OK(report);
+  EXPECT_EQ(table(*report),
+            "a.bin plain, b.json plain, m.index.fp16.json plain, c.bin plain, z.json plain");
+  EXPECT_EQ(report->verdict, kPlain);
+}
+
+TEST(SourceFolderScan, SaysThatItLeavesFoldersOut) {
+  test::MemoryFolder folder;
+  folder.files = {{"a.bin", torch_zip()}};
+  folder.below = {"sub"};
+  for (const bool recursive : {false, true}) {
+    const Result<ScanReport> report = scan(folder, "", {.recursive = recursive});
+    ASSERT_OK(report);
+    EXPECT_EQ(table(*report), "a.bin plain, sub unknown -");
+    EXPECT_EQ(report->verdict, kUnknown);
+  }
+}
+
+TEST(SourceFolderScan, IsNotPlainWhereMoreFilesMayBeThere) {
+  test::MemoryFolder folder;
+  folder.files = {{"a.bin", torch_zip()}};
+  folder.listed_whole = false;
+  const Result<ScanReport> report = scan(folder, "");
+  ASSERT_OK(report);
+  EXPECT_EQ(report->verdict, kUnknown);
+  ASSERT_EQ(report->files.size(), 2u);
+  EXPECT_FALSE(report->files[1].scanned);
+  EXPECT_EQ(scan(folder, "a.bin")->verdict, kPlain);
+}
+
+TEST(SourceFolderScan, RefusesAFolderWithNothingInIt) {
+  test::MemoryFolder folder;
+  EXPECT_ERROR(scan(folder, ""), file_not_found);
+  folder.below = {"sub"};
+  EXPECT_EQ(scan(folder, "")->verdict, kUnknown);
+}
+
+TEST(SourceFolderScan, GoesOnAfterAFileThatCannotBeOpened) {
+  test::MemoryFolder folder;
+  folder.files = {{"a.bin", torch_zip()}, {"b.bin", torch_zip()}, {"c.bin", torch_zip()}};
+  folder.errors.emplace("b.bin", Error{ErrorCode::permission_denied, "no"});
+  const Result<ScanReport> report = scan(folder, "");
+  ASSERT_OK(report);
+  EXPECT_EQ(table(*report), "a.bin plain, b.bin unknown -, c.bin plain");
 }
 
 }  // namespace

@@ -21,7 +21,9 @@ class MemoryFolder final : public SourceFolder {
  public:
   std::map<std::string, std::string, std::less<>> files;
   std::map<std::string, Error, std::less<>> errors;  // of opening these
+  std::vector<std::string> below = {};               // names of folders in it
   bool listed = true;
+  bool listed_whole = true;
   bool gives_nothing = false;
   std::shared_ptr<Meeting> meeting = nullptr;  // of those that open a shard
 
@@ -45,6 +47,9 @@ class MemoryFolder final : public SourceFolder {
     for (const auto& [name, bytes] : files) names.push_back(name);
     return names;
   }
+
+  [[nodiscard]] Result<std::vector<std::string>> folders() const override { return below; }
+  [[nodiscard]] bool lists_all() const noexcept override { return listed_whole; }
 
   [[nodiscard]] int opens() const { return opens_; }
 
