@@ -122,6 +122,7 @@ class Dealer {
     while (std::ranges::any_of(others(), &Other::is_here)) {
       if (interrupted() && is_over()) break;
       hear();
+      finish_sends();
       give_up_silent();
     }
     own.get();
@@ -134,6 +135,8 @@ class Dealer {
     bool is_here = true;
     std::optional<JobLine> line;  // that it converts
     Clock::time_point heard;      // when it last said something
+    // The answer to it. A rank that does not take it keeps nobody else waiting.
+    std::optional<PendingMessage> answer;
   };
 
   std::span<Other> others() { return std::span(others_).subspan(1); }
@@ -180,11 +183,24 @@ class Dealer {
       other.is_here = false;
       return;
     }
-    const Result<void> sent =
-        other.line ? send_message(ranks_, {message->from, kJob}, job_message(*other.line), kSend)
-                   : send_message(ranks_, {message->from, kEnd}, {}, kSend);
-    if (!sent) return lose(message->from, sent.error());
-    other.is_here = other.line.has_value();
+    const std::vector<std::byte> text =
+        other.line ? job_message(*other.line) : std::vector<std::byte>();
+    Result<PendingMessage> answer =
+        begin_message(ranks_, {message->from, other.line ? kJob : kEnd}, text);
+    if (!answer) return lose(message->from, answer.error());
+    other.answer = *std::move(answer);
+  }
+
+  void finish_sends() {
+    for (std::uint32_t rank = 1; rank < ranks_.size(); ++rank) {
+      Other& other = others_[rank];
+      if (!other.answer) continue;
+      const Result<bool> done = other.answer->done();
+      if (done && !*done) continue;
+      other.answer.reset();
+      if (!done) lose(rank, done.error());
+      if (!other.line) other.is_here = false;  // it knows that there is no more to do
+    }
   }
 
   void give_up_silent() {
@@ -310,8 +326,16 @@ Result<ExitCode> deal(const ConvertOptions& options, Collective& ranks, Output& 
 
 // Sends the others home.
 void end_all(Collective& ranks) {
-  for (std::uint32_t rank = 1; rank < ranks.size(); ++rank)
-    static_cast<void>(send_message(ranks, {rank, kEnd}, {}, kSend));
+  std::vector<PendingMessage> messages;
+  for (std::uint32_t rank = 1; rank < ranks.size(); ++rank) {
+    if (Result<PendingMessage> message = begin_message(ranks, {rank, kEnd}, {}))
+      messages.push_back(*std::move(message));
+  }
+  const Clock::time_point end = Clock::now() + kSend;
+  while (!messages.empty() && Clock::now() < end) {
+    std::erase_if(messages, [](PendingMessage& message) { return message.done().value_or(true); });
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
 }
 
 }  // namespace

@@ -101,6 +101,39 @@ inline constexpr std::uint64_t kMaxMessageTag = std::uint64_t{1} << 32;
 // The largest message that next_message() and all_gather() accept from another rank.
 inline constexpr std::uint64_t kMaxMessageNbytes = std::uint64_t{1} << 30;
 
+class PendingMessage;
+
+// Begins to send a copy of the bytes; next_message() receives it. Errors: collective_failed,
+// invalid_argument (a rank or a tag that there is none of).
+[[nodiscard]] FLATBED_EXPORT Result<PendingMessage> begin_message(Collective& collective,
+                                                                  const MessageAddress& address,
+                                                                  std::span<const std::byte> bytes);
+
+// A message that is being sent while the caller does something else. Borrows the Collective, and is
+// for the same thread. Destroying it does not take the message back: whoever it is for may still
+// receive it.
+class FLATBED_EXPORT PendingMessage {
+ public:
+  PendingMessage(PendingMessage&& other) noexcept;
+  PendingMessage& operator=(PendingMessage&& other) noexcept;
+  ~PendingMessage();
+
+  // Whether the bytes are on their way. Once it has returned true or an error, it returns true.
+  // Errors: collective_failed.
+  [[nodiscard]] Result<bool> done();
+
+ private:
+  friend Result<PendingMessage> begin_message(Collective& collective, const MessageAddress& address,
+                                              std::span<const std::byte> bytes);
+  PendingMessage() = default;
+  void forget() noexcept;
+
+  Collective* collective_ = nullptr;  // null: it is done
+  std::uint32_t to_ = 0;
+  Collective::Ticket ticket_ = 0;
+  std::shared_ptr<std::vector<std::byte>> bytes_;
+};
+
 // Sends, and waits until the bytes are on their way. Errors: collective_timeout, collective_failed,
 // invalid_argument (a rank or a tag that there is none of).
 [[nodiscard]] FLATBED_EXPORT Result<void> send_message(Collective& collective,
@@ -108,8 +141,8 @@ inline constexpr std::uint64_t kMaxMessageNbytes = std::uint64_t{1} << 30;
                                                        std::span<const std::byte> bytes,
                                                        std::chrono::milliseconds deadline);
 
-// Waits for the next message that another rank sent by send_message(). Errors: collective_timeout,
-// collective_failed, limit_exceeded.
+// Waits for the next message that another rank sent by begin_message() or send_message(). Errors:
+// collective_timeout, collective_failed, limit_exceeded.
 [[nodiscard]] FLATBED_EXPORT Result<Message> next_message(Collective& collective,
                                                           std::chrono::milliseconds deadline);
 

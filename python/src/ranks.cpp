@@ -32,11 +32,18 @@ namespace {
 // raise is collective_failed; what a signal handler raises meanwhile is kept.
 class PythonCollective final : public Collective {
  public:
-  PythonCollective(nb::object transport, std::uint32_t rank, std::uint32_t size)
-      : transport_(std::move(transport)), rank_(rank), size_(size) {}
+  PythonCollective(nb::object transport, std::uint32_t rank, std::vector<std::uint32_t> nodes)
+      : transport_(std::move(transport)), rank_(rank), nodes_(std::move(nodes)) {
+    if (rank_ >= nodes_.size()) throw nb::index_error("a rank must be one of those with a node");
+  }
 
   [[nodiscard]] std::uint32_t rank() const noexcept override { return rank_; }
-  [[nodiscard]] std::uint32_t size() const noexcept override { return size_; }
+  [[nodiscard]] std::uint32_t size() const noexcept override {
+    return static_cast<std::uint32_t>(nodes_.size());
+  }
+  [[nodiscard]] std::uint32_t node(std::uint32_t rank) const noexcept override {
+    return rank < nodes_.size() ? nodes_[rank] : rank;
+  }
 
   Result<Ticket> send(const MessageAddress& address, std::span<const std::byte> bytes) override {
     return call([&] {
@@ -94,7 +101,7 @@ class PythonCollective final : public Collective {
 
   nb::object transport_;
   std::uint32_t rank_;
-  std::uint32_t size_;
+  std::vector<std::uint32_t> nodes_;  // by rank
   std::optional<nb::python_error> raised_;
 };
 
@@ -154,6 +161,7 @@ nb::dict report_of(const RankReport& rank) {
   report["bytes_wanted"] = rank.bytes_wanted;
   report["bytes_read"] = rank.bytes_read;
   report["bytes_sent"] = rank.bytes_sent;
+  report["bytes_sent_across"] = rank.bytes_sent_across;
   report["bytes_received"] = rank.bytes_received;
   report["seconds"] = rank.seconds;
   report["waited_seconds"] = rank.waited_seconds;
@@ -196,9 +204,10 @@ void leave_load_together(PythonCollective& ranks, double deadline) {
 
 void bind_ranks(nb::module_& module) {
   nb::class_<PythonCollective>(module, "Collective", "Ranks that talk by a transport of Python.")
-      .def(nb::init<nb::object, std::uint32_t, std::uint32_t>(), nb::arg("transport"),
-           nb::arg("rank"), nb::arg("size"),
-           nb::sig("def __init__(self, transport: typing.Any, rank: int, size: int) -> None"));
+      .def(nb::init<nb::object, std::uint32_t, std::vector<std::uint32_t>>(), nb::arg("transport"),
+           nb::arg("rank"), nb::arg("nodes"),
+           nb::sig("def __init__(self, transport: typing.Any, rank: int, nodes: list[int]) "
+                   "-> None"));
   module.def("load_together", &load_joint, nb::arg("checkpoint"), nb::arg("targets"),
              nb::arg("ranks"), nb::arg("deadline"), nb::arg("verify"), nb::arg("threads"),
              nb::arg("progress").none(),

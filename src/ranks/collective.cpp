@@ -1,6 +1,7 @@
 // The functions that wait for messages of a Collective.
 #include "flatbed/collective.hpp"
 
+#include <string_view>
 #include <utility>
 
 #include "base/str_cat.hpp"
@@ -11,6 +12,8 @@ namespace flatbed {
 namespace {
 
 using Clock = RankLink::Clock;
+
+constexpr std::string_view kLate = "a message was begun and not completed in time";
 
 // Waits for a ticket whose buffer is `bytes`, and leaves the buffer to the collective if it is in
 // use for longer.
@@ -24,7 +27,7 @@ Result<void> wait_for(Collective& collective, Collective::Ticket ticket,
     patience.pause();
   }
   if (!collective.forget(ticket)) CollectiveAccess::leave(collective, std::move(bytes));
-  return Error{ErrorCode::collective_timeout, "a message was begun and not completed in time"};
+  return make_error(ErrorCode::collective_timeout, kLate);
 }
 
 // The next message of send_message(). Those of operations are kept, or dropped if they are over.
@@ -54,8 +57,41 @@ std::uint32_t Collective::node(std::uint32_t rank) const noexcept { return rank;
 
 std::span<std::byte> Collective::shared_memory(std::uint32_t /*rank*/) noexcept { return {}; }
 
-Result<void> send_message(Collective& collective, const MessageAddress& address,
-                          std::span<const std::byte> bytes, std::chrono::milliseconds deadline) {
+PendingMessage::PendingMessage(PendingMessage&& other) noexcept
+    : collective_(std::exchange(other.collective_, nullptr)),
+      to_(other.to_),
+      ticket_(other.ticket_),
+      bytes_(std::move(other.bytes_)) {}
+
+PendingMessage& PendingMessage::operator=(PendingMessage&& other) noexcept {
+  if (this == &other) return *this;
+  forget();
+  collective_ = std::exchange(other.collective_, nullptr);
+  to_ = other.to_;
+  ticket_ = other.ticket_;
+  bytes_ = std::move(other.bytes_);
+  return *this;
+}
+
+PendingMessage::~PendingMessage() { forget(); }
+
+// Leaves the bytes to the collective if they are in use for longer.
+void PendingMessage::forget() noexcept {
+  if (collective_ == nullptr) return;
+  Collective& collective = *std::exchange(collective_, nullptr);
+  if (!collective.forget(ticket_)) CollectiveAccess::leave(collective, std::move(bytes_));
+}
+
+Result<bool> PendingMessage::done() {
+  if (collective_ == nullptr) return true;
+  Result<bool> done = collective_->done(ticket_);
+  if (!done || *done) collective_ = nullptr;
+  return done ? std::move(done)
+              : Result<bool>(with_context(str_cat("rank ", to_), std::move(done).error()));
+}
+
+Result<PendingMessage> begin_message(Collective& collective, const MessageAddress& address,
+                                     std::span<const std::byte> bytes) {
   if (address.to >= collective.size() || address.to == collective.rank()) {
     return make_error(ErrorCode::invalid_argument, "rank ", address.to,
                       " is not another one of the ", collective.size(), " ranks");
@@ -68,11 +104,26 @@ Result<void> send_message(Collective& collective, const MessageAddress& address,
     return make_error(ErrorCode::invalid_argument, "a message is too large: found ", bytes.size(),
                       " bytes, expected at most ", kMaxMessageNbytes);
   }
-  const auto copy = std::make_shared<Bytes>(bytes.begin(), bytes.end());
-  FLATBED_ASSIGN(const Collective::Ticket ticket, collective.send(address, *copy));
-  Result<void> sent = wait_for(collective, ticket, copy, Clock::now() + limited(deadline));
-  return sent ? std::move(sent)
-              : with_context(str_cat("rank ", address.to), std::move(sent).error());
+  PendingMessage message;
+  message.to_ = address.to;
+  message.bytes_ = std::make_shared<Bytes>(bytes.begin(), bytes.end());
+  FLATBED_ASSIGN(message.ticket_, collective.send(address, *message.bytes_));
+  message.collective_ = &collective;
+  return message;
+}
+
+Result<void> send_message(Collective& collective, const MessageAddress& address,
+                          std::span<const std::byte> bytes, std::chrono::milliseconds deadline) {
+  const Clock::time_point end = Clock::now() + limited(deadline);
+  FLATBED_ASSIGN(PendingMessage message, begin_message(collective, address, bytes));
+  Patience patience;
+  while (true) {
+    FLATBED_ASSIGN(const bool done, message.done());
+    if (done) return {};
+    if (Clock::now() >= end) break;
+    patience.pause();
+  }
+  return make_error(ErrorCode::collective_timeout, "rank ", address.to, ": ", kLate);
 }
 
 Result<Message> next_message(Collective& collective, std::chrono::milliseconds deadline) {

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import datetime
+import hashlib
+import pathlib
 import queue
+import socket
 import threading
 import time
 from collections.abc import Mapping
@@ -24,6 +27,24 @@ _NOTHING = 0  # a ticket that has ended
 # gloo closes every connection of the group when one wait is longer than the group's timeout. A head
 # is waited for as long as nobody loads anything, and the load has deadlines of its own.
 _FOREVER = datetime.timedelta(days=3650)
+
+
+def _machine() -> str:
+    """A text that only processes of this machine have in common."""
+    try:
+        return pathlib.Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
+    except OSError:
+        return socket.gethostname()
+
+
+def _nodes(group: dist.ProcessGroup | None) -> list[int]:
+    """Of each rank, the lowest rank on the same machine. Every rank calls it."""
+    digest = hashlib.sha256(_machine().encode()).digest()
+    mine = torch.tensor(list(digest), dtype=torch.uint8)
+    all_ = [torch.empty_like(mine) for _ in range(dist.get_world_size(group))]
+    dist.all_gather(all_, mine, group=group)
+    machines = [bytes(each.tolist()) for each in all_]
+    return [machines.index(machine) for machine in machines]
 
 
 def _signed(number: int) -> int:
@@ -100,6 +121,7 @@ class _Transport:
             raise ValueError(f"the group's backend is {backend!r}, expected 'gloo'")
         self._group = group
         self.rank, self.size = dist.get_rank(group), dist.get_world_size(group)
+        self.nodes = _nodes(group)
         self._lock = threading.Lock()
         self._incoming: queue.SimpleQueue[tuple[int, int, int, int]] = queue.SimpleQueue()
         self._announced: dict[int, tuple[int, int]] = {}
@@ -192,6 +214,11 @@ class Ranks:
     memory of the CPU, so the group's backend is gloo; beside another default group, make one with
     ``torch.distributed.new_group(backend="gloo")``.
 
+    Making it waits for the other processes, which tell each other which machine they are on: what
+    is read for a machine is read on it where that is possible. Processes of one machine still send
+    bytes to each other, because a group of torch.distributed has no memory that they share; MPI has
+    (``flatbed::mpi``).
+
     Args:
         group: the process group; None: the default one.
     """
@@ -200,7 +227,7 @@ class Ranks:
         self._transport = _Transport(group)
         self.rank, self.size = self._transport.rank, self._transport.size
         self._collective: _flatbed.Collective | None = _flatbed.Collective(
-            self._transport, self.rank, self.size
+            self._transport, self.rank, self._transport.nodes
         )
         self._transport.keeps.append(self._collective)
 
@@ -247,7 +274,8 @@ def load_together(
 
     Returns:
         What each rank did, by rank: ``bytes_wanted``, ``bytes_read``, ``bytes_sent``,
-        ``bytes_received``, ``seconds`` and ``waited_seconds``.
+        ``bytes_sent_across`` (of these, to other machines), ``bytes_received``, ``seconds`` and
+        ``waited_seconds``.
 
     Raises:
         flatbed.Error: of this rank, or of another one, which the message names.
