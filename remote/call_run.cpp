@@ -110,6 +110,11 @@ Result<void> CallRun::begin(remote::Mailbox& mailbox, std::size_t number) {
   // Credentials are for the origin that they were given for.
   if (at_home()) FLATBED_TRY(set_credentials(request));
   request.place = [this](const AnswerHead& head) { return place(head); };
+  if (progress_ != nullptr) {
+    request.placed = [this, number](std::uint64_t nbytes) {
+      return progress_->take(number, placed_before_ + nbytes);
+    };
+  }
   exchange_ = std::make_unique<Exchange>(std::move(request));
   transport_.counters_.requests.fetch_add(1, std::memory_order_relaxed);
   id_ = transport_.engine_->start(*exchange_, mailbox, number);

@@ -1,5 +1,5 @@
 // CallRun: one Call on its way through attempts, retries and redirects. Borrows the call and the
-// transport. Used by the thread that runs the call; place() by the engine's.
+// transport. Used by the thread that runs the call; place() and the progress by the engine's.
 #pragma once
 
 #include <chrono>
@@ -8,13 +8,16 @@
 #include <string>
 
 #include "exchange.hpp"
+#include "range_progress.hpp"
 #include "transport.hpp"
 
 namespace flatbed {
 
 class CallRun {
  public:
-  CallRun(const Transport& transport, remote::Call& call) : transport_(transport), call_(call) {}
+  // `progress`, which is null or borrowed, is told of the bytes of the call's range.
+  CallRun(const Transport& transport, remote::Call& call, remote::RangeProgress* progress)
+      : transport_(transport), call_(call), progress_(progress) {}
 
   [[nodiscard]] bool running() const noexcept { return exchange_ != nullptr; }
   [[nodiscard]] bool ended() const noexcept { return ended_; }
@@ -50,6 +53,7 @@ class CallRun {
 
   const Transport& transport_;
   remote::Call& call_;
+  remote::RangeProgress* progress_;
   remote::Url url_;  // where the next attempt goes; empty: the call's
   std::unique_ptr<remote::Exchange> exchange_;
   std::uint64_t id_ = 0;

@@ -26,7 +26,9 @@ bool global_state_is_made() {
 std::vector<std::size_t> Mailbox::wait_until(Clock::time_point time) {
   std::unique_lock lock(mutex_);
   ended_.wait_until(lock, time, [this] { return !numbers_.empty(); });
-  return std::exchange(numbers_, {});
+  std::vector<std::size_t> numbers(numbers_);
+  numbers_.clear();
+  return numbers;
 }
 
 // Notifies under the lock: whoever waits may destroy the mailbox once it has the number.

@@ -16,10 +16,12 @@
 
 namespace flatbed::remote {
 
-// Where exchanges are put that have ended. Thread-safe. Must outlive the exchanges that were
-// started with it.
+// Where exchanges are put that have ended, at most `count`, numbered from 0 on. To put one there
+// needs no memory. Thread-safe. Must outlive the exchanges that were started with it.
 class Mailbox {
  public:
+  explicit Mailbox(std::size_t count) { numbers_.reserve(count); }
+
   // Waits until something has ended or the time has come. Returns the numbers that start() got.
   [[nodiscard]] std::vector<std::size_t> wait_until(Clock::time_point time);
 

@@ -16,6 +16,7 @@ constexpr std::size_t kLeastNbytes = 16 << 10;  // in the time of a stall
 constexpr std::chrono::minutes kLongestWork{15};
 constexpr long kReceiveBuffer = 512 << 10;
 constexpr std::uint64_t kMostReserved = 64 << 20;
+constexpr std::uint64_t kToldNbytes = 256 << 10;  // of a body at once
 
 ErrorCode code_of(CURLcode code) {
   switch (code) {
@@ -351,7 +352,18 @@ bool Exchange::place_body(std::span<const std::byte> bytes) {
       used_ = 0;
     }
   }
-  return true;
+  return tell_placed();
+}
+
+// While the bytes are still in the cache of the processor that this thread runs on.
+bool Exchange::tell_placed() {
+  const bool due = outcome_.received - told_ >= kToldNbytes || part_ == placement_.parts.size();
+  if (!request_.placed || !due) return true;
+  told_ = outcome_.received;
+  Result<void> went_on = request_.placed(told_);
+  if (went_on) return true;
+  fail(std::move(went_on).error(), false);
+  return false;
 }
 
 void Exchange::finish(CURLcode code) {

@@ -42,6 +42,9 @@ struct ExchangeRequest {
   // Says where the body goes, by the answer's head. Called on the engine's thread, which it must
   // not hold up. An error ends the exchange.
   std::function<Result<Placement>(const AnswerHead&)> place;
+  // Is told how many bytes of the body are in the parts of its place: about each 256 KiB, and when
+  // they are full. Called like `place`. Empty: nobody wants to know. An error ends the exchange.
+  std::function<Result<void>(std::uint64_t nbytes)> placed;
 };
 
 // How an exchange ended.
@@ -109,6 +112,7 @@ class Exchange {
   [[nodiscard]] bool take_body(std::span<const std::byte> bytes);
   void reserve_body();
   [[nodiscard]] bool place_body(std::span<const std::byte> bytes);
+  [[nodiscard]] bool tell_placed();
 
   ExchangeRequest request_;
   std::unique_ptr<CURL, CleanUpEasy> handle_;
@@ -122,8 +126,9 @@ class Exchange {
   bool head_done_ = false;
   bool enough_ = false;  // the rest of the body is not wanted
   Placement placement_;
-  std::size_t part_ = 0;  // of placement_.parts
-  std::size_t used_ = 0;  // bytes of it
+  std::size_t part_ = 0;    // of placement_.parts
+  std::size_t used_ = 0;    // bytes of it
+  std::uint64_t told_ = 0;  // to request_.placed
   Outcome outcome_;
 };
 

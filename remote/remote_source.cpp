@@ -38,6 +38,12 @@ std::uint64_t sum_of(std::span<const std::span<std::byte>> parts) {
   return nbytes;
 }
 
+// For what is read after the first bytes of all. Empty if `progress` is, which it borrows.
+ReadProgress counting_from(std::uint64_t before, const ReadProgress& progress) {
+  if (!progress) return {};
+  return [before, &progress](std::uint64_t nbytes) { return progress(before + nbytes); };
+}
+
 // A text that grew as it arrived, or was shorter than expected, may have room for much more.
 void trim(std::string& kept) {
   if (kept.capacity() / 2 > kept.size()) std::string(kept).swap(kept);
@@ -154,7 +160,9 @@ Result<std::size_t> RemoteSource::read_kept(std::uint64_t offset, std::span<std:
     fetched->offset = offset / block_nbytes * block_nbytes;
     fetched->bytes.resize(
         static_cast<std::size_t>(std::min<std::uint64_t>(block_nbytes, nbytes_ - fetched->offset)));
-    FLATBED_TRY(fetch(fetched->offset, {fetched->memory()}));
+    const std::array<std::span<std::byte>, 1> parts{fetched->memory()};
+    FLATBED_TRY(cache_key_.empty() ? fetch_anew(fetched->offset, parts, {})
+                                   : fetch_cached(fetched->offset, parts));
     block = std::move(fetched);
     keep_block(block);
   }
@@ -174,6 +182,18 @@ Result<void> RemoteSource::read_at(std::uint64_t offset, std::span<std::byte> ou
 
 Result<void> RemoteSource::read_parts(std::uint64_t offset,
                                       std::span<const std::span<std::byte>> parts) const {
+  return read(offset, parts, {});
+}
+
+Result<void> RemoteSource::read_with_progress(std::uint64_t offset,
+                                              std::span<const std::span<std::byte>> parts,
+                                              const ReadProgress& progress) const {
+  if (whole_ || !cache_key_.empty()) return ByteSource::read_with_progress(offset, parts, progress);
+  return read(offset, parts, progress);
+}
+
+Result<void> RemoteSource::read(std::uint64_t offset, std::span<const std::span<std::byte>> parts,
+                                const ReadProgress& progress) const {
   std::vector<std::span<std::byte>> left(parts.begin(), parts.end());
   std::span<std::span<std::byte>> rest = left;
   const std::uint64_t wanted = sum_of(rest);
@@ -194,12 +214,13 @@ Result<void> RemoteSource::read_parts(std::uint64_t offset,
     nbytes -= taken;
   }
   const std::uint64_t nbytes = sum_of(rest);
-  if (nbytes == 0) return {};
+  if (nbytes == 0) return progress ? progress(wanted) : Result<void>();
   if (nbytes >= kLargeRead && offset > 0) {
     const std::lock_guard lock(mutex_);
     blocks_[0] = nullptr;
   }
-  return fetch(offset, {rest.begin(), rest.end()});
+  if (!cache_key_.empty()) return fetch_cached(offset, rest);
+  return fetch_anew(offset, rest, counting_from(wanted - nbytes, progress));
 }
 
 Result<void> RemoteSource::reread_at(std::uint64_t offset, std::span<std::byte> out) const {
@@ -208,15 +229,15 @@ Result<void> RemoteSource::reread_at(std::uint64_t offset, std::span<std::byte> 
   forget_blocks(offset, out.size());
   if (!cache_key_.empty())
     drop_blocks({*transport_->cache(), cache_key_, nbytes_}, offset, out.size());
-  return fetch_anew(offset, {out});
+  const std::array<std::span<std::byte>, 1> parts{out};
+  return fetch_anew(offset, parts, {});
 }
 
-Result<void> RemoteSource::fetch(std::uint64_t offset,
-                                 std::vector<std::span<std::byte>> parts) const {
-  if (cache_key_.empty()) return fetch_anew(offset, std::move(parts));
+Result<void> RemoteSource::fetch_cached(std::uint64_t offset,
+                                        std::span<const std::span<std::byte>> parts) const {
   const CachedFile file{*transport_->cache(), cache_key_, nbytes_};
   const auto from_server = [this](std::uint64_t begin, std::vector<std::span<std::byte>> missing) {
-    return fetch_anew(begin, std::move(missing));
+    return fetch_anew(begin, missing, {});
   };
   if (parts.size() == 1) return read_through(file, offset, parts[0], from_server);
   std::vector<std::byte> bytes(static_cast<std::size_t>(sum_of(parts)));
@@ -230,24 +251,38 @@ Result<void> RemoteSource::fetch(std::uint64_t offset,
 }
 
 // Goes first where the last redirect led: such URLs hold for minutes or hours, and then another has
-// to be asked for.
+// to be asked for. What was reported by then is not asked for again.
 Result<void> RemoteSource::fetch_anew(std::uint64_t offset,
-                                      std::vector<std::span<std::byte>> parts) const {
+                                      std::span<const std::span<std::byte>> parts,
+                                      const ReadProgress& progress) const {
   std::string text;
   {
     const std::lock_guard lock(mutex_);
     text = final_url_;
   }
-  if (text == file_.url.text) return fetch_from(file_.url, offset, parts);
+  if (text == file_.url.text) return fetch_from(file_.url, offset, parts, progress);
   FLATBED_ASSIGN(const Url url, parse_url(text));
-  Result<void> fetched = fetch_from(url, offset, parts);
-  if (fetched || !may_have_expired(fetched.error().code)) return fetched;
-  return fetch_from(file_.url, offset, parts);
+  std::uint64_t reported = 0;
+  Result<void> went_on;
+  ReadProgress noting;
+  if (progress) {
+    noting = [&](std::uint64_t nbytes) {
+      reported = nbytes;
+      return went_on = progress(nbytes);
+    };
+  }
+  Result<void> fetched = fetch_from(url, offset, parts, noting);
+  if (fetched || !went_on || !may_have_expired(fetched.error().code)) return fetched;
+  std::vector<std::span<std::byte>> left(parts.begin(), parts.end());
+  std::span<std::span<std::byte>> rest = left;
+  static_cast<void>(take_front(rest, reported));
+  return fetch_from(file_.url, offset + reported, rest, counting_from(reported, progress));
 }
 
 Result<void> RemoteSource::fetch_from(const Url& url, std::uint64_t offset,
-                                      const std::vector<std::span<std::byte>>& parts) const {
-  std::vector<std::span<std::byte>> left(parts);
+                                      std::span<const std::span<std::byte>> parts,
+                                      const ReadProgress& progress) const {
+  std::vector<std::span<std::byte>> left(parts.begin(), parts.end());
   std::span<std::span<std::byte>> rest = left;
   // Ranges of one to two times the wished size, all the same but the last.
   const std::uint64_t nbytes = sum_of(rest);
@@ -262,7 +297,7 @@ Result<void> RemoteSource::fetch_from(const Url& url, std::uint64_t offset,
         WantedRange{offset + done, take_front(rest, std::min(step, nbytes - done)), nbytes_};
     call.body_limit = 0;
   }
-  FLATBED_TRY(transport_->run(calls));
+  FLATBED_TRY(progress ? transport_->run(calls, progress) : transport_->run(calls));
   const std::lock_guard lock(mutex_);
   if (!calls.empty()) final_url_ = calls.back().final_url.text;
   return {};

@@ -41,6 +41,10 @@ class RemoteSource final : public ByteSource {
   [[nodiscard]] Result<void> read_at(std::uint64_t offset, std::span<std::byte> out) const override;
   [[nodiscard]] Result<void> read_parts(std::uint64_t offset,
                                         std::span<const std::span<std::byte>> parts) const override;
+  // Of a file that is cached, or is in memory because the server knows no ranges, all at the end.
+  [[nodiscard]] Result<void> read_with_progress(std::uint64_t offset,
+                                                std::span<const std::span<std::byte>> parts,
+                                                const ReadProgress& progress) const override;
   [[nodiscard]] std::size_t preferred_read_nbytes() const noexcept override;
   [[nodiscard]] unsigned max_rereads() const noexcept override { return 3; }
   [[nodiscard]] Result<void> reread_at(std::uint64_t offset,
@@ -70,13 +74,18 @@ class RemoteSource final : public ByteSource {
   // From blocks, one of which is fetched if need be, as far as one reaches.
   [[nodiscard]] Result<std::size_t> read_kept(std::uint64_t offset, std::span<std::byte> out,
                                               bool fetch_block) const;
-  // From the cache, if there is one, or from the server.
-  [[nodiscard]] Result<void> fetch(std::uint64_t offset,
-                                   std::vector<std::span<std::byte>> parts) const;
+  // These tell `progress` unless it is empty.
+  [[nodiscard]] Result<void> read(std::uint64_t offset, std::span<const std::span<std::byte>> parts,
+                                  const ReadProgress& progress) const;
   [[nodiscard]] Result<void> fetch_anew(std::uint64_t offset,
-                                        std::vector<std::span<std::byte>> parts) const;
+                                        std::span<const std::span<std::byte>> parts,
+                                        const ReadProgress& progress) const;
   [[nodiscard]] Result<void> fetch_from(const Url& url, std::uint64_t offset,
-                                        const std::vector<std::span<std::byte>>& parts) const;
+                                        std::span<const std::span<std::byte>> parts,
+                                        const ReadProgress& progress) const;
+  // From the cache, and what is not there from the server.
+  [[nodiscard]] Result<void> fetch_cached(std::uint64_t offset,
+                                          std::span<const std::span<std::byte>> parts) const;
   [[nodiscard]] Result<void> read_whole(std::uint64_t offset,
                                         std::span<const std::span<std::byte>> parts) const;
   [[nodiscard]] Result<void> reread_whole(std::uint64_t offset, std::span<std::byte> out) const;

@@ -80,12 +80,21 @@ Result<void> Transport::check_process() const {
   return {};
 }
 
-Result<void> Transport::run(std::span<remote::Call> calls) const {
+Result<void> Transport::run(std::span<remote::Call> calls, const ReadProgress& progress) const {
+  remote::RangeProgress ranges(calls, progress);
+  Result<void> done = run_all(calls, &ranges);
+  // Passed on as it is, while other errors name the request.
+  if (const Result<void>& went_on = ranges.result(); !went_on) return went_on;
+  return done;
+}
+
+Result<void> Transport::run_all(std::span<remote::Call> calls,
+                                remote::RangeProgress* progress) const {
   FLATBED_TRY(check_process());
-  remote::Mailbox mailbox;
+  remote::Mailbox mailbox(calls.size());
   std::vector<CallRun> runs;
   runs.reserve(calls.size());
-  for (remote::Call& call : calls) runs.emplace_back(*this, call);
+  for (remote::Call& call : calls) runs.emplace_back(*this, call, progress);
   const bool may_cancel =
       std::ranges::none_of(calls, [](const remote::Call& call) { return call.despite_cancel; });
   Result<void> result;

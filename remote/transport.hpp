@@ -14,6 +14,7 @@
 #include "block_cache.hpp"
 #include "certificates.hpp"
 #include "engine.hpp"
+#include "flatbed/byte_source.hpp"
 #include "flatbed/remote.hpp"
 #include "http.hpp"
 #include "url.hpp"
@@ -61,6 +62,8 @@ struct Call {
   std::vector<AnswerHead> redirects = {};  // the answers that led there
 };
 
+class RangeProgress;
+
 }  // namespace remote
 
 class Transport {
@@ -70,7 +73,13 @@ class Transport {
 
   // Sends all calls at once and returns when all have ended. Of several errors it returns that of
   // the call that failed first, after the others were stopped. Messages do not contain the URL.
-  [[nodiscard]] Result<void> run(std::span<remote::Call> calls) const;
+  [[nodiscard]] Result<void> run(std::span<remote::Call> calls) const {
+    return run_all(calls, nullptr);
+  }
+
+  // The same for calls to ranges that follow each other, of a file of known size. `progress` is
+  // called on the engine's thread, as ByteSource::read_with_progress() says; for all ranges.
+  [[nodiscard]] Result<void> run(std::span<remote::Call> calls, const ReadProgress& progress) const;
 
   [[nodiscard]] const RemoteOptions& options() const noexcept { return options_; }
   [[nodiscard]] RemoteStats stats() const noexcept;
@@ -89,6 +98,8 @@ class Transport {
 
   explicit Transport(RemoteOptions options) : options_(std::move(options)) {}
   [[nodiscard]] Result<std::unique_ptr<remote::Engine>> make_engine() const;
+  [[nodiscard]] Result<void> run_all(std::span<remote::Call> calls,
+                                     remote::RangeProgress* progress) const;
   // A child of fork() gets an engine of its own.
   [[nodiscard]] Result<void> check_process() const;
   [[nodiscard]] bool cancelled() const noexcept {

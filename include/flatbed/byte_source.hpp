@@ -17,6 +17,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string_view>
@@ -45,6 +46,12 @@ class DescriptorLease {
   std::shared_ptr<const void> keeps_open_;
 };
 
+// Is told how many bytes of a read, from its front, have arrived. These may be looked at and do not
+// change until the read returns; the others may not be looked at. Called once at a time, on any
+// thread, while the caller waits in the read, which it holds up: it must not wait, throw, or read
+// from the source. An error ends the read early.
+using ReadProgress = std::function<Result<void>(std::uint64_t nbytes)>;
+
 class FLATBED_EXPORT ByteSource {
  public:
   ByteSource() = default;
@@ -67,6 +74,16 @@ class FLATBED_EXPORT ByteSource {
   // Fills `parts`, one after the other, from `offset`. The default calls read_at() for each.
   [[nodiscard]] virtual Result<void> read_parts(std::uint64_t offset,
                                                 std::span<const std::span<std::byte>> parts) const;
+
+  // As read_parts(), for callers that work on the first bytes while the others are on their way.
+  // The source calls `progress` with numbers that increase, as often as it likes (about every
+  // 256 KiB is a good measure), and at last with the number of all bytes. What was reported must be
+  // right: of this range and this version, and kept if the source has to ask again for the rest.
+  // The default calls read_parts(), and `progress` once. Errors: those of read_parts(), and that of
+  // `progress`, which is passed on as it is.
+  [[nodiscard]] virtual Result<void> read_with_progress(std::uint64_t offset,
+                                                        std::span<const std::span<std::byte>> parts,
+                                                        const ReadProgress& progress) const;
 
   // Whether the bytes are still the original ones. Called after long reads. The default says yes.
   // Errors: file_changed, and anything that prevents an answer.

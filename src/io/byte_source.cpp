@@ -13,6 +13,15 @@ Result<void> ByteSource::read_parts(std::uint64_t offset,
   return {};
 }
 
+Result<void> ByteSource::read_with_progress(std::uint64_t offset,
+                                            std::span<const std::span<std::byte>> parts,
+                                            const ReadProgress& progress) const {
+  FLATBED_TRY(read_parts(offset, parts));
+  std::uint64_t nbytes = 0;
+  for (const std::span<std::byte> part : parts) nbytes += part.size();
+  return progress(nbytes);
+}
+
 Result<void> ByteSource::check_unchanged() const { return {}; }
 
 std::span<const std::byte> ByteSource::memory() const noexcept { return {}; }

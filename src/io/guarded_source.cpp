@@ -34,6 +34,31 @@ Result<void> GuardedSource::read_parts(std::uint64_t offset,
   return {};
 }
 
+Result<void> GuardedSource::read_with_progress(std::uint64_t offset,
+                                               std::span<const std::span<std::byte>> parts,
+                                               const ReadProgress& progress) const {
+  const std::uint64_t wanted = nbytes_of(parts);
+  FLATBED_TRY(check_range(*this, offset, wanted));
+  std::uint64_t reported = 0;
+  Result<void> passed;
+  const auto pass_on = [&](std::uint64_t nbytes) -> Result<void> {
+    if (!passed || nbytes <= reported) return passed;
+    if (nbytes > wanted) {
+      passed = make_error(ErrorCode::invalid_argument, quoted(label_),
+                          ": the source reports bytes that it was not asked for: found ", nbytes,
+                          " bytes, expected at most ", wanted);
+      return passed;
+    }
+    reported = nbytes;
+    passed = progress(nbytes);
+    return passed;
+  };
+  Result<void> read = source_->read_with_progress(offset, parts, pass_on);
+  if (!passed) return passed;
+  if (!read) return named(std::move(read).error());
+  return reported == wanted ? Result<void>() : progress(wanted);
+}
+
 Result<void> GuardedSource::reread_at(std::uint64_t offset, std::span<std::byte> out) const {
   FLATBED_TRY(check_range(*this, offset, out.size()));
   if (Result<void> read = source_->reread_at(offset, out); !read)

@@ -27,6 +27,10 @@ class GuardedSource final : public ByteSource {
   [[nodiscard]] Result<void> read_at(std::uint64_t offset, std::span<std::byte> out) const override;
   [[nodiscard]] Result<void> read_parts(std::uint64_t offset,
                                         std::span<const std::span<std::byte>> parts) const override;
+  // What the source reports never exceeds what it was asked for, never decreases, and is complete.
+  [[nodiscard]] Result<void> read_with_progress(std::uint64_t offset,
+                                                std::span<const std::span<std::byte>> parts,
+                                                const ReadProgress& progress) const override;
   [[nodiscard]] Result<void> check_unchanged() const override;
   [[nodiscard]] std::span<const std::byte> memory() const noexcept override { return memory_; }
   [[nodiscard]] Result<DescriptorLease> descriptor() const override;

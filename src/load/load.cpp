@@ -132,6 +132,7 @@ class Load {
  private:
   Result<void> prepare();
   [[nodiscard]] unsigned wanted_threads() const;
+  [[nodiscard]] bool checks_on_arrival() const;
   Result<void> make_pool();
   void open_queues();
   Result<void> wait_for_engine(Device& device);
@@ -245,9 +246,24 @@ Result<void> Load::prepare() {
 }
 
 LoadWork Load::work() {
-  return {plan_,  schedule_, hooks_,   options_.verify,
-          files_, stop_,     *groups_, slots_ ? &*slots_ : nullptr,
-          *host_, bounces_};
+  return {plan_,
+          schedule_,
+          hooks_,
+          options_.verify,
+          files_,
+          stop_,
+          *groups_,
+          slots_ ? &*slots_ : nullptr,
+          *host_,
+          bounces_,
+          checks_on_arrival()};
+}
+
+// Where processors are fewer than readers, as on small machines, what counts is how much work it is
+// to hash, and that is least before the bytes have left the cache. Elsewhere the readers have
+// processors of their own, and the thread that receives has no time for it.
+bool Load::checks_on_arrival() const {
+  return hooks_.check_on_arrival.value_or(std::thread::hardware_concurrency() < wanted_threads());
 }
 
 // What the engine has queued may use memory that the processor is about to write, and no stream

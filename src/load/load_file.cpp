@@ -50,6 +50,14 @@ Result<void> LoadFile::read(std::uint64_t offset, std::span<const std::span<std:
   return {};
 }
 
+Result<void> LoadFile::read(std::uint64_t offset, std::span<const std::span<std::byte>> parts,
+                            const ReadProgress& progress) {
+  if (hooks_->read) return read(offset, parts);
+  FLATBED_TRY(file_->read_with_progress(offset, parts, progress));
+  for (const std::span<std::byte> part : parts) bytes_read_ += part.size();
+  return {};
+}
+
 void LoadFile::read_ahead(std::span<const FileRange> ranges) const {
   if (!hooks_->read) flatbed::read_ahead(*file_, ranges);
 }

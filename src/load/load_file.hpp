@@ -43,6 +43,9 @@ class LoadFile {
   // The same into several places, for consecutive bytes of the file.
   [[nodiscard]] Result<void> read(std::uint64_t offset,
                                   std::span<const std::span<std::byte>> parts);
+  // The same, telling how much has arrived; see ByteSource::read_with_progress().
+  [[nodiscard]] Result<void> read(std::uint64_t offset, std::span<const std::span<std::byte>> parts,
+                                  const ReadProgress& progress);
   // Has the kernel begin to read these ranges into the page cache; see page_cache.hpp.
   void read_ahead(std::span<const FileRange> ranges) const;
   // Reads with O_DIRECT. `out` must have the same offset modulo 4096 in memory as in the file, and

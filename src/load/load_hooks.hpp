@@ -34,6 +34,8 @@ struct LoadHooks {
   std::function<Result<std::unique_ptr<ReadQueue>>()> queue;
   // Whether verified bytes reach host memory by way of a buffer in the cache. Empty: where it pays.
   std::optional<bool> bounce;
+  // Whether chunks of far files are checked by the thread that receives them. Empty: where it pays.
+  std::optional<bool> check_on_arrival;
   std::filesystem::path sysfs = "/sys";  // lists the processors of NUMA nodes
   // Called by each reading thread when it begins and before it ends.
   std::function<void()> enter;

@@ -51,11 +51,14 @@ Result<void> JobRunner::run_in_place(const Job& job) {
         continue;
       }
       const Units::Place place = units_.place();
-      const Result<std::uint64_t> end = read_in_place(job, {at, range.end});
+      const Result<std::uint64_t> end = choose_segments(job, {at, range.end});
       if (!end) return in_job(job, end.error());
-      at = *end;
       units_.go_to(place);
-      FLATBED_TRY(check_in_place(job, at));
+      Result<void> read = read_in_place(job, {at, *end});
+      if (!read && work_.stop.stopped()) return {};
+      if (!read) return in_job(job, std::move(read).error());
+      at = *end;
+      FLATBED_TRY(check_in_place(job, at, Rereads::now));
     }
   }
   FLATBED_TRY(copy_to_host());
@@ -63,13 +66,15 @@ Result<void> JobRunner::run_in_place(const Job& job) {
 }
 
 // Checks the units before `end`, and collects the copies of what was read elsewhere.
-Result<void> JobRunner::check_in_place(const Job& job, std::uint64_t end) {
+Result<void> JobRunner::check_in_place(const Job& job, std::uint64_t end, Rereads rereads) {
   const StageTimer timer(work_.hooks, times_, Stage::hash);
-  for (std::optional<Unit> unit = units_.peek(); unit && unit->begin < end; unit = units_.peek()) {
+  for (std::optional<Unit> unit = units_.peek(); unit && unit->end <= end; unit = units_.peek()) {
     std::byte* const place = place_of(job, *unit);
     std::byte* const at = place != nullptr ? place : scratch_at(job, unit->begin);
     if (unit->checked && unit->end > checked_to_) {
-      FLATBED_TRY(check(*unit, {at, static_cast<std::size_t>(unit->nbytes())}));
+      const std::span<std::byte> bytes(at, static_cast<std::size_t>(unit->nbytes()));
+      FLATBED_ASSIGN(const bool matches, check(*unit, bytes, nullptr, rereads));
+      if (!matches) return {};
       checked_to_ = unit->end;
     }
     if (place == nullptr) add_host_copy(*unit, at);
@@ -99,10 +104,10 @@ void JobRunner::read_ahead(const Job& job) {
   work_.files[job.file].read_ahead(units_.reads());
 }
 
-// Reads units from the begin of the range on: all of them, or, if they are checked, as many as stay
-// in the processor's cache until then. Every unit that stays together goes to its place, the rest
-// and the gaps into the scratch buffer. Returns the end of what was read.
-Result<std::uint64_t> JobRunner::read_in_place(const Job& job, FileRange range) {
+// Where to read units to, from the begin of the range on: all of them, or, if they are checked, as
+// many as stay in the processor's cache until then. Every unit that stays together goes to its
+// place, the rest and the gaps into the scratch buffer. Returns the end of what is to be read.
+Result<std::uint64_t> JobRunner::choose_segments(const Job& job, FileRange range) {
   segments_.clear();
   const auto add = [this](std::byte* at, std::uint64_t nbytes) {
     const auto size = static_cast<std::size_t>(nbytes);
@@ -140,13 +145,53 @@ Result<std::uint64_t> JobRunner::read_in_place(const Job& job, FileRange range) 
     if (full && !job.overlapping && !job.direct) range.end = unit->end;
   }
   FLATBED_TRY(add_beside(range.end));
-  const StageTimer timer(work_.hooks, times_, Stage::read);
+  return range.end;
+}
+
+// To the segments.
+Result<void> JobRunner::read_in_place(const Job& job, const FileRange& range) {
   LoadFile& file = work_.files[job.file];
+  if (checks_on_arrival(job)) {
+    return read_checking(file, range.begin, [&](std::uint64_t arrived) {
+      return check_in_place(job, arrived, Rereads::later);
+    });
+  }
+  const StageTimer timer(work_.hooks, times_, Stage::read);
   // Only a job of a single segment gets O_DIRECT without a slot.
   const bool direct = job.direct && segments_.size() == 1;
-  FLATBED_TRY(direct ? file.read_within(range.begin, segments_.front())
-                     : file.read(range.begin, segments_));
-  return range.end;
+  return direct ? file.read_within(range.begin, segments_.front())
+                : file.read(range.begin, segments_);
+}
+
+// Whether units are checked while those after them are on their way: reads of megabytes over a
+// network have left the processor's cache when they end.
+bool JobRunner::checks_on_arrival(const Job& job) const {
+  return work_.check_on_arrival && work_.verify == Verify::yes && !job.direct &&
+         work_.schedule.files[job.file].piece_nbytes > kPieceNbytes;
+}
+
+// Reads to the segments, and has all units checked that end before an offset that was reached, on
+// the thread that receives them: this one waits meanwhile, so what is its own may be used. A unit
+// that does not match is left for later, because it cannot be read again meanwhile, and so are
+// those after it. An error that comes with a stop of the load is that stop's.
+template <typename Check>
+Result<void> JobRunner::read_checking(LoadFile& file, std::uint64_t begin, Check check) {
+  const auto spent_on_arrival = [this] {
+    return times_[static_cast<std::size_t>(Stage::hash)] +
+           times_[static_cast<std::size_t>(Stage::submit)];
+  };
+  const std::uint64_t before = spent_on_arrival();
+  mismatched_ = false;
+  Result<void> read;
+  {
+    const StageTimer timer(work_.hooks, times_, Stage::read);
+    read = file.read(begin, segments_, [&](std::uint64_t nbytes) -> Result<void> {
+      if (work_.stop.stopped()) return Error{ErrorCode::cancelled, "the load stops"};
+      return mismatched_ ? Result<void>() : check(begin + nbytes);
+    });
+  }
+  times_[static_cast<std::size_t>(Stage::read)] -= spent_on_arrival() - before;
+  return read;
 }
 
 // Null if the unit is read elsewhere and the needed bytes are copied.
@@ -194,7 +239,7 @@ Result<std::uint64_t> JobRunner::bounce(const Job& job, const Unit& first) {
   for (const Unit& unit : bounced_) {
     const auto from = static_cast<std::size_t>(unit.begin - first.begin);
     const auto nbytes = static_cast<std::size_t>(unit.nbytes());
-    FLATBED_TRY(check(unit, bytes.subspan(from, nbytes), place_of(job, unit)));
+    FLATBED_TRY(check(unit, bytes.subspan(from, nbytes), place_of(job, unit), Rereads::now));
   }
   return end;
 }
@@ -256,33 +301,47 @@ Result<void> JobRunner::read_staged(const Job& job, std::byte* at) {
   for (std::uint64_t from = job.begin; from < end && !work_.stop.stopped();) {
     const std::uint64_t to = direct ? end : std::min(end, from + piece_nbytes);
     const std::span<std::byte> out(at + (from - job.begin), static_cast<std::size_t>(to - from));
-    {
-      const StageTimer timer(work_.hooks, times_, Stage::read);
-      Result<void> read = direct ? file.read_around(from, out) : file.read(from, out);
-      if (!read) return in_job(job, std::move(read).error());
-    }
-    FLATBED_TRY(check_to(to, job, at));
+    Result<void> read = read_piece(job, from, out, at);
+    if (!read && work_.stop.stopped()) return {};
+    if (!read) return in_job(job, std::move(read).error());
+    FLATBED_TRY(check_to(to, job, at, Rereads::now));
     from = to;
   }
   return {};
 }
 
+Result<void> JobRunner::read_piece(const Job& job, std::uint64_t from, std::span<std::byte> out,
+                                   std::byte* at) {
+  LoadFile& file = work_.files[job.file];
+  if (checks_on_arrival(job)) {
+    segments_.assign(1, out);
+    return read_checking(file, from, [&](std::uint64_t arrived) {
+      return check_to(arrived, job, at, Rereads::later);
+    });
+  }
+  const StageTimer timer(work_.hooks, times_, Stage::read);
+  return job.direct && file.direct() ? file.read_around(from, out) : file.read(from, out);
+}
+
 // Checks the units that end by then, of a job whose bytes lie at `at` as in the file. Those for the
 // host are copied a few at a time, while they are in the processor's cache from being hashed.
-Result<void> JobRunner::check_to(std::uint64_t end, const Job& job, std::byte* at) {
+Result<void> JobRunner::check_to(std::uint64_t end, const Job& job, std::byte* at,
+                                 Rereads rereads) {
   const auto is_due = [&] {
     const std::optional<Unit> unit = units_.peek();
     return unit && unit->end <= end;
   };
   while (is_due()) {
-    FLATBED_TRY(check_some(end, job, at));
+    FLATBED_ASSIGN(const bool matches, check_some(end, job, at, rereads));
     FLATBED_TRY(copy_to_host());
+    if (!matches) break;
   }
   return {};
 }
 
-// At least one, if any is left.
-Result<void> JobRunner::check_some(std::uint64_t end, const Job& job, std::byte* at) {
+// At least one, if any is left. False: the next one does not match, and was left for later.
+Result<bool> JobRunner::check_some(std::uint64_t end, const Job& job, std::byte* at,
+                                   Rereads rereads) {
   const StageTimer timer(work_.hooks, times_, Stage::hash);
   std::uint64_t nbytes = 0;
   for (std::optional<Unit> unit = units_.peek(); unit && unit->end <= end; unit = units_.peek()) {
@@ -292,7 +351,9 @@ Result<void> JobRunner::check_some(std::uint64_t end, const Job& job, std::byte*
     const bool is_checked = unit->checked && unit->end > checked_to_;
     std::byte* const to = to_copy && is_checked ? place_of(job, *unit) : nullptr;
     if (is_checked) {
-      FLATBED_TRY(check(*unit, {from, static_cast<std::size_t>(unit->nbytes())}, to));
+      const std::span<std::byte> bytes(from, static_cast<std::size_t>(unit->nbytes()));
+      FLATBED_ASSIGN(const bool matches, check(*unit, bytes, to, rereads));
+      if (!matches) return false;
       checked_to_ = unit->end;
     }
     if (to_copy && to == nullptr) add_host_copy(*unit, from);
@@ -300,7 +361,7 @@ Result<void> JobRunner::check_some(std::uint64_t end, const Job& job, std::byte*
     nbytes += unit->nbytes();
     if (nbytes >= kPieceNbytes) break;
   }
-  return {};
+  return true;
 }
 
 // The runs lie in the slot as in the file, so that they are delivered as if the holes had been
@@ -439,7 +500,7 @@ Result<void> JobRunner::read_oldest(const LoadAhead::Flight& flight) {
       if (!next) return in_job(job, std::move(next).error());
       reached = *next;
     }
-    FLATBED_TRY(check_to(reached, job, flight.at));
+    FLATBED_TRY(check_to(reached, job, flight.at, Rereads::now));
   }
   return {};
 }
@@ -496,8 +557,9 @@ std::uint64_t JobRunner::digest_of(std::span<const std::byte> bytes, std::byte* 
   return work_.hooks.hash(bytes);
 }
 
-// Copies them too, if told where to.
-Result<void> JobRunner::check(const Unit& unit, std::span<std::byte> bytes, std::byte* copy_to) {
+// Copies them too, if told where to. False: they do not match, and may be read again later.
+Result<bool> JobRunner::check(const Unit& unit, std::span<std::byte> bytes, std::byte* copy_to,
+                              Rereads rereads) {
   const TensorInfo& tensor = *unit.transfer->tensor;
   const std::uint64_t chunk = (unit.begin - tensor.where.offset) / kChunkBytes;
   const Checkpoint& checkpoint = work_.plan.checkpoints[unit.transfer->checkpoint];
@@ -508,7 +570,12 @@ Result<void> JobRunner::check(const Unit& unit, std::span<std::byte> bytes, std:
     checked = CheckpointAccess::check_chunk(checkpoint, tensor, chunk, digest);
     return checked.has_value();
   };
-  FLATBED_TRY(matches_or_reread({source, unit.begin, bytes}, chunks_reread_, matches));
+  if (rereads == Rereads::later) {
+    mismatched_ = !matches(bytes);
+    if (mismatched_) return false;
+  } else {
+    FLATBED_TRY(matches_or_reread({source, unit.begin, bytes}, chunks_reread_, matches));
+  }
   if (copy_to != nullptr) finish_past_cache();  // before a thread is told of them
   if (!checked) {
     return with_context(checkpoint.files()[tensor.where.file].path.native(),
@@ -516,7 +583,7 @@ Result<void> JobRunner::check(const Unit& unit, std::span<std::byte> bytes, std:
   }
   bytes_verified_ += bytes.size();
   ++chunks_verified_;
-  return {};
+  return true;
 }
 
 }  // namespace flatbed

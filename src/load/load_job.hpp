@@ -46,6 +46,7 @@ struct LoadWork {
   LoadSlots* slots;  // null if no job needs one
   Device& host;
   bool bounce = false;  // verified bytes reach host memory by way of a buffer in the cache
+  bool check_on_arrival = false;  // of far files, by the thread that receives them
 };
 
 // The room of the buffer from which bytes are stored past the cache. Processors where that pays
@@ -79,27 +80,36 @@ class JobRunner {
   }
 
  private:
+  enum class Rereads : bool { now, later };  // of bytes that do not match their digest
+
   Result<void> run_in_place(const Job& job);
-  [[nodiscard]] Result<std::uint64_t> read_in_place(const Job& job, FileRange range);
-  Result<void> check_in_place(const Job& job, std::uint64_t end);
+  [[nodiscard]] Result<std::uint64_t> choose_segments(const Job& job, FileRange range);
+  [[nodiscard]] Result<void> read_in_place(const Job& job, const FileRange& range);
+  Result<void> check_in_place(const Job& job, std::uint64_t end, Rereads rereads);
   void add_host_copy(const Unit& unit, const std::byte* at);
   Result<void> copy_to_host();
   void read_ahead(const Job& job);
   [[nodiscard]] Result<std::optional<std::uint32_t>> take_slot();
   Result<void> run_staged(const Job& job);
   Result<void> read_staged(const Job& job, std::byte* at);
+  [[nodiscard]] Result<void> read_piece(const Job& job, std::uint64_t from,
+                                        std::span<std::byte> out, std::byte* at);
   Result<void> read_sparse(const Job& job, std::byte* at);
   [[nodiscard]] bool goes_ahead(const Job& job) const;
   Result<void> begin_ahead(const Job& job);
   Result<void> finish_oldest();
   Result<void> read_oldest(const LoadAhead::Flight& flight);
-  Result<void> check_to(std::uint64_t end, const Job& job, std::byte* at);
-  Result<void> check_some(std::uint64_t end, const Job& job, std::byte* at);
+  Result<void> check_to(std::uint64_t end, const Job& job, std::byte* at, Rereads rereads);
+  Result<bool> check_some(std::uint64_t end, const Job& job, std::byte* at, Rereads rereads);
   Result<void> run_contents(const Job& job);
   Result<void> run_contents_in_place(const Job& job);
   Result<void> read_contents(const Job& job, std::span<std::byte> out);
 
-  Result<void> check(const Unit& unit, std::span<std::byte> bytes, std::byte* copy_to = nullptr);
+  [[nodiscard]] bool checks_on_arrival(const Job& job) const;
+  template <typename Check>
+  [[nodiscard]] Result<void> read_checking(LoadFile& file, std::uint64_t begin, Check check);
+  Result<bool> check(const Unit& unit, std::span<std::byte> bytes, std::byte* copy_to,
+                     Rereads rereads);
   [[nodiscard]] std::uint64_t digest_of(std::span<const std::byte> bytes, std::byte* copy_to) const;
   [[nodiscard]] std::byte* place_of(const Job& job, const Unit& unit) const;
   [[nodiscard]] bool bounces(const Job& job, const Unit& unit, std::uint64_t at) const;
@@ -115,6 +125,7 @@ class JobRunner {
   LoadWork work_;
   Units units_{work_.plan, work_.schedule, work_.verify == Verify::yes};  // of the current job
   std::uint64_t checked_to_ = 0;                                          // within that job
+  bool mismatched_ = false;  // a unit is left for later
   std::optional<LoadAhead> ahead_;
   StageTimes times_ = {};
   std::uint64_t bytes_verified_ = 0;

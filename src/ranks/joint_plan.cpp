@@ -173,6 +173,11 @@ class JointFile final : public ByteSource {
                           std::span<const std::span<std::byte>> parts) const override {
     return source_ != nullptr ? source_->read_parts(offset, parts) : Result<void>(missing());
   }
+  Result<void> read_with_progress(std::uint64_t offset, std::span<const std::span<std::byte>> parts,
+                                  const ReadProgress& progress) const override {
+    return source_ != nullptr ? source_->read_with_progress(offset, parts, progress)
+                              : Result<void>(missing());
+  }
   Result<void> check_unchanged() const override {
     return source_ != nullptr ? source_->check_unchanged() : Result<void>();
   }

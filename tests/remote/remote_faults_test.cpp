@@ -253,10 +253,23 @@ Result<void> run_torch_case(const Remote& remote, const std::string& url, std::u
   return seed % 2 == 0 ? read_by_tensor(checkpoint, tally) : convert_all(checkpoint, tally);
 }
 
-Result<void> run_case(const Remote& remote, const std::string& url, std::uint64_t seed,
+// Two with ranges of another size: what is loaded in large ones is hashed as it arrives.
+struct Remotes {
+  Remote small;
+  Remote large;
+};
+
+Remotes remotes() {
+  RemoteOptions large = hasty();
+  large.range_nbytes = 2 << 20;
+  return {Remote::make(hasty()).value(), Remote::make(std::move(large)).value()};
+}
+
+Result<void> run_case(const Remotes& remotes, const std::string& url, std::uint64_t seed,
                       Tally& tally) {
   OpenOptions options;
   options.check_seal = CheckSeal::required;
+  const Remote& remote = seed % 2 == 0 ? remotes.small : remotes.large;
   FLATBED_ASSIGN(const Checkpoint checkpoint, remote.open(url, options));
   if (seed % 3 == 0) return read_by_tensor(checkpoint, tally);
   return seed % 3 == 1 ? load_all_tensors(checkpoint, tally) : verify_all(checkpoint, tally);
@@ -271,13 +284,13 @@ TEST(RemoteFaults, NeverGiveWrongBytesNorHang) {
   server.serve("/a.safetensors", sealed_file());
   server.serve("/a.pth", torch_file());
   server.change = [&](const ServerRequest&, ServerAnswer& answer) { faults.damage(answer); };
-  const auto remote = Remote::make(hasty()).value();
+  const Remotes with = remotes();
   Tally tally;
   for (std::uint64_t seed = 0; faults.count < wanted; ++seed) {
     const auto begin = std::chrono::steady_clock::now();
     const Result<void> done = seed % 5 < 3
-                                  ? run_case(remote, server.url("/a.safetensors"), seed, tally)
-                                  : run_torch_case(remote, server.url("/a.pth"), seed, tally);
+                                  ? run_case(with, server.url("/a.safetensors"), seed, tally)
+                                  : run_torch_case(with.small, server.url("/a.pth"), seed, tally);
     tally.longest = std::max(tally.longest, std::chrono::duration_cast<std::chrono::milliseconds>(
                                                 std::chrono::steady_clock::now() - begin));
     if (done) {
