@@ -14,17 +14,22 @@
 //
 // Memory that ranks of a node share is a window of MPI, in one epoch for as long as it lives; only
 // its memory is used, and messages say when.
+#include <fcntl.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/statvfs.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <cstdint>
 #include <cstring>
 #include <limits>
 #include <map>
 #include <span>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -68,11 +73,40 @@ bool has_room_for(std::span<std::byte> memory) {
   return ::madvise(memory.data(), memory.size() / kPage * kPage, kPopulateWrite) == 0;
 }
 
-// Whether windows of MPI, which lie there, leave half of the room. Without it Open MPI fails on one
-// rank, and the others wait for that one for ever.
+// Where the windows of MPI lie.
+constexpr const char* kSharedFolder = "/dev/shm";
+
+// Held by one rank of a node, from its look at the room until the pages of all are there: another
+// job that looks meanwhile would count on the same room. Ends with the process, if not before.
+class SharedFolderLock {
+ public:
+  SharedFolderLock() = default;
+  SharedFolderLock(const SharedFolderLock&) = delete;
+  SharedFolderLock& operator=(const SharedFolderLock&) = delete;
+  ~SharedFolderLock() {
+    if (descriptor_ >= 0) ::close(descriptor_);
+  }
+  // False if it cannot be had within some seconds.
+  [[nodiscard]] bool take() {
+    constexpr std::chrono::milliseconds kPause{2};
+    constexpr int kTries = 2000;
+    descriptor_ = ::open(kSharedFolder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    for (int i = 0; descriptor_ >= 0 && i < kTries; ++i) {
+      if (::flock(descriptor_, LOCK_EX | LOCK_NB) == 0) return true;
+      std::this_thread::sleep_for(kPause);
+    }
+    return false;
+  }
+
+ private:
+  int descriptor_ = -1;
+};
+
+// Whether windows of MPI leave half of the room. Without it Open MPI fails on one rank, and the
+// others wait for that one for ever.
 bool is_likely_to_fit(std::uint64_t nbytes) {
   struct statvfs state = {};
-  if (::statvfs("/dev/shm", &state) != 0) return false;
+  if (::statvfs(kSharedFolder, &state) != 0) return false;
   return nbytes <= std::uint64_t{state.f_bavail} * state.f_frsize / 2;
 }
 
@@ -210,7 +244,11 @@ Result<void> MpiCollective::share(std::uint64_t nbytes) {
   constexpr std::uint64_t kMost = std::uint64_t{1} << 40;
   int ranks = 0;
   FLATBED_TRY(check("MPI_Comm_size", MPI_Comm_size(node_, &ranks)));
+  int on_node = 0;
+  FLATBED_TRY(check("MPI_Comm_rank", MPI_Comm_rank(node_, &on_node)));
   nbytes = std::min(nbytes, kMost);
+  SharedFolderLock lock;  // until the function returns, when all ranks have their pages
+  if (nbytes != 0 && ranks > 1 && on_node == 0 && !lock.take()) nbytes = 0;
   if (!is_likely_to_fit(nbytes * static_cast<std::uint64_t>(ranks))) nbytes = 0;
   std::uint64_t least = 0;
   FLATBED_TRY(

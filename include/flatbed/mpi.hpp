@@ -35,6 +35,8 @@ struct MpiOptions {
   // uses as much as half of LoadOptions::staging_nbytes. All of it is taken at once. Where a rank
   // asks for 0, the memory of all ranks of the node would take more than half of what is free in
   // /dev/shm, or the kernel is older than 5.14, ranks of one node send messages as all others do.
+  // Jobs of flatbed take it one after the other, by a lock on the folder: one that waits for longer
+  // than some seconds goes without. Other programs that fill /dev/shm meanwhile can make MPI hang.
   std::uint64_t shared_nbytes = 32 << 20;
 };
 

@@ -4,6 +4,7 @@ unittest. FLATBED_KILLS sets how often a rank is killed."""
 import os
 import random
 import re
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -90,15 +91,33 @@ class Load(unittest.TestCase):
                 if cut == "whole":
                     self.assertEqual(sent, self.nbytes * (ranks - 1))
 
-    def test_without_room_for_shared_memory_ranks_send(self):
-        small = ["unshare", "-m", "sh", "-c", 'mount -t tmpfs -o size=24m none /dev/shm && exec "$@"', "sh"]
-        if subprocess.run([*small, "true"], stderr=subprocess.DEVNULL, check=False).returncode != 0:
+    def with_shared_memory_of(self, size, *commands):
+        """What the commands print, which run at once, on a /dev/shm of their own."""
+        own = ["unshare", "-m", "sh", "-c", f'mount -t tmpfs -o size={size} none /dev/shm && exec "$@"', "sh"]
+        if subprocess.run([*own, "true"], stderr=subprocess.DEVNULL, check=False).returncode != 0:
             self.skipTest("needs a file system of its own")
-        options = ("--mca", "btl", "self,tcp")  # others take room there themselves
-        done = subprocess.run([*small, *command(2, "load", self.model, "whole", options=options)],
-                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=HANGS_S, check=False)
+        script = "".join(f"{shlex.join(each)} & jobs=\"$jobs $!\"\n" for each in commands)
+        script += "for job in $jobs; do wait $job || exit 1; done"
+        done = subprocess.run([*own, "sh", "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                              timeout=HANGS_S, check=False)
         self.assertEqual(done.returncode, 0, done.stderr)
-        self.assertEqual(len(re.findall(r"(?m)^rank .* sent [1-9]\d* .* lent 0$", done.stdout)), 2, done.stdout)
+        return done.stdout
+
+    def load_whole(self, ranks):
+        return command(ranks, "load", self.model, "whole",
+                       options=("--mca", "btl", "self,tcp"))  # others take room there themselves
+
+    def test_without_room_for_shared_memory_ranks_send(self):
+        out = self.with_shared_memory_of("24m", self.load_whole(2))
+        self.assertEqual(len(re.findall(r"(?m)^rank .* sent [1-9]\d* .* lent 0$", out)), 2, out)
+
+    def test_jobs_do_not_count_on_the_same_shared_memory(self):
+        out = self.with_shared_memory_of("160m", *[self.load_whole(2)] * 3)
+        self.assertEqual(len(re.findall(r"(?m)^rank .* sent [1-9]\d* ", out)), 6, out)
+
+    def test_while_another_job_makes_shared_memory_for_ever_ranks_send(self):
+        out = self.with_shared_memory_of("1g", ["flock", "/dev/shm", *self.load_whole(2)])
+        self.assertEqual(len(re.findall(r"(?m)^rank .* sent [1-9]\d* .* lent 0$", out)), 2, out)
 
     def test_a_rank_that_is_killed_ends_all(self):
         # MPI ends all ranks when one dies, or, with recovery, leaves it to the deadline.
