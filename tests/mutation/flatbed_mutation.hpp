@@ -35,7 +35,7 @@ class State {
   State& operator=(const State&) = delete;
   ~State() {
     if (path_.empty()) return;
-    std::FILE* file = std::fopen(path_.c_str(), "w");
+    std::FILE* file = std::fopen(path_.c_str(), "a");  // a script runs several programs
     for (int i = 0; file != nullptr && i < kMost; ++i)
       if (reached_[i]) std::fprintf(file, "%d\n", i);
     if (file != nullptr) std::fclose(file);

@@ -47,6 +47,12 @@ TESTS = re.compile(r"^tests/(?:(?:load|ranks)/\w+_test|io/(?:direct|past_cache|d
                    r"\.[ch]pp$")
 # Tests of the tests' own fakes, which none of the mutants is in.
 NOT_RUN = re.compile(r"flatbed_fake_cuda_tests")
+# A test that is a script, by its path in the project: the targets and files of the build that it is given. It is
+# over the driver's functions, which no other test calls.
+SCRIPT = "tests/support/fake_cuda_driver/test_fake_driver.py"
+SCRIPT_TARGETS = ("flatbed_fake_driver", "flatbed_fake_driver_program")
+SCRIPT_FILES = ("tests/support/fake_cuda_driver/lib/libcuda.so.1",
+                "tests/support/fake_cuda_driver/flatbed_fake_driver_program")
 FOLDERS = ("include", "src", "cuda", "tests")
 LINKED = ("spec", "examples", "tests/fixtures")
 KILLERS = 12  # tests that are tried first
@@ -131,24 +137,28 @@ def build(tree, folder, jobs, arguments):
                              text=True).stdout
     programs = re.findall(r"^(tests/\w+_tests): CXX_EXECUTABLE", listing, re.MULTILINE)
     programs = [program for program in programs if not NOT_RUN.search(program)]
-    subprocess.run(["ninja", "-C", folder, f"-j{jobs}", "-k0", *programs], check=True)
-    return [os.path.join(folder, program) for program in programs]
+    subprocess.run(["ninja", "-C", folder, f"-j{jobs}", "-k0", *programs, *SCRIPT_TARGETS], check=True)
+    script = [sys.executable, "-B", "-u", os.path.join(ROOT, SCRIPT), *(os.path.join(folder, each)
+                                                                        for each in SCRIPT_FILES)]
+    return [os.path.join(folder, program) for program in programs], tuple(script)
 
 
 # ---- running tests ----------------------------------------------------------------------------------------------
 
 class Run:
-    """One test program with some of its tests. `caught`: how the first failure shows, or ''."""
+    """One test program with some of its tests, or a script (a tuple). `caught`: how the first failure shows, or ''."""
 
     def __init__(self, program, tests, environment, silence_s):
         self.caught = ""
         self.seconds = {}  # of each test that passed
-        self.test = ""
+        is_script = isinstance(program, tuple)
+        self.test = tests[0] if is_script else ""
         self.program = program
+        began = time.monotonic()
+        command = program if is_script else (program, "--gtest_fail_fast", "--gtest_color=no")
         with tempfile.TemporaryDirectory(prefix="flatbed-mutant-") as folder:
             process = subprocess.Popen(
-                [program, "--gtest_fail_fast", "--gtest_color=no"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                cwd=folder, start_new_session=True,
+                command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=folder, start_new_session=True,
                 env={**os.environ, **FEW, **environment, "TMPDIR": folder, "GTEST_FILTER": ":".join(tests)})
             try:
                 self.follow(process, silence_s)
@@ -157,6 +167,8 @@ class Run:
                     os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
                 process.stdout.close()
+        if is_script:
+            self.seconds = {self.test: time.monotonic() - began}
 
     def follow(self, process, silence_s):
         rest = b""
@@ -201,14 +213,15 @@ def list_tests(program):
 class Suite:
     """The tests, the time of each, and the mutants that it reaches."""
 
-    def __init__(self, programs, jobs):
+    def __init__(self, programs, script, jobs):
         self.tests = [(program, test) for program in programs for test in list_tests(program)]
+        self.tests.append((script, os.path.basename(SCRIPT)))
         self.reaches = {}
         self.seconds = {}
         with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
             for _ in pool.map(self.measure, self.tests):
                 pass
-        if not self.tests:
+        if not programs:
             sys.exit("no tests were built")
         self.silence_s = max(MIN_SILENCE_S, 8 * max(self.seconds.values()))
         self.lock = threading.Lock()
@@ -344,8 +357,7 @@ def main():
     folder = os.path.abspath(arguments.build_dir)
     tree = os.path.join(folder, "tree")
     write_tree(tree, mutants, texts)
-    programs = build(tree, os.path.join(folder, "build"), arguments.jobs, arguments.cmake)
-    suite = Suite(programs, arguments.jobs)
+    suite = Suite(*build(tree, os.path.join(folder, "build"), arguments.jobs, arguments.cmake), arguments.jobs)
     print(f"{len(suite.tests)} tests, {sum(suite.seconds.values()):.1f} s; silence after {suite.silence_s:.0f} s")
     caught = run_all(chosen, name_all(mutants), suite, arguments)
     sys.exit(report(chosen, caught, suite, whole=chosen == mutants))
