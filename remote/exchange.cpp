@@ -388,9 +388,7 @@ void Exchange::time_out() {
        true);
 }
 
-void Exchange::cancel() {
-  fail(error_of(ErrorCode::cancelled, "interrupted"), false);
-}
+void Exchange::cancel() { fail(error_of(ErrorCode::cancelled, "interrupted"), false); }
 
 void Exchange::fail(Error error, bool transient) {
   outcome_.error = std::move(error);

@@ -124,8 +124,7 @@ Result<void> Transport::run_all(std::span<remote::Call> calls,
         fail(std::move(taken));
       }
     }
-    if (result && may_cancel && cancelled())
-      fail(error_of(ErrorCode::cancelled, "interrupted"));
+    if (result && may_cancel && cancelled()) fail(error_of(ErrorCode::cancelled, "interrupted"));
   }
 }
 
