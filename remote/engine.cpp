@@ -39,7 +39,9 @@ void Mailbox::put(std::size_t number) {
 }
 
 Engine::Engine(ExchangeLimits limits, unsigned max_connections)
-    : limits_(std::move(limits)), max_connections_(max_connections), process_(::getpid()) {}
+    : limits_(std::move(limits)), max_connections_(max_connections), process_(::getpid()) {
+  active_.reserve(max_connections);
+}
 
 bool Engine::is_of_this_process() const { return process_ == ::getpid(); }
 
@@ -128,44 +130,50 @@ void Engine::drive() {
 // Begins what waits, as far as there are connections for it, and stops what is to stop. False: the
 // engine closes.
 bool Engine::take_orders() {
-  std::vector<Active> begins;
   std::vector<std::uint64_t> stops;
   bool closing = false;
   {
     const std::lock_guard lock(mutex_);
     closing = closing_;
     stops.swap(stops_);
-    while (!waiting_.empty() && (closing || active_.size() + begins.size() < max_connections_)) {
-      begins.push_back(waiting_.front());
-      waiting_.pop_front();
-    }
-    // Those that do not get a turn now may be stopped all the same.
-    for (const std::uint64_t id : stops) {
-      const auto found = std::ranges::find(waiting_, id, &Active::id);
-      if (found == waiting_.end()) continue;
-      begins.push_back(*found);
-      waiting_.erase(found);
-    }
   }
-  for (const Active& active : begins) {
-    if (closing || std::ranges::find(stops, active.id) != stops.end()) {
-      active.exchange->cancel();
-      active.mailbox->put(active.number);
+  while (const std::optional<Active> active = next_to_begin(stops, closing)) {
+    if (closing || std::ranges::find(stops, active->id) != stops.end()) {
+      active->exchange->cancel();
+      active->mailbox->put(active->number);
     } else {
-      begin(active);
+      begin(*active);
     }
   }
   for (const std::uint64_t id : stops) stop_now(id);
   return !closing;
 }
 
+// The next that waits, if there is a connection for it. Those that do not get a turn now may be
+// stopped all the same.
+std::optional<Engine::Active> Engine::next_to_begin(std::span<const std::uint64_t> stops,
+                                                    bool closing) {
+  const std::lock_guard lock(mutex_);
+  auto next = waiting_.begin();
+  if (!closing && active_.size() >= max_connections_) {
+    next = std::ranges::find_if(waiting_, [stops](const Active& active) {
+      return std::ranges::find(stops, active.id) != stops.end();
+    });
+  }
+  if (next == waiting_.end()) return std::nullopt;
+  const Active active = *next;
+  waiting_.erase(next);
+  return active;
+}
+
 void Engine::begin(const Active& active) {
   Exchange& exchange = *active.exchange;
-  Result<void> ready = exchange.prepare(limits_);
-  if (ready && curl_multi_add_handle(multi_.get(), exchange.handle()) != CURLM_OK)
-    ready = error_of(ErrorCode::resource_exhausted, "cannot begin a transfer");
+  bool ready = exchange.prepare(limits_);
+  if (ready && curl_multi_add_handle(multi_.get(), exchange.handle()) != CURLM_OK) {
+    exchange.fail(Error{ErrorCode::resource_exhausted, "out of memory"}, false);
+    ready = false;
+  }
   if (!ready) {
-    exchange.fail(std::move(ready).error(), false);
     active.mailbox->put(active.number);
     return;
   }

@@ -1,5 +1,6 @@
 // Engine: one thread that drives all exchanges over one multi handle of libcurl, which keeps the
 // connections. Owns both; the destructor ends what is under way and joins the thread. Thread-safe.
+// Where the thread needs memory that there is not, the exchange ends with resource_exhausted.
 #pragma once
 
 #include <pthread.h>
@@ -9,6 +10,8 @@
 #include <deque>
 #include <memory>
 #include <mutex>
+#include <optional>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -68,6 +71,8 @@ class Engine {
 
   void drive();
   [[nodiscard]] bool take_orders();
+  [[nodiscard]] std::optional<Active> next_to_begin(std::span<const std::uint64_t> stops,
+                                                    bool closing);
   void begin(const Active& active);
   void stop_now(std::uint64_t id);
   void collect_finished();
@@ -88,7 +93,7 @@ class Engine {
   std::uint64_t next_id_ = 1;         // guarded
   bool closing_ = false;              // guarded
 
-  std::vector<Active> active_;  // the thread's, as is the next
+  std::vector<Active> active_;  // the thread's, as is the next; at most max_connections_
   bool freed_ = false;          // others may begin
 };
 

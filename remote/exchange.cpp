@@ -66,7 +66,15 @@ bool is_transient(CURLcode code) {
 
 }  // namespace
 
-Result<void> Exchange::prepare(const ExchangeLimits& limits) {
+bool Exchange::prepare(const ExchangeLimits& limits) {
+  return guarded([&] {
+    Result<void> made = make_handle(limits);
+    if (!made) fail(std::move(made).error(), false);
+    return made.has_value();
+  });
+}
+
+Result<void> Exchange::make_handle(const ExchangeLimits& limits) {
   limits_ = limits;
   handle_.reset(curl_easy_init());
   if (!handle_) return error_of(ErrorCode::resource_exhausted, "cannot make a transfer");
@@ -204,7 +212,8 @@ Clock::time_point Exchange::deadline() const noexcept {
   return wait.count() == 0 ? Clock::time_point::max() : last_activity_ + wait;
 }
 
-// libcurl is C: no exception may pass through it. What allocates here ends the exchange instead.
+// No exception may pass through libcurl, which is C, nor leave the engine's thread. What allocates
+// here ends the exchange instead.
 template <typename Take>
 bool Exchange::guarded(Take take) noexcept {
 #if defined(__cpp_exceptions)
@@ -369,26 +378,40 @@ bool Exchange::tell_placed() {
 void Exchange::finish(CURLcode code) {
   if (outcome_.error || (code == CURLE_WRITE_ERROR && enough_)) return;
   if (code == CURLE_OK && head_done_) return;
-  if (code == CURLE_OK) {
-    fail(error_of(ErrorCode::http_protocol, "the answer has no status"), true);
-    return;
-  }
-  const bool none = code == CURLE_PEER_FAILED_VERIFICATION && limits_.certificates.none();
-  const Error error =
-      error_of(code_of(code), curl_easy_strerror(code),
-               none ? "; this system has no certificates to trust (package ca-certificates)" : "");
-  fail(error, is_transient(code));
+  end_with([&]() -> Ending {
+    if (code == CURLE_OK)
+      return {error_of(ErrorCode::http_protocol, "the answer has no status"), true};
+    const bool none = code == CURLE_PEER_FAILED_VERIFICATION && limits_.certificates.none();
+    return {error_of(
+                code_of(code), curl_easy_strerror(code),
+                none ? "; this system has no certificates to trust (package ca-certificates)" : ""),
+            is_transient(code)};
+  });
 }
 
 void Exchange::time_out() {
   const bool answered = outcome_.head.status != 0;
-  fail(error_of(ErrorCode::timed_out,
-                answered ? "hardly anything arrived for " : "no answer within ",
-                (answered ? limits_.stall : limits_.first_byte).count(), " ms"),
-       true);
+  end_with([&]() -> Ending {
+    return {error_of(ErrorCode::timed_out,
+                     answered ? "hardly anything arrived for " : "no answer within ",
+                     (answered ? limits_.stall : limits_.first_byte).count(), " ms"),
+            true};
+  });
 }
 
-void Exchange::cancel() { fail(error_of(ErrorCode::cancelled, "interrupted"), false); }
+void Exchange::cancel() {
+  end_with([]() -> Ending { return {error_of(ErrorCode::cancelled, "interrupted"), false}; });
+}
+
+// With the error that say() makes, or with that there is no memory for it.
+template <typename Say>
+void Exchange::end_with(Say say) noexcept {
+  static_cast<void>(guarded([&] {
+    Ending ending = say();
+    fail(std::move(ending.error), ending.transient);
+    return false;
+  }));
+}
 
 void Exchange::fail(Error error, bool transient) {
   outcome_.error = std::move(error);

@@ -62,8 +62,8 @@ class Exchange {
   Exchange(const Exchange&) = delete;
   Exchange& operator=(const Exchange&) = delete;
 
-  // Makes the handle. Errors: resource_exhausted, tls_failed.
-  [[nodiscard]] Result<void> prepare(const ExchangeLimits& limits);
+  // Makes the handle. False: the exchange has ended (resource_exhausted, tls_failed).
+  [[nodiscard]] bool prepare(const ExchangeLimits& limits);
   [[nodiscard]] CURL* handle() const noexcept { return handle_.get(); }
 
   // When it counts as timed out if nothing happens until then.
@@ -92,6 +92,7 @@ class Exchange {
   static std::size_t on_send(char* data, std::size_t size, std::size_t count, void* self);
   static int on_seek(void* self, curl_off_t offset, int origin);
 
+  [[nodiscard]] Result<void> make_handle(const ExchangeLimits& limits);
   [[nodiscard]] Result<void> set_basics(const ExchangeLimits& limits);
   // The options of libcurl for the certificates of servers, or of an HTTPS proxy.
   struct CertificateOptions {
@@ -107,6 +108,12 @@ class Exchange {
   void count_moved(std::size_t nbytes);
   template <typename Take>
   [[nodiscard]] bool guarded(Take take) noexcept;
+  struct Ending {
+    Error error;
+    bool transient = false;
+  };
+  template <typename Say>
+  void end_with(Say say) noexcept;
   [[nodiscard]] bool take_header(std::string_view line);
   [[nodiscard]] bool take_head();
   [[nodiscard]] bool take_body(std::span<const std::byte> bytes);
