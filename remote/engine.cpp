@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <string>
 
 #include "text.hpp"
 
@@ -19,6 +20,15 @@ constexpr long kKeptConnections = 64;
 bool global_state_is_made() {
   static const CURLcode made = curl_global_init(CURL_GLOBAL_DEFAULT);
   return made == CURLE_OK;
+}
+
+// libcurl may allocate a buffer for each request and free it afterwards, as 7.88 does. Until a
+// program has freed a large block once, glibc's malloc() gives each of them back to the system, and
+// every page of the next one costs a fault: a tenth of a load over loopback. See M_MMAP_THRESHOLD
+// in mallopt(3). No page of this block is touched.
+void have_malloc_keep_buffers() {
+  std::string block;
+  block.reserve(std::size_t{8} << 20);  // up to twice as much is kept
 }
 
 }  // namespace
@@ -50,6 +60,7 @@ Result<std::unique_ptr<Engine>> Engine::make(ExchangeLimits limits, unsigned max
     return error_of(ErrorCode::resource_exhausted, "libcurl cannot be used");
   std::unique_ptr<Engine> engine(new (std::nothrow) Engine(std::move(limits), max_connections));
   if (!engine) return error_of(ErrorCode::resource_exhausted, "out of memory");
+  have_malloc_keep_buffers();
   engine->multi_.reset(curl_multi_init());
   if (!engine->multi_) return error_of(ErrorCode::resource_exhausted, "out of memory");
   curl_multi_setopt(engine->multi_.get(), CURLMOPT_MAXCONNECTS, kKeptConnections);
