@@ -314,7 +314,9 @@ ExitCode CommandLine::fail(const Error& error, ExitCode code, Output& output) co
   // Half an object cannot be taken back; then the exit code and standard error have to do.
   if (wants_json_ && output.discard())
     JsonWriter(output).begin_result(command_).end_result(code, error);
-  print_error(error);
+  // All ranks have the same words, and come to the same end.
+  const Collective* const ranks = parsed_.convert.ranks;
+  if (ranks == nullptr || ranks->rank() == 0) print_error(error);
   return code;
 }
 

@@ -133,6 +133,8 @@ class RanksTest(ToolTest):
             self.write_jobs('{"in": "a.pth"}')
             _, err = self.run_ranks(2, *arguments, expect=2)
             self.assertIn("[invalid_argument]", err)
+            if "--list" not in arguments:
+                self.assertEqual(err.count("[invalid_argument]"), 1)  # by one rank, for all
         self.assertEqual(self.names(), ["a.pth", "jobs.jsonl"])
 
     def test_one_rank_is_the_tool(self):
