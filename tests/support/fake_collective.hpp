@@ -58,13 +58,8 @@ class FakeRanks {
   [[nodiscard]] const std::set<std::uint64_t>& sent_tags(std::uint32_t rank) const {
     return endpoints_[rank]->sent_tags;
   }
-  // Bytes of messages longer than those that are not data.
-  [[nodiscard]] std::uint64_t sent_nbytes(std::uint32_t rank) const {
-    return endpoints_[rank]->sent_nbytes;
-  }
-  // The longest pause of a call, in microseconds, and how often one is made: one call in so many.
+  // The longest pause of a call, in microseconds. One call in 16 makes one.
   unsigned pause_us = 0;
-  unsigned pause_share = 16;
   std::uint32_t ranks_of_node = 1;
   // Memory of each rank that those of its node share.
   void share(std::size_t nbytes) {
@@ -106,7 +101,6 @@ class FakeRanks {
     int calls = 0;
     std::optional<std::uint64_t> lost;
     std::set<std::uint64_t> sent_tags;
-    std::uint64_t sent_nbytes = 0;
 
     [[nodiscard]] std::uint32_t rank() const noexcept override { return rank_; }
     [[nodiscard]] std::uint32_t size() const noexcept override { return ranks_.size_; }
@@ -131,7 +125,6 @@ class FakeRanks {
         parcel.copy.assign(bytes.begin(), bytes.end());
       } else {
         parcel.bytes = bytes;
-        sent_nbytes += bytes.size();
       }
       const Ticket ticket = ++tickets_;
       pending_[ticket] = {parcel.taken, {}, nullptr, 0};
@@ -225,7 +218,7 @@ class FakeRanks {
       return make_error(ErrorCode::collective_failed, "fake: ", call, "() failed at rank ", rank_);
     }
     void pause() {
-      if (ranks_.pause_us == 0 || random_() % ranks_.pause_share != 0) return;
+      if (ranks_.pause_us == 0 || random_() % 16 != 0) return;
       std::this_thread::sleep_for(std::chrono::microseconds(random_() % ranks_.pause_us));
     }
 
