@@ -46,6 +46,8 @@ with ft.Ranks(group) as ranks:
         if what == "missing" and number == 1:
             path = model
         into = {"w": torch.zeros(900, 2400 // size), "b": torch.zeros(70_000, dtype=torch.int32)}
+        if what == "misspelt" and rank == 1 and number == 0:
+            into["bb"] = into.pop("b")
         try:
             if what == "dies" and rank == 1:
                 os._exit(9)
@@ -105,6 +107,12 @@ class LoadTogether(unittest.TestCase):
     def test_a_rank_without_the_file_ends_all(self) -> None:
         out = self.run_ranks("missing")
         self.assertRegex(out[1], r"\A1 file_not_found .*\n1 loaded\n\Z")
+        for rank in (0, 2):
+            self.assertRegex(out[rank], rf"\A{rank} collective_ended rank 1 .*\n{rank} loaded\n\Z")
+
+    def test_a_name_that_is_not_in_the_file_ends_all(self) -> None:
+        out = self.run_ranks("misspelt")
+        self.assertRegex(out[1], r"\A1 tensor_not_found .*'bb'.*\n1 loaded\n\Z")
         for rank in (0, 2):
             self.assertRegex(out[rank], rf"\A{rank} collective_ended rank 1 .*\n{rank} loaded\n\Z")
 

@@ -305,9 +305,8 @@ def _targets(
     for name, tensor in tensors.items():
         if tensor.device.type != "cpu" or not tensor.is_contiguous():
             raise ValueError(f"{name}: expected a contiguous tensor on the CPU")
-        if name not in rows:
-            raise KeyError(name)
-        index, dtype = rows[name]
+        # A name that is not stored is another name of a shared tensor, or an error that says so.
+        index, dtype = rows[name if name in rows else checkpoint[name].name]
         if (found := str(tensor.dtype).removeprefix("torch.")) != TORCH_NAMES.get(dtype):
             raise ValueError(f"{name}: the tensor is of {found}, the file has {dtype}")
         if tensor.numel():
