@@ -47,9 +47,9 @@ class DescriptorLease {
 };
 
 // Is told how many bytes of a read, from its front, have arrived. These may be looked at and do not
-// change until the read returns; the others may not be looked at. Called once at a time, on any
-// thread, while the caller waits in the read, which it holds up: it must not wait, throw, or read
-// from the source. An error ends the read early.
+// change until the read returns; the others may not be looked at. Calls never overlap. They come on
+// any thread, while the caller waits in the read, which they hold up: they must not wait, throw, or
+// read from the source. An error ends the read early.
 using ReadProgress = std::function<Result<void>(std::uint64_t nbytes)>;
 
 class FLATBED_EXPORT ByteSource {

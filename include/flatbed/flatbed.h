@@ -826,8 +826,8 @@ typedef struct flatbed_load_report {
 
 // Runs the plan, and returns when nothing is under way any more. `report` may be NULL. After an
 // error the contents of the destinations are unspecified. Errors: those of flatbed_plan_check(),
-// the system's (1-9), chunk_corrupt, chunk_rewritten, the device's (180-189), cancelled, those of
-// the callbacks.
+// the system's (1-9), chunk_corrupt, chunk_rewritten, zip_deflate_malformed, zip_crc_mismatch, the
+// device's (180-189), cancelled, those of the callbacks.
 FLATBED_API int32_t flatbed_load(const flatbed_plan* plan, const flatbed_load_options* options,
                                  flatbed_load_report* report, flatbed_error* error);
 

@@ -149,10 +149,10 @@ struct LoadPlanReport {
   std::uint64_t bytes_to_read = 0;
   std::uint64_t reads = 0;  // pieces of files; each is read by one thread
   // Staging memory, at most; 0: all is read straight into place. Each reading thread may hold
-  // another 1 MiB for what does not stay together, 260 KiB that chunks pass through on processors
-  // which gain by it, and 256 KiB for casts (2 MiB of what is computed
-  // itself; 16 MiB if the tensor is strided, or joined along another than the first dimension); and
-  // as much as a slot where it brings narrow rows of several slices of a tensor to devices.
+  // another 1 MiB for what does not stay together, 516 KiB that chunks pass through on processors
+  // which gain by it, and 256 KiB for casts (2 MiB of what is computed itself; 16 MiB if the tensor
+  // is strided, or joined along another than the first dimension); and as much as a slot where it
+  // brings narrow rows of several slices of a tensor to devices.
   std::uint64_t peak_staging_nbytes = 0;
   std::uint32_t groups = 0;
   std::vector<std::filesystem::path> files;  // in the order of their first use
@@ -220,9 +220,9 @@ class FLATBED_EXPORT LoadPlan {
   std::unique_ptr<State> state_;
 };
 
-// Blocking. Errors: those of check(); the system's (1-9); chunk_corrupt, chunk_rewritten; the
-// device's (180-189); cancelled; those of the callbacks. The first error stops everything and is
-// returned.
+// Blocking. Errors: those of check(); the system's (1-9); chunk_corrupt, chunk_rewritten;
+// zip_deflate_malformed, zip_crc_mismatch (records of a zip); the device's (180-189); cancelled;
+// those of the callbacks. The first error stops everything and is returned.
 [[nodiscard]] FLATBED_EXPORT Result<LoadReport> load(const LoadPlan& plan,
                                                      const LoadOptions& options = {});
 

@@ -69,9 +69,10 @@ struct ScanReport {
 [[nodiscard]] FLATBED_EXPORT Result<ScanReport> scan(const std::filesystem::path& path,
                                                      const ScanOptions& options = {});
 // The same of a folder that is not local: the file `name` and what it names if it is an index, or
-// without a name each of the folder's names(). Its folders() are not scanned, also with
-// `recursive`, and neither is what it may have besides (lists_all()): both are unknown. Errors:
-// those of the folder for these, file_not_found (the folder is empty), shard_missing, cancelled.
+// without a name each of the folder's names(). Its folders() are not scanned, not even with
+// `recursive`, and are unknown. So is what it may have besides its names(), if it does not list all
+// (lists_all()). Errors: those of the folder for these, file_not_found (the folder is empty),
+// shard_missing, cancelled.
 [[nodiscard]] FLATBED_EXPORT Result<ScanReport> scan(const SourceFolder& folder,
                                                      std::string_view name,
                                                      const ScanOptions& options = {});

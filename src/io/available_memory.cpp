@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <string>
 #include <string_view>
@@ -47,20 +48,24 @@ struct GroupFiles {
   std::string_view mount;
   std::string_view limit;
   std::string_view used;
-  std::string_view dropped_first;  // in memory.stat: of `used`, caches that were used once
+  std::array<std::string_view, 2> cached;  // in memory.stat: files' pages, which can be dropped
 };
-constexpr GroupFiles kVersion1{"/memory", "memory.limit_in_bytes", "memory.usage_in_bytes",
-                               "total_inactive_file "};
-constexpr GroupFiles kVersion2{"", "memory.max", "memory.current", "inactive_file "};
+constexpr GroupFiles kVersion1{"/memory",
+                               "memory.limit_in_bytes",
+                               "memory.usage_in_bytes",
+                               {"total_inactive_file ", "total_active_file "}};
+constexpr GroupFiles kVersion2{
+    "", "memory.max", "memory.current", {"inactive_file ", "active_file "}};
 
 // What the limit of one group leaves; nullopt if it has none ("max").
 std::optional<std::uint64_t> left_in(const std::filesystem::path& folder, const GroupFiles& files) {
   const auto limit = leading_number(read_start(folder / files.limit));
   const auto used = leading_number(read_start(folder / files.used));
   if (!limit || !used) return std::nullopt;
-  const std::uint64_t dropped =
-      number_after(files.dropped_first, read_start(folder / "memory.stat")).value_or(0);
-  const std::uint64_t kept = *used - std::min(*used, dropped);
+  const std::string stat = read_start(folder / "memory.stat");
+  std::uint64_t kept = *used;
+  for (const std::string_view key : files.cached)
+    kept -= std::min(kept, number_after(key, stat).value_or(0));
   return *limit - std::min(*limit, kept);
 }
 

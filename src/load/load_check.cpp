@@ -65,8 +65,8 @@ Result<void> check_overlaps(const LoadPlanState& plan) {
       if (!share_bytes(rows_of(plan.transfers[other]), rows)) continue;
       return make_error(ErrorCode::destination_overlap,
                         transfer_text(plan, plan.transfers[std::max(i, other)]),
-                        ": the destination shares bytes with that of tensor ",
-                        quoted(plan.transfers[std::min(i, other)].tensor->name));
+                        ": the destination shares bytes with that of ",
+                        tensor_text(plan, plan.transfers[std::min(i, other)]));
     }
     open.push_back(i);
   }

@@ -166,8 +166,8 @@ Result<void> JobRunner::read_in_place(const Job& job, const FileRange& range) {
 // Whether units are checked while those after them are on their way: reads of megabytes over a
 // network have left the processor's cache when they end.
 bool JobRunner::checks_on_arrival(const Job& job) const {
-  return work_.check_on_arrival && work_.verify == Verify::yes && !job.direct &&
-         work_.schedule.files[job.file].piece_nbytes > kPieceNbytes;
+  const ScheduledFile& file = work_.schedule.files[job.file];
+  return work_.check_on_arrival && file.checked && !job.direct && file.piece_nbytes > kPieceNbytes;
 }
 
 // Reads to the segments, and has all units checked that end before an offset that was reached, on
@@ -572,11 +572,11 @@ Result<bool> JobRunner::check(const Unit& unit, std::span<std::byte> bytes, std:
   };
   if (rereads == Rereads::later) {
     mismatched_ = !matches(bytes);
-    if (mismatched_) return false;
   } else {
     FLATBED_TRY(matches_or_reread({source, unit.begin, bytes}, chunks_reread_, matches));
   }
-  if (copy_to != nullptr) finish_past_cache();  // before a thread is told of them
+  if (copy_to != nullptr) finish_past_cache();  // before another thread is told, or copies again
+  if (rereads == Rereads::later && mismatched_) return false;
   if (!checked) {
     return with_context(checkpoint.files()[tensor.where.file].path.native(),
                         std::move(checked).error());

@@ -266,8 +266,14 @@ const std::string& path_of(const LoadPlanState& plan, const Transfer& transfer) 
   return checkpoint.files()[transfer.tensor->where.file].path.native();
 }
 
+std::string tensor_text(const LoadPlanState& plan, const Transfer& transfer) {
+  const std::string name = str_cat(quoted(transfer.tensor->name));
+  if (transfer.part_of == kNoItem) return "tensor " + name;
+  return str_cat("tensor ", quoted(plan.joined[transfer.part_of]), " (its part ", name, ")");
+}
+
 std::string transfer_text(const LoadPlanState& plan, const Transfer& transfer) {
-  return str_cat(path_of(plan, transfer), ": tensor ", quoted(transfer.tensor->name));
+  return str_cat(path_of(plan, transfer), ": ", tensor_text(plan, transfer));
 }
 
 LoadPlan::LoadPlan() : state_(std::make_unique<State>()) {}
@@ -310,7 +316,13 @@ Result<void> LoadPlan::add(const Checkpoint& checkpoint, std::string_view name,
   ++state_->items;
   std::vector<JoinedPart> parts;
   if (transfer.runs != 0) parts = joined_parts(source, transfer, {cut.dim, cut.begin, cut.end});
-  if (parts.empty()) parts.push_back({std::move(source), transfer});
+  if (parts.empty()) {
+    parts.push_back({std::move(source), transfer});
+  } else {
+    for (JoinedPart& part : parts)
+      part.transfer.part_of = static_cast<std::uint32_t>(state_->joined.size());
+    state_->joined.emplace_back(name);
+  }
   for (JoinedPart& part : parts) {
     part.transfer.checkpoint = state_->checkpoint_index(part.checkpoint);
     state_->transfers.push_back(part.transfer);

@@ -29,6 +29,8 @@
 
 namespace flatbed {
 
+inline constexpr std::uint32_t kNoItem = ~std::uint32_t{0};
+
 struct Transfer {
   const TensorInfo* tensor = nullptr;  // of a checkpoint that the plan shares
   const ByteSource* file = nullptr;    // that it is read from; null: the checkpoint's
@@ -36,6 +38,7 @@ struct Transfer {
   std::uint32_t group = 0;             // index into the plan's
   std::uint32_t owner = 0;             // of the destination; index into the plan's devices
   std::uint32_t device = 0;            // that copies to it; 0: the processor writes it
+  std::uint32_t part_of = kNoItem;     // index into the plan's joined ones
   std::byte* to = nullptr;
   std::uint64_t source = 0;  // offset of the first run in the tensor
   std::uint64_t run_nbytes = 0;
@@ -122,6 +125,7 @@ struct LoadPlan::State {
   std::unordered_map<std::uint32_t, std::uint32_t> group_of_id;
   std::size_t items = 0;  // calls of add(), each of which made one transfer or more
   std::vector<Transfer> transfers;
+  std::vector<std::string> joined;  // names of tensors that are loaded as what they are joined of
   // For LoadItem::as: views of a checkpoint, by its identity, with all that can be cast to a dtype.
   std::map<std::pair<const void*, Dtype>, Checkpoint> casts;
 
@@ -151,7 +155,8 @@ using LoadPlanState = LoadPlanAccess::State;
 
 // The path of the file that the transfer's tensor is in, or its label.
 [[nodiscard]] const std::string& path_of(const LoadPlanState& plan, const Transfer& transfer);
-// Names a transfer in messages: "a.safetensors: tensor 'w'".
+// Name a transfer in messages: "tensor 'w'", or "tensor 'qkv' (its part 'q')"; and with its file.
+[[nodiscard]] std::string tensor_text(const LoadPlanState& plan, const Transfer& transfer);
 [[nodiscard]] std::string transfer_text(const LoadPlanState& plan, const Transfer& transfer);
 
 }  // namespace flatbed

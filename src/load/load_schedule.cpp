@@ -34,7 +34,8 @@ constexpr double kNearlyAll = 0.875;
 constexpr std::uint64_t kContentsNbytes = 16 << 20;
 
 // Between the runs of a tensor that is converted as it is read, in bytes of the file: such a hole
-// costs more than a read of its own for each run. Where chunks are checked, none is needed twice.
+// costs more than a read of its own for each run, unless the source takes long to answer. Where
+// chunks are checked, none is needed twice.
 constexpr std::uint64_t kContentsHole = 16 << 10;
 constexpr std::uint64_t kCheckedContentsHole = 2 * kChunkBytes;
 
@@ -213,11 +214,13 @@ void Scheduler::add_want(std::uint32_t number, std::uint64_t begin, std::uint64_
   }
   begin += tensor.where.offset;
   end += tensor.where.offset;
+  const std::uint32_t file = file_index(transfer);
+  if (is_checked(transfer)) out_.files[file].checked = true;
   if (!wants_.empty() && wants_.back().transfer == number && begin <= wants_.back().end) {
     wants_.back().end = end;
     return;
   }
-  wants_.push_back({begin, end, file_index(transfer), number});
+  wants_.push_back({begin, end, file, number});
 }
 
 // Before wants are joined, for which it decides. A file's `nbytes` and `span_count` are those of
@@ -481,7 +484,8 @@ bool Scheduler::passes_over_holes(const Transfer& transfer) const {
     const bool checked = options_.verify && !source.info.digests.empty();
     const std::uint64_t hole =
         transfer.hole_nbytes() / bits(tensor.dtype) * bits(source.info.dtype);
-    return hole >= (checked ? kCheckedContentsHole : kContentsHole);
+    const ScheduledFile& file = out_.files[files_.at(&source.place.container.source())];
+    return hole >= std::max(checked ? kCheckedContentsHole : kContentsHole, file.max_hole_nbytes);
   };
   return std::ranges::all_of(CheckpointAccess::sources(checkpoint, tensor), needs);
 }
@@ -501,7 +505,7 @@ Schedule make_schedule(const LoadPlanState& plan, const ScheduleOptions& options
 Error in_job(const LoadPlanState& plan, const Schedule& schedule, const Job& job, Error error) {
   const Transfer& transfer = plan.transfers[schedule.parts[job.first_part].transfer];
   const std::string place =
-      str_cat("tensor ", quoted(transfer.tensor->name), job.parts > 1 ? " and others" : "", ": ",
+      str_cat(tensor_text(plan, transfer), job.parts > 1 ? " and others" : "", ": ",
               lies_in_file(*transfer.tensor) ? "file offset " : "byte ", job.begin);
   return in_file(path_of(plan, transfer), place, std::move(error));
 }

@@ -94,6 +94,7 @@ struct ScheduledFile {
   const ByteSource* file = nullptr;
   bool cold = false;                          // known not to be in the page cache
   bool direct = false;                        // read with O_DIRECT, except sparse jobs
+  bool checked = false;                       // chunks of it are compared with their digests
   std::uint64_t begin = 0;                    // of the first byte that is read
   std::uint64_t end = 0;                      // after the last one
   std::uint64_t nbytes = 0;                   // number of bytes read, without sparse spans

@@ -11,7 +11,7 @@ using safetensors::kChunkBytes;
 
 namespace {
 
-// A job more is worth so many bytes that are not sent, and one percent of those that still are.
+// An extra job pays if it saves this many bytes of sending, and 1 % of what is still sent.
 constexpr std::uint64_t kLeastSaved = 32 << 10;
 constexpr std::uint64_t kLeastShare = 100;
 

@@ -12,10 +12,9 @@ namespace flatbed {
 
 namespace {
 
-// A reader is about as good as the best one if that much more is sent, of what is in any case.
+// A reader counts as equal to the best one if it sends at most 1 % more.
 constexpr std::uint64_t kCloseShare = 100;
-// A rank may read so much more than its share, if it wants the bytes: chunks do not end where rows
-// do.
+// A rank may read a sixteenth more than its share: chunks do not end where rows do.
 constexpr std::uint64_t kMoreShare = 16;
 
 // Deals out jobs, each to one of the ranks that can read all of it and have not got their share: to
@@ -149,7 +148,7 @@ void Sharer::find_wanted(const Job& job) {
 
 // Ranks that are about as good take turns, so that all of them read from the beginning.
 Result<std::uint32_t> Sharer::reader_of(const Job& job) {
-  std::uint64_t most = 0;                 // that a rank wants which may read it
+  std::uint64_t most = 0;                 // that a rank wants, of those able to read the job
   std::uint64_t fewest = wanted_by_all_;  // that cross
   for (std::uint32_t rank = 0; rank < load_.size(); ++rank) {
     if (!can_read(rank, job) || is_full(rank, job)) continue;

@@ -38,7 +38,6 @@ class Machine {
 TEST(AvailableMemory, IsKnownAndNoNonsense) {
   const std::optional<std::uint64_t> nbytes = available_memory();
   ASSERT_TRUE(nbytes);
-  EXPECT_GT(*nbytes, std::uint64_t{1} << 20);
   EXPECT_LT(*nbytes, std::uint64_t{1} << 50);
 }
 
@@ -62,8 +61,8 @@ TEST(AvailableMemory, IsWhatTheLimitOfAGroupLeaves) {
   machine.write("sys/fs/cgroup/job/task/memory.current", "10485760\n");
   EXPECT_EQ(machine.available(), 22 * kMib);
   machine.write("sys/fs/cgroup/job/task/memory.stat",
-                "anon 1\nworkingset_inactive_file 9\ninactive_file 4194304\nactive_file 1\n");
-  EXPECT_EQ(machine.available(), 26 * kMib);
+                "anon 1\nworkingset_inactive_file 9\ninactive_file 4194304\nactive_file 1048576\n");
+  EXPECT_EQ(machine.available(), 27 * kMib);
 }
 
 TEST(AvailableMemory, IsTheLeastOfAllGroupsAboveAndTheMachine) {

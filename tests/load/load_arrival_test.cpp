@@ -264,6 +264,7 @@ TEST(LoadArrival, AsksForNoProgressWhereNothingIsChecked) {
   EXPECT_EQ(far.source->reads, 0u);
   Far unsealed(false);
   EXPECT_OK(unsealed.load_slice(0, kBig, {}));
+  EXPECT_EQ(unsealed.source->reads, 0u);
 }
 
 // The time in which chunks are hashed is not that of the read around it.

@@ -324,6 +324,19 @@ TEST_F(LoadFused, ATensorIsLoadedAsWhatItIsJoinedOf) {
 }
 
 // Joined along each dimension, cut along each, to rows with and without a pitch.
+TEST_F(LoadFused, MessagesNameTheTensorThatWasAsked) {
+  const std::uint64_t nbytes = view_->tensor("qkv").value().nbytes;
+  Target target(nbytes);
+  LoadPlan plan;
+  ASSERT_OK(plan.add(*view_, "qkv", target.destination()));
+  ASSERT_OK(plan.add(*model_, "v", {nullptr, target.data(), v_.bytes.size()}));
+  const Result<LoadPlanReport> checked = plan.check();
+  ASSERT_FALSE(checked);
+  EXPECT_EQ(checked.error().code, ErrorCode::destination_overlap);
+  EXPECT_NE(checked.error().message.find("that of tensor 'qkv' (its part 'q')"), std::string::npos)
+      << checked.error().message;
+}
+
 TEST_F(LoadFused, EverySliceArrivesAsReadGivesIt) {
   for (const std::size_t joined : {0, 1, 2}) {
     std::vector<ModelTensor> tensors{{"a", Dtype::u8, {4, 6, 8}}, {"b", Dtype::u8, {4, 6, 8}}};
