@@ -53,7 +53,7 @@ TEST(AvailableMemory, IsUnknownWithoutProc) {
   EXPECT_EQ(available_memory(empty.path()), std::nullopt);
 }
 
-// What was read or written once is dropped before anything else, so it does not count as used.
+// Pages of files can be dropped, so they do not count as used.
 TEST(AvailableMemory, IsWhatTheLimitOfAGroupLeaves) {
   const Machine machine;
   machine.write("proc/self/cgroup", "0::/job/task\n");
