@@ -22,7 +22,7 @@ struct ReadBytes {
 };
 
 // Whether matches(bytes), at last after reading them again, each time of which adds to `rereads`.
-// Bytes that are unpacked, and cannot be, do not match. Errors: those of the source.
+// A record that does not inflate counts as a mismatch. Errors: those of the source.
 template <typename Matches>
 [[nodiscard]] Result<bool> matches_or_reread(const ReadBytes& read, std::uint64_t& rereads,
                                              Matches matches) {

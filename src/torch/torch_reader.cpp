@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "io/large_allocator.hpp"
 #include "torch/gather.hpp"
@@ -113,6 +114,17 @@ void apply_signs(const TorchTensor& tensor, std::span<std::byte> bytes) {
 
 Result<void> TorchReader::read(const TorchTensor& tensor, std::uint64_t offset,
                                std::span<std::byte> out, ReadsOfSource reads) {
+  Call call{reads, {}};
+  FLATBED_TRY(read_bytes(tensor, offset, out, call));
+  if (!call.again || !tensor.contiguous) return {};
+  call.again->reread_to = tensor.offset * tensor.element_nbytes + offset + out.size();
+  const std::lock_guard lock(mutex_);
+  keep_inflater(std::move(*call.again));
+  return {};
+}
+
+Result<void> TorchReader::read_bytes(const TorchTensor& tensor, std::uint64_t offset,
+                                     std::span<std::byte> out, Call& call) {
   const std::uint32_t element = tensor.element_nbytes;
   // Reads whole elements. A range that cuts an element takes its part from a copy.
   while (!out.empty()) {
@@ -120,11 +132,11 @@ Result<void> TorchReader::read(const TorchTensor& tensor, std::uint64_t offset,
     const std::size_t skip = offset % element;
     std::size_t taken = out.size() - out.size() % element;
     if (skip == 0 && taken > 0) {
-      FLATBED_TRY(read_elements(tensor, first, out.first(taken), reads));
+      FLATBED_TRY(read_elements(tensor, first, out.first(taken), call));
     } else {
       std::byte one[16];
       taken = std::min<std::size_t>(out.size(), element - skip);
-      FLATBED_TRY(read_elements(tensor, first, {one, element}, reads));
+      FLATBED_TRY(read_elements(tensor, first, {one, element}, call));
       std::memcpy(out.data(), one + skip, taken);
     }
     offset += taken;
@@ -134,10 +146,10 @@ Result<void> TorchReader::read(const TorchTensor& tensor, std::uint64_t offset,
 }
 
 Result<void> TorchReader::read_elements(const TorchTensor& tensor, std::uint64_t first,
-                                        std::span<std::byte> out, ReadsOfSource reads) {
+                                        std::span<std::byte> out, Call& call) {
   const TorchStorage& storage = torch_.storages[tensor.storage];
   const ReadStorage from_storage = [&](std::uint64_t offset, std::span<std::byte> to) {
-    return read_storage({tensor.storage, offset, reads}, to);
+    return read_storage({tensor.storage, offset}, to, call);
   };
   if (tensor.contiguous) {
     FLATBED_TRY(from_storage((tensor.offset + first) * tensor.element_nbytes, out));
@@ -157,44 +169,54 @@ Result<void> TorchReader::read_elements(const TorchTensor& tensor, std::uint64_t
   return {};
 }
 
-Result<void> TorchReader::read_storage(const StorageRange& range, std::span<std::byte> out) {
+Result<void> TorchReader::read_storage(const StorageRange& range, std::span<std::byte> out,
+                                       Call& call) {
   const TorchStorage& storage = torch_.storages[range.storage];
   if (storage.held != kNotHeld) {
     std::memcpy(out.data(), torch_.held[storage.held].data() + storage.stored_offset + range.offset,
                 out.size());
     return {};
   }
-  if (storage.deflated) return inflate(range, out);
+  const bool again = call.reads == ReadsOfSource::again;
+  if (storage.deflated) return again ? inflate_again(range, out, call) : inflate(range, out);
   const std::uint64_t at = storage.stored_offset + range.offset;
-  return range.reads == ReadsOfSource::again ? file_.reread_at(at, out) : file_.read_at(at, out);
+  return again ? file_.reread_at(at, out) : file_.read_at(at, out);
 }
 
+// An inflater that fails is dropped: its states may be those of damaged bytes.
 Result<void> TorchReader::inflate(const StorageRange& range, std::span<std::byte> out) {
   const std::lock_guard lock(mutex_);
-  const bool again = range.reads == ReadsOfSource::again;
-  const auto found =
-      std::find_if(inflaters_.begin(), inflaters_.end(),
-                   [&](const Inflater& inflater) { return inflater.storage == range.storage; });
-  const bool kept = found != inflaters_.end();
-  const bool continues = kept && found->again && found->reread_to == range.offset;
-  if (kept && (!again || continues)) {
-    std::rotate(inflaters_.begin(), found, found + 1);
-  } else {
-    if (kept) inflaters_.erase(found);
-    FLATBED_ASSIGN(Inflater made, new_inflater(range));
-    if (inflaters_.size() == kMaxInflaters) inflaters_.pop_back();
-    inflaters_.insert(inflaters_.begin(), std::move(made));
+  std::optional<Inflater> inflater = take_inflater(range.storage);
+  // One that reads again would pass every copy kept on the way.
+  if (!inflater || inflater->again) {
+    FLATBED_ASSIGN(inflater, new_inflater(range.storage, ReadsOfSource::first));
   }
-  Inflater& inflater = inflaters_.front();
-  FLATBED_TRY(inflater.reader.read(range.offset, out));
-  if (again) inflater.reread_to = range.offset + out.size();
+  FLATBED_TRY(inflater->reader.read(range.offset, out));
+  keep_inflater(std::move(*inflater));
   return {};
 }
 
-Result<TorchReader::Inflater> TorchReader::new_inflater(const StorageRange& range) const {
-  const TorchStorage& storage = torch_.storages[range.storage];
+// The call owns the inflater, and keeps it between the runs of a strided tensor.
+Result<void> TorchReader::inflate_again(const StorageRange& range, std::span<std::byte> out,
+                                        Call& call) {
+  if (!call.again) {
+    {
+      const std::lock_guard lock(mutex_);
+      call.again = take_inflater(range.storage);
+    }
+    const bool continues = call.again && call.again->again && call.again->reread_to == range.offset;
+    if (!continues) {
+      FLATBED_ASSIGN(call.again, new_inflater(range.storage, ReadsOfSource::again));
+    }
+  }
+  return call.again->reader.read(range.offset, out);
+}
+
+Result<TorchReader::Inflater> TorchReader::new_inflater(std::uint32_t number,
+                                                        ReadsOfSource reads) const {
+  const TorchStorage& storage = torch_.storages[number];
   std::unique_ptr<RereadSource> again;
-  if (range.reads == ReadsOfSource::again) {
+  if (reads == ReadsOfSource::again) {
     again = std::make_unique<RereadSource>(
         file_, RereadAhead{kRereadAhead, storage.stored_offset + storage.stored_nbytes});
   }
@@ -202,7 +224,23 @@ Result<TorchReader::Inflater> TorchReader::new_inflater(const StorageRange& rang
   FLATBED_ASSIGN(
       InflateReader reader,
       InflateReader::open(from, {storage.stored_offset, storage.stored_nbytes, storage.nbytes}));
-  return Inflater{range.storage, std::move(again), kNowhere, std::move(reader)};
+  return Inflater{number, std::move(again), 0, std::move(reader)};
+}
+
+std::optional<TorchReader::Inflater> TorchReader::take_inflater(std::uint32_t storage) {
+  const auto found =
+      std::find_if(inflaters_.begin(), inflaters_.end(),
+                   [storage](const Inflater& inflater) { return inflater.storage == storage; });
+  if (found == inflaters_.end()) return std::nullopt;
+  std::optional<Inflater> taken = std::move(*found);
+  inflaters_.erase(found);
+  return taken;
+}
+
+void TorchReader::keep_inflater(Inflater inflater) {
+  static_cast<void>(take_inflater(inflater.storage));  // another thread may have kept one meanwhile
+  if (inflaters_.size() == kMaxInflaters) inflaters_.pop_back();
+  inflaters_.insert(inflaters_.begin(), std::move(inflater));
 }
 
 }  // namespace flatbed::pth

@@ -22,6 +22,8 @@
 #include "support/bytes_source.hpp"
 #include "support/damaging_source.hpp"
 #include "support/expect_error.hpp"
+#include "support/listed_damage.hpp"
+#include "support/stored_blocks.hpp"
 #include "support/temp_dir.hpp"
 #include "support/zip_builder.hpp"
 
@@ -303,18 +305,95 @@ TEST(Reread, LoadReadsADeflatedTensorAgain) {
   }
 }
 
+// A zip with a deflated tensor "a" of these contents, in blocks that are stored.
+std::string zip_of_stored_blocks(const std::string& data, const test::pickle::Tensor& view) {
+  using namespace test::pickle;  // NOLINT: the assembler's words are the subject here
+  const Storage bytes{.type = global("torch", "ByteStorage"),
+                      .count = integer(static_cast<std::int64_t>(data.size()))};
+  Tensor tensor_of_it = view;
+  tensor_of_it.storage = storage(bytes);
+  return test::build_zip(
+      {test::deflated_item("m/data.pkl", finish(dict({text("a"), tensor(tensor_of_it)}))),
+       test::stored_blocks_item("m/data/0", data),
+       {.name = "m/version", .data = "3\n"}});
+}
+
+std::string flat_zip() {
+  using test::pickle::counts;
+  return zip_of_stored_blocks(contents(), {.sizes = counts({kTensor}), .strides = counts({1})});
+}
+
+Result<std::string> read_range(const Checkpoint& checkpoint, std::size_t begin, std::size_t nbytes,
+                               Verify verify = Verify::yes) {
+  std::string out(nbytes, '\0');
+  FLATBED_TRY(checkpoint.read(checkpoint.tensor("a").value(), begin,
+                              std::as_writable_bytes(std::span(out)), verify));
+  return out;
+}
+
 TEST(Reread, OfADeflatedTensorGivesUp) {
-  const Deflated broken(0);
-  broken.source->left = 1000;
-  EXPECT_ERROR(broken.read(), zip_deflate_malformed);
-  const Deflated other(2000);
-  other.source->left = 1000;
-  const auto read = other.read();
-  ASSERT_FALSE(read);
+  const std::string file = flat_zip();
+  const std::uint64_t begin = file.find(test::stored_blocks(contents()));
+  const auto opened = [&](std::uint64_t at) {
+    const auto source = std::make_shared<DamagingSource>(file, begin + at, 0);
+    const Checkpoint checkpoint = Checkpoint::open(source).value();
+    source->left = 1000;
+    return checkpoint;
+  };
+  const Checkpoint broken = opened(test::stored_block_size_at(300'000));
+  EXPECT_ERROR(read_range(broken, 0, kTensor), zip_deflate_malformed);
+  const Checkpoint other = opened(test::stored_byte_at(300'000));
+  EXPECT_ERROR(read_range(other, 0, kTensor), zip_crc_mismatch);
   // Whoever does not verify gets what inflates.
-  if (read.error().code == ErrorCode::zip_crc_mismatch) {
-    EXPECT_OK(other.read(Verify::no));
+  EXPECT_OK(read_range(other, 0, kTensor, Verify::no));
+}
+
+// What a reread fetched ahead, and maybe damaged, serves no later read.
+TEST(Reread, ADeflatedTensorIsFetchedForEachReread) {
+  const std::string file = flat_zip();
+  const std::uint64_t begin = file.find(test::stored_blocks(contents()));
+  const std::uint64_t near = begin + test::stored_block_size_at(100'000);
+  const std::uint64_t far = begin + test::stored_block_size_at(600'000);
+  const auto source = std::make_shared<test::ListedDamage>(file);
+  const Checkpoint opened = Checkpoint::open(source).value();
+  const std::size_t half = kTensor / 2;
+  for (const bool also_later : {false, true}) {
+    std::vector<test::Damage> damage{{near, test::Way::read, 1}, {far, test::Way::reread, 1}};
+    if (also_later) damage.push_back({far, test::Way::read, 1});
+    source->damage(damage);
+    const auto first = read_range(opened, 0, half);
+    ASSERT_OK(first);
+    EXPECT_EQ(*first, contents().substr(0, half));
+    const auto second = read_range(opened, half, kTensor - half);
+    ASSERT_OK(second);
+    EXPECT_EQ(*second, contents().substr(half));
+    EXPECT_EQ(source->rereads, also_later ? 2 : 1);
+    EXPECT_TRUE(source->all_came());
   }
+}
+
+// Its runs do not touch. All are read in one pass over the record.
+TEST(Reread, AStridedTensorIsInflatedOnce) {
+  using test::pickle::counts;
+  constexpr std::size_t kRow = 40'000;
+  constexpr std::size_t kRows = 100;
+  constexpr std::size_t kWidth = 5'000;  // of a row in the tensor
+  std::string data;
+  while (data.size() < kRow * kRows) data += contents();
+  data.resize(kRow * kRows);
+  std::string expected;
+  for (std::size_t row = 0; row < kRows; ++row) expected += data.substr(row * kRow, kWidth);
+  const std::string file =
+      zip_of_stored_blocks(data, {.sizes = counts({kRows, kWidth}), .strides = counts({kRow, 1})});
+  const std::string stored = test::stored_blocks(data);
+  const auto source = std::make_shared<test::ListedDamage>(file);
+  const Checkpoint opened = Checkpoint::open(source).value();
+  source->damage({{file.find(stored) + test::stored_block_size_at(2'000'000), test::Way::read, 1}});
+  const auto read = read_range(opened, 0, expected.size());
+  ASSERT_OK(read);
+  EXPECT_EQ(*read, expected);
+  EXPECT_LE(source->reread_nbytes, stored.size());
+  EXPECT_GT(source->reread_nbytes, 0U);
 }
 
 TEST(Reread, AWholeRecordIsComparedWithItsCrc) {
