@@ -10,6 +10,7 @@
 #include "base/str_cat.hpp"
 #include "checkpoint/checkpoint_access.hpp"
 #include "io/large_allocator.hpp"
+#include "io/reread.hpp"
 #include "safetensors/seal.hpp"
 #include "save/record_sums.hpp"
 #include "save/save_source.hpp"
@@ -18,6 +19,7 @@ namespace flatbed {
 
 namespace {
 
+using safetensors::chunk_count;
 using safetensors::kChunkBytes;
 
 Result<LargeBlock> allocate(std::size_t nbytes) {
@@ -26,6 +28,24 @@ Result<LargeBlock> allocate(std::size_t nbytes) {
     return make_error(ErrorCode::resource_exhausted, "out of memory for ", nbytes, " bytes");
   return block;
 }
+
+// The contents of an item that has a source_of(), for matches_or_reread(). Borrows the place.
+class ItemSource final : public ByteSource {
+ public:
+  explicit ItemSource(const PlacedItem& place) : place_(place), source_(*source_of(*place.item)) {}
+
+  [[nodiscard]] std::string_view label() const noexcept override { return source_.label(); }
+  [[nodiscard]] std::uint64_t size() const noexcept override { return place_.nbytes; }
+  [[nodiscard]] Result<void> read_at(std::uint64_t offset,
+                                     std::span<std::byte> out) const override {
+    return reread_item(*place_.item, offset, out);
+  }
+  [[nodiscard]] unsigned max_rereads() const noexcept override { return source_.max_rereads(); }
+
+ private:
+  const PlacedItem& place_;
+  const ByteSource& source_;
+};
 
 }  // namespace
 
@@ -55,25 +75,33 @@ Result<void> RecordMender::check() const {
   return make_error(ErrorCode::cancelled, "interrupted while a record was read again");
 }
 
-// Reads the record once more.
+// What was replaced counts even if the rest could not be read: that may have been all the damage.
 Result<void> RecordMender::mend(std::size_t number) {
+  changed_ = false;
+  FLATBED_TRY(reread(number));
+  if (!changed_) return {};
+  const PlacedItem& place = places_[number];
+  note_parts(place.head, place.offset);
+  return calls_.mended(number);
+}
+
+// Reads the record once more, up to where it does not inflate.
+Result<void> RecordMender::reread(std::size_t number) {
   const PlacedItem& place = places_[number];
   const std::size_t most = reread_nbytes(*source_of(*place.item));
   FLATBED_ASSIGN(const LargeBlock buffer, allocate(most));
-  changed_ = false;
   for (std::uint64_t at = 0; at < place.nbytes; at += most) {
     FLATBED_TRY(check());
     const std::span<std::byte> bytes{
         buffer.get(), static_cast<std::size_t>(std::min<std::uint64_t>(most, place.nbytes - at))};
+    rereads_ += chunk_count(bytes.size());
     const Result<void> read = reread_item(*place.item, at, bytes);
     // Another attempt may inflate.
     if (!read && read.error().code == ErrorCode::zip_deflate_malformed) return {};
     FLATBED_TRY(read);
     FLATBED_TRY(take(number, at, bytes));
   }
-  if (!changed_) return {};
-  note_parts(place.head, place.offset);
-  return calls_.mended(number);
+  return {};
 }
 
 Result<void> RecordMender::take(std::size_t number, std::uint64_t at,
@@ -83,7 +111,6 @@ Result<void> RecordMender::take(std::size_t number, std::uint64_t at,
     const std::uint64_t chunk = (at + skip) / kChunkBytes;
     const std::span<const std::byte> read =
         bytes.subspan(skip, std::min<std::size_t>(kChunkBytes, bytes.size() - skip));
-    ++rereads_;
     if (pth::crc32_of(read) == records_.of_chunk(place.number, chunk)) continue;
     changed_ = true;
     FLATBED_TRY(calls_.changed(number, chunk, read));
@@ -168,14 +195,15 @@ Result<void> RecordMender::read_chunk(const PlacedItem& place, std::uint64_t chu
   rereads_ += tally.chunks_reread;
   if (!records_.wants(place.number)) return {};
   const std::uint32_t expected = records_.of_chunk(place.number, chunk);
-  const ByteSource& source = *source_of(*place.item);
-  std::uint32_t found = pth::crc32_of(out);
-  for (unsigned left = source.max_rereads(); found != expected && left > 0; --left) {
-    ++rereads_;
-    FLATBED_TRY(reread_item(*place.item, chunk * kChunkBytes, out));
-    found = pth::crc32_of(out);
-  }
-  if (found == expected) return {};
+  std::uint32_t found = 0;
+  const auto matches = [&](std::span<const std::byte> read) {
+    found = pth::crc32_of(read);
+    return found == expected;
+  };
+  const ItemSource source(place);
+  FLATBED_ASSIGN(const bool same,
+                 matches_or_reread({source, chunk * kChunkBytes, out}, rereads_, matches));
+  if (same) return {};
   return make_error(ErrorCode::zip_crc_mismatch, source.label(), ": tensor ",
                     quoted(place.item->name), ": chunk ", chunk,
                     " cannot be read once more as it was: ", pth::crc_text(found, expected));

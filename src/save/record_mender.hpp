@@ -35,7 +35,7 @@ struct PlacedItem {
 struct MendCalls {
   std::uint64_t begin = 0;   // what is before it is not touched, nor what is after the last item
   std::uint64_t nbytes = 0;  // that the progress counted, all of them
-  // Takes the sums of a chunk that arrived otherwise than before.
+  // Takes the sums of a chunk whose bytes differ from the first read.
   std::function<Result<void>(std::size_t place, std::uint64_t chunk,
                              std::span<const std::byte> bytes)>
       changed;
@@ -64,6 +64,7 @@ class RecordMender {
   [[nodiscard]] unsigned rereads_of(const PlacedItem& place) const;
   [[nodiscard]] Result<void> check() const;
   Result<void> mend(std::size_t number);
+  Result<void> reread(std::size_t number);
   Result<void> take(std::size_t number, std::uint64_t at, std::span<const std::byte> bytes);
   Result<void> replace(std::uint64_t offset, std::span<const std::byte> bytes);
   void note_parts(std::uint64_t begin, std::uint64_t end);

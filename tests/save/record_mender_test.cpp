@@ -17,8 +17,12 @@
 #include "flatbed/checkpoint.hpp"
 #include "flatbed/save.hpp"
 #include "flatbed/save_torch.hpp"
+#include "flatbed/verify.hpp"
 #include "support/damaging_source.hpp"
 #include "support/expect_error.hpp"
+#include "support/listed_damage.hpp"
+#include "support/read_checkpoint.hpp"
+#include "support/stored_blocks.hpp"
 #include "support/temp_dir.hpp"
 #include "support/zip_builder.hpp"
 
@@ -204,7 +208,7 @@ TEST(RecordMender, GivesUp) {
 
 // One that is inflated in several pieces, so that the damage shows when some have left.
 TEST(RecordMender, ReadsALargeDeflatedRecordAgain) {
-  constexpr std::size_t kNbytes = 50'000'000;
+  constexpr std::size_t kNbytes = 60'000'000;
   std::string data = numbers(100'000, 0);
   while (data.size() < kNbytes) data += data;
   data.resize(kNbytes);
@@ -223,6 +227,79 @@ TEST(RecordMender, ReadsALargeDeflatedRecordAgain) {
   ASSERT_OK(report);
   EXPECT_TRUE(sink.bytes.ends_with(data));
   EXPECT_GE(report->chunks_reread, 1U);
+}
+
+// A deflated record that is inflated in two pieces, so that it is compared when both have left. Of
+// blocks that are stored: damage to the size of one is found where it is, other damage at the end.
+struct LargeRecord {
+  static constexpr std::size_t kNbytes = 50'500'000;
+  LargeRecord() {
+    data = numbers(100'003, 0);
+    while (data.size() < kNbytes) data += data;
+    data.resize(kNbytes);
+    const Storage bytes{.type = global("torch", "ByteStorage"), .count = integer(kNbytes)};
+    const Tensor flat{
+        .storage = storage(bytes), .sizes = counts({kNbytes}), .strides = counts({1})};
+    const std::string zip =
+        test::build_zip({{.name = "m/data.pkl", .data = finish(dict({text("a"), tensor(flat)}))},
+                         test::stored_blocks_item("m/data/0", data),
+                         {.name = "m/version", .data = "3\n"}});
+    begin = zip.find(test::stored_blocks(data.substr(0, 200'000)).substr(0, 100'000));
+    source = std::make_shared<test::ListedDamage>(zip);
+    plan = make_plan(Checkpoint::open(source).value()).value();
+  }
+  [[nodiscard]] std::uint64_t byte(std::uint64_t at) const {
+    return begin + test::stored_byte_at(at);
+  }
+  [[nodiscard]] std::uint64_t block_size(std::uint64_t at) const {
+    return begin + test::stored_block_size_at(at);
+  }
+
+  std::string data;
+  std::uint64_t begin = 0;  // of the stream
+  std::shared_ptr<test::ListedDamage> source;
+  SavePlan plan;
+};
+
+// Whether the file has the tensor, and the CRCs that it states.
+void expect_right(const std::string& file, const LargeRecord& record) {
+  const auto copy = Checkpoint::open_memory(as_bytes(file), "copy");
+  ASSERT_OK(copy);
+  EXPECT_TRUE(test::bytes_of(*copy, "a") == record.data);
+  const auto verified = verify(*copy);
+  ASSERT_OK(verified);
+  EXPECT_EQ(verified->crc.mismatched, 0U);
+}
+
+// The reread mends the record before it breaks off.
+TEST(RecordMender, SumsWhatAnUnfinishedRereadReplaced) {
+  const LargeRecord record;
+  for (const bool in_order : {false, true}) {
+    record.source->damage({{record.byte(1'000'000), test::Way::read, 1},
+                           {record.block_size(20'000'000), test::Way::reread, 1}});
+    if (in_order) {
+      PartSink sink(kPart);
+      ASSERT_OK(save_torch(sink, record.plan));
+      expect_right(sink.bytes, record);
+    } else {
+      const test::TempDir dir;
+      ASSERT_OK(save_torch(dir / "copy.pth", record.plan, {.file = {.sync = false}}));
+      expect_right(test::read_file(dir / "copy.pth"), record);
+    }
+    EXPECT_TRUE(record.source->all_came());
+  }
+}
+
+// What fills a part is damaged, read again, and does not inflate then.
+TEST(RecordMender, ReadsAgainWhatDoesNotInflate) {
+  const LargeRecord record;
+  record.source->damage({{record.byte(1'000'000), test::Way::read, 1},
+                         {record.byte(1'000'000), test::Way::read, 2},
+                         {record.block_size(1'000'000), test::Way::reread, 2}});
+  PartSink sink(kPart);
+  ASSERT_OK(save(sink, record.plan));
+  expect_right(sink.bytes, record);
+  EXPECT_TRUE(record.source->all_came());
 }
 
 TEST(RecordMender, MayBeCancelled) {
