@@ -819,8 +819,8 @@ typedef struct flatbed_load_report {
   uint32_t queued;      // 1: files_direct were read with io_uring, 0: by threads that wait
   uint32_t no_queue;    // FLATBED_NO_QUEUE_*: why they wait
   uint32_t reserved;
-  // Reads that were repeated because a chunk did not match, from sources where bytes may be
-  // damaged on the way.
+  // Chunks that were read once more because they, or the CRC of their record, did not match, from
+  // sources where bytes may be damaged on the way.
   uint64_t chunks_reread;
 } flatbed_load_report;
 

@@ -175,8 +175,8 @@ struct LoadReport {
   std::uint64_t bytes_read = 0;
   std::uint64_t bytes_verified = 0;  // hashed, and equal to their digests
   std::uint64_t chunks_verified = 0;
-  // Reads that were repeated because a chunk did not match, of sources where bytes may be damaged
-  // on the way (ByteSource::max_rereads()).
+  // Chunks that were read once more because they, or the CRC of their record, did not match, from
+  // sources where bytes may be damaged on the way (ByteSource::max_rereads()).
   std::uint64_t chunks_reread = 0;
   CastReport casts;  // of the values that were read, which for slices may be more than arrive
   std::uint64_t peak_staging_nbytes = 0;

@@ -26,6 +26,7 @@
 
 namespace flatbed {
 
+using safetensors::chunk_count;
 using safetensors::kChunkBytes;
 
 namespace {
@@ -388,7 +389,7 @@ Result<void> Checkpoint::State::read_stored(const TensorInfo& tensor, std::uint6
   if (!damaged()) return read;
   for (unsigned left = locate(tensor.index).container.source().max_rereads(); left > 0 && damaged();
        --left) {
-    ++tally.chunks_reread;
+    tally.chunks_reread += chunk_count(out.size());
     read = reread_stored(tensor, offset, out);
   }
   return read;
@@ -428,8 +429,9 @@ Result<void> Checkpoint::State::check_record(const TensorInfo& tensor, std::uint
     return found == record->crc;
   };
   const RereadTensor source(*this, tensor);
-  FLATBED_ASSIGN(const bool same,
-                 matches_or_reread({source, 0, out}, tally.chunks_reread, matches));
+  std::uint64_t rereads = 0;
+  FLATBED_ASSIGN(const bool same, matches_or_reread({source, 0, out}, rereads, matches));
+  tally.chunks_reread += rereads * chunk_count(out.size());
   if (same) return {};
   return make_error(ErrorCode::zip_crc_mismatch, "tensor ", quoted(tensor.name),
                     ": its record: ", pth::crc_text(found, record->crc));

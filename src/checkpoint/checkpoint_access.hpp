@@ -31,7 +31,7 @@ struct ReadTally {
   std::uint64_t bytes_read = 0;  // of the files, or unpacked from them
   std::uint64_t bytes_verified = 0;
   std::uint64_t chunks_verified = 0;
-  std::uint64_t chunks_reread = 0;  // reads repeated because a digest did not match
+  std::uint64_t chunks_reread = 0;  // because they, or the CRC of their record, did not match
   CastCounts casts;
 };
 

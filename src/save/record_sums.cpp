@@ -17,6 +17,7 @@ namespace flatbed {
 
 namespace {
 
+using safetensors::chunk_count;
 using safetensors::kChunkBytes;
 
 constexpr std::size_t kMaxMismatches = 10'000;
@@ -68,7 +69,7 @@ class RecordReader {
     Result<void> done = read_inflated(number, sums_.source(number), skip, part);
     for (unsigned left = sums_.source(number).max_rereads();
          !done && done.error().code == ErrorCode::zip_deflate_malformed && left > 0; --left) {
-      ++rereads_;
+      rereads_ += chunk_count(part.size());
       inflater_.reset();
       again_ = std::make_unique<RereadSource>(sums_.source(number), ahead(sums_, number, cancel_));
       done = read_inflated(number, *again_, skip, part);
@@ -168,7 +169,7 @@ Result<std::uint64_t> reread_records(RecordSums& sums, std::span<const std::uint
       return make_error(ErrorCode::resource_exhausted, "out of memory for ", nbytes, " bytes");
     for (unsigned left = source.max_rereads(); left > 0 && !sums.matches(number); --left) {
       FLATBED_TRY(reread_record(sums, number, runner, {buffer.get(), nbytes}));
-      rereads += (sums.entry(number).nbytes + kChunkBytes - 1) / kChunkBytes;
+      rereads += chunk_count(sums.entry(number).nbytes);
     }
   }
   return rereads;
