@@ -79,9 +79,7 @@ std::uint64_t CallRun::wanted_nbytes() const noexcept {
   return nbytes;
 }
 
-bool CallRun::at_home() const noexcept {
-  return url_.origin == (call_.home.empty() ? call_.url.origin : call_.home);
-}
+bool CallRun::at_home() const noexcept { return url_.origin == call_.home; }
 
 std::string CallRun::condition() const {
   const bool is_known_there = call_.version_origin.empty() || call_.version_origin == url_.origin;

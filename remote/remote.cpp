@@ -23,7 +23,7 @@ using remote::Url;
 
 namespace {
 
-std::shared_ptr<const SourceFolder> folder_of(const std::shared_ptr<Transport>& transport,
+std::shared_ptr<const RemoteFolder> folder_of(const std::shared_ptr<Transport>& transport,
                                               remote::FolderPlace place) {
   return std::make_shared<const RemoteFolder>(transport, std::move(place));
 }
@@ -75,12 +75,22 @@ Result<Url> parse_web(std::string_view url) {
   return remote::parse_url(url);
 }
 
+// Without a name it is a usual one, or the library chooses by all that are listed.
+Result<Checkpoint> open_placed(const std::shared_ptr<Transport>& transport, PlacedFile placed,
+                               const OpenOptions& options) {
+  const std::shared_ptr<const RemoteFolder> folder = folder_of(transport, std::move(placed.folder));
+  if (placed.name.empty()) {
+    FLATBED_ASSIGN(placed.name, folder->usual_name());
+  }
+  return open_named(folder, placed.name, options);
+}
+
 Result<Checkpoint> open_on_web(const std::shared_ptr<Transport>& transport, std::string_view url,
                                const OpenOptions& options) {
   if (is_hub(url)) {
     FLATBED_ASSIGN(PlacedFile placed,
                    remote::place_hub_file(url, transport->options().hub_endpoint));
-    return open_named(folder_of(transport, std::move(placed.folder)), placed.name, options);
+    return open_placed(transport, std::move(placed), options);
   }
   FLATBED_ASSIGN(Url parsed, parse_web(url));
   // What comes after "?" is for this file alone, such as a signature: there are no others.
@@ -91,7 +101,7 @@ Result<Checkpoint> open_on_web(const std::shared_ptr<Transport>& transport, std:
     return Checkpoint::open(std::shared_ptr<const ByteSource>(std::move(source)), options);
   }
   FLATBED_ASSIGN(PlacedFile placed, remote::place_file(parsed));
-  return open_named(folder_of(transport, std::move(placed.folder)), placed.name, options);
+  return open_placed(transport, std::move(placed), options);
 }
 
 Result<remote::S3Place> place_upload(std::string_view url, const S3Options& options) {
@@ -149,12 +159,12 @@ Result<std::shared_ptr<const SourceFolder>> Remote::open_folder(std::string_view
   if (is_hub(text)) {
     FLATBED_ASSIGN(PlacedFile placed,
                    remote::place_hub_file(text, transport_->options().hub_endpoint));
-    return folder_of(transport_, std::move(placed.folder));
+    return std::shared_ptr<const SourceFolder>(folder_of(transport_, std::move(placed.folder)));
   }
   FLATBED_ASSIGN(const Url parsed, parse_web(text));
   if (parsed.has_query) return error_of(ErrorCode::url_invalid, "the URL of a folder has a query");
   FLATBED_ASSIGN(PlacedFile placed, remote::place_file(parsed));
-  return folder_of(transport_, std::move(placed.folder));
+  return std::shared_ptr<const SourceFolder>(folder_of(transport_, std::move(placed.folder)));
 }
 
 Result<std::unique_ptr<ByteSink>> Remote::create(std::string_view url,

@@ -102,25 +102,51 @@ Result<std::shared_ptr<const ByteSource>> RemoteFolder::open(std::string_view na
 }
 
 Result<std::vector<std::string>> RemoteFolder::names() const {
-  if (place_.listed.api.empty()) return usual_names();
-  Result<std::vector<std::string>> names = listed_names();
-  if (!names) return with_context(text_of(shown(place_.label), ": list"), std::move(names).error());
-  return names->empty() ? usual_names() : std::move(names);
+  FLATBED_ASSIGN(const std::shared_ptr<const HubList> list, hub_list());
+  return list->complete ? list->names : usual_names();
 }
 
-// One of the usual names, if there is one, as in a folder that cannot be listed: a repository may
-// have the same model in several formats. Nothing if the hub lists nothing.
-Result<std::vector<std::string>> RemoteFolder::listed_names() const {
-  FLATBED_ASSIGN(std::optional<HubList> list, list_hub(*transport_, place_.listed));
-  if (!list) return std::vector<std::string>();
-  pin(list->commit);
+Result<std::vector<std::string>> RemoteFolder::folders() const {
+  FLATBED_ASSIGN(const std::shared_ptr<const HubList> list, hub_list());
+  return list->folders;
+}
+
+bool RemoteFolder::lists_all() const noexcept {
+  const std::lock_guard lock(mutex_);
+  return list_ != nullptr && list_->complete;
+}
+
+Result<std::string> RemoteFolder::usual_name() const {
+  FLATBED_ASSIGN(const std::shared_ptr<const HubList> list, hub_list());
+  if (!list->complete) {
+    FLATBED_ASSIGN(const std::vector<std::string> names, usual_names());
+    return names.front();
+  }
   for (const auto& row : kUsualNames) {
     for (const std::string_view name : row) {
-      if (std::ranges::find(list->names, name) != list->names.end())
-        return std::vector<std::string>{std::string(name)};
+      if (std::ranges::find(list->names, name) != list->names.end()) return std::string(name);
     }
   }
-  return std::move(list->names);
+  return std::string();
+}
+
+// The first one is kept: what a commit has does not change.
+Result<std::shared_ptr<const HubList>> RemoteFolder::hub_list() const {
+  {
+    const std::lock_guard lock(mutex_);
+    if (list_) return list_;
+  }
+  HubList list;
+  if (!place_.listed.api.empty()) {
+    Result<HubList> listed = list_hub(*transport_, place_.listed);
+    if (!listed)
+      return with_context(text_of(shown(place_.label), ": list"), std::move(listed).error());
+    list = *std::move(listed);
+  }
+  if (!list.commit.empty()) pin(list.commit);
+  const std::lock_guard lock(mutex_);
+  if (!list_) list_ = std::make_shared<const HubList>(std::move(list));
+  return list_;
 }
 
 // Those that can be opened.

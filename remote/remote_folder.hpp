@@ -1,5 +1,5 @@
 // RemoteFolder: the folder of a URL, or a repository of a hub, as a SourceFolder. Where it cannot
-// be listed, names() says which of the usual names of models are there. Shares the transport.
+// be listed, names() says which of the usual names of models is there. Shares the transport.
 // Thread-safe.
 #pragma once
 
@@ -38,24 +38,34 @@ class RemoteFolder final : public SourceFolder {
   [[nodiscard]] std::string_view label() const noexcept override { return place_.label; }
   [[nodiscard]] Result<std::shared_ptr<const ByteSource>> open(
       std::string_view name) const override;
+  // Of a hub that lists it, all; of others, the one of the usual names that is there.
   [[nodiscard]] Result<std::vector<std::string>> names() const override;
-  [[nodiscard]] bool lists_all() const noexcept override { return false; }
+  [[nodiscard]] Result<std::vector<std::string>> folders() const override;
+  // True once names() or folders() were listed by a hub.
+  [[nodiscard]] bool lists_all() const noexcept override;
   [[nodiscard]] unsigned parallel_opens() const noexcept override {
     return transport_->options().max_connections;
   }
+
+  // The usual name of a model that is there, to be opened: a folder may have the same model in
+  // several formats. Empty if the hub lists none. Errors: file_not_found (none in a folder that is
+  // not listed), those of the requests.
+  [[nodiscard]] Result<std::string> usual_name() const;
 
  private:
   [[nodiscard]] Result<Url> url_of(std::string_view name) const;
   void pin(std::string_view commit) const;
   void pin(const RemoteSource& source) const;
-  [[nodiscard]] Result<std::vector<std::string>> listed_names() const;
+  // Of a folder that is no hub's, no list. Never null.
+  [[nodiscard]] Result<std::shared_ptr<const HubList>> hub_list() const;
   [[nodiscard]] Result<std::vector<std::string>> usual_names() const;
 
   std::shared_ptr<const Transport> transport_;
   FolderPlace place_;
   mutable std::mutex mutex_;
-  mutable std::string pinned_;  // the base of the commit; guarded
-  // What names() opened, for the next open(); guarded.
+  mutable std::string pinned_;                   // the base of the commit; guarded
+  mutable std::shared_ptr<const HubList> list_;  // once it was asked for; guarded
+  // What usual_names() opened, for the next open(); guarded.
   mutable std::map<std::string, std::shared_ptr<const ByteSource>, std::less<>> opened_;
 };
 

@@ -113,10 +113,9 @@ Result<void> RemoteSource::open_file() {
 }
 
 Call RemoteSource::new_call() const {
-  Call call;
+  Call call(file_.url.origin);
   call.version = version_;
   call.version_origin = version_origin_;
-  call.home = file_.url.origin;
   call.credentials_name = file_.credentials_name;
   call.sigv4 = file_.sigv4;
   return call;

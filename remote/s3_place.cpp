@@ -148,10 +148,9 @@ Url S3Place::url_with(
 }
 
 Call S3Place::call(Method method, Url to) const {
-  Call call;
+  Call call(base.origin);
   call.method = method;
   call.url = std::move(to);
-  call.home = base.origin;
   call.credentials_name = "s3";
   call.sigv4 = sigv4;
   return call;

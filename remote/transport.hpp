@@ -9,6 +9,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "block_cache.hpp"
@@ -33,6 +34,9 @@ struct WantedRange {
 
 // A request, and once Transport::run() has returned, its answer.
 struct Call {
+  // Whoever makes a call says who gets credentials: a server may have named its URL.
+  explicit Call(std::string home_origin) : home(std::move(home_origin)) {}
+
   Method method = Method::get;
   Url url;
   std::vector<std::string> headers;  // "Name: value"; sent also after redirects
@@ -46,8 +50,7 @@ struct Call {
   // redirects to it may have another. Empty: all.
   std::string version_origin = {};
   std::vector<int> accept;  // statuses besides 2xx that are an answer and no error
-  // The only origin that gets credentials. Empty: the URL's.
-  std::string home = {};
+  std::string home;         // the only origin that gets credentials
   // For s3://: the provider is asked for credentials of this name instead of the origin's, and the
   // request is signed, as CURLOPT_AWS_SIGV4 says.
   std::string credentials_name = {};

@@ -140,21 +140,23 @@ Result<Url> parse_url(std::string_view text) {
   return set_url(handle.get(), text);
 }
 
-Result<Url> resolve_redirect(const Url& base, std::string_view location) {
-  const auto wrong = [](std::string_view what) {
-    return error_of(ErrorCode::redirect_refused, "the server redirects: ", what);
-  };
+Result<Url> resolve_url(const Url& base, std::string_view reference) {
   const Handle handle(curl_url());
   if (!handle) return error_of(ErrorCode::resource_exhausted, "out of memory");
-  if (Result<Url> from = set_url(handle.get(), base.text); !from)
-    return wrong(from.error().message);
+  FLATBED_TRY(set_url(handle.get(), base.text));
   // A fragment is for whoever shows a page.
-  const std::string_view target = location.substr(0, location.find('#'));
-  if (target.empty()) return wrong("there is no Location");
-  Result<Url> to = set_url(handle.get(), target);
-  if (!to) return wrong(to.error().message);
-  if (base.secure() && !to->secure())
-    return wrong(text_of("from https to ", shown(to->origin), ", which is not encrypted"));
+  const std::string_view target = reference.substr(0, reference.find('#'));
+  if (target.empty()) return refused("it is empty");
+  FLATBED_ASSIGN(Url to, set_url(handle.get(), target));
+  if (base.secure() && !to.secure())
+    return refused(text_of("from https to ", shown(to.origin), ", which is not encrypted"));
+  return to;
+}
+
+Result<Url> resolve_redirect(const Url& base, std::string_view location) {
+  Result<Url> to = resolve_url(base, location);
+  if (!to && to.error().code == ErrorCode::url_invalid)
+    return error_of(ErrorCode::redirect_refused, "the server redirects: ", to.error().message);
   return to;
 }
 

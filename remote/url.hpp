@@ -31,8 +31,10 @@ struct Url {
 // may be a secret.
 [[nodiscard]] Result<Url> parse_url(std::string_view text);
 
-// Where a Location header leads from `base`. Errors: redirect_refused, as above and from https to
-// http.
+// What a server's reference, complete or relative, means from `base`. Errors: url_invalid, as above
+// and from https to http.
+[[nodiscard]] Result<Url> resolve_url(const Url& base, std::string_view reference);
+// Where a Location header leads from `base`. Errors: redirect_refused, for the same reasons.
 [[nodiscard]] Result<Url> resolve_redirect(const Url& base, std::string_view location);
 
 // Percent-encodes everything but letters, digits and -._~/

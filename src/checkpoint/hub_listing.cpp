@@ -45,22 +45,23 @@ Result<std::string> parse_hub_commit(std::string_view json) {
                     quoted(commit), ", expected ", kCommitDigits, " hexadecimal digits");
 }
 
-Result<std::vector<std::string>> parse_hub_files(std::string_view json) {
+Result<HubFiles> parse_hub_files(std::string_view json) {
   FLATBED_ASSIGN(const JsonDocument document, parse(json));
   const JsonValue root = document.root();
   if (!root.is_array())
     return make_error(ErrorCode::http_protocol, "the answer of the hub is no list of files");
-  std::vector<std::string> files;
-  for (JsonValue item = root.first(); !item.at_end(); item = item.next()) {
+  HubFiles found;
+  std::size_t number = 0;
+  for (JsonValue item = root.first(); !item.at_end(); item = item.next(), ++number) {
     const std::string_view type = text_of(item, "type");
     const std::string_view path = text_of(item, "path");
     if (type.empty() || path.empty())
       return make_error(ErrorCode::http_protocol,
-                        "the answer of the hub is no list of files: item ", files.size(),
+                        "the answer of the hub is no list of files: item ", number,
                         " has no type or no path");
-    if (type == "file") files.emplace_back(path);
+    (type == "file" ? found.files : found.folders).emplace_back(path);
   }
-  return files;
+  return found;
 }
 
 }  // namespace flatbed

@@ -10,7 +10,9 @@
 #include <vector>
 
 #include "flatbed/checkpoint.hpp"
+#include "flatbed/hub_listing.hpp"
 #include "flatbed/remote.hpp"
+#include "flatbed/scan.hpp"
 #include "remote/hub_list.hpp"
 #include "remote/remote_files.hpp"
 #include "remote/test_server.hpp"
@@ -140,8 +142,44 @@ TEST(RemoteHub, ListsPageByPage) {
   EXPECT_EQ(asked, (std::vector<std::string>{"?cursor=1%3D", "?cursor=2%3D"}));
 }
 
+// The hub redirects to another server, whose list continues there, and then at the hub.
+TEST(RemoteHub, ItsTokenGoesToNoOtherServer) {
+  ListingHub hub;
+  TestServer other;
+  hub.options.credentials = [](const CredentialsQuery&) -> Result<RemoteCredentials> {
+    RemoteCredentials credentials;
+    credentials.bearer_token = "token";
+    return credentials;
+  };
+  hub.answers = [&](const ServerRequest& request, ServerAnswer& answer) {
+    if (request.path.find("/tree/") == std::string::npos) return false;
+    if (request.path.ends_with("?last")) {
+      answer.status = 200;
+      answer.body = "[" + listed("last.safetensors") + "]";
+      return true;
+    }
+    answer.status = 307;
+    answer.set("Location", other.url("/1"));
+    return true;
+  };
+  other.change = [&](const ServerRequest& request, ServerAnswer& answer) {
+    answer = {};
+    answer.body = "[]";
+    const std::string last = hub.server.url("/api/models/owner/name/tree/x?last");
+    answer.set("Link", "<" + (request.path == "/1" ? "/2" : last) + ">; rel=\"next\"");
+  };
+  hub.serve("last.safetensors", one_tensor("w", "1234"));
+  const auto opened = hub.open();
+  ASSERT_TRUE(opened) << opened.error().message;
+  EXPECT_EQ(other.requests(), 2U);
+  for (const ServerRequest& request : other.log())
+    EXPECT_FALSE(request.headers.contains("authorization")) << request.path;
+  for (const ServerRequest& request : hub.server.log())
+    EXPECT_TRUE(request.headers.contains("authorization")) << request.path;
+}
+
 TEST(RemoteHub, WithoutItsApiTheUsualNamesAreTried) {
-  for (const int status : {200, 401, 403, 404, 405}) {
+  for (const int status : {200, 401, 403, 404, 405, 501}) {
     ListingHub hub;
     hub.answers = [&](const ServerRequest& request, ServerAnswer& answer) {
       if (!request.path.starts_with("/api/")) return false;
@@ -153,6 +191,98 @@ TEST(RemoteHub, WithoutItsApiTheUsualNamesAreTried) {
     const auto opened = hub.open();
     ASSERT_TRUE(opened) << status << opened.error().message;
   }
+}
+
+// As mirrors do that know of revisions alone. The commit counts nevertheless.
+TEST(RemoteHub, WithoutAListTheUsualNamesOfTheCommitAreTried) {
+  for (const int status : {200, 401, 403, 404, 405, 501}) {
+    ListingHub hub;
+    hub.answers = [&](const ServerRequest& request, ServerAnswer& answer) {
+      if (request.path.find("/tree/") == std::string::npos) return false;
+      answer.status = status;
+      answer.body = "<html>";
+      return true;
+    };
+    hub.serve("pytorch_model.bin", many_records(1, 100));
+    const auto opened = hub.open();
+    ASSERT_TRUE(opened) << status << opened.error().message;
+  }
+}
+
+// The hub may have a list: what the usual names would open may not be what it says.
+TEST(RemoteHub, AHubThatIsBusyIsAnError) {
+  for (const int status : {429, 500, 503}) {
+    for (const std::string part : {"/revision/", "/tree/"}) {
+      ListingHub hub;
+      hub.options.retries = 1;
+      hub.answers = [&](const ServerRequest& request, ServerAnswer& answer) {
+        if (request.path.find(part) == std::string::npos) return false;
+        answer.status = status;
+        return true;
+      };
+      hub.serve("model.safetensors", one_tensor("w", "1234"));
+      hub.server.serve("/owner/name/resolve/v1%2Fx/model.safetensors", one_tensor("w", "1234"));
+      EXPECT_CODE(hub.open(), http_status);
+    }
+  }
+}
+
+// A scan is of all that the hub lists, and names the folders.
+TEST(RemoteHub, AScanSeesAllThatIsListed) {
+  ListingHub hub;
+  const std::string files = listed("consolidated.safetensors") + "," + listed("model.safetensors") +
+                            "," + listed("other.pth");
+  hub.list("", "[" + files + "]");
+  hub.serve("consolidated.safetensors", one_tensor("w", "1234"));
+  hub.serve("model.safetensors", one_tensor("w", "1234"));
+  hub.serve("other.pth", many_records(1, 100));
+  const Remote remote = Remote::make(hub.options).value();
+  const auto report = scan(*remote.open_folder("hf://owner/name@v1%2Fx").value(), "");
+  ASSERT_TRUE(report) << report.error().message;
+  EXPECT_EQ(report->files.size(), 3U);
+  EXPECT_EQ(report->verdict, ScanVerdict::plain);
+  hub.list("", "[" + files + R"(,{"type":"directory","path":"unet"}])");
+  const auto second = scan(*remote.open_folder("hf://owner/name@v1%2Fx").value(), "");
+  ASSERT_TRUE(second) << second.error().message;
+  ASSERT_EQ(second->files.size(), 4U);
+  EXPECT_FALSE(second->files[3].scanned);
+  EXPECT_EQ(second->files[3].path, "hf://owner/name@v1/x/unet");
+  EXPECT_EQ(second->files[3].what, "a folder");
+}
+
+TEST(RemoteHub, AScanOfWhatIsNotListedIsNotPlain) {
+  ListingHub hub;
+  hub.serve("model.safetensors", one_tensor("w", "1234"));
+  const Remote remote = Remote::make(hub.options).value();
+  const auto folder = remote.open_folder("hf://owner/name@v1%2Fx").value();
+  const auto report = scan(*folder, "");
+  ASSERT_TRUE(report) << report.error().message;
+  EXPECT_EQ(report->files.size(), 2U);
+  EXPECT_EQ(report->verdict, ScanVerdict::unknown);
+  EXPECT_FALSE(folder->lists_all());
+}
+
+TEST(RemoteHub, SaysWhichItemIsBroken) {
+  const std::string json = R"([{"type":"directory","path":"a"},{"type":"file","path":"b"},{}])";
+  const auto files = parse_hub_files(json);
+  EXPECT_CODE(files, http_protocol);
+  EXPECT_NE(files.error().message.find("item 2 "), std::string::npos) << files.error().message;
+}
+
+TEST(RemoteHub, SaysThatALinkIsBroken) {
+  ListingHub hub;
+  hub.answers = [&](const ServerRequest& request, ServerAnswer& answer) {
+    if (request.path.find("/tree/") == std::string::npos) return false;
+    answer.status = 200;
+    answer.body = "[]";
+    answer.set("Link", "<ftp://host/list>; rel=\"next\"");
+    return true;
+  };
+  const auto opened = hub.open();
+  EXPECT_CODE(opened, http_protocol);
+  EXPECT_NE(opened.error().message.find("the link to the next page: the URL is refused"),
+            std::string::npos)
+      << opened.error().message;
 }
 
 TEST(RemoteHub, RefusesBrokenLists) {
