@@ -8,7 +8,7 @@ namespace flatbed::remote {
 
 namespace {
 
-constexpr std::size_t kMaxNames = 100'000;
+constexpr std::size_t kMaxNames = 100'000;  // of files, and of folders
 constexpr std::size_t kMaxPages = 1'000;    // of mostly 1,000 names; a server may send empty ones
 constexpr std::size_t kMaxPage = 16 << 20;  // 1,000 keys of 1 KiB, encoded, and more
 
@@ -36,10 +36,16 @@ Result<std::shared_ptr<const ByteSource>> S3Folder::open(std::string_view name) 
 
 Result<std::vector<std::string>> S3Folder::names() const {
   FLATBED_ASSIGN(Listing listing, list());
+  const std::lock_guard lock(mutex_);
+  folders_ = std::move(listing.folders);
   return std::move(listing.names);
 }
 
 Result<std::vector<std::string>> S3Folder::folders() const {
+  {
+    const std::lock_guard lock(mutex_);
+    if (folders_) return *folders_;
+  }
   FLATBED_ASSIGN(Listing listing, list());
   return std::move(listing.folders);
 }
@@ -65,18 +71,21 @@ Result<S3Folder::Listing> S3Folder::list() const {
     Result<S3List> list = parse_s3_list(call.text);
     if (!list) return with_context(text_of(shown(label_), ": list"), std::move(list).error());
     for (const std::string& key : list->keys) add_below(place_.key, key, listing.names);
-    for (std::string& prefix : list->prefixes) {
-      if (prefix.ends_with('/')) prefix.pop_back();
-      add_below(place_.key, prefix, listing.folders);
+    for (const std::string& prefix : list->prefixes) add_below(place_.key, prefix, listing.folders);
+    for (const auto& [count, what] : {std::pair(listing.names.size(), " objects, the limit"),
+                                      std::pair(listing.folders.size(), " folders, the limit")}) {
+      if (count > kMaxNames)
+        return error_of(ErrorCode::limit_exceeded, shown(label_), ": more than ", kMaxNames, what);
     }
-    if (listing.names.size() + listing.folders.size() > kMaxNames)
-      return error_of(ErrorCode::limit_exceeded, shown(label_), ": more than ", kMaxNames,
-                      " objects, the limit");
     if (list->next == next && !next.empty())
       return error_of(ErrorCode::http_protocol, shown(label_),
                       ": list: the server continues with the same page");
     next = std::move(list->next);
   } while (!next.empty());
+  // Of a key such as "prefix//a", the folder has no name, and counts nevertheless.
+  for (std::string& folder : listing.folders) {
+    if (folder.ends_with('/')) folder.pop_back();
+  }
   return listing;
 }
 

@@ -3,6 +3,8 @@
 #pragma once
 
 #include <memory>
+#include <mutex>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -23,9 +25,11 @@ class S3Folder final : public SourceFolder {
   [[nodiscard]] std::string_view label() const noexcept override { return label_; }
   [[nodiscard]] Result<std::shared_ptr<const ByteSource>> open(
       std::string_view name) const override;
-  // Directly below the prefix. Errors: limit_exceeded (100,000 names), those of the requests.
+  // Directly below the prefix. Errors: limit_exceeded (100,000 names, 100,000 folders), those of
+  // the requests.
   [[nodiscard]] Result<std::vector<std::string>> names() const override;
-  // The next components of longer keys. Errors: as of names().
+  // The next components of longer keys, of the list that names() fetched last. One is empty where a
+  // key has two slashes. Errors: as of names().
   [[nodiscard]] Result<std::vector<std::string>> folders() const override;
   [[nodiscard]] unsigned parallel_opens() const noexcept override {
     return transport_->options().max_connections;
@@ -40,6 +44,8 @@ class S3Folder final : public SourceFolder {
   std::shared_ptr<const Transport> transport_;
   S3Place place_;
   std::string label_;
+  mutable std::mutex mutex_;
+  mutable std::optional<std::vector<std::string>> folders_;  // what names() found; guarded
 };
 
 // The object of `place` as a source. Errors: those of RemoteSource::open().

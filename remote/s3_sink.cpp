@@ -52,10 +52,20 @@ Result<std::shared_ptr<S3Sink::Part>> S3Sink::part_at(std::uint64_t index) {
   return made;
 }
 
+Result<void> S3Sink::check_inside(std::uint64_t offset, std::size_t nbytes) const {
+  if (offset <= nbytes_ && nbytes <= nbytes_ - offset) return {};
+  return error_of(ErrorCode::invalid_argument, shown(label_), ": ", nbytes, " bytes at offset ",
+                  offset, " do not fit ", nbytes_, " bytes");
+}
+
+std::size_t S3Sink::nbytes_of(std::uint64_t index) const noexcept {
+  return static_cast<std::size_t>(
+      std::min<std::uint64_t>(part_nbytes_, nbytes_ - index * part_nbytes_));
+}
+
 Result<std::shared_ptr<S3Sink::Part>> S3Sink::new_part(std::uint64_t index) const {
   auto made = std::make_shared<Part>();
-  made->nbytes = static_cast<std::size_t>(
-      std::min<std::uint64_t>(part_nbytes_, nbytes_ - index * part_nbytes_));
+  made->nbytes = nbytes_of(index);
   made->bytes.reset(new (std::nothrow) std::byte[made->nbytes]);
   if (!made->bytes)
     return error_of(ErrorCode::resource_exhausted, shown(label_), ": out of memory for a part");
@@ -63,9 +73,7 @@ Result<std::shared_ptr<S3Sink::Part>> S3Sink::new_part(std::uint64_t index) cons
 }
 
 Result<void> S3Sink::write_at(std::uint64_t offset, std::span<const std::byte> bytes) {
-  if (offset > nbytes_ || bytes.size() > nbytes_ - offset)
-    return error_of(ErrorCode::invalid_argument, shown(label_), ": ", bytes.size(),
-                    " bytes at offset ", offset, " do not fit ", nbytes_, " bytes");
+  FLATBED_TRY(check_inside(offset, bytes.size()));
   while (!bytes.empty()) {
     const std::uint64_t index = offset / part_nbytes_;
     const auto within = static_cast<std::size_t>(offset % part_nbytes_);
@@ -92,16 +100,21 @@ Result<void> S3Sink::send(std::uint64_t index) {
 // A part that was sent must have arrived before another takes its place, or they may arrive in the
 // other order.
 Result<void> S3Sink::rewrite_at(std::uint64_t offset, std::span<const std::byte> bytes) {
+  FLATBED_TRY(check_inside(offset, bytes.size()));
+  if (bytes.empty()) return {};
   const std::uint64_t index = offset / part_nbytes_;
   const auto within = static_cast<std::size_t>(offset % part_nbytes_);
+  const auto not_a_part = [&] {
+    return error_of(ErrorCode::invalid_argument, shown(label_), ": ", bytes.size(),
+                    " bytes at offset ", offset, " are not a part");
+  };
   if (const auto kept = parts_.find(index); kept != parts_.end()) {
+    if (bytes.size() > kept->second->nbytes - within) return not_a_part();
     std::memcpy(kept->second->bytes.get() + within, bytes.data(), bytes.size());
     return {};
   }
+  if (within != 0 || bytes.size() != nbytes_of(index)) return not_a_part();
   FLATBED_ASSIGN(std::shared_ptr<Part> part, new_part(index));
-  if (within != 0 || bytes.size() != part->nbytes)
-    return error_of(ErrorCode::invalid_argument, shown(label_), ": ", bytes.size(),
-                    " bytes at offset ", offset, " are not a part");
   std::memcpy(part->bytes.get(), bytes.data(), bytes.size());
   FLATBED_TRY(workers_->finish());
   return send(index, std::move(part));

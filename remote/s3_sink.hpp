@@ -51,6 +51,8 @@ class S3Sink final : public ByteSink {
   [[nodiscard]] bool is_one_request() const noexcept {
     return later_ == nullptr && nbytes_ <= part_nbytes_;
   }
+  [[nodiscard]] Result<void> check_inside(std::uint64_t offset, std::size_t nbytes) const;
+  [[nodiscard]] std::size_t nbytes_of(std::uint64_t index) const noexcept;
   [[nodiscard]] Result<std::shared_ptr<Part>> part_at(std::uint64_t index);
   [[nodiscard]] Result<std::shared_ptr<Part>> new_part(std::uint64_t index) const;
   [[nodiscard]] Result<void> send(std::uint64_t index);

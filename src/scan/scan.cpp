@@ -110,10 +110,9 @@ class Scanner {
       if (there.contains(path)) continue;
       FLATBED_TRY(add_opened(open_in(folder, path.native()), label / path, path, nullptr));
     }
-    for (const std::string& name : below) {
-      add_unscanned(label / name,
-                    options_.recursive ? "a folder; only local ones are followed" : "a folder");
-    }
+    const std::string advice = options_.recursive ? "; only local ones are followed" : "";
+    for (const std::string& name : below)
+      add_unscanned(label / name, (name.empty() ? "a folder without a name" : "a folder") + advice);
     if (!folder.lists_all())
       add_unscanned(label, "other files that may be there; the server does not list the folder");
     return {};

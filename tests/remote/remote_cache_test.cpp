@@ -59,9 +59,9 @@ TEST(RemoteCache, WhatWasReadOnceComesFromTheFolder) {
   const std::string bytes = pattern(5 * kMiB + 12'345);
   server.serve("/file", bytes);
   RemoteStats first, second;
-  EXPECT_EQ(read_whole(cached(dir), server.url("/file"), &first).value(), bytes);
+  EXPECT_TRUE(read_whole(cached(dir), server.url("/file"), &first).value() == bytes);
   EXPECT_EQ(first.cached, 0U);
-  EXPECT_EQ(read_whole(cached(dir), server.url("/file"), &second).value(), bytes);
+  EXPECT_TRUE(read_whole(cached(dir), server.url("/file"), &second).value() == bytes);
   EXPECT_EQ(second.requests, 1U);  // which asks for the version
   EXPECT_GE(second.cached, 5 * kMiB);
   struct stat state = {};
@@ -123,7 +123,7 @@ TEST(RemoteCache, DamagedAndShortBlocksAreFetchedAnew) {
   TestServer server;
   const std::string bytes = pattern(5 * kMiB);
   server.serve("/file", bytes);
-  EXPECT_EQ(read_whole(cached(dir), server.url("/file")).value(), bytes);
+  EXPECT_TRUE(read_whole(cached(dir), server.url("/file")).value() == bytes);
   const std::vector<fs::path> blocks = blocks_in(dir / "cache");
   ASSERT_GE(blocks.size(), 4U);
   fs::resize_file(blocks[0], 1000);
@@ -132,9 +132,9 @@ TEST(RemoteCache, DamagedAndShortBlocksAreFetchedAnew) {
       .seekp(500'000)
       .put('\xAA');
   fs::rename(blocks[3], blocks[3].parent_path() / "0a");  // another block's name
-  EXPECT_EQ(read_whole(cached(dir), server.url("/file")).value(), bytes);
+  EXPECT_TRUE(read_whole(cached(dir), server.url("/file")).value() == bytes);
   RemoteStats stats;
-  EXPECT_EQ(read_whole(cached(dir), server.url("/file"), &stats).value(), bytes);
+  EXPECT_TRUE(read_whole(cached(dir), server.url("/file"), &stats).value() == bytes);
   EXPECT_EQ(stats.requests, 1U);
 }
 
@@ -143,9 +143,9 @@ TEST(RemoteCache, AnotherVersionHasBlocksOfItsOwn) {
   TestServer server;
   const std::string one = pattern(3 * kMiB, 1), two = pattern(3 * kMiB, 2);
   server.serve("/file", one, "\"one\"");
-  EXPECT_EQ(read_whole(cached(dir), server.url("/file")).value(), one);
+  EXPECT_TRUE(read_whole(cached(dir), server.url("/file")).value() == one);
   server.serve("/file", two, "\"two\"");
-  EXPECT_EQ(read_whole(cached(dir), server.url("/file")).value(), two);
+  EXPECT_TRUE(read_whole(cached(dir), server.url("/file")).value() == two);
   server.serve("/other", two, "\"one\"");
   EXPECT_EQ(read_whole(cached(dir), server.url("/other")).value(), two);
 }
@@ -240,7 +240,7 @@ TEST(RemoteCache, SeveralReadersShareIt) {
   for (int i = 0; i < 6; ++i) {
     readers.emplace_back([&] {
       for (int round = 0; round < 3; ++round)
-        EXPECT_EQ(read_whole(options, server.url("/file")).value(), bytes);
+        EXPECT_TRUE(read_whole(options, server.url("/file")).value() == bytes);
     });
   }
   for (std::thread& reader : readers) reader.join();
@@ -260,8 +260,8 @@ TEST(RemoteCache, AChunkThatDoesNotMatchIsNotKept) {
   EXPECT_NE(read_range(*source, begin, kMiB).value(), bytes.substr(begin, kMiB));
   std::string again(kMiB, '\0');
   ASSERT_OK(source->reread_at(begin, std::as_writable_bytes(std::span(again))));
-  EXPECT_EQ(again, bytes.substr(begin, kMiB));
-  EXPECT_EQ(read_whole(cached(dir), server.url("/file")).value(), bytes);
+  EXPECT_TRUE(again == bytes.substr(begin, kMiB));
+  EXPECT_TRUE(read_whole(cached(dir), server.url("/file")).value() == bytes);
 }
 
 }  // namespace

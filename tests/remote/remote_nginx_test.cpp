@@ -63,7 +63,7 @@ TEST_F(RemoteNginx, SendsTheRightBytes) {
   for (const std::string_view server : {"plain", "tls", "no_ranges", "redirect", "gzip"}) {
     const auto read = read_from(server);
     ASSERT_TRUE(read) << server << ": " << read.error().message;
-    EXPECT_EQ(*read, pattern(kNbytes)) << server;
+    EXPECT_TRUE(*read == pattern(kNbytes)) << server;
   }
 }
 
@@ -74,7 +74,7 @@ TEST_F(RemoteNginx, MayBeSlow) {
   ASSERT_TRUE(source) << source.error().message;
   const auto read = read_range(**source, 0, 600'000);
   ASSERT_TRUE(read) << read.error().message;
-  EXPECT_EQ(*read, pattern(600'000));
+  EXPECT_TRUE(*read == pattern(600'000));
 }
 
 TEST_F(RemoteNginx, IsNotTrustedWithoutItsCa) {
@@ -196,7 +196,7 @@ TEST_F(RemoteNginx, ServesALoad) {
   ASSERT_TRUE(plan.add(*opened, "w", {.data = out.data(), .capacity = out.size()}));
   const auto report = load(plan);
   ASSERT_TRUE(report) << report.error().message;
-  EXPECT_EQ(out, pattern(kNbytes));
+  EXPECT_TRUE(out == pattern(kNbytes));
   EXPECT_EQ(report->chunks_reread, 0u);
 }
 

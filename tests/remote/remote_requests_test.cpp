@@ -111,7 +111,7 @@ TEST(RemoteRequests, ASaveAsksForLargeRanges) {
     const auto before = server.requests();
     const auto report = save(dir / "b", *plan, {.seal = seal, .sync = false, .threads = 1});
     ASSERT_TRUE(report) << report.error().message;
-    EXPECT_EQ(test::read_file(dir / "b"), test::read_file(dir / "a"));
+    EXPECT_TRUE(test::read_file(dir / "b") == test::read_file(dir / "a"));
     EXPECT_LE(server.requests() - before, 9) << seal;  // 8 MiB each
   }
 }

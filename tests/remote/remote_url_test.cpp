@@ -217,7 +217,7 @@ TEST(RemoteRedirect, IsAskedForAgainWhenItsTimeIsOver) {
   second.remove("/a");
   const auto read = read_range(**source, 200'000, 2'000'000);
   ASSERT_TRUE(read) << read.error().message;
-  EXPECT_EQ(*read, pattern(3'000'000).substr(200'000, 2'000'000));
+  EXPECT_TRUE(*read == pattern(3'000'000).substr(200'000, 2'000'000));
 }
 
 }  // namespace
