@@ -44,6 +44,13 @@ ErrorCode code_of(CURLcode code) {
   }
 }
 
+// Older ones take no certificates from memory.
+bool takes_blobs() {
+  constexpr unsigned kTakesBlobs = 0x074d00;
+  return LIBCURL_VERSION_NUM >= kTakesBlobs &&
+         curl_version_info(CURLVERSION_NOW)->version_num >= kTakesBlobs;
+}
+
 bool is_transient(CURLcode code) {
   switch (code) {
     case CURLE_OPERATION_TIMEDOUT:
@@ -151,8 +158,10 @@ Result<void> Exchange::set_certificates(const Certificates& certificates,
     code = curl_easy_setopt(curl, options.blob, &blob);
   }
   if (code == CURLE_OK) return {};
-  return error_of(ErrorCode::tls_failed, "this libcurl cannot be given certificates to trust",
-                  certificates.pem ? ": a ca_file beside a file of the system's needs 7.77" : "");
+  return error_of(ErrorCode::tls_failed, "this libcurl cannot be given certificates to trust: ",
+                  certificates.pem && !takes_blobs()
+                      ? "a ca_file beside a file of the system's needs 7.77"
+                      : curl_easy_strerror(code));
 }
 
 void Exchange::set_method() {
