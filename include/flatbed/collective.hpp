@@ -85,7 +85,15 @@ class FLATBED_EXPORT Collective {
 
  private:
   friend struct CollectiveAccess;
+  // A message that next_message() has begun to receive.
+  struct Begun {
+    std::uint32_t from = 0;
+    std::uint64_t tag = 0;
+    Ticket ticket = 0;
+    std::shared_ptr<std::vector<std::byte>> bytes;
+  };
   std::vector<Incoming> kept_;               // announced, for a later operation
+  std::vector<Begun> begun_;                 // at most one of each rank
   std::uint64_t operations_ = 0;             // begun so far: the same on all ranks
   std::vector<std::shared_ptr<void>> left_;  // memory that the transport may still use
 };
@@ -141,8 +149,10 @@ class FLATBED_EXPORT PendingMessage {
                                                        std::span<const std::byte> bytes,
                                                        std::chrono::milliseconds deadline);
 
-// Waits for the next message that another rank sent by begin_message() or send_message(). Errors:
-// collective_timeout, collective_failed, limit_exceeded.
+// Waits for the next message that another rank sent by begin_message() or send_message(). Messages
+// of one rank are returned in the order in which they were sent. One that has been announced, but
+// has not arrived by the deadline, is returned by a later call. Errors: collective_timeout,
+// collective_failed, limit_exceeded.
 [[nodiscard]] FLATBED_EXPORT Result<Message> next_message(Collective& collective,
                                                           std::chrono::milliseconds deadline);
 

@@ -1,6 +1,7 @@
 // The functions that wait for messages of a Collective.
 #include "flatbed/collective.hpp"
 
+#include <algorithm>
 #include <string_view>
 #include <utility>
 
@@ -15,38 +16,57 @@ using Clock = RankLink::Clock;
 
 constexpr std::string_view kLate = "a message was begun and not completed in time";
 
-// Waits for a ticket whose buffer is `bytes`, and leaves the buffer to the collective if it is in
-// use for longer.
-Result<void> wait_for(Collective& collective, Collective::Ticket ticket,
-                      std::shared_ptr<Bytes> bytes, Clock::time_point end) {
-  Patience patience;
-  while (true) {
-    FLATBED_ASSIGN(const bool done, collective.done(ticket));
-    if (done) return {};
-    if (Clock::now() >= end) break;
-    patience.pause();
-  }
-  if (!collective.forget(ticket)) CollectiveAccess::leave(collective, std::move(bytes));
-  return make_error(ErrorCode::collective_timeout, kLate);
-}
-
-// The next message of send_message(). Those of operations are kept, or dropped if they are over.
+// The next message of send_message() that can be received: none of its rank is being received. The
+// others are kept.
 Result<std::optional<Incoming>> next_of_user(Collective& collective) {
   std::vector<Incoming>& kept = CollectiveAccess::kept(collective);
-  const auto is_of_user = [](const Incoming& message) {
-    return MessageTag::unpack(message.tag).kind == MessageKind::user;
+  const std::vector<CollectiveAccess::Begun>& begun = CollectiveAccess::begun(collective);
+  const auto can_be_received = [&begun](const Incoming& message) {
+    return MessageTag::unpack(message.tag).kind == MessageKind::user &&
+           std::ranges::find(begun, message.from, &CollectiveAccess::Begun::from) == begun.end();
   };
   while (true) {
-    for (auto each = kept.begin(); each != kept.end(); ++each) {
-      if (!is_of_user(*each)) continue;
-      const Incoming message = *each;
-      kept.erase(each);
+    const auto found = std::ranges::find_if(kept, can_be_received);
+    if (found != kept.end()) {
+      const Incoming message = *found;
+      kept.erase(found);
       return std::optional(message);
     }
     FLATBED_ASSIGN(const std::optional<Incoming> message, collective.next());
     if (!message) return std::optional<Incoming>();
     kept.push_back(*message);
   }
+}
+
+// Begins to receive what has been announced: of each rank one message at a time, which keeps their
+// order, while a rank that does not send its bytes keeps no other one waiting.
+Result<void> begin_receives(Collective& collective) {
+  while (true) {
+    FLATBED_ASSIGN(const std::optional<Incoming> found, next_of_user(collective));
+    if (!found) return {};
+    if (found->nbytes > kMaxMessageNbytes) {
+      return make_error(ErrorCode::limit_exceeded, "rank ", found->from,
+                        ": a message is too large: found ", found->nbytes,
+                        " bytes, expected at most ", kMaxMessageNbytes);
+    }
+    const auto bytes = std::make_shared<Bytes>(static_cast<std::size_t>(found->nbytes));
+    FLATBED_ASSIGN(const Collective::Ticket ticket, collective.receive(*found, *bytes));
+    CollectiveAccess::begun(collective).push_back({found->from, found->tag, ticket, bytes});
+  }
+}
+
+// A message that has arrived, if there is one.
+Result<std::optional<Message>> take_received(Collective& collective) {
+  std::vector<CollectiveAccess::Begun>& begun = CollectiveAccess::begun(collective);
+  for (auto each = begun.begin(); each != begun.end(); ++each) {
+    const Result<bool> done = collective.done(each->ticket);
+    if (done && !*done) continue;
+    const CollectiveAccess::Begun ended = std::move(*each);
+    begun.erase(each);
+    if (!done) return with_context(str_cat("rank ", ended.from), done.error());
+    return std::optional(Message{ended.from, ended.tag, std::move(*ended.bytes)});
+  }
+  return std::optional<Message>();
 }
 
 }  // namespace
@@ -130,22 +150,15 @@ Result<Message> next_message(Collective& collective, std::chrono::milliseconds d
   const Clock::time_point end = Clock::now() + limited(deadline);
   Patience patience;
   while (true) {
-    FLATBED_ASSIGN(const std::optional<Incoming> found, next_of_user(collective));
-    if (!found) {
-      if (Clock::now() >= end) break;
-      patience.pause();
-      continue;
-    }
-    if (found->nbytes > kMaxMessageNbytes) {
-      return make_error(ErrorCode::limit_exceeded, "rank ", found->from,
-                        ": a message is too large: found ", found->nbytes,
-                        " bytes, expected at most ", kMaxMessageNbytes);
-    }
-    const auto bytes = std::make_shared<Bytes>(static_cast<std::size_t>(found->nbytes));
-    FLATBED_ASSIGN(const Collective::Ticket ticket, collective.receive(*found, *bytes));
-    FLATBED_TRY(wait_for(collective, ticket, bytes, end));
-    return Message{found->from, found->tag, std::move(*bytes)};
+    FLATBED_TRY(begin_receives(collective));
+    FLATBED_ASSIGN(std::optional<Message> message, take_received(collective));
+    if (message) return *std::move(message);
+    if (Clock::now() >= end) break;
+    patience.pause();
   }
+  const std::vector<CollectiveAccess::Begun>& begun = CollectiveAccess::begun(collective);
+  if (!begun.empty())
+    return make_error(ErrorCode::collective_timeout, "rank ", begun.front().from, ": ", kLate);
   return make_error(ErrorCode::collective_timeout, "no message arrived within ", deadline.count(),
                     " ms");
 }

@@ -77,6 +77,10 @@ struct CollectiveAccess {
   [[nodiscard]] static std::vector<Incoming>& kept(Collective& collective) noexcept {
     return collective.kept_;
   }
+  using Begun = Collective::Begun;
+  [[nodiscard]] static std::vector<Begun>& begun(Collective& collective) noexcept {
+    return collective.begun_;
+  }
   // Takes over memory that the transport may use until the Collective ends.
   static void leave(Collective& collective, std::shared_ptr<void> memory) {
     collective.left_.push_back(std::move(memory));

@@ -117,14 +117,16 @@ TEST(Collective, ReturnsTheErrorsOfTheTransport) {
   }
 }
 
-// Announces what a test has written down, and fails to receive what it says.
+// Announces what a test has written down, and fails to receive, or is late with, what it says.
 class ScriptedCollective final : public Collective {
  public:
   std::deque<Incoming> announced;
-  std::uint64_t failing = 0;  // the id of a message
+  std::uint64_t failing = 0;  // the id of a message; likewise for the late one
+  std::uint64_t late = 0;
+  std::uint32_t ranks = 2;
 
   [[nodiscard]] std::uint32_t rank() const noexcept override { return 0; }
-  [[nodiscard]] std::uint32_t size() const noexcept override { return 2; }
+  [[nodiscard]] std::uint32_t size() const noexcept override { return ranks; }
   Result<Ticket> send(const MessageAddress&, std::span<const std::byte>) override { return 0; }
   Result<std::optional<Incoming>> next() override {
     if (announced.empty()) return std::optional<Incoming>();
@@ -134,11 +136,40 @@ class ScriptedCollective final : public Collective {
   }
   Result<Ticket> receive(const Incoming& message, std::span<std::byte>) override {
     if (message.id == failing) return Error{ErrorCode::collective_failed, "the line is cut"};
-    return Ticket{0};
+    return Ticket{message.id};
   }
-  Result<bool> done(Ticket) override { return true; }
-  [[nodiscard]] bool forget(Ticket) noexcept override { return true; }
+  Result<bool> done(Ticket ticket) override { return ticket == 0 || ticket != late; }
+  [[nodiscard]] bool forget(Ticket ticket) noexcept override { return ticket != late; }
 };
+
+TEST(Collective, AMessageThatArrivesAfterTheDeadlineIsTheNextOne) {
+  ScriptedCollective ranks;
+  ranks.announced = {{.from = 1, .tag = 5, .nbytes = 3, .id = 1}};
+  ranks.late = 1;
+  const Result<Message> late = next_message(ranks, 0ms);
+  EXPECT_ERROR(late, collective_timeout);
+  EXPECT_THAT(late.error().message, testing::StartsWith("rank 1: "));
+  ranks.late = 0;
+  const Result<Message> message = next_message(ranks, 0ms);
+  ASSERT_TRUE(message) << message.error().message;
+  EXPECT_EQ(message->tag, 5u);
+  EXPECT_EQ(message->bytes.size(), 3u);
+  EXPECT_ERROR(next_message(ranks, 0ms), collective_timeout);
+}
+
+TEST(Collective, AMessageThatIsLateKeepsThoseOfOtherRanksNotWaiting) {
+  ScriptedCollective ranks;
+  ranks.ranks = 3;
+  ranks.announced = {{.from = 1, .tag = 10, .nbytes = 3, .id = 1},
+                     {.from = 1, .tag = 11, .nbytes = 3, .id = 2},
+                     {.from = 2, .tag = 20, .nbytes = 3, .id = 3}};
+  ranks.late = 1;
+  EXPECT_EQ(next_message(ranks, 0ms).value().tag, 20u);
+  EXPECT_ERROR(next_message(ranks, 0ms), collective_timeout);
+  ranks.late = 0;
+  EXPECT_EQ(next_message(ranks, 0ms).value().tag, 10u);
+  EXPECT_EQ(next_message(ranks, 0ms).value().tag, 11u);
+}
 
 TEST(Collective, AnOperationThatFailsKeepsTheMessagesOfLaterOnes) {
   ScriptedCollective ranks;
