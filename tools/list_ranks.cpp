@@ -83,13 +83,6 @@ std::optional<ListResult> run_job(const ListJobs& jobs, const JobLine& line) {
   }
 }
 
-// "lost: rank 3 was converting line 17: a.pth". Not the line itself: a URL in it may have secrets.
-std::string job_text(std::uint32_t rank, const JobLine& line, std::string_view what) {
-  const Result<JobText> job = JobParser().parse(line.text);
-  return fmt::format("{}: rank {} was converting line {}: {}", what, rank, line.number,
-                     job ? shortened(path_text(job->input), 200) : "?");
-}
-
 // Rank 0.
 class Dealer {
  public:
@@ -133,7 +126,8 @@ class Dealer {
  private:
   struct Other {
     bool is_here = true;
-    std::optional<JobLine> line;  // that it converts
+    std::optional<JobLine> line;  // that was dealt to it
+    bool has_line = false;        // it has taken the line, and converts it
     Clock::time_point heard;      // when it last said something
     // The answer to it. A rank that does not take it keeps nobody else waiting.
     std::optional<PendingMessage> answer;
@@ -172,6 +166,7 @@ class Dealer {
     }
     Other& other = others_[message->from];
     other.heard = Clock::now();
+    other.has_line = true;  // what it says is about that line
     if (message->tag != kReady || !other.is_here) return;
     if (!message->bytes.empty()) {
       const Result<ListResult> result = read_result(message->bytes);
@@ -179,6 +174,7 @@ class Dealer {
       if (!result) return lose(message->from, result.error());
     }
     other.line = take();
+    other.has_line = false;
     if (interrupted()) {  // it knows, and does not wait for an answer
       other.is_here = false;
       return;
@@ -198,6 +194,7 @@ class Dealer {
       const Result<bool> done = other.answer->done();
       if (done && !*done) continue;
       other.answer.reset();
+      other.has_line = other.has_line || done;
       if (!done) lose(rank, done.error());
       if (!other.line) other.is_here = false;  // it knows that there is no more to do
     }
@@ -212,11 +209,14 @@ class Dealer {
     }
   }
 
-  // Its job has failed, as far as one can tell from here.
+  // Its job has failed, as far as one can tell from here. No other rank gets it: what was sent may
+  // still be taken.
   void lose(std::uint32_t rank, const Error& error) {
     Other& other = others_[rank];
     other.is_here = false;
+    other.answer.reset();
     name_job(rank, "lost");
+    other.line.reset();
     tally_.fail(error);
   }
 
@@ -225,11 +225,15 @@ class Dealer {
     tally_.fail(error);
   }
 
+  // "lost: rank 3 was converting line 17: a.pth". Not the line itself: a URL in it may have
+  // secrets.
   void name_job(std::uint32_t rank, std::string_view what) {
-    Other& other = others_[rank];
+    const Other& other = others_[rank];
     if (!other.line) return;
-    tally_.warn(job_text(rank, *other.line, what));
-    other.line.reset();
+    const Result<JobText> job = JobParser().parse(other.line->text);
+    tally_.warn(fmt::format("{}: rank {} {} line {}: {}", what, rank,
+                            other.has_line ? "was converting" : "did not take", other.line->number,
+                            job ? shortened(path_text(job->input), 200) : "?"));
   }
 
   // After an interrupt the others stop too, and what they say is waited for only so long. mpirun
@@ -237,10 +241,7 @@ class Dealer {
   bool is_over() {
     if (!interrupted_at_) {
       interrupted_at_ = Clock::now();
-      for (std::uint32_t rank = 1; rank < ranks_.size(); ++rank) {
-        const std::optional<JobLine>& line = others_[rank].line;
-        if (line) tally_.warn(job_text(rank, *line, "at the interrupt"));
-      }
+      for (std::uint32_t rank = 1; rank < ranks_.size(); ++rank) name_job(rank, "at the interrupt");
     }
     return Clock::now() - *interrupted_at_ > kGoodbye;
   }

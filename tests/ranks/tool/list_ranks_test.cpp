@@ -23,13 +23,14 @@ using test::FakeRanks;
 using namespace std::chrono_literals;
 
 constexpr int kJobs = 4;
+constexpr int kManyJobs = 50;  // rank 0 still converts them when it hears of rank 1
 
 // A list of jobs in a folder. The lines are too long to be sent before they are received.
-ConvertOptions jobs_in(const test::TempDir& dir) {
+ConvertOptions jobs_in(const test::TempDir& dir, int jobs = kJobs) {
   std::vector<test::ModelTensor> tensors{{"w", Dtype::u8, {100}}};
   test::fill(tensors);
   std::ofstream list(dir / "jobs.jsonl");
-  for (int i = 0; i < kJobs; ++i) {
+  for (int i = 0; i < jobs; ++i) {
     const std::string in = (dir / std::to_string(i)).native() + ".safetensors";
     const std::string out = (dir / std::to_string(i)).native() + ".pth";
     static_cast<void>(test::write_model(in, tensors));
@@ -82,6 +83,42 @@ TEST(ListOfRanks, GoesOnWhileARankDoesNotTakeItsJob) {
   EXPECT_EQ(code, ExitCode::ok);
   EXPECT_OK(output.flush());
   EXPECT_NE(text.find("\"converted\":4"), std::string::npos) << text;
+}
+
+TEST(ListOfRanks, SaysThatARankDidNotTakeTheLineThatCouldNotBeSent) {
+  const test::TempDir dir;
+  const ConvertOptions options = jobs_in(dir, kManyJobs);
+  FakeRanks ranks(2);
+  ranks.faults(0).send = 1;  // the first job
+  EXPECT_OK(send_message(ranks[1], {0, kReady}, {}, 10min));
+  std::string text;
+  Output output(text);
+  testing::internal::CaptureStderr();
+  const ExitCode code = convert_list_together(options, ranks[0], output);
+  const std::string said = testing::internal::GetCapturedStderr();
+  EXPECT_NE(code, ExitCode::ok);
+  EXPECT_NE(said.find("lost: rank 1 did not take line "), std::string::npos) << said;
+  EXPECT_EQ(said.find("was converting"), std::string::npos) << said;
+}
+
+// Its first answer is no result of a job.
+TEST(ListOfRanks, NamesTheLineThatALostRankHasTaken) {
+  const test::TempDir dir;
+  const ConvertOptions options = jobs_in(dir, kManyJobs);
+  FakeRanks ranks(2);
+  EXPECT_OK(send_message(ranks[1], {0, kReady}, {}, 10min));
+  std::string text;
+  Output output(text);
+  testing::internal::CaptureStderr();
+  std::optional<ExitCode> code;
+  std::thread dealer([&] { code = convert_list_together(options, ranks[0], output); });
+  receive(ranks[1], announced(ranks[1]));
+  const std::vector<std::byte> nothing(1);
+  EXPECT_OK(send_message(ranks[1], {0, kReady}, nothing, 10min));
+  dealer.join();
+  const std::string said = testing::internal::GetCapturedStderr();
+  EXPECT_NE(code, ExitCode::ok);
+  EXPECT_NE(said.find("lost: rank 1 was converting line "), std::string::npos) << said;
 }
 
 }  // namespace
