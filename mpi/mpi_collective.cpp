@@ -76,8 +76,9 @@ bool has_room_for(std::span<std::byte> memory) {
 // Where the windows of MPI lie.
 constexpr const char* kSharedFolder = "/dev/shm";
 
-// Held by one rank of a node, from its look at the room until the pages of all are there: another
-// job that looks meanwhile would count on the same room. Ends with the process, if not before.
+// Held by the first rank of a node, from its look at the room until the pages of all are there:
+// another job that looks meanwhile would count on the same room. The other ranks do not look, since
+// they do not know when the lock is held. Ends with the process, if not before.
 class SharedFolderLock {
  public:
   SharedFolderLock() = default;
@@ -248,8 +249,9 @@ Result<void> MpiCollective::share(std::uint64_t nbytes) {
   FLATBED_TRY(check("MPI_Comm_rank", MPI_Comm_rank(node_, &on_node)));
   nbytes = std::min(nbytes, kMost);
   SharedFolderLock lock;  // until the function returns, when all ranks have their pages
-  if (nbytes != 0 && ranks > 1 && on_node == 0 && !lock.take()) nbytes = 0;
-  if (!is_likely_to_fit(nbytes * static_cast<std::uint64_t>(ranks))) nbytes = 0;
+  const bool looks = on_node == 0 && ranks > 1 && nbytes != 0;
+  if (looks && (!lock.take() || !is_likely_to_fit(nbytes * static_cast<std::uint64_t>(ranks))))
+    nbytes = 0;
   std::uint64_t least = 0;
   FLATBED_TRY(
       check("MPI_Allreduce", MPI_Allreduce(&nbytes, &least, 1, MPI_UINT64_T, MPI_MIN, node_)));
@@ -309,6 +311,10 @@ MpiCollective::~MpiCollective() {
   if (MPI_Finalized(&finalized) != MPI_SUCCESS || finalized != 0) return;
   if (head_ != MPI_REQUEST_NULL && MPI_Cancel(&head_) == MPI_SUCCESS)
     MPI_Wait(&head_, MPI_STATUS_IGNORE);
+  for (auto& [ticket, request] : requests_) {  // their memory ends with the base class
+    if (!request.receives || request.bytes == MPI_REQUEST_NULL) continue;
+    if (MPI_Cancel(&request.bytes) == MPI_SUCCESS) MPI_Request_free(&request.bytes);
+  }
   // Freed by MPI when nothing uses it any more. The window is left to MPI_Finalize(): freeing it
   // would wait for all ranks of the node, of which some may be dead.
   if (node_ != MPI_COMM_NULL) MPI_Comm_free(&node_);
