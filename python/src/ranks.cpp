@@ -32,16 +32,22 @@ namespace {
 // raise is collective_failed; what a signal handler raises meanwhile is kept.
 class PythonCollective final : public Collective {
  public:
-  PythonCollective(nb::object transport, std::uint32_t rank, std::vector<std::uint32_t> nodes)
-      : transport_(std::move(transport)), rank_(rank), nodes_(std::move(nodes)) {
-    if (rank_ >= nodes_.size()) throw nb::index_error("a rank must be one of those with a node");
+  PythonCollective(nb::object transport, std::uint32_t rank, std::uint32_t size)
+      : transport_(std::move(transport)), rank_(rank), size_(size) {
+    if (rank_ >= size_) throw nb::index_error("a rank must be below the number of ranks");
   }
 
   [[nodiscard]] std::uint32_t rank() const noexcept override { return rank_; }
-  [[nodiscard]] std::uint32_t size() const noexcept override {
-    return static_cast<std::uint32_t>(nodes_.size());
-  }
+  [[nodiscard]] std::uint32_t size() const noexcept override { return size_; }
+  // The transport knows of a rank's machine before it announces the first message of the rank. A
+  // load asks after all ranks have said what they want.
   [[nodiscard]] std::uint32_t node(std::uint32_t rank) const noexcept override {
+    if (nodes_.empty()) {
+      if (auto nodes = call([&] {
+            return nb::cast<std::vector<std::uint32_t>>(call_python(transport_.attr("nodes")));
+          }))
+        nodes_ = *std::move(nodes);
+    }
     return rank < nodes_.size() ? nodes_[rank] : rank;
   }
 
@@ -86,7 +92,7 @@ class PythonCollective final : public Collective {
 
  private:
   template <typename Call>
-  auto call(const Call& body) noexcept -> Result<decltype(body())> {
+  auto call(const Call& body) const noexcept -> Result<decltype(body())> {
     const GilHeld held;
     try {
       return body();
@@ -101,8 +107,9 @@ class PythonCollective final : public Collective {
 
   nb::object transport_;
   std::uint32_t rank_;
-  std::vector<std::uint32_t> nodes_;  // by rank
-  std::optional<nb::python_error> raised_;
+  std::uint32_t size_;
+  mutable std::vector<std::uint32_t> nodes_;  // by rank; empty until they are known
+  mutable std::optional<nb::python_error> raised_;
 };
 
 // Beyond this a deadline is as good as none.
@@ -204,10 +211,9 @@ void leave_load_together(PythonCollective& ranks, double deadline) {
 
 void bind_ranks(nb::module_& module) {
   nb::class_<PythonCollective>(module, "Collective", "Ranks that talk by a transport of Python.")
-      .def(nb::init<nb::object, std::uint32_t, std::vector<std::uint32_t>>(), nb::arg("transport"),
-           nb::arg("rank"), nb::arg("nodes"),
-           nb::sig("def __init__(self, transport: typing.Any, rank: int, nodes: list[int]) "
-                   "-> None"));
+      .def(nb::init<nb::object, std::uint32_t, std::uint32_t>(), nb::arg("transport"),
+           nb::arg("rank"), nb::arg("size"),
+           nb::sig("def __init__(self, transport: typing.Any, rank: int, size: int) -> None"));
   module.def("load_together", &load_joint, nb::arg("checkpoint"), nb::arg("targets"),
              nb::arg("ranks"), nb::arg("deadline"), nb::arg("verify"), nb::arg("threads"),
              nb::arg("progress").none(),

@@ -36,9 +36,16 @@ if what == "nodes":  # rank 0 alone, and ranks 1 and 2
 if what == "missing" and rank == 1:
     path = folder / "missing.safetensors"
 waits = datetime.timedelta(seconds=5)
-group = dist.new_group(backend="gloo", timeout=waits) if what == "idle" else None
+idle = what in ("idle", "late")
+group = dist.new_group(backend="gloo", timeout=waits) if idle else None
+if what == "late" and rank == 1:
+    time.sleep(waits.seconds + 1)
 # Longer than the test waits, but where a rank is not heard from any more.
-deadline = 3 if what == "dies" else 3600
+deadline = 3 if what in ("dies", "absent") else 3600
+if what == "absent" and rank == 1:  # until the others have given up
+    while len(list(folder.glob("ended*"))) < size - 1:
+        time.sleep(0.01)
+    os._exit(0)
 with ft.Ranks(group) as ranks:
     for number in range(2):
         if what == "idle" and number == 1:
@@ -54,7 +61,8 @@ with ft.Ranks(group) as ranks:
             reports = ft.load_together(path, into, ranks, dims={"w": 1}, deadline=deadline)
         except flatbed.Error as error:
             print(rank, error.name, error, flush=True)
-            if what == "dies":
+            if what in ("dies", "absent"):
+                (folder / f"ended{rank}").touch()
                 os._exit(3)
             continue
         part = 2400 // size
@@ -120,6 +128,17 @@ class LoadTogether(unittest.TestCase):
         out = self.run_ranks("idle")
         for rank in range(RANKS):
             self.assertEqual(out[rank], f"{rank} loaded\n" * 2)
+
+    def test_a_rank_may_come_later_than_the_group_waits(self) -> None:
+        out = self.run_ranks("late")
+        for rank in range(RANKS):
+            self.assertEqual(out[rank], f"{rank} loaded\n" * 2)
+
+    def test_a_rank_that_never_comes_ends_the_others(self) -> None:
+        out = self.run_ranks("absent")
+        for rank in (0, 2):
+            self.assertRegex(out[rank], "collective_(timeout|ended|failed)")
+            self.assertNotIn("loaded", out[rank])
 
     def test_a_rank_that_dies_ends_the_others(self) -> None:
         out = self.run_ranks("dies")

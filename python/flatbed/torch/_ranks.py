@@ -37,16 +37,6 @@ def _machine() -> str:
         return socket.gethostname()
 
 
-def _nodes(group: dist.ProcessGroup | None) -> list[int]:
-    """Of each rank, the lowest rank on the same machine. Every rank calls it."""
-    digest = hashlib.sha256(_machine().encode()).digest()
-    mine = torch.tensor(list(digest), dtype=torch.uint8)
-    all_ = [torch.empty_like(mine) for _ in range(dist.get_world_size(group))]
-    dist.all_gather(all_, mine, group=group)
-    machines = [bytes(each.tolist()) for each in all_]
-    return [machines.index(machine) for machine in machines]
-
-
 def _signed(number: int) -> int:
     return number - (1 << 64) if number >= 1 << 63 else number
 
@@ -58,7 +48,8 @@ def _memory(address: int, nbytes: int) -> torch.Tensor:
 
 class _Peer:
     """What goes to and comes from another rank. gloo tells nobody when a message is done, so each
-    way has a thread that waits for it. A head is four numbers: tag, size, tag of the bytes, 0.
+    way has a thread that waits for it. A head is four numbers: tag, size, tag of the bytes, 0. The
+    first head is instead the digest of the sender's machine.
     """
 
     def __init__(self, ranks: _Transport, rank: int) -> None:
@@ -67,6 +58,7 @@ class _Peer:
         self.bytes_out: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self.bytes_in: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self.sent = 0
+        self.heads_out.put((ranks.machines[ranks.rank].clone(), _NOTHING))
         self.threads = [
             threading.Thread(target=work, daemon=True)
             for work in (self.send_heads, self.send_bytes, self.receive_heads, self.receive_bytes)
@@ -94,7 +86,10 @@ class _Peer:
             self.ranks.work(ticket, dist.isend, bytes_, self.rank, number)
 
     def receive_heads(self) -> None:
-        head = torch.empty(4, dtype=torch.int64)
+        machine, head = torch.empty(4, dtype=torch.int64), torch.empty(4, dtype=torch.int64)
+        if not self.ranks.work(_NOTHING, dist.irecv, machine, self.rank, _HEADS):
+            return
+        self.ranks.machines[self.rank] = machine
         while self.ranks.work(_NOTHING, dist.irecv, head, self.rank, _HEADS):
             tag, nbytes, number, closes = head.tolist()
             if closes:
@@ -121,7 +116,9 @@ class _Transport:
             raise ValueError(f"the group's backend is {backend!r}, expected 'gloo'")
         self._group = group
         self.rank, self.size = dist.get_rank(group), dist.get_world_size(group)
-        self.nodes = _nodes(group)
+        digest = hashlib.sha256(_machine().encode()).digest()
+        # By rank; those of other ranks when they have come.
+        self.machines = {self.rank: torch.frombuffer(bytearray(digest), dtype=torch.int64)}
         self._lock = threading.Lock()
         self._incoming: queue.SimpleQueue[tuple[int, int, int, int]] = queue.SimpleQueue()
         self._announced: dict[int, tuple[int, int]] = {}
@@ -163,6 +160,11 @@ class _Transport:
         self._incoming.put((rank, tag, nbytes, number))
 
     # ---- called by the load ----
+
+    def nodes(self) -> list[int]:
+        """Of each rank, the lowest rank on the same machine. All ranks have sent a message."""
+        machines = [self.machines[rank].tolist() for rank in range(self.size)]
+        return [machines.index(machine) for machine in machines]
 
     def _ticket(self, keeps: Any) -> int:
         with self._lock:
@@ -214,10 +216,10 @@ class Ranks:
     memory of the CPU, so the group's backend is gloo; beside another default group, make one with
     ``torch.distributed.new_group(backend="gloo")``.
 
-    Making it waits for the other processes, which tell each other which machine they are on: what
-    is read for a machine is read on it where that is possible. Processes of one machine still send
-    bytes to each other, because a group of torch.distributed has no memory that they share; MPI has
-    (``flatbed::mpi``).
+    Making it waits for nobody: a load waits for the others, until its deadline. The processes tell
+    each other which machine they are on: what is read for a machine is read on it where that is
+    possible. Processes of one machine still send bytes to each other, because a group of
+    torch.distributed has no memory that they share; MPI has (``flatbed::mpi``).
 
     Args:
         group: the process group; None: the default one.
@@ -227,7 +229,7 @@ class Ranks:
         self._transport = _Transport(group)
         self.rank, self.size = self._transport.rank, self._transport.size
         self._collective: _flatbed.Collective | None = _flatbed.Collective(
-            self._transport, self.rank, self._transport.nodes
+            self._transport, self.rank, self.size
         )
         self._transport.keeps.append(self._collective)
 
