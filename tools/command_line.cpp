@@ -191,7 +191,7 @@ CommandLine::CommandLine(std::string_view command, Collective* ranks)
               "hf://owner/name@revision/path. A URL that ends with / is a folder, and so is "
               "hf://owner/name. Keys, region and endpoint for s3:// are those of the AWS tools "
               "(AWS_ACCESS_KEY_ID, AWS_PROFILE, AWS_ENDPOINT_URL and others, ~/.aws), the token "
-              "for hf:// that of the Hub's (HF_TOKEN, ~/.cache/huggingface/token).");
+              "for hf:// that of the Hub's library (HF_TOKEN, ~/.cache/huggingface/token).");
   app_.require_subcommand(1);
   const auto* const row = std::ranges::find(kCommands, command, &CommandEntry::name);
   if (row != kCommands.end()) {
