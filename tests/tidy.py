@@ -70,8 +70,9 @@ LAYERS = [
     (r"cuda/", r"flatbed/(c_handles|cuda|device|error|export|flatbed_cuda|result)\.hp?p?$"
      r"|c/(arguments|callbacks|guard)\.hpp$|[a-z_]+\.hpp$"),
     (r"mpi/", r"flatbed/(collective|error|export|mpi|result)\.hpp$|[a-z_]+\.hpp$"),
-    (r"remote/", r"flatbed/(byte_sink|byte_source|checkpoint|error|export|hub_listing|remote|result)\.hpp$"
-     r"|flatbed/(source_folder|version)\.hpp$|[a-z0-9_]+\.hpp$"),
+    (r"remote/", r"flatbed/(byte_sink|byte_source|c_handles|checkpoint|error|export|hub_listing|remote|result)\.hpp$"
+     r"|flatbed/(source_folder|version)\.hpp$|flatbed/flatbed_remote\.h$"
+     r"|c/(arguments|callbacks|guard|view_options)\.hpp$|[a-z0-9_]+\.hpp$"),
     (r"tools/", r"flatbed/|[a-z_]+\.hpp$"),
     (r"python/src/", r"flatbed/|[a-z_]+\.hpp$"),  # over what everybody has
     (r"(tests|bench)/", r""),

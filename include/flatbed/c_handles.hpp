@@ -5,6 +5,7 @@
 
 #include <memory>
 
+#include "flatbed/checkpoint.hpp"
 #include "flatbed/device.hpp"
 #include "flatbed/export.hpp"
 #include "flatbed/flatbed.h"
@@ -13,5 +14,7 @@ namespace flatbed {
 
 // A null gives a null.
 [[nodiscard]] FLATBED_EXPORT flatbed_device* to_c(std::unique_ptr<Device> device);
+
+[[nodiscard]] FLATBED_EXPORT flatbed_checkpoint* to_c(Checkpoint checkpoint);
 
 }  // namespace flatbed

@@ -1,5 +1,6 @@
 // What C callers pass, checked: handles, strings, paths, numbers of enums, structs with a size.
-// Every error is invalid_argument and names the parameter.
+// Every error is invalid_argument and names the parameter. What is exported is for the components,
+// which have C functions of their own.
 #pragma once
 
 #include <cstddef>
@@ -20,9 +21,10 @@
 
 namespace flatbed::c {
 
-[[nodiscard]] Error null_argument(std::string_view parameter);
-[[nodiscard]] Result<void> check_handle(const void* handle, std::uint64_t magic,
-                                        std::string_view type, std::string_view parameter);
+[[nodiscard]] FLATBED_EXPORT Error null_argument(std::string_view parameter);
+[[nodiscard]] FLATBED_EXPORT Result<void> check_handle(const void* handle, std::uint64_t magic,
+                                                       std::string_view type,
+                                                       std::string_view parameter);
 
 // Every handle begins with the magic number of its kind, which free_handle() takes away.
 template <typename Handle>
@@ -52,7 +54,8 @@ template <typename Value>
   return {};
 }
 
-[[nodiscard]] Result<std::string_view> read_string(flatbed_string text, std::string_view parameter);
+[[nodiscard]] FLATBED_EXPORT Result<std::string_view> read_string(flatbed_string text,
+                                                                  std::string_view parameter);
 [[nodiscard]] Result<std::vector<std::string>> read_strings(const flatbed_string* texts,
                                                             std::uint64_t count,
                                                             std::string_view parameter);
@@ -62,8 +65,8 @@ template <typename Value>
                                        std::string_view parameter);
 
 // A number below `count`, as an enum whose values are 0 to count - 1.
-[[nodiscard]] Result<void> check_number(std::uint32_t number, std::uint32_t count,
-                                        std::string_view parameter);
+[[nodiscard]] FLATBED_EXPORT Result<void> check_number(std::uint32_t number, std::uint32_t count,
+                                                       std::string_view parameter);
 template <typename Enum>
 [[nodiscard]] Result<Enum> read_enum(std::uint32_t number, std::uint32_t count,
                                      std::string_view parameter) {
@@ -85,8 +88,7 @@ template <typename Enum>
   return {text.data(), text.size()};
 }
 
-// Whether the caller's size of a struct is one that some version of this header has. Exported for
-// flatbed_cuda, as check_reserved() is.
+// Whether the caller's size of a struct is one that some version of this header has.
 [[nodiscard]] FLATBED_EXPORT Result<void> check_struct(const void* given, std::uint64_t first,
                                                        std::uint64_t known,
                                                        std::string_view parameter);
@@ -116,9 +118,9 @@ template <typename Struct>
 }
 
 // For structs that are filled: as above, but what the caller has beyond ours is about to be zero.
-[[nodiscard]] Result<void> check_filled(const void* given, std::uint64_t first,
-                                        std::string_view parameter);
-void fill_bytes(const void* from, std::uint64_t nbytes, void* to) noexcept;
+[[nodiscard]] FLATBED_EXPORT Result<void> check_filled(const void* given, std::uint64_t first,
+                                                       std::string_view parameter);
+FLATBED_EXPORT void fill_bytes(const void* from, std::uint64_t nbytes, void* to) noexcept;
 
 template <typename Struct>
 [[nodiscard]] Result<void> check_report(const Struct* out, std::string_view parameter) {

@@ -13,7 +13,7 @@
 namespace flatbed::c {
 
 // `what` is the callback: "the reader". `said` is what the callback may have written into the error
-// that it was given; it was empty before. Exported for flatbed_cuda.
+// that it was given; it was empty before. Exported, as read_cancel() is, for the components.
 [[nodiscard]] FLATBED_EXPORT Result<void> callback_result(std::int32_t code, std::string_view what,
                                                           ErrorCode otherwise,
                                                           const flatbed_error* said = nullptr);
@@ -24,6 +24,7 @@ using ProgressFunction = std::int32_t (*)(void* context, std::uint64_t bytes_don
 [[nodiscard]] ProgressCallback progress_callback(ProgressFunction function, void* context);
 
 // Null for a null. Errors: invalid_argument.
-[[nodiscard]] Result<const std::atomic<bool>*> read_cancel(const flatbed_cancel* cancel);
+[[nodiscard]] FLATBED_EXPORT Result<const std::atomic<bool>*> read_cancel(
+    const flatbed_cancel* cancel);
 
 }  // namespace flatbed::c

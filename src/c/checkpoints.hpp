@@ -9,13 +9,14 @@
 
 #include "c/arguments.hpp"
 #include "c/handles.hpp"
+#include "flatbed/c_handles.hpp"
 #include "flatbed/result.hpp"
 
 namespace flatbed::c {
 
 // A new handle, which becomes the caller's.
 [[nodiscard]] inline Result<void> give(Checkpoint checkpoint, flatbed_checkpoint** out) {
-  *out = std::make_unique<flatbed_checkpoint>(std::move(checkpoint)).release();
+  *out = flatbed::to_c(std::move(checkpoint));
   return {};
 }
 

@@ -49,6 +49,7 @@ FLATBED_FIRST_SIZE(flatbed_scan_report, 32);
 FLATBED_FIRST_SIZE(flatbed_diff_options, 56);
 FLATBED_FIRST_SIZE(flatbed_diff_report, 56);
 FLATBED_FIRST_SIZE(flatbed_placed_tensor, 48);
-// Those of flatbed_cuda.h are in cuda/cuda_c.cpp.
+// Those of flatbed_cuda.h are in cuda/cuda_c.cpp, and those of flatbed_remote.h in
+// remote/remote_c.cpp.
 
 }  // namespace flatbed::c

@@ -17,8 +17,8 @@ namespace flatbed::c {
 // The longest beginning of `text` of at most `limit` bytes that ends between two characters.
 [[nodiscard]] std::string_view cut_text(std::string_view text, std::size_t limit) noexcept;
 
-// Both fill `out`, if there is one, and return its code. They allocate nothing. Exported for
-// flatbed_cuda.
+// Both fill `out`, if there is one, and return its code. They allocate nothing. Exported for the
+// components.
 FLATBED_EXPORT std::int32_t succeed(flatbed_error* out) noexcept;
 FLATBED_EXPORT std::int32_t fail(ErrorCode code, std::string_view message,
                                  flatbed_error* out) noexcept;

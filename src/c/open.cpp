@@ -4,6 +4,14 @@
 #include "c/guard.hpp"
 #include "c/view_options.hpp"
 
+namespace flatbed {
+
+flatbed_checkpoint* to_c(Checkpoint checkpoint) {
+  return std::make_unique<flatbed_checkpoint>(std::move(checkpoint)).release();
+}
+
+}  // namespace flatbed
+
 namespace flatbed::c {
 
 namespace {

@@ -6,7 +6,8 @@
 
 namespace flatbed::c {
 
-[[nodiscard]] Result<OpenOptions> to_cpp(const flatbed_open_options* given);
+// Exported for flatbed_remote.
+[[nodiscard]] FLATBED_EXPORT Result<OpenOptions> to_cpp(const flatbed_open_options* given);
 [[nodiscard]] Result<Selection> to_cpp(const flatbed_selection* given);
 [[nodiscard]] Result<CastRules> to_cpp(const flatbed_cast_rules* given);
 

@@ -1,6 +1,6 @@
-"""The ABI of flatbed.h and flatbed_cuda.h against the committed one, so that a program compiled against any
-earlier header keeps running: abi.txt has every function and struct as libabigail's abidw describes them, numbers.txt
-every constant. all_functions.py and the compiler make sure that the library has what the header declares.
+"""The ABI of flatbed.h, flatbed_cuda.h and flatbed_remote.h against the committed one, so that a program compiled
+against any earlier header keeps running: abi.txt has every function and struct as libabigail's abidw describes them,
+numbers.txt every constant. all_functions.py and the compiler make sure that the library has what the header declares.
 
 Usage: abi.py CC [--write]
 --write records what the header has now: for additions. What it removes or changes breaks programs: the
@@ -17,6 +17,7 @@ import tempfile
 FOLDER = os.path.dirname(os.path.abspath(__file__))
 INCLUDE = os.path.join(FOLDER, "..", "..", "include")
 ABI = os.path.join(FOLDER, "abi.txt")
+HEADERS = ["error_codes.h", "flatbed.h", "flatbed_cuda.h", "flatbed_remote.h"]
 NUMBERS = os.path.join(FOLDER, "numbers.txt")
 SKIPPED = 77
 
@@ -28,7 +29,7 @@ def read(path):
 
 def header_text():
     """The headers of the C interface without comments."""
-    texts = [read(os.path.join(INCLUDE, "flatbed", name)) for name in ("error_codes.h", "flatbed.h", "flatbed_cuda.h")]
+    texts = [read(os.path.join(INCLUDE, "flatbed", name)) for name in HEADERS]
     return re.sub(r"//.*", "", "\n".join(texts))
 
 
@@ -40,7 +41,7 @@ def numbers(text):
 
 def write_empty_library(folder, cc, text):
     """A library with every function of the header, which do nothing: its debug information has their types."""
-    source = ['#include "flatbed/flatbed_cuda.h"\n']
+    source = [f'#include "flatbed/{name}"\n' for name in HEADERS]
     for result, name, arguments in re.findall(r"FLATBED_API ([^;(]*?)\b(flatbed_\w+)\(([^;]*)\);", text):
         value = "" if result.strip() == "void" else f"return ({result}){{0}};"
         source.append(f"{result} {name}({arguments}) {{ {value} }}\n")
@@ -49,7 +50,7 @@ def write_empty_library(folder, cc, text):
         file.writelines(source)
     library = os.path.join(folder, "libempty.so")
     subprocess.run([*cc, "-std=c11", "-g", "-shared", "-fPIC", "-I", INCLUDE, path, "-o", library], check=True)
-    return library, len(source) - 1
+    return library, len(source) - len(HEADERS)
 
 
 def check_numbers(found):

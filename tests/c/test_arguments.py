@@ -1,9 +1,9 @@
-"""Every function of flatbed.h with one wrong argument at a time, while the others are as they should be. NULL in the
-place of a pointer is invalid_argument and named, or the header allows it; structs of an impossible size, and of a
-later version that sets what this one does not have, are refused. Everything is taken from the header, so that a new
-function is tried without a change here.
+"""Every function of a header of the C interface with one wrong argument at a time, while the others are as they
+should be. NULL in the place of a pointer is invalid_argument and named, or the header allows it; structs of an
+impossible size, and of a later version that sets what this one does not have, are refused. Everything is taken from
+the header, so that a new function is tried without a change here.
 
-Usage: test_arguments.py LIBRARY
+Usage: test_arguments.py LIBRARY [HEADER]
 """
 
 import ctypes
@@ -15,7 +15,8 @@ import unittest
 from ctypes import POINTER, Structure, byref, c_char, c_char_p, c_double, c_int, c_int32, c_int64, c_uint32, c_uint64, \
     c_void_p
 
-LIBRARY = ctypes.CDLL(sys.argv[1])
+LIBRARY = ctypes.CDLL(sys.argv[1])  # of a component, which finds the functions of libflatbed, too
+HEADER = sys.argv[2] if len(sys.argv) > 2 else "flatbed.h"
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
 INVALID_ARGUMENT = 10
 
@@ -31,6 +32,10 @@ OPTIONAL_OF = {
 # An error of their own comes before the pointer is looked at, with the arguments that are passed here.
 NOT_NAMED = {"flatbed_open_shards": {"paths"}, "flatbed_open_reader_shards": {"readers"}}
 
+
+# How many calls there are at least, so that a header that is not understood is noticed.
+LEAST_CALLS = {"flatbed.h": 300, "flatbed_remote.h": 15}
+LEAST_STRUCTS = {"flatbed.h": 50, "flatbed_remote.h": 2}
 
 # These set members of the caller's struct, and fill none.
 FILL_SOME = {"flatbed_shard_slice", "flatbed_group_by_layer"}
@@ -62,7 +67,7 @@ def read(*path):
 
 def parse_header():
     """(result, name, [(type, parameter)]) of each function; the type of a callback is 'callback'."""
-    text = re.sub(r"//.*", "", read("include", "flatbed", "flatbed.h"))
+    text = re.sub(r"//.*", "", read("include", "flatbed", HEADER))
     for result, name, arguments in re.findall(r"FLATBED_API ([^;(]*?)\b(flatbed_\w+)\(([^;]*)\);", text):
         arguments = re.sub(r"\w+ \(\*(\w+)\)\([^()]*\)", r"callback \1", " ".join(arguments.split()))
         parameters = [] if arguments == "void" else [
@@ -73,8 +78,8 @@ def parse_header():
 
 def struct_sizes():
     """Of the structs that begin with their size."""
-    return {name: int(size) for name, size in re.findall(r"FLATBED_FIRST_SIZE\((\w+), (\d+)\)",
-                                                         read("src", "c", "first_sizes.hpp"))}
+    text = read("src", "c", "first_sizes.hpp") + read("remote", "remote_c.cpp")
+    return {name: int(size) for name, size in re.findall(r"FLATBED_FIRST_SIZE\((\w+), (\d+)\)", text)}
 
 
 class Arguments(unittest.TestCase):
@@ -119,6 +124,8 @@ class Arguments(unittest.TestCase):
             "plan": lambda: self.make("flatbed_plan_new"),
             "expected": lambda: self.make("flatbed_expected_of", model),
             "save_plan": lambda: self.make("flatbed_save_plan_new"),
+            "remote": lambda: self.make("flatbed_remote_new", None),
+            "credentials": lambda: None,  # there is one in a callback only
             "loaded": lambda: self.make("flatbed_load_all", model, None, None),
         }
         if kind == "loaded":
@@ -178,7 +185,7 @@ class Arguments(unittest.TestCase):
                     self.assertEqual(code, INVALID_ARGUMENT, error.contents.message)
                     if parameter not in NOT_NAMED.get(name, set()):
                         self.assertIn(f"'{parameter}'".encode(), error.contents.message)
-        self.assertGreater(tried, 300)
+        self.assertGreater(tried, LEAST_CALLS[HEADER])
         print(f"{tried} calls with one NULL each")
 
     def structs(self):
@@ -222,7 +229,7 @@ class Arguments(unittest.TestCase):
                 elif code == 0 and name not in FILL_SOME:
                     self.assertEqual(after, [0] * 8)  # what is filled has no more than this version's
                 tried += 1
-        self.assertGreater(tried, 50)
+        self.assertGreater(tried, LEAST_STRUCTS[HEADER])
 
     def test_everything_may_be_zero_at_once(self):
         for result, name, parameters in parse_header():
