@@ -26,14 +26,20 @@ bool is_engines_thread() {
   return pthread_sigmask(SIG_BLOCK, nullptr, &blocked) == 0 && sigismember(&blocked, SIGUSR2) == 1;
 }
 
+void* allocate(std::size_t nbytes) noexcept {
+  const bool counts = allocations_left != kNever && is_engines_thread();
+  return counts && allocations_left-- == 0 ? nullptr : std::malloc(nbytes);
+}
+
 }  // namespace
 
 void* operator new(std::size_t nbytes) {
-  const bool counts = allocations_left != kNever && is_engines_thread();
-  void* const memory = counts && allocations_left-- == 0 ? nullptr : std::malloc(nbytes);
+  void* const memory = allocate(nbytes);
   if (memory == nullptr) throw std::bad_alloc();
   return memory;
 }
+// The address sanitizer has one of its own, whose memory is not for free().
+void* operator new(std::size_t nbytes, const std::nothrow_t&) noexcept { return allocate(nbytes); }
 void operator delete(void* memory) noexcept { std::free(memory); }
 void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
 
