@@ -10,11 +10,12 @@
 // time of the last change and the size.
 //
 // What URLs may be: http and https with a host, hf://owner/name@revision/path, s3://bucket/key. A
-// URL that ends with "/" is a folder, in which the usual names of models are tried; one of s3:// is
-// listed. The key of an s3:// URL stands as it is, without percent-encoding. User names and
-// passwords in a URL are refused. Redirects are followed to http and https, never from https to
-// http, and credentials go only to the origin (scheme, host and port) that they were given for.
-// Messages and labels never contain credentials, nor what comes after "?" in a URL.
+// URL that ends with "/" is a folder. Those of s3:// are listed, and those of hf:// where the hub
+// has an API for it; in others the usual names of models are tried. The key of an s3:// URL stands
+// as it is, without percent-encoding. User names and passwords in a URL are refused. Redirects are
+// followed to http and https, never from https to http, and credentials go only to the origin
+// (scheme, host and port) that they were given for. Messages and labels never contain credentials,
+// nor what comes after "?" in a URL.
 //
 // Servers' certificates are always verified. The library reads no environment variable, so it uses
 // a proxy only if the options name one.
@@ -23,7 +24,8 @@
 // that drives the transfers. Sources and folders that it made share it. A child of fork() may use
 // what was made before, over connections and a thread of its own, if no other thread was inside
 // flatbed at that moment. Before libcurl 7.84, call curl_global_init() before the first Remote is
-// made while other threads run.
+// made while other threads run. The first Remote has glibc's malloc() keep freed blocks of up to 8
+// MiB for the process, unless it was told otherwise (M_MMAP_THRESHOLD in mallopt(3)).
 #pragma once
 
 #include <atomic>

@@ -16,6 +16,7 @@
 #include "remote/hub_list.hpp"
 #include "remote/remote_files.hpp"
 #include "remote/test_server.hpp"
+#include "support/expect_error.hpp"
 
 namespace flatbed {
 namespace {
@@ -306,6 +307,36 @@ TEST(RemoteHub, RefusesBrokenLists) {
     };
     EXPECT_CODE(hub.open(), http_protocol);
   }
+}
+
+TEST(RemoteHub, HasAsManyFilesAsTheLimitAllows) {
+  for (const int files : {100'000, 100'001}) {
+    ListingHub hub;
+    std::string page = "[";
+    for (int i = 0; i < files; ++i)
+      page += (i > 0 ? "," : "") + (R"({"type":"file","path":")" + std::to_string(i)) + "\"}";
+    hub.list("", page + "]");
+    const auto opened = hub.open();
+    ASSERT_FALSE(opened);
+    EXPECT_EQ(opened.error().code == ErrorCode::limit_exceeded, files > 100'000)
+        << opened.error().message;
+  }
+}
+
+TEST(RemoteHub, HasAnEnd) {
+  ListingHub hub;
+  int pages = 0;
+  hub.answers = [&](const ServerRequest& request, ServerAnswer& answer) {
+    if (!request.path.starts_with("/api/models/owner/name/tree/")) return false;
+    answer.status = 200;
+    answer.body = "[]";
+    answer.set("Link",
+               "<" + hub.server.url("/api/models/owner/name/tree/" + std::to_string(++pages)) +
+                   ">; rel=\"next\"");
+    return true;
+  };
+  EXPECT_ERROR(hub.open(), limit_exceeded);
+  EXPECT_EQ(pages, 1000);
 }
 
 TEST(RemoteHub, FindsTheNextPage) {
