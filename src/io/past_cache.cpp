@@ -75,8 +75,6 @@ void copy_past_cache(std::byte* to, const std::byte* from, std::uint64_t nbytes)
 void finish_past_cache() noexcept { _mm_sfence(); }
 
 bool bounce_pays() noexcept {
-  constexpr long kLeastCacheNbytes = 1 << 20;
-  if (::sysconf(_SC_LEVEL2_CACHE_SIZE) < kLeastCacheNbytes) return false;
   unsigned signature = 0;
   unsigned most = 0;
   unsigned b = 0;
@@ -85,8 +83,8 @@ bool bounce_pays() noexcept {
   if (__get_cpuid(0, &most, &b, &c, &d) == 0) return false;
   const bool intel = b == signature_INTEL_ebx && c == signature_INTEL_ecx;
   const bool amd = b == signature_AMD_ebx && c == signature_AMD_ecx;
-  if (intel || !amd || __get_cpuid(1, &signature, &b, &c, &d) == 0) return intel;
-  return family_of(signature) >= 26;
+  if (intel) return ::sysconf(_SC_LEVEL2_CACHE_SIZE) >= 1 << 20;
+  return amd && __get_cpuid(1, &signature, &b, &c, &d) != 0 && family_of(signature) >= 25;
 }
 
 #else

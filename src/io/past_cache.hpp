@@ -21,20 +21,18 @@ inline constexpr std::uint64_t kPastCacheNbytes = 4096;
 void copy_past_cache(std::byte* to, const std::byte* from, std::uint64_t nbytes) noexcept;
 void finish_past_cache() noexcept;
 
-// Whether bytes that are hashed reach memory sooner by way of a buffer that stays in the
-// second-level cache than by a read to their place: the kernel's stores go through the cache. By
-// the processors measured (bench/results/2026-11-29-pieces.txt, 2026-11-30-bounce.txt), verified,
-// when hashing and storing were two passes:
+// Whether bytes that are hashed reach memory sooner by way of a buffer that stays in the cache than
+// by a read to their place, where hashing reads memory once more. How many times as fast the way by
+// the buffer was:
 //
-//   Intel, 2.8 GHz, L2 1.25 MiB a core            by way of the buffer 1.12 times as fast
-//   AMD family 26 (Zen 5), L2 1 MiB a core        1.04
-//   AMD family 25 (Zen 3), L2 512 KiB a core      0.94
+//                                                 two passes   one pass (copy_and_xxh3())
+//   Intel, 2.8 GHz, L2 1.25 MiB a core               1.12         not measured
+//   AMD family 26 (Zen 5), L2 1 MiB a core           1.04         1.11 to 1.25
+//   AMD family 25 (Zen 3), L2 512 KiB a core         1.0          1.10 to 1.20
 //
-// In one pass (copy_and_xxh3() in digest.hpp) it is 1.11 to 1.25 on Zen 5
-// (bench/results/2026-11-30-fused.txt); elsewhere that was not measured.
-//
-// So: where a core has a second-level cache of at least 1 MiB, on Intel, and on AMD from family 26
-// on. Others, which nobody measured, read in place.
+// (bench/results/2026-11-29-pieces.txt, 2026-11-30-bounce.txt, -fused.txt, -zen3.txt.) So: on Intel
+// where a core has a second-level cache of at least 1 MiB, and on AMD from family 25 on, which takes
+// in Zen 4, between the two that were measured. Others, which nobody measured, read in place.
 [[nodiscard]] bool bounce_pays() noexcept;
 
 }  // namespace flatbed
