@@ -28,11 +28,11 @@ void finish_past_cache() noexcept;
 //                                                 two passes   one pass (copy_and_xxh3())
 //   Intel, 2.8 GHz, L2 1.25 MiB a core               1.12         not measured
 //   AMD family 26 (Zen 5), L2 1 MiB a core           1.04         1.11 to 1.25
-//   AMD family 25 (Zen 3), L2 512 KiB a core         1.0          1.10 to 1.20
+//   AMD family 25 (Zen 3), L2 512 KiB a core         0.94         1.05 to 1.23
 //
-// (bench/results/2026-11-29-pieces.txt, 2026-11-30-bounce.txt, -fused.txt, -zen3.txt.) So: on Intel
-// where a core has a second-level cache of at least 1 MiB, and on AMD from family 25 on, which takes
-// in Zen 4, between the two that were measured. Others, which nobody measured, read in place.
+// (bench/results/2026-11-29-pieces.txt, 2026-11-30-bounce.txt, -fused.txt and -zen3.txt). So: on
+// Intel where a core has a second-level cache of at least 1 MiB, and on AMD from family 25 on, which
+// takes in Zen 4, between the two that were measured. Others, which nobody measured, read in place.
 [[nodiscard]] bool bounce_pays() noexcept;
 
 }  // namespace flatbed
