@@ -29,9 +29,9 @@ UNTESTABLE = {"device_error", "internal_error"}
 
 # Public headers that the rooms below checkpoint may use: the vocabulary, nothing that opens files.
 VOCABULARY = {f"flatbed/{unit}.hpp"
-              for unit in ("byte_source", "cast", "dtype", "error", "export", "file_info", "page_lock", "result",
-                           "scan_finding", "seal_state", "source_folder", "tensor", "torch_module", "unsafe_objects",
-                           "value", "version", "byte_sink")}
+              for unit in ("available_memory", "byte_source", "cast", "dtype", "error", "export", "file_info",
+                           "page_lock", "result", "scan_finding", "seal_state", "source_folder", "tensor",
+                           "torch_module", "unsafe_objects", "value", "version", "byte_sink")}
 
 # The rooms of src/, lowest first. A room includes itself and the rows below its own; rooms in one
 # row do not know each other. No source lies outside a room.

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <fstream>
+#include <optional>
 #include <sstream>
 #include <string>
 
@@ -46,10 +47,6 @@ Result<Device*> LoadDevices::get(DeviceName name) {
     FLATBED_ASSIGN(device, make_cuda_device(name.ordinal));
   }
   return devices_.emplace(name, std::move(device)).first->second.get();
-}
-
-std::optional<std::uint64_t> available_memory() {
-  return kilobytes_of("/proc/meminfo", "MemAvailable:");
 }
 
 std::uint64_t peak_memory() { return kilobytes_of("/proc/self/status", "VmHWM:").value_or(0); }

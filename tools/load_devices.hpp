@@ -5,7 +5,6 @@
 #include <cstdint>
 #include <map>
 #include <memory>
-#include <optional>
 
 #include "flatbed/device.hpp"
 #include "flatbed/result.hpp"
@@ -22,9 +21,6 @@ class LoadDevices {
  private:
   std::map<DeviceName, std::unique_ptr<Device>> devices_;
 };
-
-// Host memory that can be allocated without swapping, in bytes; nullopt if the system does not say.
-[[nodiscard]] std::optional<std::uint64_t> available_memory();
 
 // The peak memory of this process so far, in bytes; 0 if the system does not say.
 [[nodiscard]] std::uint64_t peak_memory();

@@ -6,6 +6,7 @@
 #include <future>
 #include <thread>
 
+#include "flatbed/available_memory.hpp"
 #include "format_text.hpp"
 #include "interrupt.hpp"
 

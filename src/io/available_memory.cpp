@@ -115,4 +115,6 @@ std::optional<std::uint64_t> available_memory(const std::filesystem::path& root)
   return least == UINT64_MAX ? std::nullopt : std::optional(least);
 }
 
+std::optional<std::uint64_t> available_memory() { return available_memory("/"); }
+
 }  // namespace flatbed

@@ -1,17 +1,15 @@
-// available_memory(): how much memory a process can take before the system has to swap or to end
-// processes. Thread-safe.
+// The inside of flatbed/available_memory.hpp. Thread-safe.
 #pragma once
 
 #include <cstdint>
 #include <filesystem>
 #include <optional>
 
+#include "flatbed/available_memory.hpp"  // IWYU pragma: export
+
 namespace flatbed {
 
-// In bytes: what the kernel estimates for the machine, or what the limits of the process's control
-// groups (containers, batch jobs) leave, if that is less. Both count caches that can be dropped.
-// nullopt: unknown. `root` is "/", except in tests.
-[[nodiscard]] std::optional<std::uint64_t> available_memory(
-    const std::filesystem::path& root = "/");
+// available_memory() of a system whose root is this folder.
+[[nodiscard]] std::optional<std::uint64_t> available_memory(const std::filesystem::path& root);
 
 }  // namespace flatbed

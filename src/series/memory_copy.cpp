@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "base/checked.hpp"
-#include "io/available_memory.hpp"
+#include "flatbed/available_memory.hpp"
 #include "io/thread_pool.hpp"
 
 namespace flatbed {
