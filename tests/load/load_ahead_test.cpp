@@ -21,14 +21,17 @@
 #include <functional>
 #include <iterator>
 #include <string>
+#include <string_view>
 #include <tuple>
 #include <vector>
 
 #include "base/str_cat.hpp"
+#include "io/file.hpp"
 #include "io/system_error.hpp"
 #include "load/load_hooks.hpp"
 #include "support/expect_error.hpp"
 #include "support/fake_device.hpp"
+#include "support/fault_io.hpp"
 #include "support/load_model.hpp"
 #include "support/temp_dir.hpp"
 
@@ -36,7 +39,9 @@ namespace flatbed {
 namespace {
 
 using test::FakeDevice;
+using test::FaultIo;
 using test::fill;
+using test::IoCall;
 using test::ModelTensor;
 using test::Target;
 using test::TempDir;
@@ -49,6 +54,8 @@ struct Disk {
   // Of the nth read that ends, from 1: bytes at most, or an errno below 0.
   std::function<std::optional<std::int64_t>(std::uint64_t)> fault = {};
   std::function<void(std::uint64_t)> before = {};
+  bool changes = false;      // one bit in the middle of each read
+  std::uint64_t nbytes = 0;  // asked for
   std::atomic<std::uint64_t> ended = 0;
   std::atomic<std::uint64_t> most_under_way = 0;
   std::atomic<std::uint64_t> left = 0;  // under way when a queue ended
@@ -64,6 +71,7 @@ class FakeQueue final : public ReadQueue {
     // Until it has ended, the memory holds anything.
     std::memset(read.out.data(), 0xa5, read.out.size());
     reads_.push_back(read);
+    disk_.nbytes += read.out.size();
     disk_.most_under_way = std::max<std::uint64_t>(disk_.most_under_way, reads_.size());
     return true;
   }
@@ -81,6 +89,7 @@ class FakeQueue final : public ReadQueue {
         fault ? std::min(read.out.size(), static_cast<std::size_t>(*fault)) : read.out.size();
     const ssize_t got =
         ::pread(read.descriptor, read.out.data(), most, static_cast<off_t>(read.offset));
+    if (disk_.changes) read.out[read.out.size() / 2] ^= std::byte{1};
     return {read.tag, got < 0 ? -errno : got};
   }
 
@@ -103,6 +112,7 @@ struct Example {
   Disk disk;
   std::atomic<bool> cancel = false;
   bool has_queue = true;
+  Verify verify = Verify::yes;
   int no_queue = EPERM;  // the errno that comes in its place
 
   Example() : checkpoint(write()) {
@@ -133,7 +143,8 @@ struct Example {
     };
     disk.ended = 0;
     Result<LoadReport> report = load_with_hooks(plan,
-                                                {.io = io,
+                                                {.verify = verify,
+                                                 .io = io,
                                                  .threads = 1,
                                                  .staging_nbytes = 32 << 20,
                                                  .slot_nbytes = 16 << 20,
@@ -165,6 +176,31 @@ TEST(LoadAhead, ReadsSeveralJobsAtOnce) {
   EXPECT_EQ(report->no_queue, NoQueue::none);
   EXPECT_EQ(a.disk.most_under_way, 7u);  // all: slots are made as they are needed
   EXPECT_LE(report->bytes_read, report->bytes_wanted + 16 * 4096);
+}
+
+// What the queue reads is what arrives: read in the usual way are only the ends of what goes to its
+// place, which are no whole blocks.
+TEST(LoadAhead, ReadsNothingTwice) {
+  Example a;
+  a.verify = Verify::no;
+  a.disk.changes = true;
+  const Result<LoadReport> report = a.run();
+  ASSERT_OK(report);
+  if (!is_direct(report)) GTEST_SKIP() << "no O_DIRECT in the folder for temporary files";
+  std::uint64_t blocks = 0;
+  for (std::size_t i = 0; i < a.tensors.size(); ++i) {
+    const std::string& bytes = a.tensors[i].bytes;
+    const std::string_view found = a.targets[i].bytes();
+    std::size_t changed = 0;
+    for (std::size_t k = 0; k < bytes.size(); ++k) changed += bytes[k] != found[k] ? 1 : 0;
+    const bool in_place = a.tensors[i].name == "place";
+    EXPECT_EQ(changed, in_place ? 3u : 2u) << a.tensors[i].name;
+    const std::uint64_t offset = a.checkpoint.find(a.tensors[i].name)->where.offset;
+    const std::uint64_t end = offset + bytes.size();
+    blocks += in_place ? end / 4096 - (offset + 4095) / 4096 : (end + 4095) / 4096 - offset / 4096;
+  }
+  EXPECT_EQ(a.disk.nbytes, blocks * 4096);
+  EXPECT_GE(report->bytes_read, report->bytes_wanted);
 }
 
 TEST(LoadAhead, NeedsNoMoreThanRoomForOneRead) {
@@ -217,6 +253,37 @@ TEST(LoadAhead, FindsFilesThatShrinkWhileTheyAreRead) {
     };
     EXPECT_ERROR(b.run(), file_changed);
   }
+}
+
+// Only so many files are open past the page cache at once, and this one cannot be opened again.
+TEST(LoadAhead, ReadsInTheUsualWayAFileThatIsNoLongerOpen) {
+  const TempDir dir;
+  const std::string bytes(9000, 'x');
+  test::write_file(dir / "a", bytes);
+  test::write_file(dir / "b", bytes);
+  const File files[] = {File::open(dir / "a").value(), File::open(dir / "b").value()};
+  const LoadHooks hooks;
+  const auto pool = std::make_shared<DirectPool>(1);
+  LoadFile a(files[0], {&hooks, 0, true, pool});
+  const LoadFile b(files[1], {&hooks, 1, true, pool});
+  if (!a.direct()) GTEST_SKIP() << "no O_DIRECT in the folder for temporary files";
+  FaultIo faults;
+  faults.refuse_direct(IoCall::open);
+  Disk disk;
+  FakeQueue queue(disk);
+  Target target(bytes.size());
+  const Job job{.nbytes = bytes.size(), .direct = true};
+  LoadAhead ahead(queue);
+  ahead.begin({&job, target.data()}, a);
+  std::uint64_t reached = 0;
+  for (int i = 0; i < 9 && reached < bytes.size(); ++i) {
+    const Result<std::uint64_t> next = ahead.next();
+    ASSERT_OK(next);
+    reached = *next;
+  }
+  ahead.drop();
+  EXPECT_TRUE(target.bytes() == bytes);
+  EXPECT_EQ(disk.nbytes, 0u);
 }
 
 TEST(LoadAhead, EndsWhatIsUnderWayWhenTheLoadStops) {
