@@ -141,6 +141,9 @@ TEST(CudaDeviceStagedMemory, IsNotCopiedByAFork) {
 // The C library keeps the pages of a small block for others, whose bytes a child then needs. Those
 // of a mapping, as above, are gone either way.
 TEST(CudaDeviceStagedMemory, IsCopiedByAForkAgainOnceItIsGivenBack) {
+#if defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "the thread sanitizer has malloc() in place of the C library's";
+#endif
   constexpr std::size_t kSmall = 1 << 20;
   FakeCuda fake;
   const Watched watched;
