@@ -109,8 +109,7 @@ Result<void> Exchange::set_basics(const ExchangeLimits& limits) {
   curl_easy_setopt(curl, CURLOPT_HTTP09_ALLOWED, 0L);
   curl_easy_setopt(curl, CURLOPT_BUFFERSIZE, kReceiveBuffer);
   curl_easy_setopt(curl, CURLOPT_USERAGENT, limits.user_agent.c_str());
-  // An empty text, so that libcurl does not ask the environment.
-  curl_easy_setopt(curl, CURLOPT_PROXY, limits.proxy.c_str());
+  FLATBED_TRY(set_proxy(limits));
   curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT_MS, static_cast<long>(limits.connect.count()));
   FLATBED_TRY(set_certificates(limits));
   if (!request_.sigv4.empty()) {
@@ -138,8 +137,25 @@ Result<void> Exchange::set_certificates(const ExchangeLimits& limits) {
                                         CURLOPT_LASTENTRY};
 #endif
   FLATBED_TRY(set_certificates(limits.certificates, kOfServers));
-  if (!lower(limits.proxy).starts_with("https://")) return {};
+  if (!lower(proxy_of(limits)).starts_with("https://")) return {};
   return set_certificates(limits.certificates, kOfProxy);
+}
+
+const std::string& Exchange::proxy_of(const ExchangeLimits& limits) const {
+  return lower(request_.url.substr(0, 6)) == "https:" ? limits.proxy : limits.http_proxy;
+}
+
+// Empty texts, too: without them libcurl asks the environment.
+Result<void> Exchange::set_proxy(const ExchangeLimits& limits) {
+  CURL* const curl = handle_.get();
+  CURLcode code = curl_easy_setopt(curl, CURLOPT_PROXY, proxy_of(limits).c_str());
+  if (code == CURLE_OK) {
+    code = curl_easy_setopt(curl, CURLOPT_NOPROXY, limits.no_proxy.c_str());
+  }
+  if (code != CURLE_OK) return error_of(code_of(code), "cannot request by way of this proxy");
+  // What the proxy says of a tunnel is not an answer of the server.
+  curl_easy_setopt(curl, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
+  return {};
 }
 
 Result<void> Exchange::set_certificates(const Certificates& certificates,
@@ -390,6 +406,13 @@ void Exchange::finish(CURLcode code) {
   end_with([&]() -> Ending {
     if (code == CURLE_OK)
       return {error_of(ErrorCode::http_protocol, "the answer has no status"), true};
+    long tunnel = 0;  // what a proxy said of it; 0: there was none
+    curl_easy_getinfo(handle_.get(), CURLINFO_HTTP_CONNECTCODE, &tunnel);
+    if (tunnel >= 300) {
+      return {error_of(ErrorCode::connection_failed, "the proxy does not connect: HTTP ", tunnel,
+                       tunnel == 407 ? " (it wants a user and a password)" : ""),
+              tunnel >= 500};
+    }
     const bool none = code == CURLE_PEER_FAILED_VERIFICATION && limits_.certificates.none();
     return {error_of(
                 code_of(code), curl_easy_strerror(code),

@@ -28,7 +28,9 @@ struct ExchangeLimits {
   std::chrono::milliseconds first_byte{};
   std::chrono::milliseconds stall{};
   Certificates certificates;
-  std::string proxy;
+  std::string proxy;       // of https:// URLs
+  std::string http_proxy;  // of http:// URLs
+  std::string no_proxy;
   std::string user_agent;
 };
 
@@ -100,6 +102,8 @@ class Exchange {
     CURLoption folder;
     CURLoption blob;
   };
+  [[nodiscard]] const std::string& proxy_of(const ExchangeLimits& limits) const;
+  [[nodiscard]] Result<void> set_proxy(const ExchangeLimits& limits);
   [[nodiscard]] Result<void> set_certificates(const ExchangeLimits& limits);
   [[nodiscard]] Result<void> set_certificates(const Certificates& certificates,
                                               const CertificateOptions& options);

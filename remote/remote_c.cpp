@@ -96,6 +96,10 @@ Result<void> read_text(flatbed_string given, std::string_view parameter, std::st
 
 Result<void> read_texts(const flatbed_remote_options& given, RemoteOptions& out) {
   FLATBED_TRY(read_text(given.proxy, "options.proxy", out.proxy));
+  std::string http_proxy;
+  FLATBED_TRY(read_text(given.http_proxy, "options.http_proxy", http_proxy));
+  if (!http_proxy.empty()) out.http_proxy = std::move(http_proxy);
+  FLATBED_TRY(read_text(given.no_proxy, "options.no_proxy", out.no_proxy));
   FLATBED_TRY(read_text(given.user_agent, "options.user_agent", out.user_agent));
   FLATBED_TRY(read_text(given.hub_endpoint, "options.hub_endpoint", out.hub_endpoint));
   FLATBED_TRY(read_text(given.s3_region, "options.s3_region", out.s3.region));

@@ -68,7 +68,8 @@ Result<std::shared_ptr<Transport>> Transport::make(RemoteOptions options) {
 Result<std::unique_ptr<remote::Engine>> Transport::make_engine() const {
   return remote::Engine::make(
       {options_.connect_timeout, options_.first_byte_timeout, options_.stall_timeout, certificates_,
-       options_.proxy, options_.user_agent},
+       options_.proxy, options_.http_proxy.value_or(options_.proxy), options_.no_proxy,
+       options_.user_agent},
       options_.max_connections);
 }
 

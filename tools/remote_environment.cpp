@@ -32,6 +32,15 @@ std::string existing_file(std::string path) {
   return std::filesystem::exists(path, ignored) ? std::move(path) : std::string();
 }
 
+// The variables that curl reads, as it reads them. HTTP_PROXY is not one: in a program that a web
+// server starts it can be a header that somebody sent.
+void set_proxies(const Variables& variables, RemoteOptions& options) {
+  const std::string all = first_of(variables, {"all_proxy", "ALL_PROXY"}).value_or("");
+  options.proxy = first_of(variables, {"https_proxy", "HTTPS_PROXY"}).value_or(all);
+  options.http_proxy = variables("http_proxy").value_or(all);
+  options.no_proxy = first_of(variables, {"no_proxy", "NO_PROXY"}).value_or("");
+}
+
 RemoteCredentials credentials_of(const AwsSettings& settings) {
   RemoteCredentials credentials;
   credentials.access_key_id = settings.access_key_id;
@@ -46,6 +55,7 @@ RemoteOptions remote_options_from_environment(const Variables& variables) {
   RemoteOptions options;
   options.system_ca_file = existing_file(variables("SSL_CERT_FILE").value_or(""));
   options.system_ca_dir = variables("SSL_CERT_DIR").value_or("");
+  set_proxies(variables, options);
   const Result<AwsSettings> aws = read_aws_settings(variables);
   if (aws) {
     options.s3.region = aws->region;

@@ -83,7 +83,12 @@ typedef struct flatbed_remote_options {
   const char* system_ca_file;   // a file that stands for the system's
   const char* system_ca_dir;    // folders that do, separated by ":", with hashes as names
   const char* cache_dir;        // a folder that keeps blocks of what was read; NULL: none are kept
-  flatbed_string proxy;         // as libcurl takes it; empty: none
+  // As libcurl takes them: "http://user:password@host:port"; empty: none. A proxy of http://
+  // tunnels to https:// URLs (CONNECT). `no_proxy` has hosts and domains, separated by commas, that
+  // are reached without a proxy; "*": all.
+  flatbed_string proxy;
+  flatbed_string http_proxy;  // of http:// URLs; empty: `proxy`
+  flatbed_string no_proxy;
   flatbed_string user_agent;    // empty: "flatbed/<version>"
   flatbed_string hub_endpoint;  // of hf://; empty: "https://huggingface.co"
   flatbed_string s3_region;     // empty: "us-east-1"

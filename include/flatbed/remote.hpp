@@ -108,7 +108,12 @@ struct RemoteOptions {
   std::filesystem::path ca_file;
   std::filesystem::path system_ca_file;
   std::filesystem::path system_ca_dir;
-  std::string proxy;                                    // as libcurl takes it; empty: none
+  // As libcurl takes them: "http://user:password@host:port"; empty: none. A proxy of http://
+  // tunnels to https:// URLs (CONNECT). `no_proxy` has hosts and domains, separated by commas, that
+  // are reached without a proxy; "*": all.
+  std::string proxy;
+  std::optional<std::string> http_proxy;  // of http:// URLs; nullopt: `proxy`
+  std::string no_proxy;
   std::string user_agent;                               // empty: "flatbed/<version>"
   CredentialsProvider credentials;                      // empty: none are sent
   std::string hub_endpoint = "https://huggingface.co";  // of hf://

@@ -9,7 +9,9 @@ from typing import Any
 _TEXTS = {
     "access_key_id",
     "endpoint",
+    "http_proxy",
     "hub_endpoint",
+    "no_proxy",
     "proxy",
     "region",
     "secret_access_key",

@@ -357,10 +357,11 @@ links. ``label`` stands for the path of what has none in messages.
 ``storage_options`` of a URL: ``token`` (a bearer token), ``headers`` (a dict), ``access_key_id``,
 ``secret_access_key``, ``session_token``, ``endpoint`` and ``region`` (s3://), ``hub_endpoint``
 (hf://), ``ca_file`` (certificates to trust besides the system's), ``cache`` (a folder that keeps
-blocks of files) and ``cache_nbytes``, ``proxy``, ``retries``, and ``credentials``: a callable that
-gets the origin and whether the server refused the last ones, and returns a dict of the first five;
-it may be called from several threads. Nothing is read from environment variables, and redirects to
-other hosts get no credentials.
+blocks of files) and ``cache_nbytes``, ``proxy``, ``http_proxy`` (of http:// URLs, if it is
+another), ``no_proxy`` (hosts that are reached without one), ``retries``, and ``credentials``: a
+callable that gets the origin and whether the server refused the last ones, and returns a dict of
+the first five; it may be called from several threads. Nothing is read from environment variables,
+and redirects to other hosts get no credentials.
 
 Raises:
     FileError: the file is not there, or cannot be read.

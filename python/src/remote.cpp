@@ -82,6 +82,9 @@ RemoteOptions remote_options(const nb::dict& options, const std::shared_ptr<Shar
   remote.system_ca_file = take(options, "system_ca_file", std::string());
   remote.system_ca_dir = take(options, "system_ca_dir", std::string());
   remote.proxy = take(options, "proxy", std::string());
+  const auto http_proxy = take(options, "http_proxy", std::string());
+  if (!http_proxy.empty()) remote.http_proxy = http_proxy;
+  remote.no_proxy = take(options, "no_proxy", std::string());
   remote.hub_endpoint = take(options, "hub_endpoint", remote.hub_endpoint);
   remote.s3.endpoint = take(options, "endpoint", std::string());
   remote.s3.region = take(options, "region", std::string());

@@ -1,8 +1,11 @@
 """URLs where a file may stand: every command over a server of the test's own, and outputs at s3://."""
 
+import base64
 import contextlib
 import json
 import os
+import ssl
+import subprocess
 
 import inputs
 import url_server
@@ -34,6 +37,58 @@ class UrlTest(ToolTest):
 
     def written(self):
         return sorted(entry.name for entry in self.path("here").iterdir())
+
+
+class ProxyTest(UrlTest):
+    """Hosts that only a proxy knows. Over TLS the server is reached by tunnels."""
+
+    def setUp(self):
+        super().setUp()
+        self.environment.pop("no_proxy")
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=test",
+                        "-addext", "subjectAltName=DNS:model.example", "-keyout", self.path("key.pem"), "-out",
+                        self.path("ca.pem")], check=True, capture_output=True)
+
+    def use_tls(self):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.path("ca.pem"), self.path("key.pem"))
+        self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
+
+    def verify(self, url, **options):
+        return self.run_tool("verify", url, "--ca-file", self.path("ca.pem"), **options)
+
+    def test_https_goes_through_a_tunnel(self):
+        self.use_tls()
+        self.environment.update(HF_TOKEN="hf_secret", HF_ENDPOINT="https://model.example")
+        with url_server.tunnels(self.server.server_port) as proxy:
+            self.environment["https_proxy"] = proxy.origin.replace("://", "://me:word@")
+            self.verify("https://model.example/s.safetensors")
+        self.assertGreater(len(proxy.requests), 0)
+        for method, target, headers, _ in proxy.requests:
+            self.assertEqual((method, target), ("CONNECT", "model.example:443"))
+            self.assertEqual(headers["Proxy-Authorization"], "Basic " + base64.b64encode(b"me:word").decode())
+            self.assertNotIn("hf_secret", str(headers))
+        for _, path, headers, _ in self.server.requests:
+            self.assertEqual((path, headers["Authorization"]), ("/s.safetensors", "Bearer hf_secret"))
+            self.assertNotIn("Proxy-Authorization", headers)
+
+    def test_a_proxy_that_refuses_is_named_at_once(self):
+        with url_server.tunnels(self.server.server_port, 407) as proxy:
+            self.environment["ALL_PROXY"] = proxy.origin.replace("://", "://me:word@")
+            result = self.verify("https://model.example/s.safetensors", expect=FAILURE)
+        self.assertIn("the proxy does not connect: HTTP 407 (it wants a user and a password)", result.stderr)
+        self.assertNotIn("word@", result.stderr)
+        self.assertEqual(len(proxy.requests), 1)
+
+    def test_http_has_a_proxy_of_its_own(self):
+        self.environment.update(http_proxy=self.server.origin, HTTPS_PROXY="http://127.0.0.1:9", HTTP_PROXY="ftp://x")
+        self.verify("http://model.example/s.safetensors")
+        for _, path, _, status in self.server.requests:
+            self.assertEqual((path, status), ("http://model.example/s.safetensors", 206))
+
+    def test_hosts_may_be_reached_without_a_proxy(self):
+        self.environment.update(http_proxy="http://127.0.0.1:9", NO_PROXY="other.example,127.0.0.1")
+        self.verify(self.server.url("s.safetensors"))
 
 
 class HttpTest(UrlTest):

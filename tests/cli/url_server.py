@@ -3,8 +3,11 @@
     with url_server.serve(folder) as server:
         server.url("a.safetensors")   # http://127.0.0.1:PORT/a.safetensors
 
-What is asked for is in server.requests. An object of S3 is the file bucket/key of the folder; signatures are not
-checked, and a PUT with If-None-Match: * does not replace.
+    with url_server.tunnels(port) as proxy:
+        proxy.origin                  # http://127.0.0.1:PORT, a proxy all of whose tunnels lead to one port
+
+What is asked for is in server.requests and proxy.requests. An object of S3 is the file bucket/key of the folder;
+signatures are not checked, and a PUT with If-None-Match: * does not replace.
 """
 
 import contextlib
@@ -12,6 +15,7 @@ import hashlib
 import http.server
 import pathlib
 import re
+import socket
 import threading
 import urllib.parse
 
@@ -124,9 +128,58 @@ class Server(http.server.ThreadingHTTPServer):
         return f"{self.origin}/{name}"
 
 
-@contextlib.contextmanager
+class ProxyHandler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, format, *args):
+        pass
+
+    def do_CONNECT(self):
+        self.server.requests.append((self.command, self.path, dict(self.headers), self.server.status))
+        self.send_response(self.server.status)
+        self.send_header("X-Of-The-Proxy", "1")
+        self.end_headers()
+        self.close_connection = True
+        if self.server.status != 200:
+            return
+        with socket.create_connection(("127.0.0.1", self.server.target)) as target, target.makefile("rwb", 0) as end:
+            back = threading.Thread(target=self.copy, args=(end, self.wfile))
+            back.start()
+            self.copy(self.rfile, end)
+            target.shutdown(socket.SHUT_WR)
+            back.join()
+
+    @staticmethod
+    def copy(source, sink):
+        with contextlib.suppress(OSError):
+            while data := source.read1(1 << 16) if hasattr(source, "read1") else source.read(1 << 16):
+                sink.write(data)
+
+
+class Proxy(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, target, status):
+        super().__init__(("127.0.0.1", 0), ProxyHandler)
+        self.target = target
+        self.status = status  # of every answer
+        self.requests = []  # as those of a Server
+
+    @property
+    def origin(self):
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+def tunnels(port, status=200):
+    return running(Proxy(port, status))
+
+
 def serve(folder, is_s3=False):
-    server = Server(folder, is_s3)
+    return running(Server(folder, is_s3))
+
+
+@contextlib.contextmanager
+def running(server):
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:

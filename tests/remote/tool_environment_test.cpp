@@ -210,6 +210,22 @@ TEST(RemoteEnvironment, AFileOfCertificatesThatDoesNotExistIsNone) {
   EXPECT_EQ(options.system_ca_file, "");
 }
 
+TEST(RemoteEnvironment, ProxiesAreThoseThatCurlTakes) {
+  const RemoteOptions none = remote_options_from_environment(variables_of({}));
+  EXPECT_EQ(none.proxy, "");
+  EXPECT_EQ(none.http_proxy, "");
+  const RemoteOptions one = remote_options_from_environment(variables_of(
+      {{"https_proxy", "a:1"}, {"HTTPS_PROXY", "b:1"}, {"HTTP_PROXY", "c:1"}, {"NO_PROXY", "d"}}));
+  EXPECT_EQ(one.proxy, "a:1");
+  EXPECT_EQ(one.http_proxy, "");
+  EXPECT_EQ(one.no_proxy, "d");
+  const RemoteOptions all = remote_options_from_environment(
+      variables_of({{"ALL_PROXY", "a:1"}, {"http_proxy", "b:1"}, {"no_proxy", "c"}}));
+  EXPECT_EQ(all.proxy, "a:1");
+  EXPECT_EQ(all.http_proxy, "b:1");
+  EXPECT_EQ(all.no_proxy, "c");
+}
+
 TEST(RemoteEnvironment, TheHubMayBeSpelledInOtherWays) {
   for (const std::string endpoint :
        {"https://Hub.Example/base", "HTTPS://hub.example:443/", "https://hub.example:443"}) {
