@@ -31,7 +31,7 @@ void finish_past_cache() noexcept;
 //   AMD family 25 (Zen 3), L2 512 KiB a core         0.94         1.05 to 1.23
 //
 // (bench/results/2026-11-29-pieces.txt, 2026-11-30-bounce.txt, -fused.txt and -zen3.txt). So: on
-// Intel where a core has a second-level cache of at least 1 MiB, and on AMD from family 25 on, which
+// Intel where a core has a second-level cache of at least 1 MiB, and on AMD from family 25 on. That
 // takes in Zen 4, between the two that were measured. Others, which nobody measured, read in place.
 [[nodiscard]] bool bounce_pays() noexcept;
 
