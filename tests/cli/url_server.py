@@ -20,12 +20,14 @@ import threading
 import urllib.parse
 
 
-class Handler(http.server.BaseHTTPRequestHandler):
+class QuietHandler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def log_message(self, format, *args):
         pass
 
+
+class Handler(QuietHandler):
     def file(self):
         path = urllib.parse.unquote(urllib.parse.urlsplit(self.path).path)
         return self.server.folder / path.lstrip("/")
@@ -110,30 +112,30 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.answer(204)
 
 
-class Server(http.server.ThreadingHTTPServer):
+class LoopbackServer(http.server.ThreadingHTTPServer):
     daemon_threads = True
 
-    def __init__(self, folder, is_s3):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.folder = pathlib.Path(folder)
-        self.is_s3 = is_s3
-        self.parts = {}  # of each upload that is not complete, by number
+    def __init__(self, handler):
+        super().__init__(("127.0.0.1", 0), handler)
         self.requests = []  # (method, path, headers, status)
 
     @property
     def origin(self):
         return f"http://127.0.0.1:{self.server_port}"
 
+
+class Server(LoopbackServer):
+    def __init__(self, folder, is_s3):
+        super().__init__(Handler)
+        self.folder = pathlib.Path(folder)
+        self.is_s3 = is_s3
+        self.parts = {}  # of each upload that is not complete, by number
+
     def url(self, name):
         return f"{self.origin}/{name}"
 
 
-class ProxyHandler(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, format, *args):
-        pass
-
+class ProxyHandler(QuietHandler):
     def do_CONNECT(self):
         self.server.requests.append((self.command, self.path, dict(self.headers), self.server.status))
         self.send_response(self.server.status)
@@ -142,32 +144,25 @@ class ProxyHandler(http.server.BaseHTTPRequestHandler):
         self.close_connection = True
         if self.server.status != 200:
             return
-        with socket.create_connection(("127.0.0.1", self.server.target)) as target, target.makefile("rwb", 0) as end:
-            back = threading.Thread(target=self.copy, args=(end, self.wfile))
+        with socket.create_connection(("127.0.0.1", self.server.target)) as target:
+            back = threading.Thread(target=self.copy, args=(target, self.connection))
             back.start()
-            self.copy(self.rfile, end)
+            self.copy(self.connection, target)
             target.shutdown(socket.SHUT_WR)
             back.join()
 
     @staticmethod
     def copy(source, sink):
         with contextlib.suppress(OSError):
-            while data := source.read1(1 << 16) if hasattr(source, "read1") else source.read(1 << 16):
-                sink.write(data)
+            while data := source.recv(1 << 16):
+                sink.sendall(data)
 
 
-class Proxy(http.server.ThreadingHTTPServer):
-    daemon_threads = True
-
+class Proxy(LoopbackServer):
     def __init__(self, target, status):
-        super().__init__(("127.0.0.1", 0), ProxyHandler)
+        super().__init__(ProxyHandler)
         self.target = target
         self.status = status  # of every answer
-        self.requests = []  # as those of a Server
-
-    @property
-    def origin(self):
-        return f"http://127.0.0.1:{self.server_port}"
 
 
 def tunnels(port, status=200):
