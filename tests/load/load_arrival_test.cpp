@@ -230,7 +230,9 @@ TEST(LoadArrival, EndsAReadThatIsUnderWayWhenCancelled) {
     Far far;
     std::atomic<bool> cancel = false;
     far.source->after_piece = [&] { cancel = far.source->arrived > 2 * kChunk; };
-    EXPECT_ERROR(far.load_slice(0, kBig, {.cancel = &cancel}, device), cancelled);
+    const auto report = far.load_slice(0, kBig, {.cancel = &cancel}, device);
+    EXPECT_ERROR(report, cancelled);
+    EXPECT_TRUE(report.error().message.starts_with("interrupted at ")) << report.error().message;
     EXPECT_LT(far.source->arrived, kBig);
   }
 }

@@ -108,6 +108,22 @@ TEST(LoadDestinationsTogether, NoneGoesBeyondTheEndOfMemory) {
   EXPECT_EQ(plan.size(), 0u);
 }
 
+// A copy of memory onto itself would change nothing but the time.
+TEST(LoadInPlace, CopiesNothing) {
+  const Model model({3 * kChunk + 5});
+  Target target(3 * kChunk + 5);
+  LoadPlan plan;
+  ASSERT_OK(plan.add(model.checkpoint, "t0", target.destination()));
+  LoadHooks ticking;
+  ticking.now_ns = [now = std::uint64_t{0}]() mutable { return ++now; };
+  ticking.bounce = false;
+  const auto report = load_with_hooks(plan, {.io = IoMode::buffered, .threads = 1}, ticking);
+  ASSERT_OK(report);
+  EXPECT_TRUE(target.bytes() == model.tensors[0].bytes);
+  EXPECT_GT(report->hash_seconds, 0.0);
+  EXPECT_EQ(report->submit_seconds, 0.0);
+}
+
 TEST(HostMemory, ThatIsNotThereIsAnError) {
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
   GTEST_SKIP() << "a sanitizer ends the process where so much is asked for";
