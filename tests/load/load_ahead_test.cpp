@@ -29,6 +29,7 @@
 #include "io/file.hpp"
 #include "io/system_error.hpp"
 #include "load/load_hooks.hpp"
+#include "load/staging_pool.hpp"
 #include "support/expect_error.hpp"
 #include "support/fake_device.hpp"
 #include "support/fault_io.hpp"
@@ -134,6 +135,9 @@ struct Example {
     return write_model(path(), tensors);
   }
 
+  std::vector<std::uint32_t> ready;  // groups, in the order in which they were announced
+  StagingPool* pool = nullptr;
+
   Result<LoadReport> run(IoMode io = IoMode::direct) {
     LoadHooks hooks;
     hooks.now_ns = [] { return std::uint64_t{0}; };
@@ -141,18 +145,25 @@ struct Example {
       if (!has_queue) return system_error(no_queue, "io_uring");
       return std::unique_ptr<ReadQueue>(std::make_unique<FakeQueue>(disk));
     };
+    const auto announced = [this](const GroupReady& group) -> Result<void> {
+      ready.push_back(group.group);
+      return {};
+    };
     disk.ended = 0;
+    ready.clear();
     Result<LoadReport> report = load_with_hooks(plan,
                                                 {.verify = verify,
                                                  .io = io,
                                                  .threads = 1,
+                                                 .pool = pool,
                                                  .staging_nbytes = 32 << 20,
                                                  .slot_nbytes = 16 << 20,
+                                                 .ready = announced,
                                                  .cancel = &cancel},
                                                 hooks);
     EXPECT_EQ(disk.left, 0u);
     EXPECT_EQ(device.pending(), 0u);
-    EXPECT_EQ(device.staged_nbytes(), 0u);
+    EXPECT_EQ(device.staged_nbytes(), pool == nullptr ? 0u : pool->nbytes());
     for (Target& target : targets) EXPECT_TRUE(target.border_is_whole());
     return report;
   }
@@ -161,6 +172,7 @@ struct Example {
     for (std::size_t i = 0; i < tensors.size(); ++i)
       EXPECT_TRUE(targets[i].bytes() == tensors[i].bytes) << tensors[i].name;
     EXPECT_EQ(report->bytes_verified, report->bytes_wanted);
+    EXPECT_EQ(ready, (std::vector<std::uint32_t>{0, 1, 2}));
   }
 };
 
@@ -304,6 +316,27 @@ TEST(LoadAhead, EndsWhatIsUnderWayWhenTheLoadStops) {
   damaged[a.checkpoint.find("device")->where.offset + 1'000'000] ^= 1;
   test::write_file(a.path(), damaged);
   EXPECT_FALSE(a.run());
+}
+
+TEST(LoadAhead, NamesACopyThatFails) {
+  Example a;
+  a.device.faults.copy = 1;
+  EXPECT_ERROR(a.run(), device_error);
+}
+
+TEST(LoadAhead, GivesItsSlotsBackWhenReadingFails) {
+  Example a;
+  const std::unique_ptr<StagingPool> pool =
+      StagingPool::create(a.device, {.staging_nbytes = 32 << 20, .slot_nbytes = 16 << 20}).value();
+  a.pool = pool.get();
+  a.disk.before = [&](std::uint64_t) { std::filesystem::resize_file(a.path(), 10'000); };
+  EXPECT_FALSE(a.run());
+  const StagingSlots slots(*pool);
+  const std::optional<std::uint32_t> first = slots.try_take();
+  const std::optional<std::uint32_t> second = slots.try_take();
+  ASSERT_TRUE(first && second);
+  slots.give_back(*first);
+  slots.give_back(*second);
 }
 
 // The jobs of the first tensor hold both slots. That of the second, which is cast, has no queue.

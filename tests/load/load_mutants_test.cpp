@@ -6,6 +6,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <cstring>
 #include <filesystem>
 #include <memory>
 #include <optional>
@@ -195,6 +196,62 @@ TEST(LoadStaged, GivesItsSlotsBackWhenReadingFails) {
     EXPECT_ERROR(load(plan, {.io = IoMode::buffered, .pool = pool.get()}), io_error);
     EXPECT_EQ(free_slots(*pool), 2u) << n;
   }
+}
+
+// Of each row half is wanted: the holes are not read, and each run of bytes is a read of its own.
+struct Columns {
+  TempDir dir;
+  std::vector<ModelTensor> tensors{{"t", Dtype::u8, {40, 16'384}}};
+  Checkpoint checkpoint = write();
+  FakeDevice device;
+  Target target{40 * 8192};
+  LoadPlan plan;
+  std::atomic<bool> cancel = false;
+  int reads = 0;
+  int failing = 0;     // the read that fails, from 1
+  int cancelling = 0;  // the read during which the load is cancelled
+
+  Checkpoint write() {
+    fill(tensors);
+    return write_model(dir / "a.safetensors", tensors, false);
+  }
+  Result<LoadReport> run() {
+    LoadHooks world = hooks();
+    world.read = [this](std::uint32_t, std::uint64_t offset,
+                        std::span<std::byte> out) -> Result<void> {
+      ++reads;
+      cancel = reads == cancelling;
+      if (reads == failing) return Error{ErrorCode::io_error, "the disk is gone"};
+      const std::string bytes = test::read_file(dir / "a.safetensors");
+      std::memcpy(out.data(), bytes.data() + offset, out.size());
+      return {};
+    };
+    reads = 0;
+    plan = LoadPlan();
+    FLATBED_TRY(plan.add(checkpoint, "t", target.destination(&device), {.slice = {1, 0, 8192}}));
+    return load_with_hooks(plan, {.io = IoMode::buffered, .threads = 1, .cancel = &cancel}, world);
+  }
+};
+
+TEST(LoadSparse, NamesAReadThatFails) {
+  Columns a;
+  ASSERT_OK(a.run());
+  ASSERT_EQ(a.reads, 40);
+  EXPECT_TRUE(a.target.bytes() == test::slice_of(a.tensors[0], 1, 0, 8192));
+  for (const int failing : {1, 2, 39, 40}) {
+    a.failing = failing;
+    const auto report = a.run();
+    EXPECT_ERROR(report, io_error);
+    EXPECT_EQ(a.reads, failing);
+  }
+}
+
+TEST(LoadSparse, EndsBetweenReadsWhenCancelled) {
+  Columns a;
+  a.cancelling = 3;
+  EXPECT_ERROR(a.run(), cancelled);
+  EXPECT_EQ(a.reads, 3);
+  EXPECT_EQ(a.device.copies(), 0);
 }
 
 TEST(LoadStaged, GivesItsSlotsBackWhenItIsCancelledBetweenReadingAndCopying) {
