@@ -51,6 +51,7 @@ class ArrivingSource final : public ByteSource {
                                        std::span<std::byte> out) const override {
     EXPECT_FALSE(reading) << "a reread within a read";
     ++rereads;
+    if (fail_rereads) return Error{ErrorCode::io_error, "the line went dead"};
     copy(offset, out);
     return {};
   }
@@ -65,6 +66,7 @@ class ArrivingSource final : public ByteSource {
 
   std::vector<std::size_t> pieces{1, 100'000, kChunk, 300'001, 17, 2 * kChunk};
   std::uint64_t fail_at = kNever;  // reads fail before this offset
+  bool fail_rereads = false;
   std::function<void()> after_piece = [] {};
   mutable std::atomic<std::uint64_t> damaged_at = kNever;
   mutable std::atomic<int> times = 0;  // that this byte still arrives damaged
@@ -222,6 +224,16 @@ TEST(LoadArrival, NamesAChunkThatStaysDamaged) {
   EXPECT_NE(report.error().message.find("tensor 'big': chunk 4"), std::string::npos)
       << report.error().message;
   EXPECT_EQ(far.source->rereads, 3);
+}
+
+// Whether the chunk is damaged is not known then.
+TEST(LoadArrival, NamesARereadThatFails) {
+  Far far;
+  far.source->damaged_at = far.place + 4 * kChunk + 7;
+  far.source->times = 1;
+  far.source->fail_rereads = true;
+  EXPECT_ERROR(far.load_slice(0, kBig, {}), io_error);
+  EXPECT_EQ(far.source->rereads, 1);
 }
 
 TEST(LoadArrival, EndsAReadThatIsUnderWayWhenCancelled) {
