@@ -9,6 +9,7 @@ import os
 import re
 import threading
 import unittest.mock
+import urllib.parse
 from typing import Any
 
 import flatbed
@@ -35,7 +36,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def do_GET(self) -> None:
-        raw = self.server.files.get(self.path)
+        # A proxy is asked for the whole URL.
+        raw = self.server.files.get(urllib.parse.urlsplit(self.path).path)
         if raw is None:
             return self.answer(404)
         if self.server.token and self.headers["Authorization"] != f"Bearer {self.server.token}":
@@ -129,6 +131,14 @@ class RemoteTest(FolderTest):
     def test_headers_are_sent(self) -> None:
         flatbed.open(self.url, storage_options={"headers": {"X-Who": "me"}})
         self.assertEqual(self.server.asked[-1][2]["X-Who"], "me")
+
+    def test_proxies_are_used(self) -> None:
+        elsewhere = "http://models.invalid/two.safetensors"
+        origin, nobody = self.server.origin, "http://127.0.0.1:9"
+        for options in ({"proxy": origin}, {"proxy": nobody, "http_proxy": origin}):
+            flatbed.open(elsewhere, storage_options=options)
+            self.assertTrue(self.server.asked[-1][1].startswith(elsewhere))
+        flatbed.open(self.url, storage_options={"proxy": nobody, "no_proxy": "127.0.0.1"})
 
     def test_options_are_checked(self) -> None:
         for options in ({"tokn": "x"}, {"token": 1}, {"credentials": "x"}, {"retries": "x"}):

@@ -250,6 +250,12 @@ static void passes_texts_on(void) {
   options = quick();
   options.proxy = flatbed_text(server_url);
   check_opens(&options, "http://models.invalid/model.safetensors");
+  options.proxy = flatbed_text("http://127.0.0.1:9");  // where nobody listens
+  options.http_proxy = flatbed_text(server_url);
+  check_opens(&options, "http://models.invalid/model.safetensors");
+  options.http_proxy = flatbed_text("");
+  options.no_proxy = flatbed_text("127.0.0.1");
+  check_opens(&options, url_of("model.safetensors"));
 }
 
 static uint64_t retries_of(const flatbed_remote* remote) {
