@@ -7,6 +7,8 @@
 #include <cstdlib>
 #include <new>
 
+#include "support/sanitizers.hpp"
+
 namespace flatbed::corpus {
 
 namespace {
@@ -38,7 +40,7 @@ void reset_peak() noexcept { peak = live.load(); }
 }  // namespace flatbed::corpus
 
 // Sanitizers have their own, which find more.
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#if !FLATBED_SANITIZED
 void* operator new(std::size_t nbytes) {
   return flatbed::corpus::counted(std::malloc(std::max<std::size_t>(nbytes, 1)));
 }

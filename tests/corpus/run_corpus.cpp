@@ -23,11 +23,12 @@
 #include "corpus/counted_memory.hpp"
 #include "corpus/judge.hpp"
 #include "support/descriptors.hpp"
+#include "support/sanitizers.hpp"
 
 namespace flatbed::corpus {
 namespace {
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#if FLATBED_SANITIZED
 constexpr std::size_t kStackBytes = 256 * 1024;
 constexpr int kMostSeconds = 60;  // of a processor, for one file
 #else
@@ -125,7 +126,7 @@ void watch(const Work& work) {
 int run(const Options& options) {
   std::vector<Case> cases;
   if (!read_manifest(options.folder + "/manifest.jsonl", cases)) return 2;
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#if !FLATBED_SANITIZED
   const rlimit limit{kMostAddresses, kMostAddresses};
   ::setrlimit(RLIMIT_AS, &limit);
 #endif

@@ -22,6 +22,7 @@
 #include "cuda/cuda_error.hpp"
 #include "support/expect_error.hpp"
 #include "support/fake_cuda.hpp"
+#include "support/sanitizers.hpp"
 
 namespace {
 
@@ -532,7 +533,7 @@ TEST(CudaDeviceThreads, AreNotReplacedByTheCallers) {
 
 // A forked process has neither the device's thread nor CUDA: it says so, and does not hang.
 TEST(CudaDeviceThreads, AreNotWaitedForInAForkedProcess) {
-#if defined(__SANITIZE_THREAD__)
+#if FLATBED_THREAD_SANITIZER
   GTEST_SKIP() << "the thread sanitizer forks no process with threads";
 #endif
   FakeCuda fake;

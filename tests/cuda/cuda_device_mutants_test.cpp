@@ -16,6 +16,7 @@
 #include "cuda/cuda_device.hpp"
 #include "support/expect_error.hpp"
 #include "support/fake_cuda.hpp"
+#include "support/sanitizers.hpp"
 
 namespace flatbed {
 namespace {
@@ -37,11 +38,7 @@ bool is_mapped(const std::byte* at) {
 }
 
 // The address sanitizer keeps freed memory.
-#if defined(__SANITIZE_ADDRESS__)
-constexpr bool kFreedIsUnmapped = false;
-#else
-constexpr bool kFreedIsUnmapped = true;
-#endif
+constexpr bool kFreedIsUnmapped = !FLATBED_ADDRESS_SANITIZER;
 
 // A device under a table that remembers what memory was to be registered first, and how much last.
 struct Watched {
@@ -141,7 +138,7 @@ TEST(CudaDeviceStagedMemory, IsNotCopiedByAFork) {
 // The C library keeps the pages of a small block for others, whose bytes a child then needs. Those
 // of a mapping, as above, are gone either way.
 TEST(CudaDeviceStagedMemory, IsCopiedByAForkAgainOnceItIsGivenBack) {
-#if defined(__SANITIZE_THREAD__)
+#if FLATBED_THREAD_SANITIZER
   GTEST_SKIP() << "the thread sanitizer has malloc() in place of the C library's";
 #endif
   constexpr std::size_t kSmall = 1 << 20;

@@ -15,6 +15,7 @@
 #include "base/str_cat.hpp"
 #include "support/fake_cuda_tsan.hpp"
 #include "support/load_gpu.hpp"
+#include "support/sanitizers.hpp"
 #include "support/temp_dir.hpp"
 
 namespace flatbed {
@@ -202,7 +203,7 @@ TEST(LoadGroupsToGpus, HaveArrivedForWhoWaitsForTheirEvent) {
 }
 
 TEST(LoadGroupsToGpus, HaveNotArrivedForWhoDoesNot) {
-#ifdef FLATBED_FAKE_CUDA_TSAN
+#if FLATBED_THREAD_SANITIZER
   GTEST_SKIP() << "this is a race, and the thread sanitizer says so";
 #endif
   FakeCuda fake({.devices = 2, .not_ready_queries = 1});

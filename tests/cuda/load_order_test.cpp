@@ -15,6 +15,7 @@
 #include "load/load_hooks.hpp"
 #include "support/fake_cuda_tsan.hpp"
 #include "support/load_gpu.hpp"
+#include "support/sanitizers.hpp"
 #include "support/temp_dir.hpp"
 
 namespace flatbed {
@@ -102,7 +103,7 @@ TEST_P(LoadAfterTheEngine, WaitsForWhatItHasQueued) {
 }
 
 TEST_F(LoadAfterTheEngine, DoesNotWaitUnlessItIsTold) {
-#ifdef FLATBED_FAKE_CUDA_TSAN
+#if FLATBED_THREAD_SANITIZER
   GTEST_SKIP() << "this is a race, and the thread sanitizer says so";
 #endif
   FakeCuda fake;

@@ -10,6 +10,7 @@
 #include <string>
 
 #include "base/str_cat.hpp"
+#include "support/sanitizers.hpp"
 
 namespace flatbed {
 namespace {
@@ -17,11 +18,7 @@ namespace {
 using test::StressCounts;
 using test::StressModels;
 
-#if defined(__SANITIZE_THREAD__)
-constexpr std::uint64_t kSeeds = 10'000;
-#else
-constexpr std::uint64_t kSeeds = 800;
-#endif
+constexpr std::uint64_t kSeeds = FLATBED_THREAD_SANITIZER ? 10'000 : 800;
 constexpr std::uint64_t kParts = 8;  // tests, which may run at once
 
 std::uint64_t from_environment(const char* name, std::uint64_t otherwise) {

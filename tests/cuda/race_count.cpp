@@ -5,6 +5,8 @@
 
 #include <atomic>
 
+#include "support/sanitizers.hpp"
+
 namespace flatbed {
 namespace {
 
@@ -31,7 +33,7 @@ int race_count() { return g_races; }
 ExpectRaces::ExpectRaces() : before_(race_count()) {}
 ExpectRaces::~ExpectRaces() { g_expected += count(); }
 
-#ifdef FLATBED_FAKE_CUDA_TSAN
+#if FLATBED_THREAD_SANITIZER
 extern "C" {
 // Equal reports count too. Their meaning is decided here and not by the exit status.
 const char* __tsan_default_options();

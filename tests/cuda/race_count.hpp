@@ -2,15 +2,11 @@
 // that bring races about say so with ExpectRaces, in all others a race is a failure.
 #pragma once
 
-#include "support/fake_cuda_tsan.hpp"
+#include "support/sanitizers.hpp"
 
 namespace flatbed {
 
-#ifdef FLATBED_FAKE_CUDA_TSAN
-inline constexpr bool kSeesRaces = true;
-#else
-inline constexpr bool kSeesRaces = false;
-#endif
+inline constexpr bool kSeesRaces = FLATBED_THREAD_SANITIZER;
 
 [[nodiscard]] int race_count();
 

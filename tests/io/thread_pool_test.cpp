@@ -14,17 +14,10 @@
 
 #include "base/str_cat.hpp"
 #include "support/expect_error.hpp"
+#include "support/sanitizers.hpp"
 
 namespace flatbed {
 namespace {
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr bool kSanitizer = true;
-#elif defined(__has_feature)
-constexpr bool kSanitizer = __has_feature(address_sanitizer) || __has_feature(thread_sanitizer);
-#else
-constexpr bool kSanitizer = false;
-#endif
 
 TEST(RunParallel, CallsEachWorkerOnce) {
   std::vector<std::atomic<int>> calls(7);
@@ -85,7 +78,7 @@ TEST(RunParallel, KeepsSignalsOnTheProgramsOwnThreads) {
 // In a child without address space for further stacks. The first workers may get a stack that the
 // C library kept; all of them wait for worker 0, which starts last, so that none serves two.
 TEST(RunParallel, GoesOnWithoutTheThreadsThatCannotBeHad) {
-  if (kSanitizer) GTEST_SKIP() << "the sanitizer ends the process when a mapping fails";
+  if (FLATBED_SANITIZED) GTEST_SKIP() << "the sanitizer ends the process when a mapping fails";
   const pid_t child = ::fork();
   ASSERT_GE(child, 0);
   if (child == 0) {

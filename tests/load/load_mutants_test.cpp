@@ -1,6 +1,8 @@
 // load(): what nothing but a check by mutation (tests/mutation) showed to be untested.
 #include <fcntl.h>
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -29,6 +31,8 @@
 #include "support/fake_device.hpp"
 #include "support/fault_io.hpp"
 #include "support/load_model.hpp"
+#include "support/process_memory.hpp"
+#include "support/sanitizers.hpp"
 #include "support/temp_dir.hpp"
 
 namespace flatbed {
@@ -44,6 +48,7 @@ using test::nth;
 using test::Target;
 using test::TempDir;
 using test::write_model;
+using ::testing::HasSubstr;
 
 constexpr StagingOptions kTwoSlots{.staging_nbytes = 1 << 20, .slot_nbytes = 512 << 10};
 
@@ -125,10 +130,44 @@ TEST(LoadInPlace, CopiesNothing) {
   EXPECT_EQ(report->submit_seconds, 0.0);
 }
 
+// Loads the tensor once for each target, on one thread that gets no more memory once it reads, in a
+// process of its own. The message of the error, or "" if that could not be arranged.
+std::string error_without_memory(const Model& model, bool bounce, std::size_t targets) {
+  const TempDir dir;
+  const pid_t child = ::fork();
+  if (child == 0) {
+    std::vector<Target> places(targets, Target(model.tensors[0].bytes.size()));
+    LoadPlan plan;
+    for (Target& place : places) {
+      if (!plan.add(model.checkpoint, "t0", place.destination())) ::_exit(1);
+    }
+    LoadHooks limited = hooks();
+    limited.bounce = bounce;
+    limited.enter = [] {
+      if (!test::use_up_memory()) ::_exit(2);
+    };
+    const auto report = load_with_hooks(plan, {.io = IoMode::buffered, .threads = 1}, limited);
+    if (report) ::_exit(3);
+    if (report.error().code != ErrorCode::resource_exhausted) ::_exit(4);
+    test::write_file(dir / "message", report.error().message);
+    ::_exit(0);
+  }
+  int status = 1;
+  EXPECT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0) << WEXITSTATUS(status);
+  return status == 0 ? test::read_file(dir / "message") : "";
+}
+
+TEST(LoadInPlace, NamesMemoryThatRunsOut) {
+  if (FLATBED_SANITIZED) GTEST_SKIP() << "a sanitizer needs the memory";
+  const Model model({3 * kChunk + 5});
+  EXPECT_THAT(error_without_memory(model, true, 1), HasSubstr("no memory for 524288 bytes"));
+  // What two destinations want is read beside both.
+  EXPECT_THAT(error_without_memory(model, false, 2), HasSubstr("no memory for 1048576 bytes"));
+}
+
 TEST(HostMemory, ThatIsNotThereIsAnError) {
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-  GTEST_SKIP() << "a sanitizer ends the process where so much is asked for";
-#endif
+  if (FLATBED_SANITIZED) GTEST_SKIP() << "a sanitizer ends the process that asks for so much";
   const std::unique_ptr<Device> host = host_device();
   EXPECT_ERROR(host->memory()->allocate(std::uint64_t{1} << 60), resource_exhausted);
   EXPECT_ERROR(host->stage(std::size_t{1} << 60), resource_exhausted);

@@ -19,6 +19,8 @@
 #include "remote/nginx.hpp"
 #include "remote/remote_files.hpp"
 #include "support/expect_error.hpp"
+#include "support/process_memory.hpp"
+#include "support/sanitizers.hpp"
 
 namespace flatbed {
 namespace {
@@ -134,15 +136,6 @@ TEST_F(RemoteNginx, NamesAChange) {
   EXPECT_CODE(read_range(**source, 1'000'000, 500'000), file_changed);
 }
 
-// In KiB, from /proc/self/status.
-std::uint64_t memory_kib(std::string_view key) {
-  std::ifstream status("/proc/self/status");
-  for (std::string line; std::getline(status, line);) {
-    if (line.starts_with(key)) return std::strtoull(line.c_str() + key.size(), nullptr, 10);
-  }
-  return 0;
-}
-
 // A sealed file of one tensor.
 void serve_sealed(const test::Nginx& nginx, const std::string& name, std::uint64_t nbytes) {
   const test::TempDir dir;
@@ -155,23 +148,23 @@ void serve_sealed(const test::Nginx& nginx, const std::string& name, std::uint64
 
 // The whole of the file is in memory, and once.
 TEST_F(RemoteNginx, OfAServerWithoutRangesIsVerifiedInLittleMemory) {
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#if FLATBED_SANITIZED
   GTEST_SKIP() << "the sanitizers take memory of their own";
 #endif
   constexpr std::uint64_t kLarge = 47 << 20;
   serve_sealed(*nginx_, "whole.safetensors", kLarge);
   std::ofstream("/proc/self/clear_refs") << "5";
-  const std::uint64_t before = memory_kib("VmRSS:");
+  const std::uint64_t before = test::memory_nbytes("VmRSS:");
   const auto opened = open_url(nginx_->url("no_ranges", "/whole.safetensors"));
   ASSERT_TRUE(opened) << opened.error().message;
   const auto report = verify(*opened);
   ASSERT_TRUE(report) << report.error().message;
   EXPECT_EQ(report->bytes_checked, kLarge);
-  EXPECT_LT(memory_kib("VmHWM:") - before, 64 << 10);
+  EXPECT_LT(test::memory_nbytes("VmHWM:") - before, 64 << 20);
 }
 
 TEST_F(RemoteNginx, IsVerifiedInLittleMemory) {
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#if FLATBED_SANITIZED
   GTEST_SKIP() << "the sanitizers take memory of their own";
 #endif
   constexpr std::uint64_t kLarge = 200 << 20;
@@ -180,12 +173,12 @@ TEST_F(RemoteNginx, IsVerifiedInLittleMemory) {
   ASSERT_TRUE(opened) << opened.error().message;
   // Begins the peak anew.
   std::ofstream("/proc/self/clear_refs") << "5";
-  const std::uint64_t before = memory_kib("VmRSS:");
+  const std::uint64_t before = test::memory_nbytes("VmRSS:");
   const auto report = verify(*opened);
   ASSERT_TRUE(report) << report.error().message;
   EXPECT_TRUE(report->damaged.empty());
   EXPECT_EQ(report->bytes_checked, kLarge);
-  EXPECT_LT(memory_kib("VmHWM:") - before, 64 << 10);
+  EXPECT_LT(test::memory_nbytes("VmHWM:") - before, 64 << 20);
 }
 
 TEST_F(RemoteNginx, ServesALoad) {

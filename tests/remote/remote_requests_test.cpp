@@ -13,6 +13,7 @@
 #include "remote/remote_files.hpp"
 #include "remote/test_server.hpp"
 #include "support/meeting.hpp"
+#include "support/sanitizers.hpp"
 #include "support/temp_dir.hpp"
 
 namespace flatbed {
@@ -178,7 +179,7 @@ TEST(RemoteRequests, AFolderNeedsNoList) {
 }
 
 TEST(RemoteRequests, AChildOfForkReadsOverConnectionsOfItsOwn) {
-#if defined(__SANITIZE_THREAD__)
+#if FLATBED_THREAD_SANITIZER
   GTEST_SKIP() << "the thread sanitizer forks no process with threads";
 #endif
   TestServer server;

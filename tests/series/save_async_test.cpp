@@ -1,13 +1,11 @@
 // Saving in the background: what is copied, what the handle gives, and what waits.
 #include <gtest/gtest.h>
-#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <cerrno>
 #include <optional>
-#include <sstream>
 #include <string>
 #include <thread>
 #include <utility>
@@ -16,6 +14,8 @@
 #include "flatbed/series.hpp"
 #include "series/memory_copy.hpp"
 #include "support/expect_error.hpp"
+#include "support/process_memory.hpp"
+#include "support/sanitizers.hpp"
 #include "support/series_model.hpp"
 #include "support/temp_dir.hpp"
 
@@ -209,29 +209,17 @@ TEST(SaveAsync, MemoryIsKeptForTheNextCopy) {
   EXPECT_EQ(place(bytes), first);
 }
 
-// What RLIMIT_DATA counts of this process.
-std::uint64_t data_nbytes() {
-  std::istringstream status(test::read_file("/proc/self/status"));
-  std::string word;
-  std::uint64_t kib = 0;
-  while (status >> word) {
-    if (word == "VmData:") status >> kib;
-  }
-  return kib * 1024;
-}
-
 TEST(SaveAsync, WithoutMemoryItSavesBeforeItReturns) {
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#if FLATBED_SANITIZED
   GTEST_SKIP() << "a sanitizer needs the memory";
 #endif
   const TempDir dir;
   const std::string bytes(256 << 20, 'x');
   const pid_t child = ::fork();
   if (child == 0) {
-    // Enough for a save, and less than a copy takes.
-    const rlimit limit{data_nbytes() + (128 << 20), RLIM_INFINITY};
     Series series = open_series(dir.path(), {.file = {.threads = 1}});
-    if (::setrlimit(RLIMIT_DATA, &limit) != 0) ::_exit(2);
+    // Enough for a save, and less than a copy takes.
+    if (!test::limit_memory(128 << 20)) ::_exit(2);
     const Result<PendingSave> pending = series.save_async(plan_of(bytes), {.step = 1});
     if (!pending || !pending->ready()) ::_exit(3);
     const Result<SeriesSave> saved = pending->wait();

@@ -3,15 +3,9 @@
 // edges are made by hand where CUDA makes them.
 #pragma once
 
-#if defined(__SANITIZE_THREAD__)
-#define FLATBED_FAKE_CUDA_TSAN 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define FLATBED_FAKE_CUDA_TSAN 1
-#endif
-#endif
+#include "support/sanitizers.hpp"
 
-#ifdef FLATBED_FAKE_CUDA_TSAN
+#if FLATBED_THREAD_SANITIZER
 extern "C" {
 void AnnotateIgnoreReadsBegin(const char* file, int line);
 void AnnotateIgnoreReadsEnd(const char* file, int line);
@@ -30,7 +24,7 @@ void __tsan_switch_to_fiber(void* fiber, unsigned flags);
 
 namespace flatbed::fake_cuda {
 
-#ifdef FLATBED_FAKE_CUDA_TSAN
+#if FLATBED_THREAD_SANITIZER
 inline void begin_quiet() {
   AnnotateIgnoreReadsBegin(__FILE__, __LINE__);
   AnnotateIgnoreWritesBegin(__FILE__, __LINE__);
@@ -72,7 +66,7 @@ class Fiber {
   Fiber() = default;
   Fiber(const Fiber&) = delete;
   Fiber& operator=(const Fiber&) = delete;
-#ifdef FLATBED_FAKE_CUDA_TSAN
+#if FLATBED_THREAD_SANITIZER
   ~Fiber() {
     if (fiber_ != nullptr) __tsan_destroy_fiber(fiber_);
   }
@@ -86,7 +80,7 @@ class Fiber {
 #endif
 };
 
-#ifdef FLATBED_FAKE_CUDA_TSAN
+#if FLATBED_THREAD_SANITIZER
 // Always inlined: the sanitizer keeps a call stack for each thread, and a constructor that is
 // entered on one and left on the other would put both out of step.
 class AsFiber {

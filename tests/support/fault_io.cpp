@@ -22,21 +22,11 @@
 #include <utility>
 #include <vector>
 
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define FLATBED_ADDRESS_SANITIZER 1
-#elif __has_feature(thread_sanitizer)
-#define FLATBED_THREAD_SANITIZER 1
-#endif
-#elif defined(__SANITIZE_ADDRESS__)
-#define FLATBED_ADDRESS_SANITIZER 1
-#elif defined(__SANITIZE_THREAD__)
-#define FLATBED_THREAD_SANITIZER 1
-#endif
+#include "support/sanitizers.hpp"
 
-#if defined(FLATBED_ADDRESS_SANITIZER)
+#if FLATBED_ADDRESS_SANITIZER
 extern "C" void* __asan_region_is_poisoned(void* begin, std::size_t nbytes);
-#elif defined(FLATBED_THREAD_SANITIZER)
+#elif FLATBED_THREAD_SANITIZER
 extern "C" void __tsan_write_range(void* begin, unsigned long nbytes);
 #endif
 
@@ -170,10 +160,10 @@ void for_range(std::span<const iovec> parts, std::pair<std::size_t, std::size_t>
 // The sanitizers do not see what a system call writes: these are the checks of the functions that
 // are replaced here.
 void check_memory([[maybe_unused]] std::span<std::byte> written) {
-#if defined(FLATBED_ADDRESS_SANITIZER)
+#if FLATBED_ADDRESS_SANITIZER
   void* const bad = __asan_region_is_poisoned(written.data(), written.size());
   if (bad != nullptr) *static_cast<volatile char*>(bad) = 0;  // reported, with this stack
-#elif defined(FLATBED_THREAD_SANITIZER)
+#elif FLATBED_THREAD_SANITIZER
   __tsan_write_range(written.data(), written.size());
 #endif
 }

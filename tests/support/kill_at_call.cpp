@@ -16,17 +16,11 @@
 #include <cstring>
 #include <vector>
 
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define FLATBED_SANITIZED 1
-#endif
-#elif defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define FLATBED_SANITIZED 1
-#endif
+#include "support/sanitizers.hpp"
 
 namespace flatbed::test {
 
-#if (defined(__x86_64__) || defined(__aarch64__)) && !defined(FLATBED_SANITIZED)
+#if (defined(__x86_64__) || defined(__aarch64__)) && !FLATBED_SANITIZED
 
 namespace {
 

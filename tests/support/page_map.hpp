@@ -10,6 +10,8 @@
 #include <span>
 #include <string>
 
+#include "support/sanitizers.hpp"
+
 namespace flatbed::test {
 
 inline std::size_t page_nbytes() { return static_cast<std::size_t>(::sysconf(_SC_PAGESIZE)); }
@@ -40,10 +42,6 @@ inline std::size_t locked_nbytes() {
 }
 
 // The sanitizers replace mlock() by nothing.
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-inline constexpr bool kPagesCanBeLocked = false;
-#else
-inline constexpr bool kPagesCanBeLocked = true;
-#endif
+inline constexpr bool kPagesCanBeLocked = !FLATBED_SANITIZED;
 
 }  // namespace flatbed::test
