@@ -20,15 +20,17 @@ std::uint64_t xxh3(std::span<const std::byte> bytes) noexcept {
 }
 
 std::uint64_t copy_and_xxh3(std::byte* to, std::span<const std::byte> from) noexcept {
-  constexpr std::size_t kStepNbytes = 4 << 10;  // which the first-level cache keeps for the copy
+  const auto turn = static_cast<std::size_t>(turn_nbytes());
+  std::size_t nbytes = turn - reinterpret_cast<std::uintptr_t>(to) % kLineNbytes;  // ends a line
   XXH3_state_t state;
   XXH3_64bits_reset(&state);
   while (!from.empty()) {
-    const std::span<const std::byte> step = from.first(std::min(from.size(), kStepNbytes));
+    const std::span<const std::byte> step = from.first(std::min(from.size(), nbytes));
     XXH3_64bits_update(&state, step.data(), step.size());
-    copy_past_cache(to, step.data(), step.size());
+    copy_part_past_cache(to, step.data(), step.size());
     to += step.size();
     from = from.subspan(step.size());
+    nbytes = turn;
   }
   return XXH3_64bits_digest(&state);
 }

@@ -16,12 +16,10 @@ namespace flatbed {
 
 namespace {
 
-constexpr std::uint64_t kLine = 64;
-
 // Copy whole lines. The stores that fill a line go to memory in one piece.
 
 void store_lines(std::byte* to, const std::byte* from, std::uint64_t nbytes) noexcept {
-  for (std::uint64_t at = 0; at < nbytes; at += kLine) {
+  for (std::uint64_t at = 0; at < nbytes; at += kLineNbytes) {
     const auto* const source = reinterpret_cast<const __m128i*>(from + at);
     auto* const line = reinterpret_cast<__m128i*>(to + at);
     const __m128i first = _mm_loadu_si128(source);
@@ -37,7 +35,7 @@ void store_lines(std::byte* to, const std::byte* from, std::uint64_t nbytes) noe
 
 [[gnu::target("avx512f")]] void store_lines_avx512(std::byte* to, const std::byte* from,
                                                    std::uint64_t nbytes) noexcept {
-  for (std::uint64_t at = 0; at < nbytes; at += kLine) {
+  for (std::uint64_t at = 0; at < nbytes; at += kLineNbytes) {
     _mm512_stream_si512(reinterpret_cast<__m512i*>(to + at), _mm512_loadu_si512(from + at));
   }
 }
@@ -49,8 +47,26 @@ StoreLines choose_store_lines() noexcept {
   return __builtin_cpu_supports("avx512f") ? store_lines_avx512 : store_lines;
 }
 
-// The family that the processor's maker counts, as in its manuals: the base and the extension.
-unsigned family_of(unsigned signature) noexcept {
+// ---- what the processor says of itself ----------------------------------------------------------
+
+enum class Maker : std::uint8_t { intel, amd, other };
+Maker maker() noexcept {
+  unsigned most = 0;
+  unsigned b = 0;
+  unsigned c = 0;
+  unsigned d = 0;
+  if (__get_cpuid(0, &most, &b, &c, &d) == 0) return Maker::other;
+  if (b == signature_INTEL_ebx && c == signature_INTEL_ecx) return Maker::intel;
+  return b == signature_AMD_ebx && c == signature_AMD_ecx ? Maker::amd : Maker::other;
+}
+
+// As its maker counts them, by the manuals: the base and the extension. 0 if it does not say.
+unsigned family() noexcept {
+  unsigned signature = 0;
+  unsigned b = 0;
+  unsigned c = 0;
+  unsigned d = 0;
+  if (__get_cpuid(1, &signature, &b, &c, &d) == 0) return 0;
   const unsigned base = signature >> 8 & 0xf;
   return base == 0xf ? base + (signature >> 20 & 0xff) : base;
 }
@@ -60,13 +76,17 @@ unsigned family_of(unsigned signature) noexcept {
 void copy_past_cache(std::byte* to, const std::byte* from, std::uint64_t nbytes) noexcept {
   if (nbytes < kPastCacheNbytes) {
     std::memcpy(to, from, static_cast<std::size_t>(nbytes));
-    return;
+  } else {
+    copy_part_past_cache(to, from, nbytes);
   }
+}
+
+void copy_part_past_cache(std::byte* to, const std::byte* from, std::uint64_t nbytes) noexcept {
   static const StoreLines store = choose_store_lines();
-  const std::uint64_t in_line = reinterpret_cast<std::uintptr_t>(to) % kLine;
-  const std::uint64_t head = in_line == 0 ? 0 : kLine - in_line;
+  const std::uint64_t in_line = reinterpret_cast<std::uintptr_t>(to) % kLineNbytes;
+  const std::uint64_t head = in_line == 0 ? 0 : std::min(nbytes, kLineNbytes - in_line);
   std::memcpy(to, from, static_cast<std::size_t>(head));
-  const std::uint64_t whole = (nbytes - head) / kLine * kLine;
+  const std::uint64_t whole = (nbytes - head) / kLineNbytes * kLineNbytes;
   store(to + head, from + head, whole);
   const std::uint64_t at = head + whole;
   std::memcpy(to + at, from + at, static_cast<std::size_t>(nbytes - at));
@@ -74,17 +94,21 @@ void copy_past_cache(std::byte* to, const std::byte* from, std::uint64_t nbytes)
 
 void finish_past_cache() noexcept { _mm_sfence(); }
 
+std::uint64_t turn_nbytes() noexcept {
+  static const std::uint64_t nbytes = maker() == Maker::intel ? 1 << 10 : 4 << 10;
+  return nbytes;
+}
+
 bool bounce_pays() noexcept {
-  unsigned signature = 0;
-  unsigned most = 0;
-  unsigned b = 0;
-  unsigned c = 0;
-  unsigned d = 0;
-  if (__get_cpuid(0, &most, &b, &c, &d) == 0) return false;
-  const bool intel = b == signature_INTEL_ebx && c == signature_INTEL_ecx;
-  const bool amd = b == signature_AMD_ebx && c == signature_AMD_ecx;
-  if (intel) return ::sysconf(_SC_LEVEL2_CACHE_SIZE) >= 1 << 20;
-  return amd && __get_cpuid(1, &signature, &b, &c, &d) != 0 && family_of(signature) >= 25;
+  switch (maker()) {
+    case Maker::intel:
+      return ::sysconf(_SC_LEVEL2_CACHE_SIZE) >= 1 << 20;
+    case Maker::amd:
+      return family() >= 25;
+    case Maker::other:
+      return false;
+  }
+  return false;
 }
 
 #else
@@ -93,7 +117,13 @@ void copy_past_cache(std::byte* to, const std::byte* from, std::uint64_t nbytes)
   std::memcpy(to, from, static_cast<std::size_t>(nbytes));
 }
 
+void copy_part_past_cache(std::byte* to, const std::byte* from, std::uint64_t nbytes) noexcept {
+  std::memcpy(to, from, static_cast<std::size_t>(nbytes));
+}
+
 void finish_past_cache() noexcept {}
+
+std::uint64_t turn_nbytes() noexcept { return 4 << 10; }
 
 bool bounce_pays() noexcept { return false; }
 

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -34,6 +35,28 @@ TEST(PastCache, CopiesEveryByteAndNoOther) {
       ASSERT_TRUE(as_text(copy) == as_text(expected)) << skip << ' ' << nbytes;
     }
   }
+}
+
+// As hashing and copying by turns does it.
+TEST(PastCache, PartsOfEverySizeAreOneCopy) {
+  std::vector<std::byte> source(3000);
+  for (std::size_t i = 0; i < source.size(); ++i) source[i] = static_cast<std::byte>(i * 5 + 1);
+  for (std::uint64_t part = 1; part < 200; ++part) {
+    std::vector<std::byte> copy(source.size() + 130, std::byte{0x5c});
+    std::vector<std::byte> expected = copy;
+    std::copy(source.begin(), source.end(), expected.begin() + 65);
+    for (std::uint64_t at = 0; at < source.size(); at += part)
+      copy_part_past_cache(copy.data() + 65 + at, source.data() + at,
+                           std::min<std::uint64_t>(part, source.size() - at));
+    finish_past_cache();
+    ASSERT_TRUE(as_text(copy) == as_text(expected)) << part;
+  }
+}
+
+// Then every turn but the first begins and ends with a line.
+TEST(PastCache, TurnsAreWholeLines) {
+  EXPECT_EQ(turn_nbytes() % kLineNbytes, 0u);
+  EXPECT_GE(turn_nbytes(), kLineNbytes);
 }
 
 }  // namespace
