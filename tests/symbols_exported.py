@@ -14,10 +14,11 @@ import sys
 SPELLINGS = [(r"std::__cxx11::", "std::"), (r"std::__1::", "std::"), (r"std::__fs::", "std::"),
              (r"filesystem::__cxx11::", "filesystem::"), (r"\[abi:\w+\]", "")]
 
-# Instantiations of the standard library, with or without their return type, and the types of functions, which the
-# sanitizers of clang record.
+# Instantiations of the standard library, with or without their return type; the types of functions, which the
+# sanitizers of clang record; and the table of an interface all of whose functions are pure, which only code that is
+# hardly optimized uses.
 NOT_OURS = [r"((vtable|typeinfo|typeinfo name|guard variable) for )?std::", r"[\w:*&]+ std::",
-            r"typeinfo (name )?for .*\)$"]
+            r"typeinfo (name )?for .*\)$", r"vtable for flatbed::DeviceMemory$"]
 
 
 def exported_names(nm, library):

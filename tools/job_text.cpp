@@ -80,8 +80,7 @@ Result<std::vector<JobOption>> options_of(const dom::element& value) {
     return wrong(fmt::format("options: found {}, expected an object", kind_of(value)));
   std::vector<JobOption> options;
   for (const auto& [key, member] : object) {
-    const auto same = [&](const JobOption& other) { return other.key == key; };
-    if (std::ranges::any_of(options, same))
+    if (std::ranges::find(options, key, &JobOption::key) != options.end())
       return wrong(fmt::format("options: {} is there twice", quoted_text(key, 80)));
     if (options.size() == kMaxOptions)
       return wrong(fmt::format("options: found more than {}", kMaxOptions));

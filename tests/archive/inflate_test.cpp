@@ -54,7 +54,7 @@ TEST(InflateReader, JumpsInARecordWithMoreStatesThanItKeeps) {
   Result<InflateReader> reader =
       InflateReader::open(at.file, {4, stored.size(), data.size()}, kInterval);
   ASSERT_OK(reader);
-  for (const std::uint64_t state : {199, 0, 180, 100, 101, 3, 200, 1}) {
+  for (const std::uint64_t state : {199U, 0U, 180U, 100U, 101U, 3U, 200U, 1U}) {
     std::vector<std::byte> out(17);
     ASSERT_OK(reader->read(state * kInterval, out));
     EXPECT_TRUE(as_text(out) == data.substr(state * kInterval, 17)) << state;

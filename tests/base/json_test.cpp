@@ -121,7 +121,7 @@ TEST(JsonDocument, TextsOutliveTheStructure) {
 // Texts that grow and shrink, some of them smaller than any memory that the parser keeps.
 TEST(JsonDocument, ParsesInTheMemoryOfTheLastOne) {
   JsonScratch scratch;
-  for (const std::size_t count : {1, 1'000, 2, 50, 20'000, 0, 300}) {
+  for (const std::size_t count : {1U, 1'000U, 2U, 50U, 20'000U, 0U, 300U}) {
     std::string text = "[";
     for (std::size_t i = 0; i < count; ++i)
       text += (i == 0 ? "" : ",") + std::string(R"("a\u0062")");

@@ -52,7 +52,7 @@ TEST(CStructs, WhatAnOlderCallerDoesNotHaveIsZero) {
 }
 
 TEST(CStructs, SizesBelowTheFirstVersionAreRefused) {
-  for (const std::uint64_t size : {0, 8, 15}) {
+  for (const std::uint64_t size : {0U, 8U, 15U}) {
     const Grown given{size, 1, 2, 3};
     EXPECT_ERROR(read_struct(&given, "given"), invalid_argument);
   }

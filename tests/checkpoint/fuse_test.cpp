@@ -141,7 +141,7 @@ TEST_F(Fuse, JoinsAlongAnyDimension) {
     const auto at = static_cast<std::size_t>(dim < 0 ? dim + 3 : dim);
     Shape shape{3, 4, 5};
     std::vector<ModelTensor> tensors;
-    for (const std::uint64_t size : {2, 1, 7}) {
+    for (const std::uint64_t size : {2U, 1U, 7U}) {
       shape[at] = size;
       tensors.push_back({str_cat("t", size), Dtype::bf16, shape});
     }

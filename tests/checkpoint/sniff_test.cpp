@@ -167,7 +167,7 @@ TEST(Sniff, LeavesAnEmptyDownloadWithAClearError) {
 }
 
 TEST(Sniff, NamesAFileOfZeros) {
-  for (const std::size_t nbytes : {9, 512, 5000}) {
+  for (const std::size_t nbytes : {9U, 512U, 5000U}) {
     const auto found = sniff_bytes(std::string(nbytes, '\0'));
     EXPECT_ERROR(found, header_not_json);
     EXPECT_TRUE(found.error().message.starts_with("the file is all zeros")) << nbytes;

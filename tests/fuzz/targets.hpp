@@ -1,7 +1,7 @@
 // The fuzz targets: functions that give bytes to one reader of the library and check what comes
 // back. Whatever the bytes are, a reader gives a value or an error; and a value keeps what its
 // header promises. Each stands in fuzz_<name>.cpp, runs under libFuzzer (libfuzzer.cpp, preset
-// `fuzz`) and over kept inputs in every build (replay_test.cpp).
+// `asan`) and over kept inputs in every build (replay_test.cpp).
 //
 // Targets keep state between inputs if making it again would be slow. Not thread-safe.
 #pragma once

@@ -87,7 +87,7 @@ TEST(LoadCheck, FindsADestinationWithinAnother) {
 }
 
 TEST(LoadCheck, KnowsColumnsOfOneMatrixApart) {
-  for (const std::size_t second : {16, 17, 47, 48, 49}) {  // of 64 bytes a row
+  for (const std::size_t second : {16U, 17U, 47U, 48U, 49U}) {  // of 64 bytes a row
     Example a;
     a.add_rows("w", 0, 64);
     a.add_rows("x", second, 64);
@@ -105,7 +105,7 @@ TEST(LoadCheck, KnowsColumnsOfOneMatrixApart) {
 
 // The second begins rows below the first, in its columns or beside them.
 TEST(LoadCheck, KnowsShiftedColumnsApart) {
-  for (const std::size_t column : {0, 15, 16, 40, 48, 49, 63}) {
+  for (const std::size_t column : {0U, 15U, 16U, 40U, 48U, 49U, 63U}) {
     Example a;
     a.add_rows("w", 0, 64);
     a.add_rows("x", 64 * 5 + column, 64);

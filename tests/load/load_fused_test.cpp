@@ -127,7 +127,7 @@ TEST_F(LoadFused, LoadsJoinedTensorsWhole) {
 // The trap: the joined tensor, cut by rank, would mix heads of q with those of k.
 TEST_F(LoadFused, ARankGetsItsPartOfEachTensor) {
   const TensorInfo tensor = view_->tensor("qkv").value();
-  for (const std::uint64_t count : {1, 2, 4}) {
+  for (const std::uint64_t count : {1U, 2U, 4U}) {
     for (std::uint64_t rank = 0; rank < count; ++rank) {
       const Slice slice = shard_slice(tensor, 0, rank, count).value();
       EXPECT_EQ(slice.end - slice.begin, 120 / count);
@@ -338,7 +338,7 @@ TEST_F(LoadFused, MessagesNameTheTensorThatWasAsked) {
 }
 
 TEST_F(LoadFused, EverySliceArrivesAsReadGivesIt) {
-  for (const std::size_t joined : {0, 1, 2}) {
+  for (const std::size_t joined : {0U, 1U, 2U}) {
     std::vector<ModelTensor> tensors{{"a", Dtype::u8, {4, 6, 8}}, {"b", Dtype::u8, {4, 6, 8}}};
     tensors[0].shape[joined] = 2;
     tensors[1].shape[joined] = 5;
@@ -351,7 +351,7 @@ TEST_F(LoadFused, EverySliceArrivesAsReadGivesIt) {
     ab.shape[joined] = 7;
     ab.bytes.resize(view.find("ab")->nbytes);
     ASSERT_OK(view.read(*view.find("ab"), 0, std::as_writable_bytes(std::span(ab.bytes))));
-    for (const std::size_t dim : {0, 1, 2}) {
+    for (const std::size_t dim : {0U, 1U, 2U}) {
       for (std::uint64_t begin = 0; begin < ab.shape[dim]; ++begin) {
         for (std::uint64_t end = begin + 1; end <= ab.shape[dim]; end += 2)
           expect_rows(view, ab, {.dim = dim, .begin = begin, .end = end});

@@ -100,7 +100,7 @@ std::vector<Way> every_way() {
     for (const bool on_device : {true, false})
       for (const Verify verify : {Verify::yes, Verify::no})
         for (const IoMode io : {IoMode::buffered, IoMode::direct, IoMode::automatic})
-          for (const std::size_t shift : {0, 8})
+          for (const std::size_t shift : {0U, 8U})
             out.push_back({seal, on_device, verify, io, shift});
   return out;
 }

@@ -25,7 +25,7 @@ TEST(Collective, GathersTheBytesOfEveryRank) {
   for (std::uint32_t size = 1; size <= 8; ++size) {
     FakeRanks ranks(size, size);
     ranks.run([&](std::uint32_t rank) {
-      for (int round = 0; round < 3; ++round) {
+      for (unsigned round = 0U; round < 3; ++round) {
         // One is short and the next one long.
         const std::string mine(round == 1 ? 100'000 : 1, static_cast<char>('a' + rank + round));
         const auto all = all_gather(ranks[rank], as_bytes(mine), 5min);

@@ -163,8 +163,8 @@ TEST(RemoteCache, WhatWasNotReadForLongestGoes) {
   TestServer server;
   RemoteOptions options = cached(dir);
   options.cache_nbytes = 8 * kMiB;
-  for (int i = 0; i < 6; ++i) {
-    const std::string path = "/file" + std::to_string(i), bytes = pattern(3 * kMiB, i + 1U);
+  for (unsigned i = 0; i < 6; ++i) {
+    const std::string path = "/file" + std::to_string(i), bytes = pattern(3 * kMiB, i + 1);
     server.serve(path, bytes);
     EXPECT_EQ(read_whole(options, server.url(path)).value(), bytes);
   }

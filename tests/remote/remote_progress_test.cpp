@@ -209,7 +209,7 @@ TEST_F(RemoteProgress, KeepsWhatItToldOfWhenARedirectExpires) {
 TEST_F(RemoteProgress, EndsWithTheErrorOfItsReader) {
   RemoteOptions options = patient();  // eight ranges, most of which do not answer
   options.first_byte_timeout = options.stall_timeout = std::chrono::hours(10);
-  server.change = [this](const ServerRequest& request, ServerAnswer& answer) {
+  server.change = [](const ServerRequest& request, ServerAnswer& answer) {
     if (is_first(request)) return;
     if (request.headers.at("range").starts_with("bytes=500000-")) return;
     answer.delay = std::chrono::hours(1);

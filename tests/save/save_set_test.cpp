@@ -334,7 +334,7 @@ TEST(SaveSet, MoreThanSixtyFourBitsOfBytesAreRefused) {
   std::vector<std::string> tensors;
   for (int i = 0; i < 16; ++i) {
     tensors.push_back(pickle::text("w" + std::to_string(i)));
-    tensors.push_back(pickle::tensor({.sizes = pickle::counts({1LL << (10 + i), 1LL << (48 - i)}),
+    tensors.push_back(pickle::tensor({.sizes = pickle::counts({1L << (10 + i), 1L << (48 - i)}),
                                       .strides = pickle::counts({0, 0})}));
   }
   const TempDir dir;

@@ -98,7 +98,7 @@ TEST(SeriesPrune, ADamagedOneIsNeitherCountedNorRemoved) {
 TEST(SeriesPrune, WithoutAWholeOneNothingIsRemoved) {
   const TempDir dir;
   put_scores(dir, {3, 2, 1});
-  for (const std::uint64_t step : {1, 2, 3}) fs::resize_file(dir / name_of(step), 4096);
+  for (const std::uint64_t step : {1U, 2U, 3U}) fs::resize_file(dir / name_of(step), 4096);
   const Result<PruneReport> pruned = open_series(dir.path(), {.keep_last = 1}).prune();
   ASSERT_OK(pruned);
   EXPECT_EQ(pruned->removed.size(), 0U);
