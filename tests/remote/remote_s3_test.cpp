@@ -311,13 +311,18 @@ TEST(S3Lists, PagesThatNeverEndAreAnError) {
 }
 
 // A bucket in memory, as far as uploads need one. `fault` may change the answer to any request.
+// Stops the server when it is destroyed: a request that was given up may still be answered. So what
+// a fault uses is declared before the server.
 class FakeBucket {
  public:
-  explicit FakeBucket(TestServer& server) {
+  explicit FakeBucket(TestServer& server) : server_(server) {
     server.change = [this](const ServerRequest& request, ServerAnswer& answer_to) {
       answer(request, answer_to);
     };
   }
+  FakeBucket(const FakeBucket&) = delete;
+  FakeBucket& operator=(const FakeBucket&) = delete;
+  ~FakeBucket() { server_.stop(); }
 
   // What the server does with a request; also for a test that has a part in it.
   void answer(const ServerRequest& request, ServerAnswer& answer) {
@@ -423,6 +428,7 @@ class FakeBucket {
     return true;
   }
 
+  TestServer& server_;
   mutable std::mutex mutex_;
   std::map<std::string, std::string> objects_;
   std::map<std::string, std::string> etags_;
@@ -515,12 +521,12 @@ class HeldPart {
 
 // A part that has left takes the place of the first one, also if that was still on its way.
 TEST(S3Upload, PartsMayBeSentAgain) {
+  std::string wrong = large();
   TestServer server;
   FakeBucket bucket(server);
   HeldPart second(server, bucket, "partNumber=2&");
   const auto remote = Remote::make(options_for(server)).value();
   const auto sink = remote.create("s3://bucket/key").value();
-  std::string wrong = large();
   wrong[9 * kMiB] ^= 1;    // in the second part
   wrong[25'166'000] ^= 1;  // in the last one, which is not complete
   const std::span<const std::byte> bytes = std::as_bytes(std::span(wrong));
@@ -625,9 +631,9 @@ TEST(S3Upload, ASmallFileIsOneRequestBesideTheQuestion) {
 }
 
 TEST(S3Upload, APartThatArrivesDamagedIsSentAgain) {
+  std::atomic<int> refused = 0;
   TestServer server;
   FakeBucket bucket(server);
-  std::atomic<int> refused = 0;
   bucket.fault = [&](const ServerRequest& request, ServerAnswer& answer, bool after) {
     if (after || request.method != "PUT" || ++refused > 2) return false;
     answer.status = 400;
@@ -670,9 +676,9 @@ TEST(S3Upload, AnErrorWithStatus200IsAnError) {
 }
 
 TEST(S3Upload, ACompletionThatFailsOnceIsTriedAgain) {
+  std::atomic<int> failed = 0;
   TestServer server;
   FakeBucket bucket(server);
-  std::atomic<int> failed = 0;
   bucket.fault = [&](const ServerRequest& request, ServerAnswer& answer, bool after) {
     if (after || request.method != "POST" || request.path.ends_with("uploads=") || ++failed > 1)
       return false;
@@ -688,9 +694,9 @@ TEST(S3Upload, ACompletionThatFailsOnceIsTriedAgain) {
 TEST(S3Upload, ACompletionWhoseAnswerIsLostIsNoError) {
   for (const bool replace : {true, false}) {
     for (const std::string& bytes : {std::string("small"), large()}) {
+      std::atomic<int> lost = 0;
       TestServer server;
       FakeBucket bucket(server);
-      std::atomic<int> lost = 0;
       bucket.fault = [&](const ServerRequest& request, ServerAnswer& answer, bool after) {
         const bool last =
             request.path.find("partNumber") == std::string::npos &&
@@ -722,9 +728,9 @@ TEST(S3Upload, ASmallFileWhoseAnswerIsLostForGoodIsNoError) {
 // The answer was lost, the object refuses the second request, and who sent both may not look.
 TEST(S3Upload, AnObjectThatCannotBeSeenMayHaveBeenMade) {
   for (const std::string& bytes : {std::string("small"), large()}) {
+    std::atomic<int> lost = 0;
     TestServer server;
     FakeBucket bucket(server);
-    std::atomic<int> lost = 0;
     bucket.fault = [&](const ServerRequest& request, ServerAnswer& answer, bool after) {
       if (request.method == "HEAD") {
         answer.status = 403;
@@ -799,10 +805,10 @@ TEST(S3Upload, ACompletionMayTakeLongerThanAStall) {
 }
 
 TEST(S3Upload, APartWithAnotherETagIsSentAgainAndThenAnError) {
-  TestServer server;
-  FakeBucket bucket(server);
   std::atomic<int> wrong = 0;
   int times = 1;
+  TestServer server;
+  FakeBucket bucket(server);
   bucket.fault = [&](const ServerRequest& request, ServerAnswer& answer, bool after) {
     if (after && request.path.find("partNumber=2&") != std::string::npos && ++wrong <= times)
       answer.set("etag", "\"00000000000000000000000000000000\"");
@@ -815,9 +821,9 @@ TEST(S3Upload, APartWithAnotherETagIsSentAgainAndThenAnError) {
 
 // The interruption comes while the server makes the upload.
 TEST(S3Upload, AnUploadThatIsInterruptedAsItStartsLeavesNothing) {
+  std::atomic<bool> cancel = false;
   TestServer server;
   FakeBucket bucket(server);
-  std::atomic<bool> cancel = false;
   bucket.fault = [&](const ServerRequest& request, ServerAnswer& answer, bool after) {
     if (after && request.path.ends_with("?uploads=")) {
       cancel = true;
@@ -855,9 +861,9 @@ TEST(S3Upload, NoUploadIdOrNoETagIsAnError) {
 
 TEST(S3Upload, FaultsAtAnyRequestLeaveAWholeObjectOrNone) {
   for (unsigned seed = 0; seed < 21; ++seed) {
+    std::atomic<unsigned> number = 0;
     TestServer server;
     FakeBucket bucket(server);
-    std::atomic<unsigned> number = 0;
     bucket.fault = [&](const ServerRequest&, ServerAnswer& answer, bool after) {
       if (after) {
         // The answer is lost, not the request.
@@ -912,9 +918,9 @@ TEST(S3Upload, WhatASetMadeIsRemovedIfItsIndexFails) {
 // Another writer of the same set was faster: its object has the same ETag.
 TEST(S3Upload, AnEqualObjectOfAnotherWriterIsNotRemoved) {
   for (const bool replace : {false, true}) {
+    std::atomic<bool> written = false;
     TestServer server;
     FakeBucket bucket(server);
-    std::atomic<bool> written = false;
     fail_late(
         server, bucket, replace, [&](const ServerRequest& request, ServerAnswer&, bool after) {
           const bool completes =

@@ -83,7 +83,11 @@ TestServer::TestServer() {
   accepting_ = std::thread([this] { accept_all(); });
 }
 
-TestServer::~TestServer() {
+TestServer::~TestServer() { stop(); }
+
+void TestServer::stop() {
+  const std::lock_guard stopping(stopping_);
+  if (!accepting_.joinable()) return;
   {
     const std::lock_guard lock(mutex_);
     closing_ = true;

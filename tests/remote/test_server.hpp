@@ -61,6 +61,10 @@ class TestServer {
   TestServer& operator=(const TestServer&) = delete;
   ~TestServer();
 
+  // Ends all answers, and returns when none is under way. The destructor does it too: for what
+  // answers use and is destroyed sooner. Thread-safe.
+  void stop();
+
   void serve(const std::string& path, std::string bytes, std::string etag = "\"one\"");
   void serve(const std::string& path, ServedFile file);
   void remove(const std::string& path);
@@ -118,6 +122,7 @@ class TestServer {
   std::uint16_t port_ = 0;
   std::atomic<std::uint64_t> requests_ = 0;
   std::atomic<std::chrono::milliseconds> longest_gap_{};
+  std::mutex stopping_;
   mutable std::mutex mutex_;
   std::condition_variable closing_changed_;
   bool closing_ = false;
