@@ -27,7 +27,7 @@ void copy_part_past_cache(std::byte* to, const std::byte* from, std::uint64_t nb
 void finish_past_cache() noexcept;
 
 // How much to copy past the cache and how much to hash by turns: the stores are on their way while
-// the processor hashes. 1 KiB on Intel, where a warm verified load took 4 percent less time with it
+// the processor hashes. 1 KiB on Intel, where a warm verified load took some 4 percent less time
 // than with 4 KiB (bench/results/2026-11-30-granite.txt); 4 KiB elsewhere, as good as any on AMD.
 [[nodiscard]] std::uint64_t turn_nbytes() noexcept;
 
