@@ -28,7 +28,8 @@ inline bool limit_memory(std::uint64_t more_nbytes) {
   return ::setrlimit(RLIMIT_DATA, &limit) == 0;
 }
 
-// The same, and what malloc() has in reserve is taken too: 128 KiB are left, for messages.
+// From now on this process gets 128 KiB, for messages, and nothing beyond, not even what malloc()
+// has in reserve. For children of fork(), as above.
 inline bool use_up_memory() {
   void* const left = std::malloc(128 << 10);
   if (!limit_memory(0)) return false;
