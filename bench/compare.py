@@ -87,7 +87,7 @@ def compare_header(bench):
     report.pairs(f"open 100,000 tensors, one process ({head})", {
         "open ms": [1e3 * x for x in opened], "bare parse ms": [1e3 * x for x in bare],
         "ratio": [a / b for a, b in zip(opened, bare)]})
-    report.ratio("open 100,000 tensors / bare DOM parse", measure.median_ratio(opened, bare), 1.6)
+    report.ratio("open 100,000 tensors / bare DOM parse", measure.ratio_of_medians(opened, bare), 1.2)
 
     contenders = {"flatbed": lambda: measure.open_once(bench, path)}
     if bench.has("safetensors"):
@@ -102,7 +102,7 @@ def compare_header(bench):
     report.row("open 100,000 tensors, whole fresh process",
                statistics.median(columns["flatbed process ms"]), "ms", 60)
     if bench.has("safetensors"):
-        report.ratio("safe_open+keys, fresh / flatbed open, fresh", measure.median_ratio(
+        report.ratio("safe_open+keys, fresh / flatbed open, fresh", measure.ratio_of_medians(
             columns["safe_open+keys ms"], columns["flatbed open ms"]), 4, at_least=True)
 
 
@@ -130,7 +130,7 @@ def compare_pth(bench):
                statistics.median(columns["flatbed process ms"]), "ms", 40)
     report.row("open 20,000-tensor .pth, warm", statistics.median(columns["warm open ms"]), "ms", 30)
     if bench.has("torch"):
-        report.ratio("torch.load / flatbed open, both fresh", measure.median_ratio(
+        report.ratio("torch.load / flatbed open, both fresh", measure.ratio_of_medians(
             columns["torch.load ms"], columns["flatbed open ms"]), 20, at_least=True)
 
 
@@ -176,7 +176,7 @@ def compare_convert(bench, name, what, limit, peak_mib, out_name="out.safetensor
         columns["torch s"] = measure.column(results["torch"], "seconds")
         columns["torch peak MiB"] = measure.column(results["torch"], "peak")
     report.pairs(title, columns)
-    report.ratio(f"{what} / cp+sync", measure.median_ratio(convert, copy), limit)
+    report.ratio(f"{what} / cp+sync", measure.ratio_of_medians(convert, copy), limit)
     report.row(f"{what}, peak memory", max(columns["convert peak MiB"]), "MiB", peak_mib)
 
 
@@ -231,7 +231,7 @@ def compare_sets(bench):
     seconds = {name: measure.column(results[name], "seconds") for name in contenders}
     report.pairs("split and merge 1.1 GiB, durable", {f"{name} s": column for name, column in seconds.items()})
     for name in ("split", "merge"):
-        report.ratio(f"{name} 1.1 GiB / cp+sync", measure.median_ratio(seconds[name], seconds["cp"]), 1.0)
+        report.ratio(f"{name} 1.1 GiB / cp+sync", measure.ratio_of_medians(seconds[name], seconds["cp"]), 1.0)
     shutil.rmtree(folder)
     os.remove(out)
 
@@ -253,7 +253,7 @@ def compare_verify(bench):
     report.pairs(f"verify, warm ({head})", {
         "verify ms": [1e3 * x for x in verified], "bare loop ms": [1e3 * x for x in bare],
         "rate ratio": [b / a for a, b in zip(verified, bare)]})
-    report.ratio("rate of verify / rate of a bare loop", measure.median_ratio(bare, verified), 0.97, at_least=True)
+    report.ratio("rate of verify / rate of a bare loop", measure.ratio_of_medians(bare, verified), 0.97, at_least=True)
 
 
 def compare_save(bench):
@@ -265,7 +265,7 @@ def compare_save(bench):
     saved, copied = zip(*(map(float, line.split()) for line in output.splitlines()))
     report.pairs("save() from memory, sealed, durable", {
         "save s": saved, "cp+sync s": copied, "ratio": [a / b for a, b in zip(saved, copied)]})
-    report.ratio("save 1.1 GiB from memory / cp+sync", measure.median_ratio(saved, copied), 1.0)
+    report.ratio("save 1.1 GiB from memory / cp+sync", measure.ratio_of_medians(saved, copied), 1.0)
 
 
 def compare_sparse(bench):
@@ -288,7 +288,7 @@ def compare_sparse(bench):
     large, small = ({key: columns[f"{size} {key}"] for key in ("ms", "peak MiB", "read KiB")} for size in names)
     with open(bench.path(names["100 GiB"]), "rb") as file:
         header = 8 + int.from_bytes(file.read(8), "little")
-    report.ratio("one tensor of 100 GiB / of 100 MiB, time", measure.median_ratio(large["ms"], small["ms"]), 1.3)
+    report.ratio("one tensor of 100 GiB / of 100 MiB, time", measure.ratio_of_medians(large["ms"], small["ms"]), 1.3)
     report.row("the same, memory", statistics.median(large["peak MiB"]) - statistics.median(small["peak MiB"]),
                "MiB more", 1)
     report.row("the same, bytes read", max(large["read KiB"]), "KiB", (header + (1 << 20) + (1 << 18)) / 1024)

@@ -40,7 +40,7 @@ def compare_many_shards(bench):
         bench.report.pairs(f"open {what} ({head})", {
             "open ms": [1e3 * x for x in opened], "bare parse ms": [1e3 * x for x in bare],
             "ratio": [a / b for a, b in zip(opened, bare)]})
-        bench.report.ratio(f"open {what} / bare DOM parse", measure.median_ratio(opened, bare), 3)
+        bench.report.ratio(f"open {what} / bare DOM parse", measure.ratio_of_medians(opened, bare), 3)
 
 
 def bytes_read(*command):
@@ -87,7 +87,7 @@ def compare_diff_values(bench):
     seconds = {name: measure.column(samples, "seconds") for name, samples in results.items()}
     bench.report.pairs("diff --values of two models of 1.1 GiB; verify of both, twice",
                        {f"{name} s": column for name, column in seconds.items()})
-    bench.report.ratio("rate of diff --values / of verifying both", measure.median_ratio(
+    bench.report.ratio("rate of diff --values / of verifying both", measure.ratio_of_medians(
         seconds["verify"], seconds["diff"]), 0.7, at_least=True)
     for path in paths:
         os.remove(path)

@@ -44,11 +44,11 @@ def compare_load_warm(bench):
         "rate / bare": [b / a for a, b in zip(verified, bare)],
         "rate / verifying": [b / a for a, b in zip(verified, bounce)],
         "rate / unverified": [b / a for a, b in zip(verified, unverified)]})
-    report.ratio("load, warm, verified: rate / of a bare pread loop", measure.median_ratio(bare, verified),
+    report.ratio("load, warm, verified: rate / of a bare pread loop", measure.ratio_of_medians(bare, verified),
                  0.93, at_least=True)
     report.ratio("load, warm, verified: rate / of a bare loop that verifies",
-                 measure.median_ratio(bounce, verified), 0.97, at_least=True)
-    report.ratio("load, warm: rate verified / unverified", measure.median_ratio(unverified, verified),
+                 measure.ratio_of_medians(bounce, verified), 0.97, at_least=True)
+    report.ratio("load, warm: rate verified / unverified", measure.ratio_of_medians(unverified, verified),
                  0.95, at_least=True)
 
 
@@ -63,7 +63,7 @@ def compare_load_cast(bench):
         "plain again ms": [1e3 * x for x in again],
         "input rate cast / plain": [a / b for a, b in zip(plain, cast)],
         "plain again / plain": [a / b for a, b in zip(plain, again)]})
-    report.ratio("load, warm, cast to BF16: input rate / without casts", measure.median_ratio(plain, cast),
+    report.ratio("load, warm, cast to BF16: input rate / without casts", measure.ratio_of_medians(plain, cast),
                  0.85, at_least=True)
 
 
@@ -83,7 +83,7 @@ def compare_load_cold(bench):
         "bare CPU s/GB": [x / gigabytes for x in bare_cpu],
         "apart CPU s/GB": [x / gigabytes for x in apart_cpu]})
     report.say("apart: each tensor 64 bytes after a multiple of 128, where no block of the file fits")
-    report.ratio("load, cold, verified: rate / of a bare O_DIRECT loop", measure.median_ratio(bare, verified),
+    report.ratio("load, cold, verified: rate / of a bare O_DIRECT loop", measure.ratio_of_medians(bare, verified),
                  0.85, at_least=True)
 
 
@@ -125,7 +125,8 @@ def compare_load_fio(bench):
     report.pairs(f"load, cold, verified, fresh processes (fio: depth {depth}, {jobs} jobs, reads of 1 MiB)", {
         "load GB/s": load, "fio GB/s": fio, "load again GB/s": again,
         "load / fio": [a / b for a, b in zip(load, fio)], "again / load": [a / b for a, b in zip(again, load)]})
-    report.ratio("load, cold, verified: rate / of the best fio", measure.median_ratio(load, fio), 0.95, at_least=True)
+    report.ratio("load, cold, verified: rate / of the best fio", measure.ratio_of_medians(load, fio), 0.95,
+                 at_least=True)
 
 
 def load_once(bench, path, *arguments):

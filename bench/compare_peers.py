@@ -141,10 +141,10 @@ def compare_peers(bench):
                     continue
                 own, what = ("flatbed", "load") if peer.owned else ("view", "view and touch")
                 report.ratio(f"{state}: {peer.title} / {what}, time",
-                             measure.median_ratio(results[name], results[own]), 1, at_least=True)
+                             measure.ratio_of_medians(results[name], results[own]), 1, at_least=True)
                 if not peer.owned:
                     report.say(f"{state}: {peer.title} / load, time: "
-                               f"{measure.median_ratio(results[name], results['flatbed']):.2f} x "
+                               f"{measure.ratio_of_medians(results[name], results['flatbed']):.2f} x "
                                "(nothing is copied or verified; no target)")
 
 

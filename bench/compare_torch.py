@@ -24,7 +24,7 @@ def compare_objects(bench, name, what):
     bench.report.pairs(f"open {what} (torch.load, weights_only=False{', mmap' if bench.has('mmap') else ''})", columns)
     bench.report.row(f"open {what}, whole fresh process", statistics.median(columns["flatbed process ms"]), "ms",
                      FRESH_MS)
-    bench.report.ratio(f"torch.load of {what} / flatbed open, fresh", measure.median_ratio(
+    bench.report.ratio(f"torch.load of {what} / flatbed open, fresh", measure.ratio_of_medians(
         columns["torch.load ms"], columns["flatbed open ms"]), 15, at_least=True)
 
 
@@ -51,7 +51,7 @@ def compare_linear(bench):
     few, many = (measure.column(results[name], "us") for name in TENSORS)
     bench.report.pairs("open a state dict, for each tensor", {"20,000 us": few, "1,000,000 us": many,
                                                               "ratio": [a / b for a, b in zip(many, few)]})
-    bench.report.ratio("open 1,000,000 tensors / 20,000, for each", measure.median_ratio(many, few), 1.5)
+    bench.report.ratio("open 1,000,000 tensors / 20,000, for each", measure.ratio_of_medians(many, few), 1.5)
 
 
 SECTIONS = {"whole": compare_whole, "lightning": compare_lightning, "linear": compare_linear}

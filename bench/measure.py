@@ -102,9 +102,10 @@ def open_once(bench, path, times=1):
     return {"process": sample.seconds, "first": first, "later": statistics.median(later or [first])}
 
 
-def median_ratio(above, below):
-    """The median of the ratios of pairs."""
-    return statistics.median(a / b for a, b in zip(above, below))
+def ratio_of_medians(above, below):
+    """Of pairs. The median of their ratios would be that of the rounds with one order: whoever comes first in a
+    round follows itself, and finds its own memory and caches, or does not."""
+    return statistics.median(above) / statistics.median(below)
 
 
 class Report:
