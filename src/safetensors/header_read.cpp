@@ -66,11 +66,10 @@ class Checker {
     const Result<void> read = read_members();
     FLATBED_TRY(index_names());  // a name that appears twice comes before what ended the reading
     FLATBED_TRY(read);
+    sort_by_offset();
     FLATBED_TRY(check_tiling());
-    for (const TensorInfo& tensor : header_.tensors) FLATBED_TRY(check_size(tensor));
-    FLATBED_TRY(check_file_size());
-    place_tensors();
-    return {};
+    FLATBED_TRY(check_sizes());
+    return check_file_size();
   }
 
  private:
@@ -134,7 +133,23 @@ class Checker {
     FLATBED_TRY(read_fields(name, value, entry));
     FLATBED_TRY(read_dtype(*entry.dtype, tensor));
     FLATBED_TRY(read_shape(*entry.shape, tensor));
-    return read_offsets(*entry.offsets, tensor);
+    FLATBED_TRY(read_offsets(*entry.offsets, tensor));
+    note(tensor);
+    return {};
+  }
+
+  // What spares passes over many tensors, while this one is in the processor's cache: whether it
+  // comes after the one before it, and has the right size.
+  void note(const TensorInfo& tensor) {
+    const auto count = header_.tensors.size();
+    sorted_ = sorted_ && (count < 2 || !comes_before(tensor, header_.tensors[count - 2]));
+    sizes_match_ = sizes_match_ && has_right_size(tensor);
+  }
+
+  static bool comes_before(const TensorInfo& a, const TensorInfo& b) {
+    if (a.where.offset != b.where.offset) return a.where.offset < b.where.offset;
+    if (a.nbytes != b.nbytes) return a.nbytes < b.nbytes;
+    return a.name < b.name;
   }
 
   // R10
@@ -244,11 +259,20 @@ class Checker {
     return {};
   }
 
-  // R16, R17: in (begin, end) order, each tensor begins where the previous one ends.
+  void sort_by_offset() {
+    if (sorted_) return;
+    std::sort(header_.tensors.begin(), header_.tensors.end(), comes_before);
+    header_.names = NameIndex();
+    static_cast<void>(insert_names());  // there is no name twice
+  }
+
+  // R16, R17: in (begin, end) order, each tensor begins where the previous one ends. Numbers them,
+  // and makes offsets in the data buffer offsets in the file. No sum can wrap: no offset reaches
+  // 2^63.
   Result<void> check_tiling() {
-    sort_by_offset();
     std::uint64_t expected = 0;
-    for (const TensorInfo& tensor : header_.tensors) {
+    std::uint32_t number = 0;
+    for (TensorInfo& tensor : header_.tensors) {
       const std::uint64_t begin = tensor.where.offset;
       if (begin > expected) {
         return tensor_error(ErrorCode::offsets_gap, tensor.name,
@@ -259,36 +283,38 @@ class Checker {
                             "overlaps the previous tensor: found its data at ", begin,
                             ", expected ", expected);
       }
-      expected = begin + tensor.nbytes;  // equals data_offsets[1], which is below 2^63
+      expected = begin + tensor.nbytes;
+      tensor.where.offset += header_.nbytes;
+      tensor.index = tensor.storage = number++;
     }
     data_end_ = expected;
     return {};
   }
 
-  void sort_by_offset() {
-    auto& tensors = header_.tensors;
-    const auto before = [](const TensorInfo& a, const TensorInfo& b) {
-      if (a.where.offset != b.where.offset) return a.where.offset < b.where.offset;
-      if (a.nbytes != b.nbytes) return a.nbytes < b.nbytes;
-      return a.name < b.name;
-    };
-    if (std::is_sorted(tensors.begin(), tensors.end(), before)) return;
-    std::sort(tensors.begin(), tensors.end(), before);
-    header_.names = NameIndex();
-    static_cast<void>(insert_names());  // there is no name twice
-  }
-
   // R18, R19, R20: dtype * shape, multiplied from left to right without overflow and in whole
   // bytes, must equal the span of the offsets.
-  static Result<void> check_size(const TensorInfo& tensor) {
+  Result<void> check_sizes() const {
+    if (sizes_match_) return {};
+    for (const TensorInfo& tensor : header_.tensors) FLATBED_TRY(check_size(tensor));
+    return {};
+  }
+
+  static std::optional<std::uint64_t> count_bits(const TensorInfo& tensor) {
     std::optional<std::uint64_t> count = 1;
     for (const std::uint64_t dim : tensor.shape) {
       if (count) count = checked_mul(*count, dim);
     }
-    const std::optional<std::uint64_t> nbits =
-        count ? checked_mul(*count, bits(tensor.dtype)) : std::nullopt;
-    if (nbits && *nbits == tensor.nbytes * 8 && tensor.nbytes < (std::uint64_t{1} << 60)) [[likely]]
-      return {};
+    return count ? checked_mul(*count, bits(tensor.dtype)) : std::nullopt;
+  }
+
+  static bool has_right_size(const TensorInfo& tensor) {
+    const std::optional<std::uint64_t> nbits = count_bits(tensor);
+    return nbits && *nbits == tensor.nbytes * 8 && tensor.nbytes < (std::uint64_t{1} << 60);
+  }
+
+  Result<void> check_size(const TensorInfo& tensor) const {
+    if (has_right_size(tensor)) return {};
+    const std::optional<std::uint64_t> nbits = count_bits(tensor);
     const std::string what =
         str_cat(name(tensor.dtype), " ", shape_text(tensor.shape.data(), tensor.shape.size()));
     if (!nbits)
@@ -298,9 +324,10 @@ class Checker {
                           " bits, not whole bytes");
     }
     if (*nbits / 8 == tensor.nbytes) return {};
-    return tensor_error(ErrorCode::size_mismatch, tensor.name, "offsets [", tensor.where.offset,
-                        ",", tensor.where.offset + tensor.nbytes, ") hold ", tensor.nbytes,
-                        " bytes, ", what, " needs ", *nbits / 8);
+    const std::uint64_t begin = tensor.where.offset - header_.nbytes;  // as the header has it
+    return tensor_error(ErrorCode::size_mismatch, tensor.name, "offsets [", begin, ",",
+                        begin + tensor.nbytes, ") hold ", tensor.nbytes, " bytes, ", what,
+                        " needs ", *nbits / 8);
   }
 
   // R21, R22: the data must end where the file ends.
@@ -316,20 +343,12 @@ class Checker {
     return {};
   }
 
-  // Converts offsets in the data buffer to offsets in the file. No sum can wrap, because all lie
-  // within the file.
-  void place_tensors() {
-    std::uint32_t number = 0;
-    for (TensorInfo& tensor : header_.tensors) {
-      tensor.where.offset += header_.nbytes;
-      tensor.index = tensor.storage = number++;
-    }
-  }
-
   Header& header_;
   std::uint64_t data_nbytes_;
   std::uint64_t data_end_ = 0;
   bool metadata_seen_ = false;
+  bool sorted_ = true;
+  bool sizes_match_ = true;
   Dtype last_dtype_ = Dtype::f32;
   const TensorInfo blank_;  // copying it is faster than filling a tensor with zeros
 };
