@@ -3,11 +3,15 @@
 #include <gtest/gtest.h>
 
 #include <bit>
+#include <chrono>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "base/str_cat.hpp"
 #include "flatbed/load.hpp"
 #include "flatbed/load_all.hpp"
+#include "support/cpu_time.hpp"
 #include "support/expect_error.hpp"
 #include "support/fake_device.hpp"
 #include "support/load_model.hpp"
@@ -129,6 +133,24 @@ TEST_F(LoadCast, ATensorThatWouldBeTooLargeConcernsNoOther) {
   const Result<void> added = plan.add(model, "huge", target.destination(), {.as = Dtype::f64});
   EXPECT_ERROR(added, size_overflow);
   EXPECT_NE(added.error().message.find("'huge'"), std::string::npos);
+}
+
+// The view that casts is made once, not for each tensor.
+TEST_F(LoadCast, PlanningManyTensorsIsNotQuadratic) {
+  constexpr std::chrono::seconds kNotQuadratic(10);
+  const std::vector<ModelTensor> tensors = [] {
+    std::vector<ModelTensor> many;
+    for (int i = 0; i < 30'000; ++i) many.push_back({str_cat("t", i), Dtype::f32, {1}, "abcd"});
+    return many;
+  }();
+  const Checkpoint model = test::write_model(dir_ / "many.safetensors", tensors);
+  Target target(2);
+  LoadPlan plan;
+  const auto start = test::cpu_time();
+  for (const ModelTensor& tensor : tensors) {
+    ASSERT_OK(plan.add(model, tensor.name, target.destination(), {.as = Dtype::bf16}));
+    ASSERT_LT(test::cpu_time() - start, kNotQuadratic);
+  }
 }
 
 // Of rows of 1 MiB, 128 KiB each.
