@@ -7,6 +7,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/bytes.hpp"
@@ -323,20 +324,24 @@ TEST_F(LoadFused, ATensorIsLoadedAsWhatItIsJoinedOf) {
   EXPECT_TRUE(targets[2].bytes() == qkv(1, 2));
 }
 
-// Joined along each dimension, cut along each, to rows with and without a pitch.
 TEST_F(LoadFused, MessagesNameTheTensorThatWasAsked) {
   const std::uint64_t nbytes = view_->tensor("qkv").value().nbytes;
   Target target(nbytes);
-  LoadPlan plan;
-  ASSERT_OK(plan.add(*view_, "qkv", target.destination()));
-  ASSERT_OK(plan.add(*model_, "v", {nullptr, target.data(), v_.bytes.size()}));
-  const Result<LoadPlanReport> checked = plan.check();
-  ASSERT_FALSE(checked);
-  EXPECT_EQ(checked.error().code, ErrorCode::destination_overlap);
-  EXPECT_NE(checked.error().message.find("that of tensor 'qkv' (its part 'q')"), std::string::npos)
-      << checked.error().message;
+  for (const auto& [part, begin] : {std::pair{"q", std::size_t{0}},
+                                    {"k", q_.bytes.size()},
+                                    {"v", q_.bytes.size() + k_.bytes.size()}}) {
+    LoadPlan plan;
+    ASSERT_OK(plan.add(*view_, "qkv", target.destination()));
+    ASSERT_OK(plan.add(*model_, "v", {nullptr, target.data() + begin, v_.bytes.size()}));
+    const Result<LoadPlanReport> checked = plan.check();
+    ASSERT_FALSE(checked);
+    EXPECT_EQ(checked.error().code, ErrorCode::destination_overlap);
+    const std::string named = str_cat("that of tensor 'qkv' (its part '", part, "')");
+    EXPECT_NE(checked.error().message.find(named), std::string::npos) << checked.error().message;
+  }
 }
 
+// Joined along each dimension, cut along each, to rows with and without a pitch.
 TEST_F(LoadFused, EverySliceArrivesAsReadGivesIt) {
   for (const std::size_t joined : {0U, 1U, 2U}) {
     std::vector<ModelTensor> tensors{{"a", Dtype::u8, {4, 6, 8}}, {"b", Dtype::u8, {4, 6, 8}}};

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <functional>
 #include <random>
 #include <string>
 #include <vector>
@@ -48,6 +49,12 @@ struct Example {
     const std::uint64_t nbytes = checkpoint.find(name)->nbytes;
     EXPECT_OK(plan.add(checkpoint, name, {to, reinterpret_cast<void*>(next), nbytes, 0},
                        {.slice = slice, .group = group}));
+    next += (nbytes + 4095) / 4096 * 4096;
+  }
+  // All of a tensor of another file.
+  void add_from(const Example& other, std::string_view name) {
+    const std::uint64_t nbytes = other.checkpoint.find(name)->nbytes;
+    EXPECT_OK(plan.add(other.checkpoint, name, {nullptr, reinterpret_cast<void*>(next), nbytes}));
     next += (nbytes + 4095) / 4096 * 4096;
   }
   [[nodiscard]] std::uint64_t offset(std::string_view name) const {
@@ -116,6 +123,18 @@ TEST(LoadSchedule, LeavesOutTheHolesBetweenColumns) {
   EXPECT_EQ(schedule.bytes_to_read, 5'000'100U);
 }
 
+// What lies between the first and the last byte of one column is also between those of the other.
+TEST(LoadSchedule, ColumnsOverlapOnlyWhereTheyShareBytes) {
+  Example a({{"t", Dtype::u8, {20, 50'000}}}, false);
+  a.add("t", {1, 20'000, 21'000});
+  a.add("t", {1, 30'000, 31'000});
+  ASSERT_TRUE(a.schedule().jobs[0].sparse);
+  EXPECT_FALSE(a.schedule().jobs[0].overlapping);
+  a.add("t", {1, 30'999, 31'001});
+  ASSERT_TRUE(a.schedule().jobs[0].sparse);
+  EXPECT_TRUE(a.schedule().jobs[0].overlapping);
+}
+
 TEST(LoadSchedule, WidensToChunksWhereTheyAreChecked) {
   Example a({{"t", Dtype::u8, {3 * kChunk + 10}}});
   a.add("t", {0, kChunk + 1, kChunk + 2});
@@ -127,6 +146,81 @@ TEST(LoadSchedule, WidensToChunksWhereTheyAreChecked) {
   ASSERT_EQ(unchecked.jobs.size(), 1u);
   EXPECT_EQ(unchecked.jobs[0].begin, a.offset("t") + kChunk + 1);
   EXPECT_EQ(unchecked.jobs[0].nbytes, 1u);
+}
+
+// Four rows of 1 MiB.
+TEST(LoadSchedule, LeavesOutTheChunksBetweenColumnsThatAreChecked) {
+  Example a({{"t", Dtype::u8, {4, 4 * kChunk}}});
+  a.add("t", {1, kChunk, kChunk + 1});
+  const Schedule schedule = a.schedule();
+  EXPECT_EQ(schedule.bytes_to_read, 4 * kChunk);
+  ASSERT_EQ(schedule.jobs.size(), 4u);
+  EXPECT_EQ(schedule.jobs[3].begin, a.offset("t") + 13 * kChunk);
+}
+
+TEST(LoadSchedule, CountsEverySpanOfAFile) {
+  Example a({{"t", Dtype::u8, {100'000}}}, false);
+  a.add("t", {0, 0, 1000});
+  a.add("t", {0, 50'000, 52'000});
+  const Schedule schedule = a.schedule();
+  ASSERT_EQ(schedule.files.size(), 1u);
+  EXPECT_EQ(schedule.files[0].span_count, 2u);
+  EXPECT_EQ(schedule.files[0].nbytes, 3000u);
+}
+
+TEST(LoadSchedule, DecidesForEachFileHowToReadIt) {
+  Example a({{"t", Dtype::u8, {9 << 20}}}, false);
+  const Example b({{"t", Dtype::u8, {9 << 20}}}, false);
+  a.add("t");
+  a.add_from(b, "t");
+  const auto is_b = [&](const ByteSource& file) { return file.label() == b.dir / "a"; };
+  const auto is_any = [](const ByteSource&) { return true; };
+  struct Way {
+    IoMode io;
+    std::function<bool(const ByteSource&)> is_cold;
+    bool direct[2];
+    std::uint64_t hole_kib[2];
+  };
+  for (const Way& way : {Way{IoMode::automatic, is_b, {false, true}, {4, 16}},
+                         Way{IoMode::automatic, is_any, {true, true}, {16, 16}},
+                         Way{IoMode::direct, is_any, {true, true}, {32, 32}},
+                         Way{IoMode::buffered, is_any, {false, false}, {4, 4}}}) {
+    const Schedule schedule = a.schedule({.io = way.io, .is_cold = way.is_cold});
+    ASSERT_EQ(schedule.files.size(), 2u);
+    for (const std::size_t i : {0U, 1U}) {
+      EXPECT_EQ(schedule.files[i].direct, way.direct[i]) << i;
+      EXPECT_EQ(schedule.files[i].max_hole_nbytes, way.hole_kib[i] << 10) << i;
+    }
+  }
+}
+
+// It takes calls of the kernel.
+TEST(LoadSchedule, AsksWhetherAFileIsCachedOnlyWhereThatDecides) {
+  Example large({{"t", Dtype::u8, {9 << 20}}}, false);
+  large.add("t");
+  Example small({{"t", Dtype::u8, {100, 10'000}}}, false);
+  small.add("t");
+  Example narrow({{"t", Dtype::u8, {100, 2'000}}}, false);
+  narrow.add("t", {1, 0, 1000});
+  Example wide({{"t", Dtype::u8, {100, 10'000}}}, false);
+  wide.add("t", {1, 0, 1000});
+  const auto asks = [](const Example& example, IoMode io) {
+    int count = 0;
+    const auto counting = [&](const ByteSource&) {
+      ++count;
+      return false;
+    };
+    static_cast<void>(example.schedule({.io = io, .is_cold = counting}));
+    return count;
+  };
+  EXPECT_EQ(asks(large, IoMode::automatic), 1);  // whether to read past the page cache
+  EXPECT_EQ(asks(small, IoMode::automatic), 0);
+  EXPECT_EQ(asks(wide, IoMode::automatic), 1);  // which holes to read
+  EXPECT_EQ(asks(narrow, IoMode::automatic), 0);  // these are read in any case
+  EXPECT_EQ(asks(large, IoMode::buffered), 0);
+  EXPECT_EQ(asks(wide, IoMode::buffered), 1);
+  EXPECT_EQ(asks(large, IoMode::direct), 0);
+  EXPECT_EQ(asks(wide, IoMode::direct), 0);
 }
 
 TEST(LoadSchedule, WidensTheLastChunkToTheEndOfTheTensor) {
