@@ -232,6 +232,26 @@ TEST(LoadHungDevice, IsWaitedForOnceAlthoughManyCopiesAreQueued) {
   EXPECT_LE(attempt.pool->abandoned_nbytes(), 6u << 19);
 }
 
+// Threads enter it when they begin, and one enters it again to wait for what a failed copy has left.
+TEST(LoadDeviceInDoubt, KeepsItsMemoryIfItCannotBeEntered) {
+  const Model model;
+  bool was_left = false;
+  for (int n = 1; n <= 6; ++n) {
+    SCOPED_TRACE(n);
+    Attempt attempt(model);
+    attempt.pool = StagingPool::create(attempt.device, kTwoSlots).value();
+    attempt.device.faults = {.copy = 1, .enter = n, .for_ever = true, .half_copy = true};
+    const Result<LoadReport> result = attempt.run();
+    EXPECT_ERROR(result, device_error);
+    const bool left = attempt.device.pending() != 0;
+    EXPECT_EQ(attempt.pool->abandoned_nbytes() != 0, left);
+    was_left |= left;
+    attempt.pool.reset();
+    EXPECT_FALSE(attempt.device.freed_under_copy());
+  }
+  EXPECT_TRUE(was_left);
+}
+
 TEST(LoadHungDevice, CanBeCancelled) {
   const Model model;
   Attempt attempt(model);

@@ -125,14 +125,35 @@ TEST(LoadSchedule, LeavesOutTheHolesBetweenColumns) {
 
 // What lies between the first and the last byte of one column is also between those of the other.
 TEST(LoadSchedule, ColumnsOverlapOnlyWhereTheyShareBytes) {
-  Example a({{"t", Dtype::u8, {20, 50'000}}}, false);
+  Example a({{"t", Dtype::u8, {20, 50'000}}, {"u", Dtype::u8, {20, 50'000}}}, false);
   a.add("t", {1, 20'000, 21'000});
   a.add("t", {1, 30'000, 31'000});
   ASSERT_TRUE(a.schedule().jobs[0].sparse);
   EXPECT_FALSE(a.schedule().jobs[0].overlapping);
   a.add("t", {1, 30'999, 31'001});
-  ASSERT_TRUE(a.schedule().jobs[0].sparse);
-  EXPECT_TRUE(a.schedule().jobs[0].overlapping);
+  a.add("u", {1, 0, 1000});
+  const Schedule schedule = a.schedule();
+  ASSERT_EQ(schedule.jobs.size(), 2u);
+  EXPECT_TRUE(schedule.jobs[0].sparse);
+  EXPECT_TRUE(schedule.jobs[0].overlapping);
+  EXPECT_TRUE(schedule.jobs[1].sparse);
+  EXPECT_FALSE(schedule.jobs[1].overlapping);
+}
+
+// Of tensors that are cast, a hole of 64 KiB costs more than a read, and less than a chunk that is
+// read twice.
+TEST(LoadSchedule, ReadsThroughTheHolesOfCastColumnsOnlyWhereTheyAreChecked) {
+  for (const bool seal : {true, false}) {
+    for (const bool verify : {true, false}) {
+      Example a({{"t", Dtype::f32, {8, 32'768}}}, seal);
+      ASSERT_OK(a.plan.add(a.checkpoint, "t",
+                           {nullptr, reinterpret_cast<void*>(a.next), std::uint64_t{1} << 20},
+                           {.slice = {1, 0, 16'384}, .as = Dtype::bf16}));
+      const Schedule schedule = a.schedule({.verify = verify, .io = IoMode::buffered});
+      ASSERT_FALSE(schedule.jobs.empty());
+      EXPECT_EQ(schedule.jobs[0].sparse, !(seal && verify)) << seal << verify;
+    }
+  }
 }
 
 TEST(LoadSchedule, WidensToChunksWhereTheyAreChecked) {

@@ -194,6 +194,15 @@ TEST(LoadThreadsInDoubt, AreLeftToTheDeviceWithoutAThread) {
   EXPECT_LT(a.free_slots(), 2u);
 }
 
+TEST(LoadThreadsInDoubt, AreLeftToTheDeviceWithAllTheirMemory) {
+  Example a(true);
+  a.device.faults = {.copy = 2, .done = 1, .for_ever = true, .half_copy = true};
+  std::atomic<bool> left = false;
+  const FewThreads few(2, &left);
+  EXPECT_ERROR(load_with_hooks(a.plan, a.options(4), hooks(left)), device_error);
+  EXPECT_EQ(a.pool->abandoned_nbytes(), kTwoSlots.staging_nbytes);
+}
+
 // The machine's node is a made-up one: the last of the processors that this thread may use.
 TEST(LoadThreadsOfANode, StayOnItsProcessors) {
   const Processors mine = processors_of_thread();

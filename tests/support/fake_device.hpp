@@ -32,6 +32,7 @@ class FakeDevice final : public Device, public DeviceMemory {
     int fence = 0;
     int done = 0;
     int allocate = 0;
+    int enter = 0;  // of enter_thread()
     bool for_ever = false;   // and all later calls of that kind
     bool half_copy = false;  // a failing copy() has queued its first piece
     bool never_done = false;
@@ -82,6 +83,10 @@ class FakeDevice final : public Device, public DeviceMemory {
   [[nodiscard]] int numa_node() const noexcept override { return node; }
   [[nodiscard]] std::uint64_t link_bytes_per_second() const noexcept override { return link; }
 
+  Result<void> enter_thread() override {
+    if (!fails(faults.enter, calls_enter_)) return {};
+    return make_error(ErrorCode::device_error, name_, ": cannot be entered");
+  }
   Result<void> check(const std::byte* /*data*/, std::uint64_t /*nbytes*/) override {
     if (fails(faults.check, calls_check_)) {
       return make_error(ErrorCode::destination_invalid, name_, ": not this device's memory");
@@ -220,7 +225,7 @@ class FakeDevice final : public Device, public DeviceMemory {
   std::atomic<std::size_t> staged_ = 0;
   std::atomic<std::size_t> allocated_ = 0;
   std::atomic<int> calls_check_ = 0, calls_stage_ = 0, calls_copy_ = 0, calls_fence_ = 0,
-                   calls_done_ = 0, calls_allocate_ = 0;
+                   calls_done_ = 0, calls_allocate_ = 0, calls_enter_ = 0;
 };
 
 }  // namespace flatbed::test
