@@ -544,13 +544,15 @@ TEST(CudaDeviceThreads, AreNotWaitedForInAForkedProcess) {
   if (child == 0) {
     const auto allocated = device->memory()->allocate(4096);
     const auto fence = device->fence();
-    const auto copied = device->copy({});
+    const CopyPiece piece{.from = staged, .to = memory, .nbytes = 4096};
+    const auto copied = device->copy({&piece, 1});
     const auto more = device->stage(4096);
     device->unstage(staged, 4096);
     if (more || more.error().code != ErrorCode::device_unavailable) _exit(4);
     if (fake.calls("HostUnregister") != 0) _exit(5);
     if (fence || fence.error().code != ErrorCode::device_unavailable) _exit(2);
     if (copied || copied.error().code != ErrorCode::device_unavailable) _exit(3);
+    if (fake.calls("MemcpyAsync") != 0) _exit(6);
     device->memory()->release(memory, 4096);
     device.reset();
     _exit(!allocated && allocated.error().code == ErrorCode::device_unavailable ? 0 : 1);

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <fstream>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -21,7 +22,9 @@
 namespace flatbed {
 namespace {
 
+using testing::HasSubstr;
 using testing::IsEmpty;
+using testing::Not;
 
 // So large that malloc() gives it back to the system at once, in two segments.
 constexpr std::size_t kLarge = std::size_t{64} << 20;
@@ -191,6 +194,123 @@ TEST(CudaDeviceReadBackTime, IsOverOnce) {
   fake.fail({.fault = Injection::Fault::not_ready, .call = "EventRecord", .forever = true});
   EXPECT_ERROR(device->memory()->read_back(memory.data(), out), device_timeout);
   EXPECT_EQ(fake.calls("EventRecord"), 1U);
+}
+
+TEST(CudaDeviceOpen, SaysWhatFailedInsteadOfCountingNone) {
+  FakeCuda fake;
+  fake.fail({.call = "GetDeviceCount"});
+  const auto device = cuda::make_cuda_device(FakeCuda::api(), 0, {});
+  EXPECT_ERROR(device, device_error);
+  EXPECT_THAT(device.error().message, HasSubstr("cudaGetDeviceCount"));
+}
+
+// Loads would write to it as if it were the host's.
+TEST(CudaDeviceOfHostPages, TakesNoMemoryOfWhichCudaDoesNotTell) {
+  FakeCuda fake({.uses_host_pages = true});
+  const std::unique_ptr<Device> device = cuda::make_cuda_device(FakeCuda::api(), 0, {}).value();
+  std::array<std::byte, 100> memory = {};
+  EXPECT_TRUE(device->host_can_write(memory.data(), memory.size()));
+  for (const std::uint64_t nth : {1U, 2U}) {
+    fake.fail({.call = "PointerGetAttributes", .nth = nth, .code = cudaErrorIllegalAddress});
+    EXPECT_FALSE(device->host_can_write(memory.data(), memory.size()));
+    fake.heal();
+  }
+}
+
+// The engine's thread has a default stream of each device.
+TEST(CudaDeviceOrder, SaysWhatMustBeCurrentOnlyOfStreamsOfTheThread) {
+  FakeCuda fake;
+  fake.engine_device(0);
+  const auto message_of = [&](const EngineStream& stream) {
+    const std::unique_ptr<Device> device =
+        cuda::make_cuda_device(FakeCuda::api(), 0, {.order_after = stream}).value();
+    fake.fail({.call = "StreamIsCapturing"});
+    const Result<void> ordered = device->order_after_engine();
+    EXPECT_ERROR(ordered, device_error);
+    fake.heal();
+    return ordered ? "" : ordered.error().message;
+  };
+  EXPECT_THAT(message_of(EngineStream::per_thread()), HasSubstr("must be current"));
+  EXPECT_THAT(message_of(EngineStream::created(fake.engine_stream(0))),
+              Not(HasSubstr("must be current")));
+}
+
+TEST(CudaDeviceOrder, UsesItsEventAgain) {
+  FakeCuda fake;
+  const std::unique_ptr<Device> device =
+      cuda::make_cuda_device(FakeCuda::api(), 0,
+                             {.order_after = EngineStream::created(fake.engine_stream(0))})
+          .value();
+  EXPECT_OK(device->order_after_engine());
+  const std::uint64_t events = fake.calls("EventCreateWithFlags");
+  for (int i = 0; i < 3; ++i) EXPECT_OK(device->order_after_engine());
+  EXPECT_EQ(fake.calls("EventCreateWithFlags"), events);
+}
+
+// What woke a thread for one ticket wakes another for the next.
+TEST(CudaDeviceWakeUps, AreUsedAgainWhenTheirTicketsHaveEnded) {
+  static std::set<void*> wakes;
+  wakes.clear();
+  FakeCuda fake({.schedule = FakeSchedule::step});
+  cuda::CudaApi api = FakeCuda::api();
+  api.LaunchHostFunc = [](cudaStream_t stream, cudaHostFn_t function, void* wake) {
+    wakes.insert(wake);
+    return FakeCuda::api().LaunchHostFunc(stream, function, wake);
+  };
+  const std::unique_ptr<Device> device =
+      cuda::make_cuda_device(api, 0, {}, {.wake_timeout = std::chrono::seconds(20)}).value();
+  EXPECT_OK(device->enter_thread());
+  for (int i = 0; i < 10; ++i) {
+    const Ticket ticket = device->fence().value();
+    EXPECT_FALSE(device->wait(ticket, std::chrono::milliseconds(1)).value());
+    fake.run_all();
+    if (i % 2 == 0) {
+      EXPECT_TRUE(device->wait(ticket, std::chrono::hours(1)).value());
+    } else {
+      device->forget(ticket);
+    }
+  }
+  EXPECT_EQ(wakes.size(), 1U);
+}
+
+TEST(CudaDeviceWakeUps, AreNotAskedForWhereThereIsNoEvent) {
+  FakeCuda fake({.schedule = FakeSchedule::step});
+  const std::unique_ptr<Device> device =
+      cuda::make_cuda_device(FakeCuda::api(), 0, {}, {.wake_timeout = std::chrono::seconds(20)})
+          .value();
+  EXPECT_OK(device->enter_thread());
+  std::byte* const staged = device->stage(4096).value();
+  const CopyPiece piece{
+      .from = staged, .to = static_cast<std::byte*>(fake.engine_allocate(0, 4096)), .nbytes = 4096};
+  device->forget(device->copy({&piece, 1}).value());
+  fake.fail({.call = "EventRecord", .code = cudaErrorMemoryAllocation, .forever = true});
+  const Ticket fence = device->fence().value();
+  EXPECT_FALSE(device->wait(fence, std::chrono::milliseconds(1)).value());
+  EXPECT_EQ(fake.calls("StreamWaitEvent"), 0U);
+  fake.run_all();
+  EXPECT_TRUE(device->wait(fence, std::chrono::hours(1)).value());
+  device->unstage(staged, 4096);
+}
+
+// The error says nothing of the copy, which may write to the memory yet.
+TEST(CudaDeviceReadBackMemory, StaysWithACopyThatDoesNotEndAfterAnError) {
+  FakeCuda fake;
+  const std::unique_ptr<Device> device =
+      cuda::make_cuda_device(FakeCuda::api(), 0, {},
+                             {.read_back_timeout = std::chrono::milliseconds(20)})
+          .value();
+  const DeviceBuffer memory = DeviceBuffer::allocate(*device, 4096).value();
+  std::vector<std::byte> out(4096);
+  fake.fail({.fault = Injection::Fault::not_ready, .call = "MemcpyAsync"});
+  fake.fail({.call = "EventQuery", .code = cudaErrorIllegalAddress});
+  EXPECT_ERROR(device->memory()->read_back(memory.data(), out), device_error);
+  const std::uint64_t registered = fake.calls("HostRegister");
+  EXPECT_EQ(fake.calls("HostUnregister"), 0U);
+  fake.heal();
+  fake.run_all();
+  EXPECT_OK(device->memory()->read_back(memory.data(), out));
+  EXPECT_EQ(fake.calls("HostRegister"), registered + 1);
+  EXPECT_THAT(fake.misuse(), IsEmpty());
 }
 
 }  // namespace

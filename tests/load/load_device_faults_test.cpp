@@ -232,7 +232,7 @@ TEST(LoadHungDevice, IsWaitedForOnceAlthoughManyCopiesAreQueued) {
   EXPECT_LE(attempt.pool->abandoned_nbytes(), 6u << 19);
 }
 
-// Threads enter it when they begin, and one enters it again to wait for what a failed copy has left.
+// Threads enter it when they begin. One enters it again, to wait for what a failed copy has left.
 TEST(LoadDeviceInDoubt, KeepsItsMemoryIfItCannotBeEntered) {
   const Model model;
   bool was_left = false;
