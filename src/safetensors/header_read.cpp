@@ -67,7 +67,7 @@ class Checker {
     FLATBED_TRY(index_names());  // a name that appears twice comes before what ended the reading
     FLATBED_TRY(read);
     sort_by_offset();
-    FLATBED_TRY(check_tiling());
+    FLATBED_TRY(place_tensors());
     FLATBED_TRY(check_sizes());
     return check_file_size();
   }
@@ -266,10 +266,10 @@ class Checker {
     static_cast<void>(insert_names());  // there is no name twice
   }
 
-  // R16, R17: in (begin, end) order, each tensor begins where the previous one ends. Numbers them,
-  // and makes offsets in the data buffer offsets in the file. No sum can wrap: no offset reaches
-  // 2^63.
-  Result<void> check_tiling() {
+  // R16, R17: in (begin, end) order, each tensor begins where the previous one ends. In the same
+  // pass they get their numbers and their offsets in the file. No sum can wrap: no offset in the
+  // data buffer reaches 2^63.
+  Result<void> place_tensors() {
     std::uint64_t expected = 0;
     std::uint32_t number = 0;
     for (TensorInfo& tensor : header_.tensors) {

@@ -28,7 +28,7 @@ using testing::Not;
 
 // So large that malloc() gives it back to the system at once, in two segments.
 constexpr std::size_t kLarge = std::size_t{64} << 20;
-constexpr cuda::CudaDeviceLimits kTwoSegments{.segment_nbytes = kLarge / 2};
+const cuda::CudaDeviceLimits kTwoSegments{.segment_nbytes = kLarge / 2};
 
 // Whether the process has memory there.
 bool is_mapped(const std::byte* at) {

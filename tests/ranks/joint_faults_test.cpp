@@ -319,6 +319,28 @@ TEST_P(JointLoadTransport, ACallThatFailsEndsAll) {
   }
 }
 
+// What a transport that has failed may still write is neither used again nor given back.
+TEST_F(JointLoadFaults, MemoryOfATransportThatFailedIsLeftToIt) {
+  bool was_left = false;
+  for (int number = 1; number < 40 && !was_left; ++number) {
+    FakeRanks ranks(kRanks, static_cast<std::uint64_t>(number));
+    ranks.faults(2).done = number;
+    FakeDevice device;
+    models_.clear();
+    make();
+    models_.pop_back();
+    RankModel& model = models_.emplace_back(bytes_);
+    for (const ModelTensor& tensor : tensors_) model.add(tensor, {}, &device);
+    results_ = load_on(ranks, models_, [](std::uint32_t) {
+      return JointOptions{.load = {.threads = 2, .staging_nbytes = 8 << 20}, .deadline = 100ms};
+    });
+    EXPECT_TRUE(result(2) || ranks.has_failed(2)) << message(2);
+    was_left = device.staged_nbytes() != 0;
+    EXPECT_TRUE(!was_left || message(2).find("fake: done() failed") != std::string::npos);
+  }
+  EXPECT_TRUE(was_left);
+}
+
 TEST_P(JointLoadTransport, AMessageThatIsLostEndsAll) {
   std::set<MessageKind> kinds;
   for (int number = 1; number < 16; ++number) {
