@@ -395,9 +395,10 @@ void JointLoad::tell_end() {
 void JointLoad::fail(Error error) {
   const bool transport = error.code == ErrorCode::collective_failed;
   hopeless_ = hopeless_ || transport || error.code == ErrorCode::collective_timeout;
-  if (transport && outbox_) outbox_->give_up();
   if (!failure_) failure_ = error;
   if (stop_ != nullptr) stop_->fail(std::move(error));
+  // Last, because threads that wait for messages then fail as well.
+  if (transport && outbox_) outbox_->give_up();
 }
 
 void JointLoad::report_progress() {
