@@ -54,6 +54,10 @@ class JointInbox {
   void end();
 
   [[nodiscard]] std::uint64_t received_nbytes() const noexcept { return received_; }
+  // What it will not give back: something may write there for ever.
+  [[nodiscard]] std::uint64_t abandoned_nbytes() const noexcept {
+    return pool_ ? pool_->abandoned_nbytes() : 0;
+  }
   [[nodiscard]] std::uint64_t peak_nbytes() const noexcept {
     return pool_ ? pool_->peak_nbytes() : 0;
   }

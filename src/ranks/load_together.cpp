@@ -436,8 +436,13 @@ Result<JointReport> JointLoad::conclude(Result<LoadReport> result) {
     if (flight.ticket && !link_.collective().forget(*flight.ticket)) leave(std::move(flight));
   }
   if (inbox_) inbox_->end();
-  if (failure_) return *std::move(failure_);
-  return make_report(*std::move(result));
+  if (!failure_) return make_report(*std::move(result));
+  if (const std::uint64_t left = inbox_ ? inbox_->abandoned_nbytes() : 0; left != 0) {
+    failure_->message += str_cat("; ", left,
+                                 " bytes of staging memory to which messages of other ranks may "
+                                 "still be written are left to them");
+  }
+  return *std::move(failure_);
 }
 
 bool JointLoad::is_over() const {

@@ -333,6 +333,7 @@ TEST_F(JointLoadFaults, MemoryOfATransportThatFailedIsLeftToIt) {
   options_[2].load.pool = pool.get();
   run(100ms);
   EXPECT_THAT(message(2), HasSubstr("fake: done() failed"));
+  EXPECT_THAT(message(2), ContainsRegex("; [0-9]+ bytes of staging memory to which messages"));
   // So may what it has sent, which is the pool's.
   const std::uint64_t of_pool = pool->abandoned_nbytes() != 0 ? kPool.staging_nbytes : 0;
   pool.reset();
