@@ -103,8 +103,8 @@ def open_once(bench, path, times=1):
 
 
 def ratio_of_medians(above, below):
-    """Of pairs. The median of their ratios would be that of the rounds with one order: whoever comes first in a
-    round follows itself, and finds its own memory and caches, or does not."""
+    """Of interleaved pairs. Where the order within a round matters, the median of the rounds' ratios would be that
+    of the order which has one round more."""
     return statistics.median(above) / statistics.median(below)
 
 

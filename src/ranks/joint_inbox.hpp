@@ -54,7 +54,7 @@ class JointInbox {
   void end();
 
   [[nodiscard]] std::uint64_t received_nbytes() const noexcept { return received_; }
-  // What it will not give back: something may write there for ever.
+  // Of memory that stays staged, because messages may still be written to it. Final after end().
   [[nodiscard]] std::uint64_t abandoned_nbytes() const noexcept {
     return pool_ ? pool_->abandoned_nbytes() : 0;
   }

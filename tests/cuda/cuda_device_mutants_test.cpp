@@ -182,13 +182,17 @@ TEST(CudaDeviceCurrent, CannotBeMadeCurrentAndSaysSo) {
   EXPECT_THAT(fake.misuse(), IsEmpty());
 }
 
+// It does not wait long for what it reads back.
+std::unique_ptr<Device> impatient_device() {
+  return cuda::make_cuda_device(FakeCuda::api(), 0, {},
+                                {.read_back_timeout = std::chrono::milliseconds(20)})
+      .value();
+}
+
 // After its time it does not wait for as long again.
 TEST(CudaDeviceReadBackTime, IsOverOnce) {
   FakeCuda fake;
-  const std::unique_ptr<Device> device =
-      cuda::make_cuda_device(FakeCuda::api(), 0, {},
-                             {.read_back_timeout = std::chrono::milliseconds(20)})
-          .value();
+  const std::unique_ptr<Device> device = impatient_device();
   const DeviceBuffer memory = DeviceBuffer::allocate(*device, 4096).value();
   std::vector<std::byte> out(4096);
   fake.fail({.fault = Injection::Fault::not_ready, .call = "EventRecord", .forever = true});
@@ -295,10 +299,7 @@ TEST(CudaDeviceWakeUps, AreNotAskedForWhereThereIsNoEvent) {
 // The error says nothing of the copy, which may write to the memory yet.
 TEST(CudaDeviceReadBackMemory, StaysWithACopyThatDoesNotEndAfterAnError) {
   FakeCuda fake;
-  const std::unique_ptr<Device> device =
-      cuda::make_cuda_device(FakeCuda::api(), 0, {},
-                             {.read_back_timeout = std::chrono::milliseconds(20)})
-          .value();
+  const std::unique_ptr<Device> device = impatient_device();
   const DeviceBuffer memory = DeviceBuffer::allocate(*device, 4096).value();
   std::vector<std::byte> out(4096);
   fake.fail({.fault = Injection::Fault::not_ready, .call = "MemcpyAsync"});

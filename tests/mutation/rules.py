@@ -13,7 +13,7 @@ import statements
 # The loader, what it reads and copies with, and cuda/. Globs from the root of the project.
 SOURCES = ["src/load/*.[ch]pp", "src/io/direct_file.[ch]pp", "src/io/past_cache.[ch]pp", "src/io/digest.cpp",
            "cuda/*.[ch]pp"]
-# The C interface: what tests it are programs in C (tests/c), which are not run here.
+# The C interface: its tests are programs in C (tests/c), which are not run here.
 NOT_SOURCES = ["cuda/cuda_c.cpp"]
 
 # A statement counts when one of these matches it, without comments and literals. Of `if` this is the

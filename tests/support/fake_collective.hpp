@@ -33,7 +33,7 @@ class FakeRanks {
     int next = 0;
     int receive = 0;
     int done = 0;
-    // And done() of all larger messages that the rank receives.
+    // done() fails for every larger message that the rank receives.
     std::uint64_t most_received = ~std::uint64_t{0};
     // The n-th message that this rank sends is lost; 0: none is.
     int lose = 0;
@@ -174,9 +174,9 @@ class FakeRanks {
     Result<bool> done(Ticket ticket) override {
       if (++dones_ == faults.done) return failure("done");
       const std::lock_guard lock(ranks_.mutex_);
-      if (pending_.at(ticket).out.size() > faults.most_received) return failure("done");
       if (dead) return false;
       Pending& pending = pending_.at(ticket);
+      if (pending.out.size() > faults.most_received) return failure("done");
       if (pending.parcel == nullptr) {
         if (!*pending.taken) return false;
       } else {

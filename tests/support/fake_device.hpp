@@ -32,7 +32,7 @@ class FakeDevice final : public Device, public DeviceMemory {
     int fence = 0;
     int done = 0;
     int allocate = 0;
-    int enter = 0;  // of enter_thread()
+    int enter = 0;           // of enter_thread()
     bool for_ever = false;   // and all later calls of that kind
     bool half_copy = false;  // a failing copy() has queued its first piece
     bool never_done = false;
