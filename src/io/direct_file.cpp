@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "base/str_cat.hpp"
+#include "io/reopen.hpp"
 #include "io/system_error.hpp"
 
 namespace flatbed {
@@ -19,24 +20,6 @@ namespace {
 constexpr std::size_t kMaxBytesPerCall = std::size_t{1} << 30;  // a multiple of every alignment
 constexpr std::size_t kDefaultAlignment = 4096;
 constexpr std::size_t kMinAlignment = 512;
-
-// Returns -1 if the file cannot be opened this way, or if `path` is no longer the file of `wanted`.
-int open_direct(const char* path, const struct stat& wanted) noexcept {
-  // O_NONBLOCK and O_NOCTTY, because by now the path may be a FIFO or a terminal.
-  constexpr int kFlags = O_RDONLY | O_DIRECT | O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
-  int descriptor = -1;
-  do {
-    descriptor = ::open(path, kFlags);
-  } while (descriptor < 0 && errno == EINTR);
-  if (descriptor < 0) return -1;
-  struct stat found = {};
-  if (::fstat(descriptor, &found) == 0 && found.st_dev == wanted.st_dev &&
-      found.st_ino == wanted.st_ino) {
-    return descriptor;
-  }
-  ::close(descriptor);
-  return -1;
-}
 
 // Returns 0 if the file cannot be read directly, although it could be opened.
 std::size_t alignment_of(int descriptor) noexcept {
@@ -58,47 +41,23 @@ std::size_t alignment_of(int descriptor) noexcept {
 }  // namespace
 
 std::optional<DirectFile> DirectFile::open(const ByteSource& source) {
-  const Result<DescriptorLease> lease = source.descriptor();
-  struct stat wanted = {};
-  if (!lease || !*lease || ::fstat(lease->get(), &wanted) != 0) return std::nullopt;
-  // Through /proc it is the same file, even if its name has changed. Not every container has a
-  // /proc.
-  const std::string link = str_cat("/proc/self/fd/", lease->get());
-  int descriptor = open_direct(link.c_str(), wanted);
-  if (descriptor < 0) descriptor = open_direct(std::string(source.label()).c_str(), wanted);
-  if (descriptor < 0) return std::nullopt;
-
-  DirectFile direct(quoted(source.label()), descriptor, kDefaultAlignment);
-  direct.alignment_ = alignment_of(descriptor);
-  if (direct.alignment_ == 0) return std::nullopt;
-  return direct;
+  Descriptor descriptor = reopen(source, O_DIRECT);
+  if (descriptor.get() < 0) return std::nullopt;
+  const std::size_t alignment = alignment_of(descriptor.get());
+  if (alignment == 0) return std::nullopt;
+  return DirectFile(quoted(source.label()), std::move(descriptor), alignment);
 }
 
-DirectFile::DirectFile(std::string place, int descriptor, std::size_t alignment)
-    : place_(std::move(place)), descriptor_(descriptor), alignment_(alignment) {}
-
-DirectFile::DirectFile(DirectFile&& other) noexcept
-    : place_(std::move(other.place_)),
-      descriptor_(std::exchange(other.descriptor_, -1)),
-      alignment_(other.alignment_) {}
-
-DirectFile& DirectFile::operator=(DirectFile&& other) noexcept {
-  std::swap(place_, other.place_);
-  std::swap(descriptor_, other.descriptor_);
-  std::swap(alignment_, other.alignment_);
-  return *this;
-}
-
-DirectFile::~DirectFile() {
-  if (descriptor_ >= 0) ::close(descriptor_);
-}
+DirectFile::DirectFile(std::string place, Descriptor descriptor, std::size_t alignment)
+    : place_(std::move(place)), descriptor_(std::move(descriptor)), alignment_(alignment) {}
 
 Result<std::size_t> DirectFile::read_at(std::uint64_t offset, std::span<std::byte> out) const {
   std::size_t done = 0;
   while (done < out.size()) {
     const std::size_t wanted = std::min(out.size() - done, kMaxBytesPerCall);
     const std::uint64_t at = offset + done;
-    const ssize_t got = ::pread(descriptor_, out.data() + done, wanted, static_cast<off_t>(at));
+    const ssize_t got =
+        ::pread(descriptor_.get(), out.data() + done, wanted, static_cast<off_t>(at));
     if (got < 0 && errno == EINTR) continue;
     if (got < 0 && (errno == EINVAL || errno == EOPNOTSUPP)) {
       return make_error(ErrorCode::unsupported_filesystem, place_,

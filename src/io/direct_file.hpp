@@ -11,6 +11,7 @@
 
 #include "flatbed/byte_source.hpp"
 #include "flatbed/result.hpp"
+#include "io/descriptor.hpp"
 
 namespace flatbed {
 
@@ -20,15 +21,11 @@ class DirectFile {
   // Then read `source` itself.
   [[nodiscard]] static std::optional<DirectFile> open(const ByteSource& source);
 
-  DirectFile(DirectFile&& other) noexcept;
-  DirectFile& operator=(DirectFile&& other) noexcept;
-  ~DirectFile();
-
   // The alignment of offsets, sizes and addresses in bytes; a power of two, at least 512.
   [[nodiscard]] std::size_t alignment() const noexcept { return alignment_; }
 
   // Open for reading with O_DIRECT as long as this object lives.
-  [[nodiscard]] int descriptor() const noexcept { return descriptor_; }
+  [[nodiscard]] int descriptor() const noexcept { return descriptor_.get(); }
 
   // Reads from `offset` until `out` is full, and returns the number of bytes read. It is lower at
   // the end of the file, which `out` may extend past, and where the kernel stops at an unaligned
@@ -38,10 +35,10 @@ class DirectFile {
   [[nodiscard]] Result<std::size_t> read_at(std::uint64_t offset, std::span<std::byte> out) const;
 
  private:
-  DirectFile(std::string place, int descriptor, std::size_t alignment);
+  DirectFile(std::string place, Descriptor descriptor, std::size_t alignment);
 
   std::string place_;  // quoted path, for errors
-  int descriptor_ = -1;
+  Descriptor descriptor_;
   std::size_t alignment_ = 4096;
 };
 
