@@ -96,7 +96,9 @@ struct LoadItem {
 
 // How files are read: through the page cache, or with O_DIRECT. `automatic` decides for each file
 // by whether it is in the page cache. If a file system does not support O_DIRECT, its files are
-// read through the page cache.
+// read through the page cache. There, bytes for host memory may be read in place, under a lease of
+// the kernel's (fcntl(2), F_SETLEASE) that is held for the milliseconds of a job: whoever opens the
+// file to write, or truncates it, waits as long.
 enum class IoMode : std::uint8_t { automatic, buffered, direct };
 
 // Announces that a group's tensors are verified, and in host memory or queued to their device.

@@ -38,6 +38,12 @@ Result<void> prefetch_pages(std::span<const std::byte> bytes, std::string_view p
   return {};
 }
 
+bool map_pages(std::span<const std::byte> mapped) noexcept {
+  const std::size_t before = into_page(mapped.data());
+  auto* const begin = const_cast<std::byte*>(mapped.data()) - before;
+  return ::madvise(begin, before + mapped.size(), kPopulateRead) == 0;
+}
+
 Result<void> release_pages(std::span<const std::byte> mapped, std::string_view place) {
   const std::size_t page = page_nbytes();
   const std::size_t skip = (page - into_page(mapped.data())) % page;

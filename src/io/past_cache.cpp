@@ -92,6 +92,19 @@ void copy_part_past_cache(std::byte* to, const std::byte* from, std::uint64_t nb
   std::memcpy(to + at, from + at, static_cast<std::size_t>(nbytes - at));
 }
 
+void copy_fetching(std::byte* to, const std::byte* from, std::uint64_t nbytes) noexcept {
+  constexpr std::uint64_t kAheadNbytes = 1 << 10;
+  // The first step ends a line.
+  std::uint64_t step = kAheadNbytes - reinterpret_cast<std::uintptr_t>(to) % kLineNbytes;
+  for (std::uint64_t at = 0; at < nbytes; at += step, step = kAheadNbytes) {
+    const std::uint64_t now = std::min(step, nbytes - at);
+    const std::byte* const next = from + at + now;
+    const std::uint64_t fetched = std::min(kAheadNbytes, nbytes - at - now);
+    for (std::uint64_t i = 0; i < fetched; i += kLineNbytes) __builtin_prefetch(next + i);
+    copy_part_past_cache(to + at, from + at, now);
+  }
+}
+
 void finish_past_cache() noexcept { _mm_sfence(); }
 
 std::uint64_t turn_nbytes() noexcept {
@@ -118,6 +131,10 @@ void copy_past_cache(std::byte* to, const std::byte* from, std::uint64_t nbytes)
 }
 
 void copy_part_past_cache(std::byte* to, const std::byte* from, std::uint64_t nbytes) noexcept {
+  std::memcpy(to, from, static_cast<std::size_t>(nbytes));
+}
+
+void copy_fetching(std::byte* to, const std::byte* from, std::uint64_t nbytes) noexcept {
   std::memcpy(to, from, static_cast<std::size_t>(nbytes));
 }
 

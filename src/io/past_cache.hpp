@@ -24,6 +24,9 @@ inline constexpr std::uint64_t kPastCacheNbytes = 4096;
 void copy_past_cache(std::byte* to, const std::byte* from, std::uint64_t nbytes) noexcept;
 // The same for a part of a longer copy, however small. Only the last part should end within a line.
 void copy_part_past_cache(std::byte* to, const std::byte* from, std::uint64_t nbytes) noexcept;
+// The same for bytes that are in no cache: what comes next is fetched meanwhile, over the end of a
+// page too, where processors do not do it of themselves.
+void copy_fetching(std::byte* to, const std::byte* from, std::uint64_t nbytes) noexcept;
 void finish_past_cache() noexcept;
 
 // How much to copy past the cache and how much to hash by turns: the stores are on their way while

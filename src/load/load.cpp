@@ -176,6 +176,7 @@ class Load {
   std::atomic<std::size_t> next_job_ = 0;
   std::atomic<unsigned> readers_ = 0;  // readers that have not ended
   bool bounces_ = hooks_.bounce.value_or(bounce_pays());
+  bool leases_ = hooks_.lease.value_or(bounces_) && !hooks_.read;
   Processors processors_;  // that the readers stay on; empty: any
   unsigned threads_ = 0;
   std::uint64_t reported_ = 0;
@@ -246,17 +247,9 @@ Result<void> Load::prepare() {
 }
 
 LoadWork Load::work() {
-  return {plan_,
-          schedule_,
-          hooks_,
-          options_.verify,
-          files_,
-          stop_,
-          *groups_,
-          slots_ ? &*slots_ : nullptr,
-          *host_,
-          bounces_,
-          checks_on_arrival()};
+  return {plan_,  schedule_, hooks_,   options_.verify,
+          files_, stop_,     *groups_, slots_ ? &*slots_ : nullptr,
+          *host_, bounces_,  leases_,  checks_on_arrival()};
 }
 
 // Where processors are fewer than readers, as on small machines, what counts is how much work it is

@@ -34,6 +34,9 @@ struct LoadHooks {
   std::function<Result<std::unique_ptr<ReadQueue>>()> queue;
   // Whether verified bytes reach host memory by way of a buffer in the cache. Empty: where it pays.
   std::optional<bool> bounce;
+  // Whether such bytes are read where the page cache has them (io/leased_file.hpp), if the system
+  // lets it. Empty: with `bounce`, as long as it pays.
+  std::optional<bool> lease;
   // Whether chunks of far files are checked by the thread that receives them. Empty: where it pays.
   std::optional<bool> check_on_arrival;
   std::filesystem::path sysfs = "/sys";  // lists the processors of NUMA nodes

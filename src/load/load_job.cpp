@@ -13,6 +13,14 @@ namespace flatbed {
 
 using safetensors::kChunkBytes;
 
+namespace {
+
+// Of what the processor copies, the kernel writes the first bytes of each part to their place: it
+// reports memory that cannot be written, where a store would end the process.
+constexpr std::size_t kTriedNbytes = 64;
+
+}  // namespace
+
 Result<void> JobRunner::run(const Job& job) {
   if (goes_ahead(job)) return begin_ahead(job);
   switch (job.kind) {
@@ -44,11 +52,20 @@ Result<void> JobRunner::run_in_place(const Job& job) {
   units_.begin(job);
   read_ahead(job);
   checked_to_ = job.begin;
+  std::optional<LeasedFile::Pages> pages;  // once a unit was copied
+  bool asked = false;
   for (const FileRange& range : units_.reads()) {
     for (std::uint64_t at = range.begin; at < range.end;) {
-      if (const std::optional<Unit> unit = units_.peek(); unit && bounces(job, *unit, at)) {
-        FLATBED_ASSIGN(at, bounce(job, *unit));
-        continue;
+      if (const std::optional<Unit> unit = units_.peek(); unit && is_copied(job, *unit, at)) {
+        if (!std::exchange(asked, true)) pages = lease_pages(job, at);
+        if (pages) {
+          FLATBED_ASSIGN(at, copy_pages(job, *unit, *pages));
+          continue;
+        }
+        if (bounces(job, *unit, at)) {
+          FLATBED_ASSIGN(at, bounce(job, *unit));
+          continue;
+        }
       }
       const Units::Place place = units_.place();
       const Result<std::uint64_t> end = choose_segments(job, {at, range.end});
@@ -205,14 +222,58 @@ std::byte* JobRunner::scratch_at(const Job& job, std::uint64_t at) const {
   return scratch_.get() + (at - job.begin);
 }
 
-// Whether the unit begins here and is read by way of the buffer, although the kernel could write it
-// to its place.
-bool JobRunner::bounces(const Job& job, const Unit& unit, std::uint64_t at) const {
+// Whether the unit begins here and may be copied, although the kernel could write it to its place.
+bool JobRunner::is_copied(const Job& job, const Unit& unit, std::uint64_t at) const {
   constexpr std::uint64_t kLeastNbytes = 64 << 10;  // from which the copy pays
-  return work_.bounce && unit.begin == at && unit.checked && !job.direct &&
-         unit.nbytes() >= kLeastNbytes &&
+  return unit.begin == at && !job.direct && unit.nbytes() >= kLeastNbytes &&
          work_.schedule.files[job.file].piece_nbytes <= kChunkBytes &&
          place_of(job, unit) != nullptr;
+}
+
+// Whether it is by way of the buffer.
+bool JobRunner::bounces(const Job& job, const Unit& unit, std::uint64_t at) const {
+  return work_.bounce && unit.checked && is_copied(job, unit, at);
+}
+
+// The pages of the job from an offset on, if they are to be read where they are.
+std::optional<LeasedFile::Pages> JobRunner::lease_pages(const Job& job, std::uint64_t from) {
+  constexpr std::uint64_t kLeastNbytes = 1 << 20;  // worth some calls of the kernel
+  const FileRange range{from, job.begin + job.nbytes};
+  if (!work_.lease || job.sparse || range.nbytes() < kLeastNbytes) return std::nullopt;
+  const StageTimer timer(work_.hooks, times_, Stage::read);
+  if (leased_number_ != job.file) {
+    const ByteSource& source = work_.files[job.file].file();
+    leased_number_ = job.file;
+    // What is read again may have to be written.
+    leased_ = source.max_rereads() == 0 ? LeasedFile::open(source) : std::nullopt;
+  }
+  const bool pays = leased_ && (leased_->pays() || work_.hooks.lease);
+  return pays ? leased_->pages(range) : std::nullopt;
+}
+
+// Copies one unit out of them, in the pass that hashes it. Returns its end.
+Result<std::uint64_t> JobRunner::copy_pages(const Job& job, const Unit& unit,
+                                            const LeasedFile::Pages& pages) {
+  LoadFile& file = work_.files[job.file];
+  std::byte* const place = place_of(job, unit);
+  if (unit.opens_part) {
+    const StageTimer timer(work_.hooks, times_, Stage::read);
+    Result<void> read = file.read(unit.begin, {place, kTriedNbytes});
+    if (!read) return in_job(job, std::move(read).error());
+  }
+  const StageTimer timer(work_.hooks, times_, Stage::hash);
+  const std::span<const std::byte> bytes = pages.bytes({unit.begin, unit.end});
+  Result<void> checked;
+  if (unit.checked) {
+    checked = compare(unit, bytes, place);
+  } else {
+    copy_fetching(place, bytes.data(), bytes.size());
+  }
+  finish_past_cache();  // before another thread is told, or copies again
+  FLATBED_TRY(unit.checked ? count_checked(unit, std::move(checked)) : Result<void>());
+  file.count(unit.nbytes() - (unit.opens_part ? kTriedNbytes : 0));
+  units_.take(unit);
+  return unit.end;
 }
 
 // Reads this unit, and those after it that also bounce, as many as the buffer has room for. Returns
@@ -244,11 +305,8 @@ Result<std::uint64_t> JobRunner::bounce(const Job& job, const Unit& first) {
   return end;
 }
 
-// The kernel writes the first bytes of each part to their place: it reports memory that cannot be
-// written, where a store would end the process.
 Result<void> JobRunner::read_to_bounce(const Job& job, const Unit& first,
                                        std::span<std::byte> bytes) {
-  constexpr std::size_t kTriedNbytes = 64;
   const StageTimer timer(work_.hooks, times_, Stage::read);
   LoadFile& file = work_.files[job.file];
   Result<void> read;
@@ -557,17 +615,38 @@ std::uint64_t JobRunner::digest_of(std::span<const std::byte> bytes, std::byte* 
   return work_.hooks.hash(bytes);
 }
 
-// Copies them too, if told where to. False: they do not match, and may be read again later.
-Result<bool> JobRunner::check(const Unit& unit, std::span<std::byte> bytes, std::byte* copy_to,
-                              Rereads rereads) {
+// Whether they match their digest. Copies them too, if told where to.
+Result<void> JobRunner::compare(const Unit& unit, std::span<const std::byte> bytes,
+                                std::byte* copy_to) const {
   const TensorInfo& tensor = *unit.transfer->tensor;
   const std::uint64_t chunk = (unit.begin - tensor.where.offset) / kChunkBytes;
+  const std::uint64_t digest = digest_of(bytes, copy_to);
+  return CheckpointAccess::check_chunk(work_.plan.checkpoints[unit.transfer->checkpoint], tensor,
+                                       chunk, digest);
+}
+
+// Of a unit that was compared for the last time.
+Result<void> JobRunner::count_checked(const Unit& unit, Result<void> checked) {
+  if (!checked) {
+    const Checkpoint& checkpoint = work_.plan.checkpoints[unit.transfer->checkpoint];
+    return with_context(checkpoint.files()[unit.transfer->tensor->where.file].path.native(),
+                        std::move(checked).error());
+  }
+  bytes_verified_ += unit.nbytes();
+  ++chunks_verified_;
+  return {};
+}
+
+// Compares them, and copies them too, if told where to. False: they do not match, and may be read
+// again later.
+Result<bool> JobRunner::check(const Unit& unit, std::span<std::byte> bytes, std::byte* copy_to,
+                              Rereads rereads) {
   const Checkpoint& checkpoint = work_.plan.checkpoints[unit.transfer->checkpoint];
-  const ByteSource& source = CheckpointAccess::source(checkpoint, tensor.where.file);
+  const ByteSource& source =
+      CheckpointAccess::source(checkpoint, unit.transfer->tensor->where.file);
   Result<void> checked;
   const auto matches = [&](std::span<const std::byte> read) {
-    const std::uint64_t digest = digest_of(read, copy_to);
-    checked = CheckpointAccess::check_chunk(checkpoint, tensor, chunk, digest);
+    checked = compare(unit, read, copy_to);
     return checked.has_value();
   };
   if (rereads == Rereads::later) {
@@ -577,12 +656,7 @@ Result<bool> JobRunner::check(const Unit& unit, std::span<std::byte> bytes, std:
   }
   if (copy_to != nullptr) finish_past_cache();  // before another thread is told, or copies again
   if (rereads == Rereads::later && mismatched_) return false;
-  if (!checked) {
-    return with_context(checkpoint.files()[tensor.where.file].path.native(),
-                        std::move(checked).error());
-  }
-  bytes_verified_ += bytes.size();
-  ++chunks_verified_;
+  FLATBED_TRY(count_checked(unit, std::move(checked)));
   return true;
 }
 

@@ -4,11 +4,13 @@
 //
 // Bytes for host memory are read to their places and hashed there, as far as whole chunks stay
 // together; the others are read elsewhere and copied. On some processors (past_cache.hpp) most of
-// those that could be read to their places are copied too, out of a buffer that stays in the cache:
+// those that could be read to their places are copied too: out of the page cache where the system
+// lets it (leased_file.hpp), else out of a buffer that stays in the processor's cache.
 //
 //   file     |-- chunk 0 --|-- chunk 1 --|-- chunk 2 --|      of one part
 //                   |             |             |
-//                   |        bounce: hash and store past the cache, in one pass
+//                   |        leased pages, or the buffer
+//                   |        hash and store past the cache, in one pass
 //                   |             |             |
 //   memory   |-- chunk 0 --|-- chunk 1 --|-- chunk 2 --|
 //
@@ -25,6 +27,7 @@
 #include <vector>
 
 #include "io/large_allocator.hpp"
+#include "io/leased_file.hpp"
 #include "load/load_ahead.hpp"
 #include "load/load_file.hpp"
 #include "load/load_progress.hpp"
@@ -46,6 +49,7 @@ struct LoadWork {
   LoadSlots* slots;  // null if no job needs one
   Device& host;
   bool bounce = false;  // verified bytes reach host memory by way of a buffer in the cache
+  bool lease = false;   // or out of the page cache, where that is possible
   bool check_on_arrival = false;  // of far files, by the thread that receives them
 };
 
@@ -112,6 +116,13 @@ class JobRunner {
                      Rereads rereads);
   [[nodiscard]] std::uint64_t digest_of(std::span<const std::byte> bytes, std::byte* copy_to) const;
   [[nodiscard]] std::byte* place_of(const Job& job, const Unit& unit) const;
+  [[nodiscard]] Result<void> compare(const Unit& unit, std::span<const std::byte> bytes,
+                                     std::byte* copy_to) const;
+  Result<void> count_checked(const Unit& unit, Result<void> checked);
+  [[nodiscard]] bool is_copied(const Job& job, const Unit& unit, std::uint64_t at) const;
+  [[nodiscard]] std::optional<LeasedFile::Pages> lease_pages(const Job& job, std::uint64_t from);
+  [[nodiscard]] Result<std::uint64_t> copy_pages(const Job& job, const Unit& unit,
+                                                 const LeasedFile::Pages& pages);
   [[nodiscard]] bool bounces(const Job& job, const Unit& unit, std::uint64_t at) const;
   [[nodiscard]] Result<std::uint64_t> bounce(const Job& job, const Unit& first);
   Result<void> read_to_bounce(const Job& job, const Unit& first, std::span<std::byte> bytes);
@@ -133,6 +144,8 @@ class JobRunner {
   std::uint64_t chunks_reread_ = 0;
   std::uint64_t contents_read_ = 0;
   std::map<std::uint32_t, CastCounts> casts_;
+  std::optional<LeasedFile> leased_;            // none: not tried yet, or not to be had
+  std::optional<std::uint32_t> leased_number_;  // of the file, once it was tried
   LargeBlock scratch_;  // of schedule.read_nbytes, for what belongs nowhere; made when needed
   LargeBlock bounce_;   // of kBounceNbytes, at any place in a page; made when needed
   std::vector<Unit> bounced_;           // what is in it

@@ -181,7 +181,7 @@ std::uint32_t Scheduler::file_index(const ByteSource& file) {
     scheduled.file = &file;
     scheduled.begin = file.size();
     scheduled.read_nbytes = nbytes;
-    if (nbytes > kReadNbytes) scheduled.piece_nbytes = nbytes;
+    if (preferred > kNearNbytes) scheduled.piece_nbytes = nbytes;
     scheduled.max_hole_nbytes = hole_limit(scheduled, options_.io);
     out_.read_nbytes = std::max(out_.read_nbytes, nbytes);
   }

@@ -1,21 +1,32 @@
-// Bytes that reach host memory by a copy of the processor's: out of a slot, or by way of a buffer
-// in the cache. Each chunk is copied once it is verified, and none that is not.
+// Bytes that reach host memory by a copy of the processor's: out of a slot, by way of a buffer in
+// the cache, or out of the page cache. Each chunk is copied once it is verified, and none that is
+// not.
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
+#include <span>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <vector>
 
 #include "flatbed/load.hpp"
+#include "io/descriptor.hpp"
+#include "io/digest.hpp"
 #include "load/load_hooks.hpp"
+#include "load/load_schedule.hpp"
 #include "support/expect_error.hpp"
 #include "support/fake_device.hpp"
+#include "support/leases.hpp"
 #include "support/load_model.hpp"
 #include "support/temp_dir.hpp"
 
@@ -33,11 +44,13 @@ using test::TempDir;
 using test::write_file;
 using test::write_model;
 
-constexpr std::uint64_t kBig = 9 * kChunk + 70'001;  // the last chunk is large enough to bounce
-constexpr std::uint64_t kBad = 2;                    // the chunk of "big" that may be damaged
+// Two jobs, both large enough to lease pages for them; the last chunk is large enough to be copied.
+constexpr std::uint64_t kBig = 14 * kChunk + 70'001;
+constexpr std::uint64_t kBad = 2;  // the chunk of "big" that may be damaged
 
-// How bytes travel: read to their places, by way of the buffer, or by way of a slot.
-enum class Way : std::uint8_t { place, bounce, slot };
+// How bytes travel: read to their places, by way of the buffer, out of leased pages, or by way of a
+// slot.
+enum class Way : std::uint8_t { place, bounce, pages, slot };
 
 struct Model {
   TempDir dir;
@@ -62,26 +75,31 @@ struct Model {
   }
 };
 
-Result<LoadReport> run(const LoadPlan& plan, Way way, Verify verify = Verify::yes) {
+LoadHooks hooks_for(Way way) {
   LoadHooks hooks;
   hooks.now_ns = [] {
     const auto now = std::chrono::steady_clock::now().time_since_epoch();
     return static_cast<std::uint64_t>(std::chrono::nanoseconds(now).count());
   };
   hooks.bounce = way == Way::bounce;
+  hooks.lease = way == Way::pages;
+  return hooks;
+}
+
+Result<LoadReport> run(const LoadPlan& plan, Way way, Verify verify = Verify::yes) {
   const IoMode io = way == Way::slot ? IoMode::direct : IoMode::buffered;
   return load_with_hooks(
-      plan, {.verify = verify, .io = io, .threads = 1, .staging_nbytes = 16 << 20}, hooks);
+      plan, {.verify = verify, .io = io, .threads = 1, .staging_nbytes = 16 << 20}, hooks_for(way));
 }
 
 std::string name_of(const testing::TestParamInfo<Way>& info) {
-  constexpr std::array<const char*, 3> kNames{"Place", "Bounce", "Slot"};
+  constexpr std::array<const char*, 4> kNames{"Place", "Bounce", "Pages", "Slot"};
   return kNames[static_cast<std::size_t>(info.param)];
 }
 
 class LoadCopies : public testing::TestWithParam<Way> {};
-INSTANTIATE_TEST_SUITE_P(, LoadCopies, testing::Values(Way::place, Way::bounce, Way::slot),
-                         name_of);
+INSTANTIATE_TEST_SUITE_P(, LoadCopies,
+                         testing::Values(Way::place, Way::bounce, Way::pages, Way::slot), name_of);
 
 TEST_P(LoadCopies, DeliverWhatTheFileHolds) {
   const Model a;
@@ -145,6 +163,124 @@ TEST_P(LoadCopies, ReportMemoryThatCannotBeWritten) {
     EXPECT_ERROR(run(plan, GetParam()), destination_invalid);
   }
   ::munmap(memory, kNbytes);
+}
+
+// Calls `meanwhile` for each chunk while it is hashed, out of leased pages or not.
+Result<LoadReport> run_out_of_pages(const LoadPlan& plan, const std::function<void()>& meanwhile,
+                                    Verify verify = Verify::yes) {
+  LoadHooks hooks = hooks_for(Way::pages);
+  hooks.hash = [&](std::span<const std::byte> bytes) {
+    meanwhile();
+    return xxh3(bytes);
+  };
+  return load_with_hooks(plan, {.verify = verify, .io = IoMode::buffered, .threads = 1}, hooks);
+}
+
+struct Loading : Model {
+  Target target{kBig};
+  LoadPlan plan;
+  Loading() { EXPECT_OK(plan.add(checkpoint, "big", target.destination())); }
+  [[nodiscard]] bool arrived() { return target.bytes() == tensors[0].bytes; }
+};
+
+TEST(LoadOutOfPages, LetsNobodyWriteMeanwhile) {
+  Loading a;
+  if (!test::has_leases(a.dir.path())) GTEST_SKIP() << "no leases in the temporary folder";
+  unsigned held_up = 0;
+  const Result<LoadReport> report = run_out_of_pages(
+      a.plan, [&] { held_up += test::can_write(a.dir / "a.safetensors") ? 0 : 1; });
+  ASSERT_OK(report);
+  EXPECT_EQ(held_up, kBig / kChunk + 1);
+  EXPECT_TRUE(a.arrived());
+  EXPECT_EQ(report->bytes_read, kBig);
+  EXPECT_EQ(report->bytes_verified, kBig);
+  EXPECT_TRUE(test::can_write(a.dir / "a.safetensors"));
+}
+
+TEST(LoadOutOfPages, IsLeftWhereSomebodyMayWrite) {
+  Loading a;
+  const Descriptor writer(::open((a.dir / "a.safetensors").c_str(), O_RDWR | O_CLOEXEC));
+  for (const Verify verify : {Verify::yes, Verify::no}) {
+    std::fill_n(a.target.data(), kBig, std::byte{0});
+    const Result<LoadReport> report = run_out_of_pages(
+        a.plan, [] {}, verify);
+    ASSERT_OK(report);
+    EXPECT_TRUE(a.arrived());
+    EXPECT_EQ(report->bytes_read, kBig);
+  }
+}
+
+// From one job to the next, not at the end of the load.
+TEST(LoadOutOfPages, HoldsNobodyUpForLong) {
+  Loading a;
+  if (!test::has_leases(a.dir.path())) GTEST_SKIP() << "no leases in the temporary folder";
+  std::atomic<bool> begun = false;
+  std::atomic<bool> waits = false;
+  std::atomic<bool> written = false;
+  std::thread writer([&] {
+    while (!begun) std::this_thread::yield();
+    waits = true;
+    const Descriptor file(::open((a.dir / "a.safetensors").c_str(), O_WRONLY | O_CLOEXEC));
+    written = file.get() >= 0;
+  });
+  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+  unsigned chunks = 0;
+  bool in_time = false;
+  const Result<LoadReport> report = run_out_of_pages(a.plan, [&] {
+    if (!begun.exchange(true)) {
+      while (!waits) std::this_thread::yield();
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+      EXPECT_FALSE(written);
+    }
+    if (++chunks <= kReadNbytes / kChunk) return;  // of the first job
+    while (!written && std::chrono::steady_clock::now() < end) std::this_thread::yield();
+    in_time = written;
+  });
+  begun = true;
+  writer.join();
+  ASSERT_OK(report);
+  EXPECT_TRUE(in_time);
+  EXPECT_TRUE(a.arrived());
+}
+
+// A mapping would end the process.
+TEST(LoadOutOfPages, SurvivesAFileThatShrinksAgainAndAgain) {
+  Loading a;
+  const std::string whole = read_file(a.dir / "a.safetensors");
+  std::atomic<bool> done = false;
+  std::thread other([&] {
+    for (std::uint64_t n = 0; !done; ++n) {
+      const auto nbytes = static_cast<off_t>(whole.size() / 7 * (n % 7));
+      if (::truncate((a.dir / "a.safetensors").c_str(), nbytes) != 0) break;
+      write_file(a.dir / "a.safetensors", whole);
+      // Sometimes for the length of a load, sometimes for that of a job.
+      std::this_thread::sleep_for(std::chrono::microseconds(n % 20 * 200));
+    }
+  });
+  unsigned failed = 0;
+  unsigned whole_loads = 0;
+  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+  while ((failed < 20 || whole_loads < 20) && std::chrono::steady_clock::now() < end) {
+    const Result<Checkpoint> opened = Checkpoint::open(a.dir / "a.safetensors");
+    if (!opened) continue;
+    LoadPlan plan;
+    ASSERT_OK(plan.add(*opened, "big", a.target.destination()));
+    std::fill_n(a.target.data(), kBig, std::byte{0});
+    const Result<LoadReport> report = run_out_of_pages(plan, [] {});
+    if (report) {
+      ++whole_loads;
+      EXPECT_TRUE(a.arrived());
+      continue;
+    }
+    ++failed;
+    EXPECT_TRUE(report.error().code == ErrorCode::file_changed ||
+                report.error().code == ErrorCode::chunk_corrupt)
+        << report.error().message;
+  }
+  done = true;
+  other.join();
+  EXPECT_GT(failed, 0U);
+  EXPECT_GT(whole_loads, 0U);
 }
 
 }  // namespace

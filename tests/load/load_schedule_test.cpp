@@ -97,7 +97,7 @@ TEST(LoadSchedule, ReadsLargerHolesOfColdFilesAndOfFarSources) {
   const FarSource far;
   file = {.file = &far, .read_nbytes = 8 << 20};
   EXPECT_EQ(hole_limit(file, IoMode::automatic), 128U << 10);
-  file.read_nbytes = kReadNbytes / 16;  // no more than is read at once
+  file.read_nbytes = kReadNbytes / 32;  // no more than is read at once
   EXPECT_EQ(hole_limit(file, IoMode::automatic), 64U << 10);
 }
 
@@ -106,12 +106,12 @@ TEST(LoadSchedule, LeavesOutTheHolesBetweenColumns) {
   a.add("t", {1, 20'000, 21'000});
   a.add("u");
   Schedule schedule = a.schedule();
-  ASSERT_EQ(schedule.jobs.size(), 6u);  // five of 1 MiB, and that of `u`
+  ASSERT_EQ(schedule.jobs.size(), 4u);  // three of 2 MiB, and that of `u`
   EXPECT_TRUE(schedule.jobs[0].sparse);
-  EXPECT_FALSE(schedule.jobs[5].sparse);
+  EXPECT_FALSE(schedule.jobs[3].sparse);
   EXPECT_EQ(schedule.jobs[0].begin, a.offset("t") + 20'000);
-  EXPECT_EQ(schedule.jobs[0].read_nbytes, 21 * 1000U);
-  EXPECT_EQ(schedule.jobs[0].nbytes, 20 * 50'000U + 1000U);
+  EXPECT_EQ(schedule.jobs[0].read_nbytes, 42 * 1000U);
+  EXPECT_EQ(schedule.jobs[0].nbytes, 41 * 50'000U + 1000U);
   EXPECT_EQ(schedule.bytes_to_read, 100'100U);
 
   // The other ranks' columns fill the holes.
@@ -236,7 +236,7 @@ TEST(LoadSchedule, AsksWhetherAFileIsCachedOnlyWhereThatDecides) {
   };
   EXPECT_EQ(asks(large, IoMode::automatic), 1);  // whether to read past the page cache
   EXPECT_EQ(asks(small, IoMode::automatic), 0);
-  EXPECT_EQ(asks(wide, IoMode::automatic), 1);  // which holes to read
+  EXPECT_EQ(asks(wide, IoMode::automatic), 1);    // which holes to read
   EXPECT_EQ(asks(narrow, IoMode::automatic), 0);  // these are read in any case
   EXPECT_EQ(asks(large, IoMode::buffered), 0);
   EXPECT_EQ(asks(wide, IoMode::buffered), 1);

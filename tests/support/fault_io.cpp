@@ -266,6 +266,14 @@ int faulty_stat(int descriptor, void* out) {
   return static_cast<int>(::syscall(SYS_fstat, descriptor, out));
 }
 
+int refusable_fcntl(int descriptor, int command, void* argument) {
+  if (command == F_SETLEASE && is_active()) {
+    errno = EINVAL;
+    return -1;
+  }
+  return static_cast<int>(::syscall(SYS_fcntl, descriptor, command, argument));
+}
+
 bool takes_mode(int flags) { return (flags & O_CREAT) != 0 || (flags & O_TMPFILE) == O_TMPFILE; }
 
 void add(Rule rule) {
@@ -403,6 +411,15 @@ int fstat(int descriptor, struct stat* out) noexcept {
 }
 int fstat64(int descriptor, struct stat64* out) noexcept {
   return flatbed::test::faulty_stat(descriptor, out);
+}
+
+// All commands take a pointer or a number of its size, or nothing.
+int fcntl(int descriptor, int command, ...) {
+  va_list arguments;
+  va_start(arguments, command);
+  void* const argument = va_arg(arguments, void*);
+  va_end(arguments);
+  return flatbed::test::refusable_fcntl(descriptor, command, argument);
 }
 
 // The mode stands in the variable arguments, of which each function reads its own.

@@ -1,8 +1,8 @@
 // FaultIo: while one lives, reads, writes, syncs, opens and fstat()s of this process meet the
 // faults that a test asks for. Needs neither root nor a tracer: the test executable defines
-// pread(), preadv(), preadv2(), pwrite(), fsync(), open(), openat() and fstat() itself, and a
-// definition in the executable wins over those of shared libraries, sanitizers' too. Without a
-// FaultIo they only make the system call.
+// pread(), preadv(), preadv2(), pwrite(), fsync(), open(), openat(), fstat() and fcntl() itself,
+// and a definition in the executable wins over those of shared libraries, sanitizers' too. Without
+// a FaultIo they only make the system call.
 //
 //   FaultIo faults("a.safetensors");                      // files of this name; "" for all
 //   faults.fail(IoCall::read, nth(3), EIO);
@@ -12,7 +12,8 @@
 // sanitizer; the FaultIo itself belongs to one thread and outlives the calls that it is to change.
 // A file without a name has none of the names that a FaultIo is made for: "" matches it, too.
 // Reads by the C and C++ libraries' streams and by mappings are not seen. Those by io_uring are not
-// either: while a FaultIo lives, the system has no io_uring.
+// either: while a FaultIo lives, the system has no io_uring, and grants no leases, under which
+// mappings are read.
 #pragma once
 
 #include <cstddef>
