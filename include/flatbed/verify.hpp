@@ -1,5 +1,6 @@
 // verify(): reads every byte of a checkpoint and checks it against its seal, or against the CRCs
-// that a PyTorch zip states for its records. Never maps; memory is bounded.
+// that a PyTorch zip states for its records. Memory is bounded. Cached files of a seal may be read
+// in place, under a lease, as by load() (IoMode).
 #pragma once
 
 #include <atomic>

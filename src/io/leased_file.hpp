@@ -10,7 +10,7 @@
 //   bytes()                           who opens the file to write, or truncates it, waits
 //   ~Pages()    F_SETLEASE, F_UNLCK   and goes on
 //
-// The pages stay in the page table, where nobody reads them, until they are 64 MiB: to take some
+// The pages stay in the page table, where nobody reads them, until they are 16 MiB: to take some
 // out costs an interrupt of every processor that runs the process.
 //
 // What remains is a page that the kernel drops meanwhile and that the disk then cannot read again,
@@ -33,8 +33,8 @@ namespace flatbed {
 
 class LeasedFile {
  public:
-  // Returns nullopt if the file cannot be mapped, or is on a file system of which it is not known
-  // that nothing changes its files past the kernel's leases, as others do over a network. Then read
+  // Returns nullopt if the file cannot be mapped, or if its file system is none of those whose
+  // files only this kernel changes: over a network, others do, and wait for no lease. Then read
   // `source`.
   [[nodiscard]] static std::optional<LeasedFile> open(const ByteSource& source);
 

@@ -152,6 +152,7 @@ class Load {
   void stop_on_error(Result<void> result);
   [[nodiscard]] Result<void> judge();
   [[nodiscard]] LoadReport make_report() const;
+  [[nodiscard]] bool leases() const { return hooks_.lease.value_or(bounces_) && !hooks_.read; }
   // Whether a file is read with O_DIRECT.
   [[nodiscard]] bool has_direct() const { return std::ranges::any_of(files_, &LoadFile::direct); }
 
@@ -176,7 +177,7 @@ class Load {
   std::atomic<std::size_t> next_job_ = 0;
   std::atomic<unsigned> readers_ = 0;  // readers that have not ended
   bool bounces_ = hooks_.bounce.value_or(bounce_pays());
-  bool leases_ = hooks_.lease.value_or(bounces_) && !hooks_.read;
+  LeasedPool leased_{hooks_.lease ? LeaseUse::whenever_possible : LeaseUse::while_it_pays};
   Processors processors_;  // that the readers stay on; empty: any
   unsigned threads_ = 0;
   std::uint64_t reported_ = 0;
@@ -247,9 +248,18 @@ Result<void> Load::prepare() {
 }
 
 LoadWork Load::work() {
-  return {plan_,  schedule_, hooks_,   options_.verify,
-          files_, stop_,     *groups_, slots_ ? &*slots_ : nullptr,
-          *host_, bounces_,  leases_,  checks_on_arrival()};
+  return {plan_,
+          schedule_,
+          hooks_,
+          options_.verify,
+          files_,
+          stop_,
+          *groups_,
+          slots_ ? &*slots_ : nullptr,
+          *host_,
+          bounces_,
+          leases() ? &leased_ : nullptr,
+          checks_on_arrival()};
 }
 
 // Where processors are fewer than readers, as on small machines, what counts is how much work it is

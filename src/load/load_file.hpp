@@ -57,6 +57,7 @@ class LoadFile {
   // For reads by a queue: what to read from, and how much was read.
   // Errors: unsupported_filesystem (it cannot be opened so, or needs more alignment).
   [[nodiscard]] Result<std::shared_ptr<const DirectFile>> past_cache();
+  // What was read of the file without this object.
   void count(std::uint64_t nbytes) noexcept { bytes_read_ += nbytes; }
 
  private:

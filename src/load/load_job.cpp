@@ -52,7 +52,7 @@ Result<void> JobRunner::run_in_place(const Job& job) {
   units_.begin(job);
   read_ahead(job);
   checked_to_ = job.begin;
-  std::optional<LeasedFile::Pages> pages;  // once a unit was copied
+  std::optional<LeasedPool::Pages> pages;  // once a unit was copied
   bool asked = false;
   for (const FileRange& range : units_.reads()) {
     for (std::uint64_t at = range.begin; at < range.end;) {
@@ -236,24 +236,19 @@ bool JobRunner::bounces(const Job& job, const Unit& unit, std::uint64_t at) cons
 }
 
 // The pages of the job from an offset on, if they are to be read where they are.
-std::optional<LeasedFile::Pages> JobRunner::lease_pages(const Job& job, std::uint64_t from) {
+std::optional<LeasedPool::Pages> JobRunner::lease_pages(const Job& job, std::uint64_t from) {
   constexpr std::uint64_t kLeastNbytes = 1 << 20;  // worth some calls of the kernel
   const FileRange range{from, job.begin + job.nbytes};
-  if (!work_.lease || job.sparse || range.nbytes() < kLeastNbytes) return std::nullopt;
+  const bool cold = work_.schedule.files[job.file].cold;
+  if (work_.leased == nullptr || cold || job.sparse || range.nbytes() < kLeastNbytes)
+    return std::nullopt;
   const StageTimer timer(work_.hooks, times_, Stage::read);
-  if (leased_number_ != job.file) {
-    const ByteSource& source = work_.files[job.file].file();
-    leased_number_ = job.file;
-    // What is read again may have to be written.
-    leased_ = source.max_rereads() == 0 ? LeasedFile::open(source) : std::nullopt;
-  }
-  const bool pays = leased_ && (leased_->pays() || work_.hooks.lease);
-  return pays ? leased_->pages(range) : std::nullopt;
+  return work_.leased->pages(work_.files[job.file].file(), range);
 }
 
 // Copies one unit out of them, in the pass that hashes it. Returns its end.
 Result<std::uint64_t> JobRunner::copy_pages(const Job& job, const Unit& unit,
-                                            const LeasedFile::Pages& pages) {
+                                            const LeasedPool::Pages& pages) {
   LoadFile& file = work_.files[job.file];
   std::byte* const place = place_of(job, unit);
   if (unit.opens_part) {

@@ -5,7 +5,7 @@
 // Bytes for host memory are read to their places and hashed there, as far as whole chunks stay
 // together; the others are read elsewhere and copied. On some processors (past_cache.hpp) most of
 // those that could be read to their places are copied too: out of the page cache where the system
-// lets it (leased_file.hpp), else out of a buffer that stays in the processor's cache.
+// lets it (leased_pool.hpp), else out of a buffer that stays in the processor's cache.
 //
 //   file     |-- chunk 0 --|-- chunk 1 --|-- chunk 2 --|      of one part
 //                   |             |             |
@@ -27,7 +27,7 @@
 #include <vector>
 
 #include "io/large_allocator.hpp"
-#include "io/leased_file.hpp"
+#include "io/leased_pool.hpp"
 #include "load/load_ahead.hpp"
 #include "load/load_file.hpp"
 #include "load/load_progress.hpp"
@@ -48,8 +48,8 @@ struct LoadWork {
   LoadGroups& groups;
   LoadSlots* slots;  // null if no job needs one
   Device& host;
-  bool bounce = false;  // verified bytes reach host memory by way of a buffer in the cache
-  bool lease = false;   // or out of the page cache, where that is possible
+  bool bounce = false;           // verified bytes reach host memory by way of a buffer in the cache
+  LeasedPool* leased = nullptr;  // or out of the page cache, where that is possible
   bool check_on_arrival = false;  // of far files, by the thread that receives them
 };
 
@@ -120,9 +120,9 @@ class JobRunner {
                                      std::byte* copy_to) const;
   Result<void> count_checked(const Unit& unit, Result<void> checked);
   [[nodiscard]] bool is_copied(const Job& job, const Unit& unit, std::uint64_t at) const;
-  [[nodiscard]] std::optional<LeasedFile::Pages> lease_pages(const Job& job, std::uint64_t from);
+  [[nodiscard]] std::optional<LeasedPool::Pages> lease_pages(const Job& job, std::uint64_t from);
   [[nodiscard]] Result<std::uint64_t> copy_pages(const Job& job, const Unit& unit,
-                                                 const LeasedFile::Pages& pages);
+                                                 const LeasedPool::Pages& pages);
   [[nodiscard]] bool bounces(const Job& job, const Unit& unit, std::uint64_t at) const;
   [[nodiscard]] Result<std::uint64_t> bounce(const Job& job, const Unit& first);
   Result<void> read_to_bounce(const Job& job, const Unit& first, std::span<std::byte> bytes);

@@ -74,11 +74,12 @@ class PieceQueue {
 };
 
 // Calls visit(run, skip, bytes) for the part of each tensor in a piece. `buffer` holds the piece;
-// `bytes` is a part of it, and `skip` its offset in the tensor. Stops at the first error.
-template <typename Visit>
-Result<void> for_each_part(const PieceQueue& queue, const Piece& piece, std::span<std::byte> buffer,
+// `bytes` is a part of it, and `skip` its offset in the tensor. Stops at the first error. `Byte` is
+// std::byte or const.
+template <typename Byte, typename Visit>
+Result<void> for_each_part(const PieceQueue& queue, const Piece& piece, std::span<Byte> buffer,
                            Visit visit) {
-  std::span<std::byte> left = buffer.first(piece.nbytes);
+  std::span<Byte> left = buffer.first(piece.nbytes);
   std::uint64_t skip = piece.skip;
   for (std::size_t i = piece.run; !left.empty(); ++i, skip = 0) {
     const Run& run = queue.run(i);
@@ -91,12 +92,12 @@ Result<void> for_each_part(const PieceQueue& queue, const Piece& piece, std::spa
 }
 
 // The same for each chunk: visit(run, number of the chunk within the tensor, bytes).
-template <typename Visit>
-Result<void> for_each_chunk(const PieceQueue& queue, const Piece& piece,
-                            std::span<std::byte> buffer, Visit visit) {
+template <typename Byte, typename Visit>
+Result<void> for_each_chunk(const PieceQueue& queue, const Piece& piece, std::span<Byte> buffer,
+                            Visit visit) {
   return for_each_part(
       queue, piece, buffer,
-      [&](const Run& run, std::uint64_t skip, std::span<std::byte> part) -> Result<void> {
+      [&](const Run& run, std::uint64_t skip, std::span<Byte> part) -> Result<void> {
         for (std::size_t at = 0; at < part.size(); at += safetensors::kChunkBytes) {
           const std::size_t nbytes =
               std::min<std::size_t>(safetensors::kChunkBytes, part.size() - at);

@@ -9,6 +9,7 @@
 #include "base/str_cat.hpp"
 #include "checkpoint/checkpoint_access.hpp"
 #include "io/digest.hpp"
+#include "io/leased_pool.hpp"
 #include "io/reread.hpp"
 #include "save/pieces.hpp"
 #include "save/record_sums.hpp"
@@ -20,6 +21,7 @@ namespace {
 constexpr std::size_t kMaxDamagedRanges = 10'000;
 constexpr std::size_t kMostPieceNbytes = 8 << 20;
 constexpr unsigned kNetworkThreads = 4;
+constexpr std::size_t kLeastLeased = safetensors::kChunkBytes;  // worth some calls of the kernel
 
 class Verifier {
  public:
@@ -45,6 +47,11 @@ class Verifier {
   [[nodiscard]] PieceReading choose_reading(const VerifyOptions& options) const;
   Result<void> check_piece(const PieceQueue& queue, const Piece& piece,
                            std::span<std::byte> buffer);
+  Result<void> check_pages(const PieceQueue& queue, const Piece& piece,
+                           const LeasedPool::Pages& pages);
+  [[nodiscard]] bool matches(const Run& run, std::uint64_t chunk,
+                             std::span<const std::byte> bytes) const;
+  void note(const Run& run, std::uint64_t chunk, bool matches);
   void list_damage(VerifyReport& report) const;
   [[nodiscard]] const ByteSource& file(std::size_t index) const {
     return CheckpointAccess::source(checkpoint_, static_cast<std::uint32_t>(index));
@@ -59,6 +66,7 @@ class Verifier {
   RecordSums sums_;                     // of all records of zips that state sums
   std::vector<std::uint32_t> records_;  // their numbers in sums_: 0, 1, 2 ...
   CrcReport crc_;
+  LeasedPool leased_;
   std::atomic<std::uint64_t> rereads_ = 0;
 };
 
@@ -146,22 +154,46 @@ void Verifier::collect_records() {
 Result<void> Verifier::check_piece(const PieceQueue& queue, const Piece& piece,
                                    std::span<std::byte> buffer) {
   const ByteSource& source = file(piece.file);
+  if (piece.nbytes >= kLeastLeased) {
+    const FileRange range{piece.offset, piece.offset + piece.nbytes};
+    if (const auto pages = leased_.pages(source, range)) return check_pages(queue, piece, *pages);
+  }
   FLATBED_TRY(source.read_at(piece.offset, buffer.first(piece.nbytes)));
   std::uint64_t rereads = 0;
   const auto check = [&](const Run& run, std::uint64_t chunk,
                          std::span<std::byte> bytes) -> Result<void> {
-    const Sealed& sealed = sealed_[run.tensor];
     const std::uint64_t offset = run.offset + chunk * safetensors::kChunkBytes;
     const auto matches = [&](std::span<const std::byte> read) {
-      return hex16(xxh3(read)) == sealed.info.digests.hex(chunk);
+      return this->matches(run, chunk, read);
     };
     FLATBED_ASSIGN(const bool same, matches_or_reread({source, offset, bytes}, rereads, matches));
-    if (!same) damaged_[sealed.first_chunk + chunk] = 1;
+    note(run, chunk, same);
     return {};
   };
   Result<void> checked = for_each_chunk(queue, piece, buffer, check);
   rereads_ += rereads;
   return checked;
+}
+
+// The same where the page cache has it.
+Result<void> Verifier::check_pages(const PieceQueue& queue, const Piece& piece,
+                                   const LeasedPool::Pages& pages) {
+  const auto check = [&](const Run& run, std::uint64_t chunk,
+                         std::span<const std::byte> bytes) -> Result<void> {
+    note(run, chunk, matches(run, chunk, bytes));
+    return {};
+  };
+  return for_each_chunk(queue, piece, pages.bytes({piece.offset, piece.offset + piece.nbytes}),
+                        check);
+}
+
+bool Verifier::matches(const Run& run, std::uint64_t chunk,
+                       std::span<const std::byte> bytes) const {
+  return hex16(xxh3(bytes)) == sealed_[run.tensor].info.digests.hex(chunk);
+}
+
+void Verifier::note(const Run& run, std::uint64_t chunk, bool matches) {
+  if (!matches) damaged_[sealed_[run.tensor].first_chunk + chunk] = 1;
 }
 
 // Joins neighbouring chunks of one tensor.

@@ -195,7 +195,7 @@ TEST_F(LeasedFiles, KeepFewPagesInThePageTable) {
     ASSERT_TRUE(file->pages({at, at + kStep}));
     most = std::max(most, test::memory_nbytes("RssFile:") + test::memory_nbytes("RssShmem:"));
   }
-  EXPECT_LE(most, before + (65 << 20));
+  EXPECT_LE(most, before + (17 << 20));
 }
 
 TEST_F(LeasedFiles, PayWhereMappingTakesLessTimeThanReading) {

@@ -88,7 +88,7 @@ TEST(ForEachChunk, VisitsTheChunksOfEachTensor) {
   static_cast<void>(queue.next());
   const std::optional<Piece> second = queue.next();
   std::vector<Cut> seen;
-  EXPECT_OK(for_each_chunk(queue, *second, buffer,
+  EXPECT_OK(for_each_chunk(queue, *second, std::span(buffer),
                            [&](const flatbed::Run& run, std::uint64_t chunk,
                                std::span<std::byte> bytes) -> Result<void> {
                              EXPECT_GE(bytes.data(), buffer.data());

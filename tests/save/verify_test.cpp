@@ -1,4 +1,5 @@
-// verify(): names exactly the chunks that do not match, and never maps the file.
+// verify(): names exactly the chunks that do not match, in leased pages of the file or in a buffer,
+// and survives whatever happens to the file.
 #include "flatbed/verify.hpp"
 
 #include <fcntl.h>
@@ -8,14 +9,18 @@
 
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <string>
+#include <thread>
 #include <tuple>
 #include <vector>
 
 #include "base/bytes.hpp"
 #include "base/str_cat.hpp"
 #include "flatbed/save.hpp"
+#include "io/descriptor.hpp"
 #include "support/expect_error.hpp"
+#include "support/leases.hpp"
 #include "support/temp_dir.hpp"
 
 namespace flatbed {
@@ -203,18 +208,64 @@ TEST(Verify, ReturnsTheErrorOfItsProgress) {
   EXPECT_ERROR(verify(Checkpoint::open(dir / "a").value(), options), device_error);
 }
 
-TEST(Verify, NeverMapsTheFile) {
+// With somebody who may write there is no lease, and pieces are read to a buffer.
+TEST(Verify, FindsTheSameWhereSomebodyMayWrite) {
   const TempDir dir;
   write_example(dir / "a");
-  std::string maps;
-  VerifyOptions options;
-  options.progress = [&](const Progress&) -> Result<void> {
-    maps += read_file("/proc/self/maps");
-    return {};
-  };
-  ASSERT_OK(verify(Checkpoint::open(dir / "a").value(), options));
-  EXPECT_NE(maps, "");
-  EXPECT_EQ(maps.find((dir / "a").native()), std::string::npos);
+  damage(dir / "a", {{"big", 0}, {"big", 5 * kChunk + 4}, {"b", 0}});
+  const Checkpoint checkpoint = Checkpoint::open(dir / "a").value();
+  const std::vector<Damage> expected{
+      {"b", 0, 3}, {"big", 0, kChunk}, {"big", 5 * kChunk, 5 * kChunk + 5}};
+  for (const bool somebody : {false, true}) {
+    const Descriptor writer(somebody ? ::open((dir / "a").c_str(), O_RDWR | O_CLOEXEC) : -1);
+    const Result<VerifyReport> report = verify(checkpoint);
+    ASSERT_OK(report);
+    EXPECT_EQ(damage_of(checkpoint, *report), expected);
+    EXPECT_EQ(report->bytes_checked, 5 * kChunk + 5 + 9);
+  }
+}
+
+// A mapping would end the process.
+TEST(Verify, SurvivesAFileThatShrinksAgainAndAgain) {
+  const TempDir dir;
+  write_example(dir / "a");
+  const std::string whole = read_file(dir / "a");
+  std::atomic<bool> done = false;
+  std::thread other([&] {
+    for (std::uint64_t n = 0; !done; ++n) {
+      const auto nbytes = static_cast<off_t>(whole.size() / 7 * (n % 7));
+      if (::truncate((dir / "a").c_str(), nbytes) != 0) break;
+      write_file(dir / "a", whole);
+      std::this_thread::sleep_for(std::chrono::microseconds(n % 20 * 100));
+    }
+  });
+  unsigned failed = 0;
+  unsigned succeeded = 0;
+  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+  while ((failed < 20 || succeeded < 20) && std::chrono::steady_clock::now() < end) {
+    const Result<Checkpoint> opened = Checkpoint::open(dir / "a");
+    if (!opened) continue;
+    const Result<VerifyReport> report = verify(*opened);
+    ++(report ? succeeded : failed);
+    if (report) {
+      EXPECT_TRUE(report->damaged.empty());
+    } else {
+      EXPECT_EQ(report.error().code, ErrorCode::file_changed) << report.error().message;
+    }
+  }
+  done = true;
+  other.join();
+  EXPECT_GE(failed, 20U);
+  EXPECT_GE(succeeded, 20U);
+}
+
+TEST(Verify, LeavesNothingMapped) {
+  const TempDir dir;
+  write_example(dir / "a");
+  const Checkpoint checkpoint = Checkpoint::open(dir / "a").value();
+  ASSERT_OK(verify(checkpoint));
+  EXPECT_EQ(read_file("/proc/self/maps").find((dir / "a").native()), std::string::npos);
+  EXPECT_TRUE(test::can_write(dir / "a"));
 }
 
 }  // namespace
