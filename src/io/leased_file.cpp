@@ -16,7 +16,7 @@ namespace flatbed {
 namespace {
 
 constexpr unsigned kTries = 8;  // before it is judged whether the way pays
-constexpr std::uint64_t kMostMappedNbytes = 16 << 20;
+constexpr std::uint64_t kMostMappedNbytes = 8 << 20;
 
 // The file systems whose files change only by way of this kernel, by their numbers in statfs(2).
 // Not overlayfs: it shows files of others, which may be changed there.

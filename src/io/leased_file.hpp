@@ -10,7 +10,7 @@
 //   bytes()                           who opens the file to write, or truncates it, waits
 //   ~Pages()    F_SETLEASE, F_UNLCK   and goes on
 //
-// The pages stay in the page table, where nobody reads them, until they are 16 MiB: to take some
+// The pages stay in the page table, where nobody reads them, until they are 8 MiB: to take some
 // out costs an interrupt of every processor that runs the process.
 //
 // What remains is a page that the kernel drops meanwhile and that the disk then cannot read again,

@@ -184,7 +184,7 @@ TEST_F(LeasedFiles, LeaveNothingBehind) {
 // In this process's memory, as far as it is counted by page tables.
 TEST_F(LeasedFiles, KeepFewPagesInThePageTable) {
   constexpr std::uint64_t kLarge = 192 << 20;
-  constexpr std::uint64_t kStep = 4 << 20;
+  constexpr std::uint64_t kStep = 2 << 20;
   ASSERT_EQ(::truncate(path.c_str(), kLarge), 0);
   const File large = File::open(path).value();
   auto file = LeasedFile::open(large);
@@ -195,7 +195,7 @@ TEST_F(LeasedFiles, KeepFewPagesInThePageTable) {
     ASSERT_TRUE(file->pages({at, at + kStep}));
     most = std::max(most, test::memory_nbytes("RssFile:") + test::memory_nbytes("RssShmem:"));
   }
-  EXPECT_LE(most, before + (17 << 20));
+  EXPECT_LE(most, before + (9 << 20));
 }
 
 TEST_F(LeasedFiles, PayWhereMappingTakesLessTimeThanReading) {
