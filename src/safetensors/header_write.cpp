@@ -83,11 +83,10 @@ std::vector<std::uint32_t> reference_order(std::span<const SealTensor> tensors,
   return names;
 }
 
-Error too_large(std::size_t limit, std::size_t tensors) {
-  return make_error(ErrorCode::header_over_limit, "the header of ", counted(tensors, "tensor"),
-                    " would be longer than ", limit, " bytes",
+Error too_large(std::size_t limit, std::string_view what, std::string_view or_what = {}) {
+  return make_error(ErrorCode::header_over_limit, what, " would be longer than ", limit, " bytes",
                     limit == kLargeHeaderBytes ? ", which common readers refuse" : "",
-                    "; split the tensors over several files (shards)");
+                    "; split the tensors over several files (shards)", or_what);
 }
 
 // The length as a JSON string, about: control characters take more.
@@ -122,10 +121,11 @@ class Builder {
   // Called before a text is appended, so that no text much longer than the limit is ever built.
   Result<void> check_room(std::uint64_t nbytes) const {
     const std::size_t most = sizeof(std::uint64_t) + limit();
-    if (nbytes > most || header_.bytes.size() > most - nbytes) {
-      return too_large(limit(), tensors_.size());
-    }
+    if (nbytes > most || header_.bytes.size() > most - nbytes) return too_large(limit(), what());
     return {};
+  }
+  [[nodiscard]] std::string what() const {
+    return str_cat("the header of ", counted(tensors_.size(), "tensor"));
   }
 
   Result<void> append_metadata();
@@ -181,7 +181,11 @@ Result<void> Builder::append_metadata() {
 
 Result<void> Builder::append_digests() {
   header_.digests = digest_slots(tensors_, header_.name_order);
-  FLATBED_TRY(check_room(header_.digests.size));
+  if (!check_room(header_.digests.size)) {
+    return too_large(limit(),
+                     str_cat(what(), ", with ", header_.digests.size, " bytes of digests,"),
+                     ", or write no digests");
+  }
   header_.bytes += '"';
   header_.digests_begin = header_.bytes.size();
   header_.bytes.append(header_.digests.size, '0');
@@ -230,7 +234,7 @@ Result<NewHeader> Builder::finish() {
   const std::size_t alignment = is_reference() ? kReferenceAlignment : kAlignment;
   const std::size_t end = (header_.bytes.size() + alignment - 1) / alignment * alignment;
   const std::uint64_t length = end - sizeof(std::uint64_t);
-  if (length > limit()) return too_large(limit(), tensors_.size());
+  if (length > limit()) return too_large(limit(), what());
   header_.bytes.resize(end, ' ');
   std::memcpy(header_.bytes.data(), &length, sizeof length);
   for (std::uint64_t& offset : header_.offsets) offset += end;
