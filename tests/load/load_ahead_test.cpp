@@ -371,6 +371,44 @@ TEST(LoadAhead, HoldsNoSlotWhileItWaitsForOne) {
   EXPECT_EQ(device.pending(), 0u);
 }
 
+// The group is complete once the last of its jobs is, which reads to host memory.
+TEST(LoadAhead, FailsWhereNobodyCouldTellThatAGroupArrived) {
+  const TempDir dir;
+  std::vector<ModelTensor> tensors{{"a", Dtype::u8, {1'200'000}},
+                                   {"between", Dtype::u8, {1'000'000}},  // so that each has a job
+                                   {"c", Dtype::u8, {1'000'003}}};
+  fill(tensors);
+  const Checkpoint checkpoint = write_model(dir / "a.safetensors", tensors);
+  Disk disk;
+  LoadHooks hooks;
+  hooks.now_ns = [] { return std::uint64_t{0}; };
+  hooks.queue = [&disk]() -> Result<std::unique_ptr<ReadQueue>> {
+    return std::unique_ptr<ReadQueue>(std::make_unique<FakeQueue>(disk));
+  };
+  for (const bool has_events : {true, false}) {
+    FakeDevice device;
+    device.faults.no_events = !has_events;
+    Target a(1'200'000);
+    Target c(1'000'003, checkpoint.find("c")->where.offset % 4096);
+    LoadPlan plan;
+    ASSERT_OK(plan.add(checkpoint, "a", a.destination(&device)));
+    ASSERT_OK(plan.add(checkpoint, "c", c.destination()));
+    unsigned groups = 0;
+    const auto note = [&](const GroupReady&) -> Result<void> {
+      ++groups;
+      return {};
+    };
+    const Result<LoadReport> report =
+        load_with_hooks(plan, {.io = IoMode::direct, .threads = 1, .ready = note}, hooks);
+    EXPECT_EQ(groups, has_events ? 1U : 0U);
+    if (has_events) {
+      EXPECT_OK(report);
+    } else {
+      EXPECT_ERROR(report, device_error);
+    }
+  }
+}
+
 // Neighbours in the file and in memory alike, which one job reads.
 TEST(LoadAhead, ReadsNeighboursToTheirPlacesAndCopiesNothing) {
   const TempDir dir;

@@ -252,10 +252,14 @@ TEST(LoadArrival, EndsAReadThatIsUnderWayWhenCancelled) {
 TEST(LoadArrival, NamesAReadThatFailsHalfway) {
   Far far;
   far.source->fail_at = far.place + 5 * kChunk;
-  const auto report = far.load_slice(0, kBig, {});
-  EXPECT_ERROR(report, io_error);
-  EXPECT_NE(report.error().message.find("the line went dead"), std::string::npos)
-      << report.error().message;
+  FakeDevice fake;
+  for (Device* const device : {static_cast<Device*>(nullptr), static_cast<Device*>(&fake)}) {
+    const auto report = far.load_slice(0, kBig, {}, device);
+    EXPECT_ERROR(report, io_error);
+    EXPECT_NE(report.error().message.find("the line went dead"), std::string::npos)
+        << report.error().message;
+  }
+  EXPECT_EQ(far.source->rereads, 0);
 }
 
 TEST(LoadArrival, LeavesTheHashingToReadersThatHaveProcessorsOfTheirOwn) {

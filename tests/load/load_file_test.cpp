@@ -206,6 +206,10 @@ TEST_F(LoadFileTest, AsksHooksInThePlaceOfEveryRead) {
     std::memcpy(out.data(), text_.data() + offset, out.size());
     return Result<void>();
   };
+  const ReadProgress nothing_arrives = [](std::uint64_t) {
+    ADD_FAILURE() << "hooks read all at once";
+    return Result<void>();
+  };
   const Place place{5000, 6001};
   for (const bool direct : {false, true}) {
     LoadFile file = open(direct);
@@ -220,14 +224,15 @@ TEST_F(LoadFileTest, AsksHooksInThePlaceOfEveryRead) {
       return way == 0   ? file.read(place.offset, all)
              : way == 1 ? file.read(place.offset, parts)
              : way == 2 ? file.read_around(place.offset, all)
-                        : file.read_within(place.offset, all);
+             : way == 3 ? file.read_within(place.offset, all)
+                        : file.read(place.offset, parts, nothing_arrives);
     };
-    for (int way = 0; way < 4; ++way) {
+    for (int way = 0; way < 5; ++way) {
       left = 100;
       ASSERT_OK(read(way)) << way;
       EXPECT_TRUE(out.bytes() == text(place)) << way;
       EXPECT_TRUE(out.border_is_whole()) << way;
-      for (std::size_t n = 0; n < (way == 1 ? 3u : 1u); ++n) {
+      for (std::size_t n = 0; n < (way == 1 || way == 4 ? 3u : 1u); ++n) {
         left = n;
         EXPECT_ERROR(read(way), io_error) << way;
       }
