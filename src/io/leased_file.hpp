@@ -13,8 +13,9 @@
 // The pages stay in the page table, where nobody reads them, until they are 8 MiB: to take some
 // out costs an interrupt of every processor that runs the process.
 //
-// What remains is a page that the kernel drops meanwhile and that the disk then cannot read again,
-// as with every mapping.
+// Two things remain, as with every mapping: a page that the kernel drops meanwhile and that the
+// disk then cannot read again; and a process that is stopped meanwhile for longer than the kernel
+// has others wait (/proc/sys/fs/lease-break-time, 45 s), while somebody truncates the file.
 #pragma once
 
 #include <chrono>
