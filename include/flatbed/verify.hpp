@@ -1,6 +1,6 @@
 // verify(): reads every byte of a checkpoint and checks it against its seal, or against the CRCs
-// that a PyTorch zip states for its records. Memory is bounded. Cached files of a seal may be read
-// in place, under a lease, as by load() (IoMode).
+// that a PyTorch zip states for its records. Memory is bounded. Sealed files that are in the page
+// cache may be read there, under a lease, as load() does it (IoMode).
 #pragma once
 
 #include <atomic>

@@ -48,7 +48,7 @@ std::optional<LeasedFile> LeasedFile::open(const ByteSource& source) {
 }
 
 std::optional<LeasedFile::Pages> LeasedFile::pages(const FileRange& range) {
-  if (refused_) return std::nullopt;
+  if (refused_ || range.end > mapping_.bytes().size()) return std::nullopt;
   const Pages::Time asked = std::chrono::steady_clock::now();
   refused_ = !take_lease();
   if (refused_) return std::nullopt;

@@ -73,10 +73,10 @@ class LeasedFile {
     FileRange range_;
   };
 
-  // Only one may exist at a time. Returns nullopt if they are not to be had: somebody has the file
-  // open for writing, this process neither owns it nor has CAP_LEASE, it has shrunk, or the kernel
-  // does without leases or is older than Linux 5.14. Then read the source, and do not ask again: it
-  // will be refused.
+  // Only one may exist at a time. Returns nullopt if they are not to be had: the range ends after
+  // the source, somebody has the file open for writing, this process neither owns it nor has
+  // CAP_LEASE, it has shrunk, or the kernel does without leases or is older than Linux 5.14. Then
+  // read the source. But for such a range, it is no use to ask again.
   [[nodiscard]] std::optional<Pages> pages(const FileRange& range);
 
   // Whether this is still worth it: false where more than half of the time goes into the page

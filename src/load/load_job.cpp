@@ -258,14 +258,14 @@ Result<std::uint64_t> JobRunner::copy_pages(const Job& job, const Unit& unit,
   }
   const StageTimer timer(work_.hooks, times_, Stage::hash);
   const std::span<const std::byte> bytes = pages.bytes({unit.begin, unit.end});
-  Result<void> checked;
   if (unit.checked) {
-    checked = compare(unit, bytes, place);
+    Result<void> checked = compare(unit, bytes, place);
+    finish_past_cache();  // before another thread is told, or copies again
+    FLATBED_TRY(count_checked(unit, std::move(checked)));
   } else {
     copy_fetching(place, bytes.data(), bytes.size());
+    finish_past_cache();
   }
-  finish_past_cache();  // before another thread is told, or copies again
-  FLATBED_TRY(unit.checked ? count_checked(unit, std::move(checked)) : Result<void>());
   file.count(unit.nbytes() - (unit.opens_part ? kTriedNbytes : 0));
   units_.take(unit);
   return unit.end;

@@ -100,6 +100,15 @@ TEST_F(LeasedFiles, AreCutOnlyWhenTheirPagesAreGivenBack) {
   EXPECT_FALSE(leased->pays());
 }
 
+// The mapping ends where the source does.
+TEST_F(LeasedFiles, HaveNoMoreThanTheirSource) {
+  ASSERT_EQ(::truncate(path.c_str(), 2 * kNbytes), 0);
+  EXPECT_FALSE(leased->pages({kNbytes - 1, kNbytes + 1}));
+  EXPECT_FALSE(leased->pages({kNbytes, 2 * kNbytes}));
+  EXPECT_TRUE(can_write(path));
+  EXPECT_TRUE(leased->pages({kNbytes - 1, kNbytes}));
+}
+
 TEST_F(LeasedFiles, ThatSomebodyMayWriteToAreRefused) {
   const auto refused = [&] {
     auto fresh = LeasedFile::open(*opened);
