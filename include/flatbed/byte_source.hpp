@@ -98,7 +98,8 @@ class FLATBED_EXPORT ByteSource {
   [[nodiscard]] virtual Result<DescriptorLease> descriptor() const;
 
   // The size in bytes of one read by load(), where it has the choice. Remote sources work better
-  // with megabytes. The default is 256 KiB; load() rounds up to whole chunks.
+  // with megabytes: from 1 MiB on, a source is taken to be far away, and more reads are under way
+  // at once. The default is 256 KiB; load() rounds up to whole chunks.
   [[nodiscard]] virtual std::size_t preferred_read_nbytes() const noexcept;
 
   // How often bytes that do not match their digest are read once more with reread_at(), because

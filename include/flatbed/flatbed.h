@@ -200,7 +200,8 @@ typedef struct flatbed_reader {
   flatbed_string label;  // stands for the path; copied
   uint64_t nbytes;       // the size of the file, which must not change
   // The size of one read in a load, where it has the choice; 0: 256 KiB. Remote files work better
-  // with megabytes.
+  // with megabytes: from 1 MiB on, a file is taken to be far away, and more reads are under way at
+  // once.
   uint64_t preferred_read_nbytes;
   // Fills `out` with bytes [offset, offset + nbytes), which always lie in the file. Called from
   // several threads at once. May describe a failure in error->message (NUL-terminated). Unknown

@@ -10,6 +10,7 @@
 #include "base/bytes.hpp"
 #include "base/checked.hpp"
 #include "base/str_cat.hpp"
+#include "io/far_source.hpp"
 #include "io/thread_pool.hpp"
 
 namespace flatbed::pth {
@@ -22,8 +23,6 @@ constexpr std::uint64_t kWindowGap = 4096;
 constexpr std::uint64_t kWindowBytes = 64 * 1024;
 constexpr std::uint64_t kExtraGuess = 96;  // torch pads its data to 64 bytes
 
-// Sources that work best with reads of this size wait for a network, one time for each read.
-constexpr std::size_t kReadNbytesOfNetwork = std::size_t{1} << 20;
 constexpr std::size_t kMostAhead = 20'000;  // headers
 constexpr unsigned kThreadsAhead = 16;
 
@@ -35,7 +34,7 @@ class HeadersAhead {
   static Result<HeadersAhead> read(const ByteSource& file, std::span<const ZipEntry> entries,
                                    std::span<const std::uint32_t> order) {
     HeadersAhead ahead;
-    if (file.preferred_read_nbytes() < kReadNbytesOfNetwork) return ahead;
+    if (!is_far(file)) return ahead;
     ahead.headers_.resize(std::min(order.size(), kMostAhead));
     std::atomic<std::size_t> next = 0;
     const auto work = [&](unsigned) -> Result<void> {

@@ -10,6 +10,7 @@
 #include "base/str_cat.hpp"
 #include "checkpoint/cast_sums.hpp"
 #include "checkpoint/checkpoint_access.hpp"
+#include "io/far_source.hpp"
 #include "io/numa.hpp"
 #include "io/past_cache.hpp"
 #include "io/thread_pool.hpp"
@@ -35,13 +36,6 @@ constexpr std::uint64_t kReportNbytes = 8 << 20;
 constexpr const char* kSysfs = "/sys";
 
 enum class Disk { cached, direct };
-
-// Sources that work best with reads of this size wait for a network.
-constexpr std::size_t kReadNbytesOfNetwork = std::size_t{1} << 20;
-
-bool is_far(const ByteSource& source) {
-  return source.preferred_read_nbytes() >= kReadNbytesOfNetwork;
-}
 
 bool waits_for_network(const Schedule& schedule) {
   return std::ranges::any_of(schedule.files,

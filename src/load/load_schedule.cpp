@@ -7,6 +7,7 @@
 
 #include "base/str_cat.hpp"
 #include "checkpoint/checkpoint_access.hpp"
+#include "io/far_source.hpp"
 #include "io/file_error.hpp"
 #include "io/page_cache.hpp"
 #include "load/load_units.hpp"
@@ -181,7 +182,7 @@ std::uint32_t Scheduler::file_index(const ByteSource& file) {
     scheduled.file = &file;
     scheduled.begin = file.size();
     scheduled.read_nbytes = nbytes;
-    if (preferred > kNearNbytes) scheduled.piece_nbytes = nbytes;
+    if (is_far(file)) scheduled.piece_nbytes = nbytes;
     scheduled.max_hole_nbytes = hole_limit(scheduled, options_.io);
     out_.read_nbytes = std::max(out_.read_nbytes, nbytes);
   }

@@ -55,8 +55,6 @@ namespace flatbed {
 // to a slot. Where the page cache is read in place (io/leased_file.hpp), jobs of 2 MiB took 5
 // percent less time than those of 1 MiB, and larger ones no less.
 inline constexpr std::uint64_t kReadNbytes = 2 << 20;
-// A source that prefers to read more than this at once is far away.
-inline constexpr std::uint64_t kNearNbytes = 1 << 20;
 // What is read at once before it is hashed, through the page cache: whole chunks, which are then
 // still in the second-level cache, together with the pages that they were copied from. Of pieces of
 // 64 KiB to 8 MiB none were faster, on Intel (9.7 GB/s, 1 MiB: 8.0) and on AMD (8.9, 1 MiB: 8.4);

@@ -10,6 +10,7 @@
 #include "base/checked.hpp"
 #include "base/str_cat.hpp"
 #include "checkpoint/checkpoint_access.hpp"
+#include "io/far_source.hpp"
 
 namespace flatbed {
 
@@ -170,7 +171,7 @@ std::size_t way_of(const SaveItem& item) {
   const Checkpoint& checkpoint = std::get_if<TensorRef>(&item.from)->checkpoint;
   if (tensor->stored == Stored::plain) {
     const ByteSource& source = CheckpointAccess::source(checkpoint, tensor->where.file);
-    return source.preferred_read_nbytes() > kPieceBytes ? Way::far : Way::plain;
+    return is_far(source) ? Way::far : Way::plain;
   }
   if (tensor->stored != Stored::computed) return Way::plain;
   const std::vector<SourceTensor> sources = CheckpointAccess::sources(checkpoint, *tensor);

@@ -9,6 +9,7 @@
 #include "base/str_cat.hpp"
 #include "checkpoint/checkpoint_access.hpp"
 #include "io/digest.hpp"
+#include "io/far_source.hpp"
 #include "io/leased_pool.hpp"
 #include "io/reread.hpp"
 #include "save/pieces.hpp"
@@ -74,8 +75,8 @@ class Verifier {
 PieceReading Verifier::choose_reading(const VerifyOptions& options) const {
   PieceReading reading{options.threads, kPieceBytes};
   for (std::size_t i = 0; i < checkpoint_.files().size(); ++i) {
+    if (!is_far(file(i))) continue;
     const std::size_t preferred = file(i).preferred_read_nbytes();
-    if (preferred < kPieceBytes) continue;
     reading.piece_nbytes = std::max(reading.piece_nbytes, std::min(preferred, kMostPieceNbytes));
     reading.threads = std::max(reading.threads, kNetworkThreads);
   }

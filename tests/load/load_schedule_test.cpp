@@ -4,10 +4,13 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/str_cat.hpp"
@@ -65,10 +68,14 @@ struct Example {
   }
 };
 
-class FarSource final : public BytesSource {
+class PreferringSource final : public BytesSource {
  public:
-  FarSource() : BytesSource("bytes") {}
-  [[nodiscard]] std::size_t preferred_read_nbytes() const noexcept override { return 8 << 20; }
+  PreferringSource(std::string bytes, std::size_t preferred)
+      : BytesSource(std::move(bytes)), preferred_(preferred) {}
+  [[nodiscard]] std::size_t preferred_read_nbytes() const noexcept override { return preferred_; }
+
+ private:
+  std::size_t preferred_;
 };
 
 TEST(LoadSchedule, ReadsThroughSmallHoles) {
@@ -94,11 +101,27 @@ TEST(LoadSchedule, ReadsLargerHolesOfColdFilesAndOfFarSources) {
   file.cold = true;
   EXPECT_EQ(hole_limit(file, IoMode::automatic), 16U << 10);
   EXPECT_EQ(hole_limit(file, IoMode::buffered), 16U << 10);
-  const FarSource far;
+  const PreferringSource far("bytes", 8 << 20);
   file = {.file = &far, .read_nbytes = 8 << 20};
   EXPECT_EQ(hole_limit(file, IoMode::automatic), 128U << 10);
   file.read_nbytes = kReadNbytes / 32;  // no more than is read at once
   EXPECT_EQ(hole_limit(file, IoMode::automatic), 64U << 10);
+}
+
+TEST(LoadSchedule, ReadsAllOfAJobOfAFarSourceAtOnce) {
+  std::vector<ModelTensor> tensors{{"t", Dtype::u8, {100'000}}};
+  fill(tensors);
+  const TempDir dir;
+  write_model(dir / "a", tensors, true);
+  const auto file_of = [&](std::size_t preferred) {
+    const auto source = std::make_shared<PreferringSource>(test::read_file(dir / "a"), preferred);
+    LoadPlan plan;
+    EXPECT_OK(plan.add(Checkpoint::open(source).value(), "t",
+                       {nullptr, reinterpret_cast<void*>(std::uintptr_t{1} << 40), 100'000}));
+    return make_schedule(LoadPlanAccess::state(plan), {.io = IoMode::buffered}).files.at(0);
+  };
+  EXPECT_EQ(file_of((1 << 20) - 1).piece_nbytes, kPieceNbytes);
+  EXPECT_EQ(file_of(1 << 20).piece_nbytes, kReadNbytes);
 }
 
 TEST(LoadSchedule, LeavesOutTheHolesBetweenColumns) {
