@@ -17,6 +17,8 @@ namespace {
 
 constexpr unsigned kTries = 8;  // before it is judged whether the way pays
 constexpr std::uint64_t kMostMappedNbytes = 8 << 20;
+// The kernel may map pages beside those that are asked for, at most the rest of their folio.
+constexpr std::uint64_t kMostBesideNbytes = 2 << 20;
 
 // The file systems whose files change only by way of this kernel, by their numbers in statfs(2).
 // Not overlayfs: it shows files of others, which may be changed there.
@@ -75,6 +77,7 @@ LeasedFile::Pages::~Pages() {
   const Time done = std::chrono::steady_clock::now();
   ::fcntl(file_->descriptor_.get(), F_SETLEASE, F_UNLCK);
   if (file_->mapped_nbytes_ >= kMostMappedNbytes) file_->unmap();
+  if (!file_->way_.is_chosen()) return;
   const Time end = std::chrono::steady_clock::now();
   ++file_->times_held_;
   file_->mapping_time_ += (times_.mapped - times_.asked) + (end - done);
@@ -86,12 +89,18 @@ bool LeasedFile::map(const FileRange& range) noexcept {
                 ? range
                 : FileRange{std::min(mapped_.begin, range.begin), std::max(mapped_.end, range.end)};
   mapped_nbytes_ += range.nbytes();
-  return map_pages(bytes(range));
+  const auto begin = std::chrono::steady_clock::now();
+  const bool are_mapped = map_pages(bytes(range), static_cast<MapBy>(way_.way()));
+  way_.took(std::chrono::steady_clock::now() - begin, range.nbytes());
+  return are_mapped;
 }
 
 void LeasedFile::unmap() noexcept {
+  const std::uint64_t begin = mapped_.begin - std::min(mapped_.begin, kMostBesideNbytes);
+  const std::uint64_t end =
+      mapped_.end + std::min(mapping_.bytes().size() - mapped_.end, kMostBesideNbytes);
   // It would do no harm if some stayed.
-  static_cast<void>(release_pages(bytes(mapped_), ""));
+  static_cast<void>(release_pages(bytes({begin, end}), ""));
   mapped_nbytes_ = 0;
 }
 

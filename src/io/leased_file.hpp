@@ -6,7 +6,7 @@
 // lease of the kernel's (fcntl(2), F_SETLEASE), for milliseconds each time:
 //
 //   pages()     F_SETLEASE, F_RDLCK   granted where nobody has the file open for writing
-//               MADV_POPULATE_READ    the pages are in the process's page table
+//               MADV_POPULATE_READ    the pages are in memory, and in the process's page table
 //   bytes()                           who opens the file to write, or truncates it, waits
 //   ~Pages()    F_SETLEASE, F_UNLCK   and goes on
 //
@@ -27,6 +27,7 @@
 
 #include "flatbed/byte_source.hpp"
 #include "io/descriptor.hpp"
+#include "io/faster_way.hpp"
 #include "io/mapped_file.hpp"
 #include "io/page_cache.hpp"
 
@@ -94,10 +95,11 @@ class LeasedFile {
 
   Descriptor descriptor_;  // has the lease, and nothing else is done with it
   MappedFile mapping_;
-  FileRange mapped_;                 // all pages in the page table lie in it
-  std::uint64_t mapped_nbytes_ = 0;  // of them
+  FileRange mapped_;                 // that was asked for since unmap()
+  std::uint64_t mapped_nbytes_ = 0;  // of that, where ranges may lie between
   bool refused_ = false;
-  unsigned times_held_ = 0;
+  FasterWay way_;                                          // of MapBy
+  unsigned times_held_ = 0;                                // since a way was chosen
   std::chrono::steady_clock::duration mapping_time_ = {};  // of page tables and leases
   std::chrono::steady_clock::duration held_time_ = {};     // in all
 };

@@ -3,6 +3,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstdint>
 
@@ -16,11 +18,40 @@ namespace {
 // Newer than the declarations of some C libraries. The number is the same on every architecture.
 constexpr int kPopulateRead = 22;
 
+// Where the kernel maps a page of a file, it also maps those in the page cache around it: in ranges
+// of this size and alignment, unless somebody set another (fault_around_bytes), or in larger ones.
+constexpr std::size_t kMappedAround = 64 << 10;
+
 std::size_t page_nbytes() { return static_cast<std::size_t>(::sysconf(_SC_PAGESIZE)); }
 
 // The bytes between the start of their page, or of the page they end in, and `at`.
 std::size_t into_page(const std::byte* at) {
   return reinterpret_cast<std::uintptr_t>(at) % page_nbytes();
+}
+
+// Maps the first page of each of those ranges.
+bool map_neighbours(std::byte* begin, std::size_t nbytes) noexcept {
+  const std::size_t page = page_nbytes();
+  std::size_t step = 0;
+  for (std::size_t at = 0; at < nbytes; at += step) {
+    if (::madvise(begin + at, page, kPopulateRead) != 0) return false;
+    step = kMappedAround - reinterpret_cast<std::uintptr_t>(begin + at) % kMappedAround;
+  }
+  return true;
+}
+
+// Whether the kernel has all pages of a mapping in memory.
+bool are_cached(std::byte* begin, std::size_t nbytes) noexcept {
+  std::array<unsigned char, 512> cached = {};
+  const std::size_t most = cached.size() * page_nbytes();
+  for (std::size_t at = 0; at < nbytes; at += most) {
+    const std::size_t step = std::min(most, nbytes - at);
+    const std::size_t pages = (step + page_nbytes() - 1) / page_nbytes();
+    if (::mincore(begin + at, step, cached.data()) != 0) return false;
+    const auto is_cached = [](unsigned char page) { return (page & 1) != 0; };
+    if (!std::all_of(cached.begin(), cached.begin() + pages, is_cached)) return false;
+  }
+  return true;
 }
 
 }  // namespace
@@ -38,10 +69,14 @@ Result<void> prefetch_pages(std::span<const std::byte> bytes, std::string_view p
   return {};
 }
 
-bool map_pages(std::span<const std::byte> mapped) noexcept {
+bool map_pages(std::span<const std::byte> mapped, MapBy way) noexcept {
   const std::size_t before = into_page(mapped.data());
   auto* const begin = const_cast<std::byte*>(mapped.data()) - before;
-  return ::madvise(begin, before + mapped.size(), kPopulateRead) == 0;
+  const std::size_t nbytes = before + mapped.size();
+  // The kernel maps neighbours only of those that it has, so the rest may still have to be read.
+  const bool all_are_cached =
+      way == MapBy::neighbours && map_neighbours(begin, nbytes) && are_cached(begin, nbytes);
+  return all_are_cached || ::madvise(begin, nbytes, kPopulateRead) == 0;
 }
 
 Result<void> release_pages(std::span<const std::byte> mapped, std::string_view place) {

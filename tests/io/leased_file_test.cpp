@@ -207,6 +207,23 @@ TEST_F(LeasedFiles, KeepFewPagesInThePageTable) {
   EXPECT_LE(most, before + (17 << 20));  // a page table may get neighbours, too
 }
 
+// The kernel also maps pages beside those that are asked for.
+TEST_F(LeasedFiles, KeepNoPagesOfTheirNeighbours) {
+  constexpr std::uint64_t kLarge = 24 << 20;
+  constexpr std::uint64_t kBegin = 60 << 10;  // the last 4 KiB of a range that it maps at once
+  constexpr std::uint64_t kMost = 8 << 20;
+  ASSERT_EQ(::truncate(path.c_str(), kLarge), 0);
+  const File large = File::open(path).value();
+  auto file = LeasedFile::open(large);
+  ASSERT_TRUE(file);
+  for (int i = 0; i < 2; ++i) {  // in either way
+    const auto pages = file->pages({kBegin, kBegin + kMost / 2});
+    ASSERT_TRUE(pages);
+    EXPECT_GE(test::mapped_nbytes(path), kMost / 2);
+  }
+  EXPECT_EQ(test::mapped_nbytes(path), 0u);
+}
+
 TEST_F(LeasedFiles, PayWhereMappingTakesLessTimeThanReading) {
   // A processor that is taken away between mapping and giving back looks like reading.
   for (int i = 0; i < 10'000 && leased->pays(); ++i) {

@@ -21,26 +21,18 @@
 #include "io/file.hpp"
 #include "io/large_allocator.hpp"
 #include "support/expect_error.hpp"
+#include "support/page_cache.hpp"
 #include "support/temp_dir.hpp"
 
 namespace flatbed {
 namespace {
 
+using test::drop_from_cache;
 using test::TempDir;
 using test::write_file;
 
 constexpr std::size_t kNbytes = (4 << 20) + 100;
 constexpr unsigned kCachestatCall = 451;
-
-// Whether the file's clean pages are gone; not every file system forgets them.
-bool drop_from_cache(const std::filesystem::path& path) {
-  const int descriptor = ::open(path.c_str(), O_RDWR | O_CLOEXEC);
-  if (descriptor < 0) return false;
-  const bool dropped =
-      ::fsync(descriptor) == 0 && ::posix_fadvise(descriptor, 0, 0, POSIX_FADV_DONTNEED) == 0;
-  ::close(descriptor);
-  return dropped;
-}
 
 // Runs `body` in a child process whose kernel has no cachestat(2). Its exit status.
 int without_cachestat(const std::function<int()>& body) {

@@ -1,15 +1,19 @@
-// prefetch_pages() and release_pages() over mappings: which pages are there afterwards.
+// prefetch_pages(), map_pages() and release_pages() over mappings: which pages are there
+// afterwards.
 #include "io/pages.hpp"
 
 #include <gtest/gtest.h>
 #include <sys/mman.h>
 
+#include <cstddef>
 #include <filesystem>
+#include <span>
 #include <string>
 
 #include "io/file.hpp"
 #include "io/mapped_file.hpp"
 #include "support/expect_error.hpp"
+#include "support/page_cache.hpp"
 #include "support/page_map.hpp"
 #include "support/temp_dir.hpp"
 
@@ -75,6 +79,41 @@ TEST_F(Pages, ThatAreLockedAreNotReleased) {
   EXPECT_ERROR(release_pages(mapped.bytes(), "f"), invalid_argument);
   ::munlock(mapped.bytes().data(), page_nbytes());
   EXPECT_OK(release_pages(mapped.bytes(), "f"));
+}
+
+// Where the mapping begins within a range of the kernel's, it leaves some out.
+TEST_F(Pages, ThatAreInMemoryAreMappedEitherWay) {
+  const std::size_t page = page_nbytes();
+  for (const MapBy way : {MapBy::neighbours, MapBy::range}) {
+    const MappedFile mapped = map();
+    const std::span<const std::byte> range = mapped.bytes().subspan(page + 1, (kPages - 2) * page);
+    if (!map_pages(range, way)) GTEST_SKIP() << "no MADV_POPULATE_READ";
+    EXPECT_GE(present_pages(range), way == MapBy::range ? kPages - 1 : kPages - 16);
+  }
+}
+
+TEST_F(Pages, ThatAreNotInMemoryAreReadEitherWay) {
+  const std::size_t page = page_nbytes();
+  for (const MapBy way : {MapBy::neighbours, MapBy::range}) {
+    const MappedFile mapped = map();
+    test::drop_from_cache(dir_ / "f");
+    auto* const begin = const_cast<std::byte*>(mapped.bytes().data());
+    ASSERT_EQ(::madvise(begin, mapped.bytes().size(), MADV_RANDOM), 0);  // page by page
+    if (!map_pages(mapped.bytes().first(1), way)) GTEST_SKIP() << "no MADV_POPULATE_READ";
+    if (test::resident_pages(mapped.bytes()) > 1) GTEST_SKIP() << "memory is their disk";
+    ASSERT_TRUE(map_pages(mapped.bytes(), way));
+    EXPECT_EQ(test::resident_pages(mapped.bytes()), kPages);
+    EXPECT_EQ(test::resident_pages(mapped.bytes().subspan((kPages - 1) * page)), 1u);
+  }
+}
+
+TEST_F(Pages, ThatAreGoneAreNotMappedEitherWay) {
+  for (const MapBy way : {MapBy::neighbours, MapBy::range}) {
+    const MappedFile mapped = map();
+    std::filesystem::resize_file(dir_ / "f", page_nbytes());
+    EXPECT_FALSE(map_pages(mapped.bytes(), way));
+    std::filesystem::resize_file(dir_ / "f", kPages * page_nbytes());
+  }
 }
 
 }  // namespace

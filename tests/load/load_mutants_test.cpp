@@ -31,6 +31,7 @@
 #include "support/fake_device.hpp"
 #include "support/fault_io.hpp"
 #include "support/load_model.hpp"
+#include "support/page_cache.hpp"
 #include "support/process_memory.hpp"
 #include "support/sanitizers.hpp"
 #include "support/temp_dir.hpp"
@@ -386,11 +387,7 @@ TEST(LoadAutomatic, GoesPastThePageCacheWhereAFileIsNotInIt) {
         .direct;
   };
   EXPECT_FALSE(is_direct());  // it has just been written
-  const int descriptor = ::open((model.dir / "a.safetensors").c_str(), O_RDWR | O_CLOEXEC);
-  ASSERT_GE(descriptor, 0);
-  const bool dropped =
-      ::fsync(descriptor) == 0 && ::posix_fadvise(descriptor, 0, 0, POSIX_FADV_DONTNEED) == 0;
-  ::close(descriptor);
+  const bool dropped = test::drop_from_cache(model.dir / "a.safetensors");
   const File file = File::open(model.dir / "a.safetensors").value();
   if (!dropped || cached_fraction(file, 0, file.size()).value_or(1) > 0.1)
     GTEST_SKIP() << "the pages were not dropped";

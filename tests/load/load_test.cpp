@@ -1,9 +1,7 @@
 // load(): what arrives is what the file holds, wherever it goes and however it is read.
 #include "flatbed/load.hpp"
 
-#include <fcntl.h>
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
@@ -20,6 +18,7 @@
 #include "support/expect_error.hpp"
 #include "support/fake_device.hpp"
 #include "support/load_model.hpp"
+#include "support/page_cache.hpp"
 #include "support/temp_dir.hpp"
 
 namespace flatbed {
@@ -224,13 +223,6 @@ TEST(LoadColumns, AreReadOnceAndLittleBesideThem) {
   }
 }
 
-void drop_from_page_cache(const std::filesystem::path& path) {
-  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  ::fsync(descriptor);
-  ::posix_fadvise(descriptor, 0, 0, POSIX_FADV_DONTNEED);
-  ::close(descriptor);
-}
-
 TEST(LoadColumns, ArriveHoweverTheyAreRead) {
   const TempDir dir;
   const std::vector<ModelTensor> tensors = matrices();
@@ -241,7 +233,7 @@ TEST(LoadColumns, ArriveHoweverTheyAreRead) {
       FakeDevice device;
       Columns columns{tensors[1], of_ranks};
       columns.add(checkpoint, 2, on_device ? &device : nullptr);
-      drop_from_page_cache(dir / "a");
+      test::drop_from_cache(dir / "a");
       const Result<LoadReport> report =
           load(columns.plan, {.io = io, .threads = 2, .slot_nbytes = 512 << 10});
       ASSERT_OK(report);

@@ -1,10 +1,11 @@
-// The memory of this process, as /proc/self/status gives it, and a limit on how much more it gets.
+// The memory of this process, as /proc gives it, and a limit on how much more it gets.
 #pragma once
 
 #include <sys/resource.h>
 
 #include <cstdint>
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <string>
 #include <string_view>
@@ -19,6 +20,20 @@ inline std::uint64_t memory_nbytes(std::string_view line_name) {
       return std::strtoull(line.c_str() + line_name.size(), nullptr, 10) * 1024;
   }
   return 0;
+}
+
+// How much of a file is in this process's page table: /proc/self/smaps, "Rss:" of its mappings.
+inline std::uint64_t mapped_nbytes(const std::filesystem::path& path) {
+  std::ifstream maps("/proc/self/smaps");
+  std::uint64_t nbytes = 0;
+  bool is_of_file = false;
+  for (std::string line; std::getline(maps, line);) {
+    const bool names = line.find('-') < line.find(' ');  // "begin-end ... path", a mapping
+    if (names) is_of_file = line.ends_with(" " + path.string());
+    if (is_of_file && line.starts_with("Rss:"))
+      nbytes += std::strtoull(line.c_str() + 4, nullptr, 10) * 1024;
+  }
+  return nbytes;
 }
 
 // From now on this process gets so many bytes more, and no memory beyond. For children of fork(),
