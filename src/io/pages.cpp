@@ -1,6 +1,8 @@
 #include "io/pages.hpp"
 
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -18,6 +20,11 @@ namespace {
 // Newer than the declarations of some C libraries. The number is the same on every architecture.
 constexpr int kPopulateRead = 22;
 
+// process_madvise(2) does in one call what madvise(2) does in many. A process may ask this of
+// itself since Linux 6.13, and by this number (PIDFD_SELF) since some versions later.
+constexpr long kProcessMadviseCall = 440;
+constexpr int kOwnProcess = -10000;
+
 // Where the kernel maps a page of a file, it also maps those in the page cache around it: in ranges
 // of this size and alignment, unless somebody set another (fault_around_bytes), or in larger ones.
 constexpr std::size_t kMappedAround = 64 << 10;
@@ -29,13 +36,25 @@ std::size_t into_page(const std::byte* at) {
   return reinterpret_cast<std::uintptr_t>(at) % page_nbytes();
 }
 
+bool populate(std::span<const iovec> pages) noexcept {
+  const long done =
+      ::syscall(kProcessMadviseCall, kOwnProcess, pages.data(), pages.size(), kPopulateRead, 0U);
+  if (done > 0 && static_cast<std::size_t>(done) == pages.size() * page_nbytes()) return true;
+  return std::ranges::all_of(pages, [](const iovec& page) {
+    return ::madvise(page.iov_base, page.iov_len, kPopulateRead) == 0;
+  });
+}
+
 // Maps the first page of each of those ranges.
 bool map_neighbours(std::byte* begin, std::size_t nbytes) noexcept {
-  const std::size_t page = page_nbytes();
-  std::size_t step = 0;
-  for (std::size_t at = 0; at < nbytes; at += step) {
-    if (::madvise(begin + at, page, kPopulateRead) != 0) return false;
-    step = kMappedAround - reinterpret_cast<std::uintptr_t>(begin + at) % kMappedAround;
+  std::array<iovec, 64> firsts = {};
+  std::size_t count = 0;
+  for (std::size_t at = 0; at < nbytes;) {
+    firsts.at(count++) = {begin + at, page_nbytes()};
+    at += kMappedAround - reinterpret_cast<std::uintptr_t>(begin + at) % kMappedAround;
+    if (at < nbytes && count < firsts.size()) continue;
+    if (!populate(std::span(firsts).first(count))) return false;
+    count = 0;
   }
   return true;
 }
