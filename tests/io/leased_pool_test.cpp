@@ -59,6 +59,15 @@ TEST_F(LeasedPools, GiveEachReaderALeaseOfItsOwn) {
   EXPECT_TRUE(pool.pages(a, kAll));
 }
 
+TEST_F(LeasedPools, OpenAnotherWhileTheIdleOneIsRead) {
+  const File& a = file("a");
+  LeasedPool pool(LeaseUse::whenever_possible);
+  EXPECT_TRUE(pool.pages(a, kAll));
+  const std::optional<LeasedPool::Pages> first = pool.pages(a, kAll);
+  const std::optional<LeasedPool::Pages> second = pool.pages(a, kAll);
+  EXPECT_TRUE(first && second);
+}
+
 TEST_F(LeasedPools, OpenNoMoreThanIsReadAtOnce) {
   const File& a = file("a");
   const File& b = file("b");

@@ -43,8 +43,8 @@ import tidy  # noqa: E402
 
 WANTED = 0.95
 # The tests that are copied and run: of loading and of its parts. Others would be built for nothing.
-TESTS = re.compile(r"^tests/(?:(?:load|ranks)/\w+_test|io/(?:direct|leased|past_cache|digest)\w*_test|cuda/\w+)"
-                   r"\.[ch]pp$")
+TESTS = re.compile(r"^tests/(?:(?:load|ranks)/\w+_test"
+                   r"|io/(?:direct|leased|pages|faster|past_cache|digest)\w*_test|cuda/\w+)\.[ch]pp$")
 # Tests of the tests' own fakes, which none of the mutants is in.
 NOT_RUN = re.compile(r"flatbed_fake_cuda_tests")
 # A test that is a script, by its path in the project: the targets and files of the build that it is given. It is
