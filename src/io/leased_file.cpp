@@ -44,6 +44,7 @@ std::optional<LeasedFile> LeasedFile::open(const ByteSource& source) {
   // The kernel tells the owner of a lease by a signal that somebody waits for it. The usual one,
   // SIGIO, would end the process.
   if (::fcntl(descriptor.get(), F_SETSIG, SIGURG) != 0) return std::nullopt;
+  if (new_mappings_are_locked()) return std::nullopt;
   Result<MappedFile> mapping = MappedFile::map(source);
   if (!mapping) return std::nullopt;
   return LeasedFile(std::move(descriptor), *std::move(mapping));

@@ -110,4 +110,13 @@ Result<void> release_pages(std::span<const std::byte> mapped, std::string_view p
   return system_error(errno, str_cat(place, ": releasing pages"));
 }
 
+bool new_mappings_are_locked() noexcept {
+  const std::size_t page = page_nbytes();
+  void* const mapped = ::mmap(nullptr, page, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (mapped == MAP_FAILED) return true;  // no more may be locked
+  const bool locked = ::madvise(mapped, page, MADV_DONTNEED) != 0;
+  ::munmap(mapped, page);
+  return locked;
+}
+
 }  // namespace flatbed

@@ -1,5 +1,5 @@
 // prefetch_pages(), map_pages(), release_pages(): tell the kernel which pages of a mapping are
-// needed soon, and which are not. Plain functions, thread-safe.
+// needed soon, and which are not. new_mappings_are_locked(). Plain functions, thread-safe.
 #pragma once
 
 #include <cstddef>
@@ -39,5 +39,9 @@ enum class MapBy : std::uint8_t {
 // again. Only for mappings of files: the kernel would discard the contents of other memory. Errors:
 // invalid_argument where pages are locked.
 [[nodiscard]] Result<void> release_pages(std::span<const std::byte> mapped, std::string_view place);
+
+// Whether every mapping that this process makes is read into memory as a whole and stays there:
+// mlockall(2), MCL_FUTURE.
+[[nodiscard]] bool new_mappings_are_locked() noexcept;
 
 }  // namespace flatbed

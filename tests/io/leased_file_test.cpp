@@ -24,6 +24,7 @@
 #include "support/descriptors.hpp"
 #include "support/expect_error.hpp"
 #include "support/leases.hpp"
+#include "support/page_map.hpp"
 #include "support/process_memory.hpp"
 #include "support/temp_dir.hpp"
 
@@ -205,6 +206,24 @@ TEST_F(LeasedFiles, KeepFewPagesInThePageTable) {
     most = std::max(most, test::memory_nbytes("RssFile:") + test::memory_nbytes("RssShmem:"));
   }
   EXPECT_LE(most, before + (17 << 20));  // a page table may get neighbours, too
+}
+
+// It would stay in memory as a whole.
+TEST_F(LeasedFiles, OfProcessesThatLockTheirMemoryAreNone) {
+  if (!test::kPagesCanBeLocked) GTEST_SKIP() << "mlockall() does nothing here";
+  const pid_t child = ::fork();
+  if (child == 0) {
+    if (::mlockall(MCL_FUTURE) != 0) ::_exit(77);
+    const bool opened_locked = LeasedFile::open(*opened).has_value();
+    ::munlockall();
+    const bool opened_unlocked = LeasedFile::open(*opened).has_value();
+    ::_exit(!opened_locked && opened_unlocked ? 0 : 1);
+  }
+  int status = -1;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  ASSERT_TRUE(WIFEXITED(status));
+  if (WEXITSTATUS(status) == 77) GTEST_SKIP() << "no memory may be locked";
+  EXPECT_EQ(WEXITSTATUS(status), 0);
 }
 
 // The kernel also maps pages beside those that are asked for.
