@@ -1,6 +1,7 @@
 #include "io/leased_file.hpp"
 
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
 
@@ -36,6 +37,12 @@ bool obeys_leases(int descriptor) noexcept {
   return std::ranges::find(kKnown, type) != kKnown.end();
 }
 
+// Whether the mappings of all threads would take from a limit (RLIMIT_AS) that memory also needs.
+bool addresses_are_limited() noexcept {
+  rlimit limit = {};
+  return ::getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur != RLIM_INFINITY;
+}
+
 }  // namespace
 
 std::optional<LeasedFile> LeasedFile::open(const ByteSource& source) {
@@ -44,7 +51,7 @@ std::optional<LeasedFile> LeasedFile::open(const ByteSource& source) {
   // The kernel tells the owner of a lease by a signal that somebody waits for it. The usual one,
   // SIGIO, would end the process.
   if (::fcntl(descriptor.get(), F_SETSIG, SIGURG) != 0) return std::nullopt;
-  if (new_mappings_are_locked()) return std::nullopt;
+  if (new_mappings_are_locked() || addresses_are_limited()) return std::nullopt;
   Result<MappedFile> mapping = MappedFile::map(source);
   if (!mapping) return std::nullopt;
   return LeasedFile(std::move(descriptor), *std::move(mapping));

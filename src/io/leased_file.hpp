@@ -36,8 +36,9 @@ namespace flatbed {
 class LeasedFile {
  public:
   // Returns nullopt if the file cannot be mapped, if the process locks what it maps (all of the
-  // file would stay in memory, for each thread), or if its file system is none of those whose files
-  // only this kernel changes: over a network, others do, and wait for no lease. Then read `source`.
+  // file would stay in memory, for each thread) or has a limit of its address space, or if the
+  // file system is none of those whose files only this kernel changes: over a network, others do,
+  // and wait for no lease. Then read `source`.
   [[nodiscard]] static std::optional<LeasedFile> open(const ByteSource& source);
 
   // Bytes of the file that nobody can change until this object is gone. Move-only; borrows the

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -206,6 +207,19 @@ TEST_F(LeasedFiles, KeepFewPagesInThePageTable) {
     most = std::max(most, test::memory_nbytes("RssFile:") + test::memory_nbytes("RssShmem:"));
   }
   EXPECT_LE(most, before + (17 << 20));  // a page table may get neighbours, too
+}
+
+// Memory would no longer find room.
+TEST_F(LeasedFiles, OfProcessesWithFewAddressesAreNone) {
+  const pid_t child = ::fork();
+  if (child == 0) {
+    const rlimit limit{rlim_t{1} << 46, RLIM_INFINITY};
+    if (::setrlimit(RLIMIT_AS, &limit) != 0) ::_exit(2);
+    ::_exit(LeasedFile::open(*opened) ? 1 : 0);
+  }
+  int status = -1;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
 }
 
 // It would stay in memory as a whole.
